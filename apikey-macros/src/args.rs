@@ -1,0 +1,127 @@
+//! Tokens of the attribute to options, driven by the table.
+
+use proc_macro2::TokenStream;
+use syn::{
+    LitStr, Token,
+    parse::{ParseStream, Parser},
+};
+
+use crate::{
+    diagnostics::{Errors, unknown},
+    options::{self, OptionSpec, Options, TABLE, Written},
+    values,
+};
+
+/// Reads all options; one that cannot be read is reported, and the next ones are read all the same.
+pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Options {
+    let mut options = Options::default();
+    let parsed = Parser::parse2(
+        |input: ParseStream<'_>| {
+            read_all(input, &mut options, errors);
+            Ok(())
+        },
+        tokens,
+    );
+    errors.keep(parsed);
+    options
+}
+
+fn read_all(input: ParseStream<'_>, options: &mut Options, errors: &mut Errors) {
+    while !input.is_empty() {
+        let read = read_option(input, options, errors);
+        let clean = errors.keep(read).is_some();
+        if clean && !values::at_end_of_option(input) {
+            errors.push(input.error("expected `,` before the next option"));
+        }
+        values::skip_option(input);
+        // Stands there unless the attribute ends.
+        let _: Option<Token![,]> = input.parse().ok();
+    }
+}
+
+fn read_option(
+    input: ParseStream<'_>,
+    options: &mut Options,
+    errors: &mut Errors,
+) -> syn::Result<()> {
+    if input.peek(LitStr) {
+        let problem = "a value without its option; a scope is written";
+        return Err(input.error(format!(r#"{problem} `scope = "orders:read"`"#)));
+    }
+    let key = values::word(input).map_err(|error| {
+        let problem = r#"expected an option, as in `scope = "orders:read"`"#;
+        syn::Error::new(error.span(), problem)
+    })?;
+    let Some(spec) = spec_of(&key) else {
+        return Err(syn::Error::new(
+            key.span(),
+            unknown("option", &key, options::names()),
+        ));
+    };
+    if options.given.contains(&key) {
+        errors.on(&key, format!("`{key}` is given twice; keep one"));
+    }
+    options.given.push(key.clone());
+    (spec.read)(options, &Written { key: &key, spec }, input)
+}
+
+fn spec_of(key: &syn::Ident) -> Option<&'static OptionSpec> {
+    TABLE.iter().find(|spec| key == spec.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(tokens: &str) -> (Options, Vec<String>) {
+        let mut errors = Errors::default();
+        let options = parse(tokens.parse().unwrap(), &mut errors);
+        (options, errors.messages())
+    }
+
+    #[test]
+    fn nothing_is_no_option() {
+        let (options, errors) = read("");
+        assert!(options.given.is_empty());
+        assert!(errors.is_empty());
+    }
+
+    #[test]
+    fn every_usage_is_read() {
+        for spec in TABLE {
+            let (options, errors) = read(spec.usage);
+            assert_eq!(errors, [""; 0], "{}", spec.usage);
+            assert_eq!(options.given.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_path_may_hold_commas() {
+        let (options, errors) = read("manager = tenant::<Vec<u8>, Box<str>>, fresh,");
+        assert_eq!(errors, [""; 0]);
+        assert!(options.manager.is_some());
+        assert!(options.fresh);
+    }
+
+    #[test]
+    fn one_wrong_option_hides_none_after_it() {
+        let (options, errors) = read("scop = 1, optional = true, prefix, , fresh");
+        assert!(options.fresh);
+        assert_eq!(
+            errors,
+            [
+                "unknown option `scop`; did you mean `scope`?",
+                "`optional` takes no value; write `optional`",
+                "`prefix` needs a value; write `prefix = \"adm\"`",
+                "expected an option, as in `scope = \"orders:read\"`",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_comma_is_one_error() {
+        let (options, errors) = read("optional fresh");
+        assert!(options.optional);
+        assert_eq!(errors, ["expected `,` before the next option"]);
+    }
+}

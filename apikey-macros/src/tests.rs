@@ -1,0 +1,29 @@
+//! What the attribute keeps as a whole: its expansions, its errors, and that no input makes it panic.
+
+mod expansion;
+mod garbage;
+mod item;
+
+use proc_macro2::TokenStream;
+
+use crate::{guard, try_guard};
+
+fn tokens(text: &str) -> TokenStream {
+    text.parse().unwrap()
+}
+
+/// The expansion as rustfmt would write it.
+fn expand(arguments: &str, item: &str) -> String {
+    let expansion = try_guard(tokens(arguments), tokens(item))
+        .map_err(|errors| errors.messages())
+        .unwrap();
+    prettyplease::unparse(&syn::parse2(expansion).unwrap())
+}
+
+/// The messages of the errors on `item`.
+fn errors(arguments: &str, item: &str) -> Vec<String> {
+    try_guard(tokens(arguments), tokens(item))
+        .map(|_| ())
+        .expect_err("an error")
+        .messages()
+}

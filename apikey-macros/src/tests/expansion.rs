@@ -1,0 +1,293 @@
+//! Snapshots. `UPDATE_EXPECT=1 cargo test -p apikey-macros` writes them anew.
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn check(arguments: &str, item: &str, expected: Expect) {
+    expected.assert_eq(&expand(arguments, item));
+}
+
+#[test]
+fn the_plain_attribute_adds_no_type() {
+    check(
+        "",
+        "/// Docs.\nasync fn list(key: ApiKey, Json(body): Json<Order>) -> impl Responder { body.len() }",
+        expect![[r#"
+            /// Docs.
+            async fn list(
+                ::apikey_runtime::__private::Guarded(
+                    (key, Json(body)),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<
+                    ::apikey_runtime::__private::PlainPolicy,
+                    (ApiKey, Json<Order>),
+                >,
+            ) -> impl Responder {
+                body.len()
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_handler_without_arguments() {
+    check(
+        "",
+        "async fn hello() -> &'static str { \"hello\" }",
+        expect![[r#"
+            async fn hello(
+                ::apikey_runtime::__private::Guarded(
+                    (),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<::apikey_runtime::__private::PlainPolicy, ()>,
+            ) -> &'static str {
+                "hello"
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_scope_makes_a_type_with_the_visibility_of_the_function() {
+    check(
+        r#"scope = "orders:read""#,
+        "pub(crate) async fn list(key: ApiKey) -> HttpResponse { HttpResponse::Ok().finish() }",
+        expect![[r##"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            pub(crate) struct __apikey_list_0_86349f43e9a404bf;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_list_0_86349f43e9a404bf {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .scopes(::apikey_runtime::__private::ScopeExpr::One("orders:read"));
+            }
+            pub(crate) async fn list(
+                ::apikey_runtime::__private::Guarded(
+                    (key,),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<__apikey_list_0_86349f43e9a404bf, (ApiKey,)>,
+            ) -> HttpResponse {
+                HttpResponse::Ok().finish()
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn every_option() {
+    check(
+        r#"
+            scopes = all("a", any("project:{project_id}:read", permissions::READ), not("b")),
+            locations = [bearer, header("X-API-Key"), header("Authorization", scheme = "ApiKey")],
+            optional, fresh, prefix = "adm", environment = "live",
+            manager = tenants::manager, on_error = answers::refused, crate = crate::reexport,
+        "#,
+        "async fn list() -> HttpResponse { HttpResponse::Ok().finish() }",
+        expect![[r##"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            struct __apikey_list_0_ed355c0865e2e8ab;
+            impl crate::reexport::__private::RoutePolicy for __apikey_list_0_ed355c0865e2e8ab {
+                const POLICY: crate::reexport::__private::Policy = crate::reexport::__private::Policy::new()
+                    .scopes(
+                        crate::reexport::__private::ScopeExpr::All(
+                            &[
+                                crate::reexport::__private::ScopeExpr::One("a"),
+                                crate::reexport::__private::ScopeExpr::Any(
+                                    &[
+                                        crate::reexport::__private::ScopeExpr::One(
+                                            "project:{project_id}:read",
+                                        ),
+                                        crate::reexport::__private::ScopeExpr::One(permissions::READ),
+                                    ],
+                                ),
+                                crate::reexport::__private::ScopeExpr::Not(
+                                    &crate::reexport::__private::ScopeExpr::One("b"),
+                                ),
+                            ],
+                        ),
+                    )
+                    .locations(
+                        &[
+                            crate::reexport::__private::Location::Header {
+                                name: "authorization",
+                                scheme: crate::reexport::__private::Option::Some("Bearer"),
+                            },
+                            crate::reexport::__private::Location::Header {
+                                name: "x-api-key",
+                                scheme: crate::reexport::__private::Option::None,
+                            },
+                            crate::reexport::__private::Location::Header {
+                                name: "authorization",
+                                scheme: crate::reexport::__private::Option::Some("ApiKey"),
+                            },
+                        ],
+                    )
+                    .optional()
+                    .fresh()
+                    .prefix("adm")
+                    .environment("live");
+                const ON_ERROR: crate::reexport::__private::Option<
+                    fn(
+                        &crate::reexport::__private::Denied,
+                        &crate::reexport::__private::HttpRequest,
+                    ) -> crate::reexport::__private::HttpResponse,
+                > = crate::reexport::__private::Option::Some(answers::refused);
+                const MANAGER: crate::reexport::__private::Option<
+                    fn(
+                        &crate::reexport::__private::HttpRequest,
+                    ) -> crate::reexport::__private::Option<
+                        crate::reexport::__private::ApiKeyManager,
+                    >,
+                > = crate::reexport::__private::Option::Some(tenants::manager);
+            }
+            const _: crate::reexport::__private::Policy = <__apikey_list_0_ed355c0865e2e8ab as crate::reexport::__private::RoutePolicy>::POLICY;
+            async fn list(
+                crate::reexport::__private::Guarded(
+                    (),
+                    ..,
+                ): crate::reexport::__private::Guarded<__apikey_list_0_ed355c0865e2e8ab, ()>,
+            ) -> HttpResponse {
+                HttpResponse::Ok().finish()
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn generics_where_clauses_and_attributes_stay() {
+    check(
+        "fresh",
+        "#[get(\"/\")] #[allow(unused)] pub async fn f<'a, T: Load, const N: usize>(mut a: T, _: [u8; N], (b, c): (B, C)) \
+         -> Result<impl Responder + use<T, N>, Error> where T: 'static { #![allow(dead_code)] a.load()? }",
+        expect![[r##"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            pub struct __apikey_f_0_4ff3c424a2519cf9;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_4ff3c424a2519cf9 {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .fresh();
+            }
+            #[get("/")]
+            #[allow(unused)]
+            pub async fn f<'a, T: Load, const N: usize>(
+                ::apikey_runtime::__private::Guarded(
+                    (mut a, _, (b, c)),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<
+                    __apikey_f_0_4ff3c424a2519cf9,
+                    (T, [u8; N], (B, C)),
+                >,
+            ) -> Result<impl Responder + use<T, N>, Error>
+            where
+                T: 'static,
+            {
+                #![allow(dead_code)]
+                a.load()?
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_function_that_returns_a_future() {
+    check(
+        "",
+        "fn f(a: A) -> impl Future<Output = HttpResponse> { async move { a.answer() } }",
+        expect![[r#"
+            fn f(
+                ::apikey_runtime::__private::Guarded(
+                    (a,),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<
+                    ::apikey_runtime::__private::PlainPolicy,
+                    (A,),
+                >,
+            ) -> impl Future<Output = HttpResponse> {
+                async move { a.answer() }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn an_argument_with_a_lint_attribute_gets_a_let_of_its_own() {
+    check(
+        "",
+        "async fn f(a: A, #[allow(unused_variables)] #[expect(unused_mut)] mut b: B, c: C) -> R \
+         { #![warn(unused)] a.with(c) }",
+        expect![[r#"
+            async fn f(
+                ::apikey_runtime::__private::Guarded(
+                    (a, __apikey_argument_1, c),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<
+                    ::apikey_runtime::__private::PlainPolicy,
+                    (A, B, C),
+                >,
+            ) -> R {
+                #![warn(unused)]
+                #[allow(unused_variables)]
+                #[expect(unused_mut)]
+                let mut b = __apikey_argument_1;
+                { a.with(c) }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_cfg_below_is_also_on_the_type() {
+    check(
+        "optional",
+        "#[cfg(unix)] #[cfg_attr(a, cfg(b), inline)] async fn f() -> R { R }",
+        expect![[r#"
+            #[cfg(unix)]
+            #[cfg_attr(a, cfg(b))]
+            #[doc(hidden)]
+            #[non_exhaustive]
+            struct __apikey_f_0_a7e67e9e23339337;
+            #[cfg(unix)]
+            #[cfg_attr(a, cfg(b))]
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_a7e67e9e23339337 {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .optional();
+            }
+            #[cfg(unix)]
+            #[cfg_attr(a, cfg(b), inline)]
+            async fn f(
+                ::apikey_runtime::__private::Guarded(
+                    (),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_a7e67e9e23339337, ()>,
+            ) -> R {
+                R
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_raw_identifier() {
+    check(
+        "optional",
+        "async fn r#type(r#match: Match) -> R { r#match.into() }",
+        expect![[r#"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            struct __apikey_type_0_1cd8318a98e03561;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_type_0_1cd8318a98e03561 {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .optional();
+            }
+            async fn r#type(
+                ::apikey_runtime::__private::Guarded(
+                    (r#match,),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<__apikey_type_0_1cd8318a98e03561, (Match,)>,
+            ) -> R {
+                r#match.into()
+            }
+        "#]],
+    );
+}

@@ -1,0 +1,40 @@
+//! `ApiKey` as an extractor: the key that was checked for this request.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+
+use super::answer::refuse;
+use super::route::{PlainPolicy, RulesOf};
+use crate::api_key::ApiKey;
+use crate::denied::{DenyReason, Denied};
+
+/// A key that was checked, among a request's extensions. The type is private: nothing else can put one there.
+pub(super) struct Verified(pub(super) ApiKey);
+
+impl ApiKey {
+    /// The key that was checked for this request; `None` where no check ran, or an optional one found no key.
+    ///
+    /// For middleware: before the handler is called there is none, after it there is
+    /// (`ApiKey::of_request(response.request())`).
+    #[must_use]
+    pub fn of_request(request: &impl HttpMessage) -> Option<Self> {
+        request.extensions().get::<Verified>().map(|verified| verified.0.clone())
+    }
+}
+
+impl FromRequest for ApiKey {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(Self::of_request(request).ok_or_else(|| {
+            tracing::error!(
+                path = request.match_pattern(),
+                "`ApiKey` was asked for where no key was checked; write `#[api_key_required]` on the handler, or take `Option<ApiKey>`"
+            );
+            refuse(Denied::new(DenyReason::Misconfigured), request, RulesOf::<PlainPolicy>::RULES, None)
+        }))
+    }
+}

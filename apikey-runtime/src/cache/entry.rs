@@ -1,0 +1,98 @@
+//! One key in memory: what decisions and handlers need of its record, parsed once.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::clock::Timestamp;
+use crate::key::{KeyHasher, KeyId, PreparedDigest};
+use crate::record::{KeyRecord, Metadata, Validity};
+use crate::scope::Scopes;
+
+/// A record in the form in which requests judge it. Kept small: there may be a million.
+#[derive(Debug)]
+pub(crate) struct CachedKey {
+    pub(crate) id: KeyId,
+    /// Set when the record changed, before the entry leaves the map: the map's readers may still see an entry that
+    /// was just removed.
+    stale: AtomicBool,
+    pub(crate) digest: PreparedDigest,
+    pub(crate) previous: Option<Box<(PreparedDigest, Timestamp)>>,
+    pub(crate) validity: Validity,
+    pub(crate) created: Timestamp,
+    pub(crate) label: Box<str>,
+    pub(crate) owner: Option<Box<str>>,
+    pub(crate) scopes: Scopes,
+    /// What few keys have.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rare {
+    pub(crate) environment: Option<Box<str>>,
+    pub(crate) metadata: Metadata,
+}
+
+impl CachedKey {
+    /// The record in this form; `None` where `hasher` does not know how its digest was made.
+    pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher) -> Option<Self> {
+        let validity = Validity::of(&record);
+        let digest = hasher.prepare(&record.digest)?;
+        let previous = match record.previous {
+            None => None,
+            Some(previous) => Some(Box::new((hasher.prepare(&previous.digest)?, previous.until))),
+        };
+        let environment = record.environment.map(String::into_boxed_str);
+        let rare = environment.is_some() || !record.metadata.is_empty();
+        Some(Self {
+            id: record.id,
+            stale: AtomicBool::new(false),
+            digest,
+            previous,
+            validity,
+            created: record.created,
+            label: record.label.into(),
+            owner: record.owner.map(String::into_boxed_str),
+            scopes: record.scopes,
+            rare: rare.then(|| Box::new(Rare { environment, metadata: record.metadata })),
+        })
+    }
+
+    pub(crate) fn environment(&self) -> Option<&str> {
+        self.rare.as_ref()?.environment.as_deref()
+    }
+
+    /// Marks the entry as overtaken by a change.
+    pub(super) fn spoil(&self) {
+        self.stale.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a change overtook the entry.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::SeqCst)
+    }
+}
+
+/// An entry as the map's key, found by its id: the map then keeps one pointer a key.
+#[derive(Debug, Clone)]
+pub(super) struct ById(pub(super) Arc<CachedKey>);
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl scc::Equivalent<ById> for KeyId {
+    fn equivalent(&self, entry: &ById) -> bool {
+        *self == entry.0.id
+    }
+}

@@ -1,0 +1,118 @@
+//! The lease: until when this process may believe what it has in memory.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Reading;
+
+/// How far the wall clock may fall behind uptime: two readings cut to milliseconds differ by one, and a time server
+/// nudges by a few.
+const SLACK_MILLIS: i64 = 5;
+
+/// A lease starts when the question "what changed?" was *sent*, not when its answer came: an answer that was long on
+/// the way is as old as its question. It ends after its length of uptime, and at once where the wall clock moved
+/// against uptime by more than that length, or backward: then one of the two did not count the time that passed (a
+/// virtual machine that was stopped and resumed).
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    /// Nanoseconds of uptime; 0 is none.
+    until: AtomicU64,
+    length_millis: AtomicI64,
+    /// Wall minus uptime when the question was sent, in milliseconds.
+    offset_millis: AtomicI64,
+    closed: AtomicBool,
+}
+
+impl Lease {
+    /// Begins a lease of `length` at `sent`, or lengthens the one that holds. Evictions come first: whoever sees the new
+    /// end also sees them done.
+    pub(crate) fn grant(&self, sent: Reading, length: Duration) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        let millis = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        self.offset_millis.store(offset(sent), Ordering::SeqCst);
+        self.length_millis.store(millis, Ordering::SeqCst);
+        self.until.store(sent.uptime_nanos.saturating_add(nanos), Ordering::SeqCst);
+    }
+
+    /// Whether the lease holds at `now`.
+    pub(crate) fn holds(&self, now: Reading) -> bool {
+        let moved = offset(now) - self.offset_millis.load(Ordering::Relaxed);
+        now.uptime_nanos < self.until.load(Ordering::Acquire)
+            && (-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved)
+    }
+
+    /// The length that the store last stated; `None` before it stated one.
+    pub(crate) fn length(&self) -> Option<Duration> {
+        let millis = u64::try_from(self.length_millis.load(Ordering::Acquire)).unwrap_or(0);
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
+    /// Ends the lease.
+    pub(crate) fn end(&self) {
+        self.until.store(0, Ordering::SeqCst);
+    }
+
+    /// Ends the lease, and grants none any more. Called where grants are made, so that none is under way.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.end();
+    }
+}
+
+fn offset(reading: Reading) -> i64 {
+    let uptime = i64::try_from(reading.uptime_nanos / 1_000_000).unwrap_or(i64::MAX);
+    reading.wall.as_millis().saturating_sub(uptime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+
+    const LENGTH: Duration = Duration::from_millis(200);
+
+    fn leased() -> (ManualClock, Lease) {
+        let clock = ManualClock::starting_now();
+        let lease = Lease::default();
+        assert!(!lease.holds(clock.read()), "no lease before the first grant");
+        lease.grant(clock.read(), LENGTH);
+        (clock, lease)
+    }
+
+    #[test]
+    fn a_lease_ends_at_its_length_of_uptime() {
+        let (clock, lease) = leased();
+        clock.advance(LENGTH - Duration::from_nanos(1));
+        assert!(lease.holds(clock.read()));
+        clock.advance(Duration::from_nanos(1));
+        assert!(!lease.holds(clock.read()));
+    }
+
+    #[test]
+    fn a_late_answer_lengthens_nothing() {
+        let clock = ManualClock::starting_now();
+        let sent = clock.read();
+        clock.advance(LENGTH * 2);
+        let lease = Lease::default();
+        lease.grant(sent, LENGTH);
+        assert!(!lease.holds(clock.read()));
+    }
+
+    /// E-07.
+    #[test]
+    fn e07_a_wall_clock_that_jumps_ends_the_lease_and_the_next_grant_starts_another() {
+        for jump in [3_600_000, -3_600_000, 201, -6] {
+            let (clock, lease) = leased();
+            clock.jump_wall(jump);
+            assert!(!lease.holds(clock.read()), "{jump}");
+            lease.grant(clock.read(), LENGTH);
+            assert!(lease.holds(clock.read()), "{jump}");
+        }
+        let (clock, lease) = leased();
+        clock.jump_wall(3);
+        assert!(lease.holds(clock.read()), "a nudge is no jump");
+    }
+}

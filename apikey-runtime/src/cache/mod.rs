@@ -1,0 +1,23 @@
+//! Records in memory, and the rules under which they may be believed.
+//!
+//! Facts are cached, never decisions. An entry is believed while this process holds a *lease* (Gray and Cheriton,
+//! SOSP 1989): for a stretch of time after it asked the store what had changed. See [`lease`] for when a lease ends,
+//! [`fence`] for why a read that began before a change cannot bring the old record back, and [`feed`] for how changes
+//! are learned of.
+
+mod entry;
+mod feed;
+mod fence;
+mod lease;
+mod map;
+mod read;
+
+/// What `fence` is built of; its model-checked tests put another module in this place.
+mod sync {
+    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+}
+
+pub(crate) use entry::CachedKey;
+pub(crate) use feed::Feed;
+pub(crate) use map::Cache;
+pub(crate) use read::{Answer, ReadFault, Reader};

@@ -1,0 +1,161 @@
+//! Why a request is refused, in the words that its client may read.
+
+use std::time::Duration;
+
+use crate::policy::ScopeExpr;
+
+/// Why a request is refused.
+///
+/// An unknown key, a malformed one, a wrong secret and a key of another family are one reason, so that who has not the
+/// right secret learns nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DenyReason {
+    /// No key came with the request. 401.
+    MissingKey,
+    /// What came is no key that this route accepts. 401.
+    InvalidKey,
+    /// The key is right and its time is over. 401.
+    Expired,
+    /// The key is right and its time has not come. 401.
+    NotYetValid,
+    /// The key is right and was revoked. 401.
+    Revoked,
+    /// The key is right and is switched off. 401.
+    Disabled,
+    /// More than one key came with the request. 400.
+    SeveralKeys,
+    /// The key does not hold the scopes that the route demands. 403.
+    InsufficientScope,
+    /// The request reached a guarded handler and no manager was found. 500.
+    NoManager,
+    /// The route's demand cannot be judged; the log says what to mend. 500.
+    Misconfigured,
+    /// The key store gave no answer. 503.
+    StoreUnavailable,
+}
+
+impl DenyReason {
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::SeveralKeys => 400,
+            Self::MissingKey
+            | Self::InvalidKey
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::Revoked
+            | Self::Disabled => 401,
+            Self::InsufficientScope => 403,
+            Self::NoManager | Self::Misconfigured => 500,
+            Self::StoreUnavailable => 503,
+        }
+    }
+
+    /// The reason as one word for programs, such as `expired`: the last part of the problem's type, and what the log says.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::MissingKey => "missing-key",
+            Self::InvalidKey => "invalid-key",
+            Self::Expired => "expired-key",
+            Self::NotYetValid => "key-not-yet-valid",
+            Self::Revoked => "revoked-key",
+            Self::Disabled => "disabled-key",
+            Self::SeveralKeys => "several-keys",
+            Self::InsufficientScope => "insufficient-scope",
+            Self::NoManager => "no-manager",
+            Self::Misconfigured => "misconfigured-route",
+            Self::StoreUnavailable => "store-unavailable",
+        }
+    }
+
+    /// The reason as a short title for people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::MissingKey => "API key required",
+            Self::InvalidKey => "Invalid API key",
+            Self::Expired => "Expired API key",
+            Self::NotYetValid => "API key not yet valid",
+            Self::Revoked => "Revoked API key",
+            Self::Disabled => "Disabled API key",
+            Self::SeveralKeys => "More than one API key",
+            Self::InsufficientScope => "Insufficient scope",
+            Self::NoManager | Self::Misconfigured => "Server misconfigured",
+            Self::StoreUnavailable => "API keys cannot be checked now",
+        }
+    }
+
+    /// What the client can do about it.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::MissingKey => "This resource needs an API key, and the request has none where it is looked for.",
+            Self::InvalidKey => "The API key is not accepted here. Check that it is complete and meant for this service.",
+            Self::Expired => "The API key has expired. Ask for a new one.",
+            Self::NotYetValid => "The API key is not valid yet. Try again later.",
+            Self::Revoked => "The API key was revoked. Ask for a new one.",
+            Self::Disabled => "The API key is switched off. Ask its issuer.",
+            Self::SeveralKeys => "The request has more than one API key. Send one, in one place.",
+            Self::InsufficientScope => "The API key does not have the scope that this resource needs.",
+            Self::NoManager | Self::Misconfigured => "The server is not set up to check API keys here.",
+            Self::StoreUnavailable => "The server cannot check API keys at the moment. Try again shortly.",
+        }
+    }
+}
+
+/// A refusal: what an [error handler](crate::ApiKeyManagerBuilder::error_handler) makes a response of.
+#[derive(Debug, Clone)]
+pub struct Denied {
+    reason: DenyReason,
+    wanted: Option<ScopeExpr>,
+}
+
+impl Denied {
+    pub(crate) fn new(reason: DenyReason) -> Self {
+        Self { reason, wanted: None }
+    }
+
+    pub(crate) fn wanting(mut self, scopes: Option<ScopeExpr>) -> Self {
+        self.wanted = scopes;
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> DenyReason {
+        self.reason
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.reason.status()
+    }
+
+    /// The scopes that the route demands, for [`DenyReason::InsufficientScope`]; those under `not` are left out.
+    #[must_use]
+    pub fn wanted_scopes(&self) -> Vec<&'static str> {
+        let mut wanted = Vec::new();
+        if let Some(scopes) = self.wanted {
+            scopes.wanted(&mut wanted);
+        }
+        wanted
+    }
+
+    /// After what time a client may try again, where waiting helps.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        (self.reason == DenyReason::StoreUnavailable).then_some(Duration::from_secs(1))
+    }
+}
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason.title())
+    }
+}
+
+impl std::error::Error for Denied {}

@@ -1,0 +1,155 @@
+//! Reading a presented text as a key, with no I/O and no allocation.
+
+use super::checksum::{CHECKSUM_LEN, checksum};
+use super::id::{ID_LEN, KeyId};
+
+/// The longest text that is looked at: a prefix of 32, an id of 22, a secret of 256, a checksum of 6, and two `_`.
+const MAX_KEY_LEN: usize = 32 + 1 + ID_LEN + 1 + 256 + CHECKSUM_LEN;
+
+/// The longest prefix.
+const MAX_PREFIX_LEN: usize = 32;
+
+/// A text with the form of a key and a right checksum. Whether any store knows it is another question.
+#[derive(Clone, Copy)]
+pub(crate) struct ParsedKey<'a> {
+    text: &'a str,
+    prefix: &'a str,
+    id: KeyId,
+}
+
+impl<'a> ParsedKey<'a> {
+    /// Reads `text` from the right, since a prefix may hold `_`.
+    pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
+        // The length comes first: a megabyte is refused before it is summed.
+        if text.len() > MAX_KEY_LEN {
+            return None;
+        }
+        let (body, sum) = text.split_last_chunk::<CHECKSUM_LEN>()?;
+        if checksum(body) != *sum {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
+        let (rest, tail) = text.rsplit_once('_')?;
+        let (prefix, id) = rest.rsplit_once('_')?;
+        let secret = tail.get(..tail.len().checked_sub(CHECKSUM_LEN)?)?;
+        let well_formed = !secret.is_empty()
+            && tail.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && check_prefix(prefix).is_ok();
+        let id = KeyId::from_ascii(id.as_bytes())?;
+        well_formed.then_some(Self { text, prefix, id })
+    }
+
+    /// The whole key, the secret included.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    pub(crate) fn prefix(&self) -> &'a str {
+        self.prefix
+    }
+
+    pub(crate) fn id(&self) -> &KeyId {
+        &self.id
+    }
+}
+
+/// Whether `prefix` can stand before a key; the error says why not.
+pub(crate) fn check_prefix(prefix: &str) -> Result<(), &'static str> {
+    let bytes = prefix.as_bytes();
+    let Some((first, last)) = bytes.first().zip(bytes.last()) else {
+        return Err("is empty; write a few letters, as in `my_api`");
+    };
+    if bytes.len() > MAX_PREFIX_LEN {
+        return Err("is longer than 32 characters; shorten it");
+    }
+    if !first.is_ascii_alphabetic() {
+        return Err("does not start with an ASCII letter; start it with one");
+    }
+    if !bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+        return Err("has characters other than ASCII letters, digits and `_`; leave them out");
+    }
+    if *last == b'_' {
+        return Err("ends with `_`; the `_` after it is added, leave it out");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(prefix: &str, id: u128, secret: &str) -> String {
+        let body = format!("{prefix}_{}_{secret}", KeyId::from_u128(id));
+        let sum = checksum(body.as_bytes());
+        format!("{body}{}", std::str::from_utf8(&sum).unwrap())
+    }
+
+    #[test]
+    fn a_prefix_with_underscores_is_read_from_the_right() {
+        let text = key("my_api_v2", 7, "abc123");
+        let parsed = ParsedKey::parse(text.as_bytes()).unwrap();
+        assert_eq!((parsed.prefix(), parsed.id().to_u128()), ("my_api_v2", 7));
+    }
+
+    /// F-03.
+    #[test]
+    fn f03_checksums_that_overflow_or_are_off_by_one_are_refused() {
+        let text = key("my_api", 7, "abc123");
+        let body = &text[..text.len() - 6];
+        for sum in ["zzzzzz", "4gfFC4", "000000"] {
+            assert!(ParsedKey::parse(format!("{body}{sum}").as_bytes()).is_none(), "{sum}");
+        }
+    }
+
+    /// H-11: refused by length alone.
+    #[test]
+    fn h11_a_megabyte_is_no_key() {
+        assert!(ParsedKey::parse(&vec![b'a'; 1 << 20]).is_none());
+    }
+
+    #[test]
+    fn a_secret_or_prefix_that_is_missing_is_no_key() {
+        assert!(ParsedKey::parse(key("", 7, "abc").as_bytes()).is_none());
+        assert!(ParsedKey::parse(key("my_api", 7, "").as_bytes()).is_none());
+        assert!(ParsedKey::parse(key("my_api", 7, "é").as_bytes()).is_none());
+        assert!(ParsedKey::parse(b"").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(prefix in "[a-z][a-z0-9_]{0,20}[a-z0-9]", id: u128, secret in "[A-Za-z0-9]{22,256}") {
+            let text = key(&prefix, id, &secret);
+            let parsed = ParsedKey::parse(text.as_bytes()).unwrap();
+            prop_assert_eq!(parsed.prefix(), prefix);
+            prop_assert_eq!(parsed.id().to_u128(), id);
+            prop_assert_eq!(parsed.text(), &text);
+        }
+
+        #[test]
+        fn no_bytes_break_the_parser(bytes: Vec<u8>) {
+            let _ = ParsedKey::parse(&bytes);
+        }
+
+        /// F-04: any one character changed, swapped with its neighbour, dropped or added.
+        #[test]
+        fn f04_one_slip_is_always_noticed(id: u128, secret in "[A-Za-z0-9]{64}", at in 0_usize..94, with in "[A-Za-z0-9_]") {
+            let text = key("my_api", id, &secret);
+            let with = with.as_bytes()[0];
+            let bytes = text.as_bytes();
+            let at = at % bytes.len();
+            let mut changed = bytes.to_vec();
+            changed[at] = with;
+            let mut swapped = bytes.to_vec();
+            swapped.swap(at, (at + 1) % bytes.len());
+            let mut dropped = bytes.to_vec();
+            dropped.remove(at);
+            let mut added = bytes.to_vec();
+            added.insert(at, with);
+            for wrong in [changed, swapped, dropped, added] {
+                prop_assert!(wrong == bytes || ParsedKey::parse(&wrong).is_none());
+            }
+        }
+    }
+}

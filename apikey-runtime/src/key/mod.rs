@@ -1,0 +1,17 @@
+//! Keys as text: `{prefix}_{id}_{secret}{checksum}`.
+//!
+//! ASCII letters, digits and `_` only, so that a double click selects the whole and nothing needs escaping.
+
+mod charset;
+mod checksum;
+mod digest;
+mod format;
+mod generate;
+mod id;
+
+pub use charset::Charset;
+pub use digest::{FastHasher, KeyHasher, Pepper, PreparedDigest};
+pub use id::KeyId;
+
+pub(crate) use format::{ParsedKey, check_prefix};
+pub(crate) use generate::{generate, random_id};

@@ -1,0 +1,271 @@
+//! Changing, rotating and revoking keys.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::ApiKeyManager;
+use super::create::{NewKey, Work, check_environment, check_span, check_text};
+use crate::clock::Timestamp;
+use crate::error::{Error, StoreError};
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
+use crate::scope::Scopes;
+use crate::verify::Verifier;
+
+/// How often a change is tried again that another writer overtook.
+const TRIES: usize = 8;
+
+/// A change being made; see [`ApiKeyManager::update`]. Await it for the record as it is then.
+#[derive(Debug)]
+#[must_use = "nothing is changed until this is awaited"]
+pub struct UpdateKey {
+    manager: ApiKeyManager,
+    id: KeyId,
+    patch: KeyPatch,
+    fault: Option<Error>,
+}
+
+impl UpdateKey {
+    pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
+        Self { manager, id, patch: KeyPatch::new(), fault: None }
+    }
+
+    /// Another label.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.patch.label = Some(label.into());
+        self
+    }
+
+    /// Another owner, or `None` for nobody.
+    pub fn owner<S: Into<String>>(mut self, owner: impl Into<Option<S>>) -> Self {
+        self.patch.owner = Some(owner.into().map(Into::into));
+        self
+    }
+
+    /// These scopes, in place of those that the key has.
+    pub fn scopes<I>(mut self, scopes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        match Scopes::new(scopes) {
+            Ok(scopes) => self.patch.scopes = Some(scopes),
+            Err(error) => self.fault = Some(error),
+        }
+        self
+    }
+
+    /// This data, in place of all that the key has.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.patch.metadata = Some(metadata);
+        self
+    }
+
+    /// Another environment, or `None`.
+    pub fn environment<S: Into<String>>(mut self, environment: impl Into<Option<S>>) -> Self {
+        self.patch.environment = Some(environment.into().map(Into::into));
+        self
+    }
+
+    /// The key ends at this time; a time that is past ends it now.
+    pub fn expires_at(mut self, at: impl Into<Timestamp>) -> Self {
+        self.patch.expires = Some(Some(at.into()));
+        self
+    }
+
+    /// The key never ends.
+    pub fn never_expires(mut self) -> Self {
+        self.patch.expires = Some(None);
+        self
+    }
+
+    /// The key is refused before this time, or `None` for good at once.
+    pub fn not_before(mut self, at: impl Into<Option<Timestamp>>) -> Self {
+        self.patch.not_before = Some(at.into());
+        self
+    }
+
+    async fn carry_out(self) -> Result<KeyRecord, Error> {
+        let Self { manager, id, patch, fault } = self;
+        fault.map_or(Ok(()), Err)?;
+        patch.label.as_deref().map_or(Ok(()), |label| check_text("label", label))?;
+        patch.owner.iter().flatten().try_for_each(|owner| check_text("owner", owner))?;
+        patch.environment.iter().flatten().try_for_each(|environment| check_environment(environment))?;
+        check_span(patch.not_before.flatten(), patch.expires.flatten())?;
+        manager
+            .on_thread(move |verifier| async move {
+                if patch != KeyPatch::new() {
+                    verifier.patch(id, &patch).await?;
+                }
+                verifier.find(id).await
+            })
+            .await
+    }
+}
+
+impl IntoFuture for UpdateKey {
+    type Output = Result<KeyRecord, Error>;
+    type IntoFuture = Work<KeyRecord>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.carry_out())
+    }
+}
+
+/// A rotation being made; see [`ApiKeyManager::rotate`]. Await it for the key with its new secret.
+#[derive(Debug)]
+#[must_use = "no secret is made until this is awaited"]
+pub struct RotateKey {
+    manager: ApiKeyManager,
+    id: KeyId,
+    grace: Duration,
+}
+
+impl RotateKey {
+    pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
+        Self { manager, id, grace: Duration::ZERO }
+    }
+
+    /// How long the old secret is good beside the new one; never longer than the key itself. By default, not at all.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    async fn carry_out(self) -> Result<NewKey, Error> {
+        let manager = self.manager.clone();
+        manager.on_thread(move |verifier| self.on_thread(verifier)).await
+    }
+
+    /// The secret is made of the record as it was read, and stored only where it is still that one.
+    async fn on_thread(self, verifier: Arc<Verifier>) -> Result<NewKey, Error> {
+        for _ in 0..TRIES {
+            let mut record = verifier.live(self.id).await?;
+            let (secret, patch) = self.turn(&record)?;
+            match verifier.patch(self.id, &patch).await {
+                Ok(()) => {
+                    tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
+                    patch.apply(&mut record);
+                    return Ok(NewKey::new(record, secret));
+                }
+                Err(Error::Store(StoreError::Conflict)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Error::Store(StoreError::Conflict))
+    }
+
+    fn turn(&self, record: &KeyRecord) -> Result<(SecretString, KeyPatch), Error> {
+        if !self.manager.config().accepts_prefix(&record.prefix) {
+            return Err(Error::Invalid(format!(
+                "the key's prefix {:?} is none of the configured `prefixes`; add it there, or create a new key",
+                record.prefix
+            )));
+        }
+        let (secret, digest) = self.manager.new_secret(&record.prefix, self.id)?;
+        let mut patch = KeyPatch::new();
+        patch.expected_version = Some(record.version);
+        patch.previous = Some(left_behind(record, self.grace, self.manager.now().now)?);
+        patch.digest = Some(digest);
+        Ok((secret, patch))
+    }
+}
+
+/// The old digest, and until when it is good: the grace time from `now`, and never longer than the key.
+fn left_behind(record: &KeyRecord, grace: Duration, now: Timestamp) -> Result<Option<PreviousDigest>, Error> {
+    if grace.is_zero() {
+        return Ok(None);
+    }
+    let until = now.checked_add(grace).ok_or_else(|| {
+        Error::Invalid("the grace time ends later than time can be told; write a shorter one".to_owned())
+    })?;
+    let until = record.expires.map_or(until, |end| until.min(end));
+    Ok(Some(PreviousDigest { digest: record.digest.clone(), until }))
+}
+
+impl IntoFuture for RotateKey {
+    type Output = Result<NewKey, Error>;
+    type IntoFuture = Work<NewKey>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.carry_out())
+    }
+}
+
+/// A revocation being made; see [`ApiKeyManager::revoke`]. Await it for whether this call did it (`false`: it was revoked before).
+#[derive(Debug)]
+#[must_use = "nothing is revoked until this is awaited"]
+pub struct RevokeKey {
+    manager: ApiKeyManager,
+    id: KeyId,
+    reason: Option<String>,
+}
+
+impl RevokeKey {
+    pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
+        Self { manager, id, reason: None }
+    }
+
+    /// Why: 1 to 256 bytes, for those who read the record. By default, nothing is said.
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+impl IntoFuture for RevokeKey {
+    type Output = Result<bool, Error>;
+    type IntoFuture = Work<bool>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let revocation = revocation(&self.manager, self.reason)?;
+            let id = self.id;
+            self.manager.on_thread(move |verifier| async move { verifier.revoke(id, &revocation).await }).await
+        })
+    }
+}
+
+/// A revocation of all keys of an owner; see [`ApiKeyManager::revoke_all`]. Await it for the ids of those that this call revoked.
+#[derive(Debug)]
+#[must_use = "nothing is revoked until this is awaited"]
+pub struct RevokeOwner {
+    manager: ApiKeyManager,
+    owner: String,
+    reason: Option<String>,
+}
+
+impl RevokeOwner {
+    pub(super) fn new(manager: ApiKeyManager, owner: String) -> Self {
+        Self { manager, owner, reason: None }
+    }
+
+    /// Why: 1 to 256 bytes, for those who read the records. By default, nothing is said.
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+impl IntoFuture for RevokeOwner {
+    type Output = Result<Vec<KeyId>, Error>;
+    type IntoFuture = Work<Vec<KeyId>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let revocation = revocation(&self.manager, self.reason)?;
+            let owner = self.owner;
+            self.manager
+                .on_thread(move |verifier| async move { verifier.revoke_owner(&owner, &revocation).await })
+                .await
+        })
+    }
+}
+
+fn revocation(manager: &ApiKeyManager, reason: Option<String>) -> Result<Revocation, Error> {
+    reason.as_deref().map_or(Ok(()), |reason| check_text("reason for the revocation", reason))?;
+    Ok(Revocation { at: manager.now().now, reason })
+}

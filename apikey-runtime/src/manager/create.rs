@@ -1,0 +1,343 @@
+//! Making keys.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
+
+use rand::{TryCryptoRng, TryRng};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::ApiKeyManager;
+use super::builder::Random;
+use crate::clock::Timestamp;
+use crate::error::{BoxError, Error};
+use crate::key::{KeyId, generate, random_id};
+use crate::record::{KeyRecord, Metadata};
+use crate::scope::Scopes;
+
+/// A boxed future, as `IntoFuture` needs one that can be named.
+pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// A key that was made, or given a new secret, just now: the only place where its secret is ever shown.
+///
+/// The secret is wiped from memory when this is dropped.
+pub struct NewKey {
+    record: KeyRecord,
+    secret: SecretString,
+}
+
+/// The fields of a new key, for a store of the application's own: flask-api-key's `export()`, without the secret.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeyExport {
+    /// The label.
+    pub label: String,
+    /// The id, 22 characters.
+    pub id: KeyId,
+    /// The id in the form of a UUID.
+    pub uuid: String,
+    /// The digest of the whole key.
+    pub digest: String,
+}
+
+impl NewKey {
+    pub(super) fn new(record: KeyRecord, secret: SecretString) -> Self {
+        Self { record, secret }
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.record.id
+    }
+
+    /// The key's label.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.record.label
+    }
+
+    /// The whole key, to be shown to its owner once. It is stored nowhere.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    /// What the store keeps.
+    #[must_use]
+    pub fn record(&self) -> &KeyRecord {
+        &self.record
+    }
+
+    /// Label, id and digest, for a store of the application's own.
+    #[must_use]
+    pub fn export(&self) -> KeyExport {
+        KeyExport {
+            label: self.record.label.clone(),
+            id: self.record.id,
+            uuid: self.record.id.to_uuid(),
+            digest: self.record.digest.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewKey").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeyExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyExport")
+            .field("label", &self.label)
+            .field("id", &self.id)
+            .field("uuid", &self.uuid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a key ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Never,
+    In(Duration),
+    At(Timestamp),
+}
+
+/// A key being made; see [`ApiKeyManager::create`]. Await it.
+#[derive(Debug)]
+#[must_use = "no key is made until this is awaited"]
+pub struct CreateKey {
+    manager: ApiKeyManager,
+    label: String,
+    owner: Option<String>,
+    scopes: Result<Scopes, Error>,
+    metadata: Metadata,
+    environment: Option<String>,
+    prefix: Option<String>,
+    end: End,
+    not_before: Option<Timestamp>,
+}
+
+impl CreateKey {
+    pub(super) fn new(manager: ApiKeyManager, label: String) -> Self {
+        Self {
+            manager,
+            label,
+            owner: None,
+            scopes: Ok(Scopes::none()),
+            metadata: Metadata::new(),
+            environment: None,
+            prefix: None,
+            end: End::Never,
+            not_before: None,
+        }
+    }
+
+    /// Whom the key belongs to, in the application's own terms: 1 to 256 bytes. By default, nobody.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// What the key may do: see [`Scopes::new`]. By default, nothing that a route demands.
+    pub fn scopes<I>(mut self, scopes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.scopes = Scopes::new(scopes);
+        self
+    }
+
+    /// One piece of the application's own data. By default, none.
+    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        self.metadata.insert(name.into(), value.into());
+        self
+    }
+
+    /// A family of keys, such as `live` or `test`: 1 to 32 ASCII letters, digits, `_` and `-`. By default, none.
+    pub fn environment(mut self, environment: impl Into<String>) -> Self {
+        self.environment = Some(environment.into());
+        self
+    }
+
+    /// The prefix, one of [`Config::prefixes`](crate::Config::prefixes). By default, the first of them.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// The key ends this long after it was made; more than nothing. By default, it never ends.
+    pub fn expires_in(mut self, life: Duration) -> Self {
+        self.end = End::In(life);
+        self
+    }
+
+    /// The key ends at this time, which lies ahead. By default, it never ends.
+    pub fn expires_at(mut self, at: impl Into<Timestamp>) -> Self {
+        self.end = End::At(at.into());
+        self
+    }
+
+    /// The key is refused before this time. By default, it is good at once.
+    pub fn not_before(mut self, at: impl Into<Timestamp>) -> Self {
+        self.not_before = Some(at.into());
+        self
+    }
+
+    async fn make(self) -> Result<NewKey, Error> {
+        let now = self.manager.now().now;
+        let config = self.manager.config();
+        let prefix = match &self.prefix {
+            None => config.prefix(),
+            Some(prefix) if config.accepts_prefix(prefix) => prefix,
+            Some(prefix) => {
+                return Err(Error::Invalid(format!(
+                    "the prefix {prefix:?} is none of the configured `prefixes`; add it there, or leave it out"
+                )));
+            }
+        };
+        check_text("label", &self.label)?;
+        self.owner.as_deref().map_or(Ok(()), |owner| check_text("owner", owner))?;
+        self.environment.as_deref().map_or(Ok(()), check_environment)?;
+        let expires = self.end.at(now)?;
+        check_span(self.not_before, expires)?;
+        let id = random_id(&mut Source(&*self.manager.0.random)).map_err(|failed| Error::Random(failed.0))?;
+        let (secret, digest) = self.manager.new_secret(prefix, id)?;
+        let mut record = KeyRecord::new(id, prefix, self.label, digest, now);
+        record.owner = self.owner;
+        record.scopes = self.scopes?;
+        record.metadata = self.metadata;
+        record.environment = self.environment;
+        record.expires = expires;
+        record.not_before = self.not_before;
+        let record = self.manager.insert(record).await?;
+        Ok(NewKey::new(record, secret))
+    }
+}
+
+impl IntoFuture for CreateKey {
+    type Output = Result<NewKey, Error>;
+    type IntoFuture = Work<NewKey>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.make())
+    }
+}
+
+impl ApiKeyManager {
+    /// A secret of the configured kind for `id`, and its digest.
+    pub(super) fn new_secret(&self, prefix: &str, id: KeyId) -> Result<(SecretString, String), Error> {
+        let config = self.config();
+        let source = &mut Source(&*self.0.random);
+        let secret = generate(source, prefix, id, config.secret_charset(), config.secret_length())
+            .map_err(|failed| Error::Random(failed.0))?;
+        let hasher = &self.0.verifier.reader.hasher;
+        let digest = hasher.hash(secret.expose_secret()).map_err(Error::Hasher)?;
+        if hasher.prepare(&digest).is_none_or(|prepared| !hasher.verify(secret.expose_secret(), &prepared)) {
+            return Err(Error::Hasher("the hasher does not verify what it has just hashed".into()));
+        }
+        Ok((secret, digest))
+    }
+
+    async fn insert(&self, record: KeyRecord) -> Result<KeyRecord, Error> {
+        self.on_thread(move |verifier| async move {
+            let outcome = verifier.within(verifier.reader.store.insert(&record)).await;
+            // The id may be remembered as unknown.
+            verifier.reader.cache.evict(&record.id);
+            outcome?;
+            tracing::info!(key_id = %record.id, "created");
+            Ok(record)
+        })
+        .await
+    }
+}
+
+impl End {
+    fn at(self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let at = match self {
+            Self::Never => return Ok(None),
+            Self::At(at) => at,
+            Self::In(life) => now.checked_add(life).ok_or_else(|| {
+                Error::Invalid(
+                    "the lifetime ends later than time can be told; leave it out for a key that never ends".to_owned(),
+                )
+            })?,
+        };
+        if at <= now {
+            return Err(Error::Invalid("the key would end before it begins; write a time that lies ahead".to_owned()));
+        }
+        Ok(Some(at))
+    }
+}
+
+/// Refuses a key that could never be used.
+pub(super) fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<(), Error> {
+    match from.zip(to) {
+        Some((from, to)) if from >= to => Err(Error::Invalid(
+            "`not_before` is not before the key's end, so it could never be used; write an earlier time".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses texts that would forge lines in logs and pages. Whatever else is in them is data.
+pub(super) fn check_text(name: &str, text: &str) -> Result<(), Error> {
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err(Error::Invalid(format!(
+            "the {name} of a key has 1 to 256 bytes and no control characters; write another"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if environment.is_empty() || environment.len() > 32 || !environment.bytes().all(fits) {
+        return Err(Error::Invalid(
+            "an environment has 1 to 32 ASCII letters, digits, `_` and `-`; write a name such as `live`".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// A [`Random`] as the generator that keys are made with.
+struct Source<'a>(&'a dyn Random);
+
+/// A failing generator's own error.
+#[derive(Debug)]
+struct Failed(BoxError);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl TryRng for Source<'_> {
+    type Error = Failed;
+
+    fn try_next_u32(&mut self) -> Result<u32, Failed> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Failed> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Failed> {
+        self.0.fill(bytes).map_err(Failed)
+    }
+}
+
+impl TryCryptoRng for Source<'_> {}

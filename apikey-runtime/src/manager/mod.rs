@@ -1,0 +1,337 @@
+//! The manager: configured once, it issues, verifies, rotates and revokes keys.
+
+mod builder;
+mod change;
+mod create;
+mod global;
+mod list;
+mod thread;
+
+use std::any::Any;
+use std::sync::Arc;
+
+pub use builder::ApiKeyManagerBuilder;
+pub use change::{RevokeKey, RevokeOwner, RotateKey, UpdateKey};
+pub use create::{CreateKey, KeyExport, NewKey};
+pub use list::{KeyPage, ListKeys};
+
+pub(crate) use global::installed;
+
+use crate::api_key::ApiKey;
+use crate::clock::{Reading, Timestamp};
+use crate::config::Config;
+use crate::denied::{DenyReason, Denied};
+use crate::error::{Error, StoreError};
+use crate::key::KeyId;
+use crate::policy::{PathValues, Policy};
+use crate::record::{KeyPatch, KeyRecord, Revocation};
+use crate::verify::{Now, Question, Verifier};
+use thread::Thread;
+
+/// Issues, verifies, rotates and revokes keys.
+///
+/// Make one at start-up ([`ApiKeyManager::builder`]) and hand it to the app ([`init_app`](ApiKeyManager::init_app)) or to the whole
+/// process ([`install`](ApiKeyManager::install)). A clone is cheap and is the same manager. It owns one thread with a runtime of its
+/// own: the store's connections live there, so a worker that is busy or ends stalls no one, and a call whose future is dropped
+/// is carried out all the same.
+///
+/// ```
+/// use apikey_runtime::{ApiKeyManager, MemoryStore};
+///
+/// # actix_web::rt::System::new().block_on(async {
+/// let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+/// let key = manager.create("MY_FIRST_KEY").await?;
+/// assert!(manager.verify(key.expose_secret()).await.is_ok());
+///
+/// manager.revoke(key.id()).await?;
+/// assert!(manager.verify(key.expose_secret()).await.is_err());
+/// # Ok::<(), apikey_runtime::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct ApiKeyManager(Arc<Inner>);
+
+struct Inner {
+    verifier: Arc<Verifier>,
+    random: Arc<dyn builder::Random>,
+    thread: Thread,
+    /// What the floor above keeps here: its error handler.
+    face: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl ApiKeyManager {
+    /// The defaults, to be changed.
+    #[must_use]
+    pub fn builder() -> ApiKeyManagerBuilder {
+        ApiKeyManagerBuilder::new()
+    }
+
+    /// The settings, read-only.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.verifier.config
+    }
+
+    /// Starts making a key with this label (1 to 256 bytes, no control characters); need not be unique. Await it, with or without
+    /// more settings.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # use std::time::Duration;
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let month = Duration::from_secs(30 * 24 * 3600);
+    /// let key = manager.create("ci").owner("42").scopes(["orders:read"]).expires_in(month).await?;
+    /// println!("{}", key.expose_secret());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn create(&self, label: impl Into<String>) -> CreateKey {
+        CreateKey::new(self.clone(), label.into())
+    }
+
+    /// The record of a key, as the store has it now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Store`], [`Error::Stopped`].
+    pub async fn get(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        self.on_thread(move |verifier| async move { verifier.find(id).await }).await
+    }
+
+    /// Starts listing keys. Await it for the first page.
+    pub fn list(&self) -> ListKeys {
+        ListKeys::new(self.clone())
+    }
+
+    /// Starts changing a key. Await it to carry the changes out.
+    pub fn update(&self, id: KeyId) -> UpdateKey {
+        UpdateKey::new(self.clone(), id)
+    }
+
+    /// Starts giving a key a new secret. Await it, with or without a grace time for the old one.
+    pub fn rotate(&self, id: KeyId) -> RotateKey {
+        RotateKey::new(self.clone(), id)
+    }
+
+    /// Starts revoking a key, for good. Await it, with or without a reason.
+    ///
+    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts in this process accepts the key;
+    /// other processes on the same store refuse it within the store's lease.
+    pub fn revoke(&self, id: KeyId) -> RevokeKey {
+        RevokeKey::new(self.clone(), id)
+    }
+
+    /// Starts revoking all keys of an owner, all or none.
+    pub fn revoke_all(&self, owner: impl Into<String>) -> RevokeOwner {
+        RevokeOwner::new(self.clone(), owner.into())
+    }
+
+    /// Switches a key on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`], [`Error::Stopped`].
+    pub async fn enable(&self, id: KeyId) -> Result<(), Error> {
+        self.switch(id, true).await
+    }
+
+    /// Switches a key off, until it is switched on again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`], [`Error::Stopped`].
+    pub async fn disable(&self, id: KeyId) -> Result<(), Error> {
+        self.switch(id, false).await
+    }
+
+    async fn switch(&self, id: KeyId, enabled: bool) -> Result<(), Error> {
+        let mut patch = KeyPatch::new();
+        patch.enabled = Some(enabled);
+        self.on_thread(move |verifier| async move {
+            verifier.live(id).await?;
+            verifier.patch(id, &patch).await
+        })
+        .await
+    }
+
+    /// Removes the records of keys that were revoked, or expired, before `before`; returns which. A removed key is answered as
+    /// unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`], [`Error::Stopped`].
+    pub async fn purge(&self, before: impl Into<Timestamp>) -> Result<Vec<KeyId>, Error> {
+        let before = before.into();
+        self.on_thread(move |verifier| async move {
+            let removed = verifier.within(verifier.reader.store.purge(before)).await?;
+            removed.iter().for_each(|id| verifier.reader.cache.evict(id));
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Checks a key as an open route with no demands does.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub async fn verify(&self, key: &str) -> Result<ApiKey, Denied> {
+        self.verify_for(key, &Policy::new()).await
+    }
+
+    /// Checks a key against the demands of a route. A template in a scope has no path here to be filled from, and is refused.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
+        let verifier = &self.0.verifier;
+        let key = verifier.screen(key.as_bytes(), policy)?;
+        let question = Question { key, policy, path: &NoPath };
+        match verifier.decide_now(question) {
+            Now::Decided(decision) => decision,
+            Now::Ask => verifier.decide_late(question).await,
+        }
+    }
+
+    /// Ends the manager: what is under way is finished, the store is closed, and from then on every check answers that the store is
+    /// unavailable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] where it was ended before.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        let verifier = Arc::clone(&self.0.verifier);
+        self.0
+            .thread
+            .finish(async move {
+                verifier.reader.cache.lease.close();
+                verifier.reader.cache.flush();
+                verifier.reader.store.stop().await;
+            })
+            .await
+    }
+
+    /// Makes this the manager of all apps in the process that have no manager of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyInstalled`] the second time.
+    pub fn install(&self) -> Result<(), Error> {
+        global::install(self)
+    }
+
+    pub(crate) fn verifier(&self) -> &Arc<Verifier> {
+        &self.0.verifier
+    }
+
+    pub(crate) fn face(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.0.face.as_deref()
+    }
+
+    /// Whether both are the same manager.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn now(&self) -> Reading {
+        self.0.verifier.reader.clock.read()
+    }
+
+    /// Carries `work` out on the manager's own thread. It goes on where the caller goes away.
+    async fn on_thread<W, F, T>(&self, work: W) -> Result<T, Error>
+    where
+        W: FnOnce(Arc<Verifier>) -> F,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.thread.run(work(Arc::clone(&self.0.verifier))).await
+    }
+}
+
+impl std::fmt::Debug for ApiKeyManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeyManager")
+            .field("config", self.config())
+            .field("store", &self.0.verifier.reader.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path of no route.
+struct NoPath;
+
+impl PathValues for NoPath {
+    fn value(&self, _name: &str) -> Option<std::borrow::Cow<'_, str>> {
+        None
+    }
+}
+
+/// What the manager's calls do with the store, on its thread.
+impl Verifier {
+    /// The store's answer, or that it is unavailable where none comes in time.
+    async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let deadline = self.reader.deadline;
+        tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
+            Err(StoreError::unavailable(format!(
+                "no answer within {deadline:?}; whether a write took effect is not known"
+            )))
+        })
+    }
+
+    async fn find(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        self.within(self.reader.store.find(&id)).await?.ok_or(Error::NotFound(id))
+    }
+
+    /// The record of a key that is not revoked.
+    async fn live(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        let record = self.find(id).await?;
+        if record.revoked.is_some() { Err(Error::Revoked(id)) } else { Ok(record) }
+    }
+
+    async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
+        let outcome = self.within(self.reader.store.update(&id, patch)).await;
+        // Whatever came of it: where the answer was lost, the change may have been made.
+        self.reader.cache.evict(&id);
+        outcome.map_err(|error| missing(error, id))
+    }
+
+    async fn revoke(&self, id: KeyId, revocation: &Revocation) -> Result<bool, Error> {
+        let outcome = self.within(self.reader.store.revoke(&id, revocation)).await;
+        self.reader.cache.evict(&id);
+        let revoked = outcome.map_err(|error| missing(error, id))?;
+        tracing::info!(key_id = %id, newly = revoked, "revoked");
+        Ok(revoked)
+    }
+
+    async fn revoke_owner(&self, owner: &str, revocation: &Revocation) -> Result<Vec<KeyId>, Error> {
+        match self.within(self.reader.store.revoke_owner(owner, revocation)).await {
+            Ok(ids) => {
+                ids.iter().for_each(|id| self.reader.cache.evict(id));
+                tracing::info!(keys = ids.len(), "revoked all keys of an owner");
+                Ok(ids)
+            }
+            Err(error) => {
+                // Which keys it would have been is not known here.
+                self.reader.cache.flush();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Says which record is missing.
+fn missing(error: StoreError, id: KeyId) -> Error {
+    match error {
+        StoreError::NotFound => Error::NotFound(id),
+        other => Error::Store(other),
+    }
+}
+
+/// A refusal that no route had a part in.
+impl From<DenyReason> for Denied {
+    fn from(reason: DenyReason) -> Self {
+        Self::new(reason)
+    }
+}

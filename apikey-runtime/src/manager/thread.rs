@@ -1,0 +1,88 @@
+//! The manager's own thread, with a runtime of its own.
+//!
+//! actix has a single-threaded runtime for each worker, and a connection is driven by the runtime that opened it: a worker
+//! that computes for two seconds would stall the store calls of all others, and one that ends would break them.
+
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Semaphore, watch};
+
+use crate::error::Error;
+
+/// More calls than can be under way at once; the one that ends the thread takes all.
+const CALLS: u32 = 1 << 24;
+
+/// A running thread. It ends when this is dropped or stopped.
+#[derive(Debug)]
+pub(super) struct Thread {
+    runtime: Handle,
+    calls: Arc<Semaphore>,
+    stop: watch::Sender<bool>,
+}
+
+impl Thread {
+    /// Starts the thread.
+    pub(super) fn start() -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Config(format!("the manager's thread cannot be started: {error}"));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let (stop, mut stopped) = watch::channel(false);
+        let drive = move || {
+            // An error means that the sender is gone, which ends the thread too.
+            let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
+        };
+        std::thread::Builder::new().name("api-keys".to_owned()).spawn(drive).map_err(failed)?;
+        Ok(Self { runtime: handle, calls: Arc::new(Semaphore::new(CALLS as usize)), stop })
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Carries `work` out over there, whether or not its caller waits.
+    pub(super) async fn run<F, T>(&self, work: F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let calls = Arc::clone(&self.calls);
+        self.spawn(async move {
+            let _call = calls.acquire().await.map_err(|_| Error::Stopped)?;
+            work.await
+        })
+        .await
+    }
+
+    /// Waits for the calls under way, carries `last` out, and ends the thread.
+    pub(super) async fn finish<F>(&self, last: F) -> Result<(), Error>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let calls = Arc::clone(&self.calls);
+        let stop = self.stop.clone();
+        self.spawn(async move {
+            let all = calls.acquire_many(CALLS).await.map_err(|_| Error::Stopped)?;
+            calls.close();
+            drop(all);
+            last.await;
+            stop.send_replace(true);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn spawn<F, T>(&self, work: F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.runtime.spawn(work).await {
+            Ok(outcome) => outcome,
+            Err(join) => match join.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Stopped),
+            },
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The table of the checks.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Outcome, history, listing, records, revocation};
+use crate::store::KeyStore;
+
+type Checking = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// One check.
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) run: Run,
+}
+
+/// How many stores a check needs.
+pub(super) enum Run {
+    One(fn(Arc<dyn KeyStore>) -> Checking),
+    Two(fn(Arc<dyn KeyStore>, Arc<dyn KeyStore>) -> Checking),
+}
+
+/// Each check under the name of its function.
+macro_rules! checks {
+    ($($module:ident { $($kind:ident $name:ident),+ $(,)? })+) => {
+        &[$($(Check { name: stringify!($name), run: checks!(@$kind $module::$name) }),+),+]
+    };
+    (@one $($path:tt)+) => { Run::One(|store| Box::pin($($path)+(store))) };
+    (@two $($path:tt)+) => { Run::Two(|store, other| Box::pin($($path)+(store, other))) };
+}
+
+pub(super) static CHECKS: &[Check] = checks! {
+    records {
+        one every_field_comes_back,
+        one odd_texts_come_back_and_find_only_themselves,
+        one the_ends_of_time_come_back,
+        one a_written_record_is_found_at_once,
+        one a_taken_id_is_a_conflict_and_changes_nothing,
+        one an_update_changes_the_named_columns_only,
+        one an_update_can_clear_what_may_be_missing,
+        one an_update_of_a_missing_record_is_not_found,
+        one an_update_of_another_version_is_a_conflict_and_changes_nothing,
+        one an_update_without_an_expected_version_takes_any,
+        one of_updates_that_race_for_one_version_one_wins,
+    }
+    revocation {
+        one the_first_revocation_stays,
+        one revoking_a_missing_record_is_not_found,
+        one a_late_writer_does_not_bring_a_revoked_key_back,
+        one a_late_writer_with_an_old_version_is_a_conflict,
+        one a_revoked_id_stays_taken,
+        one revoking_an_owner_takes_exactly_their_live_keys,
+        one of_revocations_that_race_one_wins,
+        one purge_removes_what_ended_before_and_nothing_else,
+    }
+    listing {
+        one a_list_is_in_the_order_of_ids_and_its_pages_join_up,
+        one a_list_is_filtered_by_whole_texts,
+        one a_limit_out_of_bounds_is_brought_within,
+    }
+    history {
+        one without_a_cursor_the_history_is_unknown,
+        one an_unchanged_store_tells_of_no_change,
+        one every_change_takes_the_next_epoch_and_names_its_key,
+        one what_changes_nothing_is_not_logged,
+        one a_cursor_that_is_none_is_unknown,
+        two a_cursor_of_another_store_is_unknown,
+        one the_lease_is_the_same_for_all_who_ask,
+        one a_follower_misses_no_change_of_many_writers,
+    }
+};

@@ -1,0 +1,288 @@
+//! Checks of `changes`.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+
+use super::records::add;
+use super::samples::{at, because, id, owned, plain};
+use super::{Broken, OrBroken, Outcome, Verdict, ensure};
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord};
+use crate::store::{Changes, Cursor, History, KeyStore, ListQuery};
+
+const NO_HISTORY: Verdict = Verdict::Skipped("the store keeps no history: `changes` is `None`");
+
+/// What `changes` answers, or ends the check where the store keeps no history.
+macro_rules! changes {
+    ($store:expr, $since:expr) => {
+        match $store.changes($since).await.or_broken("`changes` fails")? {
+            Some(changes) => changes,
+            None => return Ok(NO_HISTORY),
+        }
+    };
+}
+
+/// The ids that changed after `since`, which this store gave a moment ago; and where that leads.
+async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Broken> {
+    let changes = store.changes(Some(since)).await.or_broken("`changes` fails")?;
+    let changes = changes.or_broken("a store that keeps a history has one for every cursor")?;
+    match changes.history {
+        History::Changed(ids) => Ok((ids, changes.cursor)),
+        History::Unknown => {
+            Err(Broken(format!("the store does not know {since:?}, which it gave a moment ago")))
+        }
+    }
+}
+
+pub(super) async fn without_a_cursor_the_history_is_unknown(store: Arc<dyn KeyStore>) -> Outcome {
+    let store = &*store;
+    for number in 1..=2 {
+        let Changes { history, cursor, .. } = changes!(store, None);
+        ensure!(
+            history == History::Unknown,
+            "who has no cursor knows no change yet, so the history is unknown; answered {history:?}"
+        );
+        let (ids, same) = followed(store, &cursor).await?;
+        ensure!(ids.is_empty() && same == cursor, "the cursor is the present one");
+        add(store, &plain(number)).await?;
+    }
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStore>) -> Outcome {
+    let store = &*store;
+    let cursor = changes!(store, None).cursor;
+    let (ids, same) = followed(store, &cursor).await?;
+    ensure!(ids.is_empty() && same == cursor, "an unchanged store tells of {ids:?} at {same:?}");
+    add(store, &plain(1)).await?;
+    let (_, cursor) = followed(store, &cursor).await?;
+    store.find(&id(1)).await.or_broken("`find` fails")?;
+    store.list(&ListQuery::first(10)).await.or_broken("`list` fails")?;
+    let (ids, same) = followed(store, &cursor).await?;
+    ensure!(ids.is_empty() && same == cursor, "reading is a change: {ids:?} at {same:?}");
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
+    store: Arc<dyn KeyStore>,
+) -> Outcome {
+    let store = &*store;
+    let start = changes!(store, None).cursor;
+    let mut cursor = start.clone();
+    let mut all_ids = Vec::new();
+    for (what, change, expected) in changes_of_every_kind() {
+        change.make(store).await?;
+        let (ids, next) = followed(store, &cursor).await?;
+        let unique: HashSet<KeyId> = ids.iter().copied().collect();
+        ensure!(unique == expected.iter().copied().collect(), "{what} names {ids:?}");
+        ensure!(
+            next.epoch == cursor.epoch + expected.len() as u64,
+            "{what} takes {} epochs; went from {} to {}",
+            expected.len(),
+            cursor.epoch,
+            next.epoch
+        );
+        cursor = next;
+        all_ids.extend(ids);
+    }
+    let (ids, end) = followed(store, &start).await?;
+    ensure!(end == cursor, "all changes at once lead to {end:?}, one by one to {cursor:?}");
+    let distinct = |ids: Vec<KeyId>| {
+        let mut seen = HashSet::new();
+        ids.into_iter().filter(|id| seen.insert(*id)).collect::<Vec<_>>()
+    };
+    ensure!(distinct(ids) == distinct(all_ids), "changes are told in the order of their commits");
+    Ok(Verdict::Passed)
+}
+
+/// A change to make.
+enum Change {
+    Insert(Box<KeyRecord>),
+    Update(KeyId),
+    Revoke(KeyId),
+    RevokeOwner(&'static str),
+    Purge(i64),
+}
+
+impl Change {
+    async fn make(self, store: &dyn KeyStore) -> Result<(), Broken> {
+        let reason = because("lost");
+        let done = match self {
+            Self::Insert(record) => store.insert(&record).await,
+            Self::Update(id) => {
+                let patch = KeyPatch { enabled: Some(true), ..KeyPatch::new() };
+                store.update(&id, &patch).await
+            }
+            Self::Revoke(id) => store.revoke(&id, &reason).await.map(drop),
+            Self::RevokeOwner(owner) => store.revoke_owner(owner, &reason).await.map(drop),
+            Self::Purge(before) => store.purge(at(before)).await.map(drop),
+        };
+        done.or_broken("a change fails")
+    }
+}
+
+/// Changes, what to call them, and whose they are.
+fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
+    let insert = |record: KeyRecord| Change::Insert(Box::new(record));
+    let mut expired = plain(5);
+    expired.expires = Some(at(10));
+    vec![
+        ("an insert", insert(plain(9)), vec![id(9)]),
+        ("an insert", insert(owned(2, "a")), vec![id(2)]),
+        ("an insert", insert(owned(3, "a")), vec![id(3)]),
+        ("an insert", insert(plain(4)), vec![id(4)]),
+        ("an insert", insert(expired), vec![id(5)]),
+        ("an update", Change::Update(id(9)), vec![id(9)]),
+        ("an update to the same values", Change::Update(id(9)), vec![id(9)]),
+        ("a revocation", Change::Revoke(id(4)), vec![id(4)]),
+        ("revoking an owner's keys", Change::RevokeOwner("a"), vec![id(2), id(3)]),
+        ("an update of a revoked key", Change::Update(id(2)), vec![id(2)]),
+        ("a purge of one that expired", Change::Purge(11), vec![id(5)]),
+        ("a purge of those revoked", Change::Purge(3_001), vec![id(2), id(3), id(4)]),
+        ("an insert of a purged id", insert(plain(4)), vec![id(4)]),
+    ]
+}
+
+pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>) -> Outcome {
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    store.revoke(&id(1), &because("lost")).await.or_broken("`revoke` fails")?;
+    let cursor = changes!(store, None).cursor;
+    let wrong = KeyPatch { expected_version: Some(1), ..KeyPatch::new() };
+    // Each of these is refused, or finds nothing to do; other checks look at the answers.
+    let _ = store.insert(&plain(1)).await;
+    let _ = store.update(&id(1), &wrong).await;
+    let _ = store.update(&id(2), &KeyPatch::new()).await;
+    let _ = store.revoke(&id(1), &because("again")).await;
+    let _ = store.revoke(&id(2), &because("lost")).await;
+    let _ = store.revoke_owner("nobody", &because("left")).await;
+    let _ = store.purge(at(i64::MIN)).await;
+    let (ids, same) = followed(store, &cursor).await?;
+    ensure!(ids.is_empty() && same == cursor, "what changes nothing is told as {ids:?}, {same:?}");
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -> Outcome {
+    let store = &*store;
+    for number in 1..=3 {
+        add(store, &plain(number)).await?;
+    }
+    let present = changes!(store, None).cursor;
+    let with_tag = |tag| Cursor { epoch: present.epoch, tag };
+    let with_epoch = |epoch| Cursor { epoch, tag: present.tag.clone() };
+    let mut flipped = present.tag.clone();
+    ensure!(!flipped.is_empty(), "a cursor has a tag");
+    flipped[0] ^= 1;
+    let mut longer = present.tag.clone();
+    longer.push(0);
+    let strangers = [
+        with_tag(flipped),
+        with_tag(Vec::new()),
+        with_tag(longer),
+        with_epoch(present.epoch + 1),
+        with_epoch(i64::MAX as u64),
+        with_epoch(1 << 63),
+        with_epoch(u64::MAX),
+    ];
+    for stranger in strangers {
+        let Changes { history, cursor, .. } = changes!(store, Some(&stranger));
+        ensure!(history == History::Unknown, "{stranger:?} is no cursor of this store; {history:?}");
+        ensure!(cursor == present, "an unknown cursor is answered with the present one");
+    }
+    Ok(Verdict::Passed)
+}
+
+/// As after a restore: the same number of changes, but others.
+pub(super) async fn a_cursor_of_another_store_is_unknown(
+    store: Arc<dyn KeyStore>,
+    other: Arc<dyn KeyStore>,
+) -> Outcome {
+    for number in 1..=3 {
+        let foreign = changes!(other, None).cursor;
+        let own = changes!(store, Some(&foreign));
+        ensure!(
+            own.history == History::Unknown,
+            "a cursor of another store with as many changes is unknown; {:?}",
+            own.history
+        );
+        ensure!(own.cursor.tag != foreign.tag, "two stores have tags of their own");
+        add(&*store, &plain(number)).await?;
+        add(&*other, &plain(number)).await?;
+    }
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn the_lease_is_the_same_for_all_who_ask(store: Arc<dyn KeyStore>) -> Outcome {
+    let store = &*store;
+    let first = changes!(store, None);
+    add(store, &plain(1)).await?;
+    let second = changes!(store, Some(&first.cursor));
+    ensure!(
+        first.lease == second.lease,
+        "one asks and gets a lease of {:?}, another of {:?}",
+        first.lease,
+        second.lease
+    );
+    Ok(Verdict::Passed)
+}
+
+/// How many tasks write at the same time, and how many keys each of them changes.
+const WRITERS: u128 = 8;
+const KEYS: u128 = 12;
+
+/// V-19: however changes overlap, whoever follows the history hears of each one, and of one that has returned at the
+/// next poll.
+pub(super) async fn a_follower_misses_no_change_of_many_writers(
+    store: Arc<dyn KeyStore>,
+) -> Outcome {
+    for number in 0..WRITERS * KEYS {
+        add(&*store, &plain(number)).await?;
+    }
+    let mut cursor = changes!(store, None).cursor;
+    let returned = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (store, returned) = (Arc::clone(&store), Arc::clone(&returned));
+        tasks.spawn(async move { change_each_once(&*store, writer, &returned).await });
+    }
+    let mut told: HashSet<KeyId> = HashSet::new();
+    loop {
+        let expected = returned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (ids, next) = followed(&*store, &cursor).await?;
+        ensure!(next.epoch >= cursor.epoch, "the history goes back from {cursor:?} to {next:?}");
+        told.extend(ids);
+        cursor = next;
+        let missed: Vec<_> = expected.iter().filter(|id| !told.contains(id)).collect();
+        ensure!(missed.is_empty(), "a follower does not hear of the changes of {missed:?}");
+        if expected.len() as u128 == WRITERS * KEYS {
+            return Ok(Verdict::Passed);
+        }
+        // A writer that failed never notes all of its changes.
+        while let Some(joined) = tasks.try_join_next() {
+            joined.map_err(|error| Broken(format!("a call panics: {error}")))??;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Changes each of a writer's keys once, so that no later change hides that an earlier one went untold. Notes what has
+/// returned.
+async fn change_each_once(
+    store: &dyn KeyStore,
+    writer: u128,
+    returned: &Mutex<Vec<KeyId>>,
+) -> Result<(), Broken> {
+    for number in 0..KEYS {
+        let id = id(writer * KEYS + number);
+        if number % 2 == 0 {
+            store.revoke(&id, &because("lost")).await.map(drop)
+        } else {
+            store.update(&id, &KeyPatch { enabled: Some(false), ..KeyPatch::new() }).await
+        }
+        .or_broken("one of many changes at once fails")?;
+        returned.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! A suite that tells whether a store keeps what [`KeyStore`] promises; for the stores of this crate, and for one of
+//! your own.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use apikey_runtime::{KeyStore, MemoryStore, conformance};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let report = conformance::run(|| async { Arc::new(MemoryStore::new()) as Arc<dyn KeyStore> }).await;
+//! assert!(report.skipped.is_empty(), "{report:?}");
+//! # });
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Each check has a store of its own, which holds no record and is not yet started: the suite calls
+//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). It has to run inside a Tokio runtime. A runtime with several
+//! threads finds more races.
+
+mod checks;
+mod history;
+mod listing;
+mod records;
+mod revocation;
+mod samples;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use self::checks::{CHECKS, Check, Run};
+use crate::error::StoreError;
+use crate::store::KeyStore;
+
+/// What the suite found, where it found no fault.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The checks that the store passed.
+    pub passed: Vec<&'static str>,
+    /// The checks that ask for something the store does not offer, and for what.
+    pub skipped: Vec<(&'static str, &'static str)>,
+}
+
+/// Runs all checks, each on a new store from `make`.
+///
+/// # Panics
+///
+/// At the first check that the store fails; the message names the check and the rule.
+pub async fn run<F, Fut>(make: F) -> Report
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn KeyStore>>,
+{
+    let mut report = Report::default();
+    for check in CHECKS {
+        match verdict(check, &make).await {
+            Verdict::Passed => report.passed.push(check.name),
+            Verdict::Skipped(reason) => report.skipped.push((check.name, reason)),
+        }
+    }
+    report
+}
+
+/// The names of the checks, in the order in which [`run`] takes them.
+pub fn checks() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|check| check.name)
+}
+
+/// Runs the check `name` alone, so that a harness can show the checks apart. `false` where it was skipped.
+///
+/// # Panics
+///
+/// Where the store fails the check, or no check has this name; [`checks`] names them.
+pub async fn check<F, Fut>(name: &str, make: F) -> bool
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn KeyStore>>,
+{
+    let Some(check) = CHECKS.iter().find(|check| check.name == name) else {
+        panic!("no check has the name `{name}`; `conformance::checks` names them");
+    };
+    verdict(check, &make).await == Verdict::Passed
+}
+
+async fn verdict<F, Fut>(check: &Check, make: &F) -> Verdict
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn KeyStore>>,
+{
+    match attempt(check, make).await {
+        Ok(verdict) => verdict,
+        Err(broken) => panic!("the store fails the check `{}`: {}", check.name, broken.0),
+    }
+}
+
+async fn attempt<F, Fut>(check: &Check, make: &F) -> Outcome
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn KeyStore>>,
+{
+    let store = make().await;
+    store.start().await.or_broken("`start` fails")?;
+    let outcome = match check.run {
+        Run::One(run) => run(Arc::clone(&store)).await,
+        Run::Two(run) => {
+            let other = make().await;
+            other.start().await.or_broken("`start` fails")?;
+            let outcome = run(Arc::clone(&store), Arc::clone(&other)).await;
+            other.stop().await;
+            outcome
+        }
+    };
+    store.stop().await;
+    outcome
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// The store does not offer this.
+    Skipped(&'static str),
+}
+
+/// A rule that the store breaks, in words.
+#[derive(Debug)]
+struct Broken(String);
+
+type Outcome = Result<Verdict, Broken>;
+
+/// Fails the check with the formatted text unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($rule:tt)+) => {
+        if !$holds {
+            return Err($crate::store::conformance::Broken(format!($($rule)+)));
+        }
+    };
+}
+use ensure;
+
+/// Turns what a store answers into what a check can go on with.
+trait OrBroken<T> {
+    /// The value, where there is to be one; `rule` says so.
+    fn or_broken(self, rule: &str) -> Result<T, Broken>;
+}
+
+impl<T> OrBroken<T> for Result<T, StoreError> {
+    fn or_broken(self, rule: &str) -> Result<T, Broken> {
+        self.map_err(|error| Broken(format!("{rule}: {error} ({error:?})")))
+    }
+}
+
+impl<T> OrBroken<T> for Option<T> {
+    fn or_broken(self, rule: &str) -> Result<T, Broken> {
+        self.ok_or_else(|| Broken(rule.to_owned()))
+    }
+}
+
+/// Holds where `result` is [`StoreError::Conflict`].
+fn ensure_conflict<T: fmt::Debug>(result: Result<T, StoreError>, rule: &str) -> Result<(), Broken> {
+    ensure!(matches!(result, Err(StoreError::Conflict)), "{rule}: not `Conflict` but {result:?}");
+    Ok(())
+}
+
+/// Holds where `result` is [`StoreError::NotFound`].
+fn ensure_not_found<T: fmt::Debug>(result: Result<T, StoreError>, rule: &str) -> Result<(), Broken> {
+    ensure!(matches!(result, Err(StoreError::NotFound)), "{rule}: not `NotFound` but {result:?}");
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Records to try a store with.
+
+use serde_json::json;
+
+use crate::clock::Timestamp;
+use crate::key::KeyId;
+use crate::record::{KeyRecord, Metadata, PreviousDigest, Revocation};
+use crate::scope::Scopes;
+
+/// Texts that mean something to SQL, LIKE, formats, shells, Redis or terminals, and must mean nothing to a store.
+/// NUL is left out: PostgreSQL has no text with it.
+pub(super) const ODD_TEXTS: [&str; 16] = [
+    "",
+    " ",
+    "'",
+    "''; DROP TABLE api_keys; --",
+    "\"a\" OR 1=1",
+    "%",
+    "_%",
+    "100%_\\",
+    "{}{0}%s%n$1?1:id@x",
+    "*[a-z]?{tag}:",
+    "line\r\nbreak\ttab\u{1}\u{7f}",
+    "null",
+    "1e3",
+    "Zoë ✓ 漢字 \u{1f511} \u{202e}",
+    "e\u{301}",
+    "\u{fffd}\u{10ffff}",
+];
+
+/// A time, in milliseconds.
+pub(super) const fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// The id with the number `number`.
+pub(super) fn id(number: u128) -> KeyId {
+    KeyId::from_u128(number)
+}
+
+/// A plain record with the id `number`.
+pub(super) fn plain(number: u128) -> KeyRecord {
+    KeyRecord::new(id(number), "my_api", format!("label {number}"), "sha256$00", at(1_000))
+}
+
+/// A plain record of `owner`.
+pub(super) fn owned(number: u128, owner: &str) -> KeyRecord {
+    let mut record = plain(number);
+    record.owner = Some(owner.to_owned());
+    record
+}
+
+/// A record with something in every field.
+pub(super) fn full(number: u128) -> KeyRecord {
+    let mut record = plain(number);
+    record.owner = Some("owner 42".to_owned());
+    record.digest = format!("hmac-sha256$v1${}", "ab".repeat(32));
+    record.previous = Some(PreviousDigest { digest: "sha256$11".to_owned(), until: at(2_000) });
+    record.scopes = Scopes::new(["orders:read", "orders:write", "a.b_c-d:0"]).unwrap_or_default();
+    record.metadata = metadata();
+    record.environment = Some("live".to_owned());
+    record.expires = Some(at(9_000));
+    record.not_before = Some(at(500));
+    record.revoked = Some(because("lost"));
+    record.enabled = false;
+    // Not the same when it went through a 64-bit float.
+    record.version = (1 << 53) + 1;
+    record
+}
+
+/// Of every kind that JSON has.
+pub(super) fn metadata() -> Metadata {
+    let mut metadata = Metadata::new();
+    metadata.insert("team".to_owned(), json!("billing"));
+    metadata.insert("quoted \" key ' \\ \u{1f511}".to_owned(), json!("\u{0}\r\n\t<>&"));
+    metadata.insert("numbers".to_owned(), json!([0, -1, 0.5, i64::MIN, u64::MAX]));
+    metadata.insert("nested".to_owned(), json!({ "a": [true, false, null, {}], "": "" }));
+    metadata
+}
+
+/// A revocation for `reason`.
+pub(super) fn because(reason: &str) -> Revocation {
+    Revocation { at: at(3_000), reason: Some(reason.to_owned()) }
+}

@@ -1,0 +1,217 @@
+//! Records in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::paging::page_size;
+use super::{Changes, Cursor, History, KeyStore, ListQuery, Page};
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, Revocation};
+
+/// How long a record may be used without being read again, where nothing else is asked for.
+const DEFAULT_LEASE: Duration = Duration::from_millis(200);
+
+/// How many changes are remembered.
+const LOG_LEN: usize = 10_000;
+
+/// Tells the stores of one process apart.
+static STORES: AtomicU64 = AtomicU64::new(0);
+
+/// Records in memory: for tests, and for a single process whose keys need not outlive it.
+///
+/// ```
+/// use apikey_runtime::{KeyStore, ListQuery, MemoryStore};
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let store = MemoryStore::new();
+/// assert!(store.list(&ListQuery::first(10)).await?.records.is_empty());
+/// # Ok::<(), apikey_runtime::StoreError>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct MemoryStore {
+    lease: Duration,
+    /// The mark of every change. One that is the same for all of them will do: a history that lives in memory is
+    /// never restored from a copy, so a cursor is either this store's own or that of another.
+    tag: Vec<u8>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    records: BTreeMap<KeyId, KeyRecord>,
+    /// How many changes there were.
+    epoch: u64,
+    /// Whose changes the last ones were; the back is that of `epoch`.
+    log: VecDeque<KeyId>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            lease: DEFAULT_LEASE,
+            tag: STORES.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Lets a record that was read be used for `lease` without being read again.
+    ///
+    /// By default, 200 milliseconds.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No change is left half done where a panic could come, so what a poisoned lock guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn log(&mut self, id: KeyId) {
+        self.epoch += 1;
+        self.log.push_back(id);
+        if self.log.len() > LOG_LEN {
+            self.log.pop_front();
+        }
+    }
+
+    /// Revokes those of `ids` that are not yet revoked; returns which.
+    fn revoke(&mut self, ids: Vec<KeyId>, revocation: &Revocation) -> Vec<KeyId> {
+        let mut revoked = Vec::new();
+        for id in ids {
+            if let Some(record) = self.records.get_mut(&id).filter(|record| record.revoked.is_none()) {
+                record.revoked = Some(revocation.clone());
+                record.version = record.version.saturating_add(1);
+                self.log(id);
+                revoked.push(id);
+            }
+        }
+        revoked
+    }
+
+    /// The ids of the records that `wanted` picks.
+    fn ids(&self, wanted: impl Fn(&KeyRecord) -> bool) -> Vec<KeyId> {
+        self.records.values().filter(|record| wanted(record)).map(|record| record.id).collect()
+    }
+
+    /// What changed after `epoch`, if the log goes back that far.
+    fn since(&self, epoch: u64) -> Option<Vec<KeyId>> {
+        let count = usize::try_from(self.epoch.checked_sub(epoch)?).ok()?;
+        let start = self.log.len().checked_sub(count)?;
+        Some(self.log.range(start..).copied().collect())
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.records.contains_key(&record.id) {
+            return Err(StoreError::Conflict);
+        }
+        state.records.insert(record.id, record.clone());
+        state.log(record.id);
+        Ok(())
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(self.state().records.get(id).cloned())
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        let state = self.state();
+        let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = |record: &&KeyRecord| {
+            query.owner.as_ref().is_none_or(|owner| record.owner.as_ref() == Some(owner))
+                && query.label.as_ref().is_none_or(|label| record.label == *label)
+        };
+        let mut found =
+            state.records.range((start, Bound::Unbounded)).map(|(_, record)| record).filter(wanted);
+        let records: Vec<_> = found.by_ref().take(page_size(query)).cloned().collect();
+        let next = found.next().and_then(|_| records.last()).map(|record| record.id);
+        Ok(Page::new(records, Vec::new(), next))
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let record = state.records.get_mut(id).ok_or(StoreError::NotFound)?;
+        if patch.expected_version.is_some_and(|expected| expected != record.version) {
+            return Err(StoreError::Conflict);
+        }
+        // Beside the record, which is to be changed as a whole or not at all.
+        let mut changed = record.clone();
+        patch.apply(&mut changed);
+        *record = changed;
+        state.log(*id);
+        Ok(())
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        if !state.records.contains_key(id) {
+            return Err(StoreError::NotFound);
+        }
+        Ok(!state.revoke(vec![*id], revocation).is_empty())
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        let mut state = self.state();
+        let ids = state.ids(|record| record.owner.as_deref() == Some(owner));
+        Ok(state.revoke(ids, revocation))
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        let mut state = self.state();
+        let ids = state.ids(|record| {
+            record.revoked.as_ref().is_some_and(|revocation| revocation.at < before)
+                || record.expires.is_some_and(|expires| expires < before)
+        });
+        for id in &ids {
+            state.records.remove(id);
+            state.log(*id);
+        }
+        Ok(ids)
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        let state = self.state();
+        let changed = since
+            .filter(|cursor| cursor.tag == self.tag)
+            .and_then(|cursor| state.since(cursor.epoch));
+        Ok(Some(Changes {
+            history: changed.map_or(History::Unknown, History::Changed),
+            cursor: Cursor { epoch: state.epoch, tag: self.tag.clone() },
+            lease: self.lease,
+        }))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}

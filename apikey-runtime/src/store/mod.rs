@@ -1,0 +1,184 @@
+//! Stores: they keep records and judge nothing.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod memory;
+mod paging;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, Revocation};
+
+pub use self::memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
+
+/// Keeps the records of keys.
+///
+/// Every method is called on the manager's own thread and runtime, so a connection that a method opens is driven
+/// there. The manager sets a deadline on every call. `insert` and `update` are no upserts, and writes touch only
+/// the columns that change.
+///
+/// A store that also answers [`changes`](KeyStore::changes) lets the manager keep records in memory and still learn of
+/// each change in time; one that does not is asked anew for every request.
+///
+/// The suite in `conformance` (feature of that name) tells whether a store keeps all this.
+#[async_trait]
+pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
+    /// Gets ready: connects, makes or migrates tables. Called once, before anything else. By default, does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Any; the manager then does not start.
+    async fn start(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] where the id is taken; nothing is changed then.
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError>;
+
+    /// The record of `id`, as of a moment after the call.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] where it is there and cannot be read.
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// Records in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// Only where none can be read; a record that cannot be read is named in [`Page::unreadable`].
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
+
+    /// Changes columns of a record and counts its version up, in one step. It can not change `revoked`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] without such a record; [`StoreError::Conflict`] where
+    /// [`expected_version`](KeyPatch::expected_version) is another than the record's. Nothing is changed then.
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError>;
+
+    /// Revokes a key for good. `true` where this call did it; `false` where it was revoked before, and then the first
+    /// time and reason stay.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`] without such a record.
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError>;
+
+    /// Revokes all keys of an owner that are not yet revoked, all or none; returns which.
+    ///
+    /// # Errors
+    ///
+    /// None of its own.
+    async fn revoke_owner(&self, owner: &str, revocation: &Revocation) -> Result<Vec<KeyId>, StoreError>;
+
+    /// Removes the records that were revoked, or expired, before `before`, all or none; returns which.
+    ///
+    /// # Errors
+    ///
+    /// None of its own.
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
+
+    /// What changed since `since`; with `None`, where the history stands. `Ok(None)` from a store that keeps no history,
+    /// which is the default.
+    ///
+    /// Every insert, change, revocation and removal takes the next epoch and logs its key's id, in one step with
+    /// the change and in the order of the commits. Counter and log are read in one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Any; the manager then asks the store for every request, until an answer comes.
+    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        let _ = since;
+        Ok(None)
+    }
+
+    /// Lets go of connections. Called once, after everything else. By default, does nothing.
+    async fn stop(&self) {}
+}
+
+/// A place in a store's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// How many changes came before.
+    pub epoch: u64,
+    /// A random mark of that change: a store that was restored from a dump counts alike and marks otherwise.
+    pub tag: Vec<u8>,
+}
+
+/// What happened in a store since a [`Cursor`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The changes.
+    pub history: History,
+    /// Where the history stands now.
+    pub cursor: Cursor,
+    /// How long, from when this was asked, a record that was read may be used without being read again. The same for
+    /// all that use the store.
+    pub lease: Duration,
+}
+
+/// Which records changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum History {
+    /// These, and no other.
+    Changed(Vec<KeyId>),
+    /// Perhaps any: the store does not know the cursor (it was restored, failed over, or has forgotten that far back).
+    Unknown,
+}
+
+/// What to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListQuery {
+    /// Only keys of this owner.
+    pub owner: Option<String>,
+    /// Only keys with exactly this label.
+    pub label: Option<String>,
+    /// Only keys whose id comes after this one.
+    pub after: Option<KeyId>,
+    /// At most this many records.
+    pub limit: u32,
+}
+
+impl ListQuery {
+    /// The first `limit` records of all.
+    #[must_use]
+    pub fn first(limit: u32) -> Self {
+        Self { limit, ..Self::default() }
+    }
+}
+
+/// Some records, in the order of their ids.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The records.
+    pub records: Vec<KeyRecord>,
+    /// The ids of records that are there and cannot be read.
+    pub unreadable: Vec<String>,
+    /// Where the next page starts, for [`ListQuery::after`]; `None` on the last.
+    pub next: Option<KeyId>,
+}
+
+impl Page {
+    /// A page of these.
+    #[must_use]
+    pub fn new(records: Vec<KeyRecord>, unreadable: Vec<String>, next: Option<KeyId>) -> Self {
+        Self { records, unreadable, next }
+    }
+}

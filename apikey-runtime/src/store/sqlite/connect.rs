@@ -1,0 +1,189 @@
+//! Opening the file and getting its tables ready.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
+
+use super::error::{failed, is_busy};
+use crate::error::StoreError;
+
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the first connection is tried for, where other processes start on the same file.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// SQLite lets one write at a time. With one connection for writing, the waiting is done in a fair queue and not in
+/// SQLite's busy handler, which polls.
+const WRITERS: u32 = 1;
+
+/// Reads go on while a write waits for the disk: a poll of the history never stands behind it.
+const READERS: u32 = 4;
+
+/// What each step makes of a file in which all steps before it have run.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_keys.sql")];
+
+/// Connections to one file.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
+    pub(super) writer: SqlitePool,
+    pub(super) reader: SqlitePool,
+}
+
+impl Pools {
+    /// Opens the file, which is made where there is none, and gets its tables ready.
+    pub(super) async fn open(path: &Path, lease: Option<Duration>) -> Result<Self, StoreError> {
+        let path = checked_path(path)?;
+        create_private(&path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let writing = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit is on the disk when it returns: a revocation that was told outlives a loss of power.
+            .synchronous(SqliteSynchronous::Full);
+        // The file stays in WAL mode, so only who writes asks for it.
+        let reading = options.pragma("query_only", "ON");
+        let pools = Self { writer: pool(WRITERS, writing), reader: pool(READERS, reading) };
+        match pools.prepare(lease).await {
+            Ok(()) => Ok(pools),
+            Err(error) => {
+                pools.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(&self, lease: Option<Duration>) -> Result<(), StoreError> {
+        let mut connection = first_connection(&self.writer).await?;
+        migrate(&mut connection, lease).await
+    }
+
+    /// Closes all connections. The writer's is the last, so that SQLite writes the log back into the file and removes
+    /// it, unless another process has the file open.
+    pub(super) async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        // A connection to a file does not go stale; one whose thread has died is sorted out when it is given back.
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+/// An absolute path: it starts with no `file:`, which SQLite would read as a URI, and stays right where the process
+/// changes its directory.
+fn checked_path(path: &Path) -> Result<PathBuf, StoreError> {
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return Err(invalid("a store in SQLite needs a file; for one in memory take `MemoryStore`"));
+    }
+    std::path::absolute(path).map_err(|error| file_failed(path, error))
+}
+
+/// Makes the file with no rights for anyone but its owner. SQLite gives the files beside it the same rights.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    /// POSIX drops all of a process's locks on a file when it closes *any* descriptor of that file. So this closes
+    /// one only where the file is new, and before another store of this process can have opened it.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file_failed(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The first connection puts a new file into WAL mode. For that SQLite needs the file for itself and, unlike elsewhere,
+/// does not wait; so this does.
+async fn first_connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
+    let began = Instant::now();
+    loop {
+        match pool.acquire().await {
+            Err(error) if is_busy(&error) && began.elapsed() < START_TIMEOUT => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other.map_err(|error| failed("opening the file", error)),
+        }
+    }
+}
+
+/// Brings the tables up to date in one transaction that is alone from its first statement: of several processes that
+/// start at once, one does it and the others find it done.
+async fn migrate(
+    connection: &mut SqliteConnection,
+    lease: Option<Duration>,
+) -> Result<(), StoreError> {
+    let migrating_failed = |error| failed("bringing the tables up to date", error);
+    let mut transaction =
+        connection.begin_with("BEGIN IMMEDIATE").await.map_err(migrating_failed)?;
+    let done = schema_version(&mut transaction).await.map_err(migrating_failed)?;
+    let missing = usize::try_from(done).ok().and_then(|done| MIGRATIONS.get(done..));
+    let Some(missing) = missing else {
+        return Err(invalid(&format!(
+            "the file has tables of version {done}, and this release knows {}; take a newer release",
+            MIGRATIONS.len()
+        )));
+    };
+    for step in missing {
+        sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(migrating_failed)?;
+    }
+    settle(&mut transaction, lease).await.map_err(migrating_failed)?;
+    transaction.commit().await.map_err(migrating_failed)
+}
+
+async fn schema_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    const EXISTS: &str =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'api_key_meta'";
+    let tables: i64 = sqlx::query_scalar(EXISTS).fetch_one(&mut *connection).await?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    sqlx::query_scalar("SELECT schema_version FROM api_key_meta").fetch_one(connection).await
+}
+
+/// Writes down what now holds, and gives the history a place to stand on where someone emptied the log.
+async fn settle(
+    connection: &mut SqliteConnection,
+    lease: Option<Duration>,
+) -> Result<(), sqlx::Error> {
+    let version = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let lease = lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+    sqlx::query("UPDATE api_key_meta SET schema_version = ?, lease_ms = coalesce(?, lease_ms)")
+        .bind(version)
+        .bind(lease)
+        .execute(&mut *connection)
+        .await?;
+    const STAND: &str = "INSERT INTO api_key_changes (key_id) \
+         SELECT '' WHERE NOT EXISTS (SELECT 1 FROM api_key_changes)";
+    sqlx::query(STAND).execute(connection).await?;
+    Ok(())
+}
+
+/// A mistake that no second try mends.
+pub(super) fn invalid(reason: &str) -> StoreError {
+    StoreError::Backend { reason: reason.to_owned(), source: reason.into() }
+}
+
+fn file_failed(path: &Path, error: io::Error) -> StoreError {
+    let reason = format!("opening `{}`: {error}", path.display());
+    StoreError::Unavailable { reason, source: Some(Box::new(error)) }
+}

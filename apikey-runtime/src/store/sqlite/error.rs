@@ -1,0 +1,73 @@
+//! What a failure of SQLite means to a caller.
+
+use sqlx::error::DatabaseError;
+
+use crate::error::StoreError;
+
+/// Primary result codes, <https://www.sqlite.org/rescode.html>: what a later try may not meet again.
+const TRANSIENT: [i32; 8] = [
+    BUSY,
+    6,  // SQLITE_LOCKED.
+    7,  // SQLITE_NOMEM.
+    8,  // SQLITE_READONLY: the file system was mounted so, or the file was moved away.
+    10, // SQLITE_IOERR.
+    13, // SQLITE_FULL: no room on the disk.
+    14, // SQLITE_CANTOPEN.
+    LOCKING_RACE,
+];
+
+/// SQLITE_BUSY: another process writes.
+const BUSY: i32 = 5;
+
+/// SQLITE_PROTOCOL: another process opened the same new file at the same moment.
+const LOCKING_RACE: i32 = 15;
+
+/// SQLITE_CONSTRAINT_TRIGGER: a trigger of ours said no.
+const REFUSED_BY_TRIGGER: i32 = 1811;
+
+/// The error to report where `doing` failed. No value of a record is in it: SQLite's messages name tables and columns.
+pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
+    let reason = format!("{doing} failed");
+    match &error {
+        sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Conflict,
+        _ if is_transient(&error) => {
+            StoreError::Unavailable { reason, source: Some(Box::new(error)) }
+        }
+        _ => StoreError::Backend { reason, source: Box::new(error) },
+    }
+}
+
+/// As [`failed`], for an insert: only there is a taken id a conflict, and a revoked one is found taken by a trigger.
+pub(super) fn insert_failed(error: sqlx::Error) -> StoreError {
+    match error.as_database_error() {
+        Some(database) if code(database) == Some(REFUSED_BY_TRIGGER) => StoreError::Conflict,
+        _ => failed("adding a record", error),
+    }
+}
+
+/// Whether another process had the file locked.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(error.as_database_error().and_then(primary_code), Some(BUSY | LOCKING_RACE))
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(database) => {
+            primary_code(database.as_ref()).is_some_and(|code| TRANSIENT.contains(&code))
+        }
+        _ => false,
+    }
+}
+
+fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
+    code(error).map(|code| code & 0xff)
+}
+
+/// The extended result code, which sqlx gives as a decimal text.
+fn code(error: &dyn DatabaseError) -> Option<i32> {
+    error.code()?.parse().ok()
+}

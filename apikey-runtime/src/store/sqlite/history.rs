@@ -1,0 +1,73 @@
+//! What changed, from the log that the triggers keep.
+
+use std::time::Duration;
+
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Error, Row};
+
+use super::error::failed;
+use super::row;
+use crate::error::StoreError;
+use crate::store::{Changes, Cursor, History};
+
+/// More changes than these are not named: reading anew what is used is then cheaper.
+const MOST_CHANGES: usize = 1_000;
+
+/// Where the history stands, the lease, and the log from the cursor's own row on: one statement, so one snapshot.
+/// An idle poll reads two rows.
+const CHANGES: &str = "\
+    SELECT log.key_id AS key_id, log.epoch AS epoch, log.tag AS tag, \
+           head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms \
+    FROM api_key_meta AS meta \
+    JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
+    LEFT JOIN (SELECT key_id, epoch, tag FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
+    ORDER BY log.epoch";
+
+/// See [`KeyStore::changes`](crate::KeyStore::changes).
+pub(super) async fn changes(
+    pool: &SqlitePool,
+    since: Option<&Cursor>,
+) -> Result<Changes, StoreError> {
+    // Without a cursor, or with one of no store's, a place after all that can be: only the head is read.
+    let from = since.and_then(|cursor| i64::try_from(cursor.epoch).ok()).unwrap_or(i64::MAX);
+    // The cursor's own row, those after it, and one that tells of too many.
+    let limit = i64::try_from(MOST_CHANGES + 2).unwrap_or(i64::MAX);
+    let rows = sqlx::query(CHANGES)
+        .bind(from)
+        .bind(limit)
+        .fetch_all(pool)
+        .await
+        .map_err(reading_failed)?;
+    let Some(head) = rows.first() else {
+        return Err(StoreError::Corrupt {
+            id: "api_key_changes".to_owned(),
+            reason: "the log of changes, or `api_key_meta`, is empty; start the store anew".to_owned(),
+        });
+    };
+    let (cursor, lease) = standing(head).map_err(reading_failed)?;
+    let history = match since {
+        Some(since) => named(&rows, since).map_err(reading_failed)?,
+        None => None,
+    };
+    Ok(Changes { history: history.map_or(History::Unknown, History::Changed), cursor, lease })
+}
+
+fn reading_failed(error: Error) -> StoreError {
+    failed("reading the log of changes", error)
+}
+
+fn standing(row: &SqliteRow) -> Result<(Cursor, Duration), Error> {
+    let cursor = Cursor { epoch: row.try_get("head_epoch")?, tag: row.try_get("head_tag")? };
+    Ok((cursor, Duration::from_millis(row.try_get("lease_ms")?)))
+}
+
+/// The ids logged after `since`; `None` where `since` is no place in this history, or too far back.
+fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<crate::KeyId>>, Error> {
+    let Some((first, after)) = rows.split_first() else { return Ok(None) };
+    let epoch: Option<u64> = first.try_get("epoch")?;
+    let tag: Option<Vec<u8>> = first.try_get("tag")?;
+    if epoch != Some(since.epoch) || tag.as_ref() != Some(&since.tag) || after.len() > MOST_CHANGES {
+        return Ok(None);
+    }
+    Ok(Some(after.iter().filter_map(row::id).collect()))
+}

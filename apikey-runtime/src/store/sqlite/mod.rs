@@ -1,0 +1,154 @@
+//! Records in a file.
+
+mod connect;
+mod error;
+mod history;
+mod row;
+mod statements;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::connect::{Pools, invalid};
+use super::{Changes, Cursor, KeyStore, ListQuery, Page};
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, Revocation};
+
+/// The shortest lease that a file can name: below it, polling would cost more than reading does.
+const SHORTEST_LEASE: Duration = Duration::from_millis(20);
+
+/// The longest: for so long a process that lost the file could go on with what it remembers.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
+
+/// Records in an SQLite file, which the processes of one machine can share.
+///
+/// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes` and `api_key_meta`;
+/// the first `start` makes them, and an application may keep tables of its own in the file. Triggers log every change
+/// of a key, so one made by hand, with `sqlite3` say, is learned of like any other. They also count its `version`
+/// up, and refuse to take a revocation back. The file is made so that only its owner can read it. Keep it on a local
+/// disk (SQLite's locks do not hold on network file systems), and restore a copy of it only while no process has it
+/// open.
+///
+/// ```no_run
+/// use apikey_runtime::{KeyStore, SqliteStore};
+///
+/// # async fn example() -> Result<(), apikey_runtime::StoreError> {
+/// let store = SqliteStore::new("keys.db");
+/// store.start().await?; // a manager does this by itself
+/// # Ok(())
+/// # }
+/// ```
+pub struct SqliteStore {
+    path: PathBuf,
+    lease: Option<Duration>,
+    pools: RwLock<Option<Pools>>,
+    /// Held while the store starts or stops, so that each of them is done once.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl SqliteStore {
+    /// Describes the store in the file `path`. Nothing is opened before [`start`](KeyStore::start).
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            lease: None,
+            pools: RwLock::new(None),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to 60 seconds, or
+    /// `start` is an error. It is written to the file and holds for all processes that use it.
+    ///
+    /// By default, what the file says; 200 milliseconds where it is new.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    fn pools(&self) -> Result<Pools, StoreError> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.clone().ok_or_else(|| {
+            StoreError::unavailable("the file is not open; call `start` first, or let a manager do it")
+        })
+    }
+
+    fn replace_pools(&self, pools: Option<Pools>) -> Option<Pools> {
+        let mut current = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, pools)
+    }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn start(&self) -> Result<(), StoreError> {
+        if self.lease.is_some_and(|lease| !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease)) {
+            return Err(invalid("the lease is out of its bounds; write 20 ms to 60 s"));
+        }
+        let _turn = self.turn.lock().await;
+        if self.pools().is_err() {
+            self.replace_pools(Some(Pools::open(&self.path, self.lease).await?));
+        }
+        Ok(())
+    }
+
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        statements::insert(&self.pools()?.writer, record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        statements::find(&self.pools()?.reader, id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        statements::list(&self.pools()?.reader, query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        statements::update(&self.pools()?.writer, id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        statements::revoke(&self.pools()?.writer, id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        statements::revoke_owner(&self.pools()?.writer, owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        statements::purge(&self.pools()?.writer, before).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        history::changes(&self.pools()?.reader, since).await.map(Some)
+    }
+
+    async fn stop(&self) {
+        let _turn = self.turn.lock().await;
+        if let Some(pools) = self.replace_pools(None) {
+            pools.close().await;
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}

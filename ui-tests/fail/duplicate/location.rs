@@ -1,0 +1,25 @@
+//! A location given twice, or one header read in two ways.
+
+use apikey_runtime::api_key_required;
+
+#[api_key_required(locations = [bearer, bearer])]
+async fn handler_0() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [header("X-API-Key"), header("x-api-key")])]
+async fn handler_1() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [bearer, header("authorization", scheme = "BEARER")])]
+async fn handler_2() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [bearer, header("Authorization")])]
+async fn handler_3() -> &'static str {
+    "ok"
+}
+
+fn main() {}

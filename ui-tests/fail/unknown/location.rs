@@ -1,0 +1,40 @@
+//! A place where no key can stand.
+
+use apikey_runtime::api_key_required;
+
+#[api_key_required(location = beare)]
+async fn handler_0() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = heder("X-API-Key"))]
+async fn handler_1() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = body)]
+async fn handler_2() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = query("api_key"))]
+async fn handler_3() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = cookie("key"))]
+async fn handler_4() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = basic)]
+async fn handler_5() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [json("api_key"), form("api_key")])]
+async fn handler_6() -> &'static str {
+    "ok"
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! No return type.
+
+use apikey_runtime::api_key_required;
+
+#[api_key_required]
+async fn nothing() {}
+
+#[api_key_required]
+fn nothing_at_once() {}
+
+fn main() {}

@@ -1,0 +1,146 @@
+//! Every option in every form.
+
+use actix_web::{App, HttpRequest, HttpResponse, web};
+use apikey_runtime::{ApiKeyManager, Denied, api_key_required};
+
+mod permissions {
+    pub const READ: &str = "orders:read";
+    pub struct Orders;
+    impl Orders {
+        pub const WRITE: &'static str = "orders:write";
+    }
+    pub trait Named {
+        const NAME: &'static str;
+    }
+    impl Named for Orders {
+        const NAME: &'static str = "orders:{id}:name";
+    }
+}
+
+const LOCAL: &str = concat!("a", ":", "b");
+
+#[api_key_required(scope = "orders:read")]
+async fn scope() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scope = r#"project:{project_id}:read"#)]
+async fn template(_id: web::Path<String>) -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scope = permissions::READ)]
+async fn scope_const() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scope = <permissions::Orders as permissions::Named>::NAME)]
+async fn scope_of_a_trait() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scopes = all("a", any("b", permissions::Orders::WRITE, LOCAL), not(any("c", "d"))))]
+async fn scopes() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scopes = "a")]
+async fn scopes_of_one() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scopes = not(LOCAL))]
+async fn scopes_not() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(scopes = all("a",), locations = [bearer,], fresh,)]
+async fn trailing_commas() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = bearer)]
+async fn bearer() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = header("X-API-Key"))]
+async fn header() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = header("Authorization", scheme = "ApiKey"))]
+async fn header_with_scheme() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(
+    locations = [bearer, header("X-API-Key"), header("Authorization", scheme = "ApiKey")],
+)]
+async fn locations() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(optional, fresh, prefix = "my_api", environment = "eu-west_1")]
+async fn families() -> &'static str {
+    "ok"
+}
+
+fn manager(request: &HttpRequest) -> Option<ApiKeyManager> {
+    request.app_data::<ApiKeyManager>().cloned()
+}
+
+fn generic_manager<A, B>(_: &HttpRequest) -> Option<ApiKeyManager> {
+    None
+}
+
+#[api_key_required(manager = manager)]
+async fn with_manager() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(manager = self::generic_manager::<Vec<u8>, Option<str_alias::S>>, fresh)]
+async fn with_generic_manager() -> &'static str {
+    "ok"
+}
+
+mod str_alias {
+    pub type S = String;
+}
+
+mod answers {
+    use super::*;
+
+    pub struct Answers;
+
+    impl Answers {
+        pub fn refused(_: &Denied, _: &HttpRequest) -> HttpResponse {
+            HttpResponse::ImATeapot().finish()
+        }
+    }
+}
+
+#[api_key_required(on_error = answers::Answers::refused)]
+async fn with_on_error() -> &'static str {
+    "ok"
+}
+
+fn main() {
+    let _ = App::new()
+        .route("/1", web::get().to(scope))
+        .route("/2", web::get().to(template))
+        .route("/3", web::get().to(scope_const))
+        .route("/4", web::get().to(scope_of_a_trait))
+        .route("/5", web::get().to(scopes))
+        .route("/6", web::get().to(scopes_of_one))
+        .route("/7", web::get().to(scopes_not))
+        .route("/8", web::get().to(trailing_commas))
+        .route("/9", web::get().to(bearer))
+        .route("/10", web::get().to(header))
+        .route("/11", web::get().to(header_with_scheme))
+        .route("/12", web::get().to(locations))
+        .route("/13", web::get().to(families))
+        .route("/14", web::get().to(with_manager))
+        .route("/15", web::get().to(with_generic_manager))
+        .route("/16", web::get().to(with_on_error));
+}
