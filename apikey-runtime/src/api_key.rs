@@ -11,9 +11,10 @@ use crate::scope::Scopes;
 
 /// A key that was checked and let through: what a guarded handler knows of its caller.
 ///
-/// As an argument of a handler under `#[api_key_required]`, or of an extractor that such a handler uses, it is the key of
-/// the request; where no check has run, extracting it fails. Under `optional` an argument of type `Option<ApiKey>` is
-/// `None` for a request without a key. A clone is cheap: one count.
+/// As an argument of a handler under `#[api_key_required]`, or of an extractor that such a handler
+/// uses, it is the key of the request; where no check has run, extracting it fails. Under
+/// `optional` an argument of type `Option<ApiKey>` is `None` for a request without a key. A clone
+/// is cheap: one count.
 #[derive(Clone)]
 pub struct ApiKey(Arc<CachedKey>);
 

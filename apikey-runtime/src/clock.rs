@@ -1,8 +1,9 @@
 //! Time: what a wall clock says, and what has really passed.
 //!
-//! Two clocks answer two questions. A key *expires* at a time of day, so that is read from the wall clock.
-//! A *lease* lasts a stretch of time, so that is read from the machine's uptime (`CLOCK_BOOTTIME` on Linux,
-//! which also counts the time that the machine slept), and no change of the wall clock makes it longer.
+//! Two clocks answer two questions. A key *expires* at a time of day, so that is read from the wall
+//! clock. A *lease* lasts a stretch of time, so that is read from the machine's uptime
+//! (`CLOCK_BOOTTIME` on Linux, which also counts the time that the machine slept), and no change of
+//! the wall clock makes it longer.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -61,12 +62,14 @@ impl From<SystemTime> for Timestamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reading {
-    /// The time that decisions use: the wall clock's, but never earlier than the time at which the clock was
-    /// made plus what has passed since. A wall clock that is set back lengthens no key's life.
+    /// The time that decisions use: the wall clock's, but never earlier than the time at which the
+    /// clock was made plus what has passed since. A wall clock that is set back lengthens no key's
+    /// life.
     pub now: Timestamp,
     /// What the wall clock says, set back or not.
     pub wall: Timestamp,
-    /// Nanoseconds that have passed since some fixed moment, the machine's sleep included; never goes back.
+    /// Nanoseconds that have passed since some fixed moment, the machine's sleep included; never
+    /// goes back.
     pub uptime_nanos: u64,
 }
 
@@ -90,7 +93,11 @@ impl Origin {
         let passed = uptime_nanos.saturating_sub(self.uptime_nanos) / 1_000_000;
         let passed = i64::try_from(passed).unwrap_or(i64::MAX);
         let floor = Timestamp(self.wall.0.saturating_add(passed));
-        Reading { now: wall.max(floor), wall, uptime_nanos }
+        Reading {
+            now: wall.max(floor),
+            wall,
+            uptime_nanos,
+        }
     }
 }
 
@@ -104,7 +111,12 @@ impl SystemClock {
     /// The machine's clocks, with this moment as the earliest `now`.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: Origin { wall: SystemTime::now().into(), uptime_nanos: uptime_nanos() } }
+        Self {
+            origin: Origin {
+                wall: SystemTime::now().into(),
+                uptime_nanos: uptime_nanos(),
+            },
+        }
     }
 }
 
@@ -116,7 +128,8 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn read(&self) -> Reading {
-        self.origin.reading(SystemTime::now().into(), uptime_nanos())
+        self.origin
+            .reading(SystemTime::now().into(), uptime_nanos())
     }
 }
 
@@ -157,7 +170,10 @@ impl ManualClock {
     #[must_use]
     pub fn at(wall: Timestamp) -> Self {
         Self {
-            origin: Origin { wall, uptime_nanos: 0 },
+            origin: Origin {
+                wall,
+                uptime_nanos: 0,
+            },
             wall_millis: AtomicI64::new(wall.0),
             uptime_nanos: AtomicU64::new(0),
         }
@@ -177,8 +193,8 @@ impl ManualClock {
         self.wall_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock `millis` milliseconds ahead (or back, where negative) with no time passing: what an
-    /// operator or a time server does.
+    /// Sets the wall clock `millis` milliseconds ahead (or back, where negative) with no time
+    /// passing: what an operator or a time server does.
     pub fn jump_wall(&self, millis: i64) {
         self.wall_millis.fetch_add(millis, Ordering::SeqCst);
     }
@@ -187,7 +203,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn read(&self) -> Reading {
         let uptime_nanos = self.uptime_nanos.load(Ordering::SeqCst);
-        self.origin.reading(Timestamp(self.wall_millis.load(Ordering::SeqCst)), uptime_nanos)
+        self.origin.reading(
+            Timestamp(self.wall_millis.load(Ordering::SeqCst)),
+            uptime_nanos,
+        )
     }
 }
 

@@ -6,8 +6,8 @@ use crate::policy::ScopeExpr;
 
 /// Why a request is refused.
 ///
-/// An unknown key, a malformed one, a wrong secret and a key of another family are one reason, so that who has not the
-/// right secret learns nothing.
+/// An unknown key, a malformed one, a wrong secret and a key of another family are one reason, so
+/// that who has not the right secret learns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DenyReason {
@@ -53,7 +53,8 @@ impl DenyReason {
         }
     }
 
-    /// The reason as one word for programs, such as `expired`: the last part of the problem's type, and what the log says.
+    /// The reason as one word for programs, such as `expired`: the last part of the problem's type,
+    /// and what the log says.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -92,21 +93,32 @@ impl DenyReason {
     #[must_use]
     pub const fn detail(self) -> &'static str {
         match self {
-            Self::MissingKey => "This resource needs an API key, and the request has none where it is looked for.",
-            Self::InvalidKey => "The API key is not accepted here. Check that it is complete and meant for this service.",
+            Self::MissingKey => {
+                "This resource needs an API key, and the request has none where it is looked for."
+            }
+            Self::InvalidKey => {
+                "The API key is not accepted here. Check that it is complete and meant for this service."
+            }
             Self::Expired => "The API key has expired. Ask for a new one.",
             Self::NotYetValid => "The API key is not valid yet. Try again later.",
             Self::Revoked => "The API key was revoked. Ask for a new one.",
             Self::Disabled => "The API key is switched off. Ask its issuer.",
             Self::SeveralKeys => "The request has more than one API key. Send one, in one place.",
-            Self::InsufficientScope => "The API key does not have the scope that this resource needs.",
-            Self::NoManager | Self::Misconfigured => "The server is not set up to check API keys here.",
-            Self::StoreUnavailable => "The server cannot check API keys at the moment. Try again shortly.",
+            Self::InsufficientScope => {
+                "The API key does not have the scope that this resource needs."
+            }
+            Self::NoManager | Self::Misconfigured => {
+                "The server is not set up to check API keys here."
+            }
+            Self::StoreUnavailable => {
+                "The server cannot check API keys at the moment. Try again shortly."
+            }
         }
     }
 }
 
-/// A refusal: what an [error handler](crate::ApiKeyManagerBuilder::error_handler) makes a response of.
+/// A refusal: what an [error handler](crate::ApiKeyManagerBuilder::error_handler) makes a response
+/// of.
 #[derive(Debug, Clone)]
 pub struct Denied {
     reason: DenyReason,
@@ -115,7 +127,10 @@ pub struct Denied {
 
 impl Denied {
     pub(crate) fn new(reason: DenyReason) -> Self {
-        Self { reason, wanted: None }
+        Self {
+            reason,
+            wanted: None,
+        }
     }
 
     pub(crate) fn wanting(mut self, scopes: Option<ScopeExpr>) -> Self {
@@ -135,7 +150,8 @@ impl Denied {
         self.reason.status()
     }
 
-    /// The scopes that the route demands, for [`DenyReason::InsufficientScope`]; those under `not` are left out.
+    /// The scopes that the route demands, for [`DenyReason::InsufficientScope`]; those under `not`
+    /// are left out.
     #[must_use]
     pub fn wanted_scopes(&self) -> Vec<&'static str> {
         let mut wanted = Vec::new();

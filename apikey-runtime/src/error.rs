@@ -33,7 +33,9 @@ pub enum Error {
     #[error("the key store failed: {0}")]
     Store(#[from] StoreError),
     /// A manager was installed for the whole process before.
-    #[error("a manager is installed already; `install` once, or use `init_app` for one manager per app")]
+    #[error(
+        "a manager is installed already; `install` once, or use `init_app` for one manager per app"
+    )]
     AlreadyInstalled,
     /// The manager was shut down.
     #[error("the manager was shut down; start a new one")]
@@ -50,7 +52,8 @@ pub enum StoreError {
     /// No record has this id.
     #[error("no such record")]
     NotFound,
-    /// The store cannot be reached, or gave no answer in time. Whether a write took effect is not known.
+    /// The store cannot be reached, or gave no answer in time. Whether a write took effect is not
+    /// known.
     #[error("the store is unavailable: {reason}")]
     Unavailable {
         /// What was tried and failed.
@@ -82,6 +85,9 @@ impl StoreError {
     /// An [`StoreError::Unavailable`] with no source.
     #[must_use]
     pub fn unavailable(reason: impl Into<String>) -> Self {
-        Self::Unavailable { reason: reason.into(), source: None }
+        Self::Unavailable {
+            reason: reason.into(),
+            source: None,
+        }
     }
 }

@@ -1,5 +1,79 @@
-//! API keys for actix-web.
+//! API keys for actix-web: put `#[api_key_required]` on a handler, and it runs only for a key that
+//! is known, live and allowed.
+//!
+//! The key is checked before anything else of the request is touched: before the handler's
+//! extractors start, and before a byte of the body is read. A warm check asks no store, takes no
+//! lock and awaits nothing; and yet a revoked key is refused by the next request.
+//!
+//! ```
+//! use actix_web::{App, Responder, get, test};
+//! use apikey_runtime::{ApiKey, ApiKeyManager, MemoryStore, api_key_required};
+//!
+//! #[get("/orders")]
+//! #[api_key_required(scope = "orders:read")]
+//! async fn orders(key: ApiKey) -> impl Responder {
+//!     format!("hello, {}", key.label())
+//! }
+//!
+//! # actix_web::rt::System::new().block_on(async {
+//! // Once, at start-up. `SqliteStore::new("apikeys.db")` keeps keys in a file.
+//! let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+//! let key = manager.create("MY_FIRST_KEY").scopes(["orders:read"]).await?;
+//!
+//! // In a server: `HttpServer::new(move || App::new().configure(|app| manager.init_app(app)).service(orders))`.
+//! let app = App::new().configure(|app| manager.init_app(app)).service(orders);
+//! let app = test::init_service(app).await;
+//!
+//! let request = test::TestRequest::get()
+//!     .uri("/orders")
+//!     .insert_header(("Authorization", format!("Bearer {}", key.expose_secret())))
+//!     .to_request();
+//! assert_eq!(test::call_service(&app, request).await.status(), 200);
+//!
+//! let without = test::TestRequest::get().uri("/orders").to_request();
+//! assert_eq!(test::call_service(&app, without).await.status(), 401);
+//! # Ok::<(), apikey_runtime::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Where to read on
+//!
+//! - [`api_key_required`]: the attribute and its options.
+//! - [`ApiKeyManager`]: creating, listing, changing, rotating and revoking keys; [`Config`]: the
+//!   settings.
+//! - [`ApiKey`]: what a handler knows of its caller. [`Denied`]: what an error handler is told.
+//! - [`KeyStore`]: where records are kept; [`MemoryStore`], `SqliteStore`, or your own.
+//!
+//! # Revocation, and what it promises
+//!
+//! When [`revoke`](ApiKeyManager::revoke) returns `Ok`, the revocation is durable in the store, and
+//! no check that *starts* from then on in this process accepts the key. Other processes on the same
+//! store refuse it within the store's *lease*: the stretch of time (200 ms by default on SQLite and
+//! in memory) for which a process may use what it has in memory without asking the store what has
+//! changed. A process that can not ask, or whose clock jumps, stops believing its memory when its
+//! lease ends, and reads the store for each request until it holds a lease again; where the store
+//! does not answer, requests are answered with 503.
+//!
+//! This rests on one store that keeps what it acknowledged. A handler that is already running is
+//! not stopped.
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `sqlite` | `SqliteStore`: keys in a file, shared by the processes of one machine | yes |
+//! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
+//! | `test-util` | `ActingKey` and `acting_as`: tests of an application without real keys | no |
+//!
+//! # Logs
+//!
+//! Every refusal is a `tracing` event at `DEBUG`, with the key's public id where there is one;
+//! creating, rotating and revoking are events at `INFO`; a store that fails is one at `WARN`; a
+//! record that cannot be read, or a route that is set up wrongly, is one at `ERROR`. No event holds
+//! a secret or a digest.
+
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actix;
 mod api_key;
@@ -19,9 +93,9 @@ mod verify;
 #[doc(inline)]
 pub use apikey_macros::api_key_required;
 
-pub use actix::{Guarded, PlainPolicy, RoutePolicy};
 #[cfg(feature = "test-util")]
 pub use actix::{ActingKey, acting_as};
+pub use actix::{Guarded, PlainPolicy, RoutePolicy};
 pub use api_key::ApiKey;
 pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
 pub use config::{Config, ConfigBuilder};
@@ -29,17 +103,17 @@ pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
 pub use manager::{
-    ApiKeyManager, ApiKeyManagerBuilder, CreateKey, KeyExport, KeyPage, ListKeys, NewKey, RevokeKey,
-    RevokeOwner, RotateKey, UpdateKey,
+    ApiKeyManager, ApiKeyManagerBuilder, CreateKey, KeyExport, KeyPage, ListKeys, NewKey,
+    RevokeKey, RevokeOwner, RotateKey, UpdateKey,
 };
 pub use policy::{Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
 pub use scope::Scopes;
-pub use store::{Changes, Cursor, History, KeyStore, ListQuery, MemoryStore, Page};
-#[cfg(feature = "conformance")]
-pub use store::conformance;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
+#[cfg(feature = "conformance")]
+pub use store::conformance;
+pub use store::{Changes, Cursor, History, KeyStore, ListQuery, MemoryStore, Page};
 
 /// What generated code touches, and nothing else of the crate. No promise is made for it.
 #[doc(hidden)]

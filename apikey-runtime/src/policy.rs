@@ -19,7 +19,10 @@ pub enum Location<'a> {
 
 impl Location<'_> {
     /// `Authorization: Bearer KEY` (RFC 6750 section 2.1).
-    pub const BEARER: Location<'static> = Location::Header { name: "authorization", scheme: Some("Bearer") };
+    pub const BEARER: Location<'static> = Location::Header {
+        name: "authorization",
+        scheme: Some("Bearer"),
+    };
 }
 
 /// Which scopes a route demands: one, or an expression of several.
@@ -61,7 +64,10 @@ impl ScopeExpr {
                 }
             }
             Self::All(parts) | Self::Any(parts) => {
-                assert!(!parts.is_empty(), "`all` and `any` need at least one scope; write one between the parentheses");
+                assert!(
+                    !parts.is_empty(),
+                    "`all` and `any` need at least one scope; write one between the parentheses"
+                );
                 let mut at = 0;
                 while at < parts.len() {
                     parts[at].check();
@@ -74,7 +80,8 @@ impl ScopeExpr {
 
     /// Whether a key that `holds` these scopes meets the demand.
     ///
-    /// Every part is looked at: a value of the path that cannot be filled in refuses the request even under `not`.
+    /// Every part is looked at: a value of the path that cannot be filled in refuses the request
+    /// even under `not`.
     pub(crate) fn met(
         self,
         holds: &dyn Fn(&str) -> bool,
@@ -83,13 +90,18 @@ impl ScopeExpr {
         match self {
             Self::One(text) if text.contains('{') => Ok(holds(&fill(text, path)?)),
             Self::One(text) => Ok(holds(text)),
-            Self::All(parts) => parts.iter().try_fold(true, |met, part| Ok(part.met(holds, path)? && met)),
-            Self::Any(parts) => parts.iter().try_fold(false, |met, part| Ok(part.met(holds, path)? || met)),
+            Self::All(parts) => parts
+                .iter()
+                .try_fold(true, |met, part| Ok(part.met(holds, path)? && met)),
+            Self::Any(parts) => parts
+                .iter()
+                .try_fold(false, |met, part| Ok(part.met(holds, path)? || met)),
             Self::Not(part) => part.met(holds, path).map(|met| !met),
         }
     }
 
-    /// The scopes that a client could ask for (RFC 6750 section 3): those not under `not`, templates as written.
+    /// The scopes that a client could ask for (RFC 6750 section 3): those not under `not`,
+    /// templates as written.
     pub(crate) fn wanted(self, into: &mut Vec<&'static str>) {
         match self {
             Self::One(text) if !into.contains(&text) => into.push(text),
@@ -106,7 +118,10 @@ fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFau
         if index > 0 {
             filled.push(':');
         }
-        match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        match segment
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'))
+        {
             None => filled.push_str(segment),
             Some(name) => {
                 let value = path.value(name).ok_or(TemplateFault::NoSuchName(name))?;
@@ -144,14 +159,22 @@ impl Policy {
     /// The manager's defaults: any live key of its own, where its configuration says.
     #[must_use]
     pub const fn new() -> Self {
-        Self { locations: None, scopes: None, prefix: None, environment: None, optional: false, fresh: false }
+        Self {
+            locations: None,
+            scopes: None,
+            prefix: None,
+            environment: None,
+            optional: false,
+            fresh: false,
+        }
     }
 
     /// The key must hold these scopes.
     ///
     /// # Panics
     ///
-    /// Where a scope breaks the grammar, or `All` or `Any` is empty. In a `const` that is an error of the compiler.
+    /// Where a scope breaks the grammar, or `All` or `Any` is empty. In a `const` that is an error
+    /// of the compiler.
     #[must_use]
     pub const fn scopes(mut self, scopes: ScopeExpr) -> Self {
         scopes.check();
@@ -209,7 +232,10 @@ mod tests {
 
     impl PathValues for Path {
         fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-            self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| Cow::Borrowed(*value))
+            self.0
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| Cow::Borrowed(*value))
         }
     }
 
@@ -232,7 +258,11 @@ mod tests {
         for (expr, truth) in cases {
             for (a, b) in [(false, false), (false, true), (true, false), (true, true)] {
                 let holds = |scope: &str| (scope == "a" && a) || (scope == "b" && b);
-                assert_eq!(expr.met(&holds, &Path(&[])), Ok(truth(a, b)), "{expr:?} {a} {b}");
+                assert_eq!(
+                    expr.met(&holds, &Path(&[])),
+                    Ok(truth(a, b)),
+                    "{expr:?} {a} {b}"
+                );
             }
         }
     }
@@ -243,11 +273,17 @@ mod tests {
         let holds = |scope: &str| scope == "project:7:read";
         assert_eq!(expr.met(&holds, &Path(&[("id", "7")])), Ok(true));
         assert_eq!(expr.met(&holds, &Path(&[("id", "8")])), Ok(false));
-        assert_eq!(expr.met(&holds, &Path(&[])), Err(TemplateFault::NoSuchName("id")));
+        assert_eq!(
+            expr.met(&holds, &Path(&[])),
+            Err(TemplateFault::NoSuchName("id"))
+        );
         for value in ["7:read", "*", "", "7/8", "7 8", "{id}", "7\0"] {
             let path = [("id", value)];
             assert!(
-                matches!(expr.met(&|_| true, &Path(Box::leak(Box::new(path)))), Err(TemplateFault::NotASegment)),
+                matches!(
+                    expr.met(&|_| true, &Path(Box::leak(Box::new(path)))),
+                    Err(TemplateFault::NotASegment)
+                ),
                 "{value:?}"
             );
         }
@@ -258,8 +294,15 @@ mod tests {
         let bad = ScopeExpr::One("{id}");
         let not: &'static ScopeExpr = Box::leak(Box::new(bad));
         let any: &'static [ScopeExpr] = Box::leak(Box::new([A, bad]));
-        for expr in [ScopeExpr::Not(not), ScopeExpr::Any(any), ScopeExpr::All(any)] {
-            assert_eq!(expr.met(&|_| true, &Path(&[("id", "*")])), Err(TemplateFault::NotASegment));
+        for expr in [
+            ScopeExpr::Not(not),
+            ScopeExpr::Any(any),
+            ScopeExpr::All(any),
+        ] {
+            assert_eq!(
+                expr.met(&|_| true, &Path(&[("id", "*")])),
+                Err(TemplateFault::NotASegment)
+            );
         }
     }
 

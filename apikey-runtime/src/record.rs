@@ -140,7 +140,9 @@ impl fmt::Debug for KeyRecord {
 
 impl fmt::Debug for PreviousDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PreviousDigest").field("until", &self.until).finish_non_exhaustive()
+        f.debug_struct("PreviousDigest")
+            .field("until", &self.until)
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,7 +218,8 @@ impl KeyPatch {
         Self::default()
     }
 
-    /// Writes the patch into `record` and counts its version up: what a store does that keeps whole records.
+    /// Writes the patch into `record` and counts its version up: what a store does that keeps whole
+    /// records.
     pub fn apply(&self, record: &mut KeyRecord) {
         fn put<T: Clone>(from: &Option<T>, into: &mut T) {
             if let Some(value) = from {
@@ -257,7 +260,13 @@ mod tests {
     use super::*;
 
     fn record() -> KeyRecord {
-        KeyRecord::new(KeyId::from_u128(1), "my_api", "label", "sha256$secret-digest", Timestamp::from_millis(0))
+        KeyRecord::new(
+            KeyId::from_u128(1),
+            "my_api",
+            "label",
+            "sha256$secret-digest",
+            Timestamp::from_millis(0),
+        )
     }
 
     /// E-02.
@@ -277,17 +286,26 @@ mod tests {
     #[test]
     fn revoked_outranks_every_other_state() {
         let mut record = record();
-        record.revoked = Some(Revocation { at: Timestamp::MAX, reason: None });
+        record.revoked = Some(Revocation {
+            at: Timestamp::MAX,
+            reason: None,
+        });
         record.enabled = false;
         record.expires = Some(Timestamp::from_millis(0));
-        assert_eq!(Validity::of(&record).state(Timestamp::from_millis(1)), KeyState::Revoked);
+        assert_eq!(
+            Validity::of(&record).state(Timestamp::from_millis(1)),
+            KeyState::Revoked
+        );
     }
 
     /// O-01.
     #[test]
     fn o01_debug_shows_no_digest() {
         let mut record = record();
-        record.previous = Some(PreviousDigest { digest: "secret-digest".into(), until: Timestamp::MAX });
+        record.previous = Some(PreviousDigest {
+            digest: "secret-digest".into(),
+            until: Timestamp::MAX,
+        });
         let patch = KeyPatch {
             digest: Some("secret-digest".into()),
             previous: Some(record.previous.clone()),

@@ -40,10 +40,11 @@ impl ScopeFault {
 }
 
 /// Checks the grammar of a scope: 1 to 128 bytes, segments separated by `:`, each of one or more
-/// `A-Z a-z 0-9 . _ -`. There is no wildcard: `*` is not a character of it, and a scope implies no other.
-/// In the demand of a route a segment may be a template, `{name}`.
+/// `A-Z a-z 0-9 . _ -`. There is no wildcard: `*` is not a character of it, and a scope implies no
+/// other. In the demand of a route a segment may be a template, `{name}`.
 ///
-/// `const`, so that a demand is checked when the route is compiled; the bytes all lie in RFC 6749's `scope-token`.
+/// `const`, so that a demand is checked when the route is compiled; the bytes all lie in RFC 6749's
+/// `scope-token`.
 pub(crate) const fn check_scope(text: &str, templates: bool) -> Result<(), ScopeFault> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
@@ -69,7 +70,12 @@ pub(crate) const fn check_scope(text: &str, templates: bool) -> Result<(), Scope
 }
 
 /// Checks the bytes from `start` to before `end`, which hold no `:`.
-const fn check_segment(bytes: &[u8], start: usize, end: usize, templates: bool) -> Result<(), ScopeFault> {
+const fn check_segment(
+    bytes: &[u8],
+    start: usize,
+    end: usize,
+    templates: bool,
+) -> Result<(), ScopeFault> {
     if start == end {
         return Err(ScopeFault::EmptySegment);
     }
@@ -119,7 +125,8 @@ pub(crate) fn is_segment(text: &str) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Scopes(
-    /// In one text, separated by spaces as in RFC 6749 section 3.3: one allocation however many there are.
+    /// In one text, separated by spaces as in RFC 6749 section 3.3: one allocation however many
+    /// there are.
     Box<str>,
 );
 
@@ -134,8 +141,8 @@ impl Scopes {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] where one has not the form `segment(:segment)*`, with segments of ASCII letters, digits, `.`,
-    /// `_` and `-` and 128 bytes at most, or where there are more than 256.
+    /// [`Error::Invalid`] where one has not the form `segment(:segment)*`, with segments of ASCII
+    /// letters, digits, `.`, `_` and `-` and 128 bytes at most, or where there are more than 256.
     pub fn new<I>(scopes: I) -> Result<Self, Error>
     where
         I: IntoIterator,
@@ -144,13 +151,16 @@ impl Scopes {
         let mut names = Vec::new();
         for scope in scopes {
             let scope = scope.as_ref();
-            check_scope(scope, false).map_err(|fault| Error::Invalid(fault.message().to_owned()))?;
+            check_scope(scope, false)
+                .map_err(|fault| Error::Invalid(fault.message().to_owned()))?;
             names.push(scope.to_owned());
         }
         names.sort_unstable();
         names.dedup();
         if names.len() > MAX_SCOPES {
-            return Err(Error::Invalid(format!("a key holds at most {MAX_SCOPES} scopes; group some under one name")));
+            return Err(Error::Invalid(format!(
+                "a key holds at most {MAX_SCOPES} scopes; group some under one name"
+            )));
         }
         Ok(Self(names.join(" ").into()))
     }
@@ -161,10 +171,15 @@ impl Scopes {
     ///
     /// As [`Scopes::new`].
     pub fn from_text(text: &str) -> Result<Self, Error> {
-        if text.is_empty() { Ok(Self::none()) } else { Self::new(text.split(' ')) }
+        if text.is_empty() {
+            Ok(Self::none())
+        } else {
+            Self::new(text.split(' '))
+        }
     }
 
-    /// Whether exactly `scope` is among them. Letters' case counts, and nothing is implied by anything.
+    /// Whether exactly `scope` is among them. Letters' case counts, and nothing is implied by
+    /// anything.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|held| held == scope)
@@ -217,7 +232,22 @@ mod tests {
         }
         let too_long = "a".repeat(129);
         for wrong in [
-            "", ":", "a:", ":a", "a::b", "a b", "a,b", "*", "a:*", "ä", "a\n", "a\0", "{id}", "a/b", "\"", "a:{id}",
+            "",
+            ":",
+            "a:",
+            ":a",
+            "a::b",
+            "a b",
+            "a,b",
+            "*",
+            "a:*",
+            "ä",
+            "a\n",
+            "a\0",
+            "{id}",
+            "a/b",
+            "\"",
+            "a:{id}",
             too_long.as_str(),
         ] {
             assert!(check_scope(wrong, false).is_err(), "{wrong:?}");
@@ -225,7 +255,9 @@ mod tests {
         for right in ["{id}", "project:{project_id}:read", "{a}:{b}"] {
             assert_eq!(check_scope(right, true), Ok(()), "{right}");
         }
-        for wrong in ["{}", "{1}", "{a", "a}", "x{a}", "{a}x", "{a:b}", "{a-b}", "{a}{b}", "{"] {
+        for wrong in [
+            "{}", "{1}", "{a", "a}", "x{a}", "{a}x", "{a:b}", "{a-b}", "{a}{b}", "{",
+        ] {
             assert!(check_scope(wrong, true).is_err(), "{wrong:?}");
         }
     }
@@ -234,7 +266,9 @@ mod tests {
     #[test]
     fn k02_a_scope_implies_no_other() {
         let scopes = Scopes::new(["read", "a:b"]).unwrap();
-        for missing in ["read:all", "rea", "ead", "a", "b", "a:b:c", "READ", "read a:b", ""] {
+        for missing in [
+            "read:all", "rea", "ead", "a", "b", "a:b:c", "READ", "read a:b", "",
+        ] {
             assert!(!scopes.contains(missing), "{missing:?}");
         }
         assert!(scopes.contains("read") && scopes.contains("a:b"));

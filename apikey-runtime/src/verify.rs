@@ -1,7 +1,8 @@
 //! The one choke point where a decision is made.
 //!
-//! What comes in is a text that claims to be a key, what the route demands, and the values of its path; what comes out
-//! is the key or a refusal. No other module compares digests, looks at a key's state or at its scopes.
+//! What comes in is a text that claims to be a key, what the route demands, and the values of its
+//! path; what comes out is the key or a refusal. No other module compares digests, looks at a key's
+//! state or at its scopes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::api_key::ApiKey;
 use crate::cache::{Answer, CachedKey, Feed, ReadFault, Reader};
 use crate::clock::Reading;
 use crate::config::Config;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 use crate::key::{ParsedKey, PreparedDigest};
 use crate::policy::{PathValues, Policy, TemplateFault};
 use crate::record::KeyState;
@@ -52,7 +53,11 @@ enum Memory {
 
 impl Verifier {
     /// Reads a presented text as a key that this route could accept: no I/O, no hashing.
-    pub(crate) fn screen<'a>(&self, text: &'a [u8], policy: &Policy) -> Result<ParsedKey<'a>, Denied> {
+    pub(crate) fn screen<'a>(
+        &self,
+        text: &'a [u8],
+        policy: &Policy,
+    ) -> Result<ParsedKey<'a>, Denied> {
         let accepted = |prefix: &str| match policy.prefix {
             Some(only) => only == prefix,
             None => self.config.accepts_prefix(prefix),
@@ -77,7 +82,8 @@ impl Verifier {
         }
         match self.remember(question) {
             Memory::Allow(key) => Now::Decided(Ok(key)),
-            // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a newer record could turn.
+            // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
+            // newer record could turn.
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
                 Now::Decided(Err(refuse(question, reason)))
             }
@@ -89,7 +95,8 @@ impl Verifier {
     pub(crate) async fn decide_late(&self, question: Question<'_>) -> Result<ApiKey, Denied> {
         let started = self.reader.clock.read();
         if !question.policy.fresh && self.remembers_refusal(question, started) {
-            // A rotated secret, a new scope, a key switched on again: ask what changed before refusing.
+            // A rotated secret, a new scope, a key switched on again: ask what changed before
+            // refusing.
             self.feed.ask(started.uptime_nanos).await;
             match self.remember(question) {
                 Memory::Allow(key) => return Ok(key),
@@ -120,8 +127,8 @@ impl Verifier {
         let cache = &self.reader.cache;
         let seen = cache.peek(question.key.id(), |entry| {
             let judged = self.compare(question, entry);
-            // The clock is read after the entry and after all that takes time, so an entry that is believed now was
-            // under the lease when its facts were used.
+            // The clock is read after the entry and after all that takes time, so an entry that is
+            // believed now was under the lease when its facts were used.
             let now = self.reader.clock.read();
             if !cache.lease.holds(now) || entry.is_stale() {
                 return Memory::Nothing;
@@ -142,9 +149,21 @@ impl Verifier {
     }
 
     /// `None` where the answer is too old to be believed.
-    fn judge_answer(&self, question: Question<'_>, answer: &Answer) -> Option<Result<ApiKey, DenyReason>> {
-        let good_for = self.reader.cache.lease.length().unwrap_or(self.reader.deadline);
-        let judged = answer.found.as_ref().map(|found| (found, self.compare(question, found)));
+    fn judge_answer(
+        &self,
+        question: Question<'_>,
+        answer: &Answer,
+    ) -> Option<Result<ApiKey, DenyReason>> {
+        let good_for = self
+            .reader
+            .cache
+            .lease
+            .length()
+            .unwrap_or(self.reader.deadline);
+        let judged = answer
+            .found
+            .as_ref()
+            .map(|found| (found, self.compare(question, found)));
         if judged.is_none() {
             self.compare_nothing(question);
         }
@@ -163,14 +182,25 @@ impl Verifier {
     fn compare<'k>(&self, question: Question<'_>, key: &'k CachedKey) -> Compared<'k> {
         let text = question.key.text();
         let current = self.reader.hasher.verify(text, &key.digest);
-        let previous = key.previous.as_ref().is_some_and(|previous| self.reader.hasher.verify(text, &previous.0));
+        let previous = key
+            .previous
+            .as_ref()
+            .is_some_and(|previous| self.reader.hasher.verify(text, &previous.0));
         let policy = question.policy;
-        let family = policy.environment.is_none_or(|only| key.environment() == Some(only));
+        let family = policy
+            .environment
+            .is_none_or(|only| key.environment() == Some(only));
         let scopes = match policy.scopes {
             None => Ok(true),
             Some(scopes) => scopes.met(&|scope| key.scopes.contains(scope), question.path),
         };
-        Compared { key, current, previous, family, scopes }
+        Compared {
+            key,
+            current,
+            previous,
+            family,
+            scopes,
+        }
     }
 
     /// As much work as a wrong secret makes.
@@ -189,9 +219,14 @@ struct Compared<'k> {
 }
 
 impl Compared<'_> {
-    /// The decision at `now`. The order is that of the answers: who has not the right secret learns nothing else.
+    /// The decision at `now`. The order is that of the answers: who has not the right secret learns
+    /// nothing else.
     fn at(&self, now: Reading) -> Result<(), DenyReason> {
-        let in_grace = self.key.previous.as_ref().is_some_and(|previous| now.now < previous.1);
+        let in_grace = self
+            .key
+            .previous
+            .as_ref()
+            .is_some_and(|previous| now.now < previous.1);
         let right = self.current | (self.previous & in_grace);
         if !right || !self.family {
             return Err(DenyReason::InvalidKey);
@@ -207,7 +242,10 @@ impl Compared<'_> {
             Ok(true) => Ok(()),
             Ok(false) | Err(TemplateFault::NotASegment) => Err(DenyReason::InsufficientScope),
             Err(TemplateFault::NoSuchName(name)) => {
-                tracing::error!(name, "a scope's template names a part that the route's path lacks; write a name of the path between its braces");
+                tracing::error!(
+                    name,
+                    "a scope's template names a part that the route's path lacks; write a name of the path between its braces"
+                );
                 Err(DenyReason::Misconfigured)
             }
         }
@@ -216,21 +254,39 @@ impl Compared<'_> {
 
 fn refuse(question: Question<'_>, reason: DenyReason) -> Denied {
     tracing::debug!(key_id = %question.key.id(), reason = reason.code(), "refused");
-    let wanted = (reason == DenyReason::InsufficientScope).then_some(question.policy.scopes).flatten();
+    let wanted = (reason == DenyReason::InsufficientScope)
+        .then_some(question.policy.scopes)
+        .flatten();
     Denied::new(reason).wanting(wanted)
 }
 
 /// The decision about a key that a test acts as: all but the secret is judged.
 #[cfg(feature = "test-util")]
-pub(crate) fn judge_acting(key: ApiKey, policy: &Policy, path: &dyn PathValues) -> Result<ApiKey, Denied> {
-    let family = policy.environment.is_none_or(|only| key.environment() == Some(only));
-    let scopes = policy.scopes.map_or(Ok(true), |scopes| scopes.met(&|scope| key.has_scope(scope), path));
-    let compared = Compared { key: key.facts(), current: true, previous: false, family, scopes };
+pub(crate) fn judge_acting(
+    key: ApiKey,
+    policy: &Policy,
+    path: &dyn PathValues,
+) -> Result<ApiKey, Denied> {
+    let family = policy
+        .environment
+        .is_none_or(|only| key.environment() == Some(only));
+    let scopes = policy.scopes.map_or(Ok(true), |scopes| {
+        scopes.met(&|scope| key.has_scope(scope), path)
+    });
+    let compared = Compared {
+        key: key.facts(),
+        current: true,
+        previous: false,
+        family,
+        scopes,
+    };
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     match compared.at(now) {
         Ok(()) => Ok(key),
         Err(reason) => {
-            let wanted = (reason == DenyReason::InsufficientScope).then_some(policy.scopes).flatten();
+            let wanted = (reason == DenyReason::InsufficientScope)
+                .then_some(policy.scopes)
+                .flatten();
             Err(Denied::new(reason).wanting(wanted))
         }
     }

@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use once_cell::sync::Lazy;
 
 use super::route::Rules;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
 use crate::policy::Location;
 
@@ -33,10 +33,15 @@ const REASONS: [DenyReason; 11] = [
 ];
 
 /// The bodies, made once: nothing of a request is in them.
-static BODIES: Lazy<Vec<(DenyReason, Bytes)>> =
-    Lazy::new(|| REASONS.iter().map(|reason| (*reason, Bytes::from(problem(*reason)))).collect());
+static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
+    REASONS
+        .iter()
+        .map(|reason| (*reason, Bytes::from(problem(*reason))))
+        .collect()
+});
 
-/// The refusal as an error of the handler, answered by the route's `on_error`, else the manager's handler, else by problem details.
+/// The refusal as an error of the handler, answered by the route's `on_error`, else the manager's
+/// handler, else by problem details.
 pub(super) fn refuse(
     denied: Denied,
     request: &HttpRequest,
@@ -62,18 +67,31 @@ fn respond(
     }
 }
 
-fn problem_details(denied: &Denied, rules: &Rules, manager: Option<&ApiKeyManager>) -> HttpResponse {
+fn problem_details(
+    denied: &Denied,
+    rules: &Rules,
+    manager: Option<&ApiKeyManager>,
+) -> HttpResponse {
     let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let mut response = HttpResponse::build(status);
-    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+    response.insert_header((
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    ));
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     if let Some(challenge) = challenge(denied, rules, manager) {
         response.insert_header((header::WWW_AUTHENTICATE, challenge));
     }
     if let Some(after) = denied.retry_after() {
-        response.insert_header((header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1))));
+        response.insert_header((
+            header::RETRY_AFTER,
+            HeaderValue::from(after.as_secs().max(1)),
+        ));
     }
-    let body = BODIES.iter().find(|(reason, _)| *reason == denied.reason()).map(|(_, body)| body.clone());
+    let body = BODIES
+        .iter()
+        .find(|(reason, _)| *reason == denied.reason())
+        .map(|(_, body)| body.clone());
     response.body(body.unwrap_or_default())
 }
 
@@ -88,9 +106,13 @@ fn problem(reason: DenyReason) -> String {
     .to_string()
 }
 
-/// The `WWW-Authenticate` header (RFC 6750 section 3): on every 401, and where a credential was at fault. A request that came
-/// without one is told no error code.
-fn challenge(denied: &Denied, rules: &Rules, manager: Option<&ApiKeyManager>) -> Option<HeaderValue> {
+/// The `WWW-Authenticate` header (RFC 6750 section 3): on every 401, and where a credential was at
+/// fault. A request that came without one is told no error code.
+fn challenge(
+    denied: &Denied,
+    rules: &Rules,
+    manager: Option<&ApiKeyManager>,
+) -> Option<HeaderValue> {
     let error = match denied.status() {
         400 => Some("invalid_request"),
         401 if denied.reason() == DenyReason::MissingKey => None,
@@ -99,13 +121,20 @@ fn challenge(denied: &Denied, rules: &Rules, manager: Option<&ApiKeyManager>) ->
         _ => return None,
     };
     let default = manager.map_or(Location::BEARER, |manager| manager.config().location());
-    let first = rules.policy.locations.and_then(|locations| locations.first().copied());
+    let first = rules
+        .policy
+        .locations
+        .and_then(|locations| locations.first().copied());
     let Location::Header { scheme, .. } = first.unwrap_or(default);
     let mut text = scheme.unwrap_or(OWN_SCHEME).to_owned();
     let mut separator = ' ';
     let mut add = |name: &str, value: &str| {
         // Writing to a `String` cannot fail.
-        let _ = write!(text, "{separator}{}{name}=\"{value}\"", if separator == ',' { " " } else { "" });
+        let _ = write!(
+            text,
+            "{separator}{}{name}=\"{value}\"",
+            if separator == ',' { " " } else { "" }
+        );
         separator = ',';
     };
     if let Some(realm) = manager.and_then(|manager| manager.config().realm()) {
@@ -131,7 +160,10 @@ mod tests {
             let body: serde_json::Value = serde_json::from_slice(body).unwrap();
             assert_eq!(body["status"], reason.status());
             assert!(body["type"].as_str().unwrap().ends_with(reason.code()));
-            assert!(!body["title"].as_str().unwrap().is_empty() && !body["detail"].as_str().unwrap().is_empty());
+            assert!(
+                !body["title"].as_str().unwrap().is_empty()
+                    && !body["detail"].as_str().unwrap().is_empty()
+            );
         }
     }
 }

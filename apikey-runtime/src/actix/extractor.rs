@@ -8,19 +8,24 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use super::answer::refuse;
 use super::route::{PlainPolicy, RulesOf};
 use crate::api_key::ApiKey;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 
-/// A key that was checked, among a request's extensions. The type is private: nothing else can put one there.
+/// A key that was checked, among a request's extensions. The type is private: nothing else can put
+/// one there.
 pub(super) struct Verified(pub(super) ApiKey);
 
 impl ApiKey {
-    /// The key that was checked for this request; `None` where no check ran, or an optional one found no key.
+    /// The key that was checked for this request; `None` where no check ran, or an optional one
+    /// found no key.
     ///
     /// For middleware: before the handler is called there is none, after it there is
     /// (`ApiKey::of_request(response.request())`).
     #[must_use]
     pub fn of_request(request: &impl HttpMessage) -> Option<Self> {
-        request.extensions().get::<Verified>().map(|verified| verified.0.clone())
+        request
+            .extensions()
+            .get::<Verified>()
+            .map(|verified| verified.0.clone())
     }
 }
 

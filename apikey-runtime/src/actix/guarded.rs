@@ -1,7 +1,7 @@
 //! The gate: a handler's only extractor, which decides before it starts the handler's own.
 //!
-//! actix polls all extractors of a handler together, and the first error wins. A guard that is one argument among others is no
-//! gate: while it waits for the store, the others read the body.
+//! actix polls all extractors of a handler together, and the first error wins. A guard that is one
+//! argument among others is no gate: while it waits for the store, the others read the body.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -19,13 +19,14 @@ use super::locate::{Found, locate};
 use super::path::RoutePath;
 use super::route::{RoutePolicy, Rules, RulesOf};
 use crate::api_key::ApiKey;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
 use crate::verify::{Now, Question};
 
 /// The arguments `T` of a handler, behind the check that `P` demands.
 ///
-/// The attribute writes this type into a handler's signature. Write it yourself where a macro cannot stand:
+/// The attribute writes this type into a handler's signature. Write it yourself where a macro
+/// cannot stand:
 ///
 /// ```
 /// use actix_web::web;
@@ -55,7 +56,8 @@ impl<P, T> Guarded<P, T> {
     }
 }
 
-/// What is left of the request's body, kept until the handler ends: without a reader, actix would close the connection.
+/// What is left of the request's body, kept until the handler ends: without a reader, actix would
+/// close the connection.
 #[doc(hidden)]
 pub struct Rest<P> {
     _payload: Option<Payload>,
@@ -64,7 +66,10 @@ pub struct Rest<P> {
 
 impl<P> Rest<P> {
     fn new(payload: Option<Payload>) -> Self {
-        Self { _payload: payload, policy: PhantomData }
+        Self {
+            _payload: payload,
+            policy: PhantomData,
+        }
     }
 }
 
@@ -88,13 +93,21 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let state = match gate(request, RulesOf::<P>::RULES) {
-            Gate::Open => State::Extract { future: T::from_request(request, payload), payload: None },
+            Gate::Open => State::Extract {
+                future: T::from_request(request, payload),
+                payload: None,
+            },
             Gate::Shut(error) => State::Shut { error: Some(error) },
-            Gate::Wait(verdict) => {
-                State::Wait { verdict, request: request.clone(), payload: payload.take() }
-            }
+            Gate::Wait(verdict) => State::Wait {
+                verdict,
+                request: request.clone(),
+                payload: payload.take(),
+            },
         };
-        GuardedFuture { state, policy: PhantomData }
+        GuardedFuture {
+            state,
+            policy: PhantomData,
+        }
     }
 }
 
@@ -125,7 +138,8 @@ pin_project! {
     }
 }
 
-// Written by hand and not as an `async` block, which the compiler would work on anew for every handler.
+// Written by hand and not as an `async` block, which the compiler would work on anew for every
+// handler.
 impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
     type Output = Result<Guarded<P, T>, actix_web::Error>;
 
@@ -134,15 +148,23 @@ impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Shut { error } => {
-                    let polled_again = || actix_web::error::ErrorInternalServerError("polled after its end");
+                    let polled_again =
+                        || actix_web::error::ErrorInternalServerError("polled after its end");
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_again)));
                 }
-                StateProjection::Wait { verdict, request, payload } => {
+                StateProjection::Wait {
+                    verdict,
+                    request,
+                    payload,
+                } => {
                     ready!(verdict.as_mut().poll(context))?;
                     // Only now is anything of the handler's touched.
                     let mut payload = payload.take();
                     let future = T::from_request(request, &mut payload);
-                    State::Extract { future, payload: Some(payload) }
+                    State::Extract {
+                        future,
+                        payload: Some(payload),
+                    }
                 }
                 StateProjection::Extract { future, payload } => {
                     let arguments = ready!(future.poll(context)).map_err(Into::into)?;
@@ -156,7 +178,9 @@ impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
 
 /// Decides, where that can be done at once. Compiled once, for all routes.
 fn gate(request: &HttpRequest, rules: &'static Rules) -> Gate {
-    let shut = |denied, manager: Option<&ApiKeyManager>| Gate::Shut(refuse(denied, request, rules, manager));
+    let shut = |denied, manager: Option<&ApiKeyManager>| {
+        Gate::Shut(refuse(denied, request, rules, manager))
+    };
     #[cfg(feature = "test-util")]
     if let Some(decision) = super::testing::acting(request, rules) {
         return match decision {
@@ -178,13 +202,21 @@ fn gate(request: &HttpRequest, rules: &'static Rules) -> Gate {
         Asked::Question(question) => match manager.verifier().decide_now(question) {
             Now::Decided(Ok(key)) => admit(request, key),
             Now::Decided(Err(denied)) => shut(denied, Some(&manager)),
-            Now::Ask => Gate::Wait(Box::pin(wait(request.clone(), rules, ApiKeyManager::clone(&manager)))),
+            Now::Ask => Gate::Wait(Box::pin(wait(
+                request.clone(),
+                rules,
+                ApiKeyManager::clone(&manager),
+            ))),
         },
     }
 }
 
 /// Decides with the store's help.
-async fn wait(request: HttpRequest, rules: &'static Rules, manager: ApiKeyManager) -> Result<(), actix_web::Error> {
+async fn wait(
+    request: HttpRequest,
+    rules: &'static Rules,
+    manager: ApiKeyManager,
+) -> Result<(), actix_web::Error> {
     let path = RoutePath(&request);
     let decision = match ask(&request, &path, rules, &manager) {
         Asked::Question(question) => manager.verifier().decide_late(question).await,

@@ -10,7 +10,9 @@ use crate::denied::Denied;
 use crate::manager::{ApiKeyManager, ApiKeyManagerBuilder, installed};
 
 /// Makes the answer to a refusal.
-pub(super) struct ErrorHandler(Box<dyn Fn(&Denied, &HttpRequest) -> HttpResponse + Send + Sync>);
+pub(super) struct ErrorHandler(Box<Answer>);
+
+type Answer = dyn Fn(&Denied, &HttpRequest) -> HttpResponse + Send + Sync;
 
 impl ErrorHandler {
     pub(super) fn answer(&self, denied: &Denied, request: &HttpRequest) -> HttpResponse {
@@ -19,7 +21,8 @@ impl ErrorHandler {
 }
 
 impl ApiKeyManagerBuilder {
-    /// Makes the answers to refusals, on every route without an `on_error` of its own. By default, problem details (RFC 9457).
+    /// Makes the answers to refusals, on every route without an `on_error` of its own. By default,
+    /// problem details (RFC 9457).
     ///
     /// Keep the status and the `WWW-Authenticate` header where you can: clients go by them.
     ///
@@ -41,11 +44,13 @@ impl ApiKeyManagerBuilder {
     }
 }
 
-/// That a manager was put there by `init_app`: tells apart which of two managers is nearer to a route.
+/// That a manager was put there by `init_app`: tells apart which of two managers is nearer to a
+/// route.
 struct InitedHere(ApiKeyManager);
 
 impl ApiKeyManager {
-    /// Makes this the manager of an app, or of a scope: `App::new().configure(|app| manager.init_app(app))`.
+    /// Makes this the manager of an app, or of a scope: `App::new().configure(|app|
+    /// manager.init_app(app))`.
     ///
     /// Handlers can also take it as `web::Data<ApiKeyManager>`.
     pub fn init_app(&self, app: &mut web::ServiceConfig) {
@@ -54,7 +59,8 @@ impl ApiKeyManager {
             .app_data(InitedHere(self.clone()));
     }
 
-    /// The manager that a guarded route of this request uses: flask-api-key's `get_api_key_manager()`.
+    /// The manager that a guarded route of this request uses: flask-api-key's
+    /// `get_api_key_manager()`.
     #[must_use]
     pub fn of_request(request: &HttpRequest) -> Option<Self> {
         nearest(request).cloned()
@@ -93,7 +99,9 @@ pub(super) fn find<'r>(request: &'r HttpRequest, rules: &Rules) -> Option<Manage
 /// The manager in the nearest app data, plain or as `web::Data`, else the installed one.
 fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
     let plain = request.app_data::<ApiKeyManager>();
-    let data = request.app_data::<web::Data<ApiKeyManager>>().map(|data| data.get_ref());
+    let data = request
+        .app_data::<web::Data<ApiKeyManager>>()
+        .map(|data| data.get_ref());
     match (plain, data) {
         (Some(plain), Some(data)) if !plain.is(data) => nearer(request, plain, data),
         (Some(manager), _) | (None, Some(manager)) => Some(manager),
@@ -101,9 +109,10 @@ fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
     }
 }
 
-/// actix finds the nearest value of a type, and does not tell how near. `init_app` puts both kinds and a mark at one place, so
-/// the one that differs from the nearest mark was put in by itself, further inside. Without a mark there is no telling,
-/// and a guess could let the keys of one tenant in at another's.
+/// actix finds the nearest value of a type, and does not tell how near. `init_app` puts both kinds
+/// and a mark at one place, so the one that differs from the nearest mark was put in by itself,
+/// further inside. Without a mark there is no telling, and a guess could let the keys of one tenant
+/// in at another's.
 fn nearer<'r>(
     request: &'r HttpRequest,
     plain: &'r ApiKeyManager,

@@ -35,11 +35,18 @@ pub(super) fn locate<'r>(request: &'r HttpRequest, locations: &[Location<'_>]) -
 
 fn in_header<'r>(request: &'r HttpRequest, name: &str, scheme: Option<&str>) -> Found<'r> {
     let headers = request.headers();
-    // The name of a header that is not a standard one would be copied to be looked up, so it is searched for instead.
+    // The name of a header that is not a standard one would be copied to be looked up, so it is
+    // searched for instead.
     if name == header::AUTHORIZATION.as_str() {
         return in_values(headers.get_all(header::AUTHORIZATION), scheme);
     }
-    in_values(headers.iter().filter(|(key, _)| key.as_str() == name).map(|(_, value)| value), scheme)
+    in_values(
+        headers
+            .iter()
+            .filter(|(key, _)| key.as_str() == name)
+            .map(|(_, value)| value),
+        scheme,
+    )
 }
 
 fn in_values<'r>(values: impl Iterator<Item = &'r HeaderValue>, scheme: Option<&str>) -> Found<'r> {
@@ -50,13 +57,21 @@ fn in_values<'r>(values: impl Iterator<Item = &'r HeaderValue>, scheme: Option<&
         found = found.and(credential(value.as_bytes(), scheme));
     }
     // Neither header is a list: a second line is another party's word (RFC 9110 section 5.3).
-    if lines > 1 && found != Found::Nothing { Found::Several } else { found }
+    if lines > 1 && found != Found::Nothing {
+        Found::Several
+    } else {
+        found
+    }
 }
 
 /// Reads `scheme 1*SP key` (RFC 9110 section 11.4), or the whole value where there is no scheme.
 fn credential<'r>(value: &'r [u8], scheme: Option<&str>) -> Found<'r> {
-    let Some(scheme) = scheme else { return Found::One(value) };
-    let Some((head, rest)) = value.split_at_checked(scheme.len()) else { return Found::Nothing };
+    let Some(scheme) = scheme else {
+        return Found::One(value);
+    };
+    let Some((head, rest)) = value.split_at_checked(scheme.len()) else {
+        return Found::Nothing;
+    };
     if !head.eq_ignore_ascii_case(scheme.as_bytes()) {
         return Found::Nothing;
     }
@@ -93,7 +108,10 @@ mod tests {
     use super::*;
 
     const BEARER: &[Location<'static>] = &[Location::BEARER];
-    const PLAIN: &[Location<'static>] = &[Location::Header { name: "x-api-key", scheme: None }];
+    const PLAIN: &[Location<'static>] = &[Location::Header {
+        name: "x-api-key",
+        scheme: None,
+    }];
 
     fn at<'a>(value: &'a [u8], scheme: &str) -> Found<'a> {
         credential(value, Some(scheme))
@@ -106,7 +124,14 @@ mod tests {
             assert_eq!(at(value.as_bytes(), "Bearer"), Found::One(b"k"), "{value}");
         }
         for value in ["Bearer", "Bearer ", "Bearer\tk", "Bearer,k"] {
-            assert_eq!(at(value.as_bytes(), "Bearer"), if value == "Bearer " { Found::One(b"") } else { Found::One(&[]) });
+            assert_eq!(
+                at(value.as_bytes(), "Bearer"),
+                if value == "Bearer " {
+                    Found::One(b"")
+                } else {
+                    Found::One(&[])
+                }
+            );
         }
         assert_eq!(at(b"Bearer \tk", "Bearer"), Found::One(b"\tk"));
     }

@@ -8,7 +8,8 @@ use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
 use crate::policy::Policy;
 
-/// A route's demands, and what it does otherwise than its manager says. The attribute writes one for each handler with options.
+/// A route's demands, and what it does otherwise than its manager says. The attribute writes one
+/// for each handler with options.
 pub trait RoutePolicy: 'static {
     /// What a key must meet.
     const POLICY: Policy;
@@ -26,7 +27,8 @@ impl RoutePolicy for PlainPolicy {
     const POLICY: Policy = Policy::new();
 }
 
-/// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each route.
+/// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each
+/// route.
 pub(super) struct Rules {
     pub(super) policy: Policy,
     pub(super) on_error: Option<fn(&Denied, &HttpRequest) -> HttpResponse>,
@@ -37,6 +39,9 @@ pub(super) struct Rules {
 pub(super) struct RulesOf<P>(PhantomData<P>);
 
 impl<P: RoutePolicy> RulesOf<P> {
-    pub(super) const RULES: &'static Rules =
-        &Rules { policy: P::POLICY, on_error: P::ON_ERROR, manager: P::MANAGER };
+    pub(super) const RULES: &'static Rules = &Rules {
+        policy: P::POLICY,
+        on_error: P::ON_ERROR,
+        manager: P::MANAGER,
+    };
 }

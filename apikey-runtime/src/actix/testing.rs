@@ -25,7 +25,13 @@ impl ActingKey {
     #[must_use]
     pub fn new(label: impl Into<String>) -> Self {
         let digest = FastHasher::new().hash("acting").unwrap_or_default();
-        Self(KeyRecord::new(KeyId::from_u128(1), "test", label, digest, Timestamp::from_millis(0)))
+        Self(KeyRecord::new(
+            KeyId::from_u128(1),
+            "test",
+            label,
+            digest,
+            Timestamp::from_millis(0),
+        ))
     }
 
     /// The key's id. By default, that of the number 1.
@@ -65,7 +71,11 @@ impl ActingKey {
 
     /// One piece of the application's own data.
     #[must_use]
-    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+    pub fn metadata(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
         self.0.metadata.insert(name.into(), value.into());
         self
     }
@@ -74,8 +84,9 @@ impl ActingKey {
 /// A test's word for who calls.
 struct Acting(ApiKey);
 
-/// Lets `request` pass as one that came with `key`: guarded handlers judge its scopes and environment as ever, and look for no
-/// credential. For tests with `init_service`; no request from outside can do this.
+/// Lets `request` pass as one that came with `key`: guarded handlers judge its scopes and
+/// environment as ever, and look for no credential. For tests with `init_service`; no request from
+/// outside can do this.
 ///
 /// ```
 /// use actix_web::{App, http::StatusCode, test, web};
@@ -96,7 +107,9 @@ struct Acting(ApiKey);
 /// ```
 pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
     if let Some(key) = CachedKey::of(key.0, &FastHasher::new()) {
-        request.extensions_mut().insert(Acting(ApiKey::new(Arc::new(key))));
+        request
+            .extensions_mut()
+            .insert(Acting(ApiKey::new(Arc::new(key))));
     }
 }
 

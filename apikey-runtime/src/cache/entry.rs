@@ -13,8 +13,8 @@ use crate::scope::Scopes;
 #[derive(Debug)]
 pub(crate) struct CachedKey {
     pub(crate) id: KeyId,
-    /// Set when the record changed, before the entry leaves the map: the map's readers may still see an entry that
-    /// was just removed.
+    /// Set when the record changed, before the entry leaves the map: the map's readers may still
+    /// see an entry that was just removed.
     stale: AtomicBool,
     pub(crate) digest: PreparedDigest,
     pub(crate) previous: Option<Box<(PreparedDigest, Timestamp)>>,
@@ -40,7 +40,10 @@ impl CachedKey {
         let digest = hasher.prepare(&record.digest)?;
         let previous = match record.previous {
             None => None,
-            Some(previous) => Some(Box::new((hasher.prepare(&previous.digest)?, previous.until))),
+            Some(previous) => Some(Box::new((
+                hasher.prepare(&previous.digest)?,
+                previous.until,
+            ))),
         };
         let environment = record.environment.map(String::into_boxed_str);
         let rare = environment.is_some() || !record.metadata.is_empty();
@@ -54,7 +57,12 @@ impl CachedKey {
             label: record.label.into(),
             owner: record.owner.map(String::into_boxed_str),
             scopes: record.scopes,
-            rare: rare.then(|| Box::new(Rare { environment, metadata: record.metadata })),
+            rare: rare.then(|| {
+                Box::new(Rare {
+                    environment,
+                    metadata: record.metadata,
+                })
+            }),
         })
     }
 

@@ -29,11 +29,15 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn new() -> Self {
-        Self { asked: Notify::new(), done: watch::Sender::new((0, false)) }
+        Self {
+            asked: Notify::new(),
+            done: watch::Sender::new((0, false)),
+        }
     }
 
-    /// Waits until a poll that was sent at `since` (nanoseconds of uptime) or later is done. Those who wait share it, and
-    /// such polls are 50 ms apart at least, however many ask. `false` where the store gave no answer.
+    /// Waits until a poll that was sent at `since` (nanoseconds of uptime) or later is done. Those
+    /// who wait share it, and such polls are 50 ms apart at least, however many ask. `false` where
+    /// the store gave no answer.
     pub(crate) async fn ask(&self, since: u64) -> bool {
         let mut done = self.done.subscribe();
         loop {
@@ -48,12 +52,24 @@ impl Feed {
         }
     }
 
-    /// Polls for as long as it is polled itself: at each third of a lease, and when asked. Runs on the manager's runtime.
+    /// Polls for as long as it is polled itself: at each third of a lease, and when asked. Runs on
+    /// the manager's runtime.
     pub(crate) async fn run(&self, reader: &Reader, mut cursor: Option<Cursor>) {
         let mut asked_at = Instant::now();
         loop {
-            let pause = if cursor.is_some() { reader.cache.lease.length().map_or(RETRY, |length| length / 3) } else { IDLE };
-            if tokio::time::timeout(pause, self.asked.notified()).await.is_ok() {
+            let pause = if cursor.is_some() {
+                reader
+                    .cache
+                    .lease
+                    .length()
+                    .map_or(RETRY, |length| length / 3)
+            } else {
+                IDLE
+            };
+            if tokio::time::timeout(pause, self.asked.notified())
+                .await
+                .is_ok()
+            {
                 tokio::time::sleep_until(asked_at + ASKED_APART).await;
                 asked_at = Instant::now();
             }
@@ -61,11 +77,12 @@ impl Feed {
         }
     }
 
-    /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease. `false` where the store gave
-    /// no answer, or keeps no history.
+    /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
+    /// `false` where the store gave no answer, or keeps no history.
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> bool {
         let sent = reader.clock.read();
-        let answer = tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref())).await;
+        let answer =
+            tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref())).await;
         let answered = match answer {
             Ok(Ok(Some(changes))) => {
                 let length = changes.lease;

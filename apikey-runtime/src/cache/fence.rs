@@ -1,8 +1,9 @@
 //! The fence between reads and changes.
 //!
-//! A read of the store takes time, and a change may be committed meanwhile. So a reader takes a ticket before its read,
-//! every change raises the generation, and what was read is kept only where the ticket is still the present one. The
-//! state behind the fence is reached under the same lock, so that no ticket is looked at and then overtaken.
+//! A read of the store takes time, and a change may be committed meanwhile. So a reader takes a
+//! ticket before its read, every change raises the generation, and what was read is kept only where
+//! the ticket is still the present one. The state behind the fence is reached under the same lock,
+//! so that no ticket is looked at and then overtaken.
 
 use super::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,9 @@ pub(crate) struct Fence<S> {
 
 impl<S> Fence<S> {
     pub(crate) fn new(state: S) -> Self {
-        Self { inside: Mutex::new((0, state)) }
+        Self {
+            inside: Mutex::new((0, state)),
+        }
     }
 
     /// Looks at the state and takes a ticket, in one step. Called before a read begins.
@@ -28,7 +31,8 @@ impl<S> Fence<S> {
         look(&mut inside.1, ticket)
     }
 
-    /// Keeps what a read found, by `keep`, where no change came since its ticket. `false` where one did.
+    /// Keeps what a read found, by `keep`, where no change came since its ticket. `false` where one
+    /// did.
     pub(crate) fn keep(&self, ticket: Ticket, keep: impl FnOnce(&mut S)) -> bool {
         let mut inside = self.lock();
         let current = inside.0 == ticket.0;
@@ -38,14 +42,16 @@ impl<S> Fence<S> {
         current
     }
 
-    /// Makes all tickets worthless and drops what is kept, by `drop`. Called after a change was committed.
+    /// Makes all tickets worthless and drops what is kept, by `drop`. Called after a change was
+    /// committed.
     pub(crate) fn evict(&self, drop: impl FnOnce(&mut S)) {
         let mut inside = self.lock();
         inside.0 += 1;
         drop(&mut inside.1);
     }
 
-    /// A thread that panicked in here left a valid state: every closure above only adds or removes entries.
+    /// A thread that panicked in here left a valid state: every closure above only adds or removes
+    /// entries.
     fn lock(&self) -> MutexGuard<'_, (u64, S)> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }

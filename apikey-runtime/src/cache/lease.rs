@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::clock::Reading;
 
-/// How far the wall clock may fall behind uptime: two readings cut to milliseconds differ by one, and a time server
-/// nudges by a few.
+/// How far the wall clock may fall behind uptime: two readings cut to milliseconds differ by one,
+/// and a time server nudges by a few.
 const SLACK_MILLIS: i64 = 5;
 
-/// A lease starts when the question "what changed?" was *sent*, not when its answer came: an answer that was long on
-/// the way is as old as its question. It ends after its length of uptime, and at once where the wall clock moved
-/// against uptime by more than that length, or backward: then one of the two did not count the time that passed (a
-/// virtual machine that was stopped and resumed).
+/// A lease starts when the question "what changed?" was *sent*, not when its answer came: an answer
+/// that was long on the way is as old as its question. It ends after its length of uptime, and at
+/// once where the wall clock moved against uptime by more than that length, or backward: then one
+/// of the two did not count the time that passed (a virtual machine that was stopped and resumed).
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     /// Nanoseconds of uptime; 0 is none.
@@ -24,8 +24,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Begins a lease of `length` at `sent`, or lengthens the one that holds. Evictions come first: whoever sees the new
-    /// end also sees them done.
+    /// Begins a lease of `length` at `sent`, or lengthens the one that holds. Evictions come first:
+    /// whoever sees the new end also sees them done.
     pub(crate) fn grant(&self, sent: Reading, length: Duration) {
         if self.closed.load(Ordering::SeqCst) {
             return;
@@ -34,7 +34,8 @@ impl Lease {
         let millis = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
         self.offset_millis.store(offset(sent), Ordering::SeqCst);
         self.length_millis.store(millis, Ordering::SeqCst);
-        self.until.store(sent.uptime_nanos.saturating_add(nanos), Ordering::SeqCst);
+        self.until
+            .store(sent.uptime_nanos.saturating_add(nanos), Ordering::SeqCst);
     }
 
     /// Whether the lease holds at `now`.
@@ -55,7 +56,8 @@ impl Lease {
         self.until.store(0, Ordering::SeqCst);
     }
 
-    /// Ends the lease, and grants none any more. Called where grants are made, so that none is under way.
+    /// Ends the lease, and grants none any more. Called where grants are made, so that none is
+    /// under way.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.end();
@@ -77,7 +79,10 @@ mod tests {
     fn leased() -> (ManualClock, Lease) {
         let clock = ManualClock::starting_now();
         let lease = Lease::default();
-        assert!(!lease.holds(clock.read()), "no lease before the first grant");
+        assert!(
+            !lease.holds(clock.read()),
+            "no lease before the first grant"
+        );
         lease.grant(clock.read(), LENGTH);
         (clock, lease)
     }

@@ -60,8 +60,9 @@ impl Cache {
         }
     }
 
-    /// Looks at the entry of `id`, if there is one, without a lock and without a copy. Whether it may be believed is for
-    /// the caller to ask, after reading the clock: see [`CachedKey::is_stale`] and [`Lease::holds`].
+    /// Looks at the entry of `id`, if there is one, without a lock and without a copy. Whether it
+    /// may be believed is for the caller to ask, after reading the clock: see
+    /// [`CachedKey::is_stale`] and [`Lease::holds`].
     pub(crate) fn peek<R>(&self, id: &KeyId, look: impl FnOnce(&Arc<CachedKey>) -> R) -> Option<R> {
         self.map.peek_with(id, |entry, ()| look(&entry.0))
     }
@@ -69,18 +70,28 @@ impl Cache {
     /// Whether the store was seen, a moment ago, not to know `id`.
     pub(crate) fn knows_unknown(&self, id: &KeyId, now: Reading) -> bool {
         let fits = |unknown: &Unknown| unknown.id == *id && now.uptime_nanos < unknown.until_nanos;
-        self.lease.holds(now) && self.shard(id).enter(|desk, _| desk.unknown.iter().any(fits))
+        self.lease.holds(now)
+            && self
+                .shard(id)
+                .enter(|desk, _| desk.unknown.iter().any(fits))
     }
 
     /// The fence that `id` is behind.
     pub(super) fn shard(&self, id: &KeyId) -> &Fence<Desk> {
-        // The last characters of an id are random; an attacker who chooses them crowds one lock of a cold path.
+        // The last characters of an id are random; an attacker who chooses them crowds one lock of
+        // a cold path.
         let [.., a, b] = id.bytes();
         &self.shards[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS]
     }
 
     /// Keeps what a read found, unless a change came since it began.
-    pub(super) fn keep(&self, id: &KeyId, ticket: Ticket, sent: Reading, found: Option<&Arc<CachedKey>>) {
+    pub(super) fn keep(
+        &self,
+        id: &KeyId,
+        ticket: Ticket,
+        sent: Reading,
+        found: Option<&Arc<CachedKey>>,
+    ) {
         self.shard(id).keep(ticket, |desk| match found {
             Some(entry) => {
                 desk.forget_unknown(id);
@@ -93,7 +104,8 @@ impl Cache {
         });
     }
 
-    /// Drops the entry of `id` and detaches the read under way: whoever starts from now on starts a new one.
+    /// Drops the entry of `id` and detaches the read under way: whoever starts from now on starts a
+    /// new one.
     pub(crate) fn evict(&self, id: &KeyId) {
         self.shard(id).evict(|desk| {
             desk.flights.remove(id);
@@ -110,7 +122,8 @@ impl Cache {
                 desk.unknown.clear();
             });
         }
-        // Nothing that was read before its shard's turn comes in any more, so what is left now is all there is.
+        // Nothing that was read before its shard's turn comes in any more, so what is left now is
+        // all there is.
         self.map.retain_sync(|entry, ()| {
             entry.0.spoil();
             self.entries.fetch_sub(1, Ordering::Relaxed);
@@ -143,7 +156,9 @@ impl Cache {
 
     /// Makes room by one entry. Dropping an entry needs no fence: it costs a read, and no more.
     fn drop_any(&self) -> bool {
-        let Some(entry) = self.map.begin_sync() else { return false };
+        let Some(entry) = self.map.begin_sync() else {
+            return false;
+        };
         entry.remove_entry();
         self.entries.fetch_sub(1, Ordering::Relaxed);
         true
@@ -153,8 +168,13 @@ impl Cache {
 impl Desk {
     fn remember_unknown(&mut self, id: KeyId, sent: Reading) {
         self.forget_unknown(&id);
-        let until = sent.uptime_nanos.saturating_add(UNKNOWN_FOR.as_nanos() as u64);
-        let unknown = Unknown { id, until_nanos: until };
+        let until = sent
+            .uptime_nanos
+            .saturating_add(UNKNOWN_FOR.as_nanos() as u64);
+        let unknown = Unknown {
+            id,
+            until_nanos: until,
+        };
         if self.unknown.len() < UNKNOWN_PER_SHARD {
             self.unknown.push(unknown);
         } else {
@@ -164,6 +184,9 @@ impl Desk {
     }
 
     fn forget_unknown(&mut self, id: &KeyId) {
-        self.unknown.iter_mut().filter(|unknown| unknown.id == *id).for_each(|unknown| unknown.until_nanos = 0);
+        self.unknown
+            .iter_mut()
+            .filter(|unknown| unknown.id == *id)
+            .for_each(|unknown| unknown.until_nanos = 0);
     }
 }

@@ -1,9 +1,9 @@
 //! Records in memory, and the rules under which they may be believed.
 //!
-//! Facts are cached, never decisions. An entry is believed while this process holds a *lease* (Gray and Cheriton,
-//! SOSP 1989): for a stretch of time after it asked the store what had changed. See [`lease`] for when a lease ends,
-//! [`fence`] for why a read that began before a change cannot bring the old record back, and [`feed`] for how changes
-//! are learned of.
+//! Facts are cached, never decisions. An entry is believed while this process holds a *lease* (Gray
+//! and Cheriton, SOSP 1989): for a stretch of time after it asked the store what had changed. See
+//! [`lease`] for when a lease ends, [`fence`] for why a read that began before a change cannot
+//! bring the old record back, and [`feed`] for how changes are learned of.
 
 mod entry;
 mod feed;

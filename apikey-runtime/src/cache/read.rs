@@ -52,29 +52,53 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// What the store says of `id`. A read of the same key under way is waited for, unless `alone`: then a new one
-    /// is started.
+    /// What the store says of `id`. A read of the same key under way is waited for, unless `alone`:
+    /// then a new one is started.
     ///
     /// The read runs on the manager's runtime, so it goes on when its caller goes away or is busy.
-    pub(crate) async fn read(self: &Arc<Self>, id: &KeyId, alone: bool) -> Result<Answer, ReadFault> {
-        let mut outcome = self.cache.shard(id).enter(|desk, ticket| match desk.flights.get(id) {
-            Some(flight) if !alone => flight.outcome.clone(),
-            _ => self.take_off(desk, *id, ticket),
-        });
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        id: &KeyId,
+        alone: bool,
+    ) -> Result<Answer, ReadFault> {
+        let mut outcome = self
+            .cache
+            .shard(id)
+            .enter(|desk, ticket| match desk.flights.get(id) {
+                Some(flight) if !alone => flight.outcome.clone(),
+                _ => self.take_off(desk, *id, ticket),
+            });
         // The sender is dropped unsent only where the manager's runtime is gone.
-        let answer = outcome.wait_for(Option::is_some).await.map_err(|_| ReadFault)?;
+        let answer = outcome
+            .wait_for(Option::is_some)
+            .await
+            .map_err(|_| ReadFault)?;
         answer.as_ref().map_or(Err(ReadFault), Clone::clone)
     }
 
-    fn take_off(self: &Arc<Self>, desk: &mut Desk, id: KeyId, ticket: Ticket) -> watch::Receiver<Outcome> {
+    fn take_off(
+        self: &Arc<Self>,
+        desk: &mut Desk,
+        id: KeyId,
+        ticket: Ticket,
+    ) -> watch::Receiver<Outcome> {
         let (sender, outcome) = watch::channel(None);
         let number = desk.flights.get(&id).map_or(0, |flight| flight.number + 1);
-        desk.flights.insert(id, Flight { ticket, number, outcome: outcome.clone() });
+        desk.flights.insert(
+            id,
+            Flight {
+                ticket,
+                number,
+                outcome: outcome.clone(),
+            },
+        );
         let reader = Arc::clone(self);
         self.runtime.spawn(async move {
             let answer = reader.ask(&id).await;
             if let Ok(answer) = &answer {
-                reader.cache.keep(&id, ticket, answer.sent, answer.found.as_ref());
+                reader
+                    .cache
+                    .keep(&id, ticket, answer.sent, answer.found.as_ref());
             }
             reader.land(&id, ticket, number);
             // Nobody waits any more: fine, the entry is in the cache.

@@ -20,17 +20,20 @@ const NAMES: [&str; 10] = [
 ];
 
 impl Config {
-    /// The settings that the environment's `ACTIX_API_KEY_*` variables give, such as `ACTIX_API_KEY_HEADER_NAME`; `PREFIXES` is a
-    /// list with commas. The others have their defaults.
+    /// The settings that the environment's `ACTIX_API_KEY_*` variables give, such as
+    /// `ACTIX_API_KEY_HEADER_NAME`; `PREFIXES` is a list with commas. The others have their
+    /// defaults.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a name that is not known, a value that cannot be read or that [`ConfigBuilder::build`] refuses.
+    /// [`Error::Config`] for a name that is not known, a value that cannot be read or that
+    /// [`ConfigBuilder::build`] refuses.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_allowing(&[])
     }
 
-    /// As [`Config::from_env`], where the names of `own` (whole, such as `ACTIX_API_KEY_DEMO`) are the application's own and passed over.
+    /// As [`Config::from_env`], where the names of `own` (whole, such as `ACTIX_API_KEY_DEMO`) are
+    /// the application's own and passed over.
     ///
     /// # Errors
     ///
@@ -38,7 +41,8 @@ impl Config {
     pub fn from_env_allowing(own: &[&str]) -> Result<Self, Error> {
         let ours = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
-            name.starts_with(NAMESPACE).then_some((name, value.into_string().ok()))
+            name.starts_with(NAMESPACE)
+                .then_some((name, value.into_string().ok()))
         });
         from_variables(ours, own)
     }
@@ -51,23 +55,33 @@ fn from_variables(
 ) -> Result<Config, Error> {
     let mut builder = Config::builder();
     for (name, value) in variables {
-        let Some(setting) = name.strip_prefix(NAMESPACE) else { continue };
+        let Some(setting) = name.strip_prefix(NAMESPACE) else {
+            continue;
+        };
         if own.contains(&name.as_str()) {
             continue;
         }
-        let value = value.ok_or_else(|| Error::Config(format!("`{name}` is not Unicode; write it anew")))?;
+        let value = value
+            .ok_or_else(|| Error::Config(format!("`{name}` is not Unicode; write it anew")))?;
         builder = set(builder, &name, setting, value)?;
     }
     builder.build()
 }
 
-fn set(mut builder: ConfigBuilder, name: &str, setting: &str, value: String) -> Result<ConfigBuilder, Error> {
+fn set(
+    mut builder: ConfigBuilder,
+    name: &str,
+    setting: &str,
+    value: String,
+) -> Result<ConfigBuilder, Error> {
     match setting {
         "LOCATION" => builder.location = Some(value),
         "HEADER_NAME" => builder.header_name = Some(value),
         "HEADER_TYPE" => builder.header_type = Some(value),
         "PREFIX" => builder.prefix = Some(value),
-        "PREFIXES" => builder.prefixes = Some(value.split(',').map(|one| one.trim().to_owned()).collect()),
+        "PREFIXES" => {
+            builder.prefixes = Some(value.split(',').map(|one| one.trim().to_owned()).collect())
+        }
         "SECRET_LENGTH" => builder.secret_length = Some(number(name, &value)?),
         "SECRET_CHARSET" => builder.secret_charset = Some(value),
         "REALM" => builder.realm = Some(value),
@@ -79,15 +93,26 @@ fn set(mut builder: ConfigBuilder, name: &str, setting: &str, value: String) -> 
 }
 
 fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Error> {
-    value.parse().map_err(|_| Error::Config(format!("`{name}` is no whole number in range; write digits only")))
+    value.parse().map_err(|_| {
+        Error::Config(format!(
+            "`{name}` is no whole number in range; write digits only"
+        ))
+    })
 }
 
 fn unknown(name: &str, setting: &str) -> Error {
     let hint = match closest(setting, &NAMES) {
         Some(near) => format!("did you mean `{NAMESPACE}{near}`?"),
-        None => format!("known are {}", NAMES.map(|known| format!("`{NAMESPACE}{known}`")).join(", ")),
+        None => format!(
+            "known are {}",
+            NAMES
+                .map(|known| format!("`{NAMESPACE}{known}`"))
+                .join(", ")
+        ),
     };
-    Error::Config(format!("the environment variable `{name}` is not known; {hint}"))
+    Error::Config(format!(
+        "the environment variable `{name}` is not known; {hint}"
+    ))
 }
 
 #[cfg(test)]
@@ -95,7 +120,9 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)], own: &[&str]) -> Result<Config, Error> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
         from_variables(variables, own)
     }
 
@@ -116,18 +143,36 @@ mod tests {
             &[],
         )
         .unwrap();
-        assert_eq!((config.header_name(), config.header_type()), ("X-Key", Some("Token")));
+        assert_eq!(
+            (config.header_name(), config.header_type()),
+            ("X-Key", Some("Token"))
+        );
         assert_eq!(config.prefixes(), ["new", "old_1"]);
         assert_eq!((config.secret_length(), config.cache_capacity()), (40, 10));
-        assert_eq!((config.realm(), config.store_timeout().as_millis()), (Some("orders"), 500));
-        assert_eq!(read(&[("ACTIX_API_KEY_PREFIX", "acme")], &[]).unwrap().prefix(), "acme");
+        assert_eq!(
+            (config.realm(), config.store_timeout().as_millis()),
+            (Some("orders"), 500)
+        );
+        assert_eq!(
+            read(&[("ACTIX_API_KEY_PREFIX", "acme")], &[])
+                .unwrap()
+                .prefix(),
+            "acme"
+        );
     }
 
     #[test]
     fn an_unknown_name_is_an_error_with_a_suggestion() {
-        let error = read(&[("ACTIX_API_KEY_HEADER_NAM", "x")], &[]).unwrap_err().to_string();
-        assert!(error.contains("did you mean `ACTIX_API_KEY_HEADER_NAME`"), "{error}");
-        let error = read(&[("ACTIX_API_KEY_COLOUR", "x")], &[]).unwrap_err().to_string();
+        let error = read(&[("ACTIX_API_KEY_HEADER_NAM", "x")], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("did you mean `ACTIX_API_KEY_HEADER_NAME`"),
+            "{error}"
+        );
+        let error = read(&[("ACTIX_API_KEY_COLOUR", "x")], &[])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("known are"), "{error}");
         assert!(read(&[("ACTIX_API_KEY_COLOUR", "x")], &["ACTIX_API_KEY_COLOUR"]).is_ok());
     }
@@ -135,7 +180,9 @@ mod tests {
     #[test]
     fn a_value_that_is_no_number_is_named() {
         for value in ["", "-1", "1e3", "9999999999999999999999"] {
-            let error = read(&[("ACTIX_API_KEY_SECRET_LENGTH", value)], &[]).unwrap_err().to_string();
+            let error = read(&[("ACTIX_API_KEY_SECRET_LENGTH", value)], &[])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("ACTIX_API_KEY_SECRET_LENGTH"), "{error}");
         }
     }

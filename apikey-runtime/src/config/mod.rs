@@ -21,8 +21,9 @@ const MAX_SECRET_LEN: usize = 256;
 
 /// The settings of a manager: checked, and read-only from then on.
 ///
-/// Made from code ([`Config::builder`]), from data (it implements [`Deserialize`]), or from the environment
-/// ([`Config::from_env`]). The names are those of flask-api-key, and so are the defaults.
+/// Made from code ([`Config::builder`]), from data (it implements [`Deserialize`]), or from the
+/// environment ([`Config::from_env`]). The names are those of flask-api-key, and so are the
+/// defaults.
 ///
 /// ```
 /// use apikey_runtime::Config;
@@ -84,7 +85,8 @@ impl Config {
         &self.header_name
     }
 
-    /// The scheme before the key in that header; `None` where the header is the key and nothing else.
+    /// The scheme before the key in that header; `None` where the header is the key and nothing
+    /// else.
     #[must_use]
     pub fn header_type(&self) -> Option<&str> {
         self.header_type.as_deref()
@@ -135,7 +137,10 @@ impl Config {
 
     /// Where the key is looked for on a route that does not say.
     pub(crate) fn location(&self) -> Location<'_> {
-        Location::Header { name: &self.header_key, scheme: self.header_type.as_deref() }
+        Location::Header {
+            name: &self.header_key,
+            scheme: self.header_type.as_deref(),
+        }
     }
 
     pub(crate) fn accepts_prefix(&self, prefix: &str) -> bool {
@@ -160,7 +165,8 @@ impl Default for Config {
 }
 
 impl ConfigBuilder {
-    /// Where the key is looked for on a route that does not say: `header`, in any case of letters. By default, `header`.
+    /// Where the key is looked for on a route that does not say: `header`, in any case of letters.
+    /// By default, `header`.
     #[must_use]
     pub fn location(mut self, location: impl Into<String>) -> Self {
         self.location = Some(location.into());
@@ -174,23 +180,24 @@ impl ConfigBuilder {
         self
     }
 
-    /// The scheme before the key in that header; empty for none. By default, `Bearer` in `Authorization` and none in any other
-    /// header.
+    /// The scheme before the key in that header; empty for none. By default, `Bearer` in
+    /// `Authorization` and none in any other header.
     #[must_use]
     pub fn header_type(mut self, scheme: impl Into<String>) -> Self {
         self.header_type = Some(scheme.into());
         self
     }
 
-    /// The prefix of keys, and the only one that is accepted: 1 to 32 ASCII letters, digits and `_`. By default, `my_api`.
+    /// The prefix of keys, and the only one that is accepted: 1 to 32 ASCII letters, digits and
+    /// `_`. By default, `my_api`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// All prefixes that are accepted; the first is that of new keys. Instead of [`prefix`](ConfigBuilder::prefix), so that a rename
-    /// keeps old keys.
+    /// All prefixes that are accepted; the first is that of new keys. Instead of
+    /// [`prefix`](ConfigBuilder::prefix), so that a rename keeps old keys.
     #[must_use]
     pub fn prefixes<I>(mut self, prefixes: I) -> Self
     where
@@ -201,7 +208,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// How many characters a new secret has: at most 256, and at least as many as make 128 bits. By default, 64.
+    /// How many characters a new secret has: at most 256, and at least as many as make 128 bits. By
+    /// default, 64.
     #[must_use]
     pub fn secret_length(mut self, characters: usize) -> Self {
         self.secret_length = Some(characters);
@@ -222,7 +230,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long a call of the store may take, from 1 ms to 60 s; then the request is answered with 503. By default, 2 s.
+    /// How long a call of the store may take, from 1 ms to 60 s; then the request is answered with
+    /// 503. By default, 2 s.
     #[must_use]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -305,7 +314,9 @@ fn place(location: Option<&str>) -> Result<Place, Error> {
 fn token(text: &str) -> Result<(), &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(fits) {
-        return Err("is no token of RFC 9110; write letters, digits and `-`, as in `X-API-Key` or `Bearer`");
+        return Err(
+            "is no token of RFC 9110; write letters, digits and `-`, as in `X-API-Key` or `Bearer`",
+        );
     }
     if text.len() > 64 {
         return Err("is longer than 64 characters; shorten it");
@@ -315,7 +326,9 @@ fn token(text: &str) -> Result<(), &'static str> {
 
 fn check_secret(length: usize, charset: &Charset) -> Result<(), Error> {
     if length > MAX_SECRET_LEN {
-        return fault(format!("`secret_length` is {length}; write at most {MAX_SECRET_LEN}"));
+        return fault(format!(
+            "`secret_length` is {length}; write at most {MAX_SECRET_LEN}"
+        ));
     }
     let bits = charset.entropy_bits(length);
     if bits < MIN_SECRET_BITS {
@@ -329,7 +342,8 @@ fn check_secret(length: usize, charset: &Charset) -> Result<(), Error> {
     Ok(())
 }
 
-/// The realm stands in a quoted string (RFC 9110 section 5.6.4); what would end it, or the header, is refused here.
+/// The realm stands in a quoted string (RFC 9110 section 5.6.4); what would end it, or the header,
+/// is refused here.
 fn check_realm(realm: &str) -> Result<(), Error> {
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     if realm.is_empty() || realm.len() > 128 || !realm.bytes().all(fits) {
@@ -338,7 +352,10 @@ fn check_realm(realm: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn prefixes(one: Option<String>, several: Option<Vec<String>>) -> Result<Option<Vec<String>>, Error> {
+fn prefixes(
+    one: Option<String>,
+    several: Option<Vec<String>>,
+) -> Result<Option<Vec<String>>, Error> {
     let prefixes = match (one, several) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
@@ -356,7 +373,10 @@ fn prefixes(one: Option<String>, several: Option<Vec<String>>) -> Result<Option<
     let mut sorted: Vec<&String> = prefixes.iter().collect();
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => fault(format!("`prefixes` names `{}` twice; name it once", pair[0])),
+        Some(pair) => fault(format!(
+            "`prefixes` names `{}` twice; name it once",
+            pair[0]
+        )),
         None => Ok(Some(prefixes)),
     }
 }
@@ -365,7 +385,9 @@ fn store_timeout(millis: Option<u64>) -> Result<Option<Duration>, Error> {
     match millis {
         None => Ok(None),
         Some(millis @ 1..=60_000) => Ok(Some(Duration::from_millis(millis))),
-        Some(_) => fault("`store_timeout_ms` lies outside 1 to 60000 (milliseconds); write `2000`".to_owned()),
+        Some(_) => fault(
+            "`store_timeout_ms` lies outside 1 to 60000 (milliseconds); write `2000`".to_owned(),
+        ),
     }
 }
 
@@ -381,7 +403,10 @@ mod tests {
     fn the_defaults_are_flask_api_keys() {
         let config = Config::builder().build().unwrap();
         assert_eq!(config, Config::default());
-        assert_eq!((config.header_name(), config.header_type()), ("Authorization", Some("Bearer")));
+        assert_eq!(
+            (config.header_name(), config.header_type()),
+            ("Authorization", Some("Bearer"))
+        );
         assert_eq!((config.prefix(), config.secret_length()), ("my_api", 64));
         assert_eq!(config.secret_charset().name(), "ascii_62");
     }
@@ -390,7 +415,10 @@ mod tests {
     #[test]
     fn h13_a_realm_that_would_break_the_header_is_refused() {
         for realm in ["a\"b", "a\r\nSet-Cookie: x", "a\\", "", "ä", "a\0"] {
-            assert!(message(Config::builder().realm(realm)).contains("realm"), "{realm:?}");
+            assert!(
+                message(Config::builder().realm(realm)).contains("realm"),
+                "{realm:?}"
+            );
         }
         assert!(Config::builder().realm("My API (v2)").build().is_ok());
     }
@@ -399,7 +427,10 @@ mod tests {
     fn a_short_secret_is_refused_with_the_length_that_would_do() {
         assert!(message(Config::builder().secret_length(21)).contains("write at least 22"));
         assert!(Config::builder().secret_length(22).build().is_ok());
-        assert!(message(Config::builder().secret_charset("hex").secret_length(31)).contains("at least 32"));
+        assert!(
+            message(Config::builder().secret_charset("hex").secret_length(31))
+                .contains("at least 32")
+        );
         assert!(message(Config::builder().secret_length(257)).contains("at most 256"));
         assert!(message(Config::builder().secret_length(0)).contains("at least 22"));
     }
@@ -407,7 +438,10 @@ mod tests {
     #[test]
     fn names_that_are_no_tokens_are_refused() {
         for name in ["", "X API", "X-Key:", "ä", "a\r\nb", &"a".repeat(65)] {
-            assert!(message(Config::builder().header_name(name)).contains("header_name"), "{name:?}");
+            assert!(
+                message(Config::builder().header_name(name)).contains("header_name"),
+                "{name:?}"
+            );
         }
         assert!(message(Config::builder().header_type("Bear er")).contains("header_type"));
         assert!(message(Config::builder().location("nowhere")).contains("write `header`"));
@@ -417,7 +451,11 @@ mod tests {
     fn a_scheme_is_the_default_in_authorization_only() {
         let plain = Config::builder().header_name("X-API-Key").build().unwrap();
         assert_eq!(plain.header_type(), None);
-        let with = Config::builder().header_name("X-API-Key").header_type("Key").build().unwrap();
+        let with = Config::builder()
+            .header_name("X-API-Key")
+            .header_type("Key")
+            .build()
+            .unwrap();
         assert_eq!(with.header_type(), Some("Key"));
         let bare = Config::builder().header_type("").build().unwrap();
         assert_eq!(bare.header_type(), None);
@@ -435,9 +473,16 @@ mod tests {
 
     #[test]
     fn data_with_an_unknown_name_is_refused() {
-        let error = serde_json::from_str::<Config>(r#"{ "header_nam": "X" }"#).unwrap_err().to_string();
-        assert!(error.contains("header_nam") && error.contains("header_name"), "{error}");
-        let error = serde_json::from_str::<Config>(r#"{ "secret_length": 3 }"#).unwrap_err().to_string();
+        let error = serde_json::from_str::<Config>(r#"{ "header_nam": "X" }"#)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("header_nam") && error.contains("header_name"),
+            "{error}"
+        );
+        let error = serde_json::from_str::<Config>(r#"{ "secret_length": 3 }"#)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("entropy"), "{error}");
     }
 }

@@ -2,7 +2,10 @@
 
 /// The name of `known` that takes the fewest edits to reach from `typed`, if it is near.
 pub(crate) fn closest<'k>(typed: &str, known: &[&'k str]) -> Option<&'k str> {
-    let nearest = known.iter().map(|name| (distance(typed, name), *name)).min()?;
+    let nearest = known
+        .iter()
+        .map(|name| (distance(typed, name), *name))
+        .min()?;
     (nearest.0 <= nearest.1.len() / 3 + 1).then_some(nearest.1)
 }
 

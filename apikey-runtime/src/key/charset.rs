@@ -17,7 +17,8 @@ const HEX: &str = "0123456789abcdef";
 /// | `hex` | `0-9a-f` |
 /// | anything else | exactly these, each an ASCII letter or digit, none twice, at least two |
 ///
-/// passlib's `ascii_72` is refused: its `!@#$%^&*?/` cannot all stand in a bearer token (RFC 6750 section 2.1).
+/// passlib's `ascii_72` is refused: its `!@#$%^&*?/` cannot all stand in a bearer token (RFC 6750
+/// section 2.1).
 ///
 /// ```
 /// use apikey_runtime::Charset;
@@ -87,7 +88,9 @@ impl std::str::FromStr for Charset {
         seen.sort_unstable();
         seen.dedup();
         if seen.len() != text.len() {
-            return refuse("names a character twice, which would make it likelier than others; name each once");
+            return refuse(
+                "names a character twice, which would make it likelier than others; name each once",
+            );
         }
         if text.len() < 2 {
             return refuse("has fewer than two characters; write `ascii_62`");
@@ -128,7 +131,9 @@ mod tests {
     #[test]
     fn an_alphabet_of_ones_own_is_letters_and_digits_each_once() {
         assert_eq!("abc".parse::<Charset>().unwrap().symbols(), b"abc");
-        for wrong in ["", "a", "aa", "abca", "ab_", "ab-", "é", "ascii_72", "ascii62 "] {
+        for wrong in [
+            "", "a", "aa", "abca", "ab_", "ab-", "é", "ascii_72", "ascii62 ",
+        ] {
             assert!(wrong.parse::<Charset>().is_err(), "{wrong:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The last six characters of a key: CRC-32/ISO-HDLC of all before them, so that a typo never reaches the store.
+//! The last six characters of a key: CRC-32/ISO-HDLC of all before them, so that a typo never
+//! reaches the store.
 
 use super::id::BASE62;
 

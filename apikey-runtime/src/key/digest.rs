@@ -1,7 +1,7 @@
 //! Digests at rest: what a store keeps instead of a key.
 //!
-//! Fast hashes are right here: the input has at least 128 bits of entropy, so that there is nothing to guess, and a
-//! slow hash would be a lever for denial of service.
+//! Fast hashes are right here: the input has at least 128 bits of entropy, so that there is nothing
+//! to guess, and a slow hash would be a lever for denial of service.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ const HMAC_TAG: &str = "hmac-sha256$";
 
 /// Makes and checks the digests that a store keeps.
 ///
-/// The default is [`FastHasher`]. Write your own to keep digests that another system made (flask-api-key's
-/// `hash_api_key_loader` and `verify_api_key_loader`).
+/// The default is [`FastHasher`]. Write your own to keep digests that another system made
+/// (flask-api-key's `hash_api_key_loader` and `verify_api_key_loader`).
 pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
     /// The digest of `key` as a store keeps it, with a tag that names how it was made.
     ///
@@ -27,11 +27,12 @@ pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
     /// Any error ends the creation of the key; nothing is stored.
     fn hash(&self, key: &str) -> Result<String, BoxError>;
 
-    /// Reads a stored digest once, when its record comes into the cache. `None` where this hasher does not know the
-    /// tag: that key is then refused, with an error in the log.
+    /// Reads a stored digest once, when its record comes into the cache. `None` where this hasher
+    /// does not know the tag: that key is then refused, with an error in the log.
     fn prepare(&self, stored: &str) -> Option<PreparedDigest>;
 
-    /// Whether `key` is the one of this digest. The comparison must take the same time whether or not it is.
+    /// Whether `key` is the one of this digest. The comparison must take the same time whether or
+    /// not it is.
     fn verify(&self, key: &str, digest: &PreparedDigest) -> bool;
 }
 
@@ -42,7 +43,10 @@ pub struct PreparedDigest(Form);
 #[derive(Clone)]
 enum Form {
     /// Four words compare three times as fast as 32 bytes.
-    Words { pepper: Option<u8>, words: [u64; 4] },
+    Words {
+        pepper: Option<u8>,
+        words: [u64; 4],
+    },
     Text(Box<str>),
 }
 
@@ -69,11 +73,11 @@ impl fmt::Debug for PreparedDigest {
     }
 }
 
-/// A secret of the service that is mixed into every digest (HMAC-SHA-256, RFC 2104), so that a stolen store alone
-/// can not even confirm a guess. Kept outside the store.
+/// A secret of the service that is mixed into every digest (HMAC-SHA-256, RFC 2104), so that a
+/// stolen store alone can not even confirm a guess. Kept outside the store.
 ///
-/// Several can be configured: the first makes new digests, all verify. So a pepper is rotated without re-issuing a
-/// key.
+/// Several can be configured: the first makes new digests, all verify. So a pepper is rotated
+/// without re-issuing a key.
 ///
 /// ```
 /// use apikey_runtime::Pepper;
@@ -125,7 +129,8 @@ impl fmt::Debug for Pepper {
     }
 }
 
-/// SHA-256 of the whole key (`sha256$hex`), or HMAC-SHA-256 under a [`Pepper`] (`hmac-sha256$<pepper id>$hex`).
+/// SHA-256 of the whole key (`sha256$hex`), or HMAC-SHA-256 under a [`Pepper`]
+/// (`hmac-sha256$<pepper id>$hex`).
 #[derive(Debug, Clone, Default)]
 pub struct FastHasher {
     peppers: Vec<Pepper>,
@@ -147,10 +152,15 @@ impl FastHasher {
         let mut ids: Vec<&str> = peppers.iter().map(Pepper::id).collect();
         ids.sort_unstable();
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::Config(format!("two peppers are named `{}`; name each once", pair[0])));
+            return Err(Error::Config(format!(
+                "two peppers are named `{}`; name each once",
+                pair[0]
+            )));
         }
         if peppers.len() > usize::from(u8::MAX) {
-            return Err(Error::Config("there are more than 255 peppers; drop those no key uses".to_owned()));
+            return Err(Error::Config(
+                "there are more than 255 peppers; drop those no key uses".to_owned(),
+            ));
         }
         Ok(Self { peppers })
     }
@@ -186,14 +196,25 @@ impl KeyHasher for FastHasher {
             let index = self.peppers.iter().position(|pepper| pepper.id == id)?;
             (Some(u8::try_from(index).ok()?), hex)
         };
-        Some(PreparedDigest(Form::Words { pepper, words: words_of_hex(hex)? }))
+        Some(PreparedDigest(Form::Words {
+            pepper,
+            words: words_of_hex(hex)?,
+        }))
     }
 
     fn verify(&self, key: &str, digest: &PreparedDigest) -> bool {
-        let Form::Words { pepper, words } = &digest.0 else { return false };
-        let Some(presented) = self.words(key, *pepper) else { return false };
+        let Form::Words { pepper, words } = &digest.0 else {
+            return false;
+        };
+        let Some(presented) = self.words(key, *pepper) else {
+            return false;
+        };
         let pairs = presented.iter().zip(words);
-        pairs.fold(Choice::from(1), |same, (left, right)| same & left.ct_eq(right)).into()
+        pairs
+            .fold(Choice::from(1), |same, (left, right)| {
+                same & left.ct_eq(right)
+            })
+            .into()
     }
 }
 
@@ -230,14 +251,22 @@ mod tests {
     #[test]
     fn the_digest_is_sha_256() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(FastHasher::new().hash("abc").unwrap(), format!("sha256${hex}"));
+        assert_eq!(
+            FastHasher::new().hash("abc").unwrap(),
+            format!("sha256${hex}")
+        );
     }
 
     /// RFC 4231 section 4.3, test case 2.
     #[test]
     fn the_peppered_digest_is_hmac_sha_256() {
         let state = Hmac::new_from_slice(b"Jefe").unwrap();
-        let hasher = FastHasher { peppers: vec![Pepper { id: "v1".to_owned(), state }] };
+        let hasher = FastHasher {
+            peppers: vec![Pepper {
+                id: "v1".to_owned(),
+                state,
+            }],
+        };
         let hex = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let digest = hasher.hash("what do ya want for nothing?").unwrap();
         assert_eq!(digest, format!("hmac-sha256$v1${hex}"));
@@ -252,7 +281,9 @@ mod tests {
         assert!(new.verify("a key", &digest));
         assert!(!new.verify("a kez", &digest));
         assert!(new.hash("a key").unwrap().starts_with("hmac-sha256$v2$"));
-        let plain = new.prepare(&FastHasher::new().hash("a key").unwrap()).unwrap();
+        let plain = new
+            .prepare(&FastHasher::new().hash("a key").unwrap())
+            .unwrap();
         assert!(new.verify("a key", &plain));
     }
 
@@ -283,6 +314,9 @@ mod tests {
     fn debug_shows_neither_pepper_nor_digest() {
         let hasher = FastHasher::with_peppers(vec![pepper("v1")]).unwrap();
         let digest = hasher.prepare(&hasher.hash("abc").unwrap()).unwrap();
-        assert_eq!(format!("{hasher:?} {digest:?}"), "FastHasher { peppers: [Pepper(\"v1\")] } PreparedDigest(..)");
+        assert_eq!(
+            format!("{hasher:?} {digest:?}"),
+            "FastHasher { peppers: [Pepper(\"v1\")] } PreparedDigest(..)"
+        );
     }
 }

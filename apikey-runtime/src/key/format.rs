@@ -3,13 +3,15 @@
 use super::checksum::{CHECKSUM_LEN, checksum};
 use super::id::{ID_LEN, KeyId};
 
-/// The longest text that is looked at: a prefix of 32, an id of 22, a secret of 256, a checksum of 6, and two `_`.
+/// The longest text that is looked at: a prefix of 32, an id of 22, a secret of 256, a checksum of
+/// 6, and two `_`.
 const MAX_KEY_LEN: usize = 32 + 1 + ID_LEN + 1 + 256 + CHECKSUM_LEN;
 
 /// The longest prefix.
 const MAX_PREFIX_LEN: usize = 32;
 
-/// A text with the form of a key and a right checksum. Whether any store knows it is another question.
+/// A text with the form of a key and a right checksum. Whether any store knows it is another
+/// question.
 #[derive(Clone, Copy)]
 pub(crate) struct ParsedKey<'a> {
     text: &'a str,
@@ -65,7 +67,10 @@ pub(crate) fn check_prefix(prefix: &str) -> Result<(), &'static str> {
     if !first.is_ascii_alphabetic() {
         return Err("does not start with an ASCII letter; start it with one");
     }
-    if !bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+    if !bytes
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    {
         return Err("has characters other than ASCII letters, digits and `_`; leave them out");
     }
     if *last == b'_' {
@@ -99,7 +104,10 @@ mod tests {
         let text = key("my_api", 7, "abc123");
         let body = &text[..text.len() - 6];
         for sum in ["zzzzzz", "4gfFC4", "000000"] {
-            assert!(ParsedKey::parse(format!("{body}{sum}").as_bytes()).is_none(), "{sum}");
+            assert!(
+                ParsedKey::parse(format!("{body}{sum}").as_bytes()).is_none(),
+                "{sum}"
+            );
         }
     }
 

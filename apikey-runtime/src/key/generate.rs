@@ -24,7 +24,8 @@ pub(crate) fn generate<R: TryCryptoRng>(
     secret_length: usize,
 ) -> Result<SecretString, R::Error> {
     let head = format!("{prefix}_{id}_");
-    // The room is taken at once: a buffer that grows would leave the secret's first half behind in freed memory.
+    // The room is taken at once: a buffer that grows would leave the secret's first half behind in
+    // freed memory.
     let mut text = Zeroizing::new(String::with_capacity(head.len() + secret_length + 6));
     text.push_str(&head);
     push_symbols(random, charset.symbols(), secret_length, &mut text)?;
@@ -33,8 +34,8 @@ pub(crate) fn generate<R: TryCryptoRng>(
     Ok(SecretString::from(text.as_str()))
 }
 
-/// Adds `length` symbols, each as likely as any other: a byte that would favour the first symbols is thrown away
-/// (rejection sampling), instead of being wrapped by a modulo.
+/// Adds `length` symbols, each as likely as any other: a byte that would favour the first symbols
+/// is thrown away (rejection sampling), instead of being wrapped by a modulo.
 fn push_symbols<R: TryCryptoRng>(
     random: &mut R,
     symbols: &[u8],
@@ -46,7 +47,9 @@ fn push_symbols<R: TryCryptoRng>(
     let mut wanted = length;
     while wanted > 0 {
         random.try_fill_bytes(pool.as_mut_slice())?;
-        let fitting = pool.iter().filter_map(|byte| symbols.get(usize::from(*byte) & mask));
+        let fitting = pool
+            .iter()
+            .filter_map(|byte| symbols.get(usize::from(*byte) & mask));
         for symbol in fitting.take(wanted) {
             text.push(char::from(*symbol));
             wanted -= 1;
@@ -72,8 +75,8 @@ mod tests {
         assert_eq!(ParsedKey::parse(text.as_bytes()).unwrap().id(), &id);
     }
 
-    /// F-11: chi-square over 10^6 symbols. The bound is the 1 - 10^-9 quantile for 61, 49 and 15 degrees of
-    /// freedom (Wilson-Hilferty), so that chance fails the test once in a billion runs.
+    /// F-11: chi-square over 10^6 symbols. The bound is the 1 - 10^-9 quantile for 61, 49 and 15
+    /// degrees of freedom (Wilson-Hilferty), so that chance fails the test once in a billion runs.
     #[test]
     fn f11_no_symbol_is_likelier_than_another() {
         for (name, bound) in [("ascii_62", 140.0), ("ascii_50", 121.0), ("hex", 62.0)] {
@@ -92,13 +95,19 @@ mod tests {
         let symbols = charset.symbols();
         let mut bytes = vec![0_u8; 1_000_000];
         rand::TryRng::try_fill_bytes(&mut SysRng, &mut bytes).unwrap();
-        let text: Vec<u8> = bytes.iter().map(|byte| symbols[usize::from(*byte) % 62]).collect();
+        let text: Vec<u8> = bytes
+            .iter()
+            .map(|byte| symbols[usize::from(*byte) % 62])
+            .collect();
         assert!(chi_square(symbols, &text) > 140.0);
     }
 
     fn chi_square(symbols: &[u8], text: &[u8]) -> f64 {
         let expected = text.len() as f64 / symbols.len() as f64;
         let count = |symbol: &u8| text.iter().filter(|byte| *byte == symbol).count() as f64;
-        symbols.iter().map(|symbol| (count(symbol) - expected).powi(2) / expected).sum()
+        symbols
+            .iter()
+            .map(|symbol| (count(symbol) - expected).powi(2) / expected)
+            .sum()
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Digits of base62, in the order of their ASCII codes, so that texts of one width compare as their numbers do.
+/// Digits of base62, in the order of their ASCII codes, so that texts of one width compare as their
+/// numbers do.
 pub(super) const BASE62: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -17,8 +18,8 @@ const LARGEST: &[u8; ID_LEN] = b"7n42DGM5Tflk9n8mt7Fhc7";
 
 /// Names a key: 128 random bits, written as 22 characters of base62 (`0-9A-Za-z`).
 ///
-/// An id is public: it may be logged, shown and put into a URL. It says nothing of the secret, and nothing of
-/// the time at which the key was made.
+/// An id is public: it may be logged, shown and put into a URL. It says nothing of the secret, and
+/// nothing of the time at which the key was made.
 ///
 /// ```
 /// use apikey_runtime::KeyId;
@@ -47,14 +48,24 @@ impl KeyId {
     /// The 128 bits.
     #[must_use]
     pub fn to_u128(self) -> u128 {
-        self.0.iter().fold(0_u128, |sum, byte| sum * 62 + u128::from(digit_value(*byte)))
+        self.0.iter().fold(0_u128, |sum, byte| {
+            sum * 62 + u128::from(digit_value(*byte))
+        })
     }
 
-    /// The id in the form of a UUID (RFC 9562 section 4), lower case. All 128 bits are random; no version or variant is set.
+    /// The id in the form of a UUID (RFC 9562 section 4), lower case. All 128 bits are random; no
+    /// version or variant is set.
     #[must_use]
     pub fn to_uuid(self) -> String {
         let hex = format!("{:032x}", self.to_u128());
-        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+        [
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        ]
+        .join("-")
     }
 
     /// The 22 characters.
@@ -67,7 +78,8 @@ impl KeyId {
     /// The id of this text, if it is one: 22 digits that stand for at most 128 bits.
     pub(crate) fn from_ascii(text: &[u8]) -> Option<Self> {
         let text: [u8; ID_LEN] = text.try_into().ok()?;
-        // The digits' order is ASCII's, so the comparison of texts is that of numbers: no second text for an id.
+        // The digits' order is ASCII's, so the comparison of texts is that of numbers: no second
+        // text for an id.
         (text.iter().all(u8::is_ascii_alphanumeric) && text <= *LARGEST).then_some(Self(text))
     }
 
@@ -110,12 +122,19 @@ impl FromStr for KeyId {
         if let Some(id) = Self::from_ascii(text.as_bytes()) {
             return Ok(id);
         }
-        let hyphens_fit = text.len() == 32 || (text.len() == 36 && text.match_indices('-').map(|(at, _)| at).eq([8, 13, 18, 23]));
+        let hyphens_fit = text.len() == 32
+            || (text.len() == 36
+                && text
+                    .match_indices('-')
+                    .map(|(at, _)| at)
+                    .eq([8, 13, 18, 23]));
         let hex: String = text.chars().filter(|c| *c != '-').collect();
         if !hyphens_fit || hex.len() != 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(wrong());
         }
-        u128::from_str_radix(&hex, 16).map(Self::from_u128).map_err(|_| wrong())
+        u128::from_str_radix(&hex, 16)
+            .map(Self::from_u128)
+            .map_err(|_| wrong())
     }
 }
 

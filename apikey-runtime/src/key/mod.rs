@@ -1,6 +1,7 @@
 //! Keys as text: `{prefix}_{id}_{secret}{checksum}`.
 //!
-//! ASCII letters, digits and `_` only, so that a double click selects the whole and nothing needs escaping.
+//! ASCII letters, digits and `_` only, so that a double click selects the whole and nothing needs
+//! escaping.
 
 mod charset;
 mod checksum;

@@ -74,14 +74,16 @@ impl ApiKeyManagerBuilder {
         self
     }
 
-    /// How digests are made. By default, SHA-256 ([`FastHasher`]); with peppers, [`FastHasher::with_peppers`].
+    /// How digests are made. By default, SHA-256 ([`FastHasher`]); with peppers,
+    /// [`FastHasher::with_peppers`].
     #[must_use]
     pub fn hasher(mut self, hasher: impl KeyHasher) -> Self {
         self.hasher = Arc::new(hasher);
         self
     }
 
-    /// What time it is. By default, the machine's clocks; a test hands in a [`ManualClock`](crate::ManualClock).
+    /// What time it is. By default, the machine's clocks; a test hands in a
+    /// [`ManualClock`](crate::ManualClock).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -104,11 +106,14 @@ impl ApiKeyManagerBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] without a store; [`Error::Store`] where it does not start or answer; [`Error::Hasher`] where the hasher
-    /// cannot read what it makes.
+    /// [`Error::Config`] without a store; [`Error::Store`] where it does not start or answer;
+    /// [`Error::Hasher`] where the hasher cannot read what it makes.
     pub async fn start(self) -> Result<ApiKeyManager, Error> {
         let store = self.store.ok_or_else(|| {
-            Error::Config("the manager has no store; write `.store(SqliteStore::new(\"apikeys.db\"))`".to_owned())
+            Error::Config(
+                "the manager has no store; write `.store(SqliteStore::new(\"apikeys.db\"))`"
+                    .to_owned(),
+            )
         })?;
         let thread = Thread::start()?;
         let dummy = dummy_digest(&*self.hasher)?;
@@ -120,9 +125,19 @@ impl ApiKeyManagerBuilder {
             runtime: thread.runtime().clone(),
             deadline: self.config.store_timeout(),
         });
-        let verifier = Arc::new(Verifier { config: self.config, reader, feed: Feed::new(), dummy });
+        let verifier = Arc::new(Verifier {
+            config: self.config,
+            reader,
+            feed: Feed::new(),
+            dummy,
+        });
         thread.run(begin(Arc::clone(&verifier))).await?;
-        Ok(ApiKeyManager(Arc::new(Inner { verifier, random: self.random, thread, face: self.face })))
+        Ok(ApiKeyManager(Arc::new(Inner {
+            verifier,
+            random: self.random,
+            thread,
+            face: self.face,
+        })))
     }
 }
 
@@ -140,7 +155,10 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     verifier.reader.store.start().await?;
     let mut cursor = None;
     if !verifier.feed.poll(&verifier.reader, &mut cursor).await {
-        return Err(StoreError::unavailable("its history could not be read at the start; the log says why").into());
+        return Err(StoreError::unavailable(
+            "its history could not be read at the start; the log says why",
+        )
+        .into());
     }
     tokio::spawn(async move { verifier.feed.run(&verifier.reader, cursor).await });
     Ok(())

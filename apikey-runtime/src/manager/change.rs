@@ -30,7 +30,12 @@ pub struct UpdateKey {
 
 impl UpdateKey {
     pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
-        Self { manager, id, patch: KeyPatch::new(), fault: None }
+        Self {
+            manager,
+            id,
+            patch: KeyPatch::new(),
+            fault: None,
+        }
     }
 
     /// Another label.
@@ -89,11 +94,27 @@ impl UpdateKey {
     }
 
     async fn carry_out(self) -> Result<KeyRecord, Error> {
-        let Self { manager, id, patch, fault } = self;
+        let Self {
+            manager,
+            id,
+            patch,
+            fault,
+        } = self;
         fault.map_or(Ok(()), Err)?;
-        patch.label.as_deref().map_or(Ok(()), |label| check_text("label", label))?;
-        patch.owner.iter().flatten().try_for_each(|owner| check_text("owner", owner))?;
-        patch.environment.iter().flatten().try_for_each(|environment| check_environment(environment))?;
+        patch
+            .label
+            .as_deref()
+            .map_or(Ok(()), |label| check_text("label", label))?;
+        patch
+            .owner
+            .iter()
+            .flatten()
+            .try_for_each(|owner| check_text("owner", owner))?;
+        patch
+            .environment
+            .iter()
+            .flatten()
+            .try_for_each(|environment| check_environment(environment))?;
         check_span(patch.not_before.flatten(), patch.expires.flatten())?;
         manager
             .on_thread(move |verifier| async move {
@@ -126,10 +147,15 @@ pub struct RotateKey {
 
 impl RotateKey {
     pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
-        Self { manager, id, grace: Duration::ZERO }
+        Self {
+            manager,
+            id,
+            grace: Duration::ZERO,
+        }
     }
 
-    /// How long the old secret is good beside the new one; never longer than the key itself. By default, not at all.
+    /// How long the old secret is good beside the new one; never longer than the key itself. By
+    /// default, not at all.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -137,7 +163,9 @@ impl RotateKey {
 
     async fn carry_out(self) -> Result<NewKey, Error> {
         let manager = self.manager.clone();
-        manager.on_thread(move |verifier| self.on_thread(verifier)).await
+        manager
+            .on_thread(move |verifier| self.on_thread(verifier))
+            .await
     }
 
     /// The secret is made of the record as it was read, and stored only where it is still that one.
@@ -174,16 +202,26 @@ impl RotateKey {
     }
 }
 
-/// The old digest, and until when it is good: the grace time from `now`, and never longer than the key.
-fn left_behind(record: &KeyRecord, grace: Duration, now: Timestamp) -> Result<Option<PreviousDigest>, Error> {
+/// The old digest, and until when it is good: the grace time from `now`, and never longer than the
+/// key.
+fn left_behind(
+    record: &KeyRecord,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<Option<PreviousDigest>, Error> {
     if grace.is_zero() {
         return Ok(None);
     }
     let until = now.checked_add(grace).ok_or_else(|| {
-        Error::Invalid("the grace time ends later than time can be told; write a shorter one".to_owned())
+        Error::Invalid(
+            "the grace time ends later than time can be told; write a shorter one".to_owned(),
+        )
     })?;
     let until = record.expires.map_or(until, |end| until.min(end));
-    Ok(Some(PreviousDigest { digest: record.digest.clone(), until }))
+    Ok(Some(PreviousDigest {
+        digest: record.digest.clone(),
+        until,
+    }))
 }
 
 impl IntoFuture for RotateKey {
@@ -195,7 +233,8 @@ impl IntoFuture for RotateKey {
     }
 }
 
-/// A revocation being made; see [`ApiKeyManager::revoke`]. Await it for whether this call did it (`false`: it was revoked before).
+/// A revocation being made; see [`ApiKeyManager::revoke`]. Await it for whether this call did it
+/// (`false`: it was revoked before).
 #[derive(Debug)]
 #[must_use = "nothing is revoked until this is awaited"]
 pub struct RevokeKey {
@@ -206,7 +245,11 @@ pub struct RevokeKey {
 
 impl RevokeKey {
     pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
-        Self { manager, id, reason: None }
+        Self {
+            manager,
+            id,
+            reason: None,
+        }
     }
 
     /// Why: 1 to 256 bytes, for those who read the record. By default, nothing is said.
@@ -224,12 +267,15 @@ impl IntoFuture for RevokeKey {
         Box::pin(async move {
             let revocation = revocation(&self.manager, self.reason)?;
             let id = self.id;
-            self.manager.on_thread(move |verifier| async move { verifier.revoke(id, &revocation).await }).await
+            self.manager
+                .on_thread(move |verifier| async move { verifier.revoke(id, &revocation).await })
+                .await
         })
     }
 }
 
-/// A revocation of all keys of an owner; see [`ApiKeyManager::revoke_all`]. Await it for the ids of those that this call revoked.
+/// A revocation of all keys of an owner; see [`ApiKeyManager::revoke_all`]. Await it for the ids of
+/// those that this call revoked.
 #[derive(Debug)]
 #[must_use = "nothing is revoked until this is awaited"]
 pub struct RevokeOwner {
@@ -240,7 +286,11 @@ pub struct RevokeOwner {
 
 impl RevokeOwner {
     pub(super) fn new(manager: ApiKeyManager, owner: String) -> Self {
-        Self { manager, owner, reason: None }
+        Self {
+            manager,
+            owner,
+            reason: None,
+        }
     }
 
     /// Why: 1 to 256 bytes, for those who read the records. By default, nothing is said.
@@ -259,13 +309,20 @@ impl IntoFuture for RevokeOwner {
             let revocation = revocation(&self.manager, self.reason)?;
             let owner = self.owner;
             self.manager
-                .on_thread(move |verifier| async move { verifier.revoke_owner(&owner, &revocation).await })
+                .on_thread(move |verifier| async move {
+                    verifier.revoke_owner(&owner, &revocation).await
+                })
                 .await
         })
     }
 }
 
 fn revocation(manager: &ApiKeyManager, reason: Option<String>) -> Result<Revocation, Error> {
-    reason.as_deref().map_or(Ok(()), |reason| check_text("reason for the revocation", reason))?;
-    Ok(Revocation { at: manager.now().now, reason })
+    reason.as_deref().map_or(Ok(()), |reason| {
+        check_text("reason for the revocation", reason)
+    })?;
+    Ok(Revocation {
+        at: manager.now().now,
+        reason,
+    })
 }

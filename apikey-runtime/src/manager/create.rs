@@ -20,7 +20,8 @@ use crate::scope::Scopes;
 /// A boxed future, as `IntoFuture` needs one that can be named.
 pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
-/// A key that was made, or given a new secret, just now: the only place where its secret is ever shown.
+/// A key that was made, or given a new secret, just now: the only place where its secret is ever
+/// shown.
 ///
 /// The secret is wiped from memory when this is dropped.
 pub struct NewKey {
@@ -28,7 +29,8 @@ pub struct NewKey {
     secret: SecretString,
 }
 
-/// The fields of a new key, for a store of the application's own: flask-api-key's `export()`, without the secret.
+/// The fields of a new key, for a store of the application's own: flask-api-key's `export()`,
+/// without the secret.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KeyExport {
@@ -85,7 +87,9 @@ impl NewKey {
 
 impl fmt::Debug for NewKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewKey").field("record", &self.record).finish_non_exhaustive()
+        f.debug_struct("NewKey")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,18 +158,24 @@ impl CreateKey {
     }
 
     /// One piece of the application's own data. By default, none.
-    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+    pub fn metadata(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
     }
 
-    /// A family of keys, such as `live` or `test`: 1 to 32 ASCII letters, digits, `_` and `-`. By default, none.
+    /// A family of keys, such as `live` or `test`: 1 to 32 ASCII letters, digits, `_` and `-`. By
+    /// default, none.
     pub fn environment(mut self, environment: impl Into<String>) -> Self {
         self.environment = Some(environment.into());
         self
     }
 
-    /// The prefix, one of [`Config::prefixes`](crate::Config::prefixes). By default, the first of them.
+    /// The prefix, one of [`Config::prefixes`](crate::Config::prefixes). By default, the first of
+    /// them.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
@@ -202,11 +212,16 @@ impl CreateKey {
             }
         };
         check_text("label", &self.label)?;
-        self.owner.as_deref().map_or(Ok(()), |owner| check_text("owner", owner))?;
-        self.environment.as_deref().map_or(Ok(()), check_environment)?;
+        self.owner
+            .as_deref()
+            .map_or(Ok(()), |owner| check_text("owner", owner))?;
+        self.environment
+            .as_deref()
+            .map_or(Ok(()), check_environment)?;
         let expires = self.end.at(now)?;
         check_span(self.not_before, expires)?;
-        let id = random_id(&mut Source(&*self.manager.0.random)).map_err(|failed| Error::Random(failed.0))?;
+        let id = random_id(&mut Source(&*self.manager.0.random))
+            .map_err(|failed| Error::Random(failed.0))?;
         let (secret, digest) = self.manager.new_secret(prefix, id)?;
         let mut record = KeyRecord::new(id, prefix, self.label, digest, now);
         record.owner = self.owner;
@@ -231,15 +246,30 @@ impl IntoFuture for CreateKey {
 
 impl ApiKeyManager {
     /// A secret of the configured kind for `id`, and its digest.
-    pub(super) fn new_secret(&self, prefix: &str, id: KeyId) -> Result<(SecretString, String), Error> {
+    pub(super) fn new_secret(
+        &self,
+        prefix: &str,
+        id: KeyId,
+    ) -> Result<(SecretString, String), Error> {
         let config = self.config();
         let source = &mut Source(&*self.0.random);
-        let secret = generate(source, prefix, id, config.secret_charset(), config.secret_length())
-            .map_err(|failed| Error::Random(failed.0))?;
+        let secret = generate(
+            source,
+            prefix,
+            id,
+            config.secret_charset(),
+            config.secret_length(),
+        )
+        .map_err(|failed| Error::Random(failed.0))?;
         let hasher = &self.0.verifier.reader.hasher;
         let digest = hasher.hash(secret.expose_secret()).map_err(Error::Hasher)?;
-        if hasher.prepare(&digest).is_none_or(|prepared| !hasher.verify(secret.expose_secret(), &prepared)) {
-            return Err(Error::Hasher("the hasher does not verify what it has just hashed".into()));
+        if hasher
+            .prepare(&digest)
+            .is_none_or(|prepared| !hasher.verify(secret.expose_secret(), &prepared))
+        {
+            return Err(Error::Hasher(
+                "the hasher does not verify what it has just hashed".into(),
+            ));
         }
         Ok((secret, digest))
     }
@@ -269,7 +299,9 @@ impl End {
             })?,
         };
         if at <= now {
-            return Err(Error::Invalid("the key would end before it begins; write a time that lies ahead".to_owned()));
+            return Err(Error::Invalid(
+                "the key would end before it begins; write a time that lies ahead".to_owned(),
+            ));
         }
         Ok(Some(at))
     }
@@ -341,3 +373,70 @@ impl TryRng for Source<'_> {
 }
 
 impl TryCryptoRng for Source<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{KeyStore, ListQuery, MemoryStore};
+    use std::sync::Arc;
+
+    /// A generator that fails, after some good bytes.
+    #[derive(Debug)]
+    struct Failing {
+        good: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Random for Failing {
+        fn fill(&self, bytes: &mut [u8]) -> Result<(), BoxError> {
+            use std::sync::atomic::Ordering;
+            if self.good.fetch_sub(1, Ordering::SeqCst) == 0 {
+                return Err("no entropy".into());
+            }
+            bytes.fill(7);
+            Ok(())
+        }
+    }
+
+    /// F-10: at the id, and at the secret.
+    #[actix_web::test]
+    async fn f10_a_failing_generator_is_an_error_and_nothing_is_stored() {
+        for good in [0, 1] {
+            let store = Arc::new(MemoryStore::new());
+            let random = Failing { good: good.into() };
+            let manager = ApiKeyManager::builder()
+                .shared_store(store.clone())
+                .random(random)
+                .start()
+                .await
+                .unwrap();
+            let error = manager.create("x").await.unwrap_err();
+            assert!(matches!(error, Error::Random(_)), "{error}");
+            let page = store.list(&ListQuery::first(10)).await.unwrap();
+            assert!(page.records.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_is_refused() {
+        let now = Timestamp::from_millis(1_000);
+        assert!(End::In(Duration::from_secs(u64::MAX)).at(now).is_err());
+        assert!(End::In(Duration::ZERO).at(now).is_err());
+        assert!(End::At(now).at(now).is_err());
+        assert_eq!(
+            End::In(Duration::from_millis(1)).at(now).unwrap(),
+            Some(Timestamp::from_millis(1_001))
+        );
+        assert!(check_span(Some(now), Some(now)).is_err());
+        assert!(check_span(Some(now), None).is_ok());
+    }
+
+    #[test]
+    fn a_text_that_could_forge_a_line_is_refused() {
+        for wrong in ["", "a\nb", "a\0", "a\u{85}", "\u{1b}[31m", &"a".repeat(257)] {
+            assert!(check_text("label", wrong).is_err(), "{wrong:?}");
+        }
+        for right in ["a", "' OR 1=1 --", "%_*{}", "名前", &"a".repeat(256)] {
+            assert!(check_text("label", right).is_ok(), "{right:?}");
+        }
+    }
+}

@@ -8,7 +8,9 @@ use crate::error::Error;
 static INSTALLED: OnceCell<ApiKeyManager> = OnceCell::new();
 
 pub(super) fn install(manager: &ApiKeyManager) -> Result<(), Error> {
-    INSTALLED.set(manager.clone()).map_err(|_| Error::AlreadyInstalled)
+    INSTALLED
+        .set(manager.clone())
+        .map_err(|_| Error::AlreadyInstalled)
 }
 
 /// The manager that was installed, if one was.

@@ -35,7 +35,11 @@ pub struct ListKeys {
 
 impl ListKeys {
     pub(super) fn new(manager: ApiKeyManager) -> Self {
-        Self { manager, query: ListQuery::first(PAGE_SIZE), state: None }
+        Self {
+            manager,
+            query: ListQuery::first(PAGE_SIZE),
+            state: None,
+        }
     }
 
     /// Only keys of this owner. By default, all.
@@ -68,9 +72,14 @@ impl ListKeys {
         self
     }
 
-    /// Reads pages of the store until one of ours is full: a state is judged here, and not by stores.
+    /// Reads pages of the store until one of ours is full: a state is judged here, and not by
+    /// stores.
     async fn read(self) -> Result<KeyPage, Error> {
-        let Self { manager, mut query, state } = self;
+        let Self {
+            manager,
+            mut query,
+            state,
+        } = self;
         let size = query.limit as usize;
         let now = manager.now();
         manager
@@ -81,7 +90,8 @@ impl ListKeys {
                     page.unreadable.extend(read.unreadable);
                     for record in read.records {
                         if page.keys.len() == size {
-                            // The page filled up within this read; the next starts after its last key.
+                            // The page filled up within this read; the next starts after its last
+                            // key.
                             page.next = page.keys.last().map(|last| last.id);
                             return Ok(page);
                         }

@@ -20,7 +20,7 @@ pub(crate) use global::installed;
 use crate::api_key::ApiKey;
 use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;
 use crate::policy::{PathValues, Policy};
@@ -30,10 +30,11 @@ use thread::Thread;
 
 /// Issues, verifies, rotates and revokes keys.
 ///
-/// Make one at start-up ([`ApiKeyManager::builder`]) and hand it to the app ([`init_app`](ApiKeyManager::init_app)) or to the whole
-/// process ([`install`](ApiKeyManager::install)). A clone is cheap and is the same manager. It owns one thread with a runtime of its
-/// own: the store's connections live there, so a worker that is busy or ends stalls no one, and a call whose future is dropped
-/// is carried out all the same.
+/// Make one at start-up ([`ApiKeyManager::builder`]) and hand it to the app
+/// ([`init_app`](ApiKeyManager::init_app)) or to the whole process
+/// ([`install`](ApiKeyManager::install)). A clone is cheap and is the same manager. It owns one
+/// thread with a runtime of its own: the store's connections live there, so a worker that is busy
+/// or ends stalls no one, and a call whose future is dropped is carried out all the same.
 ///
 /// ```
 /// use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -72,8 +73,8 @@ impl ApiKeyManager {
         &self.0.verifier.config
     }
 
-    /// Starts making a key with this label (1 to 256 bytes, no control characters); need not be unique. Await it, with or without
-    /// more settings.
+    /// Starts making a key with this label (1 to 256 bytes, no control characters); need not be
+    /// unique. Await it, with or without more settings.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -96,7 +97,8 @@ impl ApiKeyManager {
     ///
     /// [`Error::NotFound`], [`Error::Store`], [`Error::Stopped`].
     pub async fn get(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.on_thread(move |verifier| async move { verifier.find(id).await }).await
+        self.on_thread(move |verifier| async move { verifier.find(id).await })
+            .await
     }
 
     /// Starts listing keys. Await it for the first page.
@@ -116,8 +118,9 @@ impl ApiKeyManager {
 
     /// Starts revoking a key, for good. Await it, with or without a reason.
     ///
-    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts in this process accepts the key;
-    /// other processes on the same store refuse it within the store's lease.
+    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts in
+    /// this process accepts the key; other processes on the same store refuse it within the store's
+    /// lease.
     pub fn revoke(&self, id: KeyId) -> RevokeKey {
         RevokeKey::new(self.clone(), id)
     }
@@ -155,8 +158,8 @@ impl ApiKeyManager {
         .await
     }
 
-    /// Removes the records of keys that were revoked, or expired, before `before`; returns which. A removed key is answered as
-    /// unknown.
+    /// Removes the records of keys that were revoked, or expired, before `before`; returns which. A
+    /// removed key is answered as unknown.
     ///
     /// # Errors
     ///
@@ -165,7 +168,9 @@ impl ApiKeyManager {
         let before = before.into();
         self.on_thread(move |verifier| async move {
             let removed = verifier.within(verifier.reader.store.purge(before)).await?;
-            removed.iter().for_each(|id| verifier.reader.cache.evict(id));
+            removed
+                .iter()
+                .for_each(|id| verifier.reader.cache.evict(id));
             Ok(removed)
         })
         .await
@@ -180,7 +185,8 @@ impl ApiKeyManager {
         self.verify_for(key, &Policy::new()).await
     }
 
-    /// Checks a key against the demands of a route. A template in a scope has no path here to be filled from, and is refused.
+    /// Checks a key against the demands of a route. A template in a scope has no path here to be
+    /// filled from, and is refused.
     ///
     /// # Errors
     ///
@@ -188,15 +194,19 @@ impl ApiKeyManager {
     pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
         let verifier = &self.0.verifier;
         let key = verifier.screen(key.as_bytes(), policy)?;
-        let question = Question { key, policy, path: &NoPath };
+        let question = Question {
+            key,
+            policy,
+            path: &NoPath,
+        };
         match verifier.decide_now(question) {
             Now::Decided(decision) => decision,
             Now::Ask => verifier.decide_late(question).await,
         }
     }
 
-    /// Ends the manager: what is under way is finished, the store is closed, and from then on every check answers that the store is
-    /// unavailable.
+    /// Ends the manager: what is under way is finished, the store is closed, and from then on every
+    /// check answers that the store is unavailable.
     ///
     /// # Errors
     ///
@@ -271,23 +281,34 @@ impl PathValues for NoPath {
 /// What the manager's calls do with the store, on its thread.
 impl Verifier {
     /// The store's answer, or that it is unavailable where none comes in time.
-    async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let deadline = self.reader.deadline;
-        tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
-            Err(StoreError::unavailable(format!(
-                "no answer within {deadline:?}; whether a write took effect is not known"
-            )))
-        })
+        tokio::time::timeout(deadline, call)
+            .await
+            .unwrap_or_else(|_| {
+                Err(StoreError::unavailable(format!(
+                    "no answer within {deadline:?}; whether a write took effect is not known"
+                )))
+            })
     }
 
     async fn find(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.within(self.reader.store.find(&id)).await?.ok_or(Error::NotFound(id))
+        self.within(self.reader.store.find(&id))
+            .await?
+            .ok_or(Error::NotFound(id))
     }
 
     /// The record of a key that is not revoked.
     async fn live(&self, id: KeyId) -> Result<KeyRecord, Error> {
         let record = self.find(id).await?;
-        if record.revoked.is_some() { Err(Error::Revoked(id)) } else { Ok(record) }
+        if record.revoked.is_some() {
+            Err(Error::Revoked(id))
+        } else {
+            Ok(record)
+        }
     }
 
     async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
@@ -305,8 +326,15 @@ impl Verifier {
         Ok(revoked)
     }
 
-    async fn revoke_owner(&self, owner: &str, revocation: &Revocation) -> Result<Vec<KeyId>, Error> {
-        match self.within(self.reader.store.revoke_owner(owner, revocation)).await {
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, Error> {
+        match self
+            .within(self.reader.store.revoke_owner(owner, revocation))
+            .await
+        {
             Ok(ids) => {
                 ids.iter().for_each(|id| self.reader.cache.evict(id));
                 tracing::info!(keys = ids.len(), "revoked all keys of an owner");

@@ -1,7 +1,8 @@
 //! The manager's own thread, with a runtime of its own.
 //!
-//! actix has a single-threaded runtime for each worker, and a connection is driven by the runtime that opened it: a worker
-//! that computes for two seconds would stall the store calls of all others, and one that ends would break them.
+//! actix has a single-threaded runtime for each worker, and a connection is driven by the runtime
+//! that opened it: a worker that computes for two seconds would stall the store calls of all
+//! others, and one that ends would break them.
 
 use std::sync::Arc;
 
@@ -24,16 +25,28 @@ pub(super) struct Thread {
 impl Thread {
     /// Starts the thread.
     pub(super) fn start() -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::Config(format!("the manager's thread cannot be started: {error}"));
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let failed = |error: std::io::Error| {
+            Error::Config(format!("the manager's thread cannot be started: {error}"))
+        };
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
         let handle = runtime.handle().clone();
         let (stop, mut stopped) = watch::channel(false);
         let drive = move || {
             // An error means that the sender is gone, which ends the thread too.
             let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
         };
-        std::thread::Builder::new().name("api-keys".to_owned()).spawn(drive).map_err(failed)?;
-        Ok(Self { runtime: handle, calls: Arc::new(Semaphore::new(CALLS as usize)), stop })
+        std::thread::Builder::new()
+            .name("api-keys".to_owned())
+            .spawn(drive)
+            .map_err(failed)?;
+        Ok(Self {
+            runtime: handle,
+            calls: Arc::new(Semaphore::new(CALLS as usize)),
+            stop,
+        })
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -62,7 +75,10 @@ impl Thread {
         let calls = Arc::clone(&self.calls);
         let stop = self.stop.clone();
         self.spawn(async move {
-            let all = calls.acquire_many(CALLS).await.map_err(|_| Error::Stopped)?;
+            let all = calls
+                .acquire_many(CALLS)
+                .await
+                .map_err(|_| Error::Stopped)?;
             calls.close();
             drop(all);
             last.await;

@@ -39,8 +39,9 @@ static STORES: AtomicU64 = AtomicU64::new(0);
 /// ```
 pub struct MemoryStore {
     lease: Duration,
-    /// The mark of every change. One that is the same for all of them will do: a history that lives in memory is
-    /// never restored from a copy, so a cursor is either this store's own or that of another.
+    /// The mark of every change. One that is the same for all of them will do: a history that lives
+    /// in memory is never restored from a copy, so a cursor is either this store's own or that of
+    /// another.
     tag: Vec<u8>,
     state: Mutex<State>,
 }
@@ -60,7 +61,10 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             lease: DEFAULT_LEASE,
-            tag: STORES.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec(),
+            tag: STORES
+                .fetch_add(1, Ordering::Relaxed)
+                .to_be_bytes()
+                .to_vec(),
             state: Mutex::default(),
         }
     }
@@ -75,7 +79,8 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No change is left half done where a panic could come, so what a poisoned lock guards is whole.
+        // No change is left half done where a panic could come, so what a poisoned lock guards is
+        // whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,7 +98,11 @@ impl State {
     fn revoke(&mut self, ids: Vec<KeyId>, revocation: &Revocation) -> Vec<KeyId> {
         let mut revoked = Vec::new();
         for id in ids {
-            if let Some(record) = self.records.get_mut(&id).filter(|record| record.revoked.is_none()) {
+            if let Some(record) = self
+                .records
+                .get_mut(&id)
+                .filter(|record| record.revoked.is_none())
+            {
                 record.revoked = Some(revocation.clone());
                 record.version = record.version.saturating_add(1);
                 self.log(id);
@@ -105,7 +114,11 @@ impl State {
 
     /// The ids of the records that `wanted` picks.
     fn ids(&self, wanted: impl Fn(&KeyRecord) -> bool) -> Vec<KeyId> {
-        self.records.values().filter(|record| wanted(record)).map(|record| record.id).collect()
+        self.records
+            .values()
+            .filter(|record| wanted(record))
+            .map(|record| record.id)
+            .collect()
     }
 
     /// What changed after `epoch`, if the log goes back that far.
@@ -136,20 +149,35 @@ impl KeyStore for MemoryStore {
         let state = self.state();
         let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
         let wanted = |record: &&KeyRecord| {
-            query.owner.as_ref().is_none_or(|owner| record.owner.as_ref() == Some(owner))
-                && query.label.as_ref().is_none_or(|label| record.label == *label)
+            query
+                .owner
+                .as_ref()
+                .is_none_or(|owner| record.owner.as_ref() == Some(owner))
+                && query
+                    .label
+                    .as_ref()
+                    .is_none_or(|label| record.label == *label)
         };
-        let mut found =
-            state.records.range((start, Bound::Unbounded)).map(|(_, record)| record).filter(wanted);
+        let mut found = state
+            .records
+            .range((start, Bound::Unbounded))
+            .map(|(_, record)| record)
+            .filter(wanted);
         let records: Vec<_> = found.by_ref().take(page_size(query)).cloned().collect();
-        let next = found.next().and_then(|_| records.last()).map(|record| record.id);
+        let next = found
+            .next()
+            .and_then(|_| records.last())
+            .map(|record| record.id);
         Ok(Page::new(records, Vec::new(), next))
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
         let mut state = self.state();
         let record = state.records.get_mut(id).ok_or(StoreError::NotFound)?;
-        if patch.expected_version.is_some_and(|expected| expected != record.version) {
+        if patch
+            .expected_version
+            .is_some_and(|expected| expected != record.version)
+        {
             return Err(StoreError::Conflict);
         }
         // Beside the record, which is to be changed as a whole or not at all.
@@ -181,7 +209,10 @@ impl KeyStore for MemoryStore {
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
         let mut state = self.state();
         let ids = state.ids(|record| {
-            record.revoked.as_ref().is_some_and(|revocation| revocation.at < before)
+            record
+                .revoked
+                .as_ref()
+                .is_some_and(|revocation| revocation.at < before)
                 || record.expires.is_some_and(|expires| expires < before)
         });
         for id in &ids {
@@ -198,7 +229,10 @@ impl KeyStore for MemoryStore {
             .and_then(|cursor| state.since(cursor.epoch));
         Ok(Some(Changes {
             history: changed.map_or(History::Unknown, History::Changed),
-            cursor: Cursor { epoch: state.epoch, tag: self.tag.clone() },
+            cursor: Cursor {
+                epoch: state.epoch,
+                tag: self.tag.clone(),
+            },
             lease: self.lease,
         }))
     }
@@ -212,6 +246,8 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("lease", &self.lease).finish_non_exhaustive()
+        f.debug_struct("MemoryStore")
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
     }
 }

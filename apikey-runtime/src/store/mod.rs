@@ -23,17 +23,18 @@ pub use self::sqlite::SqliteStore;
 
 /// Keeps the records of keys.
 ///
-/// Every method is called on the manager's own thread and runtime, so a connection that a method opens is driven
-/// there. The manager sets a deadline on every call. `insert` and `update` are no upserts, and writes touch only
-/// the columns that change.
+/// Every method is called on the manager's own thread and runtime, so a connection that a method
+/// opens is driven there. The manager sets a deadline on every call. `insert` and `update` are no
+/// upserts, and writes touch only the columns that change.
 ///
-/// A store that also answers [`changes`](KeyStore::changes) lets the manager keep records in memory and still learn of
-/// each change in time; one that does not is asked anew for every request.
+/// A store that also answers [`changes`](KeyStore::changes) lets the manager keep records in memory
+/// and still learn of each change in time; one that does not is asked anew for every request.
 ///
 /// The suite in `conformance` (feature of that name) tells whether a store keeps all this.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
-    /// Gets ready: connects, makes or migrates tables. Called once, before anything else. By default, does nothing.
+    /// Gets ready: connects, makes or migrates tables. Called once, before anything else. By
+    /// default, does nothing.
     ///
     /// # Errors
     ///
@@ -63,16 +64,18 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Only where none can be read; a record that cannot be read is named in [`Page::unreadable`].
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
 
-    /// Changes columns of a record and counts its version up, in one step. It can not change `revoked`.
+    /// Changes columns of a record and counts its version up, in one step. It can not change
+    /// `revoked`.
     ///
     /// # Errors
     ///
     /// [`StoreError::NotFound`] without such a record; [`StoreError::Conflict`] where
-    /// [`expected_version`](KeyPatch::expected_version) is another than the record's. Nothing is changed then.
+    /// [`expected_version`](KeyPatch::expected_version) is another than the record's. Nothing is
+    /// changed then.
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError>;
 
-    /// Revokes a key for good. `true` where this call did it; `false` where it was revoked before, and then the first
-    /// time and reason stay.
+    /// Revokes a key for good. `true` where this call did it; `false` where it was revoked before,
+    /// and then the first time and reason stay.
     ///
     /// # Errors
     ///
@@ -84,20 +87,26 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// None of its own.
-    async fn revoke_owner(&self, owner: &str, revocation: &Revocation) -> Result<Vec<KeyId>, StoreError>;
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError>;
 
-    /// Removes the records that were revoked, or expired, before `before`, all or none; returns which.
+    /// Removes the records that were revoked, or expired, before `before`, all or none; returns
+    /// which.
     ///
     /// # Errors
     ///
     /// None of its own.
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
 
-    /// What changed since `since`; with `None`, where the history stands. `Ok(None)` from a store that keeps no history,
-    /// which is the default.
+    /// What changed since `since`; with `None`, where the history stands, and [`History::Unknown`]. `Ok(None)` from a store
+    /// that keeps no history, which is the default.
     ///
-    /// Every insert, change, revocation and removal takes the next epoch and logs its key's id, in one step with
-    /// the change and in the order of the commits. Counter and log are read in one snapshot.
+    /// Every insert, change, revocation and removal takes the next epoch and logs its key's id, in
+    /// one step with the change and in the order of the commits. Counter and log are read in one
+    /// snapshot.
     ///
     /// # Errors
     ///
@@ -116,7 +125,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 pub struct Cursor {
     /// How many changes came before.
     pub epoch: u64,
-    /// A random mark of that change: a store that was restored from a dump counts alike and marks otherwise.
+    /// A random mark of that change: a store that was restored from a dump counts alike and marks
+    /// otherwise.
     pub tag: Vec<u8>,
 }
 
@@ -127,8 +137,8 @@ pub struct Changes {
     pub history: History,
     /// Where the history stands now.
     pub cursor: Cursor,
-    /// How long, from when this was asked, a record that was read may be used without being read again. The same for
-    /// all that use the store.
+    /// How long, from when this was asked, a record that was read may be used without being read
+    /// again. The same for all that use the store.
     pub lease: Duration,
 }
 
@@ -137,7 +147,8 @@ pub struct Changes {
 pub enum History {
     /// These, and no other.
     Changed(Vec<KeyId>),
-    /// Perhaps any: the store does not know the cursor (it was restored, failed over, or has forgotten that far back).
+    /// Perhaps any: the store does not know the cursor (it was restored, failed over, or has
+    /// forgotten that far back).
     Unknown,
 }
 
@@ -151,7 +162,7 @@ pub struct ListQuery {
     pub label: Option<String>,
     /// Only keys whose id comes after this one.
     pub after: Option<KeyId>,
-    /// At most this many records.
+    /// At most this many records, counted as 1 to 1000: a page of none would look like the last.
     pub limit: u32,
 }
 
@@ -159,7 +170,10 @@ impl ListQuery {
     /// The first `limit` records of all.
     #[must_use]
     pub fn first(limit: u32) -> Self {
-        Self { limit, ..Self::default() }
+        Self {
+            limit,
+            ..Self::default()
+        }
     }
 }
 
@@ -179,6 +193,10 @@ impl Page {
     /// A page of these.
     #[must_use]
     pub fn new(records: Vec<KeyRecord>, unreadable: Vec<String>, next: Option<KeyId>) -> Self {
-        Self { records, unreadable, next }
+        Self {
+            records,
+            unreadable,
+            next,
+        }
     }
 }

@@ -26,26 +26,34 @@ macro_rules! changes {
 
 /// The ids that changed after `since`, which this store gave a moment ago; and where that leads.
 async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Broken> {
-    let changes = store.changes(Some(since)).await.or_broken("`changes` fails")?;
+    let changes = store
+        .changes(Some(since))
+        .await
+        .or_broken("`changes` fails")?;
     let changes = changes.or_broken("a store that keeps a history has one for every cursor")?;
     match changes.history {
         History::Changed(ids) => Ok((ids, changes.cursor)),
-        History::Unknown => {
-            Err(Broken(format!("the store does not know {since:?}, which it gave a moment ago")))
-        }
+        History::Unknown => Err(Broken(format!(
+            "the store does not know {since:?}, which it gave a moment ago"
+        ))),
     }
 }
 
 pub(super) async fn without_a_cursor_the_history_is_unknown(store: Arc<dyn KeyStore>) -> Outcome {
     let store = &*store;
     for number in 1..=2 {
-        let Changes { history, cursor, .. } = changes!(store, None);
+        let Changes {
+            history, cursor, ..
+        } = changes!(store, None);
         ensure!(
             history == History::Unknown,
             "who has no cursor knows no change yet, so the history is unknown; answered {history:?}"
         );
         let (ids, same) = followed(store, &cursor).await?;
-        ensure!(ids.is_empty() && same == cursor, "the cursor is the present one");
+        ensure!(
+            ids.is_empty() && same == cursor,
+            "the cursor is the present one"
+        );
         add(store, &plain(number)).await?;
     }
     Ok(Verdict::Passed)
@@ -55,13 +63,22 @@ pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStor
     let store = &*store;
     let cursor = changes!(store, None).cursor;
     let (ids, same) = followed(store, &cursor).await?;
-    ensure!(ids.is_empty() && same == cursor, "an unchanged store tells of {ids:?} at {same:?}");
+    ensure!(
+        ids.is_empty() && same == cursor,
+        "an unchanged store tells of {ids:?} at {same:?}"
+    );
     add(store, &plain(1)).await?;
     let (_, cursor) = followed(store, &cursor).await?;
     store.find(&id(1)).await.or_broken("`find` fails")?;
-    store.list(&ListQuery::first(10)).await.or_broken("`list` fails")?;
+    store
+        .list(&ListQuery::first(10))
+        .await
+        .or_broken("`list` fails")?;
     let (ids, same) = followed(store, &cursor).await?;
-    ensure!(ids.is_empty() && same == cursor, "reading is a change: {ids:?} at {same:?}");
+    ensure!(
+        ids.is_empty() && same == cursor,
+        "reading is a change: {ids:?} at {same:?}"
+    );
     Ok(Verdict::Passed)
 }
 
@@ -76,7 +93,10 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
         change.make(store).await?;
         let (ids, next) = followed(store, &cursor).await?;
         let unique: HashSet<KeyId> = ids.iter().copied().collect();
-        ensure!(unique == expected.iter().copied().collect(), "{what} names {ids:?}");
+        ensure!(
+            unique == expected.iter().copied().collect(),
+            "{what} names {ids:?}"
+        );
         ensure!(
             next.epoch == cursor.epoch + expected.len() as u64,
             "{what} takes {} epochs; went from {} to {}",
@@ -88,12 +108,20 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
         all_ids.extend(ids);
     }
     let (ids, end) = followed(store, &start).await?;
-    ensure!(end == cursor, "all changes at once lead to {end:?}, one by one to {cursor:?}");
+    ensure!(
+        end == cursor,
+        "all changes at once lead to {end:?}, one by one to {cursor:?}"
+    );
     let distinct = |ids: Vec<KeyId>| {
         let mut seen = HashSet::new();
-        ids.into_iter().filter(|id| seen.insert(*id)).collect::<Vec<_>>()
+        ids.into_iter()
+            .filter(|id| seen.insert(*id))
+            .collect::<Vec<_>>()
     };
-    ensure!(distinct(ids) == distinct(all_ids), "changes are told in the order of their commits");
+    ensure!(
+        distinct(ids) == distinct(all_ids),
+        "changes are told in the order of their commits"
+    );
     Ok(Verdict::Passed)
 }
 
@@ -112,7 +140,10 @@ impl Change {
         let done = match self {
             Self::Insert(record) => store.insert(&record).await,
             Self::Update(id) => {
-                let patch = KeyPatch { enabled: Some(true), ..KeyPatch::new() };
+                let patch = KeyPatch {
+                    enabled: Some(true),
+                    ..KeyPatch::new()
+                };
                 store.update(&id, &patch).await
             }
             Self::Revoke(id) => store.revoke(&id, &reason).await.map(drop),
@@ -135,12 +166,32 @@ fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
         ("an insert", insert(plain(4)), vec![id(4)]),
         ("an insert", insert(expired), vec![id(5)]),
         ("an update", Change::Update(id(9)), vec![id(9)]),
-        ("an update to the same values", Change::Update(id(9)), vec![id(9)]),
+        (
+            "an update to the same values",
+            Change::Update(id(9)),
+            vec![id(9)],
+        ),
         ("a revocation", Change::Revoke(id(4)), vec![id(4)]),
-        ("revoking an owner's keys", Change::RevokeOwner("a"), vec![id(2), id(3)]),
-        ("an update of a revoked key", Change::Update(id(2)), vec![id(2)]),
-        ("a purge of one that expired", Change::Purge(11), vec![id(5)]),
-        ("a purge of those revoked", Change::Purge(3_001), vec![id(2), id(3), id(4)]),
+        (
+            "revoking an owner's keys",
+            Change::RevokeOwner("a"),
+            vec![id(2), id(3)],
+        ),
+        (
+            "an update of a revoked key",
+            Change::Update(id(2)),
+            vec![id(2)],
+        ),
+        (
+            "a purge of one that expired",
+            Change::Purge(11),
+            vec![id(5)],
+        ),
+        (
+            "a purge of those revoked",
+            Change::Purge(3_001),
+            vec![id(2), id(3), id(4)],
+        ),
         ("an insert of a purged id", insert(plain(4)), vec![id(4)]),
     ]
 }
@@ -148,9 +199,15 @@ fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
 pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>) -> Outcome {
     let store = &*store;
     add(store, &plain(1)).await?;
-    store.revoke(&id(1), &because("lost")).await.or_broken("`revoke` fails")?;
+    store
+        .revoke(&id(1), &because("lost"))
+        .await
+        .or_broken("`revoke` fails")?;
     let cursor = changes!(store, None).cursor;
-    let wrong = KeyPatch { expected_version: Some(1), ..KeyPatch::new() };
+    let wrong = KeyPatch {
+        expected_version: Some(1),
+        ..KeyPatch::new()
+    };
     // Each of these is refused, or finds nothing to do; other checks look at the answers.
     let _ = store.insert(&plain(1)).await;
     let _ = store.update(&id(1), &wrong).await;
@@ -160,7 +217,10 @@ pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>)
     let _ = store.revoke_owner("nobody", &because("left")).await;
     let _ = store.purge(at(i64::MIN)).await;
     let (ids, same) = followed(store, &cursor).await?;
-    ensure!(ids.is_empty() && same == cursor, "what changes nothing is told as {ids:?}, {same:?}");
+    ensure!(
+        ids.is_empty() && same == cursor,
+        "what changes nothing is told as {ids:?}, {same:?}"
+    );
     Ok(Verdict::Passed)
 }
 
@@ -170,8 +230,14 @@ pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -
         add(store, &plain(number)).await?;
     }
     let present = changes!(store, None).cursor;
-    let with_tag = |tag| Cursor { epoch: present.epoch, tag };
-    let with_epoch = |epoch| Cursor { epoch, tag: present.tag.clone() };
+    let with_tag = |tag| Cursor {
+        epoch: present.epoch,
+        tag,
+    };
+    let with_epoch = |epoch| Cursor {
+        epoch,
+        tag: present.tag.clone(),
+    };
     let mut flipped = present.tag.clone();
     ensure!(!flipped.is_empty(), "a cursor has a tag");
     flipped[0] ^= 1;
@@ -187,9 +253,17 @@ pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -
         with_epoch(u64::MAX),
     ];
     for stranger in strangers {
-        let Changes { history, cursor, .. } = changes!(store, Some(&stranger));
-        ensure!(history == History::Unknown, "{stranger:?} is no cursor of this store; {history:?}");
-        ensure!(cursor == present, "an unknown cursor is answered with the present one");
+        let Changes {
+            history, cursor, ..
+        } = changes!(store, Some(&stranger));
+        ensure!(
+            history == History::Unknown,
+            "{stranger:?} is no cursor of this store; {history:?}"
+        );
+        ensure!(
+            cursor == present,
+            "an unknown cursor is answered with the present one"
+        );
     }
     Ok(Verdict::Passed)
 }
@@ -207,7 +281,10 @@ pub(super) async fn a_cursor_of_another_store_is_unknown(
             "a cursor of another store with as many changes is unknown; {:?}",
             own.history
         );
-        ensure!(own.cursor.tag != foreign.tag, "two stores have tags of their own");
+        ensure!(
+            own.cursor.tag != foreign.tag,
+            "two stores have tags of their own"
+        );
         add(&*store, &plain(number)).await?;
         add(&*other, &plain(number)).await?;
     }
@@ -249,13 +326,22 @@ pub(super) async fn a_follower_misses_no_change_of_many_writers(
     }
     let mut told: HashSet<KeyId> = HashSet::new();
     loop {
-        let expected = returned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let expected = returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let (ids, next) = followed(&*store, &cursor).await?;
-        ensure!(next.epoch >= cursor.epoch, "the history goes back from {cursor:?} to {next:?}");
+        ensure!(
+            next.epoch >= cursor.epoch,
+            "the history goes back from {cursor:?} to {next:?}"
+        );
         told.extend(ids);
         cursor = next;
         let missed: Vec<_> = expected.iter().filter(|id| !told.contains(id)).collect();
-        ensure!(missed.is_empty(), "a follower does not hear of the changes of {missed:?}");
+        ensure!(
+            missed.is_empty(),
+            "a follower does not hear of the changes of {missed:?}"
+        );
         if expected.len() as u128 == WRITERS * KEYS {
             return Ok(Verdict::Passed);
         }
@@ -279,10 +365,21 @@ async fn change_each_once(
         if number % 2 == 0 {
             store.revoke(&id, &because("lost")).await.map(drop)
         } else {
-            store.update(&id, &KeyPatch { enabled: Some(false), ..KeyPatch::new() }).await
+            store
+                .update(
+                    &id,
+                    &KeyPatch {
+                        enabled: Some(false),
+                        ..KeyPatch::new()
+                    },
+                )
+                .await
         }
         .or_broken("one of many changes at once fails")?;
-        returned.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(id);
     }
     Ok(())
 }

@@ -12,8 +12,14 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
     store: Arc<dyn KeyStore>,
 ) -> Outcome {
     let store = &*store;
-    let empty = store.list(&ListQuery::first(10)).await.or_broken("`list` of nothing fails")?;
-    ensure!(empty.records.is_empty() && empty.next.is_none(), "an empty store lists {empty:?}");
+    let empty = store
+        .list(&ListQuery::first(10))
+        .await
+        .or_broken("`list` of nothing fails")?;
+    ensure!(
+        empty.records.is_empty() && empty.next.is_none(),
+        "an empty store lists {empty:?}"
+    );
     // Numbers whose texts differ in case only, and the first and last of all.
     let numbers = [36, 10, u128::MAX, 35, 61, 0, 1 << 100];
     for number in numbers {
@@ -23,14 +29,34 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
     expected.sort_unstable();
     for limit in 1..=8 {
         let ids = follow(store, &ListQuery::first(limit)).await?;
-        ensure!(ids == expected, "pages of {limit} join up to all, in order; got {ids:?}");
+        ensure!(
+            ids == expected,
+            "pages of {limit} join up to all, in order; got {ids:?}"
+        );
     }
-    let page = store.list(&ListQuery::first(7)).await.or_broken("`list` fails")?;
-    ensure!(page.next.is_none(), "a page that ends with the last record has no next");
-    ensure!(page.records.iter().all(|record| *record == full(record.id.to_u128())), "a list gives whole records");
-    let late = ListQuery { after: Some(id(u128::MAX)), ..ListQuery::first(10) };
+    let page = store
+        .list(&ListQuery::first(7))
+        .await
+        .or_broken("`list` fails")?;
+    ensure!(
+        page.next.is_none(),
+        "a page that ends with the last record has no next"
+    );
+    ensure!(
+        page.records
+            .iter()
+            .all(|record| *record == full(record.id.to_u128())),
+        "a list gives whole records"
+    );
+    let late = ListQuery {
+        after: Some(id(u128::MAX)),
+        ..ListQuery::first(10)
+    };
     let page = store.list(&late).await.or_broken("`list` fails")?;
-    ensure!(page.records.is_empty() && page.next.is_none(), "after the last id comes {page:?}");
+    ensure!(
+        page.records.is_empty() && page.next.is_none(),
+        "after the last id comes {page:?}"
+    );
     Ok(Verdict::Passed)
 }
 
@@ -41,7 +67,11 @@ async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, B
     for _ in 0..100 {
         let page = store.list(&query).await.or_broken("`list` fails")?;
         let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
-        ensure!(count <= query.limit, "a page of {} holds {count}", query.limit);
+        ensure!(
+            count <= query.limit,
+            "a page of {} holds {count}",
+            query.limit
+        );
         ids.extend(page.records.iter().map(|record| record.id));
         if page.next.is_none() {
             return Ok(ids);
@@ -76,9 +106,17 @@ pub(super) async fn a_list_is_filtered_by_whole_texts(store: Arc<dyn KeyStore>) 
         let label = label.map(str::to_owned);
         let expected: Vec<KeyId> = expected.iter().copied().map(id).collect();
         for limit in [1, 2, 100] {
-            let query = ListQuery { owner: owner.clone(), label: label.clone(), after: None, limit };
+            let query = ListQuery {
+                owner: owner.clone(),
+                label: label.clone(),
+                after: None,
+                limit,
+            };
             let ids = follow(store, &query).await?;
-            ensure!(ids == expected, "{query:?} finds {ids:?} and not {expected:?}");
+            ensure!(
+                ids == expected,
+                "{query:?} finds {ids:?} and not {expected:?}"
+            );
         }
     }
     Ok(Verdict::Passed)
@@ -89,13 +127,19 @@ pub(super) async fn a_limit_out_of_bounds_is_brought_within(store: Arc<dyn KeySt
     for number in 1..=3 {
         add(store, &plain(number)).await?;
     }
-    let page = store.list(&ListQuery::first(0)).await.or_broken("`list` with limit 0 fails")?;
+    let page = store
+        .list(&ListQuery::first(0))
+        .await
+        .or_broken("`list` with limit 0 fails")?;
     ensure!(
         page.records.len() == 1 && page.next == Some(id(1)),
         "a limit of 0 counts as 1: a page of none would look like the last; got {page:?}"
     );
     let page = store.list(&ListQuery::first(u32::MAX)).await;
     let page = page.or_broken("`list` with the largest limit fails")?;
-    ensure!(page.records.len() == 3 && page.next.is_none(), "a large limit gives all; got {page:?}");
+    ensure!(
+        page.records.len() == 3 && page.next.is_none(),
+        "a large limit gives all; got {page:?}"
+    );
     Ok(Verdict::Passed)
 }

@@ -159,12 +159,21 @@ impl<T> OrBroken<T> for Option<T> {
 
 /// Holds where `result` is [`StoreError::Conflict`].
 fn ensure_conflict<T: fmt::Debug>(result: Result<T, StoreError>, rule: &str) -> Result<(), Broken> {
-    ensure!(matches!(result, Err(StoreError::Conflict)), "{rule}: not `Conflict` but {result:?}");
+    ensure!(
+        matches!(result, Err(StoreError::Conflict)),
+        "{rule}: not `Conflict` but {result:?}"
+    );
     Ok(())
 }
 
 /// Holds where `result` is [`StoreError::NotFound`].
-fn ensure_not_found<T: fmt::Debug>(result: Result<T, StoreError>, rule: &str) -> Result<(), Broken> {
-    ensure!(matches!(result, Err(StoreError::NotFound)), "{rule}: not `NotFound` but {result:?}");
+fn ensure_not_found<T: fmt::Debug>(
+    result: Result<T, StoreError>,
+    rule: &str,
+) -> Result<(), Broken> {
+    ensure!(
+        matches!(result, Err(StoreError::NotFound)),
+        "{rule}: not `NotFound` but {result:?}"
+    );
     Ok(())
 }

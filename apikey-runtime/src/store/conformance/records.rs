@@ -13,7 +13,10 @@ use crate::store::{KeyStore, ListQuery};
 
 /// Adds `record`.
 pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), Broken> {
-    store.insert(record).await.or_broken("a record with a new id cannot be inserted")
+    store
+        .insert(record)
+        .await
+        .or_broken("a record with a new id cannot be inserted")
 }
 
 /// Holds where the store has exactly `expected` under its id. Says which field differs, without a digest.
@@ -40,17 +43,26 @@ fn differing_field(found: &KeyRecord, expected: &KeyRecord) -> &'static str {
         ("revoked", found.revoked == expected.revoked),
         ("version", found.version == expected.version),
     ];
-    fields.iter().find(|(_, same)| !same).map_or("a field", |(name, _)| name)
+    fields
+        .iter()
+        .find(|(_, same)| !same)
+        .map_or("a field", |(name, _)| name)
 }
 
 pub(super) async fn every_field_comes_back(store: Arc<dyn KeyStore>) -> Outcome {
     let store = &*store;
-    let none = store.find(&id(1)).await.or_broken("`find` of a missing id fails")?;
+    let none = store
+        .find(&id(1))
+        .await
+        .or_broken("`find` of a missing id fails")?;
     ensure!(none.is_none(), "an empty store finds a record");
     let mut long = plain(3);
     long.label = "l".repeat(70_000);
-    long.metadata.insert("long".to_owned(), "m".repeat(200_000).into());
-    let names: Vec<String> = (0..256).map(|n| format!("scope-{n:03}:{}", "s".repeat(64))).collect();
+    long.metadata
+        .insert("long".to_owned(), "m".repeat(200_000).into());
+    let names: Vec<String> = (0..256)
+        .map(|n| format!("scope-{n:03}:{}", "s".repeat(64)))
+        .collect();
     long.scopes = Scopes::new(&names).unwrap_or_default();
     for record in [plain(1), full(2), long, plain(0), plain(u128::MAX)] {
         add(store, &record).await?;
@@ -72,19 +84,34 @@ pub(super) async fn odd_texts_come_back_and_find_only_themselves(
         }
         record.owner = Some(text.to_owned());
         record.environment = Some(text.to_owned());
-        record.previous = Some(PreviousDigest { digest: text.to_owned(), until: at(1) });
-        record.revoked = Some(Revocation { at: at(1), reason: Some(text.to_owned()) });
+        record.previous = Some(PreviousDigest {
+            digest: text.to_owned(),
+            until: at(1),
+        });
+        record.revoked = Some(Revocation {
+            at: at(1),
+            reason: Some(text.to_owned()),
+        });
         record.metadata.insert(text.to_owned(), text.into());
         add(store, &record).await?;
         ensure_stored(store, &record, &format!("the text {text:?} comes back")).await?;
     }
     for (number, text) in (1..).zip(ODD_TEXTS) {
-        let by_owner = ListQuery { owner: Some(text.to_owned()), ..ListQuery::first(100) };
-        let by_label = ListQuery { label: Some(text.to_owned()), ..ListQuery::first(100) };
+        let by_owner = ListQuery {
+            owner: Some(text.to_owned()),
+            ..ListQuery::first(100)
+        };
+        let by_label = ListQuery {
+            label: Some(text.to_owned()),
+            ..ListQuery::first(100)
+        };
         for query in [by_owner, by_label] {
             let page = store.list(&query).await.or_broken("`list` fails")?;
             let ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
-            ensure!(ids == [id(number)], "the filter {text:?} finds exactly itself; found {ids:?}");
+            ensure!(
+                ids == [id(number)],
+                "the filter {text:?} finds exactly itself; found {ids:?}"
+            );
         }
     }
     Ok(Verdict::Passed)
@@ -92,14 +119,28 @@ pub(super) async fn odd_texts_come_back_and_find_only_themselves(
 
 /// E-02: to the millisecond, or a key lives too long.
 pub(super) async fn the_ends_of_time_come_back(store: Arc<dyn KeyStore>) -> Outcome {
-    let times = [i64::MIN, -1, 0, 1, 1_767_225_599_999, (1 << 53) + 1, i64::MAX];
+    let times = [
+        i64::MIN,
+        -1,
+        0,
+        1,
+        1_767_225_599_999,
+        (1 << 53) + 1,
+        i64::MAX,
+    ];
     for (number, millis) in (1..).zip(times) {
         let mut record = full(number);
         record.created = at(millis);
         record.expires = Some(at(millis));
         record.not_before = Some(at(millis));
-        record.previous = Some(PreviousDigest { digest: "d".to_owned(), until: at(millis) });
-        record.revoked = Some(Revocation { at: at(millis), reason: None });
+        record.previous = Some(PreviousDigest {
+            digest: "d".to_owned(),
+            until: at(millis),
+        });
+        record.revoked = Some(Revocation {
+            at: at(millis),
+            reason: None,
+        });
         add(&*store, &record).await?;
         ensure_stored(&*store, &record, "times are kept to the millisecond").await?;
     }
@@ -115,8 +156,14 @@ pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) 
                 let mut record = plain(task * 1_000 + number);
                 add(&*store, &record).await?;
                 ensure_stored(&*store, &record, "an insert is seen once it returned").await?;
-                let patch = KeyPatch { enabled: Some(false), ..KeyPatch::new() };
-                store.update(&record.id, &patch).await.or_broken("`update` fails")?;
+                let patch = KeyPatch {
+                    enabled: Some(false),
+                    ..KeyPatch::new()
+                };
+                store
+                    .update(&record.id, &patch)
+                    .await
+                    .or_broken("`update` fails")?;
                 patch.apply(&mut record);
                 ensure_stored(&*store, &record, "an update is seen once it returned").await?;
             }
@@ -145,7 +192,10 @@ pub(super) async fn a_taken_id_is_a_conflict_and_changes_nothing(
     let record = full(1);
     add(store, &record).await?;
     ensure_conflict(store.insert(&plain(1)).await, "an insert with a taken id")?;
-    ensure_conflict(store.insert(&record).await, "an insert of the same record again")?;
+    ensure_conflict(
+        store.insert(&record).await,
+        "an insert of the same record again",
+    )?;
     ensure_stored(store, &record, "a refused insert changes nothing").await?;
     Ok(Verdict::Passed)
 }
@@ -156,26 +206,68 @@ pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyS
     let bystander = full(2);
     add(store, &record).await?;
     add(store, &bystander).await?;
-    let previous = PreviousDigest { digest: "sha256$old".to_owned(), until: at(7) };
+    let previous = PreviousDigest {
+        digest: "sha256$old".to_owned(),
+        until: at(7),
+    };
     let new = KeyPatch::new;
     let patches = [
         new(),
-        KeyPatch { label: Some("it's".to_owned()), ..new() },
-        KeyPatch { owner: Some(Some("o'wner".to_owned())), ..new() },
-        KeyPatch { scopes: Scopes::new(["b:c", "a"]).ok(), ..new() },
-        KeyPatch { metadata: Some(metadata()), ..new() },
-        KeyPatch { environment: Some(Some("test".to_owned())), ..new() },
-        KeyPatch { expires: Some(Some(at(i64::MAX))), ..new() },
-        KeyPatch { not_before: Some(Some(at(-5))), ..new() },
-        KeyPatch { enabled: Some(false), ..new() },
-        KeyPatch { digest: Some("sha256$new".to_owned()), previous: Some(Some(previous)), ..new() },
-        KeyPatch { label: Some("both".to_owned()), enabled: Some(true), ..new() },
+        KeyPatch {
+            label: Some("it's".to_owned()),
+            ..new()
+        },
+        KeyPatch {
+            owner: Some(Some("o'wner".to_owned())),
+            ..new()
+        },
+        KeyPatch {
+            scopes: Scopes::new(["b:c", "a"]).ok(),
+            ..new()
+        },
+        KeyPatch {
+            metadata: Some(metadata()),
+            ..new()
+        },
+        KeyPatch {
+            environment: Some(Some("test".to_owned())),
+            ..new()
+        },
+        KeyPatch {
+            expires: Some(Some(at(i64::MAX))),
+            ..new()
+        },
+        KeyPatch {
+            not_before: Some(Some(at(-5))),
+            ..new()
+        },
+        KeyPatch {
+            enabled: Some(false),
+            ..new()
+        },
+        KeyPatch {
+            digest: Some("sha256$new".to_owned()),
+            previous: Some(Some(previous)),
+            ..new()
+        },
+        KeyPatch {
+            label: Some("both".to_owned()),
+            enabled: Some(true),
+            ..new()
+        },
     ];
     for patch in patches {
-        store.update(&record.id, &patch).await.or_broken("`update` of a record fails")?;
+        store
+            .update(&record.id, &patch)
+            .await
+            .or_broken("`update` of a record fails")?;
         patch.apply(&mut record);
-        ensure_stored(store, &record, &format!("{patch:?} changes its columns and the version"))
-            .await?;
+        ensure_stored(
+            store,
+            &record,
+            &format!("{patch:?} changes its columns and the version"),
+        )
+        .await?;
     }
     ensure_stored(store, &bystander, "an update leaves other records alone").await?;
     Ok(Verdict::Passed)
@@ -194,7 +286,10 @@ pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeySt
         previous: Some(None),
         ..KeyPatch::new()
     };
-    store.update(&record.id, &patch).await.or_broken("`update` of a record fails")?;
+    store
+        .update(&record.id, &patch)
+        .await
+        .or_broken("`update` of a record fails")?;
     patch.apply(&mut record);
     ensure_stored(&*store, &record, "`Some(None)` clears a column").await?;
     Ok(Verdict::Passed)
@@ -206,8 +301,15 @@ pub(super) async fn an_update_of_a_missing_record_is_not_found(
     let store = &*store;
     add(store, &plain(1)).await?;
     for expected_version in [None, Some(1)] {
-        let patch = KeyPatch { expected_version, enabled: Some(false), ..KeyPatch::new() };
-        ensure_not_found(store.update(&id(2), &patch).await, "an update of a missing record")?;
+        let patch = KeyPatch {
+            expected_version,
+            enabled: Some(false),
+            ..KeyPatch::new()
+        };
+        ensure_not_found(
+            store.update(&id(2), &patch).await,
+            "an update of a missing record",
+        )?;
     }
     let found = store.find(&id(2)).await.or_broken("`find` fails")?;
     ensure!(found.is_none(), "`update` is no upsert, and made a record");
@@ -228,7 +330,10 @@ pub(super) async fn an_update_of_another_version_is_a_conflict_and_changes_nothi
             ..KeyPatch::new()
         };
         let result = store.update(&record.id, &patch).await;
-        ensure_conflict(result, &format!("an update that expects version {wrong} of 1"))?;
+        ensure_conflict(
+            result,
+            &format!("an update that expects version {wrong} of 1"),
+        )?;
         ensure_stored(store, &record, "a refused update changes nothing").await?;
     }
     Ok(Verdict::Passed)
@@ -240,8 +345,15 @@ pub(super) async fn an_update_without_an_expected_version_takes_any(
     let mut record = full(1);
     add(&*store, &record).await?;
     for expected_version in [None, Some(record.version + 1), None] {
-        let patch = KeyPatch { expected_version, enabled: Some(true), ..KeyPatch::new() };
-        store.update(&record.id, &patch).await.or_broken("`update` of the right version fails")?;
+        let patch = KeyPatch {
+            expected_version,
+            enabled: Some(true),
+            ..KeyPatch::new()
+        };
+        store
+            .update(&record.id, &patch)
+            .await
+            .or_broken("`update` of the right version fails")?;
         patch.apply(&mut record);
     }
     ensure_stored(&*store, &record, "each update counts the version up by one").await?;
@@ -270,7 +382,10 @@ pub(super) async fn of_updates_that_race_for_one_version_one_wins(
             });
         }
         let winners = all(tasks).await?.into_iter().filter(|won| *won).count();
-        ensure!(winners == 1, "of 4 updates of version {version}, {winners} succeed and not one");
+        ensure!(
+            winners == 1,
+            "of 4 updates of version {version}, {winners} succeed and not one"
+        );
     }
     Ok(Verdict::Passed)
 }

@@ -26,12 +26,29 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Outc
     add(store, &record).await?;
     add(store, &plain(2)).await?;
     let first = because("first; it's \"100%\"");
-    let done = store.revoke(&id(1), &first).await.or_broken("`revoke` fails")?;
+    let done = store
+        .revoke(&id(1), &first)
+        .await
+        .or_broken("`revoke` fails")?;
     ensure!(done, "the call that revokes a key answers `true`");
     let expected = revoked(record, &first);
-    ensure_stored(store, &expected, "revoking sets `revoked` and counts the version up").await?;
-    for again in [because("second"), Revocation { at: at(1), reason: None }] {
-        let done = store.revoke(&id(1), &again).await.or_broken("revoking again fails")?;
+    ensure_stored(
+        store,
+        &expected,
+        "revoking sets `revoked` and counts the version up",
+    )
+    .await?;
+    for again in [
+        because("second"),
+        Revocation {
+            at: at(1),
+            reason: None,
+        },
+    ] {
+        let done = store
+            .revoke(&id(1), &again)
+            .await
+            .or_broken("revoking again fails")?;
         ensure!(!done, "revoking a revoked key answers `false`");
         ensure_stored(store, &expected, "the first time and reason stay").await?;
     }
@@ -45,7 +62,10 @@ pub(super) async fn revoking_a_missing_record_is_not_found(store: Arc<dyn KeySto
     ensure_not_found(result, "revoking a missing record")?;
     let none = store.revoke_owner("nobody", &because("lost")).await;
     let none = none.or_broken("revoking the keys of an owner without any fails")?;
-    ensure!(none.is_empty(), "an owner without keys has none revoked; answered {none:?}");
+    ensure!(
+        none.is_empty(),
+        "an owner without keys has none revoked; answered {none:?}"
+    );
     ensure_stored(&*store, &plain(1), "revoking leaves other records alone").await?;
     Ok(Verdict::Passed)
 }
@@ -56,7 +76,10 @@ pub(super) async fn a_late_writer_does_not_bring_a_revoked_key_back(
 ) -> Outcome {
     let store = &*store;
     add(store, &plain(1)).await?;
-    store.revoke(&id(1), &because("lost")).await.or_broken("`revoke` fails")?;
+    store
+        .revoke(&id(1), &because("lost"))
+        .await
+        .or_broken("`revoke` fails")?;
     let mut expected = revoked(plain(1), &because("lost"));
     let late = KeyPatch {
         enabled: Some(true),
@@ -65,7 +88,10 @@ pub(super) async fn a_late_writer_does_not_bring_a_revoked_key_back(
         expires: Some(None),
         ..KeyPatch::new()
     };
-    store.update(&id(1), &late).await.or_broken("`update` of a revoked record fails")?;
+    store
+        .update(&id(1), &late)
+        .await
+        .or_broken("`update` of a revoked record fails")?;
     late.apply(&mut expected);
     ensure_stored(store, &expected, "a late update leaves `revoked` as it is").await?;
     Ok(Verdict::Passed)
@@ -79,8 +105,14 @@ pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
     for number in [1, 2] {
         add(store, &owned(number, "a")).await?;
     }
-    store.revoke(&id(1), &because("lost")).await.or_broken("`revoke` fails")?;
-    store.revoke_owner("a", &because("left")).await.or_broken("`revoke_owner` fails")?;
+    store
+        .revoke(&id(1), &because("lost"))
+        .await
+        .or_broken("`revoke` fails")?;
+    store
+        .revoke_owner("a", &because("left"))
+        .await
+        .or_broken("`revoke_owner` fails")?;
     let late = KeyPatch {
         expected_version: Some(1),
         label: Some("late".to_owned()),
@@ -98,8 +130,14 @@ pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
 pub(super) async fn a_revoked_id_stays_taken(store: Arc<dyn KeyStore>) -> Outcome {
     let store = &*store;
     add(store, &plain(1)).await?;
-    store.revoke(&id(1), &because("lost")).await.or_broken("`revoke` fails")?;
-    ensure_conflict(store.insert(&plain(1)).await, "an insert with the id of a revoked key")?;
+    store
+        .revoke(&id(1), &because("lost"))
+        .await
+        .or_broken("`revoke` fails")?;
+    ensure_conflict(
+        store.insert(&plain(1)).await,
+        "an insert with the id of a revoked key",
+    )?;
     let expected = revoked(plain(1), &because("lost"));
     ensure_stored(store, &expected, "a refused insert leaves the key revoked").await?;
     Ok(Verdict::Passed)
@@ -114,7 +152,10 @@ pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
         add(store, &owned(number, owner)).await?;
     }
     add(store, &plain(8)).await?;
-    store.revoke(&id(7), &because("before")).await.or_broken("`revoke` fails")?;
+    store
+        .revoke(&id(7), &because("before"))
+        .await
+        .or_broken("`revoke` fails")?;
     let ids = store.revoke_owner("a_%", &because("left")).await;
     let ids: BTreeSet<KeyId> = ids.or_broken("`revoke_owner` fails")?.into_iter().collect();
     ensure!(
@@ -147,13 +188,20 @@ pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) 
                     let ids = store.revoke_owner(&owner, &reason).await;
                     !ids.or_broken("`revoke_owner` fails")?.is_empty()
                 } else {
-                    store.revoke(&id(number), &reason).await.or_broken("`revoke` fails")?
+                    store
+                        .revoke(&id(number), &reason)
+                        .await
+                        .or_broken("`revoke` fails")?
                 };
                 Ok(won.then_some(reason))
             });
         }
         let winners: Vec<_> = all(tasks).await?.into_iter().flatten().collect();
-        ensure!(winners.len() == 1, "of 4 that revoke a key, {} did it", winners.len());
+        ensure!(
+            winners.len() == 1,
+            "of 4 that revoke a key, {} did it",
+            winners.len()
+        );
         let expected = revoked(owned(number, &format!("owner {number}")), &winners[0]);
         ensure_stored(&*store, &expected, "the reason is that of who did it").await?;
     }
@@ -167,7 +215,10 @@ pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
     let ended = |number, expires: Option<i64>, revoked: Option<i64>| {
         let mut record = plain(number);
         record.expires = expires.map(at);
-        record.revoked = revoked.map(|millis| Revocation { at: at(millis), reason: None });
+        record.revoked = revoked.map(|millis| Revocation {
+            at: at(millis),
+            reason: None,
+        });
         record
     };
     let gone = [
@@ -188,15 +239,24 @@ pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
     let ids = store.purge(at(100)).await.or_broken("`purge` fails")?;
     let ids: BTreeSet<KeyId> = ids.into_iter().collect();
     let expected: BTreeSet<KeyId> = gone.iter().map(|record| record.id).collect();
-    ensure!(ids == expected, "the answer names what was removed; answered {ids:?}");
+    ensure!(
+        ids == expected,
+        "the answer names what was removed; answered {ids:?}"
+    );
     for record in &gone {
         let found = store.find(&record.id).await.or_broken("`find` fails")?;
-        ensure!(found.is_none(), "what ended before is gone; found {found:?}");
+        ensure!(
+            found.is_none(),
+            "what ended before is gone; found {found:?}"
+        );
     }
     for record in &kept {
         ensure_stored(store, record, "what did not end before stays").await?;
     }
     let again = store.purge(at(100)).await.or_broken("`purge` fails")?;
-    ensure!(again.is_empty(), "a second purge finds nothing; answered {again:?}");
+    ensure!(
+        again.is_empty(),
+        "a second purge finds nothing; answered {again:?}"
+    );
     Ok(Verdict::Passed)
 }

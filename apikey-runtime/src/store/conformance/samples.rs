@@ -40,7 +40,13 @@ pub(super) fn id(number: u128) -> KeyId {
 
 /// A plain record with the id `number`.
 pub(super) fn plain(number: u128) -> KeyRecord {
-    KeyRecord::new(id(number), "my_api", format!("label {number}"), "sha256$00", at(1_000))
+    KeyRecord::new(
+        id(number),
+        "my_api",
+        format!("label {number}"),
+        "sha256$00",
+        at(1_000),
+    )
 }
 
 /// A plain record of `owner`.
@@ -55,7 +61,10 @@ pub(super) fn full(number: u128) -> KeyRecord {
     let mut record = plain(number);
     record.owner = Some("owner 42".to_owned());
     record.digest = format!("hmac-sha256$v1${}", "ab".repeat(32));
-    record.previous = Some(PreviousDigest { digest: "sha256$11".to_owned(), until: at(2_000) });
+    record.previous = Some(PreviousDigest {
+        digest: "sha256$11".to_owned(),
+        until: at(2_000),
+    });
     record.scopes = Scopes::new(["orders:read", "orders:write", "a.b_c-d:0"]).unwrap_or_default();
     record.metadata = metadata();
     record.environment = Some("live".to_owned());
@@ -72,13 +81,25 @@ pub(super) fn full(number: u128) -> KeyRecord {
 pub(super) fn metadata() -> Metadata {
     let mut metadata = Metadata::new();
     metadata.insert("team".to_owned(), json!("billing"));
-    metadata.insert("quoted \" key ' \\ \u{1f511}".to_owned(), json!("\u{0}\r\n\t<>&"));
-    metadata.insert("numbers".to_owned(), json!([0, -1, 0.5, i64::MIN, u64::MAX]));
-    metadata.insert("nested".to_owned(), json!({ "a": [true, false, null, {}], "": "" }));
+    metadata.insert(
+        "quoted \" key ' \\ \u{1f511}".to_owned(),
+        json!("\u{0}\r\n\t<>&"),
+    );
+    metadata.insert(
+        "numbers".to_owned(),
+        json!([0, -1, 0.5, i64::MIN, u64::MAX]),
+    );
+    metadata.insert(
+        "nested".to_owned(),
+        json!({ "a": [true, false, null, {}], "": "" }),
+    );
     metadata
 }
 
 /// A revocation for `reason`.
 pub(super) fn because(reason: &str) -> Revocation {
-    Revocation { at: at(3_000), reason: Some(reason.to_owned()) }
+    Revocation {
+        at: at(3_000),
+        reason: Some(reason.to_owned()),
+    }
 }

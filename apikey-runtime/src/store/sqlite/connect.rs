@@ -52,7 +52,10 @@ impl Pools {
             .synchronous(SqliteSynchronous::Full);
         // The file stays in WAL mode, so only who writes asks for it.
         let reading = options.pragma("query_only", "ON");
-        let pools = Self { writer: pool(WRITERS, writing), reader: pool(READERS, reading) };
+        let pools = Self {
+            writer: pool(WRITERS, writing),
+            reader: pool(READERS, reading),
+        };
         match pools.prepare(lease).await {
             Ok(()) => Ok(pools),
             Err(error) => {
@@ -90,7 +93,9 @@ fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
 /// changes its directory.
 fn checked_path(path: &Path) -> Result<PathBuf, StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
-        return Err(invalid("a store in SQLite needs a file; for one in memory take `MemoryStore`"));
+        return Err(invalid(
+            "a store in SQLite needs a file; for one in memory take `MemoryStore`",
+        ));
     }
     std::path::absolute(path).map_err(|error| file_failed(path, error))
 }
@@ -133,10 +138,16 @@ async fn migrate(
     lease: Option<Duration>,
 ) -> Result<(), StoreError> {
     let migrating_failed = |error| failed("bringing the tables up to date", error);
-    let mut transaction =
-        connection.begin_with("BEGIN IMMEDIATE").await.map_err(migrating_failed)?;
-    let done = schema_version(&mut transaction).await.map_err(migrating_failed)?;
-    let missing = usize::try_from(done).ok().and_then(|done| MIGRATIONS.get(done..));
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(migrating_failed)?;
+    let done = schema_version(&mut transaction)
+        .await
+        .map_err(migrating_failed)?;
+    let missing = usize::try_from(done)
+        .ok()
+        .and_then(|done| MIGRATIONS.get(done..));
     let Some(missing) = missing else {
         return Err(invalid(&format!(
             "the file has tables of version {done}, and this release knows {}; take a newer release",
@@ -144,20 +155,29 @@ async fn migrate(
         )));
     };
     for step in missing {
-        sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(migrating_failed)?;
+        sqlx::raw_sql(*step)
+            .execute(&mut *transaction)
+            .await
+            .map_err(migrating_failed)?;
     }
-    settle(&mut transaction, lease).await.map_err(migrating_failed)?;
+    settle(&mut transaction, lease)
+        .await
+        .map_err(migrating_failed)?;
     transaction.commit().await.map_err(migrating_failed)
 }
 
 async fn schema_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     const EXISTS: &str =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'api_key_meta'";
-    let tables: i64 = sqlx::query_scalar(EXISTS).fetch_one(&mut *connection).await?;
+    let tables: i64 = sqlx::query_scalar(EXISTS)
+        .fetch_one(&mut *connection)
+        .await?;
     if tables == 0 {
         return Ok(0);
     }
-    sqlx::query_scalar("SELECT schema_version FROM api_key_meta").fetch_one(connection).await
+    sqlx::query_scalar("SELECT schema_version FROM api_key_meta")
+        .fetch_one(connection)
+        .await
 }
 
 /// Writes down what now holds, and gives the history a place to stand on where someone emptied the log.
@@ -180,10 +200,16 @@ async fn settle(
 
 /// A mistake that no second try mends.
 pub(super) fn invalid(reason: &str) -> StoreError {
-    StoreError::Backend { reason: reason.to_owned(), source: reason.into() }
+    StoreError::Backend {
+        reason: reason.to_owned(),
+        source: reason.into(),
+    }
 }
 
 fn file_failed(path: &Path, error: io::Error) -> StoreError {
     let reason = format!("opening `{}`: {error}", path.display());
-    StoreError::Unavailable { reason, source: Some(Box::new(error)) }
+    StoreError::Unavailable {
+        reason,
+        source: Some(Box::new(error)),
+    }
 }

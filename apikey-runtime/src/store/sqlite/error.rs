@@ -30,10 +30,14 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
     let reason = format!("{doing} failed");
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Conflict,
-        _ if is_transient(&error) => {
-            StoreError::Unavailable { reason, source: Some(Box::new(error)) }
-        }
-        _ => StoreError::Backend { reason, source: Box::new(error) },
+        _ if is_transient(&error) => StoreError::Unavailable {
+            reason,
+            source: Some(Box::new(error)),
+        },
+        _ => StoreError::Backend {
+            reason,
+            source: Box::new(error),
+        },
     }
 }
 
@@ -47,7 +51,10 @@ pub(super) fn insert_failed(error: sqlx::Error) -> StoreError {
 
 /// Whether another process had the file locked.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
-    matches!(error.as_database_error().and_then(primary_code), Some(BUSY | LOCKING_RACE))
+    matches!(
+        error.as_database_error().and_then(primary_code),
+        Some(BUSY | LOCKING_RACE)
+    )
 }
 
 fn is_transient(error: &sqlx::Error) -> bool {

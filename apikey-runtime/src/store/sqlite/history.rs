@@ -29,7 +29,9 @@ pub(super) async fn changes(
     since: Option<&Cursor>,
 ) -> Result<Changes, StoreError> {
     // Without a cursor, or with one of no store's, a place after all that can be: only the head is read.
-    let from = since.and_then(|cursor| i64::try_from(cursor.epoch).ok()).unwrap_or(i64::MAX);
+    let from = since
+        .and_then(|cursor| i64::try_from(cursor.epoch).ok())
+        .unwrap_or(i64::MAX);
     // The cursor's own row, those after it, and one that tells of too many.
     let limit = i64::try_from(MOST_CHANGES + 2).unwrap_or(i64::MAX);
     let rows = sqlx::query(CHANGES)
@@ -41,7 +43,8 @@ pub(super) async fn changes(
     let Some(head) = rows.first() else {
         return Err(StoreError::Corrupt {
             id: "api_key_changes".to_owned(),
-            reason: "the log of changes, or `api_key_meta`, is empty; start the store anew".to_owned(),
+            reason: "the log of changes, or `api_key_meta`, is empty; start the store anew"
+                .to_owned(),
         });
     };
     let (cursor, lease) = standing(head).map_err(reading_failed)?;
@@ -49,7 +52,11 @@ pub(super) async fn changes(
         Some(since) => named(&rows, since).map_err(reading_failed)?,
         None => None,
     };
-    Ok(Changes { history: history.map_or(History::Unknown, History::Changed), cursor, lease })
+    Ok(Changes {
+        history: history.map_or(History::Unknown, History::Changed),
+        cursor,
+        lease,
+    })
 }
 
 fn reading_failed(error: Error) -> StoreError {
@@ -57,16 +64,22 @@ fn reading_failed(error: Error) -> StoreError {
 }
 
 fn standing(row: &SqliteRow) -> Result<(Cursor, Duration), Error> {
-    let cursor = Cursor { epoch: row.try_get("head_epoch")?, tag: row.try_get("head_tag")? };
+    let cursor = Cursor {
+        epoch: row.try_get("head_epoch")?,
+        tag: row.try_get("head_tag")?,
+    };
     Ok((cursor, Duration::from_millis(row.try_get("lease_ms")?)))
 }
 
 /// The ids logged after `since`; `None` where `since` is no place in this history, or too far back.
 fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<crate::KeyId>>, Error> {
-    let Some((first, after)) = rows.split_first() else { return Ok(None) };
+    let Some((first, after)) = rows.split_first() else {
+        return Ok(None);
+    };
     let epoch: Option<u64> = first.try_get("epoch")?;
     let tag: Option<Vec<u8>> = first.try_get("tag")?;
-    if epoch != Some(since.epoch) || tag.as_ref() != Some(&since.tag) || after.len() > MOST_CHANGES {
+    if epoch != Some(since.epoch) || tag.as_ref() != Some(&since.tag) || after.len() > MOST_CHANGES
+    {
         return Ok(None);
     }
     Ok(Some(after.iter().filter_map(row::id).collect()))

@@ -77,7 +77,9 @@ impl SqliteStore {
     fn pools(&self) -> Result<Pools, StoreError> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         pools.clone().ok_or_else(|| {
-            StoreError::unavailable("the file is not open; call `start` first, or let a manager do it")
+            StoreError::unavailable(
+                "the file is not open; call `start` first, or let a manager do it",
+            )
         })
     }
 
@@ -90,8 +92,13 @@ impl SqliteStore {
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn start(&self) -> Result<(), StoreError> {
-        if self.lease.is_some_and(|lease| !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease)) {
-            return Err(invalid("the lease is out of its bounds; write 20 ms to 60 s"));
+        if self
+            .lease
+            .is_some_and(|lease| !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease))
+        {
+            return Err(invalid(
+                "the lease is out of its bounds; write 20 ms to 60 s",
+            ));
         }
         let _turn = self.turn.lock().await;
         if self.pools().is_err() {
@@ -133,7 +140,9 @@ impl KeyStore for SqliteStore {
     }
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        history::changes(&self.pools()?.reader, since).await.map(Some)
+        history::changes(&self.pools()?.reader, since)
+            .await
+            .map(Some)
     }
 
     async fn stop(&self) {

@@ -46,14 +46,22 @@ pub(super) fn insert(record: &KeyRecord) -> Result<Statement<'_>, StoreError> {
 
 /// `metadata` as JSON which [`record`] can read back: it stops at 128 levels, and writing does not.
 pub(super) fn metadata_text(metadata: &Metadata) -> Result<String, StoreError> {
-    let unfit = |error| refused("the metadata does not read back from JSON; nest it less deeply", error);
+    let unfit = |error| {
+        refused(
+            "the metadata does not read back from JSON; nest it less deeply",
+            error,
+        )
+    };
     let text = serde_json::to_string(metadata).map_err(unfit)?;
     serde_json::from_str::<Metadata>(&text).map_err(unfit)?;
     Ok(text)
 }
 
 fn refused(reason: &str, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Backend { reason: reason.to_owned(), source: Box::new(source) }
+    StoreError::Backend {
+        reason: reason.to_owned(),
+        source: Box::new(source),
+    }
 }
 
 /// A row that is no record.
@@ -67,13 +75,19 @@ pub(super) struct Broken {
 
 impl From<Broken> for StoreError {
     fn from(broken: Broken) -> Self {
-        Self::Corrupt { id: broken.id, reason: broken.reason }
+        Self::Corrupt {
+            id: broken.id,
+            reason: broken.reason,
+        }
     }
 }
 
 /// The record in `row`, which holds all columns of `api_keys`.
 pub(super) fn record(row: &SqliteRow) -> Result<KeyRecord, Broken> {
-    read(row).map_err(|reason| Broken { id: raw_id(row), reason })
+    read(row).map_err(|reason| Broken {
+        id: raw_id(row),
+        reason,
+    })
 }
 
 /// The id in the first column, whatever it is.
@@ -117,10 +131,15 @@ fn read(row: &SqliteRow) -> Result<KeyRecord, String> {
 }
 
 fn previous(row: &SqliteRow) -> Result<Option<PreviousDigest>, String> {
-    match (column(row, "previous_digest")?, time(row, "previous_until")?) {
+    match (
+        column(row, "previous_digest")?,
+        time(row, "previous_until")?,
+    ) {
         (Some(digest), Some(until)) => Ok(Some(PreviousDigest { digest, until })),
         (None, None) => Ok(None),
-        _ => Err("one of `previous_digest` and `previous_until` is there without the other".to_owned()),
+        _ => Err(
+            "one of `previous_digest` and `previous_until` is there without the other".to_owned(),
+        ),
     }
 }
 
@@ -132,7 +151,11 @@ fn revoked(row: &SqliteRow) -> Result<Option<Revocation>, String> {
 /// serde_json's message would quote the text, which is for nobody's log.
 fn metadata(text: &str) -> Result<Metadata, String> {
     serde_json::from_str(text).map_err(|error| {
-        format!("`metadata` is no JSON object (line {}, column {})", error.line(), error.column())
+        format!(
+            "`metadata` is no JSON object (line {}, column {})",
+            error.line(),
+            error.column()
+        )
     })
 }
 
@@ -144,5 +167,6 @@ fn column<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row: &'r SqliteRow,
     name: &str,
 ) -> Result<T, String> {
-    row.try_get(name).map_err(|_| format!("`{name}` is missing or of another type"))
+    row.try_get(name)
+        .map_err(|_| format!("`{name}` is missing or of another type"))
 }

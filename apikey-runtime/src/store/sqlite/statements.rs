@@ -14,7 +14,10 @@ use crate::store::paging::page_size;
 use crate::store::{ListQuery, Page};
 
 pub(super) async fn insert(pool: &SqlitePool, record: &KeyRecord) -> Result<(), StoreError> {
-    row::insert(record)?.execute(pool).await.map_err(insert_failed)?;
+    row::insert(record)?
+        .execute(pool)
+        .await
+        .map_err(insert_failed)?;
     Ok(())
 }
 
@@ -48,7 +51,9 @@ pub(super) async fn update(
 
 /// Names the columns that change, and no other.
 fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<QueryBuilder<Sqlite>, StoreError> {
-    let mut sql = QueryBuilder::new("UPDATE api_keys SET version = version + (version < 9223372036854775807)");
+    let mut sql = QueryBuilder::new(
+        "UPDATE api_keys SET version = version + (version < 9223372036854775807)",
+    );
     if let Some(label) = &patch.label {
         sql.push(", label = ").push_bind(label);
     }
@@ -59,16 +64,19 @@ fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<QueryBuilder<Sqlite>
         sql.push(", scopes = ").push_bind(scopes.to_string());
     }
     if let Some(metadata) = &patch.metadata {
-        sql.push(", metadata = ").push_bind(row::metadata_text(metadata)?);
+        sql.push(", metadata = ")
+            .push_bind(row::metadata_text(metadata)?);
     }
     if let Some(environment) = &patch.environment {
         sql.push(", environment = ").push_bind(environment);
     }
     if let Some(expires) = patch.expires {
-        sql.push(", expires_at = ").push_bind(expires.map(Timestamp::as_millis));
+        sql.push(", expires_at = ")
+            .push_bind(expires.map(Timestamp::as_millis));
     }
     if let Some(not_before) = patch.not_before {
-        sql.push(", not_before = ").push_bind(not_before.map(Timestamp::as_millis));
+        sql.push(", not_before = ")
+            .push_bind(not_before.map(Timestamp::as_millis));
     }
     if let Some(enabled) = patch.enabled {
         sql.push(", enabled = ").push_bind(enabled);
@@ -78,14 +86,16 @@ fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<QueryBuilder<Sqlite>
     }
     if let Some(previous) = &patch.previous {
         let previous = previous.as_ref();
-        sql.push(", previous_digest = ").push_bind(previous.map(|previous| &previous.digest));
+        sql.push(", previous_digest = ")
+            .push_bind(previous.map(|previous| &previous.digest));
         let until = previous.map(|previous| previous.until.as_millis());
         sql.push(", previous_until = ").push_bind(until);
     }
     sql.push(" WHERE id = ").push_bind(id.as_str());
     if let Some(version) = patch.expected_version {
         // A version that cannot be stored is no record's, and neither is a negative one.
-        sql.push(" AND version = ").push_bind(i64::try_from(version).unwrap_or(-1));
+        sql.push(" AND version = ")
+            .push_bind(i64::try_from(version).unwrap_or(-1));
     }
     Ok(sql)
 }
@@ -189,7 +199,9 @@ fn list_statement(query: &ListQuery, after: Option<&[u8]>, size: usize) -> Query
     }
     if let Some(after) = after {
         // Bytes, since an id that someone wrote by hand may be no UTF-8.
-        sql.push(" AND id > CAST(").push_bind(after).push(" AS TEXT)");
+        sql.push(" AND id > CAST(")
+            .push_bind(after)
+            .push(" AS TEXT)");
     }
     let limit = i64::try_from(size.saturating_add(1)).unwrap_or(i64::MAX);
     sql.push(" ORDER BY id LIMIT ").push_bind(limit);

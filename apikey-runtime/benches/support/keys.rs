@@ -1,0 +1,152 @@
+//! Keys without number, whose records no one has to keep.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use apikey_runtime::{
+    ApiKeyManager, Changes, Config, Cursor, FastHasher, History, KeyHasher, KeyId, KeyPatch,
+    KeyRecord, KeyStore, ListQuery, Page, Revocation, Scopes, StoreError, Timestamp,
+};
+use async_trait::async_trait;
+
+use super::Outcome;
+
+/// Longer than a bench runs: the lease's end is another matter.
+pub(crate) const LEASE: Duration = Duration::from_secs(3_600);
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The id of the key of this number; spread over all ids as random ones are.
+pub(crate) fn id(number: usize) -> KeyId {
+    let half = |seed: u64| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    let (high, low) = (half(number as u64 + 1), half(!(number as u64)));
+    KeyId::from_u128(u128::from(high) << 64 | u128::from(low))
+}
+
+/// The key of this id: as long as those that a manager makes, with a right checksum.
+pub(crate) fn text(id: KeyId) -> String {
+    with_secret(id, &id.as_str().repeat(3)[..64])
+}
+
+/// A key of this id with another secret, and a right checksum.
+pub(crate) fn with_secret(id: KeyId, secret: &str) -> String {
+    let body = format!("my_api_{id}_{secret}");
+    let mut sum = crc32fast::hash(body.as_bytes());
+    let mut checksum = [b'0'; 6];
+    for digit in checksum.iter_mut().rev() {
+        *digit = BASE62[(sum % 62) as usize];
+        sum /= 62;
+    }
+    body + &String::from_utf8_lossy(&checksum)
+}
+
+/// Makes the record of any of the first `keys` numbers when it is asked for it, and keeps none.
+#[derive(Debug)]
+pub(crate) struct EndlessStore {
+    known: std::collections::HashSet<KeyId>,
+    /// With an owner and two scopes, or with a label and no more.
+    pub(crate) rich: bool,
+    /// How often a record was asked for.
+    pub(crate) finds: AtomicUsize,
+}
+
+impl EndlessStore {
+    /// A store that knows so many keys.
+    pub(crate) fn new(keys: usize) -> Self {
+        Self { known: (0..keys).map(id).collect(), rich: false, finds: AtomicUsize::new(0) }
+    }
+
+    fn record(&self, id: &KeyId) -> Result<KeyRecord, StoreError> {
+        let digest = FastHasher::new().hash(&text(*id)).map_err(|_| StoreError::Conflict)?;
+        let mut record =
+            KeyRecord::new(*id, "my_api", "MY_FIRST_KEY", digest, Timestamp::from_millis(0));
+        if self.rich {
+            record.owner = Some("customer-12345678".to_owned());
+            let scopes = Scopes::new(["orders:read", "orders:write"]);
+            record.scopes = scopes.map_err(|_| StoreError::Conflict)?;
+        }
+        Ok(record)
+    }
+}
+
+#[async_trait]
+impl KeyStore for EndlessStore {
+    async fn insert(&self, _record: &KeyRecord) -> Result<(), StoreError> {
+        Err(StoreError::Conflict)
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.finds.fetch_add(1, Ordering::Relaxed);
+        self.known.contains(id).then(|| self.record(id)).transpose()
+    }
+
+    async fn list(&self, _query: &ListQuery) -> Result<Page, StoreError> {
+        Ok(Page::default())
+    }
+
+    async fn update(&self, _id: &KeyId, _patch: &KeyPatch) -> Result<(), StoreError> {
+        Err(StoreError::NotFound)
+    }
+
+    async fn revoke(&self, _id: &KeyId, _revocation: &Revocation) -> Result<bool, StoreError> {
+        Err(StoreError::NotFound)
+    }
+
+    async fn revoke_owner(
+        &self,
+        _owner: &str,
+        _revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn purge(&self, _before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn changes(&self, _since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        Ok(Some(Changes {
+            history: History::Changed(Vec::new()),
+            cursor: Cursor { epoch: 0, tag: Vec::new() },
+            lease: LEASE,
+        }))
+    }
+}
+
+/// A manager on this store, with room for all of its keys.
+pub(crate) async fn manager(store: &Arc<EndlessStore>) -> Outcome<ApiKeyManager> {
+    let config = Config::builder().cache_capacity(store.known.len() + 1_000).build()?;
+    let shared: Arc<dyn KeyStore> = Arc::clone(store) as _;
+    Ok(ApiKeyManager::builder().config(config).shared_store(shared).start().await?)
+}
+
+/// Brings the keys of these numbers into the manager's cache.
+pub(crate) async fn warm(manager: &ApiKeyManager, keys: std::ops::Range<usize>) -> Outcome {
+    let numbers: Vec<usize> = keys.collect();
+    for some in numbers.chunks(1_000) {
+        let checks = some.iter().map(|number| {
+            let (manager, key) = (manager.clone(), text(id(*number)));
+            async move { manager.verify(&key).await.map(drop) }
+        });
+        together(checks).await?;
+    }
+    Ok(())
+}
+
+/// Carries all of them out at the same time.
+pub(crate) async fn together<F, E>(all: impl Iterator<Item = F>) -> Outcome
+where
+    F: Future<Output = Result<(), E>> + 'static,
+    E: std::error::Error + 'static,
+{
+    let mut set = tokio::task::JoinSet::new();
+    for future in all {
+        set.spawn_local(future);
+    }
+    while let Some(ended) = set.join_next().await {
+        ended??;
+    }
+    Ok(())
+}

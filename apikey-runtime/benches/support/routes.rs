@@ -1,0 +1,139 @@
+//! One route, guarded in different ways, in an app that holds nothing else.
+
+use std::hint::black_box;
+
+use actix_web::dev::Service;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue};
+use actix_web::test::{TestRequest, init_service};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, Responder};
+use apikey_runtime::{ApiKey, ApiKeyManager, MemoryStore, api_key_required};
+
+use super::handwritten::{Keys, Lean, Shared};
+use super::measure::Work;
+use super::poll::at_once;
+use super::{Outcome, clock, keys};
+
+/// How a route is guarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    Open,
+    Plain,
+    WithKey,
+    WithScope,
+    HandWrittenLean,
+    HandWrittenShared,
+}
+
+async fn open() -> impl Responder {
+    "{}"
+}
+
+#[api_key_required]
+async fn plain() -> impl Responder {
+    "{}"
+}
+
+#[api_key_required]
+async fn with_key(key: ApiKey) -> impl Responder {
+    black_box(key.label());
+    "{}"
+}
+
+#[api_key_required(scope = "orders:read")]
+async fn with_scope() -> impl Responder {
+    "{}"
+}
+
+async fn lean(caller: Lean) -> impl Responder {
+    black_box(&caller.0.name);
+    "{}"
+}
+
+async fn shared(caller: Shared) -> impl Responder {
+    black_box(&caller.0.name);
+    "{}"
+}
+
+/// A manager with one key that the cache holds, and the same key in the hands of those who need no manager.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    pub(crate) manager: ApiKeyManager,
+    pub(crate) key: String,
+    keys: web::Data<Keys>,
+}
+
+impl Bench {
+    /// On a store in memory.
+    pub(crate) async fn start() -> Outcome<Self> {
+        let store = MemoryStore::new().with_lease(keys::LEASE);
+        let manager = ApiKeyManager::builder().store(store).start().await?;
+        let key = manager.create("MY_FIRST_KEY").owner("42");
+        let key = key.scopes(["orders:read", "orders:write"]).await?;
+        Self::of(manager, key.expose_secret()).await
+    }
+
+    /// On a manager that knows `key`.
+    pub(crate) async fn of(manager: ApiKeyManager, key: &str) -> Outcome<Self> {
+        manager.verify(key).await?;
+        let keys = Keys::default();
+        keys.add(key);
+        Ok(Self { manager, key: key.to_owned(), keys: web::Data::new(keys) })
+    }
+
+    /// The route `/` under this guard.
+    pub(crate) fn route(&self, guard: Guard, app: &mut ServiceConfig) {
+        let at = web::get();
+        let route = match guard {
+            Guard::Open => at.to(open),
+            Guard::Plain => at.to(plain),
+            Guard::WithKey => at.to(with_key),
+            Guard::WithScope => at.to(with_scope),
+            Guard::HandWrittenLean => at.to(lean),
+            Guard::HandWrittenShared => at.to(shared),
+        };
+        match guard {
+            Guard::HandWrittenLean | Guard::HandWrittenShared => {
+                app.app_data(self.keys.clone());
+            }
+            _ => self.manager.init_app(app),
+        }
+        app.route("/", route);
+    }
+
+    /// Requests to the route, handed to it in process and answered with `status`. Only the way through the service is
+    /// timed: the requests are made ahead.
+    pub(crate) async fn requests(
+        &self,
+        guard: Guard,
+        authorization: Option<&str>,
+        status: StatusCode,
+    ) -> Outcome<Work<'static>> {
+        let app = init_service(App::new().configure(|app| self.route(guard, app))).await;
+        let authorization = authorization.map(HeaderValue::from_str).transpose()?;
+        Ok(Box::new(move |count| {
+            let request = || match &authorization {
+                None => TestRequest::get().to_request(),
+                Some(value) => {
+                    let header = (AUTHORIZATION, value.clone());
+                    TestRequest::get().insert_header(header).to_request()
+                }
+            };
+            let requests: Vec<_> = (0..count).map(|_| request()).collect();
+            let start = clock::thread();
+            for request in requests {
+                match at_once(app.call(request)) {
+                    Ok(response) => assert_eq!(response.status(), status),
+                    Err(error) => panic!("the service failed: {error}"),
+                }
+            }
+            clock::thread() - start
+        }))
+    }
+
+    /// What an authorised request says.
+    pub(crate) fn authorization(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+}

@@ -1,0 +1,141 @@
+//! The fence between reads and changes (`src/cache/fence.rs`), under every interleaving that loom
+//! finds.
+//!
+//! The very file of the crate is compiled here, on loom's `Mutex`. A model of the cache around it:
+//! a store with one key, a reader that fills, a revocation that commits and then evicts, and a
+//! check that starts after the revocation returned.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+mod sync {
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+    pub(super) use std::sync::PoisonError;
+}
+
+#[path = "../src/cache/fence.rs"]
+mod fence;
+
+use fence::{Fence, Ticket};
+
+/// What the cache holds of the one key: whether it was live when it was read.
+type Entry = Option<bool>;
+
+struct Model {
+    /// The store: committed at once.
+    revoked: AtomicBool,
+    fence: Fence<Entry>,
+}
+
+impl Model {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            revoked: AtomicBool::new(false),
+            fence: Fence::new(None),
+        })
+    }
+
+    /// A read of the store, begun with a ticket and kept by it.
+    fn fill(&self) {
+        let ticket = self.ticket();
+        let live = self.read();
+        self.fence.keep(ticket, |entry| *entry = Some(live));
+    }
+
+    fn ticket(&self) -> Ticket {
+        self.fence.enter(|_, ticket| ticket)
+    }
+
+    fn read(&self) -> bool {
+        !self.revoked.load(Ordering::SeqCst)
+    }
+
+    fn revoke(&self) {
+        self.revoked.store(true, Ordering::SeqCst);
+        self.fence.evict(|entry| *entry = None);
+    }
+
+    /// Whether a check from memory would accept the key.
+    fn accepts(&self) -> bool {
+        self.fence.enter(|entry, _| *entry == Some(true))
+    }
+}
+
+/// V-05.
+#[test]
+fn v05_a_read_that_races_the_revocation_is_not_kept() {
+    loom::model(|| {
+        let model = Model::new();
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || model.fill())
+            })
+            .collect();
+        model.revoke();
+        assert!(!model.accepts(), "accepted after the revocation returned");
+        readers
+            .into_iter()
+            .for_each(|reader| reader.join().unwrap());
+        assert!(!model.accepts(), "a read brought the key back");
+    });
+}
+
+/// The negative control: kept without the ticket, the key comes back.
+#[test]
+#[should_panic(expected = "a read brought the key back")]
+fn v05_without_the_fence_the_key_comes_back() {
+    loom::model(|| {
+        let model = Model::new();
+        let reader = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                let live = model.read();
+                model.fence.enter(|entry, _| *entry = Some(live));
+            })
+        };
+        model.revoke();
+        reader.join().unwrap();
+        assert!(!model.accepts(), "a read brought the key back");
+    });
+}
+
+/// The negative control of the ticket's time: taken after the read, it fences nothing.
+#[test]
+#[should_panic(expected = "a read brought the key back")]
+fn v05_a_ticket_taken_after_the_read_is_worth_nothing() {
+    loom::model(|| {
+        let model = Model::new();
+        let reader = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                let live = model.read();
+                let ticket = model.ticket();
+                model.fence.keep(ticket, |entry| *entry = Some(live));
+            })
+        };
+        model.revoke();
+        reader.join().unwrap();
+        assert!(!model.accepts(), "a read brought the key back");
+    });
+}
+
+/// A read that begins after the eviction is kept, and says what is so.
+#[test]
+fn a_read_after_the_change_is_kept() {
+    loom::model(|| {
+        let model = Model::new();
+        let reader = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || model.fill())
+        };
+        model.revoke();
+        model.fill();
+        reader.join().unwrap();
+        let entry = model.fence.enter(|entry, _| *entry);
+        assert_eq!(entry, Some(false));
+    });
+}

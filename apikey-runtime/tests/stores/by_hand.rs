@@ -1,0 +1,387 @@
+//! What an operator does with a tool of their own.
+
+use apikey_runtime::{Cursor, History, KeyPatch, KeyStore, ListQuery, SqliteStore, StoreError};
+use sqlx::SqliteConnection;
+
+use crate::{Place, at, because, id, number, owned, record, run};
+
+async fn cursor(store: &SqliteStore) -> Cursor {
+    store.changes(None).await.unwrap().unwrap().cursor
+}
+
+async fn changed(store: &SqliteStore, since: &Cursor) -> Vec<apikey_runtime::KeyId> {
+    match store.changes(Some(since)).await.unwrap().unwrap().history {
+        History::Changed(ids) => ids,
+        History::Unknown => panic!("{since:?} is unknown"),
+    }
+}
+
+/// A store with three keys, and a tool on its file.
+async fn stocked() -> (Place, SqliteStore, SqliteConnection) {
+    let place = Place::new();
+    let store = place.store().await;
+    for number in 1..=3 {
+        store.insert(&owned(number, "a")).await.unwrap();
+    }
+    let tool = place.tool().await;
+    (place, store, tool)
+}
+
+#[tokio::test]
+async fn an_update_by_hand_is_logged_and_counts_the_version_up() {
+    let (_place, store, mut tool) = stocked().await;
+    let since = cursor(&store).await;
+    run(
+        &mut tool,
+        "UPDATE api_keys SET label = 'x' WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    assert_eq!(changed(&store, &since).await, [id(2)]);
+    let found = store.find(&id(2)).await.unwrap().unwrap();
+    assert_eq!((found.label.as_str(), found.version), ("x", 2));
+    let mut late = KeyPatch::new();
+    late.expected_version = Some(1);
+    assert!(matches!(
+        store.update(&id(2), &late).await,
+        Err(StoreError::Conflict)
+    ));
+    run(
+        &mut tool,
+        "UPDATE api_keys SET version = 1 WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        store.find(&id(2)).await.unwrap().unwrap().version,
+        3,
+        "it never goes back"
+    );
+    run(
+        &mut tool,
+        "UPDATE api_keys SET version = 50 WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    assert_eq!(store.find(&id(2)).await.unwrap().unwrap().version, 50);
+}
+
+#[tokio::test]
+async fn every_kind_of_change_by_hand_is_logged_in_its_order() {
+    let (_place, store, mut tool) = stocked().await;
+    let since = cursor(&store).await;
+    run(
+        &mut tool,
+        "PRAGMA recursive_triggers = OFF; DELETE FROM api_keys WHERE id LIKE '%3'",
+    )
+    .await
+    .unwrap();
+    run(
+        &mut tool,
+        "UPDATE api_keys SET revoked_at = 1 WHERE id LIKE '%1'",
+    )
+    .await
+    .unwrap();
+    run(
+        &mut tool,
+        "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000009', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
+    )
+    .await
+    .unwrap();
+    run(
+        &mut tool,
+        "INSERT OR REPLACE INTO api_keys SELECT * FROM api_keys WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    assert_eq!(changed(&store, &since).await, [id(3), id(1), id(9), id(2)]);
+    let since = cursor(&store).await;
+    run(&mut tool, "UPDATE api_keys SET enabled = 0")
+        .await
+        .unwrap();
+    let mut ids = changed(&store, &since).await;
+    ids.sort_unstable();
+    assert_eq!(ids, [id(1), id(2), id(9)]);
+    let since = cursor(&store).await;
+    run(&mut tool, "DELETE FROM api_keys").await.unwrap();
+    assert_eq!(
+        changed(&store, &since).await.len(),
+        3,
+        "and no delete is too quick for the log"
+    );
+}
+
+#[tokio::test]
+async fn a_change_by_hand_that_is_rolled_back_is_none() {
+    let (_place, store, mut tool) = stocked().await;
+    let since = cursor(&store).await;
+    run(
+        &mut tool,
+        "BEGIN; UPDATE api_keys SET label = 'x'; ROLLBACK",
+    )
+    .await
+    .unwrap();
+    assert_eq!(changed(&store, &since).await, []);
+    assert_eq!(cursor(&store).await, since);
+}
+
+#[tokio::test]
+async fn with_recursive_triggers_too_a_change_ends_and_is_logged() {
+    let (_place, store, mut tool) = stocked().await;
+    let since = cursor(&store).await;
+    run(
+        &mut tool,
+        "PRAGMA recursive_triggers = ON; UPDATE api_keys SET label = 'x' WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    assert!(changed(&store, &since).await.contains(&id(2)));
+    assert_eq!(store.find(&id(2)).await.unwrap().unwrap().version, 2);
+}
+
+/// V-12, by hand: there is no way back.
+#[tokio::test]
+async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
+    let (_place, store, mut tool) = stocked().await;
+    run(
+        &mut tool,
+        "UPDATE api_keys SET revoked_at = 5, revoked_reason = 'x' WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    for statement in [
+        "UPDATE api_keys SET revoked_at = NULL",
+        "UPDATE api_keys SET revoked_at = NULL, revoked_reason = NULL WHERE id LIKE '%2'",
+        "UPDATE OR REPLACE api_keys SET revoked_at = NULL, revoked_reason = NULL",
+        "UPDATE OR IGNORE api_keys SET revoked_at = NULL, revoked_reason = NULL",
+        "UPDATE api_keys SET id = '000000000000000000000z' WHERE id LIKE '%2'",
+        "UPDATE OR REPLACE api_keys SET id = '0000000000000000000002' WHERE id LIKE '%1'",
+        "INSERT OR REPLACE INTO api_keys SELECT id, prefix, label, owner, digest, NULL, NULL, scopes, metadata, \
+         NULL, 0, NULL, NULL, NULL, NULL, 1, 1 FROM api_keys WHERE id LIKE '%2'",
+        "REPLACE INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
+        "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, 1) \
+         ON CONFLICT (id) DO UPDATE SET revoked_at = NULL, revoked_reason = NULL",
+    ] {
+        let result = run(&mut tool, statement).await;
+        let message = result.expect_err(statement).to_string();
+        assert!(
+            message.contains("create a new key"),
+            "{statement}: {message}"
+        );
+        let found = store.find(&id(2)).await.unwrap().unwrap();
+        assert_eq!(found.revoked.unwrap().at, at(5), "{statement}");
+    }
+    assert!(matches!(
+        store.insert(&record(2)).await,
+        Err(StoreError::Conflict)
+    ));
+}
+
+/// The negative control: it is the triggers that keep these rules.
+#[tokio::test]
+async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_it() {
+    let (_place, store, mut tool) = stocked().await;
+    store.revoke(&id(2), &because("lost")).await.unwrap();
+    store.revoke(&id(3), &because("lost")).await.unwrap();
+    run(
+        &mut tool,
+        "DROP TRIGGER api_keys_revoked_stays; DROP TRIGGER api_keys_revoked_is_not_replaced; \
+         DROP TRIGGER api_keys_inserted; DROP TRIGGER api_keys_updated",
+    )
+    .await
+    .unwrap();
+    let since = cursor(&store).await;
+    run(
+        &mut tool,
+        "UPDATE api_keys SET revoked_at = NULL, revoked_reason = NULL WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    run(
+        &mut tool,
+        "REPLACE INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000003', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
+    )
+    .await
+    .unwrap();
+    for number in 2..=3 {
+        assert_eq!(
+            store.find(&id(number)).await.unwrap().unwrap().revoked,
+            None
+        );
+    }
+    assert_eq!(changed(&store, &since).await, []);
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
+    let (_place, store, mut tool) = stocked().await;
+    for statement in [
+        "UPDATE api_keys SET enabled = 2",
+        "UPDATE api_keys SET enabled = NULL",
+        "UPDATE api_keys SET expires_at = 'tomorrow'",
+        "UPDATE api_keys SET metadata = 'no json'",
+        "UPDATE api_keys SET metadata = '[]'",
+        "UPDATE api_keys SET previous_digest = 'd'",
+        "UPDATE api_keys SET revoked_reason = 'but not when'",
+        "INSERT INTO api_keys SELECT 'short', prefix, label, owner, digest, NULL, NULL, scopes, metadata, NULL, 0, \
+         NULL, NULL, NULL, NULL, 1, 1 FROM api_keys LIMIT 1",
+    ] {
+        assert!(run(&mut tool, statement).await.is_err(), "{statement}");
+    }
+    assert_eq!(
+        store
+            .list(&ListQuery::first(10))
+            .await
+            .unwrap()
+            .records
+            .len(),
+        3
+    );
+}
+
+/// S-08: rows as only a tool that ignores the checks can leave them. F-13 is the verifier's: a digest is any text here.
+#[tokio::test]
+async fn s08_a_broken_row_costs_that_key_only() {
+    let (_place, store, mut tool) = stocked().await;
+    run(&mut tool, "PRAGMA ignore_check_constraints = ON")
+        .await
+        .unwrap();
+    for (statement, column) in [
+        (
+            "UPDATE api_keys SET scopes = 'a  b' WHERE id LIKE '%2'",
+            "scopes",
+        ),
+        (
+            "UPDATE api_keys SET scopes = 'a' || char(10) WHERE id LIKE '%2'",
+            "scopes",
+        ),
+        (
+            "UPDATE api_keys SET scopes = '', metadata = '{\"planted' WHERE id LIKE '%2'",
+            "metadata",
+        ),
+        (
+            "UPDATE api_keys SET metadata = '[\"planted\"]' WHERE id LIKE '%2'",
+            "metadata",
+        ),
+        (
+            "UPDATE api_keys SET metadata = '{}', version = -1 WHERE id LIKE '%2'",
+            "",
+        ),
+        (
+            "UPDATE api_keys SET metadata = '{}', previous_digest = 'planted' WHERE id LIKE '%2'",
+            "previous_until",
+        ),
+        (
+            "UPDATE api_keys SET previous_digest = NULL, label = CAST(x'ff' AS TEXT) WHERE id LIKE '%2'",
+            "label",
+        ),
+    ] {
+        run(&mut tool, statement).await.unwrap();
+        if column.is_empty() {
+            continue;
+        }
+        match store.find(&id(2)).await {
+            Err(StoreError::Corrupt { id: named, reason }) => {
+                assert_eq!(named, id(2).to_string());
+                assert!(
+                    reason.contains(column) && !reason.contains("planted"),
+                    "{reason}"
+                );
+            }
+            other => panic!("{statement}: {other:?}"),
+        }
+        let page = store.list(&ListQuery::first(10)).await.unwrap();
+        assert_eq!(page.unreadable, [id(2).to_string()], "{statement}");
+        assert_eq!(page.records.len(), 2);
+        assert!(store.find(&id(1)).await.unwrap().is_some());
+    }
+    assert!(
+        store.revoke(&id(2), &because("broken")).await.unwrap(),
+        "it can still be revoked"
+    );
+    assert_eq!(
+        number(
+            &mut tool,
+            "SELECT count(*) FROM api_keys WHERE revoked_at = 3000"
+        )
+        .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn s08_a_negative_version_is_a_broken_row() {
+    let (_place, store, mut tool) = stocked().await;
+    run(&mut tool, "DELETE FROM api_keys WHERE id LIKE '%2'")
+        .await
+        .unwrap();
+    run(
+        &mut tool,
+        "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, -7)",
+    )
+    .await
+    .unwrap();
+    assert!(matches!(
+        store.find(&id(2)).await,
+        Err(StoreError::Corrupt { .. })
+    ));
+    assert!(store.revoke(&id(2), &because("broken")).await.unwrap());
+    assert_eq!(
+        store
+            .list(&ListQuery::first(10))
+            .await
+            .unwrap()
+            .unreadable
+            .len(),
+        1
+    );
+}
+
+/// Ids that are none stand between and around the others; every page ends where the next can start.
+#[tokio::test]
+async fn s08_broken_ids_do_not_end_a_list_or_hide_a_record() {
+    let (_place, store, mut tool) = stocked().await;
+    run(&mut tool, "PRAGMA ignore_check_constraints = ON")
+        .await
+        .unwrap();
+    run(
+        &mut tool,
+        "WITH bad (id) AS (VALUES ('!'), ('\"'), ('#'), ('00'), ('0000000000000000000002x'), \
+         ('0000000000000000000002y'), (CAST(x'30ff' AS TEXT)), ('zz'), (CAST(x'ff' AS TEXT)), \
+         (CAST(x'ff00' AS TEXT)), (CAST(x'ffff' AS TEXT))) \
+         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         SELECT id, 'p', 'l', 'd', '', '{}', 0, 1, 1 FROM bad",
+    )
+    .await
+    .unwrap();
+    for limit in 1..=15 {
+        let mut query = ListQuery::first(limit);
+        let (mut found, mut unreadable) = (Vec::new(), 0);
+        loop {
+            let page = store.list(&query).await.unwrap();
+            found.extend(page.records.iter().map(|record| record.id));
+            unreadable += page.unreadable.len();
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(
+            (found, unreadable),
+            (vec![id(1), id(2), id(3)], 11),
+            "pages of {limit}"
+        );
+    }
+    let before = cursor(&store).await;
+    run(&mut tool, "DELETE FROM api_keys").await.unwrap();
+    assert_eq!(
+        changed(&store, &before).await.len(),
+        3,
+        "what is no id names no record"
+    );
+}

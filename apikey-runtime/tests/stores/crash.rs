@@ -1,0 +1,207 @@
+//! S-03: a process that writes is killed, again and again, and never leaves half of anything.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use apikey_runtime::{KeyId, KeyPatch, KeyStore, ListQuery, SqliteStore};
+use sqlx::Row;
+
+use crate::{Place, at, because, connection, id, owned};
+
+/// Names the file to the child process; without it the child's test does nothing.
+const FILE: &str = "APIKEY_TEST_CRASH_FILE";
+const FIRST: &str = "APIKEY_TEST_CRASH_FIRST";
+/// Set for a child that revokes an owner's keys one by one.
+const TORN: &str = "APIKEY_TEST_CRASH_TORN";
+
+/// How many keys one owner gets before they are revoked together.
+const GROUP: u128 = 5;
+
+const ROUNDS: u128 = 12;
+
+fn random(below: u64) -> u64 {
+    RandomState::new().hash_one(()) % below
+}
+
+/// The child: not a test by itself.
+#[tokio::test]
+async fn child_that_writes_until_it_is_killed() {
+    let Some(file) = std::env::var_os(FILE) else {
+        return;
+    };
+    let first: u128 = std::env::var(FIRST).unwrap().parse().unwrap();
+    let store = SqliteStore::new(file);
+    store.start().await.unwrap();
+    // One line for every change that has returned.
+    let say = |what: &str, id: KeyId| writeln!(std::io::stdout(), "\ndone {what} {id}").unwrap();
+    for group in 0.. {
+        let owner = format!("owner {first} {group}");
+        let base = first + group * GROUP;
+        for number in base..base + GROUP {
+            store.insert(&owned(number, &owner)).await.unwrap();
+            say("insert", id(number));
+        }
+        let mut patch = KeyPatch::new();
+        patch.label = Some("changed".to_owned());
+        patch.enabled = Some(false);
+        store.update(&id(base), &patch).await.unwrap();
+        say("update", id(base));
+        if std::env::var_os(TORN).is_some() {
+            for number in base..base + GROUP {
+                store.revoke(&id(number), &because("left")).await.unwrap();
+                say("revoke", id(number));
+                if number == base + 1 {
+                    // Here it is killed.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+        store.revoke_owner(&owner, &because("left")).await.unwrap();
+        say("revoke", id(base));
+        if group % 4 == 3 {
+            store.purge(at(i64::MAX)).await.unwrap();
+            say("purge", id(base));
+        }
+    }
+}
+
+/// The child on `file`, whose first key has the number `first`.
+fn child(file: &Path, first: u128) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "crash::child_that_writes_until_it_is_killed",
+            "--nocapture",
+        ])
+        .env(FILE, file)
+        .env(FIRST, first.to_string());
+    command
+}
+
+/// Runs the child and kills it once it told of `changes` and some more time went by; returns what it told.
+fn killed(child: &mut Command, changes: u64, pause: Duration) -> Vec<(String, KeyId)> {
+    let mut child = child
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut told = Vec::new();
+    let mut shot = false;
+    while let Some(Ok(line)) = lines.next() {
+        told.extend(done(&line));
+        if told.len() as u64 == changes && !std::mem::replace(&mut shot, true) {
+            std::thread::sleep(pause);
+            child.kill().unwrap();
+        }
+    }
+    assert!(!child.wait().unwrap().success(), "the child was killed");
+    told
+}
+
+fn done(line: &str) -> Option<(String, KeyId)> {
+    let (what, id) = line.strip_prefix("done ")?.split_once(' ')?;
+    Some((what.to_owned(), id.parse().ok()?))
+}
+
+#[tokio::test]
+async fn s03_a_killed_process_leaves_all_of_a_change_or_nothing() {
+    let place = Place::new();
+    for round in 0..ROUNDS {
+        let mut child = child(&place.file(), (round + 1) * 1_000_000);
+        let pause = Duration::from_micros(random(3_000));
+        let told = killed(&mut child, 1 + random(40), pause);
+        assert!(!told.is_empty());
+        look(&place.file(), &told).await;
+    }
+}
+
+/// The negative control: a change made of several transactions is found half done.
+#[tokio::test]
+async fn s03_a_change_in_several_steps_is_found_out() {
+    let place = Place::new();
+    let file = place.file();
+    // Five inserts, an update, and the second of five revocations.
+    let told = killed(child(&file, 1_000_000).env(TORN, "1"), 8, Duration::ZERO);
+    let looked = tokio::spawn(async move { look(&file, &told).await }).await;
+    let panic = looked.unwrap_err().into_panic();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("are revoked in part"), "{said}");
+}
+
+/// The file is sound, what was told is there, and log and records agree.
+async fn look(file: &Path, told: &[(String, KeyId)]) {
+    let store = SqliteStore::new(file);
+    store.start().await.unwrap();
+    let mut tool = connection(file).await;
+    let check: String = sqlx::query_scalar("PRAGMA integrity_check")
+        .fetch_one(&mut tool)
+        .await
+        .unwrap();
+    assert_eq!(check, "ok");
+
+    let page = store.list(&ListQuery::first(1_000)).await.unwrap();
+    assert!(page.next.is_none() && page.unreadable.is_empty());
+    let mut groups: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    for record in &page.records {
+        let owner = record.owner.as_deref().unwrap();
+        groups
+            .entry(owner)
+            .or_default()
+            .push(record.revoked.is_some());
+        assert_eq!(
+            record.label == "changed",
+            !record.enabled,
+            "half an update: {record:?}"
+        );
+    }
+    for (owner, revoked) in groups {
+        let all_or_none = revoked.iter().all(|one| *one) || !revoked.iter().any(|one| *one);
+        assert!(all_or_none, "the keys of {owner} are revoked in part");
+        assert!(
+            revoked.len() == 5 || !revoked[0],
+            "revoked before all were made"
+        );
+    }
+
+    let kept: HashSet<KeyId> = page.records.iter().map(|record| record.id).collect();
+    let purged: HashSet<KeyId> = gone(&mut tool, &kept).await;
+    for (what, id) in told {
+        assert!(
+            kept.contains(id) || purged.contains(id),
+            "{what} of {id} was told, and is lost"
+        );
+        if what == "revoke" && kept.contains(id) {
+            let record = store.find(id).await.unwrap().unwrap();
+            assert!(
+                record.revoked.is_some() && record.label == "changed",
+                "{record:?}"
+            );
+        }
+    }
+    let sql = "SELECT id, version, (SELECT count(*) FROM api_key_changes WHERE key_id = id) FROM api_keys";
+    for row in sqlx::query(sql).fetch_all(&mut tool).await.unwrap() {
+        let (id, version, logged): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        assert_eq!(
+            version, logged,
+            "{id} has changed {version} times, and the log says {logged}"
+        );
+    }
+    store.stop().await;
+}
+
+/// The ids that the log names and that have no record.
+async fn gone(tool: &mut sqlx::SqliteConnection, kept: &HashSet<KeyId>) -> HashSet<KeyId> {
+    let sql = "SELECT DISTINCT key_id FROM api_key_changes WHERE key_id <> ''";
+    let logged: Vec<String> = sqlx::query_scalar(sql).fetch_all(tool).await.unwrap();
+    logged
+        .iter()
+        .map(|id| id.parse().unwrap())
+        .filter(|id| !kept.contains(id))
+        .collect()
+}

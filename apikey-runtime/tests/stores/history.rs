@@ -1,0 +1,214 @@
+//! The change log of a file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{Cursor, History, KeyPatch, KeyStore, SqliteStore};
+
+use crate::{Place, because, id, number, record, run};
+
+async fn history(store: &SqliteStore, since: &Cursor) -> History {
+    store.changes(Some(since)).await.unwrap().unwrap().history
+}
+
+async fn cursor(store: &SqliteStore) -> Cursor {
+    store.changes(None).await.unwrap().unwrap().cursor
+}
+
+/// V-19: the first to start commits last. SQLite makes the second wait, so the log has them in the order of commits, and
+/// whoever looks in between sees neither.
+#[tokio::test]
+async fn v19_of_two_changes_in_flight_none_is_missed() {
+    let place = Place::new();
+    let store = Arc::new(place.store().await);
+    for number in 1..=2 {
+        store.insert(&record(number)).await.unwrap();
+    }
+    let mut since = cursor(&store).await;
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "BEGIN IMMEDIATE; UPDATE api_keys SET enabled = 0 WHERE id LIKE '%1'",
+    )
+    .await
+    .unwrap();
+    let second = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.revoke(&id(2), &because("lost")).await }
+    });
+    for _ in 0..10 {
+        let changes = store.changes(Some(&since)).await.unwrap().unwrap();
+        assert_eq!(changes.history, History::Changed(Vec::new()));
+        since = changes.cursor;
+    }
+    assert!(!second.is_finished(), "one transaction writes at a time");
+    run(&mut tool, "COMMIT").await.unwrap();
+    assert!(second.await.unwrap().unwrap());
+    assert_eq!(
+        history(&store, &since).await,
+        History::Changed(vec![id(1), id(2)])
+    );
+}
+
+/// V-19, the other way round: a transaction that read before another's commit cannot write after it.
+#[tokio::test]
+async fn v19_a_transaction_with_an_old_snapshot_does_not_commit() {
+    let place = Place::new();
+    let store = place.store().await;
+    for number in 1..=2 {
+        store.insert(&record(number)).await.unwrap();
+    }
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; SELECT count(*) FROM api_keys")
+        .await
+        .unwrap();
+    store.revoke(&id(2), &because("lost")).await.unwrap();
+    let late = run(&mut tool, "UPDATE api_keys SET enabled = 0")
+        .await
+        .unwrap_err();
+    assert!(late.to_string().contains("locked"), "{late}");
+    run(&mut tool, "ROLLBACK").await.unwrap();
+    assert!(store.find(&id(2)).await.unwrap().unwrap().enabled);
+}
+
+#[tokio::test]
+async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
+    let place = Place::new();
+    let store = place.store().await;
+    store.insert(&record(1)).await.unwrap();
+    let shared = cursor(&store).await;
+    store.stop().await;
+    let copy = place.0.path().join("copy.db");
+    std::fs::copy(place.file(), &copy).unwrap();
+
+    store.start().await.unwrap();
+    store.revoke(&id(1), &because("lost")).await.unwrap();
+    let newer = cursor(&store).await;
+    store.stop().await;
+    std::fs::copy(&copy, place.file()).unwrap();
+
+    store.start().await.unwrap();
+    assert_eq!(
+        history(&store, &newer).await,
+        History::Unknown,
+        "it is ahead"
+    );
+    store.insert(&record(2)).await.unwrap();
+    assert_eq!(
+        cursor(&store).await.epoch,
+        newer.epoch,
+        "as many changes as before"
+    );
+    assert_eq!(
+        history(&store, &newer).await,
+        History::Unknown,
+        "but others"
+    );
+    assert_eq!(
+        history(&store, &shared).await,
+        History::Changed(vec![id(2)]),
+        "of before the copy"
+    );
+    store.stop().await;
+}
+
+#[tokio::test]
+async fn more_than_a_thousand_changes_are_not_named() {
+    let place = Place::new();
+    let store = place.store().await;
+    let since = cursor(&store).await;
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "WITH RECURSIVE n (i) AS (VALUES (1000) UNION ALL SELECT i + 1 FROM n WHERE i < 1999) \
+         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         SELECT '000000000000000000' || i, 'p', 'l', 'd', '', '{}', 0, 1, 1 FROM n",
+    )
+    .await
+    .unwrap();
+    let History::Changed(ids) = history(&store, &since).await else {
+        panic!("a thousand are named")
+    };
+    assert_eq!(ids.len(), 1_000);
+    store.insert(&record(1)).await.unwrap();
+    assert_eq!(history(&store, &since).await, History::Unknown);
+}
+
+#[tokio::test]
+async fn the_log_is_trimmed_and_forgets_what_is_long_past() {
+    let place = Place::new();
+    let store = place.store().await;
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&store).await;
+    let mut tool = place.tool().await;
+    for _ in 0..11 {
+        run(
+            &mut tool,
+            "WITH RECURSIVE n (i) AS (VALUES (1000) UNION ALL SELECT i + 1 FROM n WHERE i < 1999) \
+             INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+             SELECT '000000000000000000' || i, 'p', 'l', 'd', '', '{}', 0, 1, 1 FROM n; \
+             DELETE FROM api_keys WHERE prefix = 'p'",
+        )
+        .await
+        .unwrap();
+    }
+    assert_eq!(
+        number(&mut tool, "SELECT count(*) FROM api_key_changes").await,
+        10_000
+    );
+    assert_eq!(history(&store, &since).await, History::Unknown);
+    let present = cursor(&store).await;
+    assert_eq!(present.epoch, since.epoch + 22_000);
+    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    assert_eq!(
+        history(&store, &present).await,
+        History::Changed(vec![id(1)])
+    );
+}
+
+#[tokio::test]
+async fn an_emptied_log_is_an_error_till_the_next_start_and_forgets_all_cursors() {
+    let place = Place::new();
+    let store = place.store().await;
+    store.insert(&record(1)).await.unwrap();
+    let before = cursor(&store).await;
+    let mut tool = place.tool().await;
+    run(&mut tool, "DELETE FROM api_key_changes").await.unwrap();
+    assert!(store.changes(Some(&before)).await.is_err());
+    store.stop().await;
+    store.start().await.unwrap();
+    assert!(
+        cursor(&store).await.epoch > before.epoch,
+        "the counter is not the log's"
+    );
+    assert_eq!(history(&store, &before).await, History::Unknown);
+}
+
+#[tokio::test]
+async fn the_lease_is_a_row_of_the_file_that_all_use() {
+    let place = Place::new();
+    let lease = async |store: &SqliteStore| store.changes(None).await.unwrap().unwrap().lease;
+    let first = place.store().await;
+    assert_eq!(lease(&first).await, Duration::from_millis(200));
+    let second = SqliteStore::new(place.file()).lease(Duration::from_millis(1_500));
+    second.start().await.unwrap();
+    assert_eq!(lease(&first).await, Duration::from_millis(1_500));
+    assert_eq!(lease(&second).await, Duration::from_millis(1_500));
+    assert_eq!(
+        lease(&place.store().await).await,
+        Duration::from_millis(1_500),
+        "who asks for none"
+    );
+    for out in [
+        Duration::from_millis(19),
+        Duration::from_millis(60_001),
+        Duration::ZERO,
+    ] {
+        let error = SqliteStore::new(place.file())
+            .lease(out)
+            .start()
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("20 ms to 60 s"), "{error}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The stores: the one suite, what it finds in wrong stores, and what is SQLite's own.
+#![cfg(all(feature = "sqlite", feature = "conformance"))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod by_hand;
+mod crash;
+mod file;
+mod history;
+mod suite;
+mod wrong;
+
+use std::path::{Path, PathBuf};
+
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, Revocation, SqliteStore, Timestamp};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
+use tempfile::TempDir;
+
+/// A folder for a test's files, which goes with the value.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("keys.db")
+    }
+
+    /// A started store in [`Place::file`].
+    async fn store(&self) -> SqliteStore {
+        let store = SqliteStore::new(self.file());
+        store.start().await.unwrap();
+        store
+    }
+
+    /// A connection that knows nothing of the store, as an operator's tool opens.
+    async fn tool(&self) -> SqliteConnection {
+        connection(&self.file()).await
+    }
+}
+
+async fn connection(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// Runs statements by hand.
+async fn run(tool: &mut SqliteConnection, sql: &'static str) -> Result<u64, sqlx::Error> {
+    Ok(sqlx::raw_sql(sql).execute(tool).await?.rows_affected())
+}
+
+/// A number that `sql` asks for.
+async fn number(tool: &mut SqliteConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(tool).await.unwrap()
+}
+
+fn id(number: u128) -> KeyId {
+    KeyId::from_u128(number)
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn record(number: u128) -> KeyRecord {
+    KeyRecord::new(id(number), "my_api", "a label", "sha256$00", at(1_000))
+}
+
+fn owned(number: u128, owner: &str) -> KeyRecord {
+    let mut record = record(number);
+    record.owner = Some(owner.to_owned());
+    record
+}
+
+fn because(reason: &str) -> Revocation {
+    Revocation {
+        at: at(3_000),
+        reason: Some(reason.to_owned()),
+    }
+}

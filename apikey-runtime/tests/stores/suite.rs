@@ -1,0 +1,150 @@
+//! S-02: one suite for all stores.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::conformance::{self, Report};
+use apikey_runtime::{
+    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Page,
+    Revocation, SqliteStore, StoreError, Timestamp,
+};
+
+use crate::{Place, id, record};
+
+fn in_memory() -> Arc<dyn KeyStore> {
+    Arc::new(MemoryStore::new())
+}
+
+fn passed_all(report: &Report) {
+    assert!(
+        report.passed.iter().copied().eq(conformance::checks()),
+        "{report:?}"
+    );
+    assert!(report.skipped.is_empty(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s02_the_store_in_memory_passes_on_many_threads() {
+    passed_all(&conformance::run(|| async { in_memory() }).await);
+}
+
+#[tokio::test]
+async fn s02_the_store_in_memory_passes_on_one_thread() {
+    passed_all(&conformance::run(|| async { in_memory() }).await);
+}
+
+/// A store in a file of its own within `place`.
+fn in_file(place: &Place) -> Arc<dyn KeyStore> {
+    let file = tempfile::NamedTempFile::new_in(place.0.path()).unwrap();
+    let path = file.into_temp_path();
+    // The name is taken, and the file is the store's to make.
+    let kept = path.to_path_buf();
+    path.close().unwrap();
+    Arc::new(SqliteStore::new(kept))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s02_the_store_in_a_file_passes_on_many_threads() {
+    let place = Place::new();
+    passed_all(&conformance::run(|| async { in_file(&place) }).await);
+}
+
+#[tokio::test]
+async fn s02_the_store_in_a_file_passes_on_one_thread() {
+    let place = Place::new();
+    passed_all(&conformance::run(|| async { in_file(&place) }).await);
+}
+
+#[tokio::test]
+async fn a_check_runs_by_its_name() {
+    for name in conformance::checks() {
+        assert!(
+            conformance::check(name, || async { in_memory() }).await,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "no check has the name `nonsense`")]
+async fn a_check_that_there_is_not_is_no_pass() {
+    conformance::check("nonsense", || async { in_memory() }).await;
+}
+
+/// Keeps no history.
+#[derive(Debug)]
+struct Forgetful(MemoryStore);
+
+#[async_trait::async_trait]
+impl KeyStore for Forgetful {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.0.insert(record).await
+    }
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.0.find(id).await
+    }
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.0.list(query).await
+    }
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.0.update(id, patch).await
+    }
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.0.revoke(id, revocation).await
+    }
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.0.revoke_owner(owner, revocation).await
+    }
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.0.purge(before).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_a_history_is_told_what_was_not_checked() {
+    let make = || async { Arc::new(Forgetful(MemoryStore::new())) as Arc<dyn KeyStore> };
+    let report = conformance::run(make).await;
+    assert_eq!(
+        report.passed.len() + report.skipped.len(),
+        conformance::checks().count()
+    );
+    assert_eq!(report.skipped.len(), 8, "{report:?}");
+    assert!(
+        report
+            .skipped
+            .iter()
+            .all(|(_, reason)| reason.contains("no history")),
+        "{report:?}"
+    );
+    assert!(!conformance::check(report.skipped[0].0, make).await);
+}
+
+#[tokio::test]
+async fn the_store_in_memory_forgets_what_is_long_past() {
+    let store = MemoryStore::new().with_lease(Duration::from_secs(7));
+    let ask = async |since: Option<&Cursor>| store.changes(since).await.unwrap().unwrap();
+    let Changes {
+        cursor: start,
+        lease,
+        ..
+    } = ask(None).await;
+    assert_eq!(lease, Duration::from_secs(7));
+    store.insert(&record(1)).await.unwrap();
+    let first = ask(None).await.cursor;
+    for _ in 0..9_999 {
+        store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    }
+    let History::Changed(ids) = ask(Some(&start)).await.history else {
+        panic!("10,000 are kept")
+    };
+    assert_eq!(ids.len(), 10_000);
+    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    assert_eq!(ask(Some(&start)).await.history, History::Unknown);
+    assert!(
+        matches!(ask(Some(&first)).await.history, History::Changed(ids) if ids.len() == 10_000)
+    );
+}

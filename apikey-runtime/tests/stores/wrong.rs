@@ -1,0 +1,344 @@
+//! The suite finds what is wrong: each of these stores breaks one rule, and fails the check of that rule.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use apikey_runtime::{
+    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Page,
+    Revocation, StoreError, Timestamp, conformance,
+};
+use tokio::sync::Notify;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    LosesAField,
+    RoundsTimes,
+    Upserts,
+    IgnoresTheVersion,
+    ReadsOld,
+    BringsBack,
+    KeepsTheLastReason,
+    FoldsTheCaseOfOwners,
+    PurgesTooMuch,
+    EndsTheListEarly,
+    AcceptsAnyCursor,
+    StartsWithNoChange,
+    TagsAllStoresAlike,
+    LogsNoRevocation,
+    /// Numbers its changes when they begin: a lower number may commit after a higher one was read. One does.
+    RacySequence,
+    /// The same without the race.
+    LuckySequence,
+}
+
+#[derive(Debug)]
+struct Wrong {
+    right: MemoryStore,
+    fault: Fault,
+    notes: Mutex<Notes>,
+    moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    seen: HashMap<KeyId, KeyRecord>,
+    revoked: HashSet<KeyId>,
+    brought_back: HashSet<KeyId>,
+    reasons: HashMap<KeyId, Revocation>,
+    sequence: u64,
+    committed: BTreeMap<u64, KeyId>,
+    /// The first number taken after someone began to follow: its writer waits till it was read past.
+    held: Option<u64>,
+    followed: bool,
+    read_to: u64,
+}
+
+impl Wrong {
+    fn new(fault: Fault) -> Self {
+        Self {
+            right: MemoryStore::new(),
+            fault,
+            notes: Mutex::default(),
+            moved: Notify::new(),
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn note<T>(&self, write: impl FnOnce(&mut Notes) -> T) -> T {
+        write(&mut self.notes.lock().unwrap())
+    }
+
+    /// Takes the next number as a sequence does: at the beginning of a change.
+    async fn begin(&self) -> u64 {
+        let own = self.note(|notes| {
+            notes.sequence += 1;
+            if self.is(Fault::RacySequence) && notes.followed && notes.held.is_none() {
+                notes.held = Some(notes.sequence);
+            }
+            notes.sequence
+        });
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.note(|notes| notes.held != Some(own) || notes.read_to > own) {
+                return own;
+            }
+            moved.await;
+        }
+    }
+
+    fn commit(&self, own: u64, id: KeyId) {
+        self.note(|notes| notes.committed.insert(own, id));
+    }
+
+    fn racy_changes(&self, since: Option<&Cursor>, right: &Changes) -> Changes {
+        let (history, epoch) = self.note(|notes| {
+            let last = notes.committed.keys().next_back().copied().unwrap_or(0);
+            notes.read_to = last;
+            notes.followed = since.is_some();
+            let after = |cursor: &Cursor| {
+                notes
+                    .committed
+                    .range(cursor.epoch + 1..)
+                    .map(|(_, id)| *id)
+                    .collect()
+            };
+            (
+                since.map_or(History::Unknown, |since| History::Changed(after(since))),
+                last,
+            )
+        });
+        self.moved.notify_waiters();
+        Changes {
+            history,
+            cursor: Cursor {
+                epoch,
+                tag: right.cursor.tag.clone(),
+            },
+            ..*right
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl KeyStore for Wrong {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        let mut record = record.clone();
+        if self.is(Fault::LosesAField) {
+            record.environment = None;
+        }
+        if self.is(Fault::RoundsTimes) {
+            record.expires = record
+                .expires
+                .map(|at| Timestamp::from_millis(at.as_millis() / 1_000));
+        }
+        let own = self.begin().await;
+        let result = self.right.insert(&record).await;
+        self.commit(own, record.id);
+        if self.is(Fault::Upserts) && result.is_err() {
+            let mut patch = KeyPatch::new();
+            patch.label = Some(record.label.clone());
+            return self.right.update(&record.id, &patch).await;
+        }
+        result
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let Some(mut record) = self.right.find(id).await? else {
+            return Ok(None);
+        };
+        if self.is(Fault::ReadsOld) {
+            return Ok(Some(
+                self.note(|notes| notes.seen.entry(*id).or_insert(record).clone()),
+            ));
+        }
+        self.note(|notes| {
+            if self.is(Fault::BringsBack) && notes.brought_back.contains(id) {
+                record.revoked = None;
+            }
+            if self.is(Fault::KeepsTheLastReason) {
+                record.revoked = notes.reasons.get(id).cloned().or(record.revoked.take());
+            }
+        });
+        Ok(Some(record))
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        let mut page = self.right.list(query).await?;
+        if self.is(Fault::EndsTheListEarly) {
+            page.next = None;
+        }
+        Ok(page)
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        let mut patch = patch.clone();
+        if self.is(Fault::IgnoresTheVersion) {
+            patch.expected_version = None;
+        }
+        let own = self.begin().await;
+        let result = self.right.update(id, &patch).await;
+        self.commit(own, *id);
+        self.note(|notes| {
+            if notes.revoked.contains(id) {
+                notes.brought_back.insert(*id);
+            }
+        });
+        result
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        let own = self.begin().await;
+        let result = self.right.revoke(id, revocation).await;
+        self.commit(own, *id);
+        self.note(|notes| {
+            notes.revoked.insert(*id);
+            notes.reasons.insert(*id, revocation.clone());
+        });
+        result
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        if !self.is(Fault::FoldsTheCaseOfOwners) {
+            return self.right.revoke_owner(owner, revocation).await;
+        }
+        let mut ids = Vec::new();
+        for record in self.right.list(&ListQuery::first(1_000)).await?.records {
+            let held = record.owner.as_deref();
+            if held.is_some_and(|held| held.eq_ignore_ascii_case(owner))
+                && self.right.revoke(&record.id, revocation).await?
+            {
+                ids.push(record.id);
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        let more = i64::from(self.is(Fault::PurgesTooMuch));
+        let before = Timestamp::from_millis(before.as_millis().saturating_add(more));
+        self.right.purge(before).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        let Some(mut changes) = self.right.changes(since).await? else {
+            return Ok(None);
+        };
+        match self.fault {
+            Fault::AcceptsAnyCursor if since.is_some() && changes.history == History::Unknown => {
+                changes.history = History::Changed(Vec::new());
+            }
+            Fault::StartsWithNoChange if since.is_none() => {
+                changes.history = History::Changed(Vec::new());
+            }
+            Fault::TagsAllStoresAlike => changes.cursor.tag = vec![7],
+            Fault::RacySequence | Fault::LuckySequence => {
+                changes = self.racy_changes(since, &changes)
+            }
+            _ => {}
+        }
+        if let (Fault::LogsNoRevocation, History::Changed(ids)) = (self.fault, &mut changes.history)
+        {
+            self.note(|notes| ids.retain(|id| !notes.revoked.contains(id)));
+        }
+        Ok(Some(changes))
+    }
+}
+
+fn make(fault: Fault) -> impl Fn() -> std::future::Ready<Arc<dyn KeyStore>> {
+    move || std::future::ready(Arc::new(Wrong::new(fault)) as Arc<dyn KeyStore>)
+}
+
+/// What the suite, or the check of that name alone, says of a store with `fault`.
+async fn panic_of(fault: Fault, check: Option<&'static str>) -> Option<String> {
+    let run = tokio::spawn(async move {
+        match check {
+            Some(name) => assert!(conformance::check(name, make(fault)).await),
+            None => drop(conformance::run(make(fault)).await),
+        }
+    });
+    let panic = run.await.err()?.into_panic();
+    Some(panic.downcast_ref::<String>().unwrap().clone())
+}
+
+#[tokio::test]
+async fn each_fault_fails_the_check_of_its_rule() {
+    let cases = [
+        (Fault::LosesAField, "every_field_comes_back"),
+        (Fault::RoundsTimes, "every_field_comes_back"),
+        (
+            Fault::Upserts,
+            "a_taken_id_is_a_conflict_and_changes_nothing",
+        ),
+        (
+            Fault::IgnoresTheVersion,
+            "an_update_of_another_version_is_a_conflict_and_changes_nothing",
+        ),
+        (Fault::ReadsOld, "a_written_record_is_found_at_once"),
+        (
+            Fault::BringsBack,
+            "a_late_writer_does_not_bring_a_revoked_key_back",
+        ),
+        (Fault::KeepsTheLastReason, "the_first_revocation_stays"),
+        (
+            Fault::FoldsTheCaseOfOwners,
+            "revoking_an_owner_takes_exactly_their_live_keys",
+        ),
+        (
+            Fault::PurgesTooMuch,
+            "purge_removes_what_ended_before_and_nothing_else",
+        ),
+        (
+            Fault::EndsTheListEarly,
+            "a_list_is_in_the_order_of_ids_and_its_pages_join_up",
+        ),
+        (Fault::AcceptsAnyCursor, "a_cursor_that_is_none_is_unknown"),
+        (
+            Fault::StartsWithNoChange,
+            "without_a_cursor_the_history_is_unknown",
+        ),
+        (
+            Fault::TagsAllStoresAlike,
+            "without_a_cursor_the_history_is_unknown",
+        ),
+        (
+            Fault::LogsNoRevocation,
+            "every_change_takes_the_next_epoch_and_names_its_key",
+        ),
+    ];
+    for (fault, check) in cases {
+        let said = panic_of(fault, None).await;
+        let said =
+            said.unwrap_or_else(|| panic!("the suite takes a store with {fault:?} for right"));
+        assert!(
+            said.contains(&format!("fails the check `{check}`")),
+            "{fault:?}: {said}"
+        );
+    }
+    assert_eq!(
+        panic_of(Fault::None, None).await,
+        None,
+        "the wrapper alone breaks no rule"
+    );
+}
+
+/// V-19's negative control: a change that takes its number first and commits last.
+#[tokio::test]
+async fn v19_a_sequence_is_found_out() {
+    const CHECK: &str = "a_follower_misses_no_change_of_many_writers";
+    let said = panic_of(Fault::RacySequence, Some(CHECK)).await.unwrap();
+    assert!(said.contains("does not hear of the changes of"), "{said}");
+    assert_eq!(
+        panic_of(Fault::LuckySequence, Some(CHECK)).await,
+        None,
+        "it is the race"
+    );
+}

@@ -1,0 +1,148 @@
+//! A small API with a handler for each kind of option.
+//!
+//! ```text
+//! cargo run --example orders     # PORT (8080) and APIKEYS_DB (a fresh file in a temporary folder) are optional
+//! ```
+//!
+//! It prints a line `NAME: KEY` for each key that it makes, and then serves. For instance:
+//!
+//! ```text
+//! curl -H "Authorization: Bearer $READER" http://127.0.0.1:8080/orders
+//! curl -H "Authorization: Bearer $WRITER" --json '{"item":"tea","quantity":2}' http://127.0.0.1:8080/orders
+//! curl -H "Authorization: Bearer $PROJECT7" http://127.0.0.1:8080/projects/7
+//! curl -H "X-API-Key: $READER" http://127.0.0.1:8080/header
+//! curl -H "Authorization: ApiKey $READER" http://127.0.0.1:8080/apikey
+//! ```
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use actix_web::{App, HttpResponse, HttpServer, Responder, get, post, web};
+use apikey_runtime::{ApiKey, ApiKeyManager, SqliteStore, api_key_required};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    item: String,
+    quantity: u32,
+}
+
+#[get("/orders")]
+#[api_key_required(scope = "orders:read")]
+async fn list_orders() -> impl Responder {
+    web::Json([Order { item: "tea".to_owned(), quantity: 2 }])
+}
+
+/// The body is read only after the key was found good: broken JSON without a key is a 401.
+#[post("/orders")]
+#[api_key_required(scope = "orders:write")]
+async fn place_order(order: web::Json<Order>) -> impl Responder {
+    HttpResponse::Created().json(order.into_inner())
+}
+
+/// A key for project 7 is no key for project 8.
+#[get("/projects/{project_id}")]
+#[api_key_required(scope = "project:{project_id}:read")]
+async fn project(path: web::Path<String>) -> impl Responder {
+    web::Json(serde_json::json!({ "project": path.into_inner() }))
+}
+
+#[get("/header")]
+#[api_key_required(location = header("X-API-Key"))]
+async fn in_a_header(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+#[get("/apikey")]
+#[api_key_required(location = header("Authorization", scheme = "ApiKey"))]
+async fn in_a_scheme_of_its_own(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+#[get("/optional")]
+#[api_key_required(optional)]
+async fn with_or_without(key: Option<ApiKey>) -> impl Responder {
+    key.map_or_else(|| "anonymous".to_owned(), |key| key.label().to_owned())
+}
+
+#[get("/whoami")]
+#[api_key_required]
+async fn whoami(key: ApiKey) -> impl Responder {
+    web::Json(serde_json::json!({
+        "label": key.label(),
+        "id": key.id(),
+        "owner": key.owner(),
+        "scopes": key.scopes(),
+    }))
+}
+
+#[get("/open")]
+async fn open() -> impl Responder {
+    "open\n"
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = match std::env::var_os("APIKEYS_DB") {
+        Some(path) => path.into(),
+        None => folder.path().join("orders.db"),
+    };
+    let manager = ApiKeyManager::builder().store(SqliteStore::new(path)).start().await?;
+    make_keys(&manager).await?;
+
+    let app = manager.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .configure(|config| app.init_app(config))
+            .service(list_orders)
+            .service(place_order)
+            .service(project)
+            .service(in_a_header)
+            .service(in_a_scheme_of_its_own)
+            .service(with_or_without)
+            .service(whoami)
+            .service(open)
+    })
+    .bind(("127.0.0.1", port()?))?;
+    for address in server.addrs() {
+        println!("listening on http://{address}");
+    }
+    server.run().await?;
+    manager.shutdown().await?;
+    Ok(())
+}
+
+async fn make_keys(manager: &ApiKeyManager) -> Result<(), apikey_runtime::Error> {
+    let reader = manager.create("reader").owner("alice").scopes(["orders:read"]).await?;
+    println!("reader: {}", reader.expose_secret());
+    let writer = manager.create("writer").owner("bob").scopes(["orders:read", "orders:write"]).await?;
+    println!("writer: {}", writer.expose_secret());
+    let project7 = manager.create("project7").scopes(["project:7:read"]).await?;
+    println!("project7: {}", project7.expose_secret());
+
+    let expired = manager.create("expired").scopes(["orders:read"]).await?;
+    manager.update(expired.id()).expires_at(SystemTime::now()).await?;
+    println!("expired: {}", expired.expose_secret());
+
+    let revoked = manager.create("revoked").scopes(["orders:read"]).await?;
+    manager.revoke(revoked.id()).reason("to show it").await?;
+    println!("revoked: {}", revoked.expose_secret());
+
+    let disabled = manager.create("disabled").scopes(["orders:read"]).await?;
+    manager.disable(disabled.id()).await?;
+    println!("disabled: {}", disabled.expose_secret());
+
+    let old = manager.create("rotated").scopes(["orders:read"]).await?;
+    let new = manager.rotate(old.id()).grace(Duration::from_secs(3600)).await?;
+    println!("rotated-old: {}", old.expose_secret());
+    println!("rotated-new: {}", new.expose_secret());
+    Ok(())
+}
+
+fn port() -> Result<u16, Box<dyn Error>> {
+    match std::env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
+        Err(_) => Ok(8080),
+    }
+}

@@ -1,0 +1,35 @@
+//! A hasher that counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use apikey_runtime::{BoxError, FastHasher, KeyHasher, PreparedDigest};
+
+/// The usual hasher; how often it was asked is counted. A clone counts into the same place.
+#[derive(Debug, Clone, Default)]
+pub struct CountingHasher {
+    inner: FastHasher,
+    comparisons: Arc<AtomicUsize>,
+}
+
+impl CountingHasher {
+    /// How many keys were hashed to be compared, since the last question.
+    pub fn take(&self) -> usize {
+        self.comparisons.swap(0, SeqCst)
+    }
+}
+
+impl KeyHasher for CountingHasher {
+    fn hash(&self, key: &str) -> Result<String, BoxError> {
+        self.inner.hash(key)
+    }
+
+    fn prepare(&self, stored: &str) -> Option<PreparedDigest> {
+        self.inner.prepare(stored)
+    }
+
+    fn verify(&self, key: &str, digest: &PreparedDigest) -> bool {
+        self.comparisons.fetch_add(1, SeqCst);
+        self.inner.verify(key, digest)
+    }
+}

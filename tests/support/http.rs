@@ -1,0 +1,233 @@
+//! A server on a socket, and a client that sends the very bytes it is told to.
+
+use std::net::SocketAddr;
+
+use actix_web::dev::ServerHandle;
+use actix_web::web::ServiceConfig;
+use actix_web::{App, HttpServer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{PATIENCE, soon};
+
+/// A running server; stops when dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Server {
+    /// Serves what `configure` sets up, with one worker, on a free port.
+    pub fn start(configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
+        let factory = move || App::new().configure(configure.clone());
+        let server = HttpServer::new(factory).workers(1).disable_signals();
+        let server = server.bind(("127.0.0.1", 0)).unwrap();
+        let address = server.addrs()[0];
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Self { address, handle }
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// `GET path` on a connection of its own, with the key as a bearer token.
+    pub async fn get(&self, path: &str, key: impl Into<Option<&str>>) -> Answer {
+        let authorization = key.into().map(|key| format!("Bearer {key}"));
+        let header = authorization.as_deref().map(|value| ("Authorization", value));
+        self.connect().await.get(path, header.as_slice()).await
+    }
+
+    /// `GET path` on a connection of its own, with these headers.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.connect().await.get(path, headers).await
+    }
+
+    /// `POST path` with a body, on a connection of its own.
+    pub async fn post(&self, path: &str, key: impl Into<Option<&str>>, body: &str) -> Answer {
+        self.connect().await.post(path, key, body).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The order is given at once; only waiting for it needs the future.
+        drop(self.handle.stop(false));
+    }
+}
+
+/// One connection.
+pub struct Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self { stream: soon(TcpStream::connect(address)).await.unwrap(), received: Vec::new() }
+    }
+
+    /// Sends these bytes.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
+    }
+
+    /// Sends what the server may no longer want to have.
+    pub async fn send_in_vain(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = soon(self.stream.write_all(bytes.as_ref())).await;
+    }
+
+    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(get_request(path, headers)).await;
+        self.answer().await
+    }
+
+    pub async fn post(
+        &mut self,
+        path: &str,
+        key: impl Into<Option<&str>>,
+        body: &str,
+    ) -> Answer {
+        self.send(post_head(path, key, body.len())).await;
+        self.send(body).await;
+        self.answer().await
+    }
+
+    /// The next answer on the connection.
+    pub async fn answer(&mut self) -> Answer {
+        self.try_answer().await.expect("the server closed the connection")
+    }
+
+    /// The next answer on the connection, or `None` where the server closed it first.
+    pub async fn try_answer(&mut self) -> Option<Answer> {
+        let head_end = self.head_end().await?;
+        let mut answer = Answer::of_head(&self.received[..head_end]);
+        let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
+        while self.received.len() < head_end + length {
+            self.receive().await?;
+        }
+        answer.body = self.received[head_end..head_end + length].to_vec();
+        self.received.drain(..head_end + length);
+        Some(answer)
+    }
+
+    /// The next answer on the connection, which has no body whatever its head says.
+    pub async fn head_only(&mut self) -> Answer {
+        let head_end = self.head_end().await.expect("the server closed the connection");
+        let answer = Answer::of_head(&self.received[..head_end]);
+        self.received.drain(..head_end);
+        answer
+    }
+
+    async fn head_end(&mut self) -> Option<usize> {
+        loop {
+            if let Some(at) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
+                return Some(at + 4);
+            }
+            self.receive().await?;
+        }
+    }
+
+    async fn receive(&mut self) -> Option<()> {
+        let read = self.stream.read_buf(&mut self.received);
+        match tokio::time::timeout(PATIENCE, read).await.expect("the server says nothing") {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(()),
+        }
+    }
+}
+
+/// The bytes of a `GET`.
+pub fn get_request(path: &str, headers: &[(&str, &str)]) -> String {
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
+}
+
+/// The bytes of a `POST` up to its body.
+pub fn post_head<'k>(path: &str, key: impl Into<Option<&'k str>>, length: usize) -> String {
+    let authorization =
+        key.into().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+/// An answer, as it came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub status_line: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    fn of_head(head: &[u8]) -> Self {
+        let head = String::from_utf8_lossy(head).into_owned();
+        let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
+        let status_line = lines.next().unwrap().to_owned();
+        let status = status_line.split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Self { status, status_line, headers: lines.map(header).collect(), body: Vec::new() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// All of it but the date.
+    pub fn timeless(&self) -> String {
+        let mut lines = vec![self.status_line.clone()];
+        let dateless = self.headers.iter().filter(|(name, _)| name != "date");
+        lines.extend(dateless.map(|(name, value)| format!("{name}: {value}")));
+        // The server's own map has no order, so neither has what it sends.
+        lines[1..].sort();
+        format!("{}\n\n{}", lines.join("\n"), self.text())
+    }
+
+    /// The last part of the problem's type, after checking that this is an answer of the gate: W-02.
+    #[track_caller]
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
+        let members = problem.as_object().unwrap();
+        for name in ["type", "title", "detail"] {
+            assert!(members[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {problem}");
+        }
+        assert_eq!(members["status"].as_u64(), Some(u64::from(self.status)), "{problem}");
+        assert!(members.get("instance").is_none_or(serde_json::Value::is_string), "{problem}");
+        assert_eq!(
+            self.header("www-authenticate").is_some(),
+            matches!(self.status, 400 | 401)
+                || members["type"].as_str().unwrap().ends_with("insufficient-scope"),
+            "{self:?}"
+        );
+        let kind = members["type"].as_str().unwrap();
+        assert!(!kind.contains(char::is_whitespace), "`type` is a URI reference: {kind}");
+        kind.rsplit(':').next().unwrap().to_owned()
+    }
+
+    /// Checks that the gate refused with this status, for this reason.
+    #[track_caller]
+    pub fn refused(&self, status: u16, reason: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.problem(), reason);
+    }
+
+    /// Checks that the handler answered, and with this text.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        assert_eq!((self.status, self.text().as_str()), (200, text), "{self:?}");
+    }
+}

@@ -1,0 +1,297 @@
+//! Stores for tests: one that counts, records, fails, hangs or stops at a gate; one that is stale.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use apikey_runtime::{
+    Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Page,
+    Revocation, StoreError, Timestamp,
+};
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::soon;
+
+/// A method of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    Insert,
+    Find,
+    List,
+    Update,
+    Revoke,
+    RevokeOwner,
+    Purge,
+    Changes,
+}
+
+/// How a method goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Cannot be reached; nothing is done.
+    Unavailable,
+    /// Something else; nothing is done.
+    Backend,
+    /// Does it, and the answer is lost.
+    AnswerLost,
+    /// Does nothing, for ever.
+    Hangs,
+    /// Panics.
+    Panics,
+}
+
+/// Where a call stops until the test lets it go on.
+#[derive(Debug)]
+pub struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { arrived: Semaphore::new(0), open: Semaphore::new(0) })
+    }
+
+    async fn pass(&self) {
+        self.arrived.add_permits(1);
+        // An error means that the gate stands open for good.
+        if let Ok(permit) = self.open.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Waits until one more call stands here.
+    pub async fn arrived(&self) {
+        soon(self.arrived.acquire()).await.unwrap().forget();
+    }
+
+    /// Lets all go on, and those who come later too.
+    pub fn open(&self) {
+        self.open.close();
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Plan {
+    before: Option<Arc<Gate>>,
+    after: Option<Arc<Gate>>,
+    fault: Option<Fault>,
+}
+
+/// A store that hands on to another, and does to each call what the test planned for its method.
+pub struct GateStore {
+    inner: Arc<dyn KeyStore>,
+    plans: Mutex<HashMap<Call, Plan>>,
+    calls: Mutex<Vec<(Call, String)>>,
+}
+
+impl GateStore {
+    /// In front of an empty store in memory.
+    pub fn new() -> Arc<Self> {
+        Self::around(Arc::new(MemoryStore::new()))
+    }
+
+    /// In front of `inner`.
+    pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
+        Arc::new(Self { inner, plans: Mutex::default(), calls: Mutex::default() })
+    }
+
+    /// Stops each call before it reaches the store.
+    pub fn gate_before(&self, call: Call) -> Arc<Gate> {
+        let gate = Gate::new();
+        self.plans.lock().unwrap().entry(call).or_default().before = Some(Arc::clone(&gate));
+        gate
+    }
+
+    /// Stops each call when the store has answered, and the answer is on its way.
+    pub fn gate_after(&self, call: Call) -> Arc<Gate> {
+        let gate = Gate::new();
+        self.plans.lock().unwrap().entry(call).or_default().after = Some(Arc::clone(&gate));
+        gate
+    }
+
+    /// Lets each call go wrong.
+    pub fn fail(&self, call: Call, fault: Fault) {
+        self.plans.lock().unwrap().entry(call).or_default().fault = Some(fault);
+    }
+
+    /// Lets every read go wrong: of records and of the history.
+    pub fn go_down(&self) {
+        self.fail(Call::Find, Fault::Unavailable);
+        self.fail(Call::Changes, Fault::Unavailable);
+    }
+
+    /// No plans any more, for calls that begin from now on.
+    pub fn heal(&self) {
+        self.plans.lock().unwrap().clear();
+    }
+
+    /// How often the method was called.
+    pub fn count(&self, call: Call) -> usize {
+        self.calls.lock().unwrap().iter().filter(|(made, _)| *made == call).count()
+    }
+
+    /// How often any method about a key was called: all but the history.
+    pub fn count_all(&self) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|(made, _)| *made != Call::Changes).count()
+    }
+
+    /// Everything that the store was ever told.
+    pub fn transcript(&self) -> String {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().map(|(call, said)| format!("{call:?} {said}\n")).collect()
+    }
+
+    async fn hand_on<T>(
+        &self,
+        call: Call,
+        said: String,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.calls.lock().unwrap().push((call, said));
+        let plan = self.plans.lock().unwrap().get(&call).cloned().unwrap_or_default();
+        if let Some(gate) = plan.before {
+            gate.pass().await;
+        }
+        match plan.fault {
+            Some(Fault::Unavailable) => return Err(StoreError::unavailable("the test says so")),
+            Some(Fault::Backend) => {
+                let source = "the test says so".into();
+                return Err(StoreError::Backend { reason: "a test".to_owned(), source });
+            }
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Panics) => panic!("the test says so"),
+            Some(Fault::AnswerLost) | None => {}
+        }
+        let answer = work.await;
+        if let Some(gate) = plan.after {
+            gate.pass().await;
+        }
+        match plan.fault {
+            Some(Fault::AnswerLost) => Err(StoreError::unavailable("the answer is lost")),
+            _ => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl KeyStore for GateStore {
+    async fn start(&self) -> Result<(), StoreError> {
+        self.inner.start().await
+    }
+
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        let said = serde_json::to_string(record).unwrap();
+        self.hand_on(Call::Insert, said, self.inner.insert(record)).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.hand_on(Call::Find, id.to_string(), self.inner.find(id)).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.hand_on(Call::List, format!("{query:?}"), self.inner.list(query)).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        let previous = patch.previous.as_ref().map(|previous| serde_json::to_string(previous).unwrap());
+        let said = format!("{id} {patch:?} {:?} {previous:?} {:?}", patch.digest, patch.metadata);
+        self.hand_on(Call::Update, said, self.inner.update(id, patch)).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        let said = format!("{id} {revocation:?}");
+        self.hand_on(Call::Revoke, said, self.inner.revoke(id, revocation)).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        let said = format!("{owner} {revocation:?}");
+        self.hand_on(Call::RevokeOwner, said, self.inner.revoke_owner(owner, revocation)).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.hand_on(Call::Purge, format!("{before:?}"), self.inner.purge(before)).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        self.hand_on(Call::Changes, format!("{since:?}"), self.inner.changes(since)).await
+    }
+
+    async fn stop(&self) {
+        self.inner.stop().await;
+    }
+}
+
+impl fmt::Debug for GateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GateStore").field(&self.inner).finish()
+    }
+}
+
+/// For negative controls: answers for ever what it first read, as a cache without the runtime's rules would.
+#[derive(Debug)]
+pub struct StaleStore {
+    inner: Arc<dyn KeyStore>,
+    seen: Mutex<HashMap<KeyId, Option<KeyRecord>>>,
+}
+
+impl StaleStore {
+    /// In front of `inner`.
+    pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
+        Arc::new(Self { inner, seen: Mutex::default() })
+    }
+}
+
+#[async_trait]
+impl KeyStore for StaleStore {
+    async fn start(&self) -> Result<(), StoreError> {
+        self.inner.start().await
+    }
+
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.inner.insert(record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        if let Some(seen) = self.seen.lock().unwrap().get(id) {
+            return Ok(seen.clone());
+        }
+        let found = self.inner.find(id).await?;
+        self.seen.lock().unwrap().insert(*id, found.clone());
+        Ok(found)
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.inner.list(query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.inner.update(id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.inner.revoke(id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.inner.revoke_owner(owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.inner.purge(before).await
+    }
+
+    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+        self.inner.changes(since).await
+    }
+}
