@@ -20,13 +20,19 @@ pub(crate) struct Identity {
 
 /// Identities and digests by the id in a key.
 #[derive(Default)]
-pub(crate) struct Keys(RwLock<HashMap<String, (Arc<Identity>, [u8; 32])>>);
+pub(crate) struct Keys(RwLock<HashMap<String, Record>>);
+
+type Record = (Arc<Identity>, [u8; 32]);
 
 impl Keys {
     /// Takes a key in.
     pub(crate) fn add(&self, key: &str) {
-        let (Some(id), Ok(mut keys)) = (id(key), self.0.write()) else { return };
-        let identity = Arc::new(Identity { name: "MY_FIRST_KEY".to_owned() });
+        let (Some(id), Ok(mut keys)) = (id(key), self.0.write()) else {
+            return;
+        };
+        let identity = Arc::new(Identity {
+            name: "MY_FIRST_KEY".to_owned(),
+        });
         keys.insert(id.to_owned(), (identity, Sha256::digest(key).into()));
     }
 
@@ -45,9 +51,13 @@ fn id(key: &str) -> Option<&str> {
 fn check(request: &HttpRequest) -> Result<Arc<Identity>, actix_web::Error> {
     let keys = request.app_data::<web::Data<Keys>>();
     let keys = keys.ok_or_else(|| ErrorInternalServerError("no keys"))?;
-    let value = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let value = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let key = value.and_then(|value| value.strip_prefix("Bearer "));
-    key.and_then(|key| keys.check(key)).ok_or_else(|| ErrorUnauthorized("no"))
+    key.and_then(|key| keys.check(key))
+        .ok_or_else(|| ErrorUnauthorized("no"))
 }
 
 /// The leanest that one can write: nothing is boxed, and the identity goes to the handler alone.
@@ -62,7 +72,8 @@ impl FromRequest for Lean {
     }
 }
 
-/// What most write: an `async` block in a box, and the identity among the request's extensions, where others find it.
+/// What most write: an `async` block in a box, and the identity among the request's extensions,
+/// where others find it.
 pub(crate) struct Shared(pub(crate) Arc<Identity>);
 
 impl FromRequest for Shared {

@@ -55,13 +55,24 @@ pub(crate) struct EndlessStore {
 impl EndlessStore {
     /// A store that knows so many keys.
     pub(crate) fn new(keys: usize) -> Self {
-        Self { known: (0..keys).map(id).collect(), rich: false, finds: AtomicUsize::new(0) }
+        Self {
+            known: (0..keys).map(id).collect(),
+            rich: false,
+            finds: AtomicUsize::new(0),
+        }
     }
 
     fn record(&self, id: &KeyId) -> Result<KeyRecord, StoreError> {
-        let digest = FastHasher::new().hash(&text(*id)).map_err(|_| StoreError::Conflict)?;
-        let mut record =
-            KeyRecord::new(*id, "my_api", "MY_FIRST_KEY", digest, Timestamp::from_millis(0));
+        let digest = FastHasher::new()
+            .hash(&text(*id))
+            .map_err(|_| StoreError::Conflict)?;
+        let mut record = KeyRecord::new(
+            *id,
+            "my_api",
+            "MY_FIRST_KEY",
+            digest,
+            Timestamp::from_millis(0),
+        );
         if self.rich {
             record.owner = Some("customer-12345678".to_owned());
             let scopes = Scopes::new(["orders:read", "orders:write"]);
@@ -109,7 +120,10 @@ impl KeyStore for EndlessStore {
     async fn changes(&self, _since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
         Ok(Some(Changes {
             history: History::Changed(Vec::new()),
-            cursor: Cursor { epoch: 0, tag: Vec::new() },
+            cursor: Cursor {
+                epoch: 0,
+                tag: Vec::new(),
+            },
             lease: LEASE,
         }))
     }
@@ -117,9 +131,15 @@ impl KeyStore for EndlessStore {
 
 /// A manager on this store, with room for all of its keys.
 pub(crate) async fn manager(store: &Arc<EndlessStore>) -> Outcome<ApiKeyManager> {
-    let config = Config::builder().cache_capacity(store.known.len() + 1_000).build()?;
+    let config = Config::builder()
+        .cache_capacity(store.known.len() + 1_000)
+        .build()?;
     let shared: Arc<dyn KeyStore> = Arc::clone(store) as _;
-    Ok(ApiKeyManager::builder().config(config).shared_store(shared).start().await?)
+    Ok(ApiKeyManager::builder()
+        .config(config)
+        .shared_store(shared)
+        .start()
+        .await?)
 }
 
 /// Brings the keys of these numbers into the manager's cache.

@@ -6,7 +6,8 @@ pub(crate) type Work<'w> = Box<dyn FnMut(usize) -> u64 + 'w>;
 /// What was measured of each subject: nanoseconds for one, round by round.
 pub(crate) struct Rounds(Vec<Vec<f64>>);
 
-/// Runs each subject in its turn, `each` at a time, `rounds` times over, after a tenth of that to warm up.
+/// Runs each subject in its turn, `each` at a time, `rounds` times over, after a tenth of that to
+/// warm up.
 pub(crate) fn in_turns(rounds: usize, each: usize, subjects: &mut [Work<'_>]) -> Rounds {
     let mut measured = vec![Vec::with_capacity(rounds); subjects.len()];
     let warm_up = rounds.div_ceil(10);

@@ -56,7 +56,8 @@ async fn shared(caller: Shared) -> impl Responder {
     "{}"
 }
 
-/// A manager with one key that the cache holds, and the same key in the hands of those who need no manager.
+/// A manager with one key that the cache holds, and the same key in the hands of those who need no
+/// manager.
 #[derive(Clone)]
 pub(crate) struct Bench {
     pub(crate) manager: ApiKeyManager,
@@ -79,7 +80,11 @@ impl Bench {
         manager.verify(key).await?;
         let keys = Keys::default();
         keys.add(key);
-        Ok(Self { manager, key: key.to_owned(), keys: web::Data::new(keys) })
+        Ok(Self {
+            manager,
+            key: key.to_owned(),
+            keys: web::Data::new(keys),
+        })
     }
 
     /// The route `/` under this guard.
@@ -102,8 +107,8 @@ impl Bench {
         app.route("/", route);
     }
 
-    /// Requests to the route, handed to it in process and answered with `status`. Only the way through the service is
-    /// timed: the requests are made ahead.
+    /// Requests to the route, handed to it in process and answered with `status`. Only the way
+    /// through the service is timed: the requests are made ahead.
     pub(crate) async fn requests(
         &self,
         guard: Guard,

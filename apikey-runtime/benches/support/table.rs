@@ -10,7 +10,10 @@ impl Table {
     /// An empty table.
     pub(crate) fn new(title: &'static str) -> Self {
         let head = ["what", "figure", "ratio", "target"].map(str::to_owned);
-        Self { title, rows: vec![head] }
+        Self {
+            title,
+            rows: vec![head],
+        }
     }
 
     /// Adds a row; what it has not is an empty text.
@@ -21,7 +24,8 @@ impl Table {
         ratio: impl Into<String>,
         target: impl Into<String>,
     ) {
-        self.rows.push([what.into(), figure.into(), ratio.into(), target.into()]);
+        self.rows
+            .push([what.into(), figure.into(), ratio.into(), target.into()]);
     }
 
     /// Prints it, the numbers flush right.
@@ -31,9 +35,7 @@ impl Table {
         println!("\n{}", self.title);
         for [what, figure, ratio, target] in &self.rows {
             let [first, second, third, fourth] = widths;
-            println!(
-                "  {what:<first$}  {figure:>second$}  {ratio:>third$}  {target:>fourth$}"
-            );
+            println!("  {what:<first$}  {figure:>second$}  {ratio:>third$}  {target:>fourth$}");
         }
     }
 }

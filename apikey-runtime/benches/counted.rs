@@ -1,0 +1,156 @@
+//! What can be counted and not only timed: heap allocations of a request, bytes of a cached key,
+//! calls of the store. A bench of its own, since counting allocations takes time.
+
+mod support;
+
+use std::alloc::System;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix_web::http::StatusCode;
+use actix_web::rt;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+use support::measure::Work;
+use support::routes::{Bench, Guard};
+use support::table::Table;
+use support::{Outcome, keys};
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// A warm guard may take one: the box in which the request's extensions keep the key. (Their table
+/// is kept by actix-web from one request to the next.)
+const ALLOCATIONS: usize = 1;
+
+fn main() -> Outcome {
+    if !support::asked_for() {
+        return Ok(());
+    }
+    rt::System::new().block_on(async {
+        allocations().await?;
+        store_calls().await?;
+        bytes_of_a_key().await
+    })
+}
+
+/// The heap allocations of one warm request under each guard.
+async fn allocations() -> Outcome {
+    use Guard::{HandWrittenLean, HandWrittenShared, Open, Plain, WithKey, WithScope};
+    let bench = Bench::start().await?;
+    let value = bench.authorization();
+    let mut table = Table::new("heap allocations added to a request");
+    let mut open = 0;
+    for (guard, what, target) in [
+        (Open, "the unguarded request itself, and making it", ""),
+        (HandWrittenLean, "hand-written, lean", ""),
+        (
+            HandWrittenShared,
+            "hand-written, boxed, identity shared",
+            "",
+        ),
+        (Plain, "#[api_key_required]", "1"),
+        (WithKey, "... with an `ApiKey` argument", "1"),
+        (WithScope, "... with a scope", "1"),
+    ] {
+        let work = bench.requests(guard, Some(&value), StatusCode::OK).await?;
+        let count = allocations_of(work);
+        if guard == Open {
+            open = count;
+            table.row(what, count.to_string(), "", "");
+        } else {
+            let added = count - open;
+            assert!(
+                target.is_empty() || added <= ALLOCATIONS,
+                "{what} adds {added} allocations"
+            );
+            table.row(what, added.to_string(), "", target);
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+/// The heap allocations of one more request: those of making the requests, which are the same for
+/// any route, are taken off.
+fn allocations_of(mut work: Work<'_>) -> usize {
+    work(100);
+    let mut count = |requests| {
+        let region = Region::new(COUNTED);
+        work(requests);
+        region.change().allocations
+    };
+    // The vector that holds the requests is one in both.
+    (count(60) - count(10)) / 50
+}
+
+/// The store is asked for no record on a warm route.
+async fn store_calls() -> Outcome {
+    let store = Arc::new(keys::EndlessStore::new(1));
+    let bench = Bench::of(keys::manager(&store).await?, &keys::text(keys::id(0))).await?;
+    let value = bench.authorization();
+    let mut work = bench
+        .requests(Guard::Plain, Some(&value), StatusCode::OK)
+        .await?;
+    let before = store.finds.load(Ordering::Relaxed);
+    (0..1_000).for_each(|_| {
+        work(100);
+    });
+    let asked = store.finds.load(Ordering::Relaxed) - before;
+    assert_eq!(asked, 0, "the store was asked on a warm route");
+    let mut table = Table::new("reads of the store in 100000 requests on a warm route");
+    table.row("#[api_key_required]", asked.to_string(), "", "0");
+    table.print();
+    Ok(())
+}
+
+/// What a key in the cache takes: bytes in use after a million came in, less those before.
+async fn bytes_of_a_key() -> Outcome {
+    let mut table = Table::new("bytes of a cached key, 1M keys");
+    // Kept to the end, so that nothing that one gives back is taken off another's figure.
+    let mut managers = Vec::new();
+    for (rich, what) in [
+        (false, "a label of 12"),
+        (true, "also an owner of 17 and two scopes"),
+    ] {
+        let mut store = keys::EndlessStore::new(KEYS);
+        store.rich = rich;
+        let manager = keys::manager(&Arc::new(store)).await?;
+        // What the first reads make once is not the keys'.
+        keys::warm(&manager, 0..1_000).await?;
+        let (bytes, pages) = (in_use(), resident());
+        keys::warm(&manager, 1_000..KEYS).await?;
+        let each = |bytes: usize| format!("{}", bytes / (KEYS - 1_000));
+        table.row(what, each(in_use() - bytes), "", "256");
+        if let (Some(before), Some(after)) = (pages, resident()) {
+            table.row(
+                "... resident, the allocator's own included",
+                each(after.saturating_sub(before)),
+                "",
+                "",
+            );
+        }
+        managers.push(manager);
+    }
+    table.print();
+    Ok(())
+}
+
+const KEYS: usize = 1_000_000;
+
+/// Bytes that were asked for and not given back.
+fn in_use() -> usize {
+    let stats = COUNTED.stats();
+    let grown = stats.bytes_allocated as isize;
+    usize::try_from(grown - stats.bytes_deallocated as isize).unwrap_or(0)
+}
+
+/// Bytes of memory that the process occupies, where the system tells.
+fn resident() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,90 @@
+//! The parts of a check one by one, with their heap allocations: for finding out which of them
+//! became slower.
+
+mod support;
+
+use actix_web::rt;
+use apikey_runtime::{Clock, FastHasher, KeyHasher, KeyId, Policy, ScopeExpr, SystemClock};
+use divan::{AllocProfiler, Bencher, black_box};
+use sha2::{Digest, Sha256};
+
+use support::keys;
+use support::poll::at_once;
+use support::routes::Bench;
+
+#[global_allocator]
+static COUNTED: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+/// A key as long as those that a manager makes.
+fn text() -> String {
+    keys::text(keys::id(0))
+}
+
+#[divan::bench]
+fn sha256_of_a_key(bencher: Bencher<'_, '_>) {
+    let key = text();
+    bencher.bench_local(|| Sha256::digest(black_box(&key)));
+}
+
+#[divan::bench]
+fn digest_compared(bencher: Bencher<'_, '_>) {
+    let (key, hasher) = (text(), FastHasher::new());
+    let digest = hasher
+        .hash(&key)
+        .ok()
+        .and_then(|stored| hasher.prepare(&stored));
+    bencher.bench_local(|| {
+        digest
+            .as_ref()
+            .map(|digest| hasher.verify(black_box(&key), digest))
+    });
+}
+
+#[divan::bench]
+fn crc32_of_a_key(bencher: Bencher<'_, '_>) {
+    let key = text();
+    bencher.bench_local(|| crc32fast::hash(black_box(key.as_bytes())));
+}
+
+#[divan::bench]
+fn clock_read(bencher: Bencher<'_, '_>) {
+    let clock = SystemClock::new();
+    bencher.bench_local(|| clock.read());
+}
+
+#[divan::bench]
+fn id_parsed(bencher: Bencher<'_, '_>) {
+    let id = keys::id(0).to_string();
+    bencher.bench_local(|| black_box(&id).parse::<KeyId>());
+}
+
+/// A manager with a key in its cache.
+fn warm() -> Bench {
+    rt::System::new()
+        .block_on(Bench::start())
+        .unwrap_or_else(|error| panic!("no manager: {error}"))
+}
+
+#[divan::bench]
+fn check(bencher: Bencher<'_, '_>) {
+    let bench = warm();
+    bencher.bench_local(|| at_once(bench.manager.verify(black_box(&bench.key))));
+}
+
+#[divan::bench]
+fn check_of_a_scope(bencher: Bencher<'_, '_>) {
+    let bench = warm();
+    let policy = Policy::new().scopes(ScopeExpr::One("orders:read"));
+    bencher.bench_local(|| at_once(bench.manager.verify_for(black_box(&bench.key), &policy)));
+}
+
+#[divan::bench]
+fn check_of_a_typo(bencher: Bencher<'_, '_>) {
+    let bench = warm();
+    let typo = bench.key.replacen("my_api_", "my_apj_", 1);
+    bencher.bench_local(|| at_once(bench.manager.verify(black_box(&typo))));
+}

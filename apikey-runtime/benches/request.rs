@@ -1,0 +1,204 @@
+//! What a guard adds to a request on the warm path, against what a hand-written extractor adds, and
+//! what a refusal costs. CPU time; see `counted` for allocations.
+
+mod support;
+
+use std::sync::Arc;
+
+use actix_web::dev::Service;
+use actix_web::http::StatusCode;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::test::{TestRequest, init_service};
+use actix_web::{App, rt};
+
+use support::measure::{Work, in_turns, median};
+use support::routes::{Bench, Guard};
+use support::table::{Table, nanos, times};
+use support::{Outcome, clock, keys};
+
+/// How many requests are under way at once where one may have to wait.
+const AT_ONCE: usize = 256;
+
+fn main() -> Outcome {
+    if !support::asked_for() {
+        return Ok(());
+    }
+    rt::System::new().block_on(async {
+        accepted().await?;
+        refused_at_once().await?;
+        refused_late().await
+    })
+}
+
+/// Each guard against no guard.
+async fn accepted() -> Outcome {
+    use Guard::{HandWrittenLean, HandWrittenShared, Open, Plain, WithKey, WithScope};
+    let bench = Bench::start().await?;
+    let value = bench.authorization();
+    let mut subjects: Vec<Work<'_>> = Vec::new();
+    for guard in [
+        Open,
+        HandWrittenLean,
+        HandWrittenShared,
+        Plain,
+        WithKey,
+        WithScope,
+    ] {
+        subjects.push(bench.requests(guard, Some(&value), StatusCode::OK).await?);
+    }
+    let rounds = in_turns(2_000, 100, &mut subjects);
+    let added: Vec<f64> = (0..subjects.len())
+        .map(|subject| rounds.added(subject, 0))
+        .collect();
+    let mut table =
+        Table::new("accepted, added CPU time; ratio to what each hand-written one adds");
+    table.row(
+        "the unguarded request itself",
+        nanos(rounds.median(0)),
+        "",
+        "",
+    );
+    table.row("hand-written, lean", nanos(added[1]), "1.00", "");
+    table.row(
+        "hand-written, boxed, identity shared",
+        nanos(added[2]),
+        "1.00",
+        "",
+    );
+    let guarded = [
+        "#[api_key_required]",
+        "... with an `ApiKey` argument",
+        "... with a scope",
+    ];
+    for (what, own) in guarded.iter().zip(&added[3..]) {
+        let ratio = format!("{} / {}", times(own / added[1]), times(own / added[2]));
+        table.row(*what, nanos(*own), ratio, "1.10");
+    }
+    table.print();
+    Ok(())
+}
+
+/// Refusals that need neither the store nor a wait.
+async fn refused_at_once() -> Outcome {
+    let bench = Bench::start().await?;
+    let good = bench.authorization();
+    let typo = format!(
+        "{}{}",
+        &good[..good.len() - 1],
+        if good.ends_with('0') { '1' } else { '0' }
+    );
+    let revoked = bench.manager.create("revoked").await?;
+    bench.manager.revoke(revoked.id()).await?;
+    // A read brings it into the cache: what was revoked is refused from memory.
+    let _ = bench.manager.verify(revoked.expose_secret()).await;
+    let revoked = format!("Bearer {}", revoked.expose_secret());
+    let refused = StatusCode::UNAUTHORIZED;
+    let mut subjects = vec![
+        bench
+            .requests(Guard::Plain, Some(&good), StatusCode::OK)
+            .await?,
+        bench.requests(Guard::Plain, None, refused).await?,
+        bench.requests(Guard::Plain, Some(&typo), refused).await?,
+        bench
+            .requests(Guard::Plain, Some(&revoked), refused)
+            .await?,
+    ];
+    let rounds = in_turns(1_000, 100, &mut subjects);
+    let mut table =
+        Table::new("refused without a wait, the whole request; ratio to an accepted one");
+    table.row("accepted", nanos(rounds.median(0)), "1.00", "");
+    let cases = ["no key", "a typo: the checksum is wrong", "a revoked key"];
+    for (subject, what) in (1..).zip(cases) {
+        table.row(
+            what,
+            nanos(rounds.median(subject)),
+            times(rounds.ratio(subject, 0)),
+            "1.30",
+        );
+    }
+    table.print();
+    Ok(())
+}
+
+/// Refusals that ask the store what changed, which many share. They wait, so that what is counted
+/// is the CPU time of the whole process, the manager's thread included.
+async fn refused_late() -> Outcome {
+    let store = Arc::new(keys::EndlessStore::new(1));
+    let manager = keys::manager(&store).await?;
+    let bench = Bench::of(manager, &keys::text(keys::id(0))).await?;
+    let mut next = 1..;
+    let mut unknown = move || keys::text(keys::id(next.next().unwrap_or(1)));
+    let wrong = keys::with_secret(keys::id(0), &"x".repeat(64));
+    let remembered = unknown();
+    let mut figures = vec![Vec::new(); 4];
+    for round in 0..40 {
+        let fresh: Vec<String> = (0..AT_ONCE).map(|_| unknown()).collect();
+        let cases = [
+            (vec![bench.key.clone(); AT_ONCE], StatusCode::OK),
+            (vec![wrong.clone(); AT_ONCE], StatusCode::UNAUTHORIZED),
+            (vec![remembered.clone(); AT_ONCE], StatusCode::UNAUTHORIZED),
+            (fresh, StatusCode::UNAUTHORIZED),
+        ];
+        for ((keys, status), figures) in cases.into_iter().zip(&mut figures) {
+            let nanos = burst(&bench, keys, status).await?;
+            if round > 0 {
+                figures.push(nanos);
+            }
+        }
+    }
+    let figures: Vec<f64> = figures.into_iter().map(median).collect();
+    let mut table =
+        Table::new("256 requests at once, each a task, CPU time of all threads for one");
+    let cases = [
+        "accepted",
+        "wrong secret",
+        "an unknown id, remembered",
+        "an unknown id, not seen before",
+    ];
+    for (what, figure) in cases.iter().zip(&figures) {
+        table.row(*what, nanos(*figure), times(figure / figures[0]), "1.30");
+    }
+    table.print();
+    Ok(())
+}
+
+/// Sends a request for each key, all at once.
+async fn burst(bench: &Bench, keys: Vec<String>, status: StatusCode) -> Outcome<f64> {
+    let app = init_service(App::new().configure(|app| bench.route(Guard::Plain, app))).await;
+    let app = std::rc::Rc::new(app);
+    let count = keys.len() as f64;
+    let requests: Vec<_> = keys
+        .iter()
+        .map(|key| TestRequest::get().insert_header((AUTHORIZATION, format!("Bearer {key}"))))
+        .map(TestRequest::to_request)
+        .collect();
+    let start = clock::process();
+    let calls = requests.into_iter().map(|request| {
+        let app = std::rc::Rc::clone(&app);
+        async move {
+            let response = app.call(request).await?;
+            assert_eq!(response.status(), status);
+            Ok::<(), CallError>(())
+        }
+    });
+    keys::together(calls).await?;
+    Ok((clock::process() - start) as f64 / count)
+}
+
+/// A service that failed, in a form that can leave a task.
+#[derive(Debug)]
+struct CallError(String);
+
+impl From<actix_web::Error> for CallError {
+    fn from(error: actix_web::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CallError {}

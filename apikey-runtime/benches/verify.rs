@@ -1,0 +1,144 @@
+//! A warm check against the raw SHA-256 of the same key, with few keys and with many, and from one
+//! thread and from two. CPU time.
+
+mod support;
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
+
+use actix_web::rt;
+use apikey_runtime::ApiKeyManager;
+use sha2::{Digest, Sha256};
+
+use support::measure::{Work, in_turns};
+use support::poll::at_once;
+use support::table::{Table, nanos, times};
+use support::{Outcome, clock, keys};
+
+fn main() -> Outcome {
+    if !support::asked_for() {
+        return Ok(());
+    }
+    rt::System::new().block_on(async {
+        let mut table = Table::new("a warm check; ratio to the raw SHA-256 of the same key");
+        for (count, what) in [
+            (1_000, "1k keys"),
+            (100_000, "100k keys"),
+            (1_000_000, "1M keys"),
+        ] {
+            against_sha256(&mut table, count, what).await?;
+        }
+        table.print();
+        on_two_threads().await
+    })
+}
+
+/// Texts of the keys one behind the other, in the order in which they are presented.
+struct Presented {
+    text: String,
+    each: usize,
+    at: Cell<usize>,
+}
+
+impl Presented {
+    fn of(count: usize) -> Self {
+        // Steps of a prime that divides no count: neighbours here are none in the map.
+        let order = (0..count).map(|index| keys::text(keys::id(index * 7_919 % count)));
+        let text: String = order.collect();
+        Self {
+            each: text.len() / count,
+            text,
+            at: Cell::new(0),
+        }
+    }
+
+    fn next(&self) -> &str {
+        let start = self.at.get();
+        let end = start + self.each;
+        self.at.set(if end == self.text.len() { 0 } else { end });
+        &self.text[start..end]
+    }
+}
+
+async fn against_sha256(table: &mut Table, count: usize, what: &str) -> Outcome {
+    let store = Arc::new(keys::EndlessStore::new(count));
+    let manager = keys::manager(&store).await?;
+    keys::warm(&manager, 0..count).await?;
+    let (checked, hashed) = (Presented::of(count), Presented::of(count));
+    let mut subjects: Vec<Work<'_>> = vec![
+        Box::new(|count| {
+            timed(count, || {
+                black_box(Sha256::digest(hashed.next()));
+            })
+        }),
+        Box::new(|count| timed(count, || check(&manager, checked.next()))),
+    ];
+    let rounds = in_turns(1_000, 1_000, &mut subjects);
+    table.row(
+        format!("{what}: SHA-256"),
+        nanos(rounds.median(0)),
+        "1.00",
+        "",
+    );
+    table.row(
+        format!("{what}: check"),
+        nanos(rounds.median(1)),
+        times(rounds.ratio(1, 0)),
+        "2.00",
+    );
+    manager.shutdown().await?;
+    Ok(())
+}
+
+/// The same key, checked by two threads at the same time.
+async fn on_two_threads() -> Outcome {
+    let store = Arc::new(keys::EndlessStore::new(1));
+    let manager = keys::manager(&store).await?;
+    let key = keys::text(keys::id(0));
+    manager.verify(&key).await?;
+    let mut subjects: Vec<Work<'_>> = vec![
+        Box::new(|count| on_threads(1, count, || check(&manager, &key))),
+        Box::new(|count| on_threads(2, count, || check(&manager, &key))),
+    ];
+    let rounds = in_turns(200, 50_000, &mut subjects);
+    let mut table = Table::new("one hot key, CPU time for one check; ratio to one thread");
+    table.row("one thread", nanos(rounds.median(0)), "1.00", "");
+    table.row(
+        "two threads",
+        nanos(rounds.median(1)),
+        times(rounds.ratio(1, 0)),
+        "1.30",
+    );
+    table.print();
+    Ok(())
+}
+
+fn check(manager: &ApiKeyManager, key: &str) {
+    let checked = at_once(manager.verify(black_box(key)));
+    assert!(black_box(checked).is_ok());
+}
+
+fn timed(count: usize, mut once: impl FnMut()) -> u64 {
+    let start = clock::thread();
+    (0..count).for_each(|_| once());
+    clock::thread() - start
+}
+
+/// Nanoseconds of a thread that carries out `count`, on average, where so many do so at the same
+/// time.
+fn on_threads(threads: u64, count: usize, once: impl Fn() + Sync) -> u64 {
+    let together = Barrier::new(threads as usize);
+    let own = || {
+        together.wait();
+        timed(count, &once)
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(own)).collect();
+        let nanos = running.into_iter().map(|thread| match thread.join() {
+            Ok(nanos) => nanos,
+            Err(panicked) => std::panic::resume_unwind(panicked),
+        });
+        nanos.sum::<u64>() / threads
+    })
+}
