@@ -95,10 +95,10 @@ pub use apikey_macros::api_key_required;
 
 #[cfg(feature = "test-util")]
 pub use actix::{ActingKey, acting_as};
-pub use actix::{Guarded, PlainPolicy, RoutePolicy};
+pub use actix::{Guarded, PlainPolicy, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
 pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
-pub use config::{Config, ConfigBuilder};
+pub use config::{Config, ConfigBuilder, ForwardedHeader};
 pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};

@@ -70,6 +70,12 @@ fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<QueryBuilder<Sqlite>
     if let Some(environment) = &patch.environment {
         sql.push(", environment = ").push_bind(environment);
     }
+    if let Some(networks) = &patch.networks {
+        sql.push(", networks = ").push_bind(row::words(networks));
+    }
+    if let Some(methods) = &patch.methods {
+        sql.push(", methods = ").push_bind(row::words(methods));
+    }
     if let Some(expires) = patch.expires {
         sql.push(", expires_at = ")
             .push_bind(expires.map(Timestamp::as_millis));
