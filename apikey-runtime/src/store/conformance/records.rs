@@ -206,12 +206,31 @@ pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyS
     let bystander = full(2);
     add(store, &record).await?;
     add(store, &bystander).await?;
+    for patch in patches() {
+        store
+            .update(&record.id, &patch)
+            .await
+            .or_broken("`update` of a record fails")?;
+        patch.apply(&mut record);
+        ensure_stored(
+            store,
+            &record,
+            &format!("{patch:?} changes its columns and the version"),
+        )
+        .await?;
+    }
+    ensure_stored(store, &bystander, "an update leaves other records alone").await?;
+    Ok(Verdict::Passed)
+}
+
+/// Patches of each column.
+fn patches() -> Vec<KeyPatch> {
     let previous = PreviousDigest {
         digest: "sha256$old".to_owned(),
         until: at(7),
     };
     let new = KeyPatch::new;
-    let patches = [
+    vec![
         new(),
         KeyPatch {
             label: Some("it's".to_owned()),
@@ -255,22 +274,7 @@ pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyS
             enabled: Some(true),
             ..new()
         },
-    ];
-    for patch in patches {
-        store
-            .update(&record.id, &patch)
-            .await
-            .or_broken("`update` of a record fails")?;
-        patch.apply(&mut record);
-        ensure_stored(
-            store,
-            &record,
-            &format!("{patch:?} changes its columns and the version"),
-        )
-        .await?;
-    }
-    ensure_stored(store, &bystander, "an update leaves other records alone").await?;
-    Ok(Verdict::Passed)
+    ]
 }
 
 pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeyStore>) -> Outcome {

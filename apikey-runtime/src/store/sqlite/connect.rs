@@ -33,6 +33,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_keys.sql")];
 pub(super) struct Pools {
     pub(super) writer: SqlitePool,
     pub(super) reader: SqlitePool,
+    path: PathBuf,
+    /// Which file stood at `path` when it was opened.
+    identity: Option<Identity>,
 }
 
 impl Pools {
@@ -46,7 +49,6 @@ impl Pools {
             .disable_statement_logging();
         let writing = options
             .clone()
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A commit is on the disk when it returns: a revocation that was told outlives a loss of power.
             .synchronous(SqliteSynchronous::Full);
@@ -55,6 +57,8 @@ impl Pools {
         let pools = Self {
             writer: pool(WRITERS, writing),
             reader: pool(READERS, reading),
+            identity: identity(&path),
+            path,
         };
         match pools.prepare(lease).await {
             Ok(()) => Ok(pools),
@@ -68,6 +72,12 @@ impl Pools {
     async fn prepare(&self, lease: Option<Duration>) -> Result<(), StoreError> {
         let mut connection = first_connection(&self.writer).await?;
         migrate(&mut connection, lease).await
+    }
+
+    /// Whether another file, or none, stands where this one was opened. What is open would then answer from a file that
+    /// nobody else sees, and know of no revocation.
+    pub(super) fn is_replaced(&self) -> bool {
+        identity(&self.path) != self.identity
     }
 
     /// Closes all connections. The writer's is the last, so that SQLite writes the log back into the file and removes
@@ -115,6 +125,23 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file_failed(path, error)),
         _ => Ok(()),
     }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Elsewhere a file that is open cannot be replaced.
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<Identity> {
+    None
 }
 
 /// The first connection puts a new file into WAL mode. For that SQLite needs the file for itself and, unlike elsewhere,

@@ -26,6 +26,10 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(20);
 /// The longest: for so long a process that lost the file could go on with what it remembers.
 const LONGEST_LEASE: Duration = Duration::from_secs(60);
 
+/// It is not opened anew by itself: SQLite would take the log of the old file for one of the new.
+const REPLACED: &str = "the file was moved or replaced while it was open; stop every process that uses it, see that it is \
+     the right one, and start again";
+
 /// Records in an SQLite file, which the processes of one machine can share.
 ///
 /// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes` and `api_key_meta`;
@@ -33,7 +37,7 @@ const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// of a key, so one made by hand, with `sqlite3` say, is learned of like any other. They also count its `version`
 /// up, and refuse to take a revocation back. The file is made so that only its owner can read it. Keep it on a local
 /// disk (SQLite's locks do not hold on network file systems), and restore a copy of it only while no process has it
-/// open.
+/// open: a store whose file is replaced answers nothing any more.
 ///
 /// ```no_run
 /// use apikey_runtime::{KeyStore, SqliteStore};
@@ -81,6 +85,13 @@ impl SqliteStore {
                 "the file is not open; call `start` first, or let a manager do it",
             )
         })
+    }
+
+    async fn close(&self) {
+        let _turn = self.turn.lock().await;
+        if let Some(pools) = self.replace_pools(None) {
+            pools.close().await;
+        }
     }
 
     fn replace_pools(&self, pools: Option<Pools>) -> Option<Pools> {
@@ -140,16 +151,16 @@ impl KeyStore for SqliteStore {
     }
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        history::changes(&self.pools()?.reader, since)
-            .await
-            .map(Some)
+        let pools = self.pools()?;
+        if pools.is_replaced() {
+            self.close().await;
+            return Err(StoreError::unavailable(REPLACED));
+        }
+        history::changes(&pools.reader, since).await.map(Some)
     }
 
     async fn stop(&self) {
-        let _turn = self.turn.lock().await;
-        if let Some(pools) = self.replace_pools(None) {
-            pools.close().await;
-        }
+        self.close().await;
     }
 }
 
