@@ -45,9 +45,16 @@ async fn f01_keys_and_checksums_are_those_of_the_description() {
     for _ in 0..50 {
         let key = manager.create("a").await.unwrap();
         let text = key.expose_secret();
-        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{text}");
+        assert!(
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+            "{text}"
+        );
         let parts = forge::parts(text);
-        assert_eq!((parts.prefix.as_str(), parts.id.len(), parts.secret.len()), ("my_api", 22, 64));
+        assert_eq!(
+            (parts.prefix.as_str(), parts.id.len(), parts.secret.len()),
+            ("my_api", 22, 64)
+        );
         assert_eq!(parts.id, key.id().to_string());
         assert_eq!(forge::sealed(&text[..text.len() - 6]), text);
     }
@@ -62,7 +69,10 @@ async fn f01_a_forged_key_with_the_right_digest_is_as_good_as_a_generated_one() 
     let id: KeyId = "0000000000000000000007".parse().unwrap();
     let record = KeyRecord::new(id, "my_api", "other", digest, Timestamp::from_millis(0));
     store.insert(&record).await.unwrap();
-    assert_eq!(manager_on(store).await.verify(&text).await.unwrap().label(), "other");
+    assert_eq!(
+        manager_on(store).await.verify(&text).await.unwrap().label(),
+        "other"
+    );
 }
 
 #[actix_web::test]
@@ -73,7 +83,10 @@ async fn f03_checksums_that_overflow_never_reach_the_store() {
     let calls = store.count_all();
     let body = &key.expose_secret()[..key.expose_secret().len() - 6];
     for sum in ["zzzzzz", "4gfFC4", "000000", "......", "      "] {
-        assert!(manager.verify(&format!("{body}{sum}")).await.is_err(), "{sum}");
+        assert!(
+            manager.verify(&format!("{body}{sum}")).await.is_err(),
+            "{sum}"
+        );
     }
     assert_eq!(store.count_all(), calls);
 }
@@ -114,7 +127,10 @@ async fn f04_one_character_changed_swapped_dropped_or_added_is_refused_without_a
         assert_eq!(denied.reason(), DenyReason::InvalidKey, "{slip}");
         if count % 10 == 0 {
             let bearer = format!("Bearer {slip}");
-            client.get("/secure", &[("Authorization", &bearer)]).await.refused(401, "invalid-key");
+            client
+                .get("/secure", &[("Authorization", &bearer)])
+                .await
+                .refused(401, "invalid-key");
         }
     }
     assert_eq!(store.count_all(), before, "a slip never reaches the store");
@@ -129,9 +145,22 @@ async fn f06_another_prefix_or_a_part_of_one_is_refused() {
     let key = manager.create("a").await.unwrap();
     let server = serve(&manager);
     let parts = forge::parts(key.expose_secret());
-    for prefix in ["my", "my_ap", "my_api2", "my_api_", "my_api_v2", "api", "MY_API", "", "_my_api"] {
+    for prefix in [
+        "my",
+        "my_ap",
+        "my_api2",
+        "my_api_",
+        "my_api_v2",
+        "api",
+        "MY_API",
+        "",
+        "_my_api",
+    ] {
         let forged = forge::key(prefix, &parts.id, &parts.secret);
-        server.get("/secure", forged.as_str()).await.refused(401, "invalid-key");
+        server
+            .get("/secure", forged.as_str())
+            .await
+            .refused(401, "invalid-key");
     }
     assert_eq!(store.count(Call::Find), 0);
     // The control: what is forged with the right prefix is the key.
@@ -143,20 +172,32 @@ async fn f06_another_prefix_or_a_part_of_one_is_refused() {
 async fn f06_a_rename_keeps_old_keys_and_a_route_may_take_one_family_only() {
     let store = GateStore::new();
     let old = manager_on(store.clone()).await.create("old").await.unwrap();
-    let config = Config::builder().prefixes(["acme", "my_api", "adm"]).build().unwrap();
+    let config = Config::builder()
+        .prefixes(["acme", "my_api", "adm"])
+        .build()
+        .unwrap();
     let builder = ApiKeyManager::builder().config(config).shared_store(store);
     let manager = builder.start().await.unwrap();
     let new = manager.create("new").await.unwrap();
     let adm = manager.create("adm").prefix("adm").await.unwrap();
     assert!(new.expose_secret().starts_with("acme_"));
-    assert!(matches!(manager.create("x").prefix("other").await, Err(Error::Invalid(_))));
+    assert!(matches!(
+        manager.create("x").prefix("other").await,
+        Err(Error::Invalid(_))
+    ));
     let server = serve(&manager);
     for key in [&old, &new, &adm] {
-        server.get("/secure", key.expose_secret()).await.says(key.label());
+        server
+            .get("/secure", key.expose_secret())
+            .await
+            .says(key.label());
     }
     server.get("/admin", adm.expose_secret()).await.says("adm");
     for key in [&old, &new] {
-        server.get("/admin", key.expose_secret()).await.refused(401, "invalid-key");
+        server
+            .get("/admin", key.expose_secret())
+            .await
+            .refused(401, "invalid-key");
     }
 }
 
@@ -166,13 +207,18 @@ async fn f07_the_id_of_one_key_with_the_secret_of_another_is_answered_as_unknown
     let a = manager.create("a").await.unwrap();
     let b = manager.create("b").await.unwrap();
     let server = serve(&manager);
-    let (of_a, of_b) = (forge::parts(a.expose_secret()), forge::parts(b.expose_secret()));
+    let (of_a, of_b) = (
+        forge::parts(a.expose_secret()),
+        forge::parts(b.expose_secret()),
+    );
     let unknown = server.get("/secure", forge::unknown().as_str()).await;
     unknown.refused(401, "invalid-key");
     for (id, secret) in [(&of_a.id, &of_b.secret), (&of_b.id, &of_a.secret)] {
         // Cold, then warm.
         for _ in 0..2 {
-            let crossed = server.get("/secure", forge::key("my_api", id, secret).as_str()).await;
+            let crossed = server
+                .get("/secure", forge::key("my_api", id, secret).as_str())
+                .await;
             assert_eq!(crossed.timeless(), unknown.timeless());
         }
     }
@@ -190,7 +236,10 @@ async fn f07_a_stored_digest_is_no_key() {
         forge::key("my_api", &key.id().to_string(), hex),
         forge::key("my_api", &key.id().to_string(), &hex.to_uppercase()),
     ] {
-        assert_eq!(manager.verify(&text).await.unwrap_err().reason(), DenyReason::InvalidKey);
+        assert_eq!(
+            manager.verify(&text).await.unwrap_err().reason(),
+            DenyReason::InvalidKey
+        );
     }
 }
 
@@ -236,19 +285,39 @@ async fn f13_a_digest_of_an_unknown_or_weak_kind_refuses_that_key_and_is_logged(
     let good = manager.create("good").await.unwrap();
     let server = serve(&manager);
     let hex = "0".repeat(64);
-    let digests = ["", &hex, &format!("md5${}", &hex[..32]), &format!("sha1${}", &hex[..40])]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("plain${hex}"), format!("hmac-sha256$v9${hex}"), format!("sha256${hex}0")]);
+    let digests = [
+        "",
+        &hex,
+        &format!("md5${}", &hex[..32]),
+        &format!("sha1${}", &hex[..40]),
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([
+        format!("plain${hex}"),
+        format!("hmac-sha256$v9${hex}"),
+        format!("sha256${hex}0"),
+    ]);
     for (number, digest) in digests.enumerate() {
         let id = KeyId::from_u128(number as u128 + 1);
         let record = KeyRecord::new(id, "my_api", "bad", digest, Timestamp::from_millis(0));
         store.insert(&record).await.unwrap();
         let key = forge::key("my_api", id.as_str(), &"s".repeat(64));
-        server.get("/secure", key.as_str()).await.refused(401, "invalid-key");
-        assert_eq!(log.lines(&["ERROR", id.as_str(), "digest"]).len(), 1, "{}", log.text());
+        server
+            .get("/secure", key.as_str())
+            .await
+            .refused(401, "invalid-key");
+        assert_eq!(
+            log.lines(&["ERROR", id.as_str(), "digest"]).len(),
+            1,
+            "{}",
+            log.text()
+        );
     }
-    server.get("/secure", good.expose_secret()).await.says("good");
+    server
+        .get("/secure", good.expose_secret())
+        .await
+        .says("good");
     assert!(log.lines(&["ERROR", good.id().as_str()]).is_empty());
 }
 
@@ -257,12 +326,22 @@ async fn f14_keys_under_an_older_pepper_still_verify_under_a_newer() {
     let pepper = |id: &str| Pepper::new(id, format!("sixteen bytes or more: {id}")).unwrap();
     let start = async |store: &Arc<GateStore>, peppers| {
         let hasher = FastHasher::with_peppers(peppers).unwrap();
-        let builder = ApiKeyManager::builder().hasher(hasher).shared_store(store.clone());
+        let builder = ApiKeyManager::builder()
+            .hasher(hasher)
+            .shared_store(store.clone());
         builder.start().await.unwrap()
     };
     let store = GateStore::new();
-    let plain = manager_on(store.clone()).await.create("plain").await.unwrap();
-    let old = start(&store, vec![pepper("v1")]).await.create("old").await.unwrap();
+    let plain = manager_on(store.clone())
+        .await
+        .create("plain")
+        .await
+        .unwrap();
+    let old = start(&store, vec![pepper("v1")])
+        .await
+        .create("old")
+        .await
+        .unwrap();
     assert!(old.export().digest.starts_with("hmac-sha256$v1$"));
 
     let manager = start(&store, vec![pepper("v2"), pepper("v1")]).await;
@@ -270,22 +349,51 @@ async fn f14_keys_under_an_older_pepper_still_verify_under_a_newer() {
     assert!(new.export().digest.starts_with("hmac-sha256$v2$"));
     let server = serve(&manager);
     for key in [&plain, &old, &new] {
-        server.get("/secure", key.expose_secret()).await.says(key.label());
+        server
+            .get("/secure", key.expose_secret())
+            .await
+            .says(key.label());
         let wrong = forge::wrong_secret(key.expose_secret());
-        server.get("/secure", wrong.as_str()).await.refused(401, "invalid-key");
+        server
+            .get("/secure", wrong.as_str())
+            .await
+            .refused(401, "invalid-key");
     }
     // Without the old pepper its keys are refused: the control.
     let manager = start(&store, vec![pepper("v2")]).await;
-    serve(&manager).get("/secure", old.expose_secret()).await.refused(401, "invalid-key");
+    serve(&manager)
+        .get("/secure", old.expose_secret())
+        .await
+        .refused(401, "invalid-key");
 }
 
 #[actix_web::test]
 async fn secrets_of_other_lengths_and_alphabets_stay_good_under_other_settings() {
     let store = GateStore::new();
-    let config = Config::builder().secret_charset("hex").secret_length(32).build().unwrap();
-    let builder = ApiKeyManager::builder().config(config).shared_store(store.clone());
+    let config = Config::builder()
+        .secret_charset("hex")
+        .secret_length(32)
+        .build()
+        .unwrap();
+    let builder = ApiKeyManager::builder()
+        .config(config)
+        .shared_store(store.clone());
     let old = builder.start().await.unwrap().create("old").await.unwrap();
     let parts = forge::parts(old.expose_secret());
-    assert!(parts.secret.len() == 32 && parts.secret.bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
-    assert_eq!(manager_on(store).await.verify(old.expose_secret()).await.unwrap().label(), "old");
+    assert!(
+        parts.secret.len() == 32
+            && parts
+                .secret
+                .bytes()
+                .all(|byte| b"0123456789abcdef".contains(&byte))
+    );
+    assert_eq!(
+        manager_on(store)
+            .await
+            .verify(old.expose_secret())
+            .await
+            .unwrap()
+            .label(),
+        "old"
+    );
 }

@@ -55,9 +55,24 @@ fn routes(manager: &ApiKeyManager) -> impl Fn(&mut ServiceConfig) + Clone + Send
 }
 
 async fn send(server: &Server, path: &str, header: &str, value: &[u8]) -> Answer {
-    let request = [b"GET ", path.as_bytes(), b" HTTP/1.1\r\nHost: localhost\r\n", header.as_bytes()];
+    let request = [
+        b"GET ",
+        path.as_bytes(),
+        b" HTTP/1.1\r\nHost: localhost\r\n",
+        header.as_bytes(),
+    ];
     let mut client = server.connect().await;
-    client.send([request.concat(), b": ".to_vec(), value.to_vec(), b"\r\n\r\n".to_vec()].concat()).await;
+    client
+        .send(
+            [
+                request.concat(),
+                b": ".to_vec(),
+                value.to_vec(),
+                b"\r\n\r\n".to_vec(),
+            ]
+            .concat(),
+        )
+        .await;
     client.answer().await
 }
 
@@ -68,13 +83,25 @@ async fn h06_the_scheme_is_compared_without_regard_to_case() {
     let server = Server::start(routes(&manager));
     for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
         let value = format!("{scheme} {}", key.expose_secret());
-        server.get_with("/secure", &[("Authorization", &value)]).await.says("a");
-        server.get_with("/secure", &[("aUTHORIZATION", &value)]).await.says("a");
+        server
+            .get_with("/secure", &[("Authorization", &value)])
+            .await
+            .says("a");
+        server
+            .get_with("/secure", &[("aUTHORIZATION", &value)])
+            .await
+            .says("a");
     }
     let value = format!("apikey {}", key.expose_secret());
-    server.get_with("/scheme", &[("Authorization", &value)]).await.says("a");
+    server
+        .get_with("/scheme", &[("Authorization", &value)])
+        .await
+        .says("a");
     // The key itself is compared with regard to case.
-    server.get("/secure", key.expose_secret().to_lowercase().as_str()).await.refused(401, "invalid-key");
+    server
+        .get("/secure", key.expose_secret().to_lowercase().as_str())
+        .await
+        .refused(401, "invalid-key");
 }
 
 #[actix_web::test]
@@ -83,8 +110,15 @@ async fn h07_spaces_may_follow_the_scheme_and_nothing_else_may() {
     let key = manager.create("a").await.unwrap();
     let key = key.expose_secret();
     let server = Server::start(routes(&manager));
-    for value in [format!("Bearer    {key}"), format!("Bearer {key}   "), format!(" \tBearer {key}")] {
-        server.get_with("/secure", &[("Authorization", &value)]).await.says("a");
+    for value in [
+        format!("Bearer    {key}"),
+        format!("Bearer {key}   "),
+        format!(" \tBearer {key}"),
+    ] {
+        server
+            .get_with("/secure", &[("Authorization", &value)])
+            .await
+            .says("a");
     }
     for value in [
         format!("Bearer\t{key}"),
@@ -99,7 +133,9 @@ async fn h07_spaces_may_follow_the_scheme_and_nothing_else_may() {
         "Bearer ".to_owned(),
         key.to_owned(),
     ] {
-        let answer = server.get_with("/secure", &[("Authorization", &value)]).await;
+        let answer = server
+            .get_with("/secure", &[("Authorization", &value)])
+            .await;
         assert_eq!(answer.status, 401, "{value}: {answer:?}");
         answer.problem();
     }
@@ -112,7 +148,9 @@ async fn h07_another_scheme_is_no_key_of_ours() {
     let server = Server::start(routes(&manager));
     for scheme in ["Basic", "ApiKey", "Digest", "Bearer2", "Bear"] {
         let value = format!("{scheme} {}", key.expose_secret());
-        let answer = server.get_with("/secure", &[("Authorization", &value)]).await;
+        let answer = server
+            .get_with("/secure", &[("Authorization", &value)])
+            .await;
         answer.refused(401, "missing-key");
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     }
@@ -125,15 +163,25 @@ async fn h09_bytes_above_127_are_a_wrong_key_and_not_an_absent_one() {
     let server = Server::start(routes(&manager));
     for byte in 0x80..=0xFF_u8 {
         let value = [b"Bearer ", key.expose_secret().as_bytes(), &[byte]].concat();
-        send(&server, "/secure", "Authorization", &value).await.refused(401, "invalid-key");
-        send(&server, "/optional", "Authorization", &value).await.refused(401, "invalid-key");
-        send(&server, "/header", "X-API-Key", &value[7..]).await.refused(401, "invalid-key");
+        send(&server, "/secure", "Authorization", &value)
+            .await
+            .refused(401, "invalid-key");
+        send(&server, "/optional", "Authorization", &value)
+            .await
+            .refused(401, "invalid-key");
+        send(&server, "/header", "X-API-Key", &value[7..])
+            .await
+            .refused(401, "invalid-key");
     }
     for alone in [&b"Bearer \xFF"[..], b"Bearer \xC3\xA9"] {
-        send(&server, "/optional", "Authorization", alone).await.refused(401, "invalid-key");
+        send(&server, "/optional", "Authorization", alone)
+            .await
+            .refused(401, "invalid-key");
         // Not skipped for the good one at the next location: that would be the second of two.
         let value = [alone, b"\r\nX-API-Key: ", key.expose_secret().as_bytes()].concat();
-        send(&server, "/either", "Authorization", &value).await.refused(400, "several-keys");
+        send(&server, "/either", "Authorization", &value)
+            .await
+            .refused(400, "several-keys");
     }
 }
 
@@ -141,7 +189,9 @@ async fn h09_bytes_above_127_are_a_wrong_key_and_not_an_absent_one() {
 async fn h11_a_key_of_a_mebibyte_is_refused_before_any_hashing() {
     let hasher = CountingHasher::default();
     let store = GateStore::new();
-    let manager = ApiKeyManager::builder().hasher(hasher.clone()).shared_store(store.clone());
+    let manager = ApiKeyManager::builder()
+        .hasher(hasher.clone())
+        .shared_store(store.clone());
     let manager = manager.start().await.unwrap();
     let key = manager.create("a").await.unwrap();
     let server = Server::start(routes(&manager));
@@ -151,13 +201,21 @@ async fn h11_a_key_of_a_mebibyte_is_refused_before_any_hashing() {
     // As much as actix reads of a head; and with a right checksum, so that nothing but the length is wrong.
     let id = key.id().to_string();
     let long = forge::key("my_api", &id, &"a".repeat(60_000));
-    server.get("/secure", long.as_str()).await.refused(401, "invalid-key");
+    server
+        .get("/secure", long.as_str())
+        .await
+        .refused(401, "invalid-key");
 
     let longest = forge::key("my_api", &id, &"a".repeat(1 << 20));
     let denied = manager.verify(&longest).await.unwrap_err();
     assert_eq!(denied.status(), 401);
     let mut client = server.connect().await;
-    client.send_in_vain(get_request("/secure", &[("Authorization", &format!("Bearer {longest}"))])).await;
+    client
+        .send_in_vain(get_request(
+            "/secure",
+            &[("Authorization", &format!("Bearer {longest}"))],
+        ))
+        .await;
     if let Some(answer) = client.try_answer().await {
         assert!((400..500).contains(&answer.status), "{answer:?}");
     }
@@ -180,12 +238,20 @@ fn h13_a_realm_that_would_break_the_header_is_an_error_of_the_configuration() {
 #[actix_web::test]
 async fn h13_a_good_realm_stands_in_every_challenge() {
     let config = Config::builder().realm("Orders (v2)").build().unwrap();
-    let builder = ApiKeyManager::builder().config(config).shared_store(GateStore::new());
+    let builder = ApiKeyManager::builder()
+        .config(config)
+        .shared_store(GateStore::new());
     let server = Server::start(routes(&builder.start().await.unwrap()));
     let answer = server.get("/secure", None).await;
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"Orders (v2)\""));
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some("Bearer realm=\"Orders (v2)\"")
+    );
     let answer = server.get("/header", None).await;
-    assert_eq!(answer.header("www-authenticate"), Some("ApiKey realm=\"Orders (v2)\""));
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some("ApiKey realm=\"Orders (v2)\"")
+    );
 }
 
 #[actix_web::test]
@@ -194,7 +260,9 @@ async fn h15_an_empty_header_is_a_wrong_key_and_asks_no_store() {
     let manager = support::manager_on(store.clone()).await;
     let server = Server::start(routes(&manager));
     for value in ["", " ", "\t"] {
-        send(&server, "/header", "X-API-Key", value.as_bytes()).await.refused(401, "invalid-key");
+        send(&server, "/header", "X-API-Key", value.as_bytes())
+            .await
+            .refused(401, "invalid-key");
     }
     assert_eq!(store.count(Call::Find), 0);
 }
@@ -207,7 +275,10 @@ async fn h20_each_request_of_a_connection_is_judged_by_itself() {
     let server = Server::start(routes(&manager));
     let mut client = server.connect().await;
     for _ in 0..3 {
-        client.get("/secure", &[("Authorization", &bearer)]).await.says("a");
+        client
+            .get("/secure", &[("Authorization", &bearer)])
+            .await
+            .says("a");
         client.get("/secure", &[]).await.refused(401, "missing-key");
         client.get("/open", &[]).await.says("open");
     }
@@ -224,36 +295,75 @@ async fn h20_each_request_of_a_connection_is_judged_by_itself() {
 async fn l03_a_second_key_is_one_too_many_even_where_it_is_the_same() {
     let manager = manager().await;
     let key = manager.create("a").await.unwrap();
-    let (key, bearer) = (key.expose_secret(), format!("Bearer {}", key.expose_secret()));
+    let (key, bearer) = (
+        key.expose_secret(),
+        format!("Bearer {}", key.expose_secret()),
+    );
     let server = Server::start(routes(&manager));
-    let twice = [("Authorization", bearer.as_str()), ("Authorization", &bearer)];
-    server.get_with("/secure", &twice).await.refused(400, "several-keys");
+    let twice = [
+        ("Authorization", bearer.as_str()),
+        ("Authorization", &bearer),
+    ];
+    server
+        .get_with("/secure", &twice)
+        .await
+        .refused(400, "several-keys");
     let bad = forge::unknown();
     for other in [key, bad.as_str(), ""] {
         let both = [("Authorization", bearer.as_str()), ("X-API-Key", other)];
-        server.get_with("/either", &both).await.refused(400, "several-keys");
+        server
+            .get_with("/either", &both)
+            .await
+            .refused(400, "several-keys");
         // Not one of the route's locations, so no second key.
         server.get_with("/secure", &both).await.says("a");
     }
-    let mixed = [("Authorization", "Basic eDp5"), ("Authorization", bearer.as_str())];
-    server.get_with("/secure", &mixed).await.refused(400, "several-keys");
+    let mixed = [
+        ("Authorization", "Basic eDp5"),
+        ("Authorization", bearer.as_str()),
+    ];
+    server
+        .get_with("/secure", &mixed)
+        .await
+        .refused(400, "several-keys");
     let answer = server.get_with("/secure", &twice).await;
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_request\""));
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some("Bearer error=\"invalid_request\"")
+    );
 }
 
 #[actix_web::test]
 async fn a_header_and_its_scheme_are_where_the_configuration_says() {
-    let config = Config::builder().header_name("X-Token").header_type("Key").build().unwrap();
-    let builder = ApiKeyManager::builder().config(config).shared_store(GateStore::new());
+    let config = Config::builder()
+        .header_name("X-Token")
+        .header_type("Key")
+        .build()
+        .unwrap();
+    let builder = ApiKeyManager::builder()
+        .config(config)
+        .shared_store(GateStore::new());
     let manager = builder.start().await.unwrap();
     let key = manager.create("a").await.unwrap();
     let server = Server::start(routes(&manager));
     let value = format!("key {}", key.expose_secret());
-    server.get_with("/secure", &[("x-token", &value)]).await.says("a");
-    server.get("/secure", key.expose_secret()).await.refused(401, "missing-key");
-    assert_eq!(server.get("/secure", None).await.header("www-authenticate"), Some("Key"));
+    server
+        .get_with("/secure", &[("x-token", &value)])
+        .await
+        .says("a");
+    server
+        .get("/secure", key.expose_secret())
+        .await
+        .refused(401, "missing-key");
+    assert_eq!(
+        server.get("/secure", None).await.header("www-authenticate"),
+        Some("Key")
+    );
     // The route's own location goes before the configured one.
-    server.get_with("/header", &[("X-API-Key", key.expose_secret())]).await.says("a");
+    server
+        .get_with("/header", &[("X-API-Key", key.expose_secret())])
+        .await
+        .says("a");
 }
 
 #[actix_web::test]
@@ -270,7 +380,12 @@ async fn l11_a_request_for_the_head_alone_is_guarded_as_a_get() {
     client.send(head("")).await;
     assert!(status_line(&mut client).await.contains(" 401 "));
     let mut client = server.connect().await;
-    client.send(head(&format!("Authorization: Bearer {}\r\n", key.expose_secret()))).await;
+    client
+        .send(head(&format!(
+            "Authorization: Bearer {}\r\n",
+            key.expose_secret()
+        )))
+        .await;
     assert!(status_line(&mut client).await.contains(" 204 "));
 }
 

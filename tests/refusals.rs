@@ -61,7 +61,11 @@ fn serve(manager: &ApiKeyManager) -> Server {
 /// Keys in every state in which a key is refused, under a clock that stands at `now`.
 async fn refused_keys(manager: &ApiKeyManager, clock: &ManualClock) -> Vec<(&'static str, NewKey)> {
     let now = clock.read().now;
-    let expired = manager.create("e").expires_in(Duration::from_secs(1)).await.unwrap();
+    let expired = manager
+        .create("e")
+        .expires_in(Duration::from_secs(1))
+        .await
+        .unwrap();
     let later = now.checked_add(Duration::from_secs(3600)).unwrap();
     let early = manager.create("n").not_before(later).await.unwrap();
     let revoked = manager.create("r").await.unwrap();
@@ -79,15 +83,27 @@ async fn refused_keys(manager: &ApiKeyManager, clock: &ManualClock) -> Vec<(&'st
 
 async fn manager_under(clock: &Arc<ManualClock>) -> ApiKeyManager {
     let builder = ApiKeyManager::builder().clock(clock.clone() as Arc<dyn Clock>);
-    builder.shared_store(GateStore::new()).start().await.unwrap()
+    builder
+        .shared_store(GateStore::new())
+        .start()
+        .await
+        .unwrap()
 }
 
 /// `Err` names the answers that differ from the first.
 fn all_alike(answers: &[(String, Answer)]) -> Result<(), String> {
     let first = answers[0].1.timeless();
-    let other = answers.iter().filter(|(_, answer)| answer.timeless() != first);
-    let other: Vec<_> = other.map(|(name, answer)| format!("{name}: {}", answer.timeless())).collect();
-    if other.is_empty() { Ok(()) } else { Err(other.join("\n")) }
+    let other = answers
+        .iter()
+        .filter(|(_, answer)| answer.timeless() != first);
+    let other: Vec<_> = other
+        .map(|(name, answer)| format!("{name}: {}", answer.timeless()))
+        .collect();
+    if other.is_empty() {
+        Ok(())
+    } else {
+        Err(other.join("\n"))
+    }
 }
 
 #[actix_web::test]
@@ -103,7 +119,10 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
         ("nonsense".to_owned(), "nonsense".to_owned()),
         ("live".to_owned(), forge::wrong_secret(good.expose_secret())),
         ("checksum".to_owned(), format!("{}x", good.expose_secret())),
-        ("prefix".to_owned(), forge::key("other", good.id().as_str(), &"s".repeat(64))),
+        (
+            "prefix".to_owned(),
+            forge::key("other", good.id().as_str(), &"s".repeat(64)),
+        ),
     ];
     for (name, key) in &refused {
         wrong.push(((*name).to_owned(), forge::wrong_secret(key.expose_secret())));
@@ -118,10 +137,16 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
         }
     }
     // A key of another family is one that is not known here.
-    answers.push(("family".to_owned(), server.get("/live", good.expose_secret()).await));
+    answers.push((
+        "family".to_owned(),
+        server.get("/live", good.expose_secret()).await,
+    ));
     // A route that demands a scope tells of it only whom it knows.
     for (name, key) in &wrong {
-        answers.push((format!("{name} scoped"), server.get("/scoped", key.as_str()).await));
+        answers.push((
+            format!("{name} scoped"),
+            server.get("/scoped", key.as_str()).await,
+        ));
     }
     all_alike(&answers).unwrap();
 
@@ -129,7 +154,10 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
     for (reason, key) in &refused {
         let answer = server.get("/secure", key.expose_secret()).await;
         answer.refused(401, reason);
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer error=\"invalid_token\"")
+        );
         assert!(all_alike(&[answers[0].clone(), (String::new(), answer)]).is_err());
     }
 }
@@ -138,7 +166,9 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
 async fn t02_an_unknown_id_and_a_wrong_secret_take_one_path() {
     let hasher = CountingHasher::default();
     let store = GateStore::new();
-    let builder = ApiKeyManager::builder().hasher(hasher.clone()).shared_store(store.clone());
+    let builder = ApiKeyManager::builder()
+        .hasher(hasher.clone())
+        .shared_store(store.clone());
     let manager = builder.start().await.unwrap();
     let key = manager.create("a").await.unwrap();
     let cost = async |text: &str| {
@@ -163,21 +193,37 @@ async fn t02_an_unknown_id_and_a_wrong_secret_take_one_path() {
 
 /// The parts of `secret` that stand in `text`; a part is 12 characters.
 fn leaked<'s>(secret: &'s str, text: &str) -> Vec<&'s str> {
-    (0..secret.len() - 12).map(|at| &secret[at..at + 12]).filter(|part| text.contains(part)).collect()
+    (0..secret.len() - 12)
+        .map(|at| &secret[at..at + 12])
+        .filter(|part| text.contains(part))
+        .collect()
 }
 
 #[actix_web::test]
 async fn t05_no_call_of_the_store_carries_the_secret_or_a_part_of_it() {
     let store = GateStore::new();
     let manager = manager_on(store.clone()).await;
-    let key = manager.create("a").owner("o").scopes(["b"]).metadata("m", 1).await.unwrap();
-    let mut secrets = vec![key.expose_secret().to_owned(), forge::wrong_secret(key.expose_secret())];
+    let key = manager
+        .create("a")
+        .owner("o")
+        .scopes(["b"])
+        .metadata("m", 1)
+        .await
+        .unwrap();
+    let mut secrets = vec![
+        key.expose_secret().to_owned(),
+        forge::wrong_secret(key.expose_secret()),
+    ];
     let server = serve(&manager);
     for secret in &secrets {
         server.get("/secure", secret.as_str()).await;
         server.get("/live", secret.as_str()).await;
     }
-    let rotated = manager.rotate(key.id()).grace(Duration::from_secs(60)).await.unwrap();
+    let rotated = manager
+        .rotate(key.id())
+        .grace(Duration::from_secs(60))
+        .await
+        .unwrap();
     secrets.push(rotated.expose_secret().to_owned());
     for secret in &secrets {
         server.get("/secure", secret.as_str()).await;
@@ -192,7 +238,10 @@ async fn t05_no_call_of_the_store_carries_the_secret_or_a_part_of_it() {
         let tail = secret.rsplit_once('_').unwrap().1;
         assert_eq!(leaked(tail, &transcript), Vec::<&str>::new());
         // The control: the search finds what is there.
-        assert_eq!(leaked(tail, &format!("{transcript}{}", &tail[20..32])).len(), 1);
+        assert_eq!(
+            leaked(tail, &format!("{transcript}{}", &tail[20..32])).len(),
+            1
+        );
     }
     assert!(transcript.contains(key.id().as_str()) && transcript.contains("sha256$"));
 }
@@ -214,15 +263,26 @@ async fn w02_every_refusal_is_a_problem_and_every_401_has_a_challenge() {
 
     let answer = server.get("/secure", forge::unknown().as_str()).await;
     answer.refused(401, "invalid-key");
-    assert_eq!(challenge(&answer).as_deref(), Some("Bearer error=\"invalid_token\""));
+    assert_eq!(
+        challenge(&answer).as_deref(),
+        Some("Bearer error=\"invalid_token\"")
+    );
 
     let answer = server.get("/header", None).await;
     answer.refused(401, "missing-key");
     assert_eq!(challenge(&answer).as_deref(), Some("ApiKey"));
 
-    let answer = server.get_with("/secure", &[("Authorization", &bearer), ("Authorization", "Bearer x")]).await;
+    let answer = server
+        .get_with(
+            "/secure",
+            &[("Authorization", &bearer), ("Authorization", "Bearer x")],
+        )
+        .await;
     answer.refused(400, "several-keys");
-    assert_eq!(challenge(&answer).as_deref(), Some("Bearer error=\"invalid_request\""));
+    assert_eq!(
+        challenge(&answer).as_deref(),
+        Some("Bearer error=\"invalid_request\"")
+    );
 
     let answer = server.get("/scoped", key).await;
     answer.refused(403, "insufficient-scope");
@@ -231,8 +291,14 @@ async fn w02_every_refusal_is_a_problem_and_every_401_has_a_challenge() {
         Some("Bearer error=\"insufficient_scope\", scope=\"b a c\"")
     );
 
-    server.get("/template/7", key).await.refused(500, "misconfigured-route");
-    server.get("/unguarded", key).await.refused(500, "misconfigured-route");
+    server
+        .get("/template/7", key)
+        .await
+        .refused(500, "misconfigured-route");
+    server
+        .get("/unguarded", key)
+        .await
+        .refused(500, "misconfigured-route");
 
     store.fail(Call::Find, Fault::Unavailable);
     let answer = server.get("/secure", forge::unknown().as_str()).await;
@@ -249,7 +315,9 @@ async fn w02_nothing_of_the_request_is_echoed() {
     let planted = "<script>planted";
     let path = "/secure?x=planted";
     for value in [format!("Bearer {planted}"), format!("planted {planted}")] {
-        let answer = server.get_with(path, &[("Authorization", &value), ("X-Planted", planted)]).await;
+        let answer = server
+            .get_with(path, &[("Authorization", &value), ("X-Planted", planted)])
+            .await;
         assert_eq!(answer.status, 401);
         assert!(!answer.timeless().contains("planted"), "{answer:?}");
     }
@@ -258,11 +326,19 @@ async fn w02_nothing_of_the_request_is_echoed() {
 #[actix_web::test]
 async fn a_wrong_key_and_no_key_are_told_apart_by_program() {
     let config = Config::builder().header_name("X-API-Key").build().unwrap();
-    let builder = ApiKeyManager::builder().config(config).shared_store(GateStore::new());
+    let builder = ApiKeyManager::builder()
+        .config(config)
+        .shared_store(GateStore::new());
     let server = serve(&builder.start().await.unwrap());
     let absent = server.get("/secure", None).await;
     let wrong = server.get_with("/secure", &[("X-API-Key", "x")]).await;
-    assert_eq!((absent.problem(), wrong.problem()), ("missing-key".to_owned(), "invalid-key".to_owned()));
+    assert_eq!(
+        (absent.problem(), wrong.problem()),
+        ("missing-key".to_owned(), "invalid-key".to_owned())
+    );
     assert_eq!(absent.header("www-authenticate"), Some("ApiKey"));
-    assert_eq!(wrong.header("www-authenticate"), Some("ApiKey error=\"invalid_token\""));
+    assert_eq!(
+        wrong.header("www-authenticate"),
+        Some("ApiKey error=\"invalid_token\"")
+    );
 }

@@ -42,6 +42,8 @@
 //! - [`ApiKeyManager`]: creating, listing, changing, rotating and revoking keys; [`Config`]: the
 //!   settings.
 //! - [`ApiKey`]: what a handler knows of its caller. [`Denied`]: what an error handler is told.
+//! - [`RequireApiKey`]: the same check as middleware, for a scope or a whole app.
+//! - [`guide`]: where a key should travel, proxies, coming from flask-api-key.
 //! - [`KeyStore`]: where records are kept; [`MemoryStore`], `SqliteStore`, or your own.
 //!
 //! # Revocation, and what it promises
@@ -114,6 +116,18 @@ pub use store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use store::conformance;
 pub use store::{Changes, Cursor, History, KeyStore, ListQuery, MemoryStore, Page};
+
+/// Pages that answer longer questions.
+pub mod guide {
+    #[doc = include_str!("../docs/where-keys-travel.md")]
+    pub mod where_keys_travel {}
+
+    #[doc = include_str!("../docs/proxies.md")]
+    pub mod proxies {}
+
+    #[doc = include_str!("../docs/coming-from-flask-api-key.md")]
+    pub mod coming_from_flask_api_key {}
+}
 
 /// What generated code touches, and nothing else of the crate. No promise is made for it.
 #[doc(hidden)]

@@ -91,7 +91,9 @@ pub(crate) fn allows_method<'m>(
     method: Option<&str>,
 ) -> bool {
     let Some(method) = method else { return false };
-    allowed.into_iter().any(|one| one == method || (one == "GET" && method == "HEAD"))
+    allowed
+        .into_iter()
+        .any(|one| one == method || (one == "GET" && method == "HEAD"))
 }
 
 /// The values of a route's path, decoded.
@@ -267,8 +269,8 @@ impl Policy {
         self
     }
 
-    /// A key that came in clear text is refused: neither over the socket's own TLS, nor, as a configured
-    /// trusted proxy states, over a proxy's.
+    /// A key that came in clear text is refused: neither over the socket's own TLS, nor, as a
+    /// configured trusted proxy states, over a proxy's.
     #[must_use]
     pub const fn require_https(mut self) -> Self {
         self.require_https = true;

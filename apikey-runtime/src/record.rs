@@ -37,7 +37,8 @@ pub struct KeyRecord {
     /// The networks from which the key may be used; none is all.
     #[serde(default)]
     pub networks: Vec<IpNet>,
-    /// The methods that the key is good for, in capital letters; none is all. `GET` includes `HEAD`.
+    /// The methods that the key is good for, in capital letters; none is all. `GET` includes
+    /// `HEAD`.
     #[serde(default)]
     pub methods: Vec<String>,
     /// When the key was made.
@@ -253,7 +254,7 @@ impl KeyPatch {
         put(&self.enabled, &mut record.enabled);
         put(&self.digest, &mut record.digest);
         put(&self.previous, &mut record.previous);
-        record.version += 1;
+        record.version = record.version.saturating_add(1);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one choke point where a decision is made.
 //!
 //! What comes in is a text that claims to be a key, what the route demands, and who calls; what
-//! comes out is the key or a refusal. No other module compares digests, looks at a key's state or at
-//! its scopes.
+//! comes out is the key or a refusal. No other module compares digests, looks at a key's state or
+//! at its scopes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::api_key::ApiKey;
 use crate::cache::{Answer, CachedKey, Feed, ReadFault, Reader};
 use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 use crate::key::{KeyId, ParsedKey, PreparedDigest};
 use crate::policy::{Caller, Policy, TemplateFault, allows_method};
 use crate::record::KeyState;
@@ -204,7 +204,10 @@ impl Verifier {
         if facts.id != *question.claim.id() || facts.is_stale() {
             return None;
         }
-        let answer = Answer { sent: known.read?, found: Some(Arc::clone(facts)) };
+        let answer = Answer {
+            sent: known.read?,
+            found: Some(Arc::clone(facts)),
+        };
         self.judge_answer(question, &answer)
     }
 
@@ -214,8 +217,16 @@ impl Verifier {
         question: Question<'_>,
         answer: &Answer,
     ) -> Option<Result<Admitted, Denied>> {
-        let good_for = self.reader.cache.lease.length().unwrap_or(self.reader.deadline);
-        let judged = answer.found.as_ref().map(|found| (found, self.compare(question, found)));
+        let good_for = self
+            .reader
+            .cache
+            .lease
+            .length()
+            .unwrap_or(self.reader.deadline);
+        let judged = answer
+            .found
+            .as_ref()
+            .map(|found| (found, self.compare(question, found)));
         if judged.is_none() {
             self.compare_nothing(question);
         }
@@ -303,11 +314,12 @@ struct Standing {
 
 impl Standing {
     fn of(key: &CachedKey, policy: &Policy, caller: &dyn Caller) -> Self {
-        let route_admits = |methods: &[&'static str]| {
-            allows_method(methods.iter().copied(), caller.method())
-        };
+        let route_admits =
+            |methods: &[&'static str]| allows_method(methods.iter().copied(), caller.method());
         Self {
-            family: policy.environment.is_none_or(|only| key.environment() == Some(only)),
+            family: policy
+                .environment
+                .is_none_or(|only| key.environment() == Some(only)),
             address: key.admits_address(caller),
             method: policy.methods.is_none_or(route_admits) && key.admits_method(caller),
             scopes: policy.scopes.map_or(Ok(true), |scopes| {
@@ -354,7 +366,9 @@ fn refuse(question: Question<'_>, reason: DenyReason) -> Denied {
 }
 
 fn denied(reason: DenyReason, policy: &Policy) -> Denied {
-    let wanted = (reason == DenyReason::InsufficientScope).then_some(policy.scopes).flatten();
+    let wanted = (reason == DenyReason::InsufficientScope)
+        .then_some(policy.scopes)
+        .flatten();
     Denied::new(reason).wanting(wanted)
 }
 

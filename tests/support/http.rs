@@ -37,7 +37,9 @@ impl Server {
     /// `GET path` on a connection of its own, with the key as a bearer token.
     pub async fn get(&self, path: &str, key: impl Into<Option<&str>>) -> Answer {
         let authorization = key.into().map(|key| format!("Bearer {key}"));
-        let header = authorization.as_deref().map(|value| ("Authorization", value));
+        let header = authorization
+            .as_deref()
+            .map(|value| ("Authorization", value));
         self.connect().await.get(path, header.as_slice()).await
     }
 
@@ -67,7 +69,10 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: soon(TcpStream::connect(address)).await.unwrap(), received: Vec::new() }
+        Self {
+            stream: soon(TcpStream::connect(address)).await.unwrap(),
+            received: Vec::new(),
+        }
     }
 
     /// Sends these bytes.
@@ -85,12 +90,7 @@ impl Client {
         self.answer().await
     }
 
-    pub async fn post(
-        &mut self,
-        path: &str,
-        key: impl Into<Option<&str>>,
-        body: &str,
-    ) -> Answer {
+    pub async fn post(&mut self, path: &str, key: impl Into<Option<&str>>, body: &str) -> Answer {
         self.send(post_head(path, key, body.len())).await;
         self.send(body).await;
         self.answer().await
@@ -98,14 +98,18 @@ impl Client {
 
     /// The next answer on the connection.
     pub async fn answer(&mut self) -> Answer {
-        self.try_answer().await.expect("the server closed the connection")
+        self.try_answer()
+            .await
+            .expect("the server closed the connection")
     }
 
     /// The next answer on the connection, or `None` where the server closed it first.
     pub async fn try_answer(&mut self) -> Option<Answer> {
         let head_end = self.head_end().await?;
         let mut answer = Answer::of_head(&self.received[..head_end]);
-        let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
+        let length = answer
+            .header("content-length")
+            .map_or(0, |text| text.parse().unwrap());
         while self.received.len() < head_end + length {
             self.receive().await?;
         }
@@ -116,7 +120,10 @@ impl Client {
 
     /// The next answer on the connection, which has no body whatever its head says.
     pub async fn head_only(&mut self) -> Answer {
-        let head_end = self.head_end().await.expect("the server closed the connection");
+        let head_end = self
+            .head_end()
+            .await
+            .expect("the server closed the connection");
         let answer = Answer::of_head(&self.received[..head_end]);
         self.received.drain(..head_end);
         answer
@@ -124,7 +131,11 @@ impl Client {
 
     async fn head_end(&mut self) -> Option<usize> {
         loop {
-            if let Some(at) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(at) = self
+                .received
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 return Some(at + 4);
             }
             self.receive().await?;
@@ -133,7 +144,10 @@ impl Client {
 
     async fn receive(&mut self) -> Option<()> {
         let read = self.stream.read_buf(&mut self.received);
-        match tokio::time::timeout(PATIENCE, read).await.expect("the server says nothing") {
+        match tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("the server says nothing")
+        {
             Ok(0) | Err(_) => None,
             Ok(_) => Some(()),
         }
@@ -142,14 +156,19 @@ impl Client {
 
 /// The bytes of a `GET`.
 pub fn get_request(path: &str, headers: &[(&str, &str)]) -> String {
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
 /// The bytes of a `POST` up to its body.
 pub fn post_head<'k>(path: &str, key: impl Into<Option<&'k str>>, length: usize) -> String {
-    let authorization =
-        key.into().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let authorization = key
+        .into()
+        .map(|key| format!("Authorization: Bearer {key}\r\n"))
+        .unwrap_or_default();
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
@@ -175,11 +194,19 @@ impl Answer {
             let (name, value) = line.split_once(": ").unwrap();
             (name.to_ascii_lowercase(), value.to_owned())
         };
-        Self { status, status_line, headers: lines.map(header).collect(), body: Vec::new() }
+        Self {
+            status,
+            status_line,
+            headers: lines.map(header).collect(),
+            body: Vec::new(),
+        }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -199,22 +226,44 @@ impl Answer {
     /// The last part of the problem's type, after checking that this is an answer of the gate: W-02.
     #[track_caller]
     pub fn problem(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
         let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
         let members = problem.as_object().unwrap();
         for name in ["type", "title", "detail"] {
-            assert!(members[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {problem}");
+            assert!(
+                members[name].as_str().is_some_and(|text| !text.is_empty()),
+                "{name}: {problem}"
+            );
         }
-        assert_eq!(members["status"].as_u64(), Some(u64::from(self.status)), "{problem}");
-        assert!(members.get("instance").is_none_or(serde_json::Value::is_string), "{problem}");
+        assert_eq!(
+            members["status"].as_u64(),
+            Some(u64::from(self.status)),
+            "{problem}"
+        );
+        assert!(
+            members
+                .get("instance")
+                .is_none_or(serde_json::Value::is_string),
+            "{problem}"
+        );
         assert_eq!(
             self.header("www-authenticate").is_some(),
             matches!(self.status, 400 | 401)
-                || members["type"].as_str().unwrap().ends_with("insufficient-scope"),
+                || members["type"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("insufficient-scope"),
             "{self:?}"
         );
         let kind = members["type"].as_str().unwrap();
-        assert!(!kind.contains(char::is_whitespace), "`type` is a URI reference: {kind}");
+        assert!(
+            !kind.contains(char::is_whitespace),
+            "`type` is a URI reference: {kind}"
+        );
         kind.rsplit(':').next().unwrap().to_owned()
     }
 

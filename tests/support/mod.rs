@@ -1,5 +1,9 @@
 //! What the tests share: a store that can be stopped, a raw HTTP client, a server, forged keys.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part of this"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod forge;
@@ -23,27 +27,46 @@ pub async fn manager() -> ApiKeyManager {
 
 /// A manager with the defaults on `store`.
 pub async fn manager_on(store: Arc<dyn KeyStore>) -> ApiKeyManager {
-    ApiKeyManager::builder().shared_store(store).start().await.unwrap()
+    ApiKeyManager::builder()
+        .shared_store(store)
+        .start()
+        .await
+        .unwrap()
 }
 
 /// A manager that lives by `clock`.
 pub async fn manager_at(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>) -> ApiKeyManager {
-    ApiKeyManager::builder().shared_store(store).clock(clock).start().await.unwrap()
+    ApiKeyManager::builder()
+        .shared_store(store)
+        .clock(clock)
+        .start()
+        .await
+        .unwrap()
 }
 
 /// Settings under which a store that stands at a gate is waited for.
 pub fn patient() -> Config {
-    Config::builder().store_timeout(Duration::from_secs(60)).build().unwrap()
+    Config::builder()
+        .store_timeout(Duration::from_secs(60))
+        .build()
+        .unwrap()
 }
 
 /// A manager that waits for a store which stands at a gate.
 pub async fn patient_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
-    ApiKeyManager::builder().config(patient()).shared_store(store).start().await.unwrap()
+    ApiKeyManager::builder()
+        .config(patient())
+        .shared_store(store)
+        .start()
+        .await
+        .unwrap()
 }
 
 /// What `work` gives, or the end of the test where it gives nothing for long.
 pub async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("this has to come, and did not")
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .expect("this has to come, and did not")
 }
 
 /// Asks again and again until `done`, or `limit` has passed; says how long it took.

@@ -50,7 +50,10 @@ pub struct Gate {
 
 impl Gate {
     fn new() -> Arc<Self> {
-        Arc::new(Self { arrived: Semaphore::new(0), open: Semaphore::new(0) })
+        Arc::new(Self {
+            arrived: Semaphore::new(0),
+            open: Semaphore::new(0),
+        })
     }
 
     async fn pass(&self) {
@@ -94,7 +97,11 @@ impl GateStore {
 
     /// In front of `inner`.
     pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
-        Arc::new(Self { inner, plans: Mutex::default(), calls: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            plans: Mutex::default(),
+            calls: Mutex::default(),
+        })
     }
 
     /// Stops each call before it reaches the store.
@@ -129,19 +136,30 @@ impl GateStore {
 
     /// How often the method was called.
     pub fn count(&self, call: Call) -> usize {
-        self.calls.lock().unwrap().iter().filter(|(made, _)| *made == call).count()
+        self.calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(made, _)| *made == call)
+            .count()
     }
 
     /// How often any method about a key was called: all but the history.
     pub fn count_all(&self) -> usize {
         let calls = self.calls.lock().unwrap();
-        calls.iter().filter(|(made, _)| *made != Call::Changes).count()
+        calls
+            .iter()
+            .filter(|(made, _)| *made != Call::Changes)
+            .count()
     }
 
     /// Everything that the store was ever told.
     pub fn transcript(&self) -> String {
         let calls = self.calls.lock().unwrap();
-        calls.iter().map(|(call, said)| format!("{call:?} {said}\n")).collect()
+        calls
+            .iter()
+            .map(|(call, said)| format!("{call:?} {said}\n"))
+            .collect()
     }
 
     async fn hand_on<T>(
@@ -151,7 +169,13 @@ impl GateStore {
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         self.calls.lock().unwrap().push((call, said));
-        let plan = self.plans.lock().unwrap().get(&call).cloned().unwrap_or_default();
+        let plan = self
+            .plans
+            .lock()
+            .unwrap()
+            .get(&call)
+            .cloned()
+            .unwrap_or_default();
         if let Some(gate) = plan.before {
             gate.pass().await;
         }
@@ -159,7 +183,10 @@ impl GateStore {
             Some(Fault::Unavailable) => return Err(StoreError::unavailable("the test says so")),
             Some(Fault::Backend) => {
                 let source = "the test says so".into();
-                return Err(StoreError::Backend { reason: "a test".to_owned(), source });
+                return Err(StoreError::Backend {
+                    reason: "a test".to_owned(),
+                    source,
+                });
             }
             Some(Fault::Hangs) => std::future::pending().await,
             Some(Fault::Panics) => panic!("the test says so"),
@@ -184,26 +211,37 @@ impl KeyStore for GateStore {
 
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
         let said = serde_json::to_string(record).unwrap();
-        self.hand_on(Call::Insert, said, self.inner.insert(record)).await
+        self.hand_on(Call::Insert, said, self.inner.insert(record))
+            .await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.hand_on(Call::Find, id.to_string(), self.inner.find(id)).await
+        self.hand_on(Call::Find, id.to_string(), self.inner.find(id))
+            .await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        self.hand_on(Call::List, format!("{query:?}"), self.inner.list(query)).await
+        self.hand_on(Call::List, format!("{query:?}"), self.inner.list(query))
+            .await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        let previous = patch.previous.as_ref().map(|previous| serde_json::to_string(previous).unwrap());
-        let said = format!("{id} {patch:?} {:?} {previous:?} {:?}", patch.digest, patch.metadata);
-        self.hand_on(Call::Update, said, self.inner.update(id, patch)).await
+        let previous = patch
+            .previous
+            .as_ref()
+            .map(|previous| serde_json::to_string(previous).unwrap());
+        let said = format!(
+            "{id} {patch:?} {:?} {previous:?} {:?}",
+            patch.digest, patch.metadata
+        );
+        self.hand_on(Call::Update, said, self.inner.update(id, patch))
+            .await
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
         let said = format!("{id} {revocation:?}");
-        self.hand_on(Call::Revoke, said, self.inner.revoke(id, revocation)).await
+        self.hand_on(Call::Revoke, said, self.inner.revoke(id, revocation))
+            .await
     }
 
     async fn revoke_owner(
@@ -212,15 +250,26 @@ impl KeyStore for GateStore {
         revocation: &Revocation,
     ) -> Result<Vec<KeyId>, StoreError> {
         let said = format!("{owner} {revocation:?}");
-        self.hand_on(Call::RevokeOwner, said, self.inner.revoke_owner(owner, revocation)).await
+        self.hand_on(
+            Call::RevokeOwner,
+            said,
+            self.inner.revoke_owner(owner, revocation),
+        )
+        .await
     }
 
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.hand_on(Call::Purge, format!("{before:?}"), self.inner.purge(before)).await
+        self.hand_on(Call::Purge, format!("{before:?}"), self.inner.purge(before))
+            .await
     }
 
     async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        self.hand_on(Call::Changes, format!("{since:?}"), self.inner.changes(since)).await
+        self.hand_on(
+            Call::Changes,
+            format!("{since:?}"),
+            self.inner.changes(since),
+        )
+        .await
     }
 
     async fn stop(&self) {
@@ -244,7 +293,10 @@ pub struct StaleStore {
 impl StaleStore {
     /// In front of `inner`.
     pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
-        Arc::new(Self { inner, seen: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            seen: Mutex::default(),
+        })
     }
 }
 

@@ -38,7 +38,8 @@ impl From<Refused> for actix_web::Error {
     }
 }
 
-/// The refusal with its answer: by the route's `on_error`, else the manager's handler, else by problem details.
+/// The refusal with its answer: by the route's `on_error`, else the manager's handler, else by
+/// problem details.
 pub(super) fn refuse(
     denied: Denied,
     request: &HttpRequest,
@@ -152,7 +153,10 @@ fn challenge(
 /// The scheme that a challenge names for a key that is sent there.
 fn scheme_of(place: Location<'_>) -> &str {
     match place {
-        Location::Header { scheme: Some(scheme), .. } => scheme,
+        Location::Header {
+            scheme: Some(scheme),
+            ..
+        } => scheme,
         Location::Basic => "Basic",
         _ => OWN_SCHEME,
     }

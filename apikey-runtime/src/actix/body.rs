@@ -27,13 +27,19 @@ pub(super) async fn read(
     payload: Payload,
     bounds: Bounds,
 ) -> Result<Bytes, DenyReason> {
-    // What is compressed here would be decompressed by the handler's extractor, without a bound that
-    // was meant for this.
+    // What is compressed here would be decompressed by the handler's extractor, without a bound
+    // that was meant for this.
     if request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(DenyReason::BodyEncoded);
     }
-    let stated = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if stated.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > bounds.bytes as u64) {
+    let stated = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if stated
+        .and_then(|length| length.parse::<u64>().ok())
+        .is_some_and(|length| length > bounds.bytes as u64)
+    {
         return Err(DenyReason::BodyTooLong);
     }
     match tokio::time::timeout(bounds.time, gather(payload, bounds.bytes)).await {
@@ -56,7 +62,9 @@ async fn gather(mut payload: Payload, limit: usize) -> Result<Bytes, DenyReason>
 
 /// The body as if it had not been read.
 pub(super) fn replay(body: Bytes) -> Payload {
-    Payload::Stream { payload: Box::pin(Once(Some(body))) }
+    Payload::Stream {
+        payload: Box::pin(Once(Some(body))),
+    }
 }
 
 /// A stream of one chunk.

@@ -1,4 +1,5 @@
-//! Who calls: the path, the method, and the client's address, which only configured proxies may state.
+//! Who calls: the path, the method, and the client's address, which only configured proxies may
+//! state.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -28,27 +29,41 @@ struct Route {
 }
 
 impl Client<'_> {
-    /// Whether the client sent its request over TLS: by the socket, or by the word of a trusted proxy. Not by
-    /// `ConnectionInfo`, which believes anyone's headers.
+    /// Whether the client sent its request over TLS: by the socket, or by the word of a trusted
+    /// proxy. Not by `ConnectionInfo`, which believes anyone's headers.
     pub(super) fn is_encrypted(&self) -> bool {
         self.route().encrypted
     }
 
-    /// Follows the proxies' words from the right: each was added by the hop to its right, and is believed as long as that
-    /// hop is a configured proxy. What a client wrote itself stands further left.
+    /// Follows the proxies' words from the right: each was added by the hop to its right, and is
+    /// believed as long as that hop is a configured proxy. What a client wrote itself stands
+    /// further left.
     fn route(&self) -> Route {
-        let socket = self.request.peer_addr().map(|peer| peer.ip().to_canonical());
-        let direct =
-            Route { address: socket, encrypted: self.request.app_config().secure() };
-        let Some((header, proxies)) = self.config.and_then(Config::proxies) else { return direct };
+        let socket = self
+            .request
+            .peer_addr()
+            .map(|peer| peer.ip().to_canonical());
+        let direct = Route {
+            address: socket,
+            encrypted: self.request.app_config().secure(),
+        };
+        let Some((header, proxies)) = self.config.and_then(Config::proxies) else {
+            return direct;
+        };
         let trusted = |address: IpAddr| proxies.iter().any(|network| network.contains(&address));
         if !socket.is_some_and(trusted) {
             return direct;
         }
         // A proxy that says nothing could be speaking for anyone.
-        let mut route = Route { address: None, encrypted: false };
+        let mut route = Route {
+            address: None,
+            encrypted: false,
+        };
         for Hop { address, encrypted } in hops(self.request.headers(), header).iter().rev() {
-            route = Route { address: *address, encrypted: *encrypted };
+            route = Route {
+                address: *address,
+                encrypted: *encrypted,
+            };
             if !address.is_some_and(trusted) {
                 break;
             }
@@ -68,8 +83,8 @@ impl Caller for Client<'_> {
 }
 
 impl PathValues for Client<'_> {
-    /// Decoded by `web::Path`, so that the scope is judged by the very text that the handler will see:
-    /// `match_info` leaves `%2F` as it is.
+    /// Decoded by `web::Path`, so that the scope is judged by the very text that the handler will
+    /// see: `match_info` leaves `%2F` as it is.
     fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         let raw = self.request.match_info().get(name)?;
         let decoded =
@@ -83,11 +98,14 @@ impl PathValues for Client<'_> {
     }
 }
 
-/// Whether the request asks, for a browser, what another origin may send (Fetch section 3.2.2). It carries no credentials.
+/// Whether the request asks, for a browser, what another origin may send (Fetch section 3.2.2). It
+/// carries no credentials.
 pub(super) fn is_preflight(request: &HttpRequest) -> bool {
     request.method() == actix_web::http::Method::OPTIONS
         && request.headers().contains_key(header::ORIGIN)
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 #[cfg(test)]
@@ -97,7 +115,11 @@ mod tests {
     use super::*;
 
     fn config(header: &str) -> Config {
-        Config::builder().trusted_proxies(["10.0.0.0/8", "fd00::/8"]).forwarded_header(header).build().unwrap()
+        Config::builder()
+            .trusted_proxies(["10.0.0.0/8", "fd00::/8"])
+            .forwarded_header(header)
+            .build()
+            .unwrap()
     }
 
     fn route(config: &Config, peer: &str, headers: &[(&str, &str)]) -> Route {
@@ -105,11 +127,17 @@ mod tests {
         for (name, value) in headers {
             request = request.append_header((*name, *value));
         }
-        Client { request: &request.to_http_request(), config: Some(config) }.route()
+        Client {
+            request: &request.to_http_request(),
+            config: Some(config),
+        }
+        .route()
     }
 
     fn address(config: &Config, peer: &str, headers: &[(&str, &str)]) -> Option<String> {
-        route(config, peer, headers).address.map(|address| address.to_string())
+        route(config, peer, headers)
+            .address
+            .map(|address| address.to_string())
     }
 
     fn is(address: &str) -> Option<String> {
@@ -119,7 +147,11 @@ mod tests {
     /// N-01.
     #[test]
     fn n01_without_a_trusted_proxy_forwarded_headers_are_ignored() {
-        let headers = [("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=1.1.1.1;proto=https"), ("X-Forwarded-Proto", "https")];
+        let headers = [
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("Forwarded", "for=1.1.1.1;proto=https"),
+            ("X-Forwarded-Proto", "https"),
+        ];
         let plain = Config::default();
         assert_eq!(address(&plain, "10.0.0.1:1", &headers), is("10.0.0.1"));
         for header in ["X-Forwarded-For", "Forwarded"] {
@@ -134,14 +166,35 @@ mod tests {
     fn n02_forged_leftmost_entries_are_not_reached() {
         let for_config = config("X-Forwarded-For");
         let forged = [("X-Forwarded-For", "6.6.6.6, 203.0.113.9, 10.1.1.1")];
-        assert_eq!(address(&for_config, "10.0.0.1:1", &forged), is("203.0.113.9"));
-        let lines = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-For", "203.0.113.9")];
-        assert_eq!(address(&for_config, "10.0.0.1:1", &lines), is("203.0.113.9"));
+        assert_eq!(
+            address(&for_config, "10.0.0.1:1", &forged),
+            is("203.0.113.9")
+        );
+        let lines = [
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("X-Forwarded-For", "203.0.113.9"),
+        ];
+        assert_eq!(
+            address(&for_config, "10.0.0.1:1", &lines),
+            is("203.0.113.9")
+        );
         let config = config("Forwarded");
-        let forged = [("Forwarded", "for=6.6.6.6, for=203.0.113.9;proto=http, for=10.1.1.1;proto=https")];
-        assert_eq!(route(&config, "10.0.0.1:1", &forged), Route { address: "203.0.113.9".parse().ok(), encrypted: false });
+        let forged = [(
+            "Forwarded",
+            "for=6.6.6.6, for=203.0.113.9;proto=http, for=10.1.1.1;proto=https",
+        )];
+        assert_eq!(
+            route(&config, "10.0.0.1:1", &forged),
+            Route {
+                address: "203.0.113.9".parse().ok(),
+                encrypted: false
+            }
+        );
         // The other header is anyone's word.
-        assert_eq!(address(&config, "10.0.0.1:1", &[("X-Forwarded-For", "6.6.6.6")]), None);
+        assert_eq!(
+            address(&config, "10.0.0.1:1", &[("X-Forwarded-For", "6.6.6.6")]),
+            None
+        );
     }
 
     /// N-04.
@@ -149,19 +202,47 @@ mod tests {
     fn n04_an_ipv4_address_in_ipv6_is_that_ipv4_address() {
         let config = config("X-Forwarded-For");
         assert_eq!(address(&config, "[::ffff:1.2.3.4]:1", &[]), is("1.2.3.4"));
-        assert_eq!(address(&config, "[::ffff:10.0.0.1]:1", &[("X-Forwarded-For", "::ffff:1.2.3.4")]), is("1.2.3.4"));
+        assert_eq!(
+            address(
+                &config,
+                "[::ffff:10.0.0.1]:1",
+                &[("X-Forwarded-For", "::ffff:1.2.3.4")]
+            ),
+            is("1.2.3.4")
+        );
     }
 
     #[test]
     fn what_a_proxy_does_not_say_readably_is_not_known() {
         let for_config = config("X-Forwarded-For");
-        for value in ["unknown", "", "1.2.3", "203.0.113.9, ", "203.0.113.9, _hidden"] {
-            assert_eq!(address(&for_config, "10.0.0.1:1", &[("X-Forwarded-For", value)]), None, "{value:?}");
+        for value in [
+            "unknown",
+            "",
+            "1.2.3",
+            "203.0.113.9, ",
+            "203.0.113.9, _hidden",
+        ] {
+            assert_eq!(
+                address(&for_config, "10.0.0.1:1", &[("X-Forwarded-For", value)]),
+                None,
+                "{value:?}"
+            );
         }
         assert_eq!(address(&for_config, "10.0.0.1:1", &[]), None);
         let config = config("Forwarded");
-        for value in ["for=unknown", "for=\"_x\"", "by=1.1.1.1", "for=1.1.1.1;for=2.2.2.2", "for=\"1.1.1.1", "garbage"] {
-            assert_eq!(address(&config, "10.0.0.1:1", &[("Forwarded", value)]), None, "{value:?}");
+        for value in [
+            "for=unknown",
+            "for=\"_x\"",
+            "by=1.1.1.1",
+            "for=1.1.1.1;for=2.2.2.2",
+            "for=\"1.1.1.1",
+            "garbage",
+        ] {
+            assert_eq!(
+                address(&config, "10.0.0.1:1", &[("Forwarded", value)]),
+                None,
+                "{value:?}"
+            );
         }
     }
 
@@ -171,11 +252,16 @@ mod tests {
         let said = |value: &str| route(&config_f, "10.0.0.1:1", &[("Forwarded", value)]).encrypted;
         assert!(said("for=203.0.113.9;proto=https"));
         assert!(said("for=203.0.113.9;proto=https, for=10.1.1.1;proto=http"));
-        assert!(!said("for=203.0.113.9;proto=http, for=10.1.1.1;proto=https"));
+        assert!(!said(
+            "for=203.0.113.9;proto=http, for=10.1.1.1;proto=https"
+        ));
         assert!(!said("for=203.0.113.9"));
         let config_x = config("X-Forwarded-For");
         let said = |proto: &str| {
-            let headers = [("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", proto)];
+            let headers = [
+                ("X-Forwarded-For", "203.0.113.9"),
+                ("X-Forwarded-Proto", proto),
+            ];
             route(&config_x, "10.0.0.1:1", &headers).encrypted
         };
         assert!(said("https") && said("HTTPS") && said("https, https"));

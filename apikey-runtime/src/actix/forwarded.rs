@@ -14,28 +14,40 @@ pub(super) struct Hop {
     pub(super) encrypted: bool,
 }
 
-const UNREADABLE: Hop = Hop { address: None, encrypted: false };
+const UNREADABLE: Hop = Hop {
+    address: None,
+    encrypted: false,
+};
 
 /// The hops as the configured header tells them, the nearest last.
 pub(super) fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Hop> {
     match header {
-        ForwardedHeader::Forwarded => {
-            headers.get_all(header::FORWARDED).flat_map(|line| forwarded(line.as_bytes())).collect()
-        }
+        ForwardedHeader::Forwarded => headers
+            .get_all(header::FORWARDED)
+            .flat_map(|line| forwarded(line.as_bytes()))
+            .collect(),
         ForwardedHeader::XForwardedFor => x_forwarded_for(headers),
     }
 }
 
-/// `X-Forwarded-For`, with what `X-Forwarded-Proto` says for all hops: `https` must be all that it says.
+/// `X-Forwarded-For`, with what `X-Forwarded-Proto` says for all hops: `https` must be all that it
+/// says.
 fn x_forwarded_for(headers: &HeaderMap) -> Vec<Hop> {
     let items = |name: &'static str| {
-        headers.get_all(name).flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        headers
+            .get_all(name)
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
     };
-    let mut protos = items("x-forwarded-proto").map(<[u8]>::trim_ascii).peekable();
+    let mut protos = items("x-forwarded-proto")
+        .map(<[u8]>::trim_ascii)
+        .peekable();
     let encrypted =
         protos.peek().is_some() && protos.all(|proto| proto.eq_ignore_ascii_case(b"https"));
     items("x-forwarded-for")
-        .map(|item| Hop { address: std::str::from_utf8(item.trim_ascii()).ok().and_then(node), encrypted })
+        .map(|item| Hop {
+            address: std::str::from_utf8(item.trim_ascii()).ok().and_then(node),
+            encrypted,
+        })
         .collect()
 }
 
@@ -44,7 +56,12 @@ fn forwarded(line: &[u8]) -> Vec<Hop> {
     let text = std::str::from_utf8(line).ok();
     text.and_then(|text| split(text, ',')).map_or_else(
         || vec![UNREADABLE],
-        |elements| elements.into_iter().map(|element| hop(element).unwrap_or(UNREADABLE)).collect(),
+        |elements| {
+            elements
+                .into_iter()
+                .map(|element| hop(element).unwrap_or(UNREADABLE))
+                .collect()
+        },
     )
 }
 
@@ -67,7 +84,10 @@ fn hop(element: &str) -> Option<Hop> {
         }
     }
     let encrypted = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
-    Some(Hop { address: address.as_deref().and_then(node), encrypted })
+    Some(Hop {
+        address: address.as_deref().and_then(node),
+        encrypted,
+    })
 }
 
 /// The parts between `separator`s that stand outside quotes; `None` where a quote is left open.
@@ -110,10 +130,15 @@ fn unquoted(value: &str) -> Option<String> {
 
 /// An address with or without a port; IPv6 in brackets, or bare as some proxies write it.
 fn node(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
     let address = bare.parse::<IpAddr>().ok();
     let with_port = || text.parse::<SocketAddr>().ok().map(|socket| socket.ip());
-    address.or_else(with_port).map(|address| address.to_canonical())
+    address
+        .or_else(with_port)
+        .map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -138,7 +163,17 @@ mod tests {
         ] {
             assert_eq!(address(text), Some(expected.to_owned()), "{text}");
         }
-        for text in ["", "unknown", "_gazonk", "1.2.3", "1.2.3.4:", "1.2.3.4:x", "[1.2.3.4", "[::1]:", "1.2.3.4 5"] {
+        for text in [
+            "",
+            "unknown",
+            "_gazonk",
+            "1.2.3",
+            "1.2.3.4:",
+            "1.2.3.4:x",
+            "[1.2.3.4",
+            "[::1]:",
+            "1.2.3.4 5",
+        ] {
             assert_eq!(address(text), None, "{text}");
         }
     }
@@ -147,12 +182,27 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_7239() {
         let read = |line: &str| forwarded(line.as_bytes());
-        let hop = |address: &str, encrypted| Hop { address: address.parse().ok(), encrypted };
+        let hop = |address: &str, encrypted| Hop {
+            address: address.parse().ok(),
+            encrypted,
+        };
         assert_eq!(read("for=\"_gazonk\""), [UNREADABLE]);
-        assert_eq!(read("For=\"[2001:db8:cafe::17]:4711\""), [hop("2001:db8:cafe::17", false)]);
-        assert_eq!(read("for=192.0.2.60;proto=http;by=203.0.113.43"), [hop("192.0.2.60", false)]);
-        assert_eq!(read("for=192.0.2.43, for=198.51.100.17"), [hop("192.0.2.43", false), hop("198.51.100.17", false)]);
-        assert_eq!(read("for=192.0.2.43;proto=HTTPS"), [hop("192.0.2.43", true)]);
+        assert_eq!(
+            read("For=\"[2001:db8:cafe::17]:4711\""),
+            [hop("2001:db8:cafe::17", false)]
+        );
+        assert_eq!(
+            read("for=192.0.2.60;proto=http;by=203.0.113.43"),
+            [hop("192.0.2.60", false)]
+        );
+        assert_eq!(
+            read("for=192.0.2.43, for=198.51.100.17"),
+            [hop("192.0.2.43", false), hop("198.51.100.17", false)]
+        );
+        assert_eq!(
+            read("for=192.0.2.43;proto=HTTPS"),
+            [hop("192.0.2.43", true)]
+        );
         assert_eq!(read("for=\"1.1.1.1, for=2.2.2.2\""), [UNREADABLE]);
         assert_eq!(read("for=\"1.1.1.1"), [UNREADABLE]);
         assert_eq!(read("for=\"1.1.1\\.1\""), [hop("1.1.1.1", false)]);

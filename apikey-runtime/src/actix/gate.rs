@@ -1,4 +1,5 @@
-//! The gate: from a request to a decision. The attribute and the middleware both end here, and it ends in `verify`.
+//! The gate: from a request to a decision. The attribute and the middleware both end here, and it
+//! ends in `verify`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +18,7 @@ use super::locate::{Found, in_body, is_of_type, locate};
 use super::route::Rules;
 use super::strip;
 use crate::config::Config;
-use crate::denied::{DenyReason, Denied};
+use crate::denied::{Denied, DenyReason};
 use crate::key::ParsedKey;
 use crate::manager::ApiKeyManager;
 use crate::policy::{Location, Policy};
@@ -34,7 +35,8 @@ pub(super) enum Gate {
 /// A decision under way. It holds the body, and hands it back as the handler is to see it.
 pub(super) type Waiting = Pin<Box<dyn Future<Output = (Result<(), Refused>, Payload)>>>;
 
-/// A key that was checked, among a request's extensions. The type is private: nothing else can put one there.
+/// A key that was checked, among a request's extensions. The type is private: nothing else can put
+/// one there.
 pub(super) struct Verified {
     pub(super) admitted: Admitted,
     /// Which manager's it is, by the address of what the manager shares.
@@ -70,7 +72,14 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
     #[cfg(feature = "test-util")]
     if let Some(decision) = super::testing::acting(request, &rules) {
         return match decision {
-            Ok(admitted) => enter(request, Verified { admitted, manager: 0, proof: None }),
+            Ok(admitted) => enter(
+                request,
+                Verified {
+                    admitted,
+                    manager: 0,
+                    proof: None,
+                },
+            ),
             Err(denied) => shut(denied, None),
         };
     }
@@ -84,14 +93,22 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
     };
     let places = Places::of(&rules.policy, manager.config());
     let found = locate(request, places.list());
-    let checkpoint = Checkpoint { request, rules: &rules, manager: &manager };
+    let checkpoint = Checkpoint {
+        request,
+        rules: &rules,
+        manager: &manager,
+    };
     match checkpoint.ask(&found, needs_body(request, places.list())) {
         Asked::Anonymous => Gate::Open,
         Asked::Refused(denied) => shut(denied, Some(&manager)),
         Asked::Body => wait(request, payload, rules, &manager),
         Asked::Claim(claim) => {
             let client = checkpoint.client();
-            let question = Question { claim: claim.borrow(), policy: &rules.policy, caller: &client };
+            let question = Question {
+                claim: claim.borrow(),
+                policy: &rules.policy,
+                caller: &client,
+            };
             match manager.verifier().decide_now(question) {
                 Now::Decided(Ok(admitted)) => enter(request, checkpoint.verified(&claim, admitted)),
                 Now::Decided(Err(denied)) => shut(denied, Some(&manager)),
@@ -101,8 +118,18 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
     }
 }
 
-fn wait(request: &HttpRequest, payload: &mut Payload, rules: Rules, manager: &ApiKeyManager) -> Gate {
-    Gate::Wait(Box::pin(decide_late(request.clone(), payload.take(), rules, manager.clone())))
+fn wait(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    rules: Rules,
+    manager: &ApiKeyManager,
+) -> Gate {
+    Gate::Wait(Box::pin(decide_late(
+        request.clone(),
+        payload.take(),
+        rules,
+        manager.clone(),
+    )))
 }
 
 /// Leaves the key where extractors find it.
@@ -121,12 +148,19 @@ async fn decide_late(
     let places = Places::of(&rules.policy, manager.config());
     let decision = if needs_body(&request, places.list()) {
         let config = manager.config();
-        let bounds = Bounds { bytes: config.body_limit(), time: config.body_timeout() };
+        let bounds = Bounds {
+            bytes: config.body_limit(),
+            time: config.body_timeout(),
+        };
         match body::read(&request, payload.take(), bounds).await {
             Ok(read) => {
                 let decision = decide(&request, Some(&read), places.list(), &rules, &manager).await;
                 let admitted = decision.is_ok() && rules.strip;
-                let left = if admitted { strip::body(&request, read, places.list()) } else { read };
+                let left = if admitted {
+                    strip::body(&request, read, places.list())
+                } else {
+                    read
+                };
                 payload = body::replay(left);
                 decision
             }
@@ -146,7 +180,11 @@ async fn decide(
     rules: &Rules,
     manager: &ApiKeyManager,
 ) -> Result<(), Denied> {
-    let checkpoint = Checkpoint { request, rules, manager };
+    let checkpoint = Checkpoint {
+        request,
+        rules,
+        manager,
+    };
     let found = body.iter().fold(locate(request, places), |found, body| {
         places
             .iter()
@@ -159,12 +197,19 @@ async fn decide(
         Asked::Anonymous | Asked::Body => return Ok(()),
     };
     let client = checkpoint.client();
-    let question = Question { claim: claim.borrow(), policy: &rules.policy, caller: &client };
+    let question = Question {
+        claim: claim.borrow(),
+        policy: &rules.policy,
+        caller: &client,
+    };
     let admitted = match manager.verifier().decide_now(question) {
         Now::Decided(decision) => decision?,
         Now::Ask => {
             let known = checkpoint.known();
-            manager.verifier().decide_late(question, known.as_ref()).await?
+            manager
+                .verifier()
+                .decide_late(question, known.as_ref())
+                .await?
         }
     };
     enter(request, checkpoint.verified(&claim, admitted));
@@ -173,7 +218,9 @@ async fn decide(
 
 /// Whether the key may stand in the body.
 fn needs_body(request: &HttpRequest, places: &[Location<'_>]) -> bool {
-    places.iter().any(|place| place.is_in_body() && is_of_type(request, place))
+    places
+        .iter()
+        .any(|place| place.is_in_body() && is_of_type(request, place))
 }
 
 /// A request before a route.
@@ -209,10 +256,14 @@ impl Claimed<'_> {
 
 impl<'c> Checkpoint<'c> {
     fn client(&self) -> Client<'c> {
-        Client { request: self.request, config: Some(self.manager.config()) }
+        Client {
+            request: self.request,
+            config: Some(self.manager.config()),
+        }
     }
 
-    /// Reads what was found: no I/O, no hashing. What is wrong without the body is refused before a byte of it is read.
+    /// Reads what was found: no I/O, no hashing. What is wrong without the body is refused before a
+    /// byte of it is read.
     fn ask<'f>(&self, found: &'f Found<'_>, needs_body: bool) -> Asked<'f> {
         let policy = &self.rules.policy;
         let refused = |reason: DenyReason| {
@@ -232,7 +283,12 @@ impl<'c> Checkpoint<'c> {
             Found::Nothing if needs_body => Asked::Body,
             Found::Nothing => match self.proof() {
                 Some(_) if in_clear() => refused(DenyReason::ClearText),
-                Some(proof) if self.manager.verifier().accepts_prefix(&proof.prefix, policy) => {
+                Some(proof)
+                    if self
+                        .manager
+                        .verifier()
+                        .accepts_prefix(&proof.prefix, policy) =>
+                {
                     Asked::Claim(Claimed::Proven(proof))
                 }
                 Some(_) => refused(DenyReason::InvalidKey),
@@ -250,7 +306,10 @@ impl<'c> Checkpoint<'c> {
     fn proof(&self) -> Option<Rc<Proof>> {
         let extensions = self.request.extensions();
         let verified = extensions.get::<Verified>()?;
-        verified.proof.clone().filter(|_| verified.manager == self.identity())
+        verified
+            .proof
+            .clone()
+            .filter(|_| verified.manager == self.identity())
     }
 
     /// What the store said earlier in this request.
@@ -268,6 +327,10 @@ impl<'c> Checkpoint<'c> {
             }
             Claimed::Text(_) => None,
         };
-        Verified { admitted, manager: self.identity(), proof }
+        Verified {
+            admitted,
+            manager: self.identity(),
+            proof,
+        }
     }
 }

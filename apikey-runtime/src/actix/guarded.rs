@@ -77,11 +77,22 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let state = match gate(request, payload, Rules::of::<P>()) {
-            Gate::Open => State::Extract { future: T::from_request(request, payload), payload: None },
-            Gate::Shut(refused) => State::Shut { error: Some(refused.into()) },
-            Gate::Wait(verdict) => State::Wait { verdict, request: request.clone() },
+            Gate::Open => State::Extract {
+                future: T::from_request(request, payload),
+                payload: None,
+            },
+            Gate::Shut(refused) => State::Shut {
+                error: Some(refused.into()),
+            },
+            Gate::Wait(verdict) => State::Wait {
+                verdict,
+                request: request.clone(),
+            },
         };
-        GuardedFuture { state, policy: PhantomData }
+        GuardedFuture {
+            state,
+            policy: PhantomData,
+        }
     }
 }
 
@@ -127,7 +138,10 @@ impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
                     verdict?;
                     // Only now is anything of the handler's touched.
                     let future = T::from_request(request, &mut payload);
-                    State::Extract { future, payload: Some(payload) }
+                    State::Extract {
+                        future,
+                        payload: Some(payload),
+                    }
                 }
                 StateProjection::Extract { future, payload } => {
                     let arguments = ready!(future.poll(context)).map_err(Into::into)?;

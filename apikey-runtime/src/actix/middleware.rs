@@ -20,10 +20,12 @@ use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
 use crate::policy::Policy;
 
-/// Middleware that lets only requests with a key through: the attribute's check, for a scope or a whole app.
+/// Middleware that lets only requests with a key through: the attribute's check, for a scope or a
+/// whole app.
 ///
-/// It answers a refusal with a response, never an error, so that middleware around it (CORS, logging) sees it like any other. A handler
-/// inside may be guarded itself: then both demands are made, and the store is asked once.
+/// It answers a refusal with a response, never an error, so that middleware around it (CORS,
+/// logging) sees it like any other. A handler inside may be guarded itself: then both demands are
+/// made, and the store is asked once.
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -52,12 +54,23 @@ impl RequireApiKey {
 
     /// These demands.
     pub fn with(policy: Policy) -> Self {
-        Self { rules: Rules { policy, on_error: None, manager: None, strip: false }, preflight: false }
+        Self {
+            rules: Rules {
+                policy,
+                on_error: None,
+                manager: None,
+                strip: false,
+            },
+            preflight: false,
+        }
     }
 
     /// The demands of a policy's type, with its `on_error` and its `manager`.
     pub fn of<P: RoutePolicy>() -> Self {
-        Self { rules: Rules::of::<P>(), preflight: false }
+        Self {
+            rules: Rules::of::<P>(),
+            preflight: false,
+        }
     }
 
     /// Makes the answers to refusals. By default, the manager does.
@@ -72,18 +85,20 @@ impl RequireApiKey {
         self
     }
 
-    /// Takes the credential out of the request, whether or not it was good, so that nothing behind this, or around it once the
-    /// answer is made, can log it or send it on: the header, the parameter, the cookie, the member or the field. By default, it stays.
+    /// Takes the credential out of the request, whether or not it was good, so that nothing behind
+    /// this, or around it once the answer is made, can log it or send it on: the header, the
+    /// parameter, the cookie, the member or the field. By default, it stays.
     ///
-    /// Middleware around this one must then hold no clone of the `HttpRequest` while it calls on: actix cannot change a request that
-    /// someone else holds, and panics.
+    /// Middleware around this one must then hold no clone of the `HttpRequest` while it calls on:
+    /// actix cannot change a request that someone else holds, and panics.
     pub fn strip_credential(mut self) -> Self {
         self.rules.strip = true;
         self
     }
 
-    /// Lets CORS preflights through without a key: `OPTIONS` with `Origin` and `Access-Control-Request-Method`, which browsers send without
-    /// credentials. By default, they need a key like any other request.
+    /// Lets CORS preflights through without a key: `OPTIONS` with `Origin` and
+    /// `Access-Control-Request-Method`, which browsers send without credentials. By default, they
+    /// need a key like any other request.
     pub fn allow_preflight(mut self) -> Self {
         self.preflight = true;
         self
@@ -118,7 +133,10 @@ where
     type Future = Ready<Result<Self::Transform, Self::InitError>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(RequireApiKeyService { service: Rc::new(service), guard: self.clone() }))
+        ready(Ok(RequireApiKeyService {
+            service: Rc::new(service),
+            guard: self.clone(),
+        }))
     }
 }
 
@@ -148,39 +166,50 @@ where
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         if self.guard.preflight && is_preflight(request.request()) {
-            return Guarding::Open { next: self.service.call(request) };
+            return Guarding::Open {
+                next: self.service.call(request),
+            };
         }
         let rules = self.guard.rules;
         let (head, payload) = request.parts_mut();
         match gate(head, payload, rules) {
             Gate::Open => {
                 strip_if_asked(&mut request, &rules);
-                Guarding::Open { next: self.service.call(request) }
+                Guarding::Open {
+                    next: self.service.call(request),
+                }
             }
             Gate::Shut(refused) => {
                 strip_if_asked(&mut request, &rules);
-                Guarding::Shut { response: Some(answer(request, refused)) }
+                Guarding::Shut {
+                    response: Some(answer(request, refused)),
+                }
             }
             Gate::Wait(waiting) => {
                 let service = Rc::clone(&self.service);
                 let late = async move {
-                    // What waits holds the request too, and has to let go of it before it is called on.
+                    // What waits holds the request too, and has to let go of it before it is called
+                    // on.
                     let (verdict, payload) = waiting.await;
-                    request.set_payload(payload.into());
+                    request.set_payload(payload);
                     strip_if_asked(&mut request, &rules);
                     match verdict {
                         Ok(()) => Ok(service.call(request).await?.map_into_left_body()),
                         Err(refused) => Ok(answer(request, refused)),
                     }
                 };
-                Guarding::Wait { late: Box::pin(late) }
+                Guarding::Wait {
+                    late: Box::pin(late),
+                }
             }
         }
     }
 }
 
 fn answer<B>(request: ServiceRequest, refused: Refused) -> ServiceResponse<EitherBody<B>> {
-    request.into_response(refused.response).map_into_right_body()
+    request
+        .into_response(refused.response)
+        .map_into_right_body()
 }
 
 fn strip_if_asked(request: &mut ServiceRequest, rules: &Rules) {
@@ -190,7 +219,8 @@ fn strip_if_asked(request: &mut ServiceRequest, rules: &Rules) {
     match rules.policy.locations {
         Some(locations) => strip::head(request.head_mut(), locations),
         None => {
-            // The configuration's names are borrowed from the request, so they are copied before it is changed.
+            // The configuration's names are borrowed from the request, so they are copied before it
+            // is changed.
             let manager = install::find(request.request(), rules).map(|manager| manager.clone());
             if let Some(manager) = manager {
                 strip::head(request.head_mut(), &[manager.config().location()]);
@@ -221,13 +251,15 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            GuardingProjection::Open { next } => {
-                next.poll(context).map_ok(ServiceResponse::map_into_left_body)
-            }
+            GuardingProjection::Open { next } => next
+                .poll(context)
+                .map_ok(ServiceResponse::map_into_left_body),
             GuardingProjection::Wait { late } => late.as_mut().poll(context),
-            GuardingProjection::Shut { response } => Poll::Ready(response.take().ok_or_else(|| {
-                actix_web::error::ErrorInternalServerError("polled after its end")
-            })),
+            GuardingProjection::Shut { response } => {
+                Poll::Ready(response.take().ok_or_else(|| {
+                    actix_web::error::ErrorInternalServerError("polled after its end")
+                }))
+            }
         }
     }
 }

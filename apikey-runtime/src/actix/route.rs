@@ -25,7 +25,8 @@ impl RoutePolicy for PlainPolicy {
     const POLICY: Policy = Policy::new();
 }
 
-/// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each route.
+/// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each
+/// route.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
     pub(super) policy: Policy,
@@ -37,6 +38,11 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) const fn of<P: RoutePolicy>() -> Self {
-        Self { policy: P::POLICY, on_error: P::ON_ERROR, manager: P::MANAGER, strip: false }
+        Self {
+            policy: P::POLICY,
+            on_error: P::ON_ERROR,
+            manager: P::MANAGER,
+            strip: false,
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Taking the credential out of a request, so that nothing behind the gate can log it or send it on.
+//! Taking the credential out of a request, so that nothing behind the gate can log it or send it
+//! on.
 
 use actix_web::HttpRequest;
 use actix_web::dev::RequestHead;
@@ -31,12 +32,20 @@ pub(super) fn head(head: &mut RequestHead, locations: &[Location<'_>]) {
 }
 
 fn strip_query(head: &mut RequestHead, name: &str) {
-    let Some(query) = head.uri.query() else { return };
+    let Some(query) = head.uri.query() else {
+        return;
+    };
     let left = without_pair(query.as_bytes(), name);
     // Pairs of a valid query, cut at its separators, make a valid query.
-    let Ok(left) = String::from_utf8(left) else { return };
+    let Ok(left) = String::from_utf8(left) else {
+        return;
+    };
     let path = head.uri.path();
-    let path = if left.is_empty() { path.to_owned() } else { format!("{path}?{left}") };
+    let path = if left.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{left}")
+    };
     let mut parts = head.uri.clone().into_parts();
     parts.path_and_query = PathAndQuery::try_from(path).ok();
     head.uri = Uri::from_parts(parts).unwrap_or_default();
@@ -46,7 +55,11 @@ fn strip_cookies(head: &mut RequestHead, name: &str) {
     let lines: Vec<HeaderValue> = head.headers_mut().remove(header::COOKIE).collect();
     for line in lines {
         let is_key = |cookie: &&[u8]| {
-            cookie.split(|byte| *byte == b'=').next().map(<[u8]>::trim_ascii) == Some(name.as_bytes())
+            cookie
+                .split(|byte| *byte == b'=')
+                .next()
+                .map(<[u8]>::trim_ascii)
+                == Some(name.as_bytes())
         };
         let kept: Vec<&[u8]> = line
             .as_bytes()
@@ -54,7 +67,10 @@ fn strip_cookies(head: &mut RequestHead, name: &str) {
             .filter(|cookie| !is_key(cookie))
             .map(<[u8]>::trim_ascii)
             .collect();
-        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..]))) {
+        if let (false, Ok(value)) = (
+            kept.is_empty(),
+            HeaderValue::from_bytes(&kept.join(&b"; "[..])),
+        ) {
             head.headers_mut().append(header::COOKIE, value);
         }
     }
@@ -62,13 +78,14 @@ fn strip_cookies(head: &mut RequestHead, name: &str) {
 
 /// The body without the member or field that held the key; all else in it stays to the letter.
 pub(super) fn body(request: &HttpRequest, body: Bytes, locations: &[Location<'_>]) -> Bytes {
-    locations.iter().filter(|location| is_of_type(request, location)).fold(body, |body, location| {
-        match location {
+    locations
+        .iter()
+        .filter(|location| is_of_type(request, location))
+        .fold(body, |body, location| match location {
             Location::Json { name } => without_member(&body, name).map_or(body, Bytes::from),
             Location::Form { name } => Bytes::from(without_pair(&body, name)),
             _ => body,
-        }
-    })
+        })
 }
 
 /// A JSON object without the member of this name; `None` where it is no object.
@@ -133,7 +150,10 @@ mod tests {
         let mut request = request;
         let locations = [
             Location::BEARER,
-            Location::Header { name: "x-api-key", scheme: None },
+            Location::Header {
+                name: "x-api-key",
+                scheme: None,
+            },
             Location::Query { name: "k" },
             Location::Cookie { name: "k" },
         ];

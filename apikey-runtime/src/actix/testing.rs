@@ -116,5 +116,12 @@ pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
 /// The decision for a request that a test sent as somebody.
 pub(super) fn acting(request: &HttpRequest, rules: &Rules) -> Option<Result<Admitted, Denied>> {
     let key = request.extensions().get::<Acting>()?.0.clone();
-    Some(judge_acting(key, &rules.policy, &Client { request, config: None }))
+    Some(judge_acting(
+        key,
+        &rules.policy,
+        &Client {
+            request,
+            config: None,
+        },
+    ))
 }

@@ -72,7 +72,11 @@ impl CachedKey {
                     environment,
                     metadata: record.metadata,
                     networks: record.networks.into(),
-                    methods: record.methods.into_iter().map(String::into_boxed_str).collect(),
+                    methods: record
+                        .methods
+                        .into_iter()
+                        .map(String::into_boxed_str)
+                        .collect(),
                 })
             }),
         })

@@ -9,7 +9,8 @@ use super::{Config, ForwardedHeader, PLACES, Place};
 use crate::error::Error;
 use crate::key::{Charset, check_prefix};
 
-/// The least entropy of a secret, in bits: what symmetric keys are held to (NIST SP 800-57 part 1, table 2).
+/// The least entropy of a secret, in bits: what symmetric keys are held to (NIST SP 800-57 part 1,
+/// table 2).
 const MIN_SECRET_BITS: u32 = 128;
 
 /// The longest secret, in characters.
@@ -40,8 +41,9 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// Where the key is looked for on a route that does not say: `header`, `basic` (the user name of Basic credentials), `query`,
-    /// `cookie`, `json` or `form` (in the body), in any case of letters. By default, `header`.
+    /// Where the key is looked for on a route that does not say: `header`, `basic` (the user name
+    /// of Basic credentials), `query`, `cookie`, `json` or `form` (in the body), in any case of
+    /// letters. By default, `header`.
     #[must_use]
     pub fn location(mut self, location: impl Into<String>) -> Self {
         self.location = Some(location.into());
@@ -55,16 +57,17 @@ impl ConfigBuilder {
         self
     }
 
-    /// The scheme before the key in that header; empty for none. By default, `Bearer` in `Authorization` and none in
-    /// any other header.
+    /// The scheme before the key in that header; empty for none. By default, `Bearer` in
+    /// `Authorization` and none in any other header.
     #[must_use]
     pub fn header_type(mut self, scheme: impl Into<String>) -> Self {
         self.header_type = Some(scheme.into());
         self
     }
 
-    /// The name of the parameter, cookie, member or field that carries the key, where [`location`](ConfigBuilder::location) is such a one: 1 to
-    /// 64 ASCII letters, digits, `_`, `-` and `.`. By default, `api_key`.
+    /// The name of the parameter, cookie, member or field that carries the key, where
+    /// [`location`](ConfigBuilder::location) is such a one: 1 to 64 ASCII letters, digits, `_`, `-`
+    /// and `.`. By default, `api_key`.
     #[must_use]
     pub fn param_name(mut self, name: impl Into<String>) -> Self {
         self.param_name = Some(name.into());
@@ -128,8 +131,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// The networks of the proxies that are believed, such as `10.0.0.0/8`; a single address is a network of one. Needs
-    /// [`forwarded_header`](ConfigBuilder::forwarded_header). By default, none: forwarded headers are ignored.
+    /// The networks of the proxies that are believed, such as `10.0.0.0/8`; a single address is a
+    /// network of one. Needs [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
+    /// none: forwarded headers are ignored.
     #[must_use]
     pub fn trusted_proxies<I>(mut self, networks: I) -> Self
     where
@@ -140,22 +144,24 @@ impl ConfigBuilder {
         self
     }
 
-    /// The header in which they are believed: `Forwarded` or `X-Forwarded-For`, and no other. There is no default.
+    /// The header in which they are believed: `Forwarded` or `X-Forwarded-For`, and no other. There
+    /// is no default.
     #[must_use]
     pub fn forwarded_header(mut self, header: impl Into<String>) -> Self {
         self.forwarded_header = Some(header.into());
         self
     }
 
-    /// How many bytes of a body are read at most to look for the key, from 1 to 16 MiB; more is answered with 413. By default, 64
-    /// KiB.
+    /// How many bytes of a body are read at most to look for the key, from 1 to 16 MiB; more is
+    /// answered with 413. By default, 64 KiB.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = Some(bytes);
         self
     }
 
-    /// How long such a body may take, from 1 ms to 60 s; longer is answered with 408. By default, 5 s.
+    /// How long such a body may take, from 1 ms to 60 s; longer is answered with 408. By default, 5
+    /// s.
     #[must_use]
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.body_timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -179,14 +185,19 @@ impl ConfigBuilder {
         };
         let param_name = self.param_name.unwrap_or(defaults.param_name);
         check("param_name", check_param(&param_name))?;
-        let secret_charset = self.secret_charset.map_or(Ok(Charset::default()), |text| text.parse())?;
+        let secret_charset = self
+            .secret_charset
+            .map_or(Ok(Charset::default()), |text| text.parse())?;
         let secret_length = self.secret_length.unwrap_or(defaults.secret_length);
         check_secret(secret_length, &secret_charset)?;
         self.realm.as_deref().map_or(Ok(()), check_realm)?;
-        let (trusted_proxies, forwarded_header) = proxies(self.trusted_proxies, self.forwarded_header)?;
+        let (trusted_proxies, forwarded_header) =
+            proxies(self.trusted_proxies, self.forwarded_header)?;
         let body_limit = self.body_limit.unwrap_or(defaults.body_limit);
         if !(1..=MAX_BODY_LIMIT).contains(&body_limit) {
-            return fault(format!("`body_limit` lies outside 1 to {MAX_BODY_LIMIT} (bytes); write `65536`"));
+            return fault(format!(
+                "`body_limit` lies outside 1 to {MAX_BODY_LIMIT} (bytes); write `65536`"
+            ));
         }
         let body_timeout = millis("body_timeout_ms", self.body_timeout_ms)?;
         let store_timeout = millis("store_timeout_ms", self.store_timeout_ms)?;
@@ -227,11 +238,17 @@ fn check(name: &str, outcome: Result<(), &'static str>) -> Result<(), Error> {
 }
 
 fn place(location: Option<&str>) -> Result<Place, Error> {
-    let Some(location) = location else { return Ok(Place::Header) };
-    let named = PLACES.iter().find(|(name, _)| name.eq_ignore_ascii_case(location));
+    let Some(location) = location else {
+        return Ok(Place::Header);
+    };
+    let named = PLACES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(location));
     named.map(|(_, place)| *place).ok_or_else(|| {
         let known = PLACES.map(|(name, _)| format!("`{name}`")).join(", ");
-        Error::Config(format!("`location` is none that is known; write one of {known}"))
+        Error::Config(format!(
+            "`location` is none that is known; write one of {known}"
+        ))
     })
 }
 
@@ -239,7 +256,9 @@ fn place(location: Option<&str>) -> Result<Place, Error> {
 fn check_param(name: &str) -> Result<(), &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
-        return Err("is 1 to 64 ASCII letters, digits, `_`, `-` and `.`; write a name such as `api_key`");
+        return Err(
+            "is 1 to 64 ASCII letters, digits, `_`, `-` and `.`; write a name such as `api_key`",
+        );
     }
     Ok(())
 }
@@ -249,13 +268,19 @@ fn proxies(
     header: Option<String>,
 ) -> Result<(Vec<IpNet>, Option<ForwardedHeader>), Error> {
     let networks = networks.unwrap_or_default();
-    let networks: Vec<IpNet> = networks.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
+    let networks: Vec<IpNet> = networks
+        .iter()
+        .map(|text| network(text))
+        .collect::<Result<_, _>>()?;
     let header = match header.map(|header| header.to_ascii_lowercase()).as_deref() {
         None => None,
         Some("forwarded") => Some(ForwardedHeader::Forwarded),
         Some("x-forwarded-for") => Some(ForwardedHeader::XForwardedFor),
         Some(_) => {
-            return fault("`forwarded_header` is none that is known; write `Forwarded` or `X-Forwarded-For`".to_owned());
+            return fault(
+                "`forwarded_header` is none that is known; write `Forwarded` or `X-Forwarded-For`"
+                    .to_owned(),
+            );
         }
     };
     match (networks.is_empty(), header) {
@@ -275,7 +300,11 @@ fn proxies(
 
 /// A network, or an address as a network of one.
 fn network(text: &str) -> Result<IpNet, Error> {
-    let address = || text.parse().ok().map(|address: std::net::IpAddr| IpNet::from(address.to_canonical()));
+    let address = || {
+        text.parse()
+            .ok()
+            .map(|address: std::net::IpAddr| IpNet::from(address.to_canonical()))
+    };
     text.parse().ok().or_else(address).ok_or_else(|| {
         Error::Config(
             "one of `trusted_proxies` is no network; write addresses such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
@@ -358,7 +387,9 @@ fn millis(name: &str, millis: Option<u64>) -> Result<Option<Duration>, Error> {
     match millis {
         None => Ok(None),
         Some(millis @ 1..=60_000) => Ok(Some(Duration::from_millis(millis))),
-        Some(_) => fault(format!("`{name}` lies outside 1 to 60000 (milliseconds); write `2000`")),
+        Some(_) => fault(format!(
+            "`{name}` lies outside 1 to 60000 (milliseconds); write `2000`"
+        )),
     }
 }
 
@@ -450,9 +481,16 @@ mod tests {
         };
         let config = proxied(&["10.0.0.0/8", "192.0.2.1", "fd00::/8"], "x-forwarded-for").unwrap();
         assert_eq!(config.trusted_proxies().len(), 3);
-        assert_eq!(config.forwarded_header(), Some(ForwardedHeader::XForwardedFor));
-        assert!(message(Config::builder().trusted_proxies(["10.0.0.0/8"])).contains("forwarded_header"));
-        assert!(message(Config::builder().forwarded_header("Forwarded")).contains("trusted_proxies"));
+        assert_eq!(
+            config.forwarded_header(),
+            Some(ForwardedHeader::XForwardedFor)
+        );
+        assert!(
+            message(Config::builder().trusted_proxies(["10.0.0.0/8"])).contains("forwarded_header")
+        );
+        assert!(
+            message(Config::builder().forwarded_header("Forwarded")).contains("trusted_proxies")
+        );
         assert!(proxied(&["10.0.0.0/33"], "Forwarded").is_err());
         assert!(proxied(&["10.0.0.0/8"], "X-Real-IP").is_err());
     }
@@ -460,12 +498,17 @@ mod tests {
     #[test]
     fn any_place_can_be_the_default() {
         for (name, _) in PLACES {
-            let config = Config::builder().location(name.to_uppercase()).build().unwrap();
+            let config = Config::builder()
+                .location(name.to_uppercase())
+                .build()
+                .unwrap();
             assert_eq!(config.location_name(), name);
         }
         assert!(message(Config::builder().param_name("a b")).contains("param_name"));
         assert!(message(Config::builder().body_limit(0)).contains("body_limit"));
-        assert!(message(Config::builder().body_timeout(Duration::ZERO)).contains("body_timeout_ms"));
+        assert!(
+            message(Config::builder().body_timeout(Duration::ZERO)).contains("body_timeout_ms")
+        );
     }
 
     #[test]

@@ -162,8 +162,14 @@ mod tests {
             ("X-Key", Some("Token"))
         );
         assert_eq!(config.prefixes(), ["new", "old_1"]);
-        assert_eq!((config.param_name(), config.trusted_proxies().len()), ("key", 2));
-        assert_eq!((config.body_limit(), config.body_timeout().as_millis()), (100, 200));
+        assert_eq!(
+            (config.param_name(), config.trusted_proxies().len()),
+            ("key", 2)
+        );
+        assert_eq!(
+            (config.body_limit(), config.body_timeout().as_millis()),
+            (100, 200)
+        );
         assert_eq!((config.secret_length(), config.cache_capacity()), (40, 10));
         assert_eq!(
             (config.realm(), config.store_timeout().as_millis()),

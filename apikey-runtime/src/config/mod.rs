@@ -18,7 +18,8 @@ pub(crate) use names::closest;
 /// The settings of a manager: checked, and read-only from then on.
 ///
 /// Made from code ([`Config::builder`]), from data (it implements [`Deserialize`]), or from the
-/// environment ([`Config::from_env`]). The names are those of flask-api-key, and so are the defaults.
+/// environment ([`Config::from_env`]). The names are those of flask-api-key, and so are the
+/// defaults.
 ///
 /// ```
 /// use apikey_runtime::Config;
@@ -73,8 +74,8 @@ const PLACES: [(&str, Place); 6] = [
     ("form", Place::Form),
 ];
 
-/// In which header the trusted proxies say for whom they speak. Exactly one is believed: a proxy that writes one of
-/// them passes the other on as the client wrote it.
+/// In which header the trusted proxies say for whom they speak. Exactly one is believed: a proxy
+/// that writes one of them passes the other on as the client wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwardedHeader {
@@ -91,10 +92,14 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// Where the key is looked for on a route that does not say: `header`, `basic`, `query`, `cookie`, `json` or `form`.
+    /// Where the key is looked for on a route that does not say: `header`, `basic`, `query`,
+    /// `cookie`, `json` or `form`.
     #[must_use]
     pub fn location_name(&self) -> &'static str {
-        PLACES.iter().find(|(_, place)| *place == self.place).map_or("header", |(name, _)| name)
+        PLACES
+            .iter()
+            .find(|(_, place)| *place == self.place)
+            .map_or("header", |(name, _)| name)
     }
 
     /// The header that carries the key, where that is in a header.
@@ -103,13 +108,15 @@ impl Config {
         &self.header_name
     }
 
-    /// The scheme before the key in that header; `None` where the header is the key and nothing else.
+    /// The scheme before the key in that header; `None` where the header is the key and nothing
+    /// else.
     #[must_use]
     pub fn header_type(&self) -> Option<&str> {
         self.header_type.as_deref()
     }
 
-    /// The name of the parameter, cookie, member or field that carries the key, where that is in one.
+    /// The name of the parameter, cookie, member or field that carries the key, where that is in
+    /// one.
     #[must_use]
     pub fn param_name(&self) -> &str {
         &self.param_name
@@ -186,9 +193,10 @@ impl Config {
     pub(crate) fn location(&self) -> Location<'_> {
         let name = self.param_name.as_str();
         match self.place {
-            Place::Header => {
-                Location::Header { name: &self.header_key, scheme: self.header_type.as_deref() }
-            }
+            Place::Header => Location::Header {
+                name: &self.header_key,
+                scheme: self.header_type.as_deref(),
+            },
             Place::Basic => Location::Basic,
             Place::Query => Location::Query { name },
             Place::Cookie => Location::Cookie { name },
@@ -199,7 +207,8 @@ impl Config {
 
     /// The proxies that are believed, and in what; `None` where there are none.
     pub(crate) fn proxies(&self) -> Option<(ForwardedHeader, &[IpNet])> {
-        self.forwarded_header.map(|header| (header, self.trusted_proxies.as_slice()))
+        self.forwarded_header
+            .map(|header| (header, self.trusted_proxies.as_slice()))
     }
 
     pub(crate) fn accepts_prefix(&self, prefix: &str) -> bool {

@@ -62,7 +62,10 @@ impl PreparedDigest {
         match (&self.0, &other.0) {
             (
                 Form::Words { pepper, words },
-                Form::Words { pepper: other_pepper, words: others },
+                Form::Words {
+                    pepper: other_pepper,
+                    words: others,
+                },
             ) => pepper == other_pepper && words == others,
             (Form::Text(text), Form::Text(other)) => text == other,
             _ => false,

@@ -375,7 +375,9 @@ pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
 pub(super) fn check_networks(networks: &[IpNet]) -> Result<(), Error> {
     let mapped = |network: &&IpNet| match network {
         IpNet::V4(_) => false,
-        IpNet::V6(network) => network.prefix_len() >= 96 && network.addr().to_ipv4_mapped().is_some(),
+        IpNet::V6(network) => {
+            network.prefix_len() >= 96 && network.addr().to_ipv4_mapped().is_some()
+        }
     };
     match networks.iter().find(mapped) {
         Some(network) => Err(Error::Invalid(format!(
@@ -387,7 +389,10 @@ pub(super) fn check_networks(networks: &[IpNet]) -> Result<(), Error> {
 
 pub(super) fn check_methods(methods: &[String]) -> Result<(), Error> {
     let fits = |method: &String| {
-        (1..=32).contains(&method.len()) && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+        (1..=32).contains(&method.len())
+            && method
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
     };
     match methods.iter().find(|method| !fits(method)) {
         Some(method) => Err(Error::Invalid(format!(

@@ -185,9 +185,9 @@ impl ApiKeyManager {
         self.verify_for(key, &Policy::new()).await
     }
 
-    /// Checks a key against the demands of a route. There is no request here: a template in a scope has no
-    /// path to be filled from, an address and a method are not known, and what hangs on them is
-    /// refused.
+    /// Checks a key against the demands of a route. There is no request here: a template in a scope
+    /// has no path to be filled from, an address and a method are not known, and what hangs on them
+    /// is refused.
     ///
     /// # Errors
     ///
@@ -195,7 +195,11 @@ impl ApiKeyManager {
     pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
         let verifier = &self.0.verifier;
         let claim = Claim::Text(verifier.screen(key.as_bytes(), policy)?);
-        let question = Question { claim, policy, caller: &NoRequest };
+        let question = Question {
+            claim,
+            policy,
+            caller: &NoRequest,
+        };
         let decision = match verifier.decide_now(question) {
             Now::Decided(decision) => decision,
             Now::Ask => verifier.decide_late(question, None).await,

@@ -13,8 +13,12 @@ use crate::policy::Location;
 
 /// Whether the request's body is of the type that `location` looks into.
 pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &Location<'_>) -> bool {
-    let Some(kind) = request.headers().get(header::CONTENT_TYPE) else { return false };
-    let Some(essence) = kind.as_bytes().split(|byte| *byte == b';').next() else { return false };
+    let Some(kind) = request.headers().get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let Some(essence) = kind.as_bytes().split(|byte| *byte == b';').next() else {
+        return false;
+    };
     let essence = essence.trim_ascii().to_ascii_lowercase();
     match location {
         // As `web::Json` takes it: `application/json`, and the suffix of RFC 6839.
@@ -75,7 +79,13 @@ macro_rules! nothing {
 impl<'de> Visitor<'de> for Top<'_> {
     type Value = Found<'static>;
 
-    nothing!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str));
+    nothing!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_f64(f64),
+        visit_str(&str)
+    );
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
@@ -128,7 +138,12 @@ macro_rules! no_text {
 impl<'de> Visitor<'de> for Any {
     type Value = Option<String>;
 
-    no_text!(visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64));
+    no_text!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_f64(f64)
+    );
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
@@ -174,17 +189,33 @@ mod tests {
     fn j01_a_name_that_comes_twice_is_several_however_it_is_written() {
         assert_eq!(json(r#"{"api_key": "a", "x": 1}"#), one("a"));
         assert_eq!(json(r#"{"api_key": "a", "api_key": "a"}"#), Found::Several);
-        assert_eq!(json(r#"{"api_key": "a", "api\u005fkey": "b"}"#), Found::Several);
+        assert_eq!(
+            json(r#"{"api_key": "a", "api\u005fkey": "b"}"#),
+            Found::Several
+        );
         assert_eq!(json(r#"{"API_KEY": "a"}"#), Found::Nothing);
     }
 
     #[test]
     fn only_a_string_at_the_top_is_a_key() {
-        for none in [r#"{"a": {"api_key": "k"}}"#, r#"[{"api_key": "k"}]"#, "5", "null", "\"k\"", "{}", "", "  "] {
+        for none in [
+            r#"{"a": {"api_key": "k"}}"#,
+            r#"[{"api_key": "k"}]"#,
+            "5",
+            "null",
+            "\"k\"",
+            "{}",
+            "",
+            "  ",
+        ] {
             assert_eq!(json(none), Found::Nothing, "{none}");
         }
         for no_key in ["5", "null", "true", "[\"k\"]", "{\"api_key\": \"k\"}"] {
-            assert_eq!(json(&format!("{{\"api_key\": {no_key}}}")), one(""), "{no_key}");
+            assert_eq!(
+                json(&format!("{{\"api_key\": {no_key}}}")),
+                one(""),
+                "{no_key}"
+            );
         }
     }
 
@@ -192,10 +223,21 @@ mod tests {
     #[test]
     fn j01_broken_and_deep_bodies_are_malformed() {
         let deep = format!("{{\"x\": {}{}}}", "[".repeat(30_000), "]".repeat(30_000));
-        for broken in ["{", "{\"api_key\": \"a\"", "{\"api_key\": \"a\"} x", "{'api_key': 1}", "\u{feff}{}", &deep] {
+        for broken in [
+            "{",
+            "{\"api_key\": \"a\"",
+            "{\"api_key\": \"a\"} x",
+            "{'api_key': 1}",
+            "\u{feff}{}",
+            &deep,
+        ] {
             assert_eq!(json(broken), Found::Malformed, "{:.30}", broken);
         }
-        let shallow = format!("{{\"x\": {}{}, \"api_key\": \"a\"}}", "[".repeat(100), "]".repeat(100));
+        let shallow = format!(
+            "{{\"x\": {}{}, \"api_key\": \"a\"}}",
+            "[".repeat(100),
+            "]".repeat(100)
+        );
         assert_eq!(json(&shallow), one("a"));
     }
 

@@ -12,23 +12,25 @@ use super::Found;
 const NO_KEY: Found<'static> = Found::One(Cow::Borrowed(&[]));
 
 /// The key in the header `name`.
-pub(super) fn in_header<'r>(
-    headers: &'r HeaderMap,
-    name: &str,
-    scheme: Option<&str>,
-) -> Found<'r> {
+pub(super) fn in_header<'r>(headers: &'r HeaderMap, name: &str, scheme: Option<&str>) -> Found<'r> {
     let read = |value| match scheme {
         None => Found::One(Cow::Borrowed(value)),
-        Some(scheme) => after_scheme(value, scheme).map_or(Found::Nothing, |key| {
-            Found::One(Cow::Borrowed(key))
-        }),
+        Some(scheme) => {
+            after_scheme(value, scheme).map_or(Found::Nothing, |key| Found::One(Cow::Borrowed(key)))
+        }
     };
     // The name of a header that is not a standard one would be copied to be looked up, so it is
     // searched for instead.
     if name == header::AUTHORIZATION.as_str() {
         return in_lines(headers.get_all(header::AUTHORIZATION), read);
     }
-    in_lines(headers.iter().filter(|(key, _)| key.as_str() == name).map(|(_, value)| value), read)
+    in_lines(
+        headers
+            .iter()
+            .filter(|(key, _)| key.as_str() == name)
+            .map(|(_, value)| value),
+        read,
+    )
 }
 
 /// The user name of `Authorization: Basic`.
@@ -49,7 +51,11 @@ fn in_lines<'r>(
         found = found.and(read(value.as_bytes()));
     }
     // Neither header is a list: a second line is another party's word (RFC 9110 section 5.3).
-    if lines > 1 && !matches!(found, Found::Nothing) { Found::Several } else { found }
+    if lines > 1 && !matches!(found, Found::Nothing) {
+        Found::Several
+    } else {
+        found
+    }
 }
 
 /// What follows `scheme 1*SP` (RFC 9110 section 11.4); nothing where the scheme has another end.
@@ -69,7 +75,9 @@ fn after_scheme<'r>(value: &'r [u8], scheme: &str) -> Option<&'r [u8]> {
 
 /// Reads `base64(user-id ":" password)` (RFC 7617 section 2). The password is not looked at.
 fn user_name(credentials: &[u8]) -> Found<'static> {
-    let Ok(mut decoded) = BASE64_STANDARD.decode(credentials) else { return NO_KEY };
+    let Ok(mut decoded) = BASE64_STANDARD.decode(credentials) else {
+        return NO_KEY;
+    };
     match decoded.iter().position(|byte| *byte == b':') {
         None => NO_KEY,
         Some(end) => {
@@ -93,10 +101,18 @@ mod tests {
     #[test]
     fn h06_h07_a_scheme_in_any_case_and_several_spaces() {
         for value in ["Bearer k", "bearer k", "BEARER    k"] {
-            assert_eq!(after_scheme(value.as_bytes(), "Bearer"), Some(&b"k"[..]), "{value}");
+            assert_eq!(
+                after_scheme(value.as_bytes(), "Bearer"),
+                Some(&b"k"[..]),
+                "{value}"
+            );
         }
         for value in ["Bearer", "Bearer ", "Bearer\tk", "Bearer,k"] {
-            assert_eq!(after_scheme(value.as_bytes(), "Bearer"), Some(&b""[..]), "{value}");
+            assert_eq!(
+                after_scheme(value.as_bytes(), "Bearer"),
+                Some(&b""[..]),
+                "{value}"
+            );
         }
         assert_eq!(after_scheme(b"Bearer \tk", "Bearer"), Some(&b"\tk"[..]));
     }

@@ -39,9 +39,7 @@ impl Found<'_> {
 pub(super) fn locate<'r>(request: &'r HttpRequest, locations: &[Location<'_>]) -> Found<'r> {
     locations.iter().fold(Found::Nothing, |found, location| {
         found.and(match *location {
-            Location::Header { name, scheme } => {
-                header::in_header(request.headers(), name, scheme)
-            }
+            Location::Header { name, scheme } => header::in_header(request.headers(), name, scheme),
             Location::Basic => header::in_basic(request.headers()),
             Location::Query { name } => pairs::in_query(request.query_string(), name),
             Location::Cookie { name } => pairs::in_cookies(request.headers(), name),
@@ -57,7 +55,10 @@ mod tests {
     use super::*;
 
     const BEARER: Location<'static> = Location::BEARER;
-    const PLAIN: Location<'static> = Location::Header { name: "x-api-key", scheme: None };
+    const PLAIN: Location<'static> = Location::Header {
+        name: "x-api-key",
+        scheme: None,
+    };
     const QUERY: Location<'static> = Location::Query { name: "k" };
 
     #[test]

@@ -109,7 +109,8 @@ pub(super) fn id_bytes(row: &SqliteRow) -> &[u8] {
     row.try_get(0).unwrap_or_default()
 }
 
-/// The id in the first column, if it is one. An id that is none names no record that could be read, or kept in memory.
+/// The id in the first column, if it is one. An id that is none names no record that could be read,
+/// or kept in memory.
 pub(super) fn id(row: &SqliteRow) -> Option<KeyId> {
     KeyId::from_ascii(id_bytes(row))
 }
@@ -172,7 +173,11 @@ fn metadata(text: &str) -> Result<Metadata, String> {
 
 /// A network that cannot be read must not become "from anywhere".
 fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    let read = |network: &str| network.parse().map_err(|_| "`networks` are not networks".to_owned());
+    let read = |network: &str| {
+        network
+            .parse()
+            .map_err(|_| "`networks` are not networks".to_owned())
+    };
     split(text).map(read).collect()
 }
 

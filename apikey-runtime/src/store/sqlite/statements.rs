@@ -1,5 +1,5 @@
-//! The statements. Each write is one, committed by itself: what stops it between two steps leaves all of it or nothing,
-//! and so does a caller who goes away.
+//! The statements. Each write is one, committed by itself: what stops it between two steps leaves
+//! all of it or nothing, and so does a caller who goes away.
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
