@@ -12,13 +12,15 @@
 //! curl -H "Authorization: Bearer $PROJECT7" http://127.0.0.1:8080/projects/7
 //! curl -H "X-API-Key: $READER" http://127.0.0.1:8080/header
 //! curl -H "Authorization: ApiKey $READER" http://127.0.0.1:8080/apikey
+//! curl -u "$READER:" http://127.0.0.1:8080/basic
+//! curl --json "{\"api_key\":\"$READER\",\"n\":1}" http://127.0.0.1:8080/json
 //! ```
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use actix_web::{App, HttpResponse, HttpServer, Responder, get, post, web};
-use apikey_runtime::{ApiKey, ApiKeyManager, SqliteStore, api_key_required};
+use apikey_runtime::{ApiKey, ApiKeyManager, RequireApiKey, SqliteStore, api_key_required};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -30,7 +32,10 @@ struct Order {
 #[get("/orders")]
 #[api_key_required(scope = "orders:read")]
 async fn list_orders() -> impl Responder {
-    web::Json([Order { item: "tea".to_owned(), quantity: 2 }])
+    web::Json([Order {
+        item: "tea".to_owned(),
+        quantity: 2,
+    }])
 }
 
 /// The body is read only after the key was found good: broken JSON without a key is a 401.
@@ -76,6 +81,63 @@ async fn whoami(key: ApiKey) -> impl Responder {
     }))
 }
 
+/// Query strings end up in logs and histories: for clients that can do no other.
+#[get("/query")]
+#[api_key_required(location = query("api_key"))]
+async fn in_the_query(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+#[get("/cookie")]
+#[api_key_required(location = cookie("api_key"))]
+async fn in_a_cookie(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+/// The key is the user name, as in `curl -u KEY:`.
+#[get("/basic")]
+#[api_key_required(location = basic)]
+async fn as_a_user_name(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+/// The handler gets the body as it came; it answers with what is not the key.
+#[post("/json")]
+#[api_key_required(location = json("api_key"))]
+async fn in_json(body: web::Json<serde_json::Map<String, serde_json::Value>>) -> impl Responder {
+    let mut rest = body.into_inner();
+    rest.remove("api_key");
+    web::Json(rest)
+}
+
+#[post("/form")]
+#[api_key_required(location = form("api_key"))]
+async fn in_a_form(
+    fields: web::Form<std::collections::BTreeMap<String, String>>,
+) -> impl Responder {
+    let mut rest = fields.into_inner();
+    rest.remove("api_key");
+    web::Json(rest)
+}
+
+/// At several places; a request with keys at two of them is refused.
+#[get("/anywhere")]
+#[api_key_required(locations = [bearer, header("X-API-Key"), query("api_key")])]
+async fn anywhere(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+/// The route takes any method, and a key is good for one.
+#[api_key_required(methods(POST))]
+async fn post_only(key: ApiKey) -> impl Responder {
+    key.label().to_owned()
+}
+
+/// Guarded by the middleware of its scope, which takes the key out of the request.
+async fn scoped(tail: web::Path<String>, key: ApiKey) -> impl Responder {
+    web::Json(serde_json::json!({ "tail": tail.into_inner(), "key": key.label() }))
+}
+
 #[get("/open")]
 async fn open() -> impl Responder {
     "open\n"
@@ -88,7 +150,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(path) => path.into(),
         None => folder.path().join("orders.db"),
     };
-    let manager = ApiKeyManager::builder().store(SqliteStore::new(path)).start().await?;
+    let manager = ApiKeyManager::builder()
+        .store(SqliteStore::new(path))
+        .start()
+        .await?;
     make_keys(&manager).await?;
 
     let app = manager.clone();
@@ -102,6 +167,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .service(in_a_scheme_of_its_own)
             .service(with_or_without)
             .service(whoami)
+            .service(in_the_query)
+            .service(in_a_cookie)
+            .service(as_a_user_name)
+            .service(in_json)
+            .service(in_a_form)
+            .service(anywhere)
+            .route("/post-only", web::route().to(post_only))
+            .service(
+                web::scope("/scoped")
+                    .wrap(RequireApiKey::new().strip_credential().allow_preflight())
+                    .route("/{tail:.*}", web::get().to(scoped)),
+            )
             .service(open)
     })
     .bind(("127.0.0.1", port()?))?;
@@ -113,16 +190,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn make_keys(manager: &ApiKeyManager) -> Result<(), apikey_runtime::Error> {
-    let reader = manager.create("reader").owner("alice").scopes(["orders:read"]).await?;
+async fn make_keys(manager: &ApiKeyManager) -> Result<(), Box<dyn Error>> {
+    let reader = manager
+        .create("reader")
+        .owner("alice")
+        .scopes(["orders:read"])
+        .await?;
     println!("reader: {}", reader.expose_secret());
-    let writer = manager.create("writer").owner("bob").scopes(["orders:read", "orders:write"]).await?;
+    let writer = manager
+        .create("writer")
+        .owner("bob")
+        .scopes(["orders:read", "orders:write"])
+        .await?;
     println!("writer: {}", writer.expose_secret());
-    let project7 = manager.create("project7").scopes(["project:7:read"]).await?;
+    let project7 = manager
+        .create("project7")
+        .scopes(["project:7:read"])
+        .await?;
     println!("project7: {}", project7.expose_secret());
 
     let expired = manager.create("expired").scopes(["orders:read"]).await?;
-    manager.update(expired.id()).expires_at(SystemTime::now()).await?;
+    manager
+        .update(expired.id())
+        .expires_at(SystemTime::now())
+        .await?;
     println!("expired: {}", expired.expose_secret());
 
     let revoked = manager.create("revoked").scopes(["orders:read"]).await?;
@@ -134,15 +225,29 @@ async fn make_keys(manager: &ApiKeyManager) -> Result<(), apikey_runtime::Error>
     println!("disabled: {}", disabled.expose_secret());
 
     let old = manager.create("rotated").scopes(["orders:read"]).await?;
-    let new = manager.rotate(old.id()).grace(Duration::from_secs(3600)).await?;
+    let new = manager
+        .rotate(old.id())
+        .grace(Duration::from_secs(3600))
+        .await?;
     println!("rotated-old: {}", old.expose_secret());
     println!("rotated-new: {}", new.expose_secret());
+
+    for (name, network) in [("loopback", "127.0.0.0/8"), ("elsewhere", "192.0.2.0/24")] {
+        let key = manager
+            .create(name)
+            .scopes(["orders:read"])
+            .networks([network.parse()?])
+            .await?;
+        println!("{name}: {}", key.expose_secret());
+    }
     Ok(())
 }
 
 fn port() -> Result<u16, Box<dyn Error>> {
     match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
+        Ok(port) => port
+            .parse()
+            .map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
         Err(_) => Ok(8080),
     }
 }

@@ -24,7 +24,10 @@ async fn secure() -> impl Responder {
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::var("APIKEYS_DB").unwrap_or_else(|_| "apikeys.db".to_owned());
-    let manager = ApiKeyManager::builder().store(SqliteStore::new(&path)).start().await?;
+    let manager = ApiKeyManager::builder()
+        .store(SqliteStore::new(&path))
+        .start()
+        .await?;
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -39,10 +42,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let app = manager.clone();
     let server = HttpServer::new(move || {
-        App::new().configure(|config| app.init_app(config)).service(open).service(secure)
+        App::new()
+            .configure(|config| app.init_app(config))
+            .service(open)
+            .service(secure)
     })
     .bind(("127.0.0.1", port()?))?;
-    let address = server.addrs().first().copied().ok_or("no address was bound")?;
+    let address = server
+        .addrs()
+        .first()
+        .copied()
+        .ok_or("no address was bound")?;
     greet(&manager, &path, address).await?;
     println!("listening on http://{address}");
     server.run().await?;
@@ -56,7 +66,14 @@ async fn greet(
     path: &str,
     address: std::net::SocketAddr,
 ) -> Result<(), Box<dyn Error>> {
-    if manager.list().label("MY_FIRST_KEY").page_size(1).await?.keys.is_empty() {
+    if manager
+        .list()
+        .label("MY_FIRST_KEY")
+        .page_size(1)
+        .await?
+        .keys
+        .is_empty()
+    {
         let key = manager.create("MY_FIRST_KEY").await?;
         println!("The key MY_FIRST_KEY was made. It is shown this once:");
         println!("key: {}", key.expose_secret());
@@ -74,7 +91,9 @@ async fn greet(
 
 fn port() -> Result<u16, Box<dyn Error>> {
     match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
+        Ok(port) => port
+            .parse()
+            .map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
         Err(_) => Ok(8080),
     }
 }

@@ -119,6 +119,25 @@ mod tests {
     }
 
     #[test]
+    fn methods_behind_an_equals_sign_are_one_error() {
+        for written in [
+            "methods = POST",
+            "methods = POST, PUT",
+            "methods = \"POST\", \"PUT\", fresh",
+            "methods = [POST, PUT], fresh",
+            "methods POST, PUT, fresh",
+            "methods[POST], fresh",
+        ] {
+            let (options, errors) = read(written);
+            let problem = "`methods` takes its values in parentheses and without `=`";
+            assert_eq!(errors, [format!("{problem}; write `methods(POST, PUT)`")]);
+            assert_eq!(options.fresh, written.ends_with("fresh"), "{written}");
+        }
+        let (_, errors) = read("methods = POST, PUT, scop = 1, DELETE");
+        assert_eq!(errors.len(), 3, "{errors:?}");
+    }
+
+    #[test]
     fn a_missing_comma_is_one_error() {
         let (options, errors) = read("optional fresh");
         assert!(options.optional);

@@ -124,12 +124,17 @@ fn policy_builders(policy: &Policy) -> TokenStream {
             .map(|location| self::location(krate, location));
         quote!(.locations(&[#(#locations),*]))
     });
+    let methods = (!policy.methods.is_empty()).then(|| {
+        let methods = &policy.methods;
+        quote!(.methods(&[#(#methods),*]))
+    });
     let optional = policy.optional.then(|| quote!(.optional()));
     let fresh = policy.fresh.then(|| quote!(.fresh()));
+    let require_https = policy.require_https.then(|| quote!(.require_https()));
     let prefix = policy.prefix.iter();
     let environment = policy.environment.iter();
     quote! {
-        #scopes #locations #optional #fresh
+        #scopes #locations #methods #optional #fresh #require_https
         #(.prefix(#prefix))*
         #(.environment(#environment))*
     }
@@ -163,20 +168,21 @@ fn scope_expr(krate: &TokenStream, scopes: &ScopeExpr) -> TokenStream {
 }
 
 fn location(krate: &TokenStream, location: &Location) -> TokenStream {
-    match location {
+    let variant = match location {
         Location::Header { name, scheme } => {
             let scheme = match scheme {
                 Some(scheme) => quote!(Some(#scheme)),
                 None => quote!(None),
             };
-            quote! {
-                #krate::__private::Location::Header {
-                    name: #name,
-                    scheme: #krate::__private::Option::#scheme
-                }
-            }
+            quote!(Header { name: #name, scheme: #krate::__private::Option::#scheme })
         }
-    }
+        Location::Basic => quote!(Basic),
+        Location::Query { name } => quote!(Query { name: #name }),
+        Location::Cookie { name } => quote!(Cookie { name: #name }),
+        Location::Json { name } => quote!(Json { name: #name }),
+        Location::Form { name } => quote!(Form { name: #name }),
+    };
+    quote!(#krate::__private::Location::#variant)
 }
 
 /// The handler, with the guard as its only argument.

@@ -17,6 +17,7 @@ mod diagnostics;
 mod expand;
 mod handler;
 mod locations;
+mod methods;
 mod options;
 mod scopes;
 mod signature;
@@ -32,8 +33,9 @@ use crate::diagnostics::Errors;
 
 /// Guards a handler: it runs only for a key that is known, live and allowed.
 ///
-/// The key is checked before anything else of the request is touched: no extractor of the handler runs,
-/// and no byte of the body is read, for a request that is refused.
+/// The key is checked before anything else of the request is touched: no extractor of the handler runs for
+/// a request that is refused, and no byte of its body is read. Only where the key itself may stand in the
+/// body (`json`, `form`) is that read first.
 ///
 /// ```text
 /// use actix_web::{Responder, get, web};

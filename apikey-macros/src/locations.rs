@@ -1,9 +1,12 @@
 //! Where a route looks for its key: how it is written, and what it may be.
 
+mod arguments;
+mod names;
+
 use proc_macro2::Span;
-use syn::{
-    Ident, LitStr, Token, bracketed, ext::IdentExt, parenthesized, parse::ParseStream, token,
-};
+use syn::{Ident, LitStr, bracketed, ext::IdentExt, parenthesized, parse::ParseStream, token};
+
+use self::arguments::Arguments;
 
 use crate::{
     diagnostics::{Errors, unknown},
@@ -19,13 +22,6 @@ pub(crate) struct LocationSyntax {
     arguments: Option<Arguments>,
 }
 
-/// `"X-API-Key", scheme = "ApiKey"`
-#[derive(Default)]
-struct Arguments {
-    positional: Vec<LitStr>,
-    named: Vec<(Ident, LitStr)>,
-}
-
 /// A location that can hold a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Location {
@@ -34,6 +30,31 @@ pub(crate) enum Location {
         name: String,
         scheme: Option<String>,
     },
+    /// The user name of `Authorization: Basic`.
+    Basic,
+    /// A parameter of the query string.
+    Query { name: String },
+    /// A cookie.
+    Cookie { name: String },
+    /// A member of a JSON object in the body.
+    Json { name: String },
+    /// A field of a form in the body.
+    Form { name: String },
+}
+
+impl Location {
+    /// The header that is read for it, with the scheme before the key.
+    ///
+    /// None for a cookie: two of them are told apart by their names.
+    fn header(&self) -> Option<(&str, Option<&str>)> {
+        match self {
+            Self::Header { name, scheme } => Some((name, scheme.as_deref())),
+            Self::Basic => Some(("authorization", Some("Basic"))),
+            Self::Query { .. } | Self::Cookie { .. } | Self::Json { .. } | Self::Form { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// One row of the table of locations.
@@ -59,6 +80,39 @@ const TABLE: &[LocationSpec] = &[
         name: "header",
         usage: r#"header("X-API-Key")"#,
         check: check_header,
+    },
+    LocationSpec {
+        name: "basic",
+        usage: "basic",
+        check: |spec, syntax, errors| check_bare(spec, syntax, errors).then_some(Location::Basic),
+    },
+    LocationSpec {
+        name: "query",
+        usage: r#"query("api_key")"#,
+        check: |spec, syntax, errors| {
+            check_parameter(spec, syntax, errors).map(|name| Location::Query { name })
+        },
+    },
+    LocationSpec {
+        name: "cookie",
+        usage: r#"cookie("api_key")"#,
+        check: |spec, syntax, errors| {
+            check_parameter(spec, syntax, errors).map(|name| Location::Cookie { name })
+        },
+    },
+    LocationSpec {
+        name: "json",
+        usage: r#"json("api_key")"#,
+        check: |spec, syntax, errors| {
+            check_parameter(spec, syntax, errors).map(|name| Location::Json { name })
+        },
+    },
+    LocationSpec {
+        name: "form",
+        usage: r#"form("api_key")"#,
+        check: |spec, syntax, errors| {
+            check_parameter(spec, syntax, errors).map(|name| Location::Form { name })
+        },
     },
 ];
 
@@ -115,31 +169,6 @@ pub(crate) fn read_list(
     values::list(&content, |input| read(written, input))
 }
 
-impl Arguments {
-    fn read(input: ParseStream<'_>) -> syn::Result<Self> {
-        let mut arguments = Self::default();
-        values::list(input, |input| {
-            if input.peek(Ident::peek_any) && input.peek2(Token![=]) {
-                let name = values::word(input)?;
-                input.parse::<Token![=]>()?;
-                arguments.named.push((name, Self::string(input)?));
-            } else {
-                arguments.positional.push(Self::string(input)?);
-            }
-            Ok(())
-        })?;
-        Ok(arguments)
-    }
-
-    fn string(input: ParseStream<'_>) -> syn::Result<LitStr> {
-        let problem =
-            r#"a location takes strings, as in `header("Authorization", scheme = "ApiKey")`"#;
-        input
-            .parse()
-            .map_err(|error| syn::Error::new(error.span(), problem))
-    }
-}
-
 /// Judges every location, and whether two of them are one.
 pub(crate) fn check(written: Vec<LocationSyntax>, errors: &mut Errors) -> Vec<Location> {
     let mut locations = Vec::new();
@@ -175,20 +204,25 @@ fn check_one(syntax: &LocationSyntax, errors: &mut Errors) -> Option<Location> {
 /// A credential that is found twice is refused at run time, so a header that is read whole and by its
 /// scheme would refuse every request.
 fn overlap(earlier: &Location, later: &Location) -> Option<String> {
-    let Location::Header { name, scheme } = earlier;
-    let Location::Header {
-        name: later_name,
-        scheme: later_scheme,
-    } = later;
+    let twice = || Some("this location is given twice; keep one".to_owned());
+    if earlier == later {
+        return twice();
+    }
+    let (name, scheme) = earlier.header()?;
+    let (later_name, later_scheme) = later.header()?;
     if name != later_name {
         return None;
     }
     match (scheme, later_scheme) {
         (Some(scheme), Some(later)) if !scheme.eq_ignore_ascii_case(later) => None,
+        (Some(_), Some(_)) if *earlier == Location::Basic || *later == Location::Basic => {
+            let problem = "the header `authorization` is read with the scheme `Basic` twice";
+            Some(format!("{problem}; keep `basic`, which decodes the key"))
+        }
         (None, Some(_)) | (Some(_), None) => Some(format!(
             "the header `{name}` is read with a scheme and without; keep one of the two"
         )),
-        _ => Some("this location is given twice; keep one".to_owned()),
+        _ => twice(),
     }
 }
 
@@ -213,12 +247,12 @@ fn check_header(
     syntax: &LocationSyntax,
     errors: &mut Errors,
 ) -> Option<Location> {
-    let name = only_positional(spec, syntax, errors);
-    let scheme = named(syntax, "scheme", errors);
-    let name = name.and_then(|name| token(name, "header name", errors));
+    let name = arguments::only_positional(spec, syntax, errors);
+    let scheme = arguments::named(syntax, "scheme", errors);
+    let name = name.and_then(|name| names::token(name, "header name", errors));
     let scheme = match scheme {
         Ok(None) => Some(None),
-        Ok(Some(scheme)) => token(scheme, "scheme", errors).map(Some),
+        Ok(Some(scheme)) => names::token(scheme, "scheme", errors).map(Some),
         Err(()) => None,
     };
     Some(Location::Header {
@@ -228,80 +262,15 @@ fn check_header(
     })
 }
 
-/// The one string that a location takes without a name.
-fn only_positional<'a>(
+fn check_parameter(
     spec: &LocationSpec,
-    syntax: &'a LocationSyntax,
+    syntax: &LocationSyntax,
     errors: &mut Errors,
-) -> Option<&'a LitStr> {
-    let positional = syntax
-        .arguments
-        .as_ref()
-        .map(|arguments| arguments.positional.as_slice())
-        .unwrap_or_default();
-    match positional {
-        [name] => Some(name),
-        [] => {
-            let problem = format!("`{}` needs a name; write `{}`", spec.name, spec.usage);
-            errors.at(syntax.span(), problem);
-            None
-        }
-        [_, second, ..] => {
-            let remedy = format!("write `{}`, and a second one of its own", spec.usage);
-            errors.on(second, format!("`{}` takes one name; {remedy}", spec.name));
-            None
-        }
-    }
-}
-
-/// The one argument that has a name, where it was written; `Err` after an error was added.
-fn named<'a>(
-    syntax: &'a LocationSyntax,
-    known: &'static str,
-    errors: &mut Errors,
-) -> Result<Option<&'a LitStr>, ()> {
-    let mut found = Ok(None);
-    for (name, value) in syntax
-        .arguments
-        .iter()
-        .flat_map(|arguments| &arguments.named)
-    {
-        let problem = if name != known {
-            unknown("argument", name, [known].into_iter())
-        } else if !matches!(found, Ok(None)) {
-            format!("`{known}` is given twice; keep one")
-        } else {
-            found = Ok(Some(value));
-            continue;
-        };
-        errors.on(name, problem);
-        found = Err(());
-    }
-    found
-}
-
-/// The text of `literal` if it is a token of HTTP (RFC 9110, 5.6.2), as field names and
-/// authentication schemes are.
-fn token(literal: &LitStr, what: &str, errors: &mut Errors) -> Option<String> {
-    let text = literal.value();
-    let wrong = text.chars().find(|letter| !is_token_letter(*letter));
-    match wrong {
-        None if text.is_empty() => errors.on(literal, format!("the {what} is empty; write one")),
-        None => return Some(text),
-        Some(wrong) => {
-            let allowed = "write letters, digits and `-` (RFC 9110 allows a few signs more)";
-            let wrong = wrong.escape_debug();
-            errors.on(
-                literal,
-                format!("a {what} cannot hold `{wrong}`; {allowed}"),
-            );
-        }
-    }
-    None
-}
-
-fn is_token_letter(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter)
+) -> Option<String> {
+    let name = arguments::only_positional(spec, syntax, errors);
+    let alone = arguments::none_named(spec, syntax, errors);
+    name.and_then(|name| names::parameter(spec, name, errors))
+        .filter(|_| alone)
 }
 
 #[cfg(test)]
@@ -331,6 +300,50 @@ mod tests {
         assert!(overlap(&bearer, &header("authorization", Some("bearer"))).is_some());
         assert!(overlap(&bearer, &header("authorization", None)).is_some());
         assert!(overlap(&header("authorization", None), &bearer).is_some());
+    }
+
+    #[test]
+    fn basic_reads_a_header_too() {
+        for scheme in [None, Some("Basic"), Some("BASIC")] {
+            let header = header("authorization", scheme);
+            assert!(overlap(&header, &Location::Basic).is_some(), "{scheme:?}");
+            assert!(overlap(&Location::Basic, &header).is_some(), "{scheme:?}");
+        }
+        let bearer = header("authorization", Some("Bearer"));
+        assert_eq!(overlap(&bearer, &Location::Basic), None);
+        assert_eq!(overlap(&Location::Basic, &header("x-api-key", None)), None);
+        assert!(overlap(&Location::Basic, &Location::Basic).is_some());
+    }
+
+    #[test]
+    fn parameters_are_the_same_only_with_the_same_name_in_the_same_place() {
+        let places = |name: &str| {
+            let name = name.to_owned();
+            [
+                Location::Query { name: name.clone() },
+                Location::Cookie { name: name.clone() },
+                Location::Json { name: name.clone() },
+                Location::Form { name },
+            ]
+        };
+        for (index, earlier) in places("k").iter().enumerate() {
+            for (later_index, later) in places("k").iter().enumerate() {
+                assert_eq!(overlap(earlier, later).is_some(), index == later_index);
+            }
+            for later in places("K") {
+                assert_eq!(overlap(earlier, &later), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_documented_locations_are_those_of_the_parser() {
+        let documented: Vec<_> = include_str!("../OPTIONS.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("- `")?.split(['`', '(']).next())
+            .collect();
+        let parsed: Vec<_> = TABLE.iter().map(|spec| spec.name).collect();
+        assert_eq!(documented, parsed);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use syn::{ExprPath, Ident, LitStr, Path, parse::ParseStream};
 
 use crate::{
     locations::{self, LocationSyntax},
+    methods::{self, MethodSyntax},
     scopes::{self, ScopeSyntax},
     values,
 };
@@ -17,10 +18,14 @@ pub(crate) struct Options {
     pub(crate) scopes: Vec<ScopeSyntax>,
     /// `location = ..` or `locations = [..]`; empty where none was written.
     pub(crate) locations: Vec<LocationSyntax>,
+    /// `methods(..)`; empty where it was not written.
+    pub(crate) methods: Vec<MethodSyntax>,
     /// `optional`.
     pub(crate) optional: bool,
     /// `fresh`.
     pub(crate) fresh: bool,
+    /// `require_https`.
+    pub(crate) require_https: bool,
     /// `prefix = ".."`.
     pub(crate) prefix: Option<LitStr>,
     /// `environment = ".."`.
@@ -90,6 +95,15 @@ pub(crate) const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "methods",
+        usage: "methods(POST, PUT)",
+        read: |options, written, input| {
+            let methods = values::in_parentheses(written, input, methods::read)?;
+            options.methods.extend(methods);
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "optional",
         usage: "optional",
         read: |options, written, input| {
@@ -102,6 +116,14 @@ pub(crate) const TABLE: &[OptionSpec] = &[
         usage: "fresh",
         read: |options, written, input| {
             options.fresh = values::flag(written, input)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "require_https",
+        usage: "require_https",
+        read: |options, written, input| {
+            options.require_https = values::flag(written, input)?;
             Ok(())
         },
     },

@@ -7,6 +7,7 @@ use syn::{ExprPath, LitStr};
 use crate::{
     diagnostics::Errors,
     locations::{self, Location},
+    methods,
     options::{CONFLICTS, Options},
     scopes::{self, ScopeExpr},
 };
@@ -22,10 +23,14 @@ pub(crate) struct Policy {
     pub(crate) scopes: Option<ScopeExpr>,
     /// Where the key is looked for; empty for the manager's default.
     pub(crate) locations: Vec<Location>,
+    /// The methods that a key is good for; empty for all of them.
+    pub(crate) methods: Vec<String>,
     /// Whether a request without a key is let through.
     pub(crate) optional: bool,
     /// Whether the store is asked in any case.
     pub(crate) fresh: bool,
+    /// Whether a key that came in clear text is refused.
+    pub(crate) require_https: bool,
     /// The only prefix of keys that counts here.
     pub(crate) prefix: Option<String>,
     /// The only environment of keys that counts here.
@@ -43,8 +48,10 @@ impl Policy {
             krate: _,
             scopes,
             locations,
+            methods,
             optional,
             fresh,
+            require_https,
             prefix,
             environment,
             manager,
@@ -52,7 +59,8 @@ impl Policy {
         } = self;
         let paths = manager.is_none() && on_error.is_none();
         let family = prefix.is_none() && environment.is_none();
-        paths && family && scopes.is_none() && locations.is_empty() && !optional && !fresh
+        let request = locations.is_empty() && methods.is_empty() && !require_https;
+        paths && family && request && scopes.is_none() && !optional && !fresh
     }
 }
 
@@ -73,8 +81,10 @@ pub(crate) fn check(options: Options, errors: &mut Errors) -> Policy {
             .filter_map(|scopes| scopes::check(scopes, errors))
             .last(),
         locations: locations::check(options.locations, errors),
+        methods: methods::check(&options.methods, errors),
         optional: options.optional,
         fresh: options.fresh,
+        require_https: options.require_https,
         prefix: options
             .prefix
             .and_then(|prefix| checked(&prefix, prefix_problem, errors)),

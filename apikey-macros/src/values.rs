@@ -1,13 +1,17 @@
-//! How the value of an option is read: behind `=`, as a string, a path, or not at all.
+//! How the value of an option is read: behind `=`, in parentheses, as a string, a path, or not at all.
 
 use syn::{
     Expr, ExprPath, Ident, LitStr, Path, Token,
     ext::IdentExt,
+    parenthesized,
     parse::{ParseStream, discouraged::Speculative},
     token,
 };
 
-use crate::{diagnostics::Errors, options::Written};
+use crate::{
+    diagnostics::Errors,
+    options::{self, Written},
+};
 
 /// Reads `= value`.
 ///
@@ -33,6 +37,54 @@ pub(crate) fn after_equals<T>(
     }
     let start = input.fork();
     read(written, input).inspect_err(|_| skip_expression(input, &start))
+}
+
+/// Reads `(value, value)`, at least one.
+///
+/// # Errors
+///
+/// The values are missing or stand elsewhere, or `read` refuses one.
+pub(crate) fn in_parentheses<T>(
+    written: &Written<'_>,
+    input: ParseStream<'_>,
+    read: fn(ParseStream<'_>) -> syn::Result<T>,
+) -> syn::Result<Vec<T>> {
+    let Written { key, spec } = written;
+    if at_end_of_option(input) {
+        return Err(missing(written));
+    }
+    if !input.peek(token::Paren) {
+        let problem = "takes its values in parentheses and without `=`";
+        let problem = input.error(format!("`{key}` {problem}; write `{}`", spec.usage));
+        skip_values(input);
+        return Err(problem);
+    }
+    let content;
+    let parentheses = parenthesized!(content in input);
+    if content.is_empty() {
+        let problem = format!(
+            "`{key}` is empty; write at least one, as in `{}`",
+            spec.usage
+        );
+        return Err(syn::Error::new(parentheses.span.join(), problem));
+    }
+    list(&content, read)
+}
+
+/// Skips `= POST, PUT`: the later ones are no options, and are not to be called unknown ones.
+fn skip_values(input: ParseStream<'_>) {
+    skip_option(input);
+    loop {
+        let ahead = input.fork();
+        let comma = ahead.parse::<Token![,]>().is_ok();
+        let value = ahead.peek(LitStr)
+            || word(&ahead.fork()).is_ok_and(|word| options::names().all(|name| word != name));
+        let alone = ahead.parse::<proc_macro2::TokenTree>().is_ok() && at_end_of_option(&ahead);
+        if !(comma && value && alone) {
+            return;
+        }
+        input.advance_to(&ahead);
+    }
 }
 
 /// Skips a wrong value that is an expression: its commas, as in `|a, b| c`, separate no options.

@@ -23,8 +23,7 @@ impl ApiKey {
         Self(key)
     }
 
-    #[cfg(feature = "test-util")]
-    pub(crate) fn facts(&self) -> &CachedKey {
+    pub(crate) fn facts(&self) -> &Arc<CachedKey> {
         &self.0
     }
 

@@ -25,6 +25,20 @@ pub enum DenyReason {
     Disabled,
     /// More than one key came with the request. 400.
     SeveralKeys,
+    /// The request's credentials cannot be read: a broken percent-encoding, a broken body. 400.
+    MalformedRequest,
+    /// The body is longer than a body is read in which a key is looked for. 413.
+    BodyTooLong,
+    /// The body did not come in time. 408.
+    BodyTooSlow,
+    /// The body is compressed, and a key is looked for in it. 415.
+    BodyEncoded,
+    /// The key may not be used from the client's address. 403.
+    Address,
+    /// The key is not good for the request's method. 403.
+    Method,
+    /// The key came in clear text where the route demands TLS. 403.
+    ClearText,
     /// The key does not hold the scopes that the route demands. 403.
     InsufficientScope,
     /// The request reached a guarded handler and no manager was found. 500.
@@ -36,18 +50,43 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
+    /// All of them.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::MissingKey,
+        Self::InvalidKey,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Revoked,
+        Self::Disabled,
+        Self::SeveralKeys,
+        Self::MalformedRequest,
+        Self::BodyTooLong,
+        Self::BodyTooSlow,
+        Self::BodyEncoded,
+        Self::Address,
+        Self::Method,
+        Self::ClearText,
+        Self::InsufficientScope,
+        Self::NoManager,
+        Self::Misconfigured,
+        Self::StoreUnavailable,
+    ];
+
     /// The status of the answer.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::SeveralKeys => 400,
+            Self::SeveralKeys | Self::MalformedRequest => 400,
             Self::MissingKey
             | Self::InvalidKey
             | Self::Expired
             | Self::NotYetValid
             | Self::Revoked
             | Self::Disabled => 401,
-            Self::InsufficientScope => 403,
+            Self::Address | Self::Method | Self::ClearText | Self::InsufficientScope => 403,
+            Self::BodyTooSlow => 408,
+            Self::BodyTooLong => 413,
+            Self::BodyEncoded => 415,
             Self::NoManager | Self::Misconfigured => 500,
             Self::StoreUnavailable => 503,
         }
@@ -65,6 +104,13 @@ impl DenyReason {
             Self::Revoked => "revoked-key",
             Self::Disabled => "disabled-key",
             Self::SeveralKeys => "several-keys",
+            Self::MalformedRequest => "malformed-request",
+            Self::BodyTooLong => "body-too-long",
+            Self::BodyTooSlow => "body-too-slow",
+            Self::BodyEncoded => "body-encoded",
+            Self::Address => "address-not-allowed",
+            Self::Method => "method-not-allowed",
+            Self::ClearText => "clear-text",
             Self::InsufficientScope => "insufficient-scope",
             Self::NoManager => "no-manager",
             Self::Misconfigured => "misconfigured-route",
@@ -83,6 +129,13 @@ impl DenyReason {
             Self::Revoked => "Revoked API key",
             Self::Disabled => "Disabled API key",
             Self::SeveralKeys => "More than one API key",
+            Self::MalformedRequest => "Malformed request",
+            Self::BodyTooLong => "Body too long",
+            Self::BodyTooSlow => "Body too slow",
+            Self::BodyEncoded => "Encoded body",
+            Self::Address => "Address not allowed",
+            Self::Method => "Method not allowed for this API key",
+            Self::ClearText => "TLS required",
             Self::InsufficientScope => "Insufficient scope",
             Self::NoManager | Self::Misconfigured => "Server misconfigured",
             Self::StoreUnavailable => "API keys cannot be checked now",
@@ -104,6 +157,15 @@ impl DenyReason {
             Self::Revoked => "The API key was revoked. Ask for a new one.",
             Self::Disabled => "The API key is switched off. Ask its issuer.",
             Self::SeveralKeys => "The request has more than one API key. Send one, in one place.",
+            Self::MalformedRequest => {
+                "The API key cannot be read from the request. Check how it is encoded."
+            }
+            Self::BodyTooLong => "The body is too long to be searched for an API key. Send less.",
+            Self::BodyTooSlow => "The body with the API key did not come in time. Try again.",
+            Self::BodyEncoded => "The body with the API key is encoded. Send it as it is.",
+            Self::Address => "The API key may not be used from this address.",
+            Self::Method => "The API key is not good for this method here.",
+            Self::ClearText => "The API key came in clear text. Use https, and replace the key.",
             Self::InsufficientScope => {
                 "The API key does not have the scope that this resource needs."
             }

@@ -42,6 +42,8 @@
 //! - [`ApiKeyManager`]: creating, listing, changing, rotating and revoking keys; [`Config`]: the
 //!   settings.
 //! - [`ApiKey`]: what a handler knows of its caller. [`Denied`]: what an error handler is told.
+//! - [`RequireApiKey`]: the same check as middleware, for a scope or a whole app.
+//! - [`guide`]: where a key should travel, proxies, coming from flask-api-key.
 //! - [`KeyStore`]: where records are kept; [`MemoryStore`], `SqliteStore`, or your own.
 //!
 //! # Revocation, and what it promises
@@ -95,10 +97,10 @@ pub use apikey_macros::api_key_required;
 
 #[cfg(feature = "test-util")]
 pub use actix::{ActingKey, acting_as};
-pub use actix::{Guarded, PlainPolicy, RoutePolicy};
+pub use actix::{Guarded, PlainPolicy, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
 pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
-pub use config::{Config, ConfigBuilder};
+pub use config::{Config, ConfigBuilder, ForwardedHeader};
 pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
@@ -114,6 +116,18 @@ pub use store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use store::conformance;
 pub use store::{Changes, Cursor, History, KeyStore, ListQuery, MemoryStore, Page};
+
+/// Pages that answer longer questions.
+pub mod guide {
+    #[doc = include_str!("../docs/where-keys-travel.md")]
+    pub mod where_keys_travel {}
+
+    #[doc = include_str!("../docs/proxies.md")]
+    pub mod proxies {}
+
+    #[doc = include_str!("../docs/coming-from-flask-api-key.md")]
+    pub mod coming_from_flask_api_key {}
+}
 
 /// What generated code touches, and nothing else of the crate. No promise is made for it.
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! What a route demands: data only. Judged in `verify`, and there alone.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use crate::scope::{check_scope, is_segment};
 
@@ -15,6 +16,29 @@ pub enum Location<'a> {
         /// The scheme before the key, compared without regard to case (RFC 9110 section 11.1).
         scheme: Option<&'a str>,
     },
+    /// The user name of `Authorization: Basic` (RFC 7617); the password is not looked at.
+    Basic,
+    /// A parameter of the query string, percent-decoded once. Query strings end up in logs and
+    /// histories: for clients that can do no other.
+    Query {
+        /// The parameter's name; letters' case counts.
+        name: &'a str,
+    },
+    /// A cookie.
+    Cookie {
+        /// The cookie's name; letters' case counts.
+        name: &'a str,
+    },
+    /// A member, at the top, of a JSON object in the body.
+    Json {
+        /// The member's name; letters' case counts.
+        name: &'a str,
+    },
+    /// A field of a URL-encoded form in the body.
+    Form {
+        /// The field's name; letters' case counts.
+        name: &'a str,
+    },
 }
 
 impl Location<'_> {
@@ -23,6 +47,11 @@ impl Location<'_> {
         name: "authorization",
         scheme: Some("Bearer"),
     };
+
+    /// Whether the body has to be read to look there.
+    pub(crate) fn is_in_body(&self) -> bool {
+        matches!(self, Self::Json { .. } | Self::Form { .. })
+    }
 }
 
 /// Which scopes a route demands: one, or an expression of several.
@@ -46,6 +75,25 @@ pub(crate) enum TemplateFault {
     NoSuchName(&'static str),
     /// The request's path holds a value that is no segment of a scope.
     NotASegment,
+}
+
+/// Who calls, and how: what a key's limits and a route's demands are judged by, beside the key.
+pub(crate) trait Caller: PathValues {
+    /// The client's address; `None` where it is not known.
+    fn address(&self) -> Option<IpAddr>;
+    /// The request's method; `None` where there is no request.
+    fn method(&self) -> Option<&str>;
+}
+
+/// Whether `method` is among `allowed`. HEAD is GET without the body (RFC 9110 section 9.3.2).
+pub(crate) fn allows_method<'m>(
+    allowed: impl IntoIterator<Item = &'m str>,
+    method: Option<&str>,
+) -> bool {
+    let Some(method) = method else { return false };
+    allowed
+        .into_iter()
+        .any(|one| one == method || (one == "GET" && method == "HEAD"))
 }
 
 /// The values of a route's path, decoded.
@@ -151,8 +199,10 @@ pub struct Policy {
     pub(crate) scopes: Option<ScopeExpr>,
     pub(crate) prefix: Option<&'static str>,
     pub(crate) environment: Option<&'static str>,
+    pub(crate) methods: Option<&'static [&'static str]>,
     pub(crate) optional: bool,
     pub(crate) fresh: bool,
+    pub(crate) require_https: bool,
 }
 
 impl Policy {
@@ -164,8 +214,10 @@ impl Policy {
             scopes: None,
             prefix: None,
             environment: None,
+            methods: None,
             optional: false,
             fresh: false,
+            require_https: false,
         }
     }
 
@@ -207,6 +259,21 @@ impl Policy {
     #[must_use]
     pub const fn prefix(mut self, prefix: &'static str) -> Self {
         self.prefix = Some(prefix);
+        self
+    }
+
+    /// A key is good for these methods only, in capital letters; `GET` includes `HEAD`.
+    #[must_use]
+    pub const fn methods(mut self, methods: &'static [&'static str]) -> Self {
+        self.methods = Some(methods);
+        self
+    }
+
+    /// A key that came in clear text is refused: neither over the socket's own TLS, nor, as a
+    /// configured trusted proxy states, over a proxy's.
+    #[must_use]
+    pub const fn require_https(mut self) -> Self {
+        self.require_https = true;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Reading, Timestamp};
@@ -33,6 +34,13 @@ pub struct KeyRecord {
     pub metadata: Metadata,
     /// A family of keys, such as `live` or `test`.
     pub environment: Option<String>,
+    /// The networks from which the key may be used; none is all.
+    #[serde(default)]
+    pub networks: Vec<IpNet>,
+    /// The methods that the key is good for, in capital letters; none is all. `GET` includes
+    /// `HEAD`.
+    #[serde(default)]
+    pub methods: Vec<String>,
     /// When the key was made.
     pub created: Timestamp,
     /// From when on the key is refused; at this very moment it is.
@@ -102,6 +110,8 @@ impl KeyRecord {
             scopes: Scopes::none(),
             metadata: Metadata::new(),
             environment: None,
+            networks: Vec::new(),
+            methods: Vec::new(),
             created,
             expires: None,
             not_before: None,
@@ -128,6 +138,8 @@ impl fmt::Debug for KeyRecord {
             .field("owner", &self.owner)
             .field("scopes", &self.scopes)
             .field("environment", &self.environment)
+            .field("networks", &self.networks)
+            .field("methods", &self.methods)
             .field("created", &self.created)
             .field("expires", &self.expires)
             .field("not_before", &self.not_before)
@@ -199,6 +211,10 @@ pub struct KeyPatch {
     pub metadata: Option<Metadata>,
     /// See [`KeyRecord::environment`].
     pub environment: Option<Option<String>>,
+    /// See [`KeyRecord::networks`].
+    pub networks: Option<Vec<IpNet>>,
+    /// See [`KeyRecord::methods`].
+    pub methods: Option<Vec<String>>,
     /// See [`KeyRecord::expires`].
     pub expires: Option<Option<Timestamp>>,
     /// See [`KeyRecord::not_before`].
@@ -231,12 +247,14 @@ impl KeyPatch {
         put(&self.scopes, &mut record.scopes);
         put(&self.metadata, &mut record.metadata);
         put(&self.environment, &mut record.environment);
+        put(&self.networks, &mut record.networks);
+        put(&self.methods, &mut record.methods);
         put(&self.expires, &mut record.expires);
         put(&self.not_before, &mut record.not_before);
         put(&self.enabled, &mut record.enabled);
         put(&self.digest, &mut record.digest);
         put(&self.previous, &mut record.previous);
-        record.version += 1;
+        record.version = record.version.saturating_add(1);
     }
 }
 
@@ -248,6 +266,8 @@ impl fmt::Debug for KeyPatch {
             .field("owner", &self.owner)
             .field("scopes", &self.scopes)
             .field("environment", &self.environment)
+            .field("networks", &self.networks)
+            .field("methods", &self.methods)
             .field("expires", &self.expires)
             .field("not_before", &self.not_before)
             .field("enabled", &self.enabled)

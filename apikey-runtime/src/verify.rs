@@ -1,19 +1,19 @@
 //! The one choke point where a decision is made.
 //!
-//! What comes in is a text that claims to be a key, what the route demands, and the values of its
-//! path; what comes out is the key or a refusal. No other module compares digests, looks at a key's
-//! state or at its scopes.
+//! What comes in is a text that claims to be a key, what the route demands, and who calls; what
+//! comes out is the key or a refusal. No other module compares digests, looks at a key's state or
+//! at its scopes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_key::ApiKey;
 use crate::cache::{Answer, CachedKey, Feed, ReadFault, Reader};
-use crate::clock::Reading;
+use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
-use crate::key::{ParsedKey, PreparedDigest};
-use crate::policy::{PathValues, Policy, TemplateFault};
+use crate::key::{KeyId, ParsedKey, PreparedDigest};
+use crate::policy::{Caller, Policy, TemplateFault, allows_method};
 use crate::record::KeyState;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
@@ -29,17 +29,51 @@ pub(crate) struct Verifier {
     pub(crate) dummy: PreparedDigest,
 }
 
-/// What one request asks.
-#[derive(Clone, Copy)]
-pub(crate) struct Question<'a> {
-    pub(crate) key: ParsedKey<'a>,
+/// What one request asks. Generic over the caller, so that a question without a request can be asked from any
+/// thread.
+pub(crate) struct Question<'a, C> {
+    pub(crate) claim: Claim<'a>,
     pub(crate) policy: &'a Policy,
-    pub(crate) path: &'a dyn PathValues,
+    pub(crate) caller: &'a C,
+}
+
+impl<C> Clone for Question<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Question<'_, C> {}
+
+/// Which key the caller claims to have, and what proves it.
+#[derive(Clone, Copy)]
+pub(crate) enum Claim<'a> {
+    /// The key itself.
+    Text(ParsedKey<'a>),
+    /// The key was proven earlier in this request, and is no longer in it.
+    Proven(&'a Proof),
+}
+
+/// What is left of a key that was proven and then taken out of the request.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    pub(crate) id: KeyId,
+    pub(crate) prefix: Box<str>,
+    /// The digest that the key matched.
+    pub(crate) digest: PreparedDigest,
+}
+
+/// A key that may pass.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    pub(crate) key: ApiKey,
+    /// When the store was asked, where it was for this decision.
+    pub(crate) read: Option<Reading>,
 }
 
 /// A decision that could be made at once, or not.
 pub(crate) enum Now {
-    Decided(Result<ApiKey, Denied>),
+    Decided(Result<Admitted, Denied>),
     /// The store has to be asked: [`Verifier::decide_late`].
     Ask,
 }
@@ -51,6 +85,15 @@ enum Memory {
     Nothing,
 }
 
+impl Claim<'_> {
+    fn id(&self) -> &KeyId {
+        match self {
+            Self::Text(key) => key.id(),
+            Self::Proven(proof) => &proof.id,
+        }
+    }
+}
+
 impl Verifier {
     /// Reads a presented text as a key that this route could accept: no I/O, no hashing.
     pub(crate) fn screen<'a>(
@@ -58,12 +101,8 @@ impl Verifier {
         text: &'a [u8],
         policy: &Policy,
     ) -> Result<ParsedKey<'a>, Denied> {
-        let accepted = |prefix: &str| match policy.prefix {
-            Some(only) => only == prefix,
-            None => self.config.accepts_prefix(prefix),
-        };
         match ParsedKey::parse(text) {
-            Some(key) if accepted(key.prefix()) => Ok(key),
+            Some(key) if self.accepts_prefix(key.prefix(), policy) => Ok(key),
             Some(key) => {
                 tracing::debug!(key_id = %key.id(), "refused: a prefix that is not accepted here");
                 Err(Denied::new(DenyReason::InvalidKey))
@@ -75,13 +114,21 @@ impl Verifier {
         }
     }
 
+    /// Whether a key with this prefix could pass the route.
+    pub(crate) fn accepts_prefix(&self, prefix: &str, policy: &Policy) -> bool {
+        match policy.prefix {
+            Some(only) => only == prefix,
+            None => self.config.accepts_prefix(prefix),
+        }
+    }
+
     /// Decides from memory, where memory can: no await, no store, no copy.
-    pub(crate) fn decide_now(&self, question: Question<'_>) -> Now {
+    pub(crate) fn decide_now<C: Caller>(&self, question: Question<'_, C>) -> Now {
         if question.policy.fresh {
             return Now::Ask;
         }
         match self.remember(question) {
-            Memory::Allow(key) => Now::Decided(Ok(key)),
+            Memory::Allow(key) => Now::Decided(Ok(Admitted { key, read: None })),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
             // newer record could turn.
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
@@ -91,26 +138,33 @@ impl Verifier {
         }
     }
 
-    /// Decides with the store's help.
-    pub(crate) async fn decide_late(&self, question: Question<'_>) -> Result<ApiKey, Denied> {
+    /// Decides with the store's help. `known` is what the store said earlier in the same request.
+    pub(crate) async fn decide_late<C: Caller>(
+        &self,
+        question: Question<'_, C>,
+        known: Option<&Admitted>,
+    ) -> Result<Admitted, Denied> {
         let started = self.reader.clock.read();
         if !question.policy.fresh && self.remembers_refusal(question, started) {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
             self.feed.ask(started.uptime_nanos).await;
             match self.remember(question) {
-                Memory::Allow(key) => return Ok(key),
+                Memory::Allow(key) => return Ok(Admitted { key, read: None }),
                 Memory::Refuse(reason) => return Err(refuse(question, reason)),
                 Memory::Nothing => {}
             }
         }
+        if let Some(decision) = known.and_then(|known| self.judge_known(question, known)) {
+            return decision;
+        }
         for _ in 0..READS {
             let alone = question.policy.fresh || self.reader.cache.lease.length().is_none();
-            match self.reader.read(question.key.id(), alone).await {
+            match self.reader.read(question.claim.id(), alone).await {
                 Err(ReadFault) => break,
                 Ok(answer) => {
                     if let Some(decision) = self.judge_answer(question, &answer) {
-                        return decision.map_err(|reason| refuse(question, reason));
+                        return decision;
                     }
                 }
             }
@@ -118,14 +172,14 @@ impl Verifier {
         Err(refuse(question, DenyReason::StoreUnavailable))
     }
 
-    fn remembers_refusal(&self, question: Question<'_>, now: Reading) -> bool {
+    fn remembers_refusal<C: Caller>(&self, question: Question<'_, C>, now: Reading) -> bool {
         matches!(self.remember(question), Memory::Refuse(_))
-            || self.reader.cache.knows_unknown(question.key.id(), now)
+            || self.reader.cache.knows_unknown(question.claim.id(), now)
     }
 
-    fn remember(&self, question: Question<'_>) -> Memory {
+    fn remember<C: Caller>(&self, question: Question<'_, C>) -> Memory {
         let cache = &self.reader.cache;
-        let seen = cache.peek(question.key.id(), |entry| {
+        let seen = cache.peek(question.claim.id(), |entry| {
             let judged = self.compare(question, entry);
             // The clock is read after the entry and after all that takes time, so an entry that is
             // believed now was under the lease when its facts were used.
@@ -140,7 +194,7 @@ impl Verifier {
         });
         match seen {
             Some(memory) => memory,
-            None if cache.knows_unknown(question.key.id(), self.reader.clock.read()) => {
+            None if cache.knows_unknown(question.claim.id(), self.reader.clock.read()) => {
                 self.compare_nothing(question);
                 Memory::Refuse(DenyReason::InvalidKey)
             }
@@ -148,12 +202,29 @@ impl Verifier {
         }
     }
 
-    /// `None` where the answer is too old to be believed.
-    fn judge_answer(
+    /// `None` where what is known is of another key, or too old to be believed.
+    fn judge_known<C: Caller>(
         &self,
-        question: Question<'_>,
+        question: Question<'_, C>,
+        known: &Admitted,
+    ) -> Option<Result<Admitted, Denied>> {
+        let facts = known.key.facts();
+        if facts.id != *question.claim.id() || facts.is_stale() {
+            return None;
+        }
+        let answer = Answer {
+            sent: known.read?,
+            found: Some(Arc::clone(facts)),
+        };
+        self.judge_answer(question, &answer)
+    }
+
+    /// `None` where the answer is too old to be believed.
+    fn judge_answer<C: Caller>(
+        &self,
+        question: Question<'_, C>,
         answer: &Answer,
-    ) -> Option<Result<ApiKey, DenyReason>> {
+    ) -> Option<Result<Admitted, Denied>> {
         let good_for = self
             .reader
             .cache
@@ -172,71 +243,119 @@ impl Verifier {
         if age >= good_for {
             return None;
         }
-        Some(match judged {
+        let decision = match judged {
             None => Err(DenyReason::InvalidKey),
-            Some((found, judged)) => judged.at(now).map(|()| ApiKey::new(Arc::clone(found))),
-        })
+            Some((found, judged)) => judged.at(now).map(|()| Admitted {
+                key: ApiKey::new(Arc::clone(found)),
+                read: Some(answer.sent),
+            }),
+        };
+        Some(decision.map_err(|reason| refuse(question, reason)))
     }
 
-    /// All that can be said of a presented key and a record before the time is known.
-    fn compare<'k>(&self, question: Question<'_>, key: &'k CachedKey) -> Compared<'k> {
-        let text = question.key.text();
-        let current = self.reader.hasher.verify(text, &key.digest);
-        let previous = key
-            .previous
-            .as_ref()
-            .is_some_and(|previous| self.reader.hasher.verify(text, &previous.0));
-        let policy = question.policy;
-        let family = policy
-            .environment
-            .is_none_or(|only| key.environment() == Some(only));
-        let scopes = match policy.scopes {
-            None => Ok(true),
-            Some(scopes) => scopes.met(&|scope| key.scopes.contains(scope), question.path),
+    /// All that can be said of a claim and a record before the time is known.
+    fn compare<'k, C: Caller>(
+        &self,
+        question: Question<'_, C>,
+        key: &'k CachedKey,
+    ) -> Compared<'k> {
+        let proves = |digest: &PreparedDigest| match question.claim {
+            Claim::Text(presented) => self.reader.hasher.verify(presented.text(), digest),
+            Claim::Proven(proof) => proof.digest.is(digest),
         };
         Compared {
             key,
-            current,
-            previous,
-            family,
-            scopes,
+            current: proves(&key.digest),
+            previous: key
+                .previous
+                .as_ref()
+                .filter(|previous| proves(&previous.0))
+                .map(|previous| previous.1),
+            standing: Standing::of(key, question.policy, question.caller),
         }
     }
 
     /// As much work as a wrong secret makes.
-    fn compare_nothing(&self, question: Question<'_>) {
-        std::hint::black_box(self.reader.hasher.verify(question.key.text(), &self.dummy));
+    fn compare_nothing<C: Caller>(&self, question: Question<'_, C>) {
+        if let Claim::Text(presented) = question.claim {
+            std::hint::black_box(self.reader.hasher.verify(presented.text(), &self.dummy));
+        }
+    }
+
+    /// What is left of a key that `admitted` was let through with, once its text is gone.
+    pub(crate) fn proof(&self, presented: &ParsedKey<'_>, admitted: &ApiKey) -> Proof {
+        let facts = admitted.facts();
+        let previous = facts.previous.as_ref().map(|previous| &previous.0);
+        let by_previous =
+            previous.filter(|digest| self.reader.hasher.verify(presented.text(), digest));
+        Proof {
+            id: *presented.id(),
+            prefix: presented.prefix().into(),
+            digest: by_previous.unwrap_or(&facts.digest).clone(),
+        }
     }
 }
 
-/// A presented key against a record.
+/// A claim against a record.
 struct Compared<'k> {
     key: &'k CachedKey,
     current: bool,
-    previous: bool,
-    family: bool,
-    scopes: Result<bool, TemplateFault>,
+    /// Until when the digest before the last rotation is good, where it is the one that matches.
+    previous: Option<Timestamp>,
+    standing: Standing,
 }
 
 impl Compared<'_> {
     /// The decision at `now`. The order is that of the answers: who has not the right secret learns
     /// nothing else.
     fn at(&self, now: Reading) -> Result<(), DenyReason> {
-        let in_grace = self
-            .key
-            .previous
-            .as_ref()
-            .is_some_and(|previous| now.now < previous.1);
-        let right = self.current | (self.previous & in_grace);
-        if !right || !self.family {
+        if !self.current && self.previous.is_none_or(|until| now.now >= until) {
             return Err(DenyReason::InvalidKey);
         }
-        match self.key.validity.state(now.now) {
+        self.standing.at(self.key, now)
+    }
+}
+
+/// What a route and a key's own limits say of a caller who has the right secret.
+struct Standing {
+    family: bool,
+    address: bool,
+    method: bool,
+    scopes: Result<bool, TemplateFault>,
+}
+
+impl Standing {
+    fn of(key: &CachedKey, policy: &Policy, caller: &dyn Caller) -> Self {
+        let route_admits =
+            |methods: &[&'static str]| allows_method(methods.iter().copied(), caller.method());
+        Self {
+            family: policy
+                .environment
+                .is_none_or(|only| key.environment() == Some(only)),
+            address: key.admits_address(caller),
+            method: policy.methods.is_none_or(route_admits) && key.admits_method(caller),
+            scopes: policy.scopes.map_or(Ok(true), |scopes| {
+                scopes.met(&|scope| key.scopes.contains(scope), caller)
+            }),
+        }
+    }
+
+    fn at(&self, key: &CachedKey, now: Reading) -> Result<(), DenyReason> {
+        if !self.family {
+            return Err(DenyReason::InvalidKey);
+        }
+        match key.validity.state(now.now) {
             KeyState::Active => {}
             KeyState::Revoked => return Err(DenyReason::Revoked),
             KeyState::Disabled => return Err(DenyReason::Disabled),
             KeyState::Expired => return Err(DenyReason::Expired),
             KeyState::NotYetValid => return Err(DenyReason::NotYetValid),
+        }
+        if !self.address {
+            return Err(DenyReason::Address);
+        }
+        if !self.method {
+            return Err(DenyReason::Method);
         }
         match self.scopes {
             Ok(true) => Ok(()),
@@ -244,7 +363,8 @@ impl Compared<'_> {
             Err(TemplateFault::NoSuchName(name)) => {
                 tracing::error!(
                     name,
-                    "a scope's template names a part that the route's path lacks; write a name of the path between its braces"
+                    "a scope's template names a part that the route's path lacks; \
+                     write a name of the path between its braces"
                 );
                 Err(DenyReason::Misconfigured)
             }
@@ -252,10 +372,14 @@ impl Compared<'_> {
     }
 }
 
-fn refuse(question: Question<'_>, reason: DenyReason) -> Denied {
-    tracing::debug!(key_id = %question.key.id(), reason = reason.code(), "refused");
+fn refuse<C>(question: Question<'_, C>, reason: DenyReason) -> Denied {
+    tracing::debug!(key_id = %question.claim.id(), reason = reason.code(), "refused");
+    denied(reason, question.policy)
+}
+
+fn denied(reason: DenyReason, policy: &Policy) -> Denied {
     let wanted = (reason == DenyReason::InsufficientScope)
-        .then_some(question.policy.scopes)
+        .then_some(policy.scopes)
         .flatten();
     Denied::new(reason).wanting(wanted)
 }
@@ -265,29 +389,11 @@ fn refuse(question: Question<'_>, reason: DenyReason) -> Denied {
 pub(crate) fn judge_acting(
     key: ApiKey,
     policy: &Policy,
-    path: &dyn PathValues,
-) -> Result<ApiKey, Denied> {
-    let family = policy
-        .environment
-        .is_none_or(|only| key.environment() == Some(only));
-    let scopes = policy.scopes.map_or(Ok(true), |scopes| {
-        scopes.met(&|scope| key.has_scope(scope), path)
-    });
-    let compared = Compared {
-        key: key.facts(),
-        current: true,
-        previous: false,
-        family,
-        scopes,
-    };
+    caller: &dyn Caller,
+) -> Result<Admitted, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
-    match compared.at(now) {
-        Ok(()) => Ok(key),
-        Err(reason) => {
-            let wanted = (reason == DenyReason::InsufficientScope)
-                .then_some(policy.scopes)
-                .flatten();
-            Err(Denied::new(reason).wanting(wanted))
-        }
+    match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
+        Ok(()) => Ok(Admitted { key, read: None }),
+        Err(reason) => Err(denied(reason, policy)),
     }
 }

@@ -81,6 +81,56 @@ async fn locations() -> &'static str {
     "ok"
 }
 
+#[api_key_required(location = basic)]
+async fn basic() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = query("api_key"))]
+async fn query() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = cookie("__Host-key.1"))]
+async fn cookie() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = json("apiKey"))]
+async fn json() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = form("api-key"))]
+async fn form() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(
+    locations = [
+        bearer, basic, header("Authorization", scheme = "ApiKey"), header("X-API-Key"),
+        query("k"), query("K"), cookie("k"), json("k"), form("k"), json("key"), form("key"),
+    ],
+)]
+async fn every_location() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(methods(POST))]
+async fn method() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(methods(GET, "PUT", PROPFIND, "M-SEARCH", "PSOT",))]
+async fn methods() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(require_https)]
+async fn https() -> &'static str {
+    "ok"
+}
+
 #[api_key_required(optional, fresh, prefix = "my_api", environment = "eu-west_1")]
 async fn families() -> &'static str {
     "ok"
@@ -142,5 +192,14 @@ fn main() {
         .route("/13", web::get().to(families))
         .route("/14", web::get().to(with_manager))
         .route("/15", web::get().to(with_generic_manager))
-        .route("/16", web::get().to(with_on_error));
+        .route("/16", web::get().to(with_on_error))
+        .route("/17", web::get().to(basic))
+        .route("/18", web::get().to(query))
+        .route("/19", web::get().to(cookie))
+        .route("/20", web::get().to(json))
+        .route("/21", web::get().to(form))
+        .route("/22", web::get().to(every_location))
+        .route("/23", web::get().to(method))
+        .route("/24", web::get().to(methods))
+        .route("/25", web::get().to(https));
 }

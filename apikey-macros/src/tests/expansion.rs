@@ -79,15 +79,15 @@ fn every_option() {
         r#"
             scopes = all("a", any("project:{project_id}:read", permissions::READ), not("b")),
             locations = [bearer, header("X-API-Key"), header("Authorization", scheme = "ApiKey")],
-            optional, fresh, prefix = "adm", environment = "live",
+            methods(POST, "PUT"), optional, fresh, require_https, prefix = "adm", environment = "live",
             manager = tenants::manager, on_error = answers::refused, crate = crate::reexport,
         "#,
         "async fn list() -> HttpResponse { HttpResponse::Ok().finish() }",
         expect![[r##"
             #[doc(hidden)]
             #[non_exhaustive]
-            struct __apikey_list_0_ed355c0865e2e8ab;
-            impl crate::reexport::__private::RoutePolicy for __apikey_list_0_ed355c0865e2e8ab {
+            struct __apikey_list_0_8a9718b7fa9d403e;
+            impl crate::reexport::__private::RoutePolicy for __apikey_list_0_8a9718b7fa9d403e {
                 const POLICY: crate::reexport::__private::Policy = crate::reexport::__private::Policy::new()
                     .scopes(
                         crate::reexport::__private::ScopeExpr::All(
@@ -123,8 +123,10 @@ fn every_option() {
                             },
                         ],
                     )
+                    .methods(&["POST", "PUT"])
                     .optional()
                     .fresh()
+                    .require_https()
                     .prefix("adm")
                     .environment("live");
                 const ON_ERROR: crate::reexport::__private::Option<
@@ -141,14 +143,59 @@ fn every_option() {
                     >,
                 > = crate::reexport::__private::Option::Some(tenants::manager);
             }
-            const _: crate::reexport::__private::Policy = <__apikey_list_0_ed355c0865e2e8ab as crate::reexport::__private::RoutePolicy>::POLICY;
+            const _: crate::reexport::__private::Policy = <__apikey_list_0_8a9718b7fa9d403e as crate::reexport::__private::RoutePolicy>::POLICY;
             async fn list(
                 crate::reexport::__private::Guarded(
                     (),
                     ..,
-                ): crate::reexport::__private::Guarded<__apikey_list_0_ed355c0865e2e8ab, ()>,
+                ): crate::reexport::__private::Guarded<__apikey_list_0_8a9718b7fa9d403e, ()>,
             ) -> HttpResponse {
                 HttpResponse::Ok().finish()
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn every_location() {
+    check(
+        r#"locations = [header("X-API-Key"), basic, query("k"), cookie("c.1"), json("J"), form("f-")]"#,
+        "async fn f() -> R { R }",
+        expect![[r##"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            struct __apikey_f_0_4cdfb6a74bf4ec8b;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_4cdfb6a74bf4ec8b {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .locations(
+                        &[
+                            ::apikey_runtime::__private::Location::Header {
+                                name: "x-api-key",
+                                scheme: ::apikey_runtime::__private::Option::None,
+                            },
+                            ::apikey_runtime::__private::Location::Basic,
+                            ::apikey_runtime::__private::Location::Query {
+                                name: "k",
+                            },
+                            ::apikey_runtime::__private::Location::Cookie {
+                                name: "c.1",
+                            },
+                            ::apikey_runtime::__private::Location::Json {
+                                name: "J",
+                            },
+                            ::apikey_runtime::__private::Location::Form {
+                                name: "f-",
+                            },
+                        ],
+                    );
+            }
+            async fn f(
+                ::apikey_runtime::__private::Guarded(
+                    (),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_4cdfb6a74bf4ec8b, ()>,
+            ) -> R {
+                R
             }
         "##]],
     );

@@ -35,6 +35,15 @@ fn a_body_is_not_parsed() {
 }
 
 #[test]
+fn every_option_but_the_path_of_the_runtime_makes_a_type() {
+    for spec in crate::options::TABLE {
+        let expansion = expand(spec.usage, HANDLER);
+        let plain = expansion.contains("PlainPolicy");
+        assert_eq!(plain, spec.name == "crate", "{}", spec.usage);
+    }
+}
+
+#[test]
 fn m_12_two_guards_with_the_same_options_have_two_names() {
     let inner = policy_name("fresh", HANDLER);
     let outer = policy_name(

@@ -18,38 +18,36 @@ use crate::policy::Location;
 /// What a challenge names where the key is not sent after a scheme.
 const OWN_SCHEME: &str = "ApiKey";
 
-const REASONS: [DenyReason; 11] = [
-    DenyReason::MissingKey,
-    DenyReason::InvalidKey,
-    DenyReason::Expired,
-    DenyReason::NotYetValid,
-    DenyReason::Revoked,
-    DenyReason::Disabled,
-    DenyReason::SeveralKeys,
-    DenyReason::InsufficientScope,
-    DenyReason::NoManager,
-    DenyReason::Misconfigured,
-    DenyReason::StoreUnavailable,
-];
-
 /// The bodies, made once: nothing of a request is in them.
 static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
-    REASONS
+    DenyReason::ALL
         .iter()
         .map(|reason| (*reason, Bytes::from(problem(*reason))))
         .collect()
 });
 
-/// The refusal as an error of the handler, answered by the route's `on_error`, else the manager's
-/// handler, else by problem details.
+/// A refusal and its answer.
+pub(super) struct Refused {
+    pub(super) denied: Denied,
+    pub(super) response: HttpResponse<BoxBody>,
+}
+
+impl From<Refused> for actix_web::Error {
+    fn from(refused: Refused) -> Self {
+        InternalError::from_response(refused.denied, refused.response).into()
+    }
+}
+
+/// The refusal with its answer: by the route's `on_error`, else the manager's handler, else by
+/// problem details.
 pub(super) fn refuse(
     denied: Denied,
     request: &HttpRequest,
     rules: &Rules,
     manager: Option<&ApiKeyManager>,
-) -> actix_web::Error {
+) -> Refused {
     let response = respond(&denied, request, rules, manager);
-    InternalError::from_response(denied, response).into()
+    Refused { denied, response }
 }
 
 fn respond(
@@ -125,8 +123,8 @@ fn challenge(
         .policy
         .locations
         .and_then(|locations| locations.first().copied());
-    let Location::Header { scheme, .. } = first.unwrap_or(default);
-    let mut text = scheme.unwrap_or(OWN_SCHEME).to_owned();
+    let place = first.unwrap_or(default);
+    let mut text = scheme_of(place).to_owned();
     let mut separator = ' ';
     let mut add = |name: &str, value: &str| {
         // Writing to a `String` cannot fail.
@@ -137,7 +135,9 @@ fn challenge(
         );
         separator = ',';
     };
-    if let Some(realm) = manager.and_then(|manager| manager.config().realm()) {
+    let realm = manager.and_then(|manager| manager.config().realm());
+    // Basic needs one (RFC 7617 section 2).
+    if let Some(realm) = realm.or((place == Location::Basic).then_some("api")) {
         add("realm", realm);
     }
     if let Some(error) = error {
@@ -148,6 +148,18 @@ fn challenge(
         add("scope", &wanted.join(" "));
     }
     HeaderValue::try_from(text).ok()
+}
+
+/// The scheme that a challenge names for a key that is sent there.
+fn scheme_of(place: Location<'_>) -> &str {
+    match place {
+        Location::Header {
+            scheme: Some(scheme),
+            ..
+        } => scheme,
+        Location::Basic => "Basic",
+        _ => OWN_SCHEME,
+    }
 }
 
 #[cfg(test)]

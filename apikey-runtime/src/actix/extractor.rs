@@ -6,13 +6,10 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
 use super::answer::refuse;
-use super::route::{PlainPolicy, RulesOf};
+use super::gate::Verified;
+use super::route::{PlainPolicy, Rules};
 use crate::api_key::ApiKey;
 use crate::denied::{Denied, DenyReason};
-
-/// A key that was checked, among a request's extensions. The type is private: nothing else can put
-/// one there.
-pub(super) struct Verified(pub(super) ApiKey);
 
 impl ApiKey {
     /// The key that was checked for this request; `None` where no check ran, or an optional one
@@ -25,7 +22,7 @@ impl ApiKey {
         request
             .extensions()
             .get::<Verified>()
-            .map(|verified| verified.0.clone())
+            .map(|verified| verified.admitted.key.clone())
     }
 }
 
@@ -37,9 +34,11 @@ impl FromRequest for ApiKey {
         ready(Self::of_request(request).ok_or_else(|| {
             tracing::error!(
                 path = request.match_pattern(),
-                "`ApiKey` was asked for where no key was checked; write `#[api_key_required]` on the handler, or take `Option<ApiKey>`"
+                "`ApiKey` was asked for where no key was checked; \
+                 write `#[api_key_required]` on the handler, or take `Option<ApiKey>`"
             );
-            refuse(Denied::new(DenyReason::Misconfigured), request, RulesOf::<PlainPolicy>::RULES, None)
+            let denied = Denied::new(DenyReason::Misconfigured);
+            refuse(denied, request, &Rules::of::<PlainPolicy>(), None).into()
         }))
     }
 }

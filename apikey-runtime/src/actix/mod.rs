@@ -1,16 +1,22 @@
 //! The floor that knows actix-web.
 
 mod answer;
+mod body;
+mod client;
 mod extractor;
+mod forwarded;
+mod gate;
 mod guarded;
 mod install;
 mod locate;
-mod path;
+mod middleware;
 mod route;
+mod strip;
 #[cfg(feature = "test-util")]
 mod testing;
 
 pub use guarded::{Guarded, GuardedFuture, Rest};
+pub use middleware::RequireApiKey;
 pub use route::{PlainPolicy, RoutePolicy};
 #[cfg(feature = "test-util")]
 pub use testing::{ActingKey, acting_as};

@@ -1,7 +1,5 @@
 //! A route's policy as a type, so that a handler's signature carries it.
 
-use std::marker::PhantomData;
-
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::denied::Denied;
@@ -29,19 +27,22 @@ impl RoutePolicy for PlainPolicy {
 
 /// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each
 /// route.
+#[derive(Clone, Copy)]
 pub(super) struct Rules {
     pub(super) policy: Policy,
     pub(super) on_error: Option<fn(&Denied, &HttpRequest) -> HttpResponse>,
     pub(super) manager: Option<fn(&HttpRequest) -> Option<ApiKeyManager>>,
+    /// Whether the credential is taken out of the request; a middleware's choice.
+    pub(super) strip: bool,
 }
 
-/// Where a route's rules are kept.
-pub(super) struct RulesOf<P>(PhantomData<P>);
-
-impl<P: RoutePolicy> RulesOf<P> {
-    pub(super) const RULES: &'static Rules = &Rules {
-        policy: P::POLICY,
-        on_error: P::ON_ERROR,
-        manager: P::MANAGER,
-    };
+impl Rules {
+    pub(super) const fn of<P: RoutePolicy>() -> Self {
+        Self {
+            policy: P::POLICY,
+            on_error: P::ON_ERROR,
+            manager: P::MANAGER,
+            strip: false,
+        }
+    }
 }

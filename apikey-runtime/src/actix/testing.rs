@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest};
 
-use super::path::RoutePath;
+use super::client::Client;
 use super::route::Rules;
 use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::key::{FastHasher, KeyHasher, KeyId};
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
-use crate::verify::judge_acting;
+use crate::verify::{Admitted, judge_acting};
 
 /// A key that a test acts as: live, and in no store.
 #[derive(Debug, Clone)]
@@ -114,7 +114,14 @@ pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
 }
 
 /// The decision for a request that a test sent as somebody.
-pub(super) fn acting(request: &HttpRequest, rules: &Rules) -> Option<Result<ApiKey, Denied>> {
+pub(super) fn acting(request: &HttpRequest, rules: &Rules) -> Option<Result<Admitted, Denied>> {
     let key = request.extensions().get::<Acting>()?.0.clone();
-    Some(judge_acting(key, &rules.policy, &RoutePath(request)))
+    Some(judge_acting(
+        key,
+        &rules.policy,
+        &Client {
+            request,
+            config: None,
+        },
+    ))
 }

@@ -4,8 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ipnet::IpNet;
+
 use crate::clock::Timestamp;
 use crate::key::{KeyHasher, KeyId, PreparedDigest};
+use crate::policy::{Caller, allows_method};
 use crate::record::{KeyRecord, Metadata, Validity};
 use crate::scope::Scopes;
 
@@ -31,6 +34,10 @@ pub(crate) struct CachedKey {
 pub(crate) struct Rare {
     pub(crate) environment: Option<Box<str>>,
     pub(crate) metadata: Metadata,
+    /// None is all.
+    pub(crate) networks: Box<[IpNet]>,
+    /// None is all.
+    pub(crate) methods: Box<[Box<str>]>,
 }
 
 impl CachedKey {
@@ -46,7 +53,10 @@ impl CachedKey {
             ))),
         };
         let environment = record.environment.map(String::into_boxed_str);
-        let rare = environment.is_some() || !record.metadata.is_empty();
+        let rare = environment.is_some()
+            || !record.metadata.is_empty()
+            || !record.networks.is_empty()
+            || !record.methods.is_empty();
         Some(Self {
             id: record.id,
             stale: AtomicBool::new(false),
@@ -61,6 +71,12 @@ impl CachedKey {
                 Box::new(Rare {
                     environment,
                     metadata: record.metadata,
+                    networks: record.networks.into(),
+                    methods: record
+                        .methods
+                        .into_iter()
+                        .map(String::into_boxed_str)
+                        .collect(),
                 })
             }),
         })
@@ -68,6 +84,22 @@ impl CachedKey {
 
     pub(crate) fn environment(&self) -> Option<&str> {
         self.rare.as_ref()?.environment.as_deref()
+    }
+
+    /// Whether the key may be used from where `caller` is.
+    pub(crate) fn admits_address(&self, caller: &dyn Caller) -> bool {
+        let networks = self.rare.as_ref().map_or(&[][..], |rare| &rare.networks);
+        // An address that is not known lies in no network.
+        networks.is_empty()
+            || caller
+                .address()
+                .is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
+    }
+
+    /// Whether the key is good for the caller's method.
+    pub(crate) fn admits_method(&self, caller: &dyn Caller) -> bool {
+        let methods = self.rare.as_ref().map_or(&[][..], |rare| &rare.methods);
+        methods.is_empty() || allows_method(methods.iter().map(|method| &**method), caller.method())
     }
 
     /// Marks the entry as overtaken by a change.

@@ -56,6 +56,11 @@ impl Lease {
         self.until.store(0, Ordering::SeqCst);
     }
 
+    /// Whether no lease will be granted any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Ends the lease, and grants none any more. Called where grants are made, so that none is
     /// under way.
     pub(crate) fn close(&self) {

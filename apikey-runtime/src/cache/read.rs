@@ -61,11 +61,18 @@ impl Reader {
         id: &KeyId,
         alone: bool,
     ) -> Result<Answer, ReadFault> {
+        // The thread outlives the manager's end by a moment.
+        if self.cache.lease.is_closed() {
+            return Err(ReadFault);
+        }
         let mut outcome = self
             .cache
             .shard(id)
             .enter(|desk, ticket| match desk.flights.get(id) {
-                Some(flight) if !alone => flight.outcome.clone(),
+                // A read that panicked has taken its sender with it, and itself not off the desk.
+                Some(flight) if !alone && flight.outcome.has_changed().is_ok() => {
+                    flight.outcome.clone()
+                }
                 _ => self.take_off(desk, *id, ticket),
             });
         // The sender is dropped unsent only where the manager's runtime is gone.

@@ -6,15 +6,20 @@ use crate::error::Error;
 const NAMESPACE: &str = "ACTIX_API_KEY_";
 
 /// What can follow the namespace.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 15] = [
     "LOCATION",
     "HEADER_NAME",
     "HEADER_TYPE",
+    "PARAM_NAME",
     "PREFIX",
     "PREFIXES",
     "SECRET_LENGTH",
     "SECRET_CHARSET",
     "REALM",
+    "TRUSTED_PROXIES",
+    "FORWARDED_HEADER",
+    "BODY_LIMIT",
+    "BODY_TIMEOUT_MS",
     "STORE_TIMEOUT_MS",
     "CACHE_CAPACITY",
 ];
@@ -74,17 +79,21 @@ fn set(
     setting: &str,
     value: String,
 ) -> Result<ConfigBuilder, Error> {
+    let list = |value: &str| value.split(',').map(|one| one.trim().to_owned()).collect();
     match setting {
         "LOCATION" => builder.location = Some(value),
         "HEADER_NAME" => builder.header_name = Some(value),
         "HEADER_TYPE" => builder.header_type = Some(value),
+        "PARAM_NAME" => builder.param_name = Some(value),
         "PREFIX" => builder.prefix = Some(value),
-        "PREFIXES" => {
-            builder.prefixes = Some(value.split(',').map(|one| one.trim().to_owned()).collect())
-        }
+        "PREFIXES" => builder.prefixes = Some(list(&value)),
         "SECRET_LENGTH" => builder.secret_length = Some(number(name, &value)?),
         "SECRET_CHARSET" => builder.secret_charset = Some(value),
         "REALM" => builder.realm = Some(value),
+        "TRUSTED_PROXIES" => builder.trusted_proxies = Some(list(&value)),
+        "FORWARDED_HEADER" => builder.forwarded_header = Some(value),
+        "BODY_LIMIT" => builder.body_limit = Some(number(name, &value)?),
+        "BODY_TIMEOUT_MS" => builder.body_timeout_ms = Some(number(name, &value)?),
         "STORE_TIMEOUT_MS" => builder.store_timeout_ms = Some(number(name, &value)?),
         "CACHE_CAPACITY" => builder.cache_capacity = Some(number(name, &value)?),
         _ => return Err(unknown(name, setting)),
@@ -136,6 +145,11 @@ mod tests {
                 ("ACTIX_API_KEY_PREFIXES", "new, old_1"),
                 ("ACTIX_API_KEY_SECRET_LENGTH", "40"),
                 ("ACTIX_API_KEY_SECRET_CHARSET", "hex"),
+                ("ACTIX_API_KEY_PARAM_NAME", "key"),
+                ("ACTIX_API_KEY_TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+                ("ACTIX_API_KEY_FORWARDED_HEADER", "Forwarded"),
+                ("ACTIX_API_KEY_BODY_LIMIT", "100"),
+                ("ACTIX_API_KEY_BODY_TIMEOUT_MS", "200"),
                 ("ACTIX_API_KEY_REALM", "orders"),
                 ("ACTIX_API_KEY_STORE_TIMEOUT_MS", "500"),
                 ("ACTIX_API_KEY_CACHE_CAPACITY", "10"),
@@ -148,6 +162,14 @@ mod tests {
             ("X-Key", Some("Token"))
         );
         assert_eq!(config.prefixes(), ["new", "old_1"]);
+        assert_eq!(
+            (config.param_name(), config.trusted_proxies().len()),
+            ("key", 2)
+        );
+        assert_eq!(
+            (config.body_limit(), config.body_timeout().as_millis()),
+            (100, 200)
+        );
         assert_eq!((config.secret_length(), config.cache_capacity()), (40, 10));
         assert_eq!(
             (config.realm(), config.store_timeout().as_millis()),

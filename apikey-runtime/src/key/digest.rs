@@ -57,6 +57,21 @@ impl PreparedDigest {
         Self(Form::Text(stored.into()))
     }
 
+    /// Whether both are of one key: for a key whose secret was proven before, in the same request.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (
+                Form::Words { pepper, words },
+                Form::Words {
+                    pepper: other_pepper,
+                    words: others,
+                },
+            ) => pepper == other_pepper && words == others,
+            (Form::Text(text), Form::Text(other)) => text == other,
+            _ => false,
+        }
+    }
+
     /// The stored text, where this was made by [`PreparedDigest::text`].
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {

@@ -80,7 +80,11 @@ impl KeyId {
         let text: [u8; ID_LEN] = text.try_into().ok()?;
         // The digits' order is ASCII's, so the comparison of texts is that of numbers: no second
         // text for an id.
-        (text.iter().all(u8::is_ascii_alphanumeric) && text <= *LARGEST).then_some(Self(text))
+        (text
+            .iter()
+            .fold(true, |plain, byte| plain & byte.is_ascii_alphanumeric())
+            && text <= *LARGEST)
+            .then_some(Self(text))
     }
 
     pub(crate) fn bytes(&self) -> &[u8; ID_LEN] {

@@ -4,10 +4,13 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::ApiKeyManager;
-use super::create::{NewKey, Work, check_environment, check_span, check_text};
+use super::create::{
+    NewKey, Work, check_environment, check_methods, check_networks, check_span, check_text,
+};
 use crate::clock::Timestamp;
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;
@@ -75,6 +78,22 @@ impl UpdateKey {
         self
     }
 
+    /// These networks, in place of those that the key has; none is all.
+    pub fn networks(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        self.patch.networks = Some(networks.into_iter().collect());
+        self
+    }
+
+    /// These methods, in place of those that the key has; none is all.
+    pub fn methods<I>(mut self, methods: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.patch.methods = Some(methods.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// The key ends at this time; a time that is past ends it now.
     pub fn expires_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.patch.expires = Some(Some(at.into()));
@@ -115,6 +134,8 @@ impl UpdateKey {
             .iter()
             .flatten()
             .try_for_each(|environment| check_environment(environment))?;
+        patch.networks.as_deref().map_or(Ok(()), check_networks)?;
+        patch.methods.as_deref().map_or(Ok(()), check_methods)?;
         check_span(patch.not_before.flatten(), patch.expires.flatten())?;
         manager
             .on_thread(move |verifier| async move {

@@ -5,6 +5,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rand::{TryCryptoRng, TryRng};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -122,6 +123,8 @@ pub struct CreateKey {
     metadata: Metadata,
     environment: Option<String>,
     prefix: Option<String>,
+    networks: Vec<IpNet>,
+    methods: Vec<String>,
     end: End,
     not_before: Option<Timestamp>,
 }
@@ -136,6 +139,8 @@ impl CreateKey {
             metadata: Metadata::new(),
             environment: None,
             prefix: None,
+            networks: Vec::new(),
+            methods: Vec::new(),
             end: End::Never,
             not_before: None,
         }
@@ -181,6 +186,31 @@ impl CreateKey {
         self
     }
 
+    /// The networks from which the key may be used. By default, all.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let key = manager.create("office").networks(["192.0.2.0/24".parse()?, "2001:db8::/32".parse()?]).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn networks(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        self.networks = networks.into_iter().collect();
+        self
+    }
+
+    /// The methods that the key is good for, such as `GET`, which includes `HEAD`. By default, all.
+    pub fn methods<I>(mut self, methods: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.methods = methods.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// The key ends this long after it was made; more than nothing. By default, it never ends.
     pub fn expires_in(mut self, life: Duration) -> Self {
         self.end = End::In(life);
@@ -218,6 +248,8 @@ impl CreateKey {
         self.environment
             .as_deref()
             .map_or(Ok(()), check_environment)?;
+        check_networks(&self.networks)?;
+        check_methods(&self.methods)?;
         let expires = self.end.at(now)?;
         check_span(self.not_before, expires)?;
         let id = random_id(&mut Source(&*self.manager.0.random))
@@ -228,6 +260,8 @@ impl CreateKey {
         record.scopes = self.scopes?;
         record.metadata = self.metadata;
         record.environment = self.environment;
+        record.networks = self.networks;
+        record.methods = self.methods;
         record.expires = expires;
         record.not_before = self.not_before;
         let record = self.manager.insert(record).await?;
@@ -335,6 +369,37 @@ pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// An address in IPv6's clothes would never match: addresses of requests are taken out of them.
+pub(super) fn check_networks(networks: &[IpNet]) -> Result<(), Error> {
+    let mapped = |network: &&IpNet| match network {
+        IpNet::V4(_) => false,
+        IpNet::V6(network) => {
+            network.prefix_len() >= 96 && network.addr().to_ipv4_mapped().is_some()
+        }
+    };
+    match networks.iter().find(mapped) {
+        Some(network) => Err(Error::Invalid(format!(
+            "the network {network} is an IPv4 network in IPv6; write it as IPv4, such as `192.0.2.0/24`"
+        ))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check_methods(methods: &[String]) -> Result<(), Error> {
+    let fits = |method: &String| {
+        (1..=32).contains(&method.len())
+            && method
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+    };
+    match methods.iter().find(|method| !fits(method)) {
+        Some(method) => Err(Error::Invalid(format!(
+            "{method:?} is no method; write capital letters, as in `GET`"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// A [`Random`] as the generator that keys are made with.

@@ -23,9 +23,9 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;
-use crate::policy::{PathValues, Policy};
+use crate::policy::{Caller, PathValues, Policy};
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::verify::{Now, Question, Verifier};
+use crate::verify::{Claim, Now, Question, Verifier};
 use thread::Thread;
 
 /// Issues, verifies, rotates and revokes keys.
@@ -185,24 +185,26 @@ impl ApiKeyManager {
         self.verify_for(key, &Policy::new()).await
     }
 
-    /// Checks a key against the demands of a route. A template in a scope has no path here to be
-    /// filled from, and is refused.
+    /// Checks a key against the demands of a route. There is no request here: a template in a scope
+    /// has no path to be filled from, an address and a method are not known, and what hangs on them
+    /// is refused.
     ///
     /// # Errors
     ///
     /// Why it is refused.
     pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
         let verifier = &self.0.verifier;
-        let key = verifier.screen(key.as_bytes(), policy)?;
+        let claim = Claim::Text(verifier.screen(key.as_bytes(), policy)?);
         let question = Question {
-            key,
+            claim,
             policy,
-            path: &NoPath,
+            caller: &NoRequest,
         };
-        match verifier.decide_now(question) {
+        let decision = match verifier.decide_now(question) {
             Now::Decided(decision) => decision,
-            Now::Ask => verifier.decide_late(question).await,
-        }
+            Now::Ask => verifier.decide_late(question, None).await,
+        };
+        decision.map(|admitted| admitted.key)
     }
 
     /// Ends the manager: what is under way is finished, the store is closed, and from then on every
@@ -269,11 +271,21 @@ impl std::fmt::Debug for ApiKeyManager {
     }
 }
 
-/// The path of no route.
-struct NoPath;
+/// No request at all.
+struct NoRequest;
 
-impl PathValues for NoPath {
+impl PathValues for NoRequest {
     fn value(&self, _name: &str) -> Option<std::borrow::Cow<'_, str>> {
+        None
+    }
+}
+
+impl Caller for NoRequest {
+    fn address(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
+    fn method(&self) -> Option<&str> {
         None
     }
 }

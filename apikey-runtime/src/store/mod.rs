@@ -101,8 +101,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// None of its own.
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
 
-    /// What changed since `since`; with `None`, where the history stands, and [`History::Unknown`]. `Ok(None)` from a store
-    /// that keeps no history, which is the default.
+    /// What changed since `since`; with `None`, where the history stands, and [`History::Unknown`].
+    /// `Ok(None)` from a store that keeps no history, which is the default.
     ///
     /// Every insert, change, revocation and removal takes the next epoch and logs its key's id, in
     /// one step with the change and in the order of the commits. Counter and log are read in one

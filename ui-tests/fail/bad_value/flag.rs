@@ -32,4 +32,19 @@ async fn handler_5() -> &'static str {
     "ok"
 }
 
+#[api_key_required(require_https = true)]
+async fn handler_6() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(require_https = false)]
+async fn handler_7() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(require_https("all"))]
+async fn handler_8() -> &'static str {
+    "ok"
+}
+
 fn main() {}

@@ -57,4 +57,34 @@ async fn handler_10() -> &'static str {
     "ok"
 }
 
+#[api_key_required(location = basic("a"))]
+async fn handler_11() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = query)]
+async fn handler_12() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = cookie())]
+async fn handler_13() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = json("a", "b"))]
+async fn handler_14() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = form("a", scheme = "b"))]
+async fn handler_15() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = query(api_key))]
+async fn handler_16() -> &'static str {
+    "ok"
+}
+
 fn main() {}

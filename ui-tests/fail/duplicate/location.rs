@@ -22,4 +22,29 @@ async fn handler_3() -> &'static str {
     "ok"
 }
 
+#[api_key_required(locations = [basic, bearer, basic])]
+async fn handler_4() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [basic, header("Authorization")])]
+async fn handler_5() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [header("Authorization", scheme = "Basic"), basic])]
+async fn handler_6() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [query("k"), cookie("k"), query("k")])]
+async fn handler_7() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(locations = [json("a"), form("a"), json("b"), form("a")])]
+async fn handler_8() -> &'static str {
+    "ok"
+}
+
 fn main() {}

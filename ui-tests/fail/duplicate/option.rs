@@ -27,4 +27,14 @@ async fn handler_4() -> &'static str {
     "ok"
 }
 
+#[api_key_required(methods(POST), methods(PUT))]
+async fn handler_5() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(require_https, require_https)]
+async fn handler_6() -> &'static str {
+    "ok"
+}
+
 fn main() {}

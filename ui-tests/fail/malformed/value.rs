@@ -57,4 +57,29 @@ async fn handler_10() -> &'static str {
     "ok"
 }
 
+#[api_key_required(methods)]
+async fn handler_11() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(methods = POST)]
+async fn handler_12() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(methods = POST, PUT, fresh)]
+async fn handler_13() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(methods = [POST, PUT])]
+async fn handler_14() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(methods["POST"])]
+async fn handler_15() -> &'static str {
+    "ok"
+}
+
 fn main() {}

@@ -17,23 +17,28 @@ async fn handler_2() -> &'static str {
     "ok"
 }
 
-#[api_key_required(location = query("api_key"))]
+#[api_key_required(location = qeury("api_key"))]
 async fn handler_3() -> &'static str {
     "ok"
 }
 
-#[api_key_required(location = cookie("key"))]
+#[api_key_required(location = cookies("key"))]
 async fn handler_4() -> &'static str {
     "ok"
 }
 
-#[api_key_required(location = basic)]
+#[api_key_required(location = Basic)]
 async fn handler_5() -> &'static str {
     "ok"
 }
 
-#[api_key_required(locations = [json("api_key"), form("api_key")])]
+#[api_key_required(locations = [jsno("api_key"), from("api_key")])]
 async fn handler_6() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(location = path("key"))]
+async fn handler_7() -> &'static str {
     "ok"
 }
 

@@ -32,4 +32,14 @@ async fn handler_5() -> &'static str {
     "ok"
 }
 
+#[api_key_required(method(POST))]
+async fn handler_6() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(require_http)]
+async fn handler_7() -> &'static str {
+    "ok"
+}
+
 fn main() {}

@@ -2,28 +2,18 @@
 
 use apikey_runtime::api_key_required;
 
-#[api_key_required(methods(GET))]
+#[api_key_required(rate_limit = "100/minute")]
 async fn handler_0() -> &'static str {
     "ok"
 }
 
-#[api_key_required(rate_limit = "100/minute")]
+#[api_key_required(burst = 20)]
 async fn handler_1() -> &'static str {
     "ok"
 }
 
-#[api_key_required(burst = 20)]
-async fn handler_2() -> &'static str {
-    "ok"
-}
-
 #[api_key_required(cost = 5)]
-async fn handler_3() -> &'static str {
-    "ok"
-}
-
-#[api_key_required(require_https)]
-async fn handler_4() -> &'static str {
+async fn handler_2() -> &'static str {
     "ok"
 }
 

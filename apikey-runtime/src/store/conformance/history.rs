@@ -309,8 +309,8 @@ pub(super) async fn the_lease_is_the_same_for_all_who_ask(store: Arc<dyn KeyStor
 const WRITERS: u128 = 8;
 const KEYS: u128 = 12;
 
-/// V-19: however changes overlap, whoever follows the history hears of each one, and of one that has returned at the
-/// next poll.
+/// V-19: however changes overlap, whoever follows the history hears of each one, and of one that
+/// has returned at the next poll.
 pub(super) async fn a_follower_misses_no_change_of_many_writers(
     store: Arc<dyn KeyStore>,
 ) -> Outcome {
@@ -353,8 +353,8 @@ pub(super) async fn a_follower_misses_no_change_of_many_writers(
     }
 }
 
-/// Changes each of a writer's keys once, so that no later change hides that an earlier one went untold. Notes what has
-/// returned.
+/// Changes each of a writer's keys once, so that no later change hides that an earlier one went
+/// untold. Notes what has returned.
 async fn change_each_once(
     store: &dyn KeyStore,
     writer: u128,

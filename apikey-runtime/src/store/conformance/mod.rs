@@ -1,5 +1,5 @@
-//! A suite that tells whether a store keeps what [`KeyStore`] promises; for the stores of this crate, and for one of
-//! your own.
+//! A suite that tells whether a store keeps what [`KeyStore`] promises; for the stores of this
+//! crate, and for one of your own.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Each check has a store of its own, which holds no record and is not yet started: the suite calls
-//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). It has to run inside a Tokio runtime. A runtime with several
-//! threads finds more races.
+//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). It has to run inside a Tokio runtime. A
+//! runtime with several threads finds more races.
 
 mod checks;
 mod history;
@@ -67,7 +67,8 @@ pub fn checks() -> impl Iterator<Item = &'static str> {
     CHECKS.iter().map(|check| check.name)
 }
 
-/// Runs the check `name` alone, so that a harness can show the checks apart. `false` where it was skipped.
+/// Runs the check `name` alone, so that a harness can show the checks apart. `false` where it was
+/// skipped.
 ///
 /// # Panics
 ///

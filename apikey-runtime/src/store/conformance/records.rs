@@ -19,7 +19,8 @@ pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), 
         .or_broken("a record with a new id cannot be inserted")
 }
 
-/// Holds where the store has exactly `expected` under its id. Says which field differs, without a digest.
+/// Holds where the store has exactly `expected` under its id. Says which field differs, without a
+/// digest.
 pub(super) async fn ensure_stored(
     store: &dyn KeyStore,
     expected: &KeyRecord,
@@ -253,6 +254,14 @@ fn patches() -> Vec<KeyPatch> {
             ..new()
         },
         KeyPatch {
+            networks: "192.0.2.7/32".parse().ok().map(|network| vec![network]),
+            ..new()
+        },
+        KeyPatch {
+            methods: Some(vec!["POST".to_owned(), "PUT".to_owned()]),
+            ..new()
+        },
+        KeyPatch {
             expires: Some(Some(at(i64::MAX))),
             ..new()
         },
@@ -285,6 +294,8 @@ pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeySt
         scopes: Some(Scopes::none()),
         metadata: Some(Metadata::new()),
         environment: Some(None),
+        networks: Some(Vec::new()),
+        methods: Some(Vec::new()),
         expires: Some(None),
         not_before: Some(None),
         previous: Some(None),

@@ -7,8 +7,8 @@ use crate::key::KeyId;
 use crate::record::{KeyRecord, Metadata, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 
-/// Texts that mean something to SQL, LIKE, formats, shells, Redis or terminals, and must mean nothing to a store.
-/// NUL is left out: PostgreSQL has no text with it.
+/// Texts that mean something to SQL, LIKE, formats, shells, Redis or terminals, and must mean
+/// nothing to a store. NUL is left out: PostgreSQL has no text with it.
 pub(super) const ODD_TEXTS: [&str; 16] = [
     "",
     " ",
@@ -68,6 +68,11 @@ pub(super) fn full(number: u128) -> KeyRecord {
     record.scopes = Scopes::new(["orders:read", "orders:write", "a.b_c-d:0"]).unwrap_or_default();
     record.metadata = metadata();
     record.environment = Some("live".to_owned());
+    record.networks = ["192.0.2.0/24", "2001:db8::/32", "10.1.2.3/8"]
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    record.methods = vec!["GET".to_owned(), "M-SEARCH".to_owned()];
     record.expires = Some(at(9_000));
     record.not_before = Some(at(500));
     record.revoked = Some(because("lost"));

@@ -18,8 +18,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first connection is tried for, where other processes start on the same file.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// SQLite lets one write at a time. With one connection for writing, the waiting is done in a fair queue and not in
-/// SQLite's busy handler, which polls.
+/// SQLite lets one write at a time. With one connection for writing, the waiting is done in a fair
+/// queue and not in SQLite's busy handler, which polls.
 const WRITERS: u32 = 1;
 
 /// Reads go on while a write waits for the disk: a poll of the history never stands behind it.
@@ -50,7 +50,8 @@ impl Pools {
         let writing = options
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on the disk when it returns: a revocation that was told outlives a loss of power.
+            // A commit is on the disk when it returns: a revocation that was told outlives a loss
+            // of power.
             .synchronous(SqliteSynchronous::Full);
         // The file stays in WAL mode, so only who writes asks for it.
         let reading = options.pragma("query_only", "ON");
@@ -74,14 +75,14 @@ impl Pools {
         migrate(&mut connection, lease).await
     }
 
-    /// Whether another file, or none, stands where this one was opened. What is open would then answer from a file that
-    /// nobody else sees, and know of no revocation.
+    /// Whether another file, or none, stands where this one was opened. What is open would then
+    /// answer from a file that nobody else sees, and know of no revocation.
     pub(super) fn is_replaced(&self) -> bool {
         identity(&self.path) != self.identity
     }
 
-    /// Closes all connections. The writer's is the last, so that SQLite writes the log back into the file and removes
-    /// it, unless another process has the file open.
+    /// Closes all connections. The writer's is the last, so that SQLite writes the log back into
+    /// the file and removes it, unless another process has the file open.
     pub(super) async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
@@ -94,13 +95,14 @@ fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
         .acquire_timeout(BUSY_TIMEOUT)
         .max_lifetime(None)
         .idle_timeout(None)
-        // A connection to a file does not go stale; one whose thread has died is sorted out when it is given back.
+        // A connection to a file does not go stale; one whose thread has died is sorted out when it
+        // is given back.
         .test_before_acquire(false)
         .connect_lazy_with(options)
 }
 
-/// An absolute path: it starts with no `file:`, which SQLite would read as a URI, and stays right where the process
-/// changes its directory.
+/// An absolute path: it starts with no `file:`, which SQLite would read as a URI, and stays right
+/// where the process changes its directory.
 fn checked_path(path: &Path) -> Result<PathBuf, StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(invalid(
@@ -110,10 +112,12 @@ fn checked_path(path: &Path) -> Result<PathBuf, StoreError> {
     std::path::absolute(path).map_err(|error| file_failed(path, error))
 }
 
-/// Makes the file with no rights for anyone but its owner. SQLite gives the files beside it the same rights.
+/// Makes the file with no rights for anyone but its owner. SQLite gives the files beside it the
+/// same rights.
 fn create_private(path: &Path) -> Result<(), StoreError> {
-    /// POSIX drops all of a process's locks on a file when it closes *any* descriptor of that file. So this closes
-    /// one only where the file is new, and before another store of this process can have opened it.
+    /// POSIX drops all of a process's locks on a file when it closes *any* descriptor of that file.
+    /// So this closes one only where the file is new, and before another store of this process can
+    /// have opened it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
@@ -144,8 +148,8 @@ fn identity(_path: &Path) -> Option<Identity> {
     None
 }
 
-/// The first connection puts a new file into WAL mode. For that SQLite needs the file for itself and, unlike elsewhere,
-/// does not wait; so this does.
+/// The first connection puts a new file into WAL mode. For that SQLite needs the file for itself
+/// and, unlike elsewhere, does not wait; so this does.
 async fn first_connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
     let began = Instant::now();
     loop {
@@ -158,8 +162,8 @@ async fn first_connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, S
     }
 }
 
-/// Brings the tables up to date in one transaction that is alone from its first statement: of several processes that
-/// start at once, one does it and the others find it done.
+/// Brings the tables up to date in one transaction that is alone from its first statement: of
+/// several processes that start at once, one does it and the others find it done.
 async fn migrate(
     connection: &mut SqliteConnection,
     lease: Option<Duration>,
@@ -207,7 +211,8 @@ async fn schema_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::
         .await
 }
 
-/// Writes down what now holds, and gives the history a place to stand on where someone emptied the log.
+/// Writes down what now holds, and gives the history a place to stand on where someone emptied the
+/// log.
 async fn settle(
     connection: &mut SqliteConnection,
     lease: Option<Duration>,

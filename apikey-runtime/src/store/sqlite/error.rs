@@ -4,7 +4,8 @@ use sqlx::error::DatabaseError;
 
 use crate::error::StoreError;
 
-/// Primary result codes, <https://www.sqlite.org/rescode.html>: what a later try may not meet again.
+/// Primary result codes, <https://www.sqlite.org/rescode.html>: what a later try may not meet
+/// again.
 const TRANSIENT: [i32; 8] = [
     BUSY,
     6,  // SQLITE_LOCKED.
@@ -25,7 +26,8 @@ const LOCKING_RACE: i32 = 15;
 /// SQLITE_CONSTRAINT_TRIGGER: a trigger of ours said no.
 const REFUSED_BY_TRIGGER: i32 = 1811;
 
-/// The error to report where `doing` failed. No value of a record is in it: SQLite's messages name tables and columns.
+/// The error to report where `doing` failed. No value of a record is in it: SQLite's messages name
+/// tables and columns.
 pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
     let reason = format!("{doing} failed");
     match &error {
@@ -41,7 +43,8 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// As [`failed`], for an insert: only there is a taken id a conflict, and a revoked one is found taken by a trigger.
+/// As [`failed`], for an insert: only there is a taken id a conflict, and a revoked one is found
+/// taken by a trigger.
 pub(super) fn insert_failed(error: sqlx::Error) -> StoreError {
     match error.as_database_error() {
         Some(database) if code(database) == Some(REFUSED_BY_TRIGGER) => StoreError::Conflict,

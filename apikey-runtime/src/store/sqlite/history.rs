@@ -13,8 +13,8 @@ use crate::store::{Changes, Cursor, History};
 /// More changes than these are not named: reading anew what is used is then cheaper.
 const MOST_CHANGES: usize = 1_000;
 
-/// Where the history stands, the lease, and the log from the cursor's own row on: one statement, so one snapshot.
-/// An idle poll reads two rows.
+/// Where the history stands, the lease, and the log from the cursor's own row on: one statement, so
+/// one snapshot. An idle poll reads two rows.
 const CHANGES: &str = "\
     SELECT log.key_id AS key_id, log.epoch AS epoch, log.tag AS tag, \
            head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms \
@@ -28,7 +28,8 @@ pub(super) async fn changes(
     pool: &SqlitePool,
     since: Option<&Cursor>,
 ) -> Result<Changes, StoreError> {
-    // Without a cursor, or with one of no store's, a place after all that can be: only the head is read.
+    // Without a cursor, or with one of no store's, a place after all that can be: only the head is
+    // read.
     let from = since
         .and_then(|cursor| i64::try_from(cursor.epoch).ok())
         .unwrap_or(i64::MAX);

@@ -32,12 +32,13 @@ const REPLACED: &str = "the file was moved or replaced while it was open; stop e
 
 /// Records in an SQLite file, which the processes of one machine can share.
 ///
-/// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes` and `api_key_meta`;
-/// the first `start` makes them, and an application may keep tables of its own in the file. Triggers log every change
-/// of a key, so one made by hand, with `sqlite3` say, is learned of like any other. They also count its `version`
-/// up, and refuse to take a revocation back. The file is made so that only its owner can read it. Keep it on a local
-/// disk (SQLite's locks do not hold on network file systems), and restore a copy of it only while no process has it
-/// open: a store whose file is replaced answers nothing any more.
+/// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes` and
+/// `api_key_meta`; the first `start` makes them, and an application may keep tables of its own in
+/// the file. Triggers log every change of a key, so one made by hand, with `sqlite3` say, is
+/// learned of like any other. They also count its `version` up, and refuse to take a revocation
+/// back. The file is made so that only its owner can read it. Keep it on a local disk (SQLite's
+/// locks do not hold on network file systems), and restore a copy of it only while no process has
+/// it open: a store whose file is replaced answers nothing any more.
 ///
 /// ```no_run
 /// use apikey_runtime::{KeyStore, SqliteStore};
@@ -68,8 +69,9 @@ impl SqliteStore {
         }
     }
 
-    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to 60 seconds, or
-    /// `start` is an error. It is written to the file and holds for all processes that use it.
+    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to
+    /// 60 seconds, or `start` is an error. It is written to the file and holds for all processes
+    /// that use it.
     ///
     /// By default, what the file says; 200 milliseconds where it is new.
     #[must_use]

@@ -1,5 +1,6 @@
 //! A record as a row.
 
+use ipnet::IpNet;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Decode, Row, Sqlite, Type};
@@ -15,8 +16,9 @@ pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// Names its columns in the order in which [`bind`] gives them.
 pub(super) const INSERT: &str = "INSERT INTO api_keys (id, prefix, label, owner, digest, previous_digest, \
-     previous_until, scopes, metadata, environment, created_at, expires_at, not_before, revoked_at, revoked_reason, \
-     enabled, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     previous_until, scopes, metadata, environment, networks, methods, created_at, expires_at, not_before, \
+     revoked_at, revoked_reason, enabled, version) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The statement that adds `record`.
 pub(super) fn insert(record: &KeyRecord) -> Result<Statement<'_>, StoreError> {
@@ -35,6 +37,8 @@ pub(super) fn insert(record: &KeyRecord) -> Result<Statement<'_>, StoreError> {
         .bind(record.scopes.to_string())
         .bind(metadata_text(&record.metadata)?)
         .bind(&record.environment)
+        .bind(words(&record.networks))
+        .bind(words(&record.methods))
         .bind(record.created.as_millis())
         .bind(record.expires.map(Timestamp::as_millis))
         .bind(record.not_before.map(Timestamp::as_millis))
@@ -42,6 +46,11 @@ pub(super) fn insert(record: &KeyRecord) -> Result<Statement<'_>, StoreError> {
         .bind(revoked.and_then(|revocation| revocation.reason.as_ref()))
         .bind(record.enabled)
         .bind(version))
+}
+
+/// Separated by single spaces.
+pub(super) fn words<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// `metadata` as JSON which [`record`] can read back: it stops at 128 levels, and writing does not.
@@ -100,7 +109,8 @@ pub(super) fn id_bytes(row: &SqliteRow) -> &[u8] {
     row.try_get(0).unwrap_or_default()
 }
 
-/// The id in the first column, if it is one. An id that is none names no record that could be read, or kept in memory.
+/// The id in the first column, if it is one. An id that is none names no record that could be read,
+/// or kept in memory.
 pub(super) fn id(row: &SqliteRow) -> Option<KeyId> {
     KeyId::from_ascii(id_bytes(row))
 }
@@ -121,6 +131,8 @@ fn read(row: &SqliteRow) -> Result<KeyRecord, String> {
         .map_err(|_| "`scopes` are not scopes separated by single spaces")?;
     record.metadata = metadata(column(row, "metadata")?)?;
     record.environment = column(row, "environment")?;
+    record.networks = networks(column(row, "networks")?)?;
+    record.methods = split(column(row, "methods")?).map(str::to_owned).collect();
     record.expires = time(row, "expires_at")?;
     record.not_before = time(row, "not_before")?;
     record.revoked = revoked(row)?;
@@ -157,6 +169,20 @@ fn metadata(text: &str) -> Result<Metadata, String> {
             error.column()
         )
     })
+}
+
+/// A network that cannot be read must not become "from anywhere".
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let read = |network: &str| {
+        network
+            .parse()
+            .map_err(|_| "`networks` are not networks".to_owned())
+    };
+    split(text).map(read).collect()
+}
+
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(' ').filter(|word| !word.is_empty())
 }
 
 fn time(row: &SqliteRow, name: &str) -> Result<Option<Timestamp>, String> {

@@ -1,5 +1,5 @@
-//! The statements. Each write is one, committed by itself: what stops it between two steps leaves all of it or nothing,
-//! and so does a caller who goes away.
+//! The statements. Each write is one, committed by itself: what stops it between two steps leaves
+//! all of it or nothing, and so does a caller who goes away.
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
@@ -69,6 +69,12 @@ fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<QueryBuilder<Sqlite>
     }
     if let Some(environment) = &patch.environment {
         sql.push(", environment = ").push_bind(environment);
+    }
+    if let Some(networks) = &patch.networks {
+        sql.push(", networks = ").push_bind(row::words(networks));
+    }
+    if let Some(methods) = &patch.methods {
+        sql.push(", methods = ").push_bind(row::words(methods));
     }
     if let Some(expires) = patch.expires {
         sql.push(", expires_at = ")

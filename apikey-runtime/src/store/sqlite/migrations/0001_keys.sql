@@ -24,6 +24,9 @@ CREATE TABLE api_keys (
     -- A JSON object.
     metadata TEXT NOT NULL CHECK (json_valid(metadata) AND json_type(metadata) = 'object'),
     environment TEXT,
+    -- Networks (10.0.0.0/8 2001:db8::/32) and methods (GET POST), separated by single spaces; none is all.
+    networks TEXT NOT NULL DEFAULT '',
+    methods TEXT NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL,
     expires_at INTEGER,
     not_before INTEGER,

@@ -1,0 +1,336 @@
+//! The gate: from a request to a decision. The attribute and the middleware both end here, and it
+//! ends in `verify`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::web::Bytes;
+use actix_web::{HttpMessage, HttpRequest};
+
+use super::answer::{Refused, refuse};
+use super::body::{self, Bounds};
+use super::client::Client;
+use super::install;
+use super::locate::{Found, in_body, is_of_type, locate};
+use super::route::Rules;
+use super::strip;
+use crate::config::Config;
+use crate::denied::{Denied, DenyReason};
+use crate::key::ParsedKey;
+use crate::manager::ApiKeyManager;
+use crate::policy::{Location, Policy};
+use crate::verify::{Admitted, Claim, Now, Proof, Question};
+
+/// What the gate says.
+pub(super) enum Gate {
+    Open,
+    Shut(Refused),
+    /// The store has to be asked, or the body to be read.
+    Wait(Waiting),
+}
+
+/// A decision under way. It holds the body, and hands it back as the handler is to see it.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = (Result<(), Refused>, Payload)>>>;
+
+/// A key that was checked, among a request's extensions. The type is private: nothing else can put
+/// one there.
+pub(super) struct Verified {
+    pub(super) admitted: Admitted,
+    /// Which manager's it is, by the address of what the manager shares.
+    manager: usize,
+    /// Where the key was taken out of the request.
+    proof: Option<Rc<Proof>>,
+}
+
+/// Where the route looks for the key.
+enum Places<'m> {
+    OfRoute(&'static [Location<'static>]),
+    OfConfig([Location<'m>; 1]),
+}
+
+impl<'m> Places<'m> {
+    fn of(policy: &Policy, config: &'m Config) -> Self {
+        policy
+            .locations
+            .map_or_else(|| Self::OfConfig([config.location()]), Self::OfRoute)
+    }
+
+    fn list(&self) -> &[Location<'m>] {
+        match self {
+            Self::OfRoute(locations) => locations,
+            Self::OfConfig(location) => location,
+        }
+    }
+}
+
+/// Decides, where that can be done at once. Compiled once, for all routes.
+pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -> Gate {
+    let shut = |denied, manager| Gate::Shut(refuse(denied, request, &rules, manager));
+    #[cfg(feature = "test-util")]
+    if let Some(decision) = super::testing::acting(request, &rules) {
+        return match decision {
+            Ok(admitted) => enter(
+                request,
+                Verified {
+                    admitted,
+                    manager: 0,
+                    proof: None,
+                },
+            ),
+            Err(denied) => shut(denied, None),
+        };
+    }
+    let Some(manager) = install::find(request, &rules) else {
+        tracing::error!(
+            path = request.match_pattern(),
+            "a guarded handler was reached and there is no manager; \
+             write `App::new().configure(|app| manager.init_app(app))`"
+        );
+        return shut(Denied::new(DenyReason::NoManager), None);
+    };
+    let places = Places::of(&rules.policy, manager.config());
+    let found = locate(request, places.list());
+    let checkpoint = Checkpoint {
+        request,
+        rules: &rules,
+        manager: &manager,
+    };
+    match checkpoint.ask(&found, needs_body(request, places.list())) {
+        Asked::Anonymous => Gate::Open,
+        Asked::Refused(denied) => shut(denied, Some(&manager)),
+        Asked::Body => wait(request, payload, rules, &manager),
+        Asked::Claim(claim) => {
+            let client = checkpoint.client();
+            let question = Question {
+                claim: claim.borrow(),
+                policy: &rules.policy,
+                caller: &client,
+            };
+            match manager.verifier().decide_now(question) {
+                Now::Decided(Ok(admitted)) => enter(request, checkpoint.verified(&claim, admitted)),
+                Now::Decided(Err(denied)) => shut(denied, Some(&manager)),
+                Now::Ask => wait(request, payload, rules, &manager),
+            }
+        }
+    }
+}
+
+fn wait(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    rules: Rules,
+    manager: &ApiKeyManager,
+) -> Gate {
+    Gate::Wait(Box::pin(decide_late(
+        request.clone(),
+        payload.take(),
+        rules,
+        manager.clone(),
+    )))
+}
+
+/// Leaves the key where extractors find it.
+fn enter(request: &HttpRequest, verified: Verified) -> Gate {
+    request.extensions_mut().insert(verified);
+    Gate::Open
+}
+
+/// Decides with the store's help, and after reading the body where the key may stand there.
+async fn decide_late(
+    request: HttpRequest,
+    mut payload: Payload,
+    rules: Rules,
+    manager: ApiKeyManager,
+) -> (Result<(), Refused>, Payload) {
+    let places = Places::of(&rules.policy, manager.config());
+    let decision = if needs_body(&request, places.list()) {
+        let config = manager.config();
+        let bounds = Bounds {
+            bytes: config.body_limit(),
+            time: config.body_timeout(),
+        };
+        match body::read(&request, payload.take(), bounds).await {
+            Ok(read) => {
+                let decision = decide(&request, Some(&read), places.list(), &rules, &manager).await;
+                let admitted = decision.is_ok() && rules.strip;
+                let left = if admitted {
+                    strip::body(&request, read, places.list())
+                } else {
+                    read
+                };
+                payload = body::replay(left);
+                decision
+            }
+            Err(reason) => Err(Denied::new(reason)),
+        }
+    } else {
+        decide(&request, None, places.list(), &rules, &manager).await
+    };
+    let verdict = decision.map_err(|denied| refuse(denied, &request, &rules, Some(&manager)));
+    (verdict, payload)
+}
+
+async fn decide(
+    request: &HttpRequest,
+    body: Option<&Bytes>,
+    places: &[Location<'_>],
+    rules: &Rules,
+    manager: &ApiKeyManager,
+) -> Result<(), Denied> {
+    let checkpoint = Checkpoint {
+        request,
+        rules,
+        manager,
+    };
+    let found = body.iter().fold(locate(request, places), |found, body| {
+        places
+            .iter()
+            .filter(|place| is_of_type(request, place))
+            .fold(found, |found, place| found.and(in_body(body, place)))
+    });
+    let claim = match checkpoint.ask(&found, false) {
+        Asked::Claim(claim) => claim,
+        Asked::Refused(denied) => return Err(denied),
+        Asked::Anonymous | Asked::Body => return Ok(()),
+    };
+    let client = checkpoint.client();
+    let question = Question {
+        claim: claim.borrow(),
+        policy: &rules.policy,
+        caller: &client,
+    };
+    let admitted = match manager.verifier().decide_now(question) {
+        Now::Decided(decision) => decision?,
+        Now::Ask => {
+            let known = checkpoint.known();
+            manager
+                .verifier()
+                .decide_late(question, known.as_ref())
+                .await?
+        }
+    };
+    enter(request, checkpoint.verified(&claim, admitted));
+    Ok(())
+}
+
+/// Whether the key may stand in the body.
+fn needs_body(request: &HttpRequest, places: &[Location<'_>]) -> bool {
+    places
+        .iter()
+        .any(|place| place.is_in_body() && is_of_type(request, place))
+}
+
+/// A request before a route.
+struct Checkpoint<'c> {
+    request: &'c HttpRequest,
+    rules: &'c Rules,
+    manager: &'c ApiKeyManager,
+}
+
+/// What a request asks of the manager.
+enum Asked<'f> {
+    Claim(Claimed<'f>),
+    /// The body has to be read first.
+    Body,
+    Anonymous,
+    Refused(Denied),
+}
+
+/// A claim, and what it was made of.
+enum Claimed<'f> {
+    Text(ParsedKey<'f>),
+    Proven(Rc<Proof>),
+}
+
+impl Claimed<'_> {
+    fn borrow(&self) -> Claim<'_> {
+        match self {
+            Self::Text(key) => Claim::Text(*key),
+            Self::Proven(proof) => Claim::Proven(proof),
+        }
+    }
+}
+
+impl<'c> Checkpoint<'c> {
+    fn client(&self) -> Client<'c> {
+        Client {
+            request: self.request,
+            config: Some(self.manager.config()),
+        }
+    }
+
+    /// Reads what was found: no I/O, no hashing. What is wrong without the body is refused before a
+    /// byte of it is read.
+    fn ask<'f>(&self, found: &'f Found<'_>, needs_body: bool) -> Asked<'f> {
+        let policy = &self.rules.policy;
+        let refused = |reason: DenyReason| {
+            tracing::debug!(reason = reason.code(), "refused");
+            Asked::Refused(Denied::new(reason))
+        };
+        let in_clear = || policy.require_https && !self.client().is_encrypted();
+        match found {
+            Found::Several => refused(DenyReason::SeveralKeys),
+            Found::Malformed => refused(DenyReason::MalformedRequest),
+            Found::One(_) if in_clear() => refused(DenyReason::ClearText),
+            Found::One(text) => match self.manager.verifier().screen(text, policy) {
+                Err(denied) => Asked::Refused(denied),
+                Ok(_) if needs_body => Asked::Body,
+                Ok(key) => Asked::Claim(Claimed::Text(key)),
+            },
+            Found::Nothing if needs_body => Asked::Body,
+            Found::Nothing => match self.proof() {
+                Some(_) if in_clear() => refused(DenyReason::ClearText),
+                Some(proof)
+                    if self
+                        .manager
+                        .verifier()
+                        .accepts_prefix(&proof.prefix, policy) =>
+                {
+                    Asked::Claim(Claimed::Proven(proof))
+                }
+                Some(_) => refused(DenyReason::InvalidKey),
+                None if policy.optional => Asked::Anonymous,
+                None => refused(DenyReason::MissingKey),
+            },
+        }
+    }
+
+    fn identity(&self) -> usize {
+        Arc::as_ptr(self.manager.verifier()) as usize
+    }
+
+    /// What a middleware left of the key that it took out of this request.
+    fn proof(&self) -> Option<Rc<Proof>> {
+        let extensions = self.request.extensions();
+        let verified = extensions.get::<Verified>()?;
+        verified
+            .proof
+            .clone()
+            .filter(|_| verified.manager == self.identity())
+    }
+
+    /// What the store said earlier in this request.
+    fn known(&self) -> Option<Admitted> {
+        let extensions = self.request.extensions();
+        let verified = extensions.get::<Verified>()?;
+        (verified.manager == self.identity()).then(|| verified.admitted.clone())
+    }
+
+    fn verified(&self, claim: &Claimed<'_>, admitted: Admitted) -> Verified {
+        let proof = match claim {
+            Claimed::Proven(proof) => Some(Rc::clone(proof)),
+            Claimed::Text(key) if self.rules.strip => {
+                Some(Rc::new(self.manager.verifier().proof(key, &admitted.key)))
+            }
+            Claimed::Text(_) => None,
+        };
+        Verified {
+            admitted,
+            manager: self.identity(),
+            proof,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Keys in headers: as a whole, after a scheme, and as the user name of Basic.
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::Found;
+
+/// A key as nothing at all: something is there, and it is no key.
+const NO_KEY: Found<'static> = Found::One(Cow::Borrowed(&[]));
+
+/// The key in the header `name`.
+pub(super) fn in_header<'r>(headers: &'r HeaderMap, name: &str, scheme: Option<&str>) -> Found<'r> {
+    let read = |value| match scheme {
+        None => Found::One(Cow::Borrowed(value)),
+        Some(scheme) => {
+            after_scheme(value, scheme).map_or(Found::Nothing, |key| Found::One(Cow::Borrowed(key)))
+        }
+    };
+    // The name of a header that is not a standard one would be copied to be looked up, so it is
+    // searched for instead.
+    if name == header::AUTHORIZATION.as_str() {
+        return in_lines(headers.get_all(header::AUTHORIZATION), read);
+    }
+    in_lines(
+        headers
+            .iter()
+            .filter(|(key, _)| key.as_str() == name)
+            .map(|(_, value)| value),
+        read,
+    )
+}
+
+/// The user name of `Authorization: Basic`.
+pub(super) fn in_basic(headers: &HeaderMap) -> Found<'_> {
+    in_lines(headers.get_all(header::AUTHORIZATION), |value| {
+        after_scheme(value, "Basic").map_or(Found::Nothing, user_name)
+    })
+}
+
+fn in_lines<'r>(
+    values: impl Iterator<Item = &'r HeaderValue>,
+    read: impl Fn(&'r [u8]) -> Found<'r>,
+) -> Found<'r> {
+    let mut lines = 0;
+    let mut found = Found::Nothing;
+    for value in values {
+        lines += 1;
+        found = found.and(read(value.as_bytes()));
+    }
+    // Neither header is a list: a second line is another party's word (RFC 9110 section 5.3).
+    if lines > 1 && !matches!(found, Found::Nothing) {
+        Found::Several
+    } else {
+        found
+    }
+}
+
+/// What follows `scheme 1*SP` (RFC 9110 section 11.4); nothing where the scheme has another end.
+fn after_scheme<'r>(value: &'r [u8], scheme: &str) -> Option<&'r [u8]> {
+    let (head, rest) = value.split_at_checked(scheme.len())?;
+    if !head.eq_ignore_ascii_case(scheme.as_bytes()) {
+        return None;
+    }
+    match rest.first() {
+        // Another scheme whose name starts alike.
+        Some(next) if is_token(*next) => None,
+        Some(b' ') => Some(&rest[rest.iter().take_while(|byte| **byte == b' ').count()..]),
+        // The scheme and no key, or a key that is set off by something else: ours, and malformed.
+        _ => Some(&[]),
+    }
+}
+
+/// Reads `base64(user-id ":" password)` (RFC 7617 section 2). The password is not looked at.
+fn user_name(credentials: &[u8]) -> Found<'static> {
+    let Ok(mut decoded) = BASE64_STANDARD.decode(credentials) else {
+        return NO_KEY;
+    };
+    match decoded.iter().position(|byte| *byte == b':') {
+        None => NO_KEY,
+        Some(end) => {
+            decoded.truncate(end);
+            Found::One(Cow::Owned(decoded))
+        }
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// H-06, H-07.
+    #[test]
+    fn h06_h07_a_scheme_in_any_case_and_several_spaces() {
+        for value in ["Bearer k", "bearer k", "BEARER    k"] {
+            assert_eq!(
+                after_scheme(value.as_bytes(), "Bearer"),
+                Some(&b"k"[..]),
+                "{value}"
+            );
+        }
+        for value in ["Bearer", "Bearer ", "Bearer\tk", "Bearer,k"] {
+            assert_eq!(
+                after_scheme(value.as_bytes(), "Bearer"),
+                Some(&b""[..]),
+                "{value}"
+            );
+        }
+        assert_eq!(after_scheme(b"Bearer \tk", "Bearer"), Some(&b"\tk"[..]));
+    }
+
+    #[test]
+    fn another_scheme_is_no_key_of_ours() {
+        for value in ["Basic k", "Bearerk", "Bearer-k", "Bear", "", "k"] {
+            assert_eq!(after_scheme(value.as_bytes(), "Bearer"), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_user_name_ends_at_the_first_colon() {
+        let name = |text: &str| user_name(BASE64_STANDARD.encode(text).as_bytes());
+        assert_eq!(name("key:"), Found::One(Cow::Borrowed(b"key")));
+        assert_eq!(name("key:pass:word"), Found::One(Cow::Borrowed(b"key")));
+        assert_eq!(name("key"), NO_KEY);
+        for wrong in ["a2V5Og", "a2V5Og==\n", "!!!", "a2V5Og= =", ""] {
+            assert_eq!(user_name(wrong.as_bytes()), NO_KEY, "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_parsers(value: Vec<u8>, scheme in "[A-Za-z]{1,10}") {
+            let _ = after_scheme(&value, &scheme);
+            let _ = user_name(&value);
+        }
+
+        #[test]
+        fn what_follows_the_scheme_is_found(
+            scheme in "[A-Za-z]{1,10}", spaces in " {1,5}", key in "[!-~]{1,100}",
+        ) {
+            let value = format!("{}{spaces}{key}", scheme.to_uppercase());
+            prop_assert_eq!(after_scheme(value.as_bytes(), &scheme), Some(key.as_bytes()));
+        }
+    }
+}

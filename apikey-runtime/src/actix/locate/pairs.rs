@@ -1,0 +1,178 @@
+//! Keys among pairs of a name and a value: query strings, forms, cookies.
+
+use std::borrow::Cow;
+
+use actix_web::http::header::{self, HeaderMap};
+
+use super::Found;
+
+/// The key in a query string, or in a URL-encoded form: they are written alike.
+pub(super) fn in_query<'r>(query: &'r str, name: &str) -> Found<'r> {
+    in_form(query.as_bytes(), name)
+}
+
+/// The key among `name=value` pairs with `&` between them, percent-encoded (WHATWG URL section
+/// 5.1). Decoded once: what comes out is the key, whatever it looks like.
+pub(super) fn in_form<'r>(form: &'r [u8], name: &str) -> Found<'r> {
+    form.split(|byte| *byte == b'&')
+        .filter(|pair| is_named(pair, name))
+        .map(|pair| {
+            let value = pair
+                .iter()
+                .position(|byte| *byte == b'=')
+                .map_or(&[][..], |at| &pair[at + 1..]);
+            decode(value).map_or(Found::Malformed, Found::One)
+        })
+        .fold(Found::Nothing, Found::and)
+}
+
+/// `form` without the pairs of this name.
+pub(in crate::actix) fn without_pair(form: &[u8], name: &str) -> Vec<u8> {
+    let kept: Vec<&[u8]> = form
+        .split(|byte| *byte == b'&')
+        .filter(|pair| !is_named(pair, name))
+        .collect();
+    kept.join(&b'&')
+}
+
+/// By the decoded name: a handler that decodes would take `api%5Fkey` for `api_key`.
+fn is_named(pair: &[u8], name: &str) -> bool {
+    let raw = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+    decode(raw).is_some_and(|decoded| *decoded == *name.as_bytes())
+}
+
+/// The text that stands behind the percent-encoding; `None` where that is broken.
+fn decode(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        rest = after;
+        decoded.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let [high, low, after @ ..] = rest else {
+                    return None;
+                };
+                rest = after;
+                hex(*high)? * 16 + hex(*low)?
+            }
+            plain => *plain,
+        });
+    }
+    Some(Cow::Owned(decoded))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// The key in a cookie (RFC 6265 section 4.2.1). Nothing is decoded: a key's characters need no
+/// encoding in a cookie.
+pub(super) fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Found<'r> {
+    headers
+        .get_all(header::COOKIE)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|cookie| {
+            let at = cookie.iter().position(|byte| *byte == b'=')?;
+            let (key, value) = (cookie[..at].trim_ascii(), cookie[at + 1..].trim_ascii());
+            (key == name.as_bytes()).then_some(value)
+        })
+        .map(|value| Found::One(Cow::Borrowed(unquoted(value))))
+        .fold(Found::Nothing, Found::and)
+}
+
+/// RFC 6265 lets a value stand between quotes.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""))
+        .unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(key: &str) -> Found<'_> {
+        Found::One(Cow::Borrowed(key.as_bytes()))
+    }
+
+    fn cookies(lines: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::COOKIE, HeaderValue::from_static(line));
+        }
+        headers
+    }
+
+    /// L-05.
+    #[test]
+    fn l05_a_repeated_parameter_is_several_and_another_case_is_none() {
+        assert_eq!(in_query("api_key=a&api_key=b", "api_key"), Found::Several);
+        assert_eq!(
+            in_query("api_key=a&x=1&api%5Fkey=a", "api_key"),
+            Found::Several
+        );
+        assert_eq!(in_query("API_KEY=a", "api_key"), Found::Nothing);
+        assert_eq!(in_query("x=api_key&y=2", "api_key"), Found::Nothing);
+        assert_eq!(in_query("", "api_key"), Found::Nothing);
+        assert_eq!(in_query("api_key", "api_key"), one(""));
+        assert_eq!(in_query("api_key=a=b", "api_key"), one("a=b"));
+        assert_eq!(in_query("&&api_key=a&", "api_key"), one("a"));
+    }
+
+    /// L-06.
+    #[test]
+    fn l06_one_decoding_and_never_two() {
+        assert_eq!(in_query("k=%61%2562", "k"), one("a%62"));
+        for broken in ["k=%ZZ", "k=%", "k=%6", "k=a%4g"] {
+            assert_eq!(in_query(broken, "k"), Found::Malformed, "{broken}");
+        }
+        assert_eq!(in_query("other=%ZZ&k=a", "k"), one("a"));
+    }
+
+    #[test]
+    fn a_repeated_cookie_is_several() {
+        assert_eq!(in_cookies(&cookies(&["a=1; k=x; b=2"]), "k"), one("x"));
+        assert_eq!(in_cookies(&cookies(&["k=\"x\""]), "k"), one("x"));
+        assert_eq!(in_cookies(&cookies(&["k=x;k=x"]), "k"), Found::Several);
+        assert_eq!(in_cookies(&cookies(&["k=x", "k=y"]), "k"), Found::Several);
+        assert_eq!(in_cookies(&cookies(&["K=x; kk=y; k"]), "k"), Found::Nothing);
+        assert_eq!(in_cookies(&cookies(&["k="]), "k"), one(""));
+        assert_eq!(in_cookies(&cookies(&["k=%78"]), "k"), one("%78"));
+    }
+
+    #[test]
+    fn a_pair_is_taken_out_whole_and_the_others_stay() {
+        assert_eq!(
+            without_pair(b"a=1&api%5fkey=x&b=2&api_key", "api_key"),
+            b"a=1&b=2"
+        );
+        assert_eq!(without_pair(b"api_key=x", "api_key"), b"");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_parsers(text: String, bytes: Vec<u8>, name in "[a-z_]{1,8}") {
+            let _ = in_query(&text, &name);
+            let _ = in_form(&bytes, &name);
+            let left = without_pair(&bytes, &name);
+            prop_assert_eq!(in_form(&left, &name), Found::Nothing);
+        }
+
+        #[test]
+        fn what_is_encoded_is_found(key: Vec<u8>, before in "[a-z]{0,5}", after in "[a-z]{0,5}") {
+            let encoded: String = key.iter().map(|byte| format!("%{byte:02x}")).collect();
+            let form = format!("{before}&k_y={encoded}&{after}");
+            prop_assert_eq!(in_form(form.as_bytes(), "k_y"), Found::One(Cow::Owned(key)));
+        }
+    }
+}

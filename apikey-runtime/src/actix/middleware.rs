@@ -1,0 +1,265 @@
+//! The gate as middleware, for a scope or a whole app.
+
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::{Error, HttpRequest, HttpResponse};
+use pin_project_lite::pin_project;
+
+use super::answer::Refused;
+use super::client::is_preflight;
+use super::gate::{Gate, gate};
+use super::install;
+use super::route::{RoutePolicy, Rules};
+use super::strip;
+use crate::denied::Denied;
+use crate::manager::ApiKeyManager;
+use crate::policy::Policy;
+
+/// Middleware that lets only requests with a key through: the attribute's check, for a scope or a
+/// whole app.
+///
+/// It answers a refusal with a response, never an error, so that middleware around it (CORS,
+/// logging) sees it like any other. A handler inside may be guarded itself: then both demands are
+/// made, and the store is asked once.
+///
+/// ```
+/// use actix_web::{App, web};
+/// use apikey_runtime::{Policy, RequireApiKey, ScopeExpr};
+///
+/// const ADMIN: Policy = Policy::new().scopes(ScopeExpr::One("admin"));
+///
+/// let app = App::new().service(
+///     web::scope("/admin")
+///         .wrap(RequireApiKey::with(ADMIN).strip_credential())
+///         .route("/users", web::get().to(|| async { "users" })),
+/// );
+/// ```
+#[derive(Clone)]
+#[must_use = "middleware does nothing until an app or a scope is wrapped in it"]
+pub struct RequireApiKey {
+    rules: Rules,
+    preflight: bool,
+}
+
+impl RequireApiKey {
+    /// The manager's defaults, as the plain attribute has them.
+    pub fn new() -> Self {
+        Self::with(Policy::new())
+    }
+
+    /// These demands.
+    pub fn with(policy: Policy) -> Self {
+        Self {
+            rules: Rules {
+                policy,
+                on_error: None,
+                manager: None,
+                strip: false,
+            },
+            preflight: false,
+        }
+    }
+
+    /// The demands of a policy's type, with its `on_error` and its `manager`.
+    pub fn of<P: RoutePolicy>() -> Self {
+        Self {
+            rules: Rules::of::<P>(),
+            preflight: false,
+        }
+    }
+
+    /// Makes the answers to refusals. By default, the manager does.
+    pub fn on_error(mut self, answer: fn(&Denied, &HttpRequest) -> HttpResponse) -> Self {
+        self.rules.on_error = Some(answer);
+        self
+    }
+
+    /// Finds the manager. By default, the nearest of the app's data, else the installed one.
+    pub fn manager(mut self, find: fn(&HttpRequest) -> Option<ApiKeyManager>) -> Self {
+        self.rules.manager = Some(find);
+        self
+    }
+
+    /// Takes the credential out of the request, whether or not it was good, so that nothing behind
+    /// this, or around it once the answer is made, can log it or send it on: the header, the
+    /// parameter, the cookie, the member or the field. By default, it stays.
+    ///
+    /// Middleware around this one must then hold no clone of the `HttpRequest` while it calls on:
+    /// actix cannot change a request that someone else holds, and panics.
+    pub fn strip_credential(mut self) -> Self {
+        self.rules.strip = true;
+        self
+    }
+
+    /// Lets CORS preflights through without a key: `OPTIONS` with `Origin` and
+    /// `Access-Control-Request-Method`, which browsers send without credentials. By default, they
+    /// need a key like any other request.
+    pub fn allow_preflight(mut self) -> Self {
+        self.preflight = true;
+        self
+    }
+}
+
+impl Default for RequireApiKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for RequireApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequireApiKey")
+            .field("policy", &self.rules.policy)
+            .field("strip_credential", &self.rules.strip)
+            .field("allow_preflight", &self.preflight)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for RequireApiKey
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type InitError = ();
+    type Transform = RequireApiKeyService<S>;
+    type Future = Ready<Result<Self::Transform, Self::InitError>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(RequireApiKeyService {
+            service: Rc::new(service),
+            guard: self.clone(),
+        }))
+    }
+}
+
+/// What [`RequireApiKey`] makes of a service.
+#[doc(hidden)]
+pub struct RequireApiKeyService<S> {
+    service: Rc<S>,
+    guard: RequireApiKey,
+}
+
+impl<S> std::fmt::Debug for RequireApiKeyService<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.guard.fmt(f)
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for RequireApiKeyService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Future = Guarding<S, B>;
+
+    forward_ready!(service);
+
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        if self.guard.preflight && is_preflight(request.request()) {
+            return Guarding::Open {
+                next: self.service.call(request),
+            };
+        }
+        let rules = self.guard.rules;
+        let (head, payload) = request.parts_mut();
+        match gate(head, payload, rules) {
+            Gate::Open => {
+                strip_if_asked(&mut request, &rules);
+                Guarding::Open {
+                    next: self.service.call(request),
+                }
+            }
+            Gate::Shut(refused) => {
+                strip_if_asked(&mut request, &rules);
+                Guarding::Shut {
+                    response: Some(answer(request, refused)),
+                }
+            }
+            Gate::Wait(waiting) => {
+                let service = Rc::clone(&self.service);
+                let late = async move {
+                    // What waits holds the request too, and has to let go of it before it is called
+                    // on.
+                    let (verdict, payload) = waiting.await;
+                    request.set_payload(payload);
+                    strip_if_asked(&mut request, &rules);
+                    match verdict {
+                        Ok(()) => Ok(service.call(request).await?.map_into_left_body()),
+                        Err(refused) => Ok(answer(request, refused)),
+                    }
+                };
+                Guarding::Wait {
+                    late: Box::pin(late),
+                }
+            }
+        }
+    }
+}
+
+fn answer<B>(request: ServiceRequest, refused: Refused) -> ServiceResponse<EitherBody<B>> {
+    request
+        .into_response(refused.response)
+        .map_into_right_body()
+}
+
+fn strip_if_asked(request: &mut ServiceRequest, rules: &Rules) {
+    if !rules.strip {
+        return;
+    }
+    match rules.policy.locations {
+        Some(locations) => strip::head(request.head_mut(), locations),
+        None => {
+            // The configuration's names are borrowed from the request, so they are copied before it
+            // is changed.
+            let manager = install::find(request.request(), rules).map(|manager| manager.clone());
+            if let Some(manager) = manager {
+                strip::head(request.head_mut(), &[manager.config().location()]);
+            }
+        }
+    }
+}
+
+type Late<B> = Pin<Box<dyn Future<Output = Result<ServiceResponse<EitherBody<B>>, Error>>>>;
+
+pin_project! {
+    /// The future of [`RequireApiKeyService`].
+    #[doc(hidden)]
+    #[project = GuardingProjection]
+    pub enum Guarding<S: Service<ServiceRequest>, B> {
+        Open { #[pin] next: S::Future },
+        Shut { response: Option<ServiceResponse<EitherBody<B>>> },
+        Wait { late: Late<B> },
+    }
+}
+
+impl<S, B> Future for Guarding<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Output = Result<ServiceResponse<EitherBody<B>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            GuardingProjection::Open { next } => next
+                .poll(context)
+                .map_ok(ServiceResponse::map_into_left_body),
+            GuardingProjection::Wait { late } => late.as_mut().poll(context),
+            GuardingProjection::Shut { response } => {
+                Poll::Ready(response.take().ok_or_else(|| {
+                    actix_web::error::ErrorInternalServerError("polled after its end")
+                }))
+            }
+        }
+    }
+}

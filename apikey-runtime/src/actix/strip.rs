@@ -1,0 +1,166 @@
+//! Taking the credential out of a request, so that nothing behind the gate can log it or send it
+//! on.
+
+use actix_web::HttpRequest;
+use actix_web::dev::RequestHead;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::uri::{PathAndQuery, Uri};
+use actix_web::web::Bytes;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::locate::{is_of_type, without_pair};
+use crate::policy::Location;
+
+/// Takes whatever stands at `locations` out of the head, a key or not.
+pub(super) fn head(head: &mut RequestHead, locations: &[Location<'_>]) {
+    for location in locations {
+        match location {
+            Location::Header { name, .. } => {
+                if let Ok(name) = HeaderName::try_from(*name) {
+                    head.headers_mut().remove(name);
+                }
+            }
+            Location::Basic => {
+                head.headers_mut().remove(header::AUTHORIZATION);
+            }
+            Location::Query { name } => strip_query(head, name),
+            Location::Cookie { name } => strip_cookies(head, name),
+            Location::Json { .. } | Location::Form { .. } => {}
+        }
+    }
+}
+
+fn strip_query(head: &mut RequestHead, name: &str) {
+    let Some(query) = head.uri.query() else {
+        return;
+    };
+    let left = without_pair(query.as_bytes(), name);
+    // Pairs of a valid query, cut at its separators, make a valid query.
+    let Ok(left) = String::from_utf8(left) else {
+        return;
+    };
+    let path = head.uri.path();
+    let path = if left.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{left}")
+    };
+    let mut parts = head.uri.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(path).ok();
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn strip_cookies(head: &mut RequestHead, name: &str) {
+    let lines: Vec<HeaderValue> = head.headers_mut().remove(header::COOKIE).collect();
+    for line in lines {
+        let is_key = |cookie: &&[u8]| {
+            cookie
+                .split(|byte| *byte == b'=')
+                .next()
+                .map(<[u8]>::trim_ascii)
+                == Some(name.as_bytes())
+        };
+        let kept: Vec<&[u8]> = line
+            .as_bytes()
+            .split(|byte| *byte == b';')
+            .filter(|cookie| !is_key(cookie))
+            .map(<[u8]>::trim_ascii)
+            .collect();
+        if let (false, Ok(value)) = (
+            kept.is_empty(),
+            HeaderValue::from_bytes(&kept.join(&b"; "[..])),
+        ) {
+            head.headers_mut().append(header::COOKIE, value);
+        }
+    }
+}
+
+/// The body without the member or field that held the key; all else in it stays to the letter.
+pub(super) fn body(request: &HttpRequest, body: Bytes, locations: &[Location<'_>]) -> Bytes {
+    locations
+        .iter()
+        .filter(|location| is_of_type(request, location))
+        .fold(body, |body, location| match location {
+            Location::Json { name } => without_member(&body, name).map_or(body, Bytes::from),
+            Location::Form { name } => Bytes::from(without_pair(&body, name)),
+            _ => body,
+        })
+}
+
+/// A JSON object without the member of this name; `None` where it is no object.
+fn without_member(body: &[u8], name: &str) -> Option<String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    deserializer.deserialize_map(Without { name }).ok()
+}
+
+struct Without<'n> {
+    name: &'n str,
+}
+
+impl<'de> Visitor<'de> for Without<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<String, A::Error> {
+        let mut text = String::from("{");
+        while let Some((name, value)) = members.next_entry::<String, &RawValue>()? {
+            if name == self.name {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&serde_json::to_string(&name).map_err(A::Error::custom)?);
+            text.push(':');
+            text.push_str(value.get());
+        }
+        text.push('}');
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_member_is_taken_out_and_the_others_stay_to_the_letter() {
+        let body = br#"{"n": 1.50e3, "api\u005fkey": "x", "z": {"api_key": 1}, "a": [ 1,2 ]}"#;
+        assert_eq!(
+            without_member(body, "api_key").unwrap(),
+            r#"{"n":1.50e3,"z":{"api_key": 1},"a":[ 1,2 ]}"#
+        );
+        assert_eq!(without_member(b"[1]", "api_key"), None);
+    }
+
+    #[test]
+    fn the_head_keeps_all_but_the_credential() {
+        let request = TestRequest::with_uri("/a/b?x=1&k=secret&y=2")
+            .insert_header(("Authorization", "Bearer secret"))
+            .insert_header(("X-API-Key", "secret"))
+            .insert_header(("Cookie", "a=1; k=secret; b=2"))
+            .insert_header(("Accept", "text/plain"))
+            .to_srv_request();
+        let mut request = request;
+        let locations = [
+            Location::BEARER,
+            Location::Header {
+                name: "x-api-key",
+                scheme: None,
+            },
+            Location::Query { name: "k" },
+            Location::Cookie { name: "k" },
+        ];
+        head(request.head_mut(), &locations);
+        assert_eq!(request.uri().to_string(), "/a/b?x=1&y=2");
+        assert_eq!(request.headers().get("cookie").unwrap(), "a=1; b=2");
+        assert_eq!(request.headers().len(), 2, "{:?}", request.headers());
+        assert!(!format!("{request:?}").contains("secret"));
+    }
+}
