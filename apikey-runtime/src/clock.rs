@@ -28,6 +28,9 @@ impl Timestamp {
     /// The latest time that can be said, about 292 million years from now.
     pub const MAX: Self = Self(i64::MAX);
 
+    /// The earliest time that can be said, as far back.
+    pub const MIN: Self = Self(i64::MIN);
+
     /// The time `millis` milliseconds after 1970-01-01T00:00:00Z; negative is before.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
@@ -113,8 +116,8 @@ impl SystemClock {
     pub fn new() -> Self {
         Self {
             origin: Origin {
-                wall: SystemTime::now().into(),
                 uptime_nanos: uptime_nanos(),
+                wall: wall(),
             },
         }
     }
@@ -127,10 +130,28 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
+    /// Uptime comes first: a thread that is paused between the two readings then sees the wall ahead of uptime, by which
+    /// a lease ends early at worst. The other way round it would look like a wall clock set back.
     fn read(&self) -> Reading {
-        self.origin
-            .reading(SystemTime::now().into(), uptime_nanos())
+        let uptime_nanos = uptime_nanos();
+        self.origin.reading(wall(), uptime_nanos)
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn wall() -> Timestamp {
+    // Half the time of `SystemTime::now()` and its conversion.
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Timestamp(
+        time.tv_sec
+            .saturating_mul(1_000)
+            .saturating_add(time.tv_nsec / 1_000_000),
+    )
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn wall() -> Timestamp {
+    SystemTime::now().into()
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

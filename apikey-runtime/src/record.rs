@@ -165,7 +165,8 @@ pub(crate) struct Validity {
     pub(crate) enabled: bool,
     /// [`Timestamp::MAX`] is never reached.
     pub(crate) expires: Timestamp,
-    pub(crate) not_before: Option<Timestamp>,
+    /// [`Timestamp::MIN`] is long past.
+    pub(crate) not_before: Timestamp,
 }
 
 impl Validity {
@@ -174,7 +175,7 @@ impl Validity {
             revoked: record.revoked.is_some(),
             enabled: record.enabled,
             expires: record.expires.unwrap_or(Timestamp::MAX),
-            not_before: record.not_before,
+            not_before: record.not_before.unwrap_or(Timestamp::MIN),
         }
     }
 
@@ -185,7 +186,7 @@ impl Validity {
             KeyState::Disabled
         } else if now >= self.expires {
             KeyState::Expired
-        } else if self.not_before.is_some_and(|from| now < from) {
+        } else if now < self.not_before {
             KeyState::NotYetValid
         } else {
             KeyState::Active

@@ -12,7 +12,7 @@ use crate::cache::{Answer, CachedKey, Feed, ReadFault, Reader};
 use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
-use crate::key::{KeyId, ParsedKey, PreparedDigest};
+use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
 use crate::policy::{Caller, Policy, TemplateFault, allows_method};
 use crate::record::KeyState;
 
@@ -36,14 +36,6 @@ pub(crate) struct Question<'a, C> {
     pub(crate) policy: &'a Policy,
     pub(crate) caller: &'a C,
 }
-
-impl<C> Clone for Question<'_, C> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<C> Copy for Question<'_, C> {}
 
 /// Which key the caller claims to have, and what proves it.
 #[derive(Clone, Copy)]
@@ -75,7 +67,16 @@ pub(crate) struct Admitted {
 pub(crate) enum Now {
     Decided(Result<Admitted, Denied>),
     /// The store has to be asked: [`Verifier::decide_late`].
-    Ask,
+    Ask(Why),
+}
+
+/// Why the store has to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Memory refuses the key, and a newer record could turn that.
+    Refused,
+    /// Memory has nothing that may be believed, or may not be asked.
+    Unknown,
 }
 
 /// What memory says of a key.
@@ -86,10 +87,10 @@ enum Memory {
 }
 
 impl Claim<'_> {
-    fn id(&self) -> &KeyId {
+    fn id(&self) -> IdText<'_> {
         match self {
             Self::Text(key) => key.id(),
-            Self::Proven(proof) => &proof.id,
+            Self::Proven(proof) => proof.id.as_text(),
         }
     }
 }
@@ -104,7 +105,7 @@ impl Verifier {
         match ParsedKey::parse(text) {
             Some(key) if self.accepts_prefix(key.prefix(), policy) => Ok(key),
             Some(key) => {
-                tracing::debug!(key_id = %key.id(), "refused: a prefix that is not accepted here");
+                tracing::debug!(key_id = %key.id().to_id(), "refused: a prefix that is not accepted here");
                 Err(Denied::new(DenyReason::InvalidKey))
             }
             None => {
@@ -123,9 +124,9 @@ impl Verifier {
     }
 
     /// Decides from memory, where memory can: no await, no store, no copy.
-    pub(crate) fn decide_now<C: Caller>(&self, question: Question<'_, C>) -> Now {
+    pub(crate) fn decide_now<C: Caller>(&self, question: &Question<'_, C>) -> Now {
         if question.policy.fresh {
-            return Now::Ask;
+            return Now::Ask(Why::Unknown);
         }
         match self.remember(question) {
             Memory::Allow(key) => Now::Decided(Ok(Admitted { key, read: None })),
@@ -134,21 +135,22 @@ impl Verifier {
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
                 Now::Decided(Err(refuse(question, reason)))
             }
-            Memory::Refuse(_) | Memory::Nothing => Now::Ask,
+            Memory::Refuse(_) => Now::Ask(Why::Refused),
+            Memory::Nothing => Now::Ask(Why::Unknown),
         }
     }
 
     /// Decides with the store's help. `known` is what the store said earlier in the same request.
     pub(crate) async fn decide_late<C: Caller>(
         &self,
-        question: Question<'_, C>,
+        question: &Question<'_, C>,
+        why: Why,
         known: Option<&Admitted>,
     ) -> Result<Admitted, Denied> {
-        let started = self.reader.clock.read();
-        if !question.policy.fresh && self.remembers_refusal(question, started) {
+        if why == Why::Refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
-            self.feed.ask(started.uptime_nanos).await;
+            self.feed.ask(self.reader.clock.read().uptime_nanos).await;
             match self.remember(question) {
                 Memory::Allow(key) => return Ok(Admitted { key, read: None }),
                 Memory::Refuse(reason) => return Err(refuse(question, reason)),
@@ -160,7 +162,7 @@ impl Verifier {
         }
         for _ in 0..READS {
             let alone = question.policy.fresh || self.reader.cache.lease.length().is_none();
-            match self.reader.read(question.claim.id(), alone).await {
+            match self.reader.read(&question.claim.id().to_id(), alone).await {
                 Err(ReadFault) => break,
                 Ok(answer) => {
                     if let Some(decision) = self.judge_answer(question, &answer) {
@@ -172,12 +174,7 @@ impl Verifier {
         Err(refuse(question, DenyReason::StoreUnavailable))
     }
 
-    fn remembers_refusal<C: Caller>(&self, question: Question<'_, C>, now: Reading) -> bool {
-        matches!(self.remember(question), Memory::Refuse(_))
-            || self.reader.cache.knows_unknown(question.claim.id(), now)
-    }
-
-    fn remember<C: Caller>(&self, question: Question<'_, C>) -> Memory {
+    fn remember<C: Caller>(&self, question: &Question<'_, C>) -> Memory {
         let cache = &self.reader.cache;
         let seen = cache.peek(question.claim.id(), |entry| {
             let judged = self.compare(question, entry);
@@ -194,7 +191,7 @@ impl Verifier {
         });
         match seen {
             Some(memory) => memory,
-            None if cache.knows_unknown(question.claim.id(), self.reader.clock.read()) => {
+            None if cache.knows_unknown(&question.claim.id().to_id(), self.reader.clock.read()) => {
                 self.compare_nothing(question);
                 Memory::Refuse(DenyReason::InvalidKey)
             }
@@ -205,11 +202,11 @@ impl Verifier {
     /// `None` where what is known is of another key, or too old to be believed.
     fn judge_known<C: Caller>(
         &self,
-        question: Question<'_, C>,
+        question: &Question<'_, C>,
         known: &Admitted,
     ) -> Option<Result<Admitted, Denied>> {
         let facts = known.key.facts();
-        if facts.id != *question.claim.id() || facts.is_stale() {
+        if facts.id.as_text() != question.claim.id() || facts.is_stale() {
             return None;
         }
         let answer = Answer {
@@ -222,7 +219,7 @@ impl Verifier {
     /// `None` where the answer is too old to be believed.
     fn judge_answer<C: Caller>(
         &self,
-        question: Question<'_, C>,
+        question: &Question<'_, C>,
         answer: &Answer,
     ) -> Option<Result<Admitted, Denied>> {
         let good_for = self
@@ -256,7 +253,7 @@ impl Verifier {
     /// All that can be said of a claim and a record before the time is known.
     fn compare<'k, C: Caller>(
         &self,
-        question: Question<'_, C>,
+        question: &Question<'_, C>,
         key: &'k CachedKey,
     ) -> Compared<'k> {
         let proves = |digest: &PreparedDigest| match question.claim {
@@ -276,7 +273,7 @@ impl Verifier {
     }
 
     /// As much work as a wrong secret makes.
-    fn compare_nothing<C: Caller>(&self, question: Question<'_, C>) {
+    fn compare_nothing<C: Caller>(&self, question: &Question<'_, C>) {
         if let Claim::Text(presented) = question.claim {
             std::hint::black_box(self.reader.hasher.verify(presented.text(), &self.dummy));
         }
@@ -289,7 +286,7 @@ impl Verifier {
         let by_previous =
             previous.filter(|digest| self.reader.hasher.verify(presented.text(), digest));
         Proof {
-            id: *presented.id(),
+            id: presented.id().to_id(),
             prefix: presented.prefix().into(),
             digest: by_previous.unwrap_or(&facts.digest).clone(),
         }
@@ -372,8 +369,8 @@ impl Standing {
     }
 }
 
-fn refuse<C>(question: Question<'_, C>, reason: DenyReason) -> Denied {
-    tracing::debug!(key_id = %question.claim.id(), reason = reason.code(), "refused");
+fn refuse<C>(question: &Question<'_, C>, reason: DenyReason) -> Denied {
+    tracing::debug!(key_id = %question.claim.id().to_id(), reason = reason.code(), "refused");
     denied(reason, question.policy)
 }
 

@@ -22,7 +22,7 @@ use crate::denied::{Denied, DenyReason};
 use crate::key::ParsedKey;
 use crate::manager::ApiKeyManager;
 use crate::policy::{Location, Policy};
-use crate::verify::{Admitted, Claim, Now, Proof, Question};
+use crate::verify::{Admitted, Claim, Now, Proof, Question, Why};
 
 /// What the gate says.
 pub(super) enum Gate {
@@ -101,7 +101,7 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
     match checkpoint.ask(&found, needs_body(request, places.list())) {
         Asked::Anonymous => Gate::Open,
         Asked::Refused(denied) => shut(denied, Some(&manager)),
-        Asked::Body => wait(request, payload, rules, &manager),
+        Asked::Body => wait(request, payload, rules, &manager, None),
         Asked::Claim(claim) => {
             let client = checkpoint.client();
             let question = Question {
@@ -109,27 +109,25 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
                 policy: &rules.policy,
                 caller: &client,
             };
-            match manager.verifier().decide_now(question) {
+            match manager.verifier().decide_now(&question) {
                 Now::Decided(Ok(admitted)) => enter(request, checkpoint.verified(&claim, admitted)),
                 Now::Decided(Err(denied)) => shut(denied, Some(&manager)),
-                Now::Ask => wait(request, payload, rules, &manager),
+                Now::Ask(why) => wait(request, payload, rules, &manager, Some(why)),
             }
         }
     }
 }
 
+/// `why` is what memory said, where the body does not have to be read first.
 fn wait(
     request: &HttpRequest,
     payload: &mut Payload,
     rules: Rules,
     manager: &ApiKeyManager,
+    why: Option<Why>,
 ) -> Gate {
-    Gate::Wait(Box::pin(decide_late(
-        request.clone(),
-        payload.take(),
-        rules,
-        manager.clone(),
-    )))
+    let late = decide_late(request.clone(), payload.take(), rules, manager.clone(), why);
+    Gate::Wait(Box::pin(late))
 }
 
 /// Leaves the key where extractors find it.
@@ -144,6 +142,7 @@ async fn decide_late(
     mut payload: Payload,
     rules: Rules,
     manager: ApiKeyManager,
+    why: Option<Why>,
 ) -> (Result<(), Refused>, Payload) {
     let places = Places::of(&rules.policy, manager.config());
     let decision = if needs_body(&request, places.list()) {
@@ -154,7 +153,8 @@ async fn decide_late(
         };
         match body::read(&request, payload.take(), bounds).await {
             Ok(read) => {
-                let decision = decide(&request, Some(&read), places.list(), &rules, &manager).await;
+                let decision =
+                    decide(&request, Some(&read), places.list(), &rules, &manager, None).await;
                 let admitted = decision.is_ok() && rules.strip;
                 let left = if admitted {
                     strip::body(&request, read, places.list())
@@ -167,7 +167,7 @@ async fn decide_late(
             Err(reason) => Err(Denied::new(reason)),
         }
     } else {
-        decide(&request, None, places.list(), &rules, &manager).await
+        decide(&request, None, places.list(), &rules, &manager, why).await
     };
     let verdict = decision.map_err(|denied| refuse(denied, &request, &rules, Some(&manager)));
     (verdict, payload)
@@ -179,6 +179,7 @@ async fn decide(
     places: &[Location<'_>],
     rules: &Rules,
     manager: &ApiKeyManager,
+    why: Option<Why>,
 ) -> Result<(), Denied> {
     let checkpoint = Checkpoint {
         request,
@@ -202,14 +203,13 @@ async fn decide(
         policy: &rules.policy,
         caller: &client,
     };
-    let admitted = match manager.verifier().decide_now(question) {
+    let verifier = manager.verifier();
+    let now = why.map_or_else(|| verifier.decide_now(&question), Now::Ask);
+    let admitted = match now {
         Now::Decided(decision) => decision?,
-        Now::Ask => {
+        Now::Ask(why) => {
             let known = checkpoint.known();
-            manager
-                .verifier()
-                .decide_late(question, known.as_ref())
-                .await?
+            verifier.decide_late(&question, why, known.as_ref()).await?
         }
     };
     enter(request, checkpoint.verified(&claim, admitted));

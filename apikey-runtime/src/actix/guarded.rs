@@ -76,23 +76,27 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
     type Future = GuardedFuture<P, T>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let state = match gate(request, payload, Rules::of::<P>()) {
-            Gate::Open => State::Extract {
-                future: T::from_request(request, payload),
-                payload: None,
-            },
-            Gate::Shut(refused) => State::Shut {
-                error: Some(refused.into()),
-            },
-            Gate::Wait(verdict) => State::Wait {
-                verdict,
-                request: request.clone(),
-            },
-        };
         GuardedFuture {
-            state,
+            state: start(request, payload, Rules::of::<P>()),
             policy: PhantomData,
         }
+    }
+}
+
+/// What is compiled for each type of arguments, and not for each policy too.
+fn start<T: FromRequest>(request: &HttpRequest, payload: &mut Payload, rules: Rules) -> State<T> {
+    match gate(request, payload, rules) {
+        Gate::Open => State::Extract {
+            future: T::from_request(request, payload),
+            payload: None,
+        },
+        Gate::Shut(refused) => State::Shut {
+            error: Some(refused.into()),
+        },
+        Gate::Wait(verdict) => State::Wait {
+            verdict,
+            request: request.clone(),
+        },
     }
 }
 
@@ -103,6 +107,15 @@ pin_project! {
         #[pin]
         state: State<T>,
         policy: PhantomData<fn() -> P>,
+    }
+}
+
+impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
+    type Output = Result<Guarded<P, T>, actix_web::Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = ready!(self.project().state.poll(context));
+        Poll::Ready(done.map(|(arguments, payload)| Guarded(arguments, Rest::new(payload))))
     }
 }
 
@@ -121,13 +134,12 @@ pin_project! {
 
 // Written by hand and not as an `async` block, which the compiler would work on anew for every
 // handler.
-impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
-    type Output = Result<Guarded<P, T>, actix_web::Error>;
+impl<T: FromRequest> Future for State<T> {
+    type Output = Result<(T, Option<Payload>), actix_web::Error>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let next = match state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProjection::Shut { error } => {
                     let polled_again =
                         || actix_web::error::ErrorInternalServerError("polled after its end");
@@ -145,10 +157,10 @@ impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
                 }
                 StateProjection::Extract { future, payload } => {
                     let arguments = ready!(future.poll(context)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(Guarded(arguments, Rest::new(payload.take()))));
+                    return Poll::Ready(Ok((arguments, payload.take())));
                 }
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }

@@ -7,21 +7,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::key::{KeyHasher, KeyId, PreparedDigest};
+use crate::key::{IdText, KeyHasher, KeyId, PreparedDigest};
 use crate::policy::{Caller, allows_method};
 use crate::record::{KeyRecord, Metadata, Validity};
 use crate::scope::Scopes;
 
-/// A record in the form in which requests judge it. Kept small: there may be a million.
+/// A record in the form in which requests judge it. Kept small: there may be a million. In this order, so that what
+/// every check reads lies together, next to the count that it raises.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct CachedKey {
     pub(crate) id: KeyId,
     /// Set when the record changed, before the entry leaves the map: the map's readers may still
     /// see an entry that was just removed.
     stale: AtomicBool,
+    pub(crate) validity: Validity,
     pub(crate) digest: PreparedDigest,
     pub(crate) previous: Option<Box<(PreparedDigest, Timestamp)>>,
-    pub(crate) validity: Validity,
     pub(crate) created: Timestamp,
     pub(crate) label: Box<str>,
     pub(crate) owner: Option<Box<str>>,
@@ -130,6 +132,12 @@ impl PartialEq for ById {
 }
 
 impl Eq for ById {}
+
+impl scc::Equivalent<ById> for IdText<'_> {
+    fn equivalent(&self, entry: &ById) -> bool {
+        self.bytes() == entry.0.id.bytes()
+    }
+}
 
 impl scc::Equivalent<ById> for KeyId {
     fn equivalent(&self, entry: &ById) -> bool {

@@ -80,7 +80,7 @@ impl Feed {
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
     /// `false` where the store gave no answer, or keeps no history.
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> bool {
-        let sent = reader.clock.read();
+        let sent = [reader.clock.read(), reader.clock.read()];
         let answer =
             tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref())).await;
         let answered = match answer {
@@ -104,7 +104,8 @@ impl Feed {
                 false
             }
         };
-        self.done.send_replace((sent.uptime_nanos.max(1), answered));
+        self.done
+            .send_replace((sent[0].uptime_nanos.max(1), answered));
         answered
     }
 }

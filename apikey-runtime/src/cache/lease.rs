@@ -26,16 +26,21 @@ pub(crate) struct Lease {
 impl Lease {
     /// Begins a lease of `length` at `sent`, or lengthens the one that holds. Evictions come first:
     /// whoever sees the new end also sees them done.
-    pub(crate) fn grant(&self, sent: Reading, length: Duration) {
+    ///
+    /// `sent` is two readings of the clock, the second right after the first: where the thread was paused
+    /// within one of them, the other tells how wall and uptime really stand to each other.
+    pub(crate) fn grant(&self, sent: [Reading; 2], length: Duration) {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
         let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
         let millis = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
-        self.offset_millis.store(offset(sent), Ordering::SeqCst);
+        let [first, second] = sent;
+        self.offset_millis
+            .store(offset(first).min(offset(second)), Ordering::SeqCst);
         self.length_millis.store(millis, Ordering::SeqCst);
         self.until
-            .store(sent.uptime_nanos.saturating_add(nanos), Ordering::SeqCst);
+            .store(first.uptime_nanos.saturating_add(nanos), Ordering::SeqCst);
     }
 
     /// Whether the lease holds at `now`.
@@ -88,7 +93,7 @@ mod tests {
             !lease.holds(clock.read()),
             "no lease before the first grant"
         );
-        lease.grant(clock.read(), LENGTH);
+        lease.grant([clock.read(); 2], LENGTH);
         (clock, lease)
     }
 
@@ -107,8 +112,23 @@ mod tests {
         let sent = clock.read();
         clock.advance(LENGTH * 2);
         let lease = Lease::default();
-        lease.grant(sent, LENGTH);
+        lease.grant([sent; 2], LENGTH);
         assert!(!lease.holds(clock.read()));
+    }
+
+    /// A thread that was paused between its two looks at the clocks is no jump of the wall.
+    #[test]
+    fn a_pause_within_a_reading_ends_no_lease() {
+        let clock = ManualClock::starting_now();
+        let exact = clock.read();
+        clock.jump_wall(40);
+        let paused = clock.read();
+        clock.jump_wall(-40);
+        let lease = Lease::default();
+        lease.grant([paused, exact], LENGTH);
+        assert!(lease.holds(clock.read()), "the grant was paused");
+        clock.jump_wall(40);
+        assert!(lease.holds(clock.read()), "the check was paused");
     }
 
     /// E-07.
@@ -118,7 +138,7 @@ mod tests {
             let (clock, lease) = leased();
             clock.jump_wall(jump);
             assert!(!lease.holds(clock.read()), "{jump}");
-            lease.grant(clock.read(), LENGTH);
+            lease.grant([clock.read(); 2], LENGTH);
             assert!(lease.holds(clock.read()), "{jump}");
         }
         let (clock, lease) = leased();

@@ -12,7 +12,7 @@ use super::fence::{Fence, Ticket};
 use super::lease::Lease;
 use super::read::Flight;
 use crate::clock::Reading;
-use crate::key::KeyId;
+use crate::key::{IdText, KeyId};
 
 /// Shards of the fence: a change makes only the reads under way in its own worthless.
 const SHARDS: usize = 64;
@@ -63,8 +63,12 @@ impl Cache {
     /// Looks at the entry of `id`, if there is one, without a lock and without a copy. Whether it
     /// may be believed is for the caller to ask, after reading the clock: see
     /// [`CachedKey::is_stale`] and [`Lease::holds`].
-    pub(crate) fn peek<R>(&self, id: &KeyId, look: impl FnOnce(&Arc<CachedKey>) -> R) -> Option<R> {
-        self.map.peek_with(id, |entry, ()| look(&entry.0))
+    pub(crate) fn peek<R>(
+        &self,
+        id: IdText<'_>,
+        look: impl FnOnce(&Arc<CachedKey>) -> R,
+    ) -> Option<R> {
+        self.map.peek_with(&id, |entry, ()| look(&entry.0))
     }
 
     /// Whether the store was seen, a moment ago, not to know `id`.

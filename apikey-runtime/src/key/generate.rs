@@ -72,7 +72,7 @@ mod tests {
         let key = generate(&mut SysRng, "my_api", id, &Charset::default(), 64).unwrap();
         let text = key.expose_secret();
         assert_eq!(text.len(), "my_api".len() + 1 + 22 + 1 + 64 + 6);
-        assert_eq!(ParsedKey::parse(text.as_bytes()).unwrap().id(), &id);
+        assert_eq!(ParsedKey::parse(text.as_bytes()).unwrap().id().to_id(), id);
     }
 
     /// F-11: chi-square over 10^6 symbols. The bound is the 1 - 10^-9 quantile for 61, 49 and 15

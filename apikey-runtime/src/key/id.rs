@@ -90,6 +90,32 @@ impl KeyId {
     pub(crate) fn bytes(&self) -> &[u8; ID_LEN] {
         &self.0
     }
+
+    pub(crate) fn as_text(&self) -> IdText<'_> {
+        IdText(&self.0)
+    }
+}
+
+/// An id as it stands in a presented key: looked up by without being copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct IdText<'a>(&'a [u8; ID_LEN]);
+
+impl<'a> IdText<'a> {
+    /// Reads an id of characters that are known to be ASCII letters, digits or `_`.
+    pub(super) fn of_plain(text: &'a [u8; ID_LEN]) -> Option<Self> {
+        let whole = text
+            .iter()
+            .fold(true, |whole, byte| whole & (*byte != b'_'));
+        (whole && text <= LARGEST).then_some(Self(text))
+    }
+
+    pub(crate) fn to_id(self) -> KeyId {
+        KeyId(*self.0)
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8; ID_LEN] {
+        self.0
+    }
 }
 
 fn digit_value(byte: u8) -> u8 {

@@ -16,3 +16,4 @@ pub use id::KeyId;
 
 pub(crate) use format::{ParsedKey, check_prefix};
 pub(crate) use generate::{generate, random_id};
+pub(crate) use id::IdText;

@@ -200,9 +200,9 @@ impl ApiKeyManager {
             policy,
             caller: &NoRequest,
         };
-        let decision = match verifier.decide_now(question) {
+        let decision = match verifier.decide_now(&question) {
             Now::Decided(decision) => decision,
-            Now::Ask => verifier.decide_late(question, None).await,
+            Now::Ask(why) => verifier.decide_late(&question, why, None).await,
         };
         decision.map(|admitted| admitted.key)
     }
