@@ -48,6 +48,13 @@ impl Server {
         self.connect().await.get(path, headers).await
     }
 
+    /// Sends these bytes, on a connection of their own.
+    pub async fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut client = self.connect().await;
+        client.send(bytes).await;
+        client.answer().await
+    }
+
     /// `POST path` with a body, on a connection of its own.
     pub async fn post(&self, path: &str, key: impl Into<Option<&str>>, body: &str) -> Answer {
         self.connect().await.post(path, key, body).await

@@ -6,6 +6,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod doors;
 pub mod forge;
 pub mod hasher;
 pub mod http;

@@ -67,10 +67,10 @@ impl<'m> Places<'m> {
 }
 
 /// Decides, where that can be done at once. Compiled once, for all routes.
-pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -> Gate {
-    let shut = |denied, manager| Gate::Shut(refuse(denied, request, &rules, manager));
+pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) -> Gate {
+    let shut = |denied, manager| Gate::Shut(refuse(denied, request, rules, manager));
     #[cfg(feature = "test-util")]
-    if let Some(decision) = super::testing::acting(request, &rules) {
+    if let Some(decision) = super::testing::acting(request, rules) {
         return match decision {
             Ok(admitted) => enter(
                 request,
@@ -83,7 +83,7 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
             Err(denied) => shut(denied, None),
         };
     }
-    let Some(manager) = install::find(request, &rules) else {
+    let Some(manager) = install::find(request, rules) else {
         tracing::error!(
             path = request.match_pattern(),
             "a guarded handler was reached and there is no manager; \
@@ -95,7 +95,7 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
     let found = locate(request, places.list());
     let checkpoint = Checkpoint {
         request,
-        rules: &rules,
+        rules,
         manager: &manager,
     };
     match checkpoint.ask(&found, needs_body(request, places.list())) {
@@ -122,11 +122,17 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: Rules) -
 fn wait(
     request: &HttpRequest,
     payload: &mut Payload,
-    rules: Rules,
+    rules: &Rules,
     manager: &ApiKeyManager,
     why: Option<Why>,
 ) -> Gate {
-    let late = decide_late(request.clone(), payload.take(), rules, manager.clone(), why);
+    let late = decide_late(
+        request.clone(),
+        payload.take(),
+        *rules,
+        manager.clone(),
+        why,
+    );
     Gate::Wait(Box::pin(late))
 }
 

@@ -77,14 +77,14 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         GuardedFuture {
-            state: start(request, payload, Rules::of::<P>()),
+            state: start(request, payload, const { &Rules::of::<P>() }),
             policy: PhantomData,
         }
     }
 }
 
 /// What is compiled for each type of arguments, and not for each policy too.
-fn start<T: FromRequest>(request: &HttpRequest, payload: &mut Payload, rules: Rules) -> State<T> {
+fn start<T: FromRequest>(request: &HttpRequest, payload: &mut Payload, rules: &Rules) -> State<T> {
     match gate(request, payload, rules) {
         Gate::Open => State::Extract {
             future: T::from_request(request, payload),

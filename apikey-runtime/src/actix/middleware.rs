@@ -172,7 +172,7 @@ where
         }
         let rules = self.guard.rules;
         let (head, payload) = request.parts_mut();
-        match gate(head, payload, rules) {
+        match gate(head, payload, &rules) {
             Gate::Open => {
                 strip_if_asked(&mut request, &rules);
                 Guarding::Open {
