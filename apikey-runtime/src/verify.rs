@@ -150,7 +150,7 @@ impl Verifier {
         if why == Why::Refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
-            self.feed.ask(self.reader.clock.read().uptime_nanos).await;
+            self.feed.ask().await;
             match self.remember(question) {
                 Memory::Allow(key) => return Ok(Admitted { key, read: None }),
                 Memory::Refuse(reason) => return Err(refuse(question, reason)),

@@ -1,6 +1,7 @@
 //! Learning what changed: polls of the store's history, which also carry the lease.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -16,40 +17,45 @@ const ASKED_APART: Duration = Duration::from_millis(50);
 /// How often a store is asked again that keeps no history.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How often a store that does not answer is tried, where no lease was stated yet.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// The poller's face: how others ask it for a poll, and learn that one is done.
 #[derive(Debug)]
 pub(crate) struct Feed {
     asked: Notify,
-    /// The uptime at which the last poll that is done was sent, and whether the store answered it.
-    done: watch::Sender<(u64, bool)>,
+    /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand still.
+    begun: AtomicU64,
+    /// The number of the last poll that is done.
+    done: watch::Sender<u64>,
+    /// Whether the last poll failed.
+    failing: AtomicBool,
 }
 
 impl Feed {
     pub(crate) fn new() -> Self {
         Self {
             asked: Notify::new(),
-            done: watch::Sender::new((0, false)),
+            begun: AtomicU64::new(0),
+            done: watch::Sender::new(0),
+            failing: AtomicBool::new(false),
         }
     }
 
-    /// Waits until a poll that was sent at `since` (nanoseconds of uptime) or later is done. Those
-    /// who wait share it, and such polls are 50 ms apart at least, however many ask. `false` where
-    /// the store gave no answer.
-    pub(crate) async fn ask(&self, since: u64) -> bool {
+    /// Waits until a poll that begins from now on is done, whether or not the store answered it. Those
+    /// who wait share it, and such polls are 50 ms apart at least, however many ask.
+    pub(crate) async fn ask(&self) {
         let mut done = self.done.subscribe();
-        loop {
-            let (sent, answered) = *done.borrow_and_update();
-            if sent >= since && sent > 0 {
-                return answered;
-            }
+        let wanted = self.begun.load(Ordering::SeqCst) + 1;
+        while *done.borrow_and_update() < wanted {
             self.asked.notify_one();
+            // The sender lives as long as this does; what else could come is the end.
             if done.changed().await.is_err() {
-                return false;
+                return;
             }
         }
+    }
+
+    /// Lets go of all who wait: there will be no poll any more.
+    pub(crate) fn close(&self) {
+        self.done.send_replace(u64::MAX);
     }
 
     /// Polls for as long as it is polled itself: at each third of a lease, and when asked. Runs on
@@ -57,15 +63,8 @@ impl Feed {
     pub(crate) async fn run(&self, reader: &Reader, mut cursor: Option<Cursor>) {
         let mut asked_at = Instant::now();
         loop {
-            let pause = if cursor.is_some() {
-                reader
-                    .cache
-                    .lease
-                    .length()
-                    .map_or(RETRY, |length| length / 3)
-            } else {
-                IDLE
-            };
+            let length = reader.cache.lease.length();
+            let pause = length.map_or(IDLE, |length| length / 3);
             if tokio::time::timeout(pause, self.asked.notified())
                 .await
                 .is_ok()
@@ -80,6 +79,7 @@ impl Feed {
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
     /// `false` where the store gave no answer, or keeps no history.
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> bool {
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let sent = [reader.clock.read(), reader.clock.read()];
         let answer =
             tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref())).await;
@@ -95,18 +95,24 @@ impl Feed {
                 reader.cache.lease.end();
                 true
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the key store's history could not be read; its lease runs out");
-                false
-            }
-            Err(_) => {
-                tracing::warn!(deadline = ?reader.deadline, "the key store's history did not come in time; its lease runs out");
-                false
-            }
+            Ok(Err(error)) => self.failed(&error),
+            Err(_) => self.failed(&format_args!("no answer within {:?}", reader.deadline)),
         };
-        self.done
-            .send_replace((sent[0].uptime_nanos.max(1), answered));
+        if answered && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the key store's history can be read again");
+        }
+        self.done.send_modify(|done| *done = number.max(*done));
         answered
+    }
+}
+
+impl Feed {
+    /// Says so once, and not at each poll until it is over.
+    fn failed(&self, error: &dyn std::fmt::Display) -> bool {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
+        }
+        false
     }
 }
 

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
 use crate::key::{FastHasher, KeyHasher};
-use crate::store::KeyStore;
+use crate::store::{Cursor, KeyStore};
 use crate::verify::Verifier;
 
 /// Where secrets come from.
@@ -160,8 +160,24 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
         )
         .into());
     }
-    tokio::spawn(async move { verifier.feed.run(&verifier.reader, cursor).await });
+    tokio::spawn(keep_polling(verifier, cursor));
     Ok(())
+}
+
+/// Polls for as long as the thread lives. A store whose code panics ends a poll, and not the polling.
+async fn keep_polling(verifier: Arc<Verifier>, mut cursor: Option<Cursor>) {
+    loop {
+        let (polling, from) = (Arc::clone(&verifier), cursor.take());
+        let polls = tokio::spawn(async move { polling.feed.run(&polling.reader, from).await });
+        match polls.await {
+            Err(error) if error.is_panic() => {
+                tracing::error!(
+                    "the key store panicked while its history was read; it is read anew"
+                );
+            }
+            _ => return,
+        }
+    }
 }
 
 /// The digest of a text that no key is, for the comparison on a miss.

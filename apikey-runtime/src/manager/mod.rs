@@ -221,6 +221,7 @@ impl ApiKeyManager {
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
                 verifier.reader.store.stop().await;
+                verifier.feed.close();
             })
             .await
     }
