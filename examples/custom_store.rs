@@ -4,9 +4,9 @@
 //! cargo run --example custom_store
 //! ```
 //!
-//! It runs the suite that every store has to pass against this one, and then lets a manager use it. The store keeps no
-//! history of changes, so the manager asks it for every request: right, and slower. To be asked less often, a store answers
-//! `KeyStore::changes`.
+//! It runs the suite that every store has to pass against this one, and then lets a manager use it.
+//! The store keeps no history of changes, so the manager asks it for every request: right, and
+//! slower. To be asked less often, a store answers `KeyStore::changes`.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,4 +1,5 @@
-//! Users and their devices: people log in and get a JWT, and with it they register devices, which get API keys.
+//! Users and their devices: people log in and get a JWT, and with it they register devices, which
+//! get API keys.
 //!
 //! ```text
 //! cargo run --example devices     # PORT (8080) and DEVICES_DB (a fresh file in a temporary folder) are optional

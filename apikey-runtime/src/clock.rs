@@ -130,8 +130,9 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    /// Uptime comes first: a thread that is paused between the two readings then sees the wall ahead of uptime, by which
-    /// a lease ends early at worst. The other way round it would look like a wall clock set back.
+    /// Uptime comes first: a thread that is paused between the two readings then sees the wall
+    /// ahead of uptime, by which a lease ends early at worst. The other way round it would look
+    /// like a wall clock set back.
     fn read(&self) -> Reading {
         let uptime_nanos = uptime_nanos();
         self.origin.reading(wall(), uptime_nanos)

@@ -49,12 +49,12 @@
 //! # Revocation, and what it promises
 //!
 //! When [`revoke`](ApiKeyManager::revoke) returns `Ok`, the revocation is durable in the store, and
-//! no check that *starts* from then on in this process accepts the key. Other processes on the same
-//! store refuse it within the store's *lease*: the stretch of time (200 ms by default on SQLite and
-//! in memory) for which a process may use what it has in memory without asking the store what has
-//! changed. A process that can not ask, or whose clock jumps, stops believing its memory when its
-//! lease ends, and reads the store for each request until it holds a lease again; where the store
-//! does not answer, requests are answered with 503.
+//! no check that *starts* from then on with this manager, or a clone of it, accepts the key. Other
+//! managers on the same store, in this process or another, refuse it within the store's *lease*:
+//! the stretch of time (200 ms by default on SQLite and in memory) for which a manager may use what
+//! it has in memory without asking the store what has changed. One that cannot ask, or whose clock
+//! jumps, stops believing its memory when its lease ends, and reads the store for each request
+//! until it holds a lease again; where the store does not answer, requests are answered with 503.
 //!
 //! This rests on one store that keeps what it acknowledged. A handler that is already running is
 //! not stopped.

@@ -48,10 +48,54 @@ impl Location<'_> {
         scheme: Some("Bearer"),
     };
 
+    /// Refuses, in const evaluation, a place where no key could ever be found.
+    const fn check(&self) {
+        match self {
+            Self::Header { name, scheme } => {
+                assert!(
+                    is_word(name, false),
+                    "the name of a header is letters, digits and `-`, in lower case"
+                );
+                if let Some(scheme) = scheme {
+                    assert!(
+                        is_word(scheme, true),
+                        "a scheme is letters, digits and `-`, as in `Bearer`"
+                    );
+                }
+            }
+            Self::Query { name }
+            | Self::Cookie { name }
+            | Self::Json { name }
+            | Self::Form { name } => {
+                assert!(
+                    !name.is_empty(),
+                    "a parameter's name is empty; write one, as in `api_key`"
+                );
+            }
+            Self::Basic => {}
+        }
+    }
+
     /// Whether the body has to be read to look there.
     pub(crate) fn is_in_body(&self) -> bool {
         matches!(self, Self::Json { .. } | Self::Form { .. })
     }
+}
+
+/// Whether `text` is a token of RFC 9110 section 5.6.2, in lower case unless `capitals` may stand
+/// in it.
+const fn is_word(text: &str, capitals: bool) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let fits = matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
+            | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        if !(fits || (capitals && bytes[at].is_ascii_uppercase())) {
+            return false;
+        }
+        at += 1;
+    }
+    !bytes.is_empty()
 }
 
 /// Which scopes a route demands: one, or an expression of several.
@@ -83,6 +127,8 @@ pub(crate) trait Caller: PathValues {
     fn address(&self) -> Option<IpAddr>;
     /// The request's method; `None` where there is no request.
     fn method(&self) -> Option<&str>;
+    /// Whether the client sent its request over TLS, as far as that is known for sure.
+    fn is_encrypted(&self) -> bool;
 }
 
 /// Whether `method` is among `allowed`. HEAD is GET without the body (RFC 9110 section 9.3.2).
@@ -235,8 +281,22 @@ impl Policy {
     }
 
     /// The key is looked for here, instead of where the configuration says.
+    ///
+    /// # Panics
+    ///
+    /// Where there is none, or one has a name that no request could have, such as a header's in
+    /// capital letters.
     #[must_use]
     pub const fn locations(mut self, locations: &'static [Location<'static>]) -> Self {
+        assert!(
+            !locations.is_empty(),
+            "`locations` is empty; write at least one"
+        );
+        let mut at = 0;
+        while at < locations.len() {
+            locations[at].check();
+            at += 1;
+        }
         self.locations = Some(locations);
         self
     }
@@ -263,8 +323,16 @@ impl Policy {
     }
 
     /// A key is good for these methods only, in capital letters; `GET` includes `HEAD`.
+    ///
+    /// # Panics
+    ///
+    /// Where there is none.
     #[must_use]
     pub const fn methods(mut self, methods: &'static [&'static str]) -> Self {
+        assert!(
+            !methods.is_empty(),
+            "`methods` is empty; write at least one"
+        );
         self.methods = Some(methods);
         self
     }

@@ -158,6 +158,17 @@ impl fmt::Debug for PreviousDigest {
     }
 }
 
+/// Whether a network is one of IPv4 in IPv6's clothes. Addresses of requests are taken out of them,
+/// so it would never match.
+pub(crate) fn is_mapped(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(_) => false,
+        IpNet::V6(network) => {
+            network.prefix_len() >= 96 && network.addr().to_ipv4_mapped().is_some()
+        }
+    }
+}
+
 /// The facts that a key's state hangs on, in the form in which a request judges them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {

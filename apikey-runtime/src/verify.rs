@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_key::ApiKey;
-use crate::cache::{Answer, CachedKey, Feed, ReadFault, Reader};
+use crate::cache::{Answer, Asked, CachedKey, Feed, ReadFault, Reader};
 use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
-use crate::policy::{Caller, Policy, TemplateFault, allows_method};
+use crate::policy::{Caller, Location, Policy, TemplateFault, allows_method};
 use crate::record::KeyState;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
@@ -29,8 +29,8 @@ pub(crate) struct Verifier {
     pub(crate) dummy: PreparedDigest,
 }
 
-/// What one request asks. Generic over the caller, so that a question without a request can be asked from any
-/// thread.
+/// What one request asks. Generic over the caller, so that a question without a request can be
+/// asked from any thread.
 pub(crate) struct Question<'a, C> {
     pub(crate) claim: Claim<'a>,
     pub(crate) policy: &'a Policy,
@@ -53,14 +53,16 @@ pub(crate) struct Proof {
     pub(crate) prefix: Box<str>,
     /// The digest that the key matched.
     pub(crate) digest: PreparedDigest,
+    /// Where the key was found; `None` for where the configuration says.
+    pub(crate) place: Option<Location<'static>>,
 }
 
 /// A key that may pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Admitted {
     pub(crate) key: ApiKey,
-    /// When the store was asked, where it was for this decision.
-    pub(crate) read: Option<Reading>,
+    /// How the store was asked, where it was for this decision.
+    pub(crate) read: Option<Asked>,
 }
 
 /// A decision that could be made at once, or not.
@@ -117,10 +119,7 @@ impl Verifier {
 
     /// Whether a key with this prefix could pass the route.
     pub(crate) fn accepts_prefix(&self, prefix: &str, policy: &Policy) -> bool {
-        match policy.prefix {
-            Some(only) => only == prefix,
-            None => self.config.accepts_prefix(prefix),
-        }
+        self.config.accepts_prefix(prefix) && policy.prefix.is_none_or(|only| only == prefix)
     }
 
     /// Decides from memory, where memory can: no await, no store, no copy.
@@ -199,21 +198,24 @@ impl Verifier {
         }
     }
 
-    /// `None` where what is known is of another key, or too old to be believed.
+    /// `None` where what is known is of another key, was overtaken by a change, or may not serve.
     fn judge_known<C: Caller>(
         &self,
         question: &Question<'_, C>,
         known: &Admitted,
     ) -> Option<Result<Admitted, Denied>> {
-        let facts = known.key.facts();
-        if facts.id.as_text() != question.claim.id() || facts.is_stale() {
-            return None;
-        }
+        let (facts, asked) = (known.key.facts(), known.read?);
+        let own = asked.own || !question.policy.fresh;
+        let serves = facts.id.as_text() == question.claim.id()
+            && own
+            && self.reader.is_current(&facts.id, asked);
         let answer = Answer {
-            sent: known.read?,
+            asked,
             found: Some(Arc::clone(facts)),
         };
-        self.judge_answer(question, &answer)
+        serves
+            .then(|| self.judge_answer(question, &answer))
+            .flatten()
     }
 
     /// `None` where the answer is too old to be believed.
@@ -236,7 +238,10 @@ impl Verifier {
             self.compare_nothing(question);
         }
         let now = self.reader.clock.read();
-        let age = Duration::from_nanos(now.uptime_nanos.saturating_sub(answer.sent.uptime_nanos));
+        let age = Duration::from_nanos(
+            now.uptime_nanos
+                .saturating_sub(answer.asked.sent.uptime_nanos),
+        );
         if age >= good_for {
             return None;
         }
@@ -244,7 +249,7 @@ impl Verifier {
             None => Err(DenyReason::InvalidKey),
             Some((found, judged)) => judged.at(now).map(|()| Admitted {
                 key: ApiKey::new(Arc::clone(found)),
-                read: Some(answer.sent),
+                read: Some(answer.asked),
             }),
         };
         Some(decision.map_err(|reason| refuse(question, reason)))
@@ -280,7 +285,12 @@ impl Verifier {
     }
 
     /// What is left of a key that `admitted` was let through with, once its text is gone.
-    pub(crate) fn proof(&self, presented: &ParsedKey<'_>, admitted: &ApiKey) -> Proof {
+    pub(crate) fn proof(
+        &self,
+        presented: &ParsedKey<'_>,
+        place: Option<Location<'static>>,
+        admitted: &ApiKey,
+    ) -> Proof {
         let facts = admitted.facts();
         let previous = facts.previous.as_ref().map(|previous| &previous.0);
         let by_previous =
@@ -289,6 +299,7 @@ impl Verifier {
             id: presented.id().to_id(),
             prefix: presented.prefix().into(),
             digest: by_previous.unwrap_or(&facts.digest).clone(),
+            place,
         }
     }
 }
@@ -315,6 +326,7 @@ impl Compared<'_> {
 
 /// What a route and a key's own limits say of a caller who has the right secret.
 struct Standing {
+    clear_text: bool,
     family: bool,
     address: bool,
     method: bool,
@@ -326,6 +338,7 @@ impl Standing {
         let route_admits =
             |methods: &[&'static str]| allows_method(methods.iter().copied(), caller.method());
         Self {
+            clear_text: policy.require_https && !caller.is_encrypted(),
             family: policy
                 .environment
                 .is_none_or(|only| key.environment() == Some(only)),
@@ -338,6 +351,9 @@ impl Standing {
     }
 
     fn at(&self, key: &CachedKey, now: Reading) -> Result<(), DenyReason> {
+        if self.clear_text {
+            return Err(DenyReason::ClearText);
+        }
         if !self.family {
             return Err(DenyReason::InvalidKey);
         }

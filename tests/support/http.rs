@@ -22,8 +22,11 @@ impl Server {
         let factory = move || App::new().configure(configure.clone());
         let server = HttpServer::new(factory).workers(1).disable_signals();
         let server = server.bind(("127.0.0.1", 0)).unwrap();
-        let address = server.addrs()[0];
-        let server = server.run();
+        Self::of(server.addrs()[0], server.run())
+    }
+
+    /// One that listens on `address`, and was set up otherwise.
+    pub fn of(address: SocketAddr, server: actix_web::dev::Server) -> Self {
         let handle = server.handle();
         actix_web::rt::spawn(server);
         Self { address, handle }

@@ -359,3 +359,42 @@ impl KeyStore for StaleStore {
         self.inner.changes(since).await
     }
 }
+
+/// A store that keeps no history: it is asked for every request.
+#[derive(Debug, Default)]
+pub struct NoHistory(MemoryStore);
+
+#[async_trait]
+impl KeyStore for NoHistory {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.0.insert(record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.0.find(id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.0.list(query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.0.update(id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.0.revoke(id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.0.revoke_owner(owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.0.purge(before).await
+    }
+}

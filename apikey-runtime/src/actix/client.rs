@@ -28,12 +28,6 @@ struct Route {
 }
 
 impl Client<'_> {
-    /// Whether the client sent its request over TLS: by the socket, or by the word of a trusted
-    /// proxy. Not by `ConnectionInfo`, which believes anyone's headers.
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.route().encrypted
-    }
-
     /// Follows the proxies' words from the right: each was added by the hop to its right, and is
     /// believed as long as that hop is a configured proxy. What a client wrote itself stands
     /// further left.
@@ -78,6 +72,12 @@ impl Caller for Client<'_> {
 
     fn method(&self) -> Option<&str> {
         Some(self.request.method().as_str())
+    }
+
+    /// By the socket, or by the word of a trusted proxy. Not by `ConnectionInfo`, which believes
+    /// anyone's headers.
+    fn is_encrypted(&self) -> bool {
+        self.route().encrypted
     }
 }
 

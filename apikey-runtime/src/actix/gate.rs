@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::key::ParsedKey;
 use crate::manager::ApiKeyManager;
-use crate::policy::{Location, Policy};
+use crate::policy::{Caller as _, Location, Policy};
 use crate::verify::{Admitted, Claim, Now, Proof, Question, Why};
 
 /// What the gate says.
@@ -99,7 +99,10 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
         manager: &manager,
     };
     match checkpoint.ask(&found, needs_body(request, places.list())) {
-        Asked::Anonymous => Gate::Open,
+        Asked::Anonymous => {
+            leave_anonymous(request);
+            Gate::Open
+        }
         Asked::Refused(denied) => shut(denied, Some(&manager)),
         Asked::Body => wait(request, payload, rules, &manager, None),
         Asked::Claim(claim) => {
@@ -140,6 +143,11 @@ fn wait(
 fn enter(request: &HttpRequest, verified: Verified) -> Gate {
     request.extensions_mut().insert(verified);
     Gate::Open
+}
+
+/// A key that another gate let in was never judged by this route, and is not the handler's to see.
+fn leave_anonymous(request: &HttpRequest) {
+    request.extensions_mut().remove::<Verified>();
 }
 
 /// Decides with the store's help, and after reading the body where the key may stand there.
@@ -201,7 +209,10 @@ async fn decide(
     let claim = match checkpoint.ask(&found, false) {
         Asked::Claim(claim) => claim,
         Asked::Refused(denied) => return Err(denied),
-        Asked::Anonymous | Asked::Body => return Ok(()),
+        Asked::Anonymous | Asked::Body => {
+            leave_anonymous(request);
+            return Ok(());
+        }
     };
     let client = checkpoint.client();
     let question = Question {
@@ -309,13 +320,35 @@ impl<'c> Checkpoint<'c> {
     }
 
     /// What a middleware left of the key that it took out of this request.
+    /// It does not count on a route that says where to look, and does not look there.
     fn proof(&self) -> Option<Rc<Proof>> {
         let extensions = self.request.extensions();
         let verified = extensions.get::<Verified>()?;
+        let config = self.manager.config();
+        let looked_for = |proof: &Rc<Proof>| {
+            let place = proof.place.unwrap_or(config.location());
+            let says = self.rules.policy.locations;
+            says.is_none_or(|places| places.contains(&place))
+        };
+        let own = verified.manager == self.identity();
         verified
             .proof
             .clone()
-            .filter(|_| verified.manager == self.identity())
+            .filter(|proof| own && looked_for(proof))
+    }
+
+    /// Where the one key of this request was found; `None` for where the configuration says.
+    fn place(&self) -> Option<Location<'static>> {
+        let places = self.rules.policy.locations?;
+        let in_head = |place: &&Location<'static>| {
+            locate(self.request, std::slice::from_ref(place)) != Found::Nothing
+        };
+        let in_body = |place: &&Location<'static>| is_of_type(self.request, place);
+        places
+            .iter()
+            .find(in_head)
+            .or_else(|| places.iter().find(in_body))
+            .copied()
     }
 
     /// What the store said earlier in this request.
@@ -328,9 +361,11 @@ impl<'c> Checkpoint<'c> {
     fn verified(&self, claim: &Claimed<'_>, admitted: Admitted) -> Verified {
         let proof = match claim {
             Claimed::Proven(proof) => Some(Rc::clone(proof)),
-            Claimed::Text(key) if self.rules.strip => {
-                Some(Rc::new(self.manager.verifier().proof(key, &admitted.key)))
-            }
+            Claimed::Text(key) if self.rules.strip => Some(Rc::new(self.manager.verifier().proof(
+                key,
+                self.place(),
+                &admitted.key,
+            ))),
             Claimed::Text(_) => None,
         };
         Verified {

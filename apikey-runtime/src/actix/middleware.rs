@@ -16,9 +16,10 @@ use super::gate::{Gate, gate};
 use super::install;
 use super::route::{RoutePolicy, Rules};
 use super::strip;
+use crate::config::Config;
 use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
-use crate::policy::Policy;
+use crate::policy::{Location, Policy};
 
 /// Middleware that lets only requests with a key through: the attribute's check, for a scope or a
 /// whole app.
@@ -96,9 +97,9 @@ impl RequireApiKey {
         self
     }
 
-    /// Lets CORS preflights through without a key: `OPTIONS` with `Origin` and
-    /// `Access-Control-Request-Method`, which browsers send without credentials. By default, they
-    /// need a key like any other request.
+    /// Lets CORS preflights through without a key, for a CORS middleware that stands inside:
+    /// `OPTIONS` with `Origin` and `Access-Control-Request-Method`, which browsers send without
+    /// credentials. By default, they need a key like any other request.
     pub fn allow_preflight(mut self) -> Self {
         self.preflight = true;
         self
@@ -166,6 +167,7 @@ where
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         if self.guard.preflight && is_preflight(request.request()) {
+            strip_if_asked(&mut request, &self.guard.rules);
             return Guarding::Open {
                 next: self.service.call(request),
             };
@@ -217,14 +219,16 @@ fn strip_if_asked(request: &mut ServiceRequest, rules: &Rules) {
         return;
     }
     match rules.policy.locations {
-        Some(locations) => strip::head(request.head_mut(), locations),
+        Some(locations) => strip::request(request, locations),
         None => {
             // The configuration's names are borrowed from the request, so they are copied before it
             // is changed.
             let manager = install::find(request.request(), rules).map(|manager| manager.clone());
-            if let Some(manager) = manager {
-                strip::head(request.head_mut(), &[manager.config().location()]);
-            }
+            let config = manager.as_ref().map(ApiKeyManager::config);
+            strip::request(
+                request,
+                &[config.map_or(Location::BEARER, Config::location)],
+            );
         }
     }
 }

@@ -2,18 +2,44 @@
 //! on.
 
 use actix_web::HttpRequest;
-use actix_web::dev::RequestHead;
+use actix_web::dev::{RequestHead, ServiceRequest};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::uri::{PathAndQuery, Uri};
 use actix_web::web::Bytes;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::locate::{is_of_type, without_pair};
+use super::locate::{is_named_cookie, is_of_type, without_pair};
 use crate::policy::Location;
 
+/// Takes whatever stands at `locations` out of the request's head, and out of what actix made of
+/// it.
+pub(super) fn request(request: &mut ServiceRequest, locations: &[Location<'_>]) {
+    let in_body =
+        |location: &Location<'_>| location.is_in_body() && is_of_type(request.request(), location);
+    let body_changed = locations.iter().any(in_body);
+    head(request.head_mut(), locations);
+    if body_changed {
+        // The length of the body as it came; who sends it on would wait for the rest.
+        request
+            .head_mut()
+            .headers_mut()
+            .remove(header::CONTENT_LENGTH);
+    }
+    // The router keeps a URL of its own, and shows it in `Debug`.
+    let mut routed = request.match_info().get_ref().uri().clone();
+    for location in locations {
+        if let Location::Query { name } = location {
+            routed = without_parameter(&routed, name).unwrap_or(routed);
+        }
+    }
+    if routed != *request.match_info().get_ref().uri() {
+        request.match_info_mut().get_mut().update(&routed);
+    }
+}
+
 /// Takes whatever stands at `locations` out of the head, a key or not.
-pub(super) fn head(head: &mut RequestHead, locations: &[Location<'_>]) {
+fn head(head: &mut RequestHead, locations: &[Location<'_>]) {
     for location in locations {
         match location {
             Location::Header { name, .. } => {
@@ -32,35 +58,30 @@ pub(super) fn head(head: &mut RequestHead, locations: &[Location<'_>]) {
 }
 
 fn strip_query(head: &mut RequestHead, name: &str) {
-    let Some(query) = head.uri.query() else {
-        return;
-    };
-    let left = without_pair(query.as_bytes(), name);
+    if let Some(uri) = without_parameter(&head.uri, name) {
+        head.uri = uri;
+    }
+}
+
+/// The URI without the parameter of this name; `None` where it has no query.
+fn without_parameter(uri: &Uri, name: &str) -> Option<Uri> {
     // Pairs of a valid query, cut at its separators, make a valid query.
-    let Ok(left) = String::from_utf8(left) else {
-        return;
-    };
-    let path = head.uri.path();
+    let left = String::from_utf8(without_pair(uri.query()?.as_bytes(), name)).ok()?;
+    let path = uri.path();
     let path = if left.is_empty() {
         path.to_owned()
     } else {
         format!("{path}?{left}")
     };
-    let mut parts = head.uri.clone().into_parts();
+    let mut parts = uri.clone().into_parts();
     parts.path_and_query = PathAndQuery::try_from(path).ok();
-    head.uri = Uri::from_parts(parts).unwrap_or_default();
+    Uri::from_parts(parts).ok()
 }
 
 fn strip_cookies(head: &mut RequestHead, name: &str) {
     let lines: Vec<HeaderValue> = head.headers_mut().remove(header::COOKIE).collect();
     for line in lines {
-        let is_key = |cookie: &&[u8]| {
-            cookie
-                .split(|byte| *byte == b'=')
-                .next()
-                .map(<[u8]>::trim_ascii)
-                == Some(name.as_bytes())
-        };
+        let is_key = |cookie: &&[u8]| is_named_cookie(cookie, name);
         let kept: Vec<&[u8]> = line
             .as_bytes()
             .split(|byte| *byte == b';')

@@ -14,8 +14,8 @@ use crate::scope::Scopes;
 
 /// A record in the form in which requests judge it. Kept small: there may be a million.
 ///
-/// In this order: what every check reads comes last and lies together, more than a cache line away from the `Arc`'s
-/// count, which every request for a hot key writes from its own thread.
+/// In this order: what every check reads comes last and lies together, more than a cache line away
+/// from the `Arc`'s count, which every request for a hot key writes from its own thread.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CachedKey {

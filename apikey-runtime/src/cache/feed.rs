@@ -21,7 +21,8 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Feed {
     asked: Notify,
-    /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand still.
+    /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand
+    /// still.
     begun: AtomicU64,
     /// The number of the last poll that is done.
     done: watch::Sender<u64>,
@@ -39,8 +40,8 @@ impl Feed {
         }
     }
 
-    /// Waits until a poll that begins from now on is done, whether or not the store answered it. Those
-    /// who wait share it, and such polls are 50 ms apart at least, however many ask.
+    /// Waits until a poll that begins from now on is done, whether or not the store answered it.
+    /// Those who wait share it, and such polls are 50 ms apart at least, however many ask.
     pub(crate) async fn ask(&self) {
         let mut done = self.done.subscribe();
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
@@ -62,6 +63,7 @@ impl Feed {
     /// the manager's runtime.
     pub(crate) async fn run(&self, reader: &Reader, mut cursor: Option<Cursor>) {
         let mut asked_at = Instant::now();
+        let mut polled_at = asked_at;
         loop {
             let length = reader.cache.lease.length();
             let pause = length.map_or(IDLE, |length| length / 3);
@@ -69,9 +71,12 @@ impl Feed {
                 .await
                 .is_ok()
             {
-                tokio::time::sleep_until(asked_at + ASKED_APART).await;
+                // Those who ask put no poll off that the lease needs.
+                let soonest = asked_at + ASKED_APART;
+                tokio::time::sleep_until(soonest.min(polled_at + pause)).await;
                 asked_at = Instant::now();
             }
+            polled_at = Instant::now();
             self.poll(reader, &mut cursor).await;
         }
     }
@@ -80,6 +85,11 @@ impl Feed {
     /// `false` where the store gave no answer, or keeps no history.
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> bool {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        // Told on every way out, that of a store that panics too.
+        let _told = Told {
+            done: &self.done,
+            number,
+        };
         let sent = [reader.clock.read(), reader.clock.read()];
         let answer =
             tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref())).await;
@@ -101,8 +111,19 @@ impl Feed {
         if answered && self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!("the key store's history can be read again");
         }
-        self.done.send_modify(|done| *done = number.max(*done));
         answered
+    }
+}
+
+/// Tells those who wait that a poll is over, when it is dropped.
+struct Told<'f> {
+    done: &'f watch::Sender<u64>,
+    number: u64,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.done.send_modify(|done| *done = self.number.max(*done));
     }
 }
 

@@ -42,6 +42,11 @@ impl<S> Fence<S> {
         current
     }
 
+    /// Whether no change came since `ticket` was taken.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.lock().0 == ticket.0
+    }
+
     /// Makes all tickets worthless and drops what is kept, by `drop`. Called after a change was
     /// committed.
     pub(crate) fn evict(&self, drop: impl FnOnce(&mut S)) {

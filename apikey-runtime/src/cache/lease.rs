@@ -27,8 +27,8 @@ impl Lease {
     /// Begins a lease of `length` at `sent`, or lengthens the one that holds. Evictions come first:
     /// whoever sees the new end also sees them done.
     ///
-    /// `sent` is two readings of the clock, the second right after the first: where the thread was paused
-    /// within one of them, the other tells how wall and uptime really stand to each other.
+    /// `sent` is two readings of the clock, the second right after the first: where the thread was
+    /// paused within one of them, the other tells how wall and uptime really stand to each other.
     pub(crate) fn grant(&self, sent: [Reading; 2], length: Duration) {
         if self.closed.load(Ordering::SeqCst) {
             return;
@@ -45,7 +45,7 @@ impl Lease {
 
     /// Whether the lease holds at `now`.
     pub(crate) fn holds(&self, now: Reading) -> bool {
-        let moved = offset(now) - self.offset_millis.load(Ordering::Relaxed);
+        let moved = offset(now).saturating_sub(self.offset_millis.load(Ordering::Acquire));
         now.uptime_nanos < self.until.load(Ordering::Acquire)
             && (-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved)
     }

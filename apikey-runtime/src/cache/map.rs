@@ -28,6 +28,8 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 pub(super) struct Desk {
     /// The reads under way that others may wait for.
     pub(super) flights: HashMap<KeyId, Flight>,
+    /// How many reads were begun.
+    pub(super) flown: u64,
     unknown: Vec<Unknown>,
     oldest: usize,
 }

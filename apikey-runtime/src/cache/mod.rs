@@ -20,4 +20,4 @@ mod sync {
 pub(crate) use entry::CachedKey;
 pub(crate) use feed::Feed;
 pub(crate) use map::Cache;
-pub(crate) use read::{Answer, ReadFault, Reader};
+pub(crate) use read::{Answer, Asked, ReadFault, Reader};

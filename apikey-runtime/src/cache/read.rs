@@ -14,11 +14,20 @@ use crate::error::StoreError;
 use crate::key::{KeyHasher, KeyId};
 use crate::store::KeyStore;
 
+/// When and how the store was asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// When the question was sent: the answer is that old.
+    pub(crate) sent: Reading,
+    ticket: Ticket,
+    /// Whether it was asked for the one who got the answer, who did not join on the way.
+    pub(crate) own: bool,
+}
+
 /// What the store said of an id.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    /// When the question was sent: the answer is that old.
-    pub(crate) sent: Reading,
+    pub(crate) asked: Asked,
     /// The key, if the store has it and it can be read.
     pub(crate) found: Option<Arc<CachedKey>>,
 }
@@ -65,22 +74,28 @@ impl Reader {
         if self.cache.lease.is_closed() {
             return Err(ReadFault);
         }
-        let mut outcome = self
-            .cache
-            .shard(id)
-            .enter(|desk, ticket| match desk.flights.get(id) {
-                // A read that panicked has taken its sender with it, and itself not off the desk.
-                Some(flight) if !alone && flight.outcome.has_changed().is_ok() => {
-                    flight.outcome.clone()
-                }
-                _ => self.take_off(desk, *id, ticket),
-            });
+        let board = |desk: &mut Desk, ticket| match desk.flights.get(id) {
+            // A read that panicked has taken its sender with it, and itself not off the desk.
+            Some(flight) if !alone && flight.outcome.has_changed().is_ok() => {
+                (flight.outcome.clone(), false)
+            }
+            _ => (self.take_off(desk, *id, ticket), true),
+        };
+        let (mut outcome, own) = self.cache.shard(id).enter(board);
         // The sender is dropped unsent only where the manager's runtime is gone.
         let answer = outcome
             .wait_for(Option::is_some)
             .await
             .map_err(|_| ReadFault)?;
-        answer.as_ref().map_or(Err(ReadFault), Clone::clone)
+        let mut answer = answer.as_ref().map_or(Err(ReadFault), Clone::clone)?;
+        answer.asked.own = own;
+        Ok(answer)
+    }
+
+    /// Whether no change of the key came since it was asked for. Every change tells, whether the
+    /// answer was kept or not.
+    pub(crate) fn is_current(&self, id: &KeyId, asked: Asked) -> bool {
+        self.cache.shard(id).is_current(asked.ticket)
     }
 
     fn take_off(
@@ -90,7 +105,8 @@ impl Reader {
         ticket: Ticket,
     ) -> watch::Receiver<Outcome> {
         let (sender, outcome) = watch::channel(None);
-        let number = desk.flights.get(&id).map_or(0, |flight| flight.number + 1);
+        desk.flown += 1;
+        let number = desk.flown;
         desk.flights.insert(
             id,
             Flight {
@@ -101,11 +117,11 @@ impl Reader {
         );
         let reader = Arc::clone(self);
         self.runtime.spawn(async move {
-            let answer = reader.ask(&id).await;
+            let answer = reader.ask(&id, ticket).await;
             if let Ok(answer) = &answer {
                 reader
                     .cache
-                    .keep(&id, ticket, answer.sent, answer.found.as_ref());
+                    .keep(&id, ticket, answer.asked.sent, answer.found.as_ref());
             }
             reader.land(&id, ticket, number);
             // Nobody waits any more: fine, the entry is in the cache.
@@ -123,20 +139,24 @@ impl Reader {
         });
     }
 
-    async fn ask(&self, id: &KeyId) -> Result<Answer, ReadFault> {
-        let sent = self.clock.read();
+    async fn ask(&self, id: &KeyId, ticket: Ticket) -> Result<Answer, ReadFault> {
+        let asked = Asked {
+            sent: self.clock.read(),
+            ticket,
+            own: false,
+        };
         match tokio::time::timeout(self.deadline, self.store.find(id)).await {
-            Ok(Ok(None)) => Ok(Answer { sent, found: None }),
+            Ok(Ok(None)) => Ok(Answer { asked, found: None }),
             Ok(Ok(Some(record))) => {
                 let found = CachedKey::of(record, &*self.hasher).map(Arc::new);
                 if found.is_none() {
                     tracing::error!(key_id = %id, "key refused: its stored digest has an unknown tag or form");
                 }
-                Ok(Answer { sent, found })
+                Ok(Answer { asked, found })
             }
             Ok(Err(error @ StoreError::Corrupt { .. })) => {
                 tracing::error!(key_id = %id, %error, "key refused: its record cannot be read");
-                Ok(Answer { sent, found: None })
+                Ok(Answer { asked, found: None })
             }
             Ok(Err(error)) => {
                 tracing::warn!(key_id = %id, %error, "the key store failed");

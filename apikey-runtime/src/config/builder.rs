@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{Config, ForwardedHeader, PLACES, Place};
 use crate::error::Error;
 use crate::key::{Charset, check_prefix};
+use crate::record::is_mapped;
 
 /// The least entropy of a secret, in bits: what symmetric keys are held to (NIST SP 800-57 part 1,
 /// table 2).
@@ -305,7 +306,8 @@ fn network(text: &str) -> Result<IpNet, Error> {
             .ok()
             .map(|address: std::net::IpAddr| IpNet::from(address.to_canonical()))
     };
-    text.parse().ok().or_else(address).ok_or_else(|| {
+    let own = |network: &IpNet| !is_mapped(network);
+    text.parse().ok().or_else(address).filter(own).ok_or_else(|| {
         Error::Config(
             "one of `trusted_proxies` is no network; write addresses such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
         )

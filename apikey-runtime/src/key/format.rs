@@ -55,8 +55,8 @@ impl<'a> ParsedKey<'a> {
     }
 }
 
-/// Whether all is ASCII letters, digits and `_`. Without an early end, so that the compiler takes many bytes at a
-/// time.
+/// Whether all is ASCII letters, digits and `_`. Without an early end, so that the compiler takes
+/// many bytes at a time.
 fn is_plain(text: &[u8]) -> bool {
     text.iter().fold(true, |plain, byte| {
         plain & (byte.is_ascii_alphanumeric() | (*byte == b'_'))

@@ -164,7 +164,8 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Polls for as long as the thread lives. A store whose code panics ends a poll, and not the polling.
+/// Polls for as long as the thread lives. A store whose code panics ends a poll, and not the
+/// polling.
 async fn keep_polling(verifier: Arc<Verifier>, mut cursor: Option<Cursor>) {
     loop {
         let (polling, from) = (Arc::clone(&verifier), cursor.take());

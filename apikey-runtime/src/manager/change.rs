@@ -136,15 +136,46 @@ impl UpdateKey {
             .try_for_each(|environment| check_environment(environment))?;
         patch.networks.as_deref().map_or(Ok(()), check_networks)?;
         patch.methods.as_deref().map_or(Ok(()), check_methods)?;
-        check_span(patch.not_before.flatten(), patch.expires.flatten())?;
         manager
+            .clone()
             .on_thread(move |verifier| async move {
                 if patch != KeyPatch::new() {
-                    verifier.patch(id, &patch).await?;
+                    let now = manager.now().now;
+                    verifier.patch_within_span(id, patch, now).await?;
                 }
                 verifier.find(id).await
             })
             .await
+    }
+}
+
+impl Verifier {
+    /// Carries the patch out, unless the key could then never be used: its end lies ahead, and not
+    /// after its beginning.
+    async fn patch_within_span(
+        &self,
+        id: KeyId,
+        mut patch: KeyPatch,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if patch.expires.is_none() && patch.not_before.is_none() {
+            return self.patch(id, &patch).await;
+        }
+        for _ in 0..TRIES {
+            let record = self.find(id).await?;
+            let end = patch
+                .expires
+                .unwrap_or(record.expires)
+                .filter(|end| *end > now);
+            check_span(patch.not_before.unwrap_or(record.not_before), end)?;
+            // The other end of the span is what it was when it was looked at.
+            patch.expected_version = Some(record.version);
+            match self.patch(id, &patch).await {
+                Err(Error::Store(StoreError::Conflict)) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Store(StoreError::Conflict))
     }
 }
 

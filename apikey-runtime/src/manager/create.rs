@@ -15,7 +15,7 @@ use super::builder::Random;
 use crate::clock::Timestamp;
 use crate::error::{BoxError, Error};
 use crate::key::{KeyId, generate, random_id};
-use crate::record::{KeyRecord, Metadata};
+use crate::record::{KeyRecord, Metadata, is_mapped};
 use crate::scope::Scopes;
 
 /// A boxed future, as `IntoFuture` needs one that can be named.
@@ -371,14 +371,8 @@ pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// An address in IPv6's clothes would never match: addresses of requests are taken out of them.
 pub(super) fn check_networks(networks: &[IpNet]) -> Result<(), Error> {
-    let mapped = |network: &&IpNet| match network {
-        IpNet::V4(_) => false,
-        IpNet::V6(network) => {
-            network.prefix_len() >= 96 && network.addr().to_ipv4_mapped().is_some()
-        }
-    };
+    let mapped = |network: &&IpNet| is_mapped(network);
     match networks.iter().find(mapped) {
         Some(network) => Err(Error::Invalid(format!(
             "the network {network} is an IPv4 network in IPv6; write it as IPv4, such as `192.0.2.0/24`"

@@ -220,8 +220,11 @@ impl ApiKeyManager {
             .finish(async move {
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
-                verifier.reader.store.stop().await;
                 verifier.feed.close();
+                // A store that does not stop holds no one up.
+                let _ =
+                    tokio::time::timeout(verifier.reader.deadline, verifier.reader.store.stop())
+                        .await;
             })
             .await
     }
@@ -288,6 +291,10 @@ impl Caller for NoRequest {
 
     fn method(&self) -> Option<&str> {
         None
+    }
+
+    fn is_encrypted(&self) -> bool {
+        false
     }
 }
 

@@ -21,10 +21,13 @@ pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &Location<'_
     };
     let essence = essence.trim_ascii().to_ascii_lowercase();
     match location {
-        // As `web::Json` takes it: `application/json`, and the suffix of RFC 6839.
+        // As `web::Json` takes it: of any type, the subtype `json` or a suffix of RFC 6839.
         Location::Json { .. } => {
-            essence == b"application/json"
-                || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
+            let subtype = essence
+                .split(|byte| *byte == b'/')
+                .nth(1)
+                .unwrap_or_default();
+            subtype == b"json" || subtype.ends_with(b"+json")
         }
         Location::Form { .. } => essence == b"application/x-www-form-urlencoded",
         _ => false,

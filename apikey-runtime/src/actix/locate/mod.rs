@@ -11,7 +11,7 @@ use actix_web::HttpRequest;
 use crate::policy::Location;
 
 pub(super) use body::{in_body, is_of_type};
-pub(super) use pairs::without_pair;
+pub(super) use pairs::{is_named_cookie, without_pair};
 
 /// What a request carries at a route's locations.
 #[derive(Debug, Clone, PartialEq, Eq)]

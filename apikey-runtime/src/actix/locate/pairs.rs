@@ -71,19 +71,31 @@ fn hex(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// The key in a cookie (RFC 6265 section 4.2.1). Nothing is decoded: a key's characters need no
-/// encoding in a cookie.
+/// The key in a cookie (RFC 6265 section 4.2.1). Its value is not decoded: a key's characters need
+/// no encoding in a cookie.
 pub(super) fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Found<'r> {
+    let value = |cookie: &'r [u8]| {
+        let at = cookie.iter().position(|byte| *byte == b'=')?;
+        Some(unquoted(cookie[at + 1..].trim_ascii()))
+    };
     headers
         .get_all(header::COOKIE)
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|cookie| {
-            let at = cookie.iter().position(|byte| *byte == b'=')?;
-            let (key, value) = (cookie[..at].trim_ascii(), cookie[at + 1..].trim_ascii());
-            (key == name.as_bytes()).then_some(value)
-        })
-        .map(|value| Found::One(Cow::Borrowed(unquoted(value))))
+        .filter(|cookie| is_named_cookie(cookie, name))
+        .filter_map(value)
+        .map(|value| Found::One(Cow::Borrowed(value)))
         .fold(Found::Nothing, Found::and)
+}
+
+/// Whether a cookie of a `Cookie` header has this name, which actix decodes for its handlers.
+pub(in crate::actix) fn is_named_cookie(cookie: &[u8], name: &str) -> bool {
+    let raw = cookie
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    let decoded = || decode(raw).is_some_and(|decoded| *decoded == *name.as_bytes());
+    raw == name.as_bytes() || (raw.contains(&b'%') && decoded())
 }
 
 /// RFC 6265 lets a value stand between quotes.
@@ -146,6 +158,8 @@ mod tests {
         assert_eq!(in_cookies(&cookies(&["k=x;k=x"]), "k"), Found::Several);
         assert_eq!(in_cookies(&cookies(&["k=x", "k=y"]), "k"), Found::Several);
         assert_eq!(in_cookies(&cookies(&["K=x; kk=y; k"]), "k"), Found::Nothing);
+        assert_eq!(in_cookies(&cookies(&["%6b=x"]), "k"), one("x"));
+        assert_eq!(in_cookies(&cookies(&["%6b=x; k=y"]), "k"), Found::Several);
         assert_eq!(in_cookies(&cookies(&["k="]), "k"), one(""));
         assert_eq!(in_cookies(&cookies(&["k=%78"]), "k"), one("%78"));
     }
