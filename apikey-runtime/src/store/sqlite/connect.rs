@@ -22,7 +22,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// queue and not in SQLite's busy handler, which polls.
 const WRITERS: u32 = 1;
 
-/// Reads go on while a write waits for the disk: a poll of the history never stands behind it.
+/// Reads go on while a write waits for the disk.
 const READERS: u32 = 4;
 
 /// What each step makes of a file in which all steps before it have run.
@@ -33,6 +33,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_keys.sql")];
 pub(super) struct Pools {
     pub(super) writer: SqlitePool,
     pub(super) reader: SqlitePool,
+    /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
+    /// put them off until the lease of the known ones is over.
+    pub(super) history: SqlitePool,
     path: PathBuf,
     /// Which file stood at `path` when it was opened.
     identity: Option<Identity>,
@@ -57,7 +60,8 @@ impl Pools {
         let reading = options.pragma("query_only", "ON");
         let pools = Self {
             writer: pool(WRITERS, writing),
-            reader: pool(READERS, reading),
+            reader: pool(READERS, reading.clone()),
+            history: pool(1, reading),
             identity: identity(&path),
             path,
         };
@@ -84,6 +88,7 @@ impl Pools {
     /// Closes all connections. The writer's is the last, so that SQLite writes the log back into
     /// the file and removes it, unless another process has the file open.
     pub(super) async fn close(&self) {
+        self.history.close().await;
         self.reader.close().await;
         self.writer.close().await;
     }

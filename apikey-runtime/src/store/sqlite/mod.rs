@@ -158,7 +158,7 @@ impl KeyStore for SqliteStore {
             self.close().await;
             return Err(StoreError::unavailable(REPLACED));
         }
-        history::changes(&pools.reader, since).await.map(Some)
+        history::changes(&pools.history, since).await.map(Some)
     }
 
     async fn stop(&self) {
