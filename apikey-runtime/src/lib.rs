@@ -69,7 +69,7 @@
 //!
 //! # Logs
 //!
-//! Every refusal is a `tracing` event at `DEBUG`, with the key's public id where there is one;
+//! Every decision is a `tracing` event at `DEBUG`, with the key's public id where there is one;
 //! creating, rotating and revoking are events at `INFO`; a store that fails is one at `WARN`; a
 //! record that cannot be read, or a route that is set up wrongly, is one at `ERROR`. No event holds
 //! a secret or a digest.

@@ -128,7 +128,7 @@ impl Verifier {
             return Now::Ask(Why::Unknown);
         }
         match self.remember(question) {
-            Memory::Allow(key) => Now::Decided(Ok(Admitted { key, read: None })),
+            Memory::Allow(key) => Now::Decided(Ok(admit(key, None))),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
             // newer record could turn.
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
@@ -151,7 +151,7 @@ impl Verifier {
             // refusing.
             self.feed.ask().await;
             match self.remember(question) {
-                Memory::Allow(key) => return Ok(Admitted { key, read: None }),
+                Memory::Allow(key) => return Ok(admit(key, None)),
                 Memory::Refuse(reason) => return Err(refuse(question, reason)),
                 Memory::Nothing => {}
             }
@@ -247,10 +247,9 @@ impl Verifier {
         }
         let decision = match judged {
             None => Err(DenyReason::InvalidKey),
-            Some((found, judged)) => judged.at(now).map(|()| Admitted {
-                key: ApiKey::new(Arc::clone(found)),
-                read: Some(answer.asked),
-            }),
+            Some((found, judged)) => judged
+                .at(now)
+                .map(|()| admit(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
         };
         Some(decision.map_err(|reason| refuse(question, reason)))
     }
@@ -383,6 +382,11 @@ impl Standing {
             }
         }
     }
+}
+
+fn admit(key: ApiKey, read: Option<Asked>) -> Admitted {
+    tracing::debug!(key_id = %key.id(), "allowed");
+    Admitted { key, read }
 }
 
 fn refuse<C>(question: &Question<'_, C>, reason: DenyReason) -> Denied {

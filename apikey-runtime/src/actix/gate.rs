@@ -147,6 +147,7 @@ fn enter(request: &HttpRequest, verified: Verified) -> Gate {
 
 /// A key that another gate let in was never judged by this route, and is not the handler's to see.
 fn leave_anonymous(request: &HttpRequest) {
+    tracing::debug!("allowed: anonymous");
     request.extensions_mut().remove::<Verified>();
 }
 
