@@ -565,3 +565,42 @@ async fn l07_the_key_is_seen_nowhere_where_there_is_no_manager() {
     assert_eq!(seen.who_saw(&needles), ["outside"], "the control");
     assert_eq!(wrong, Vec::<&str>::new());
 }
+
+#[api_key_required(location = header("X-Other"))]
+async fn looks_elsewhere() -> &'static str {
+    "in"
+}
+
+#[api_key_required]
+async fn looks_where_the_manager_says() -> &'static str {
+    "in"
+}
+
+/// Hiding the key does not loosen what a route inside says of where it has to stand.
+#[actix_web::test]
+async fn a_route_that_says_where_to_look_does_not_take_the_proof_of_a_key_found_elsewhere() {
+    let manager = manager().await;
+    let configured = manager.clone();
+    let server = Server::start(move |app| {
+        configured.init_app(app);
+        for (path, guard) in [
+            ("/keep", RequireApiKey::new()),
+            ("/strip", RequireApiKey::new().strip_credential()),
+        ] {
+            let scope = web::scope(path)
+                .route("/elsewhere", web::get().to(looks_elsewhere))
+                .route("/usual", web::get().to(looks_where_the_manager_says));
+            app.service(scope.wrap(guard));
+        }
+    });
+    let key = manager.create("a").await.unwrap();
+    for path in ["/keep/elsewhere", "/strip/elsewhere"] {
+        let answer = server.get(path, key.expose_secret()).await;
+        answer.refused(401, "missing-key");
+    }
+    // The control: a route that does not say takes it.
+    server
+        .get("/strip/usual", key.expose_secret())
+        .await
+        .says("in");
+}

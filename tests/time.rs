@@ -275,3 +275,29 @@ async fn v04_a_rotated_secret_dies_when_its_grace_ends_and_never_outlives_the_ke
         Some(DenyReason::InvalidKey)
     );
 }
+
+/// A key whose end lies ahead and not after its beginning could never be used.
+#[actix_web::test]
+async fn a_change_after_which_a_key_could_never_be_used_is_refused_and_changes_nothing() {
+    let clock = a_clock();
+    let manager = on(Arc::new(MemoryStore::new()), &clock).await;
+    let now = clock.read().now;
+    let ahead = |hours: u32| now.checked_add(HOUR * hours).unwrap();
+    let key = manager.create("a").not_before(ahead(2)).await.unwrap();
+    let before = manager.get(key.id()).await.unwrap();
+    for end in [1, 2] {
+        let refused = manager.update(key.id()).expires_at(ahead(end)).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(manager.get(key.id()).await.unwrap(), before);
+    manager.update(key.id()).expires_at(ahead(3)).await.unwrap();
+    let refused = manager.update(key.id()).not_before(ahead(3)).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    // The control: what fits is done, and a key can be ended at once whenever it begins.
+    manager.update(key.id()).not_before(ahead(1)).await.unwrap();
+    manager.update(key.id()).expires_at(now).await.unwrap();
+    assert_eq!(
+        refusal(&manager, key.expose_secret()).await,
+        Some(DenyReason::Expired)
+    );
+}

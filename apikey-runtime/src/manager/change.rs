@@ -8,9 +8,8 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::ApiKeyManager;
-use super::create::{
-    NewKey, Work, check_environment, check_methods, check_networks, check_span, check_text,
-};
+use super::checks::{check_environment, check_methods, check_networks, check_span, check_text};
+use super::create::{NewKey, Work};
 use crate::clock::Timestamp;
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;

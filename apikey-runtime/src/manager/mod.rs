@@ -2,6 +2,7 @@
 
 mod builder;
 mod change;
+mod checks;
 mod create;
 mod global;
 mod list;
