@@ -82,7 +82,7 @@ impl Feed {
     }
 
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
-    /// `false` where the store gave no answer, or keeps no history.
+    /// `false` where the store gave no answer; that it keeps no history is one.
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> bool {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // Told on every way out, that of a store that panics too.
@@ -113,6 +113,14 @@ impl Feed {
         }
         answered
     }
+
+    /// Says so once, and not at each poll until it is over.
+    fn failed(&self, error: &dyn std::fmt::Display) -> bool {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
+        }
+        false
+    }
 }
 
 /// Tells those who wait that a poll is over, when it is dropped.
@@ -124,16 +132,6 @@ struct Told<'f> {
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         self.done.send_modify(|done| *done = self.number.max(*done));
-    }
-}
-
-impl Feed {
-    /// Says so once, and not at each poll until it is over.
-    fn failed(&self, error: &dyn std::fmt::Display) -> bool {
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
-        }
-        false
     }
 }
 
