@@ -70,6 +70,10 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A setting of the store, or what it was asked to keep, cannot work. The message says what to
+    /// write.
+    #[error("{0}")]
+    Invalid(String),
     /// Anything else that the store's client library reports.
     #[error("the store refused: {reason}")]
     Backend {

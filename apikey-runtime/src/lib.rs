@@ -115,7 +115,10 @@ pub use scope::Scopes;
 pub use store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use store::conformance;
-pub use store::{Changes, Cursor, History, KeyStore, ListQuery, MemoryStore, Page};
+pub use store::{
+    Changes, Cursor, History, KeyStore, ListQuery, Listener, MemoryStore, Node, NodeId, Page,
+    Roster, Signal,
+};
 
 /// Pages that answer longer questions.
 pub mod guide {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Page,
-    Revocation, StoreError, Timestamp,
+    Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, Listener, MemoryStore, Node,
+    NodeId, Page, Revocation, Roster, StoreError, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -24,6 +24,9 @@ pub enum Call {
     RevokeOwner,
     Purge,
     Changes,
+    Join,
+    Acknowledge,
+    Nodes,
 }
 
 /// How a method goes wrong.
@@ -274,13 +277,53 @@ impl KeyStore for GateStore {
             .await
     }
 
-    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
         self.hand_on(
             Call::Changes,
             format!("{since:?}"),
-            self.inner.changes(since),
+            self.inner.changes(since, node),
         )
         .await
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        self.hand_on(Call::Join, String::new(), self.inner.join(node))
+            .await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        let said = format!("{cursor:?}");
+        self.hand_on(
+            Call::Acknowledge,
+            said,
+            self.inner.acknowledge(node, cursor),
+        )
+        .await
+    }
+
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        self.hand_on(Call::Nodes, String::new(), self.inner.nodes())
+            .await
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        self.inner.suspect(seen).await
+    }
+
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        self.inner.dismiss(seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.inner.leave(node).await
+    }
+
+    fn listen(&self) -> Option<Listener> {
+        self.inner.listen()
     }
 
     async fn stop(&self) {
@@ -355,8 +398,12 @@ impl KeyStore for StaleStore {
         self.inner.purge(before).await
     }
 
-    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        self.inner.changes(since).await
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        self.inner.changes(since, node).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use apikey_runtime::{
     ApiKeyManager, Changes, Config, Cursor, FastHasher, History, KeyHasher, KeyId, KeyPatch,
-    KeyRecord, KeyStore, ListQuery, Page, Revocation, Scopes, StoreError, Timestamp,
+    KeyRecord, KeyStore, ListQuery, NodeId, Page, Revocation, Scopes, StoreError, Timestamp,
 };
 use async_trait::async_trait;
 
@@ -117,15 +117,20 @@ impl KeyStore for EndlessStore {
         Ok(Vec::new())
     }
 
-    async fn changes(&self, _since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        Ok(Some(Changes {
-            history: History::Changed(Vec::new()),
-            cursor: Cursor {
-                epoch: 0,
-                tag: Vec::new(),
-            },
-            lease: LEASE,
-        }))
+    async fn changes(
+        &self,
+        _since: Option<&Cursor>,
+        _node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        let cursor = Cursor {
+            epoch: 0,
+            tag: Vec::new(),
+        };
+        Ok(Some(Changes::new(
+            History::Changed(Vec::new()),
+            cursor,
+            LEASE,
+        )))
     }
 }
 

@@ -92,7 +92,8 @@ impl Feed {
         };
         let sent = [reader.clock.read(), reader.clock.read()];
         let answer =
-            tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref())).await;
+            tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref(), None))
+                .await;
         let answered = match answer {
             Ok(Ok(Some(changes))) => {
                 let length = changes.lease;

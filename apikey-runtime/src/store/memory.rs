@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::paging::page_size;
-use super::{Changes, Cursor, History, KeyStore, ListQuery, Page};
+use super::{Changes, Cursor, History, KeyStore, ListQuery, NodeId, Page};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -222,19 +222,21 @@ impl KeyStore for MemoryStore {
         Ok(ids)
     }
 
-    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        _node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
         let state = self.state();
         let changed = since
             .filter(|cursor| cursor.tag == self.tag)
             .and_then(|cursor| state.since(cursor.epoch));
-        Ok(Some(Changes {
-            history: changed.map_or(History::Unknown, History::Changed),
-            cursor: Cursor {
-                epoch: state.epoch,
-                tag: self.tag.clone(),
-            },
-            lease: self.lease,
-        }))
+        let cursor = Cursor {
+            epoch: state.epoch,
+            tag: self.tag.clone(),
+        };
+        let history = changed.map_or(History::Unknown, History::Changed);
+        Ok(Some(Changes::new(history, cursor, self.lease)))
     }
 }
 

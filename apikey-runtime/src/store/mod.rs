@@ -1,9 +1,14 @@
 //! Stores: they keep records and judge nothing.
 
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod lease;
 mod memory;
+mod node;
 mod paging;
+mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -18,6 +23,8 @@ use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
 pub use self::memory::MemoryStore;
+pub use self::node::{Node, NodeId, Roster};
+pub use self::signal::{Listener, Signal};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 
@@ -28,7 +35,9 @@ pub use self::sqlite::SqliteStore;
 /// upserts, and writes touch only the columns that change.
 ///
 /// A store that also answers [`changes`](KeyStore::changes) lets the manager keep records in memory
-/// and still learn of each change in time; one that does not is asked anew for every request.
+/// and still learn of each change in time; one that does not is asked anew for every request. One
+/// that keeps a list of nodes too ([`join`](KeyStore::join) and what follows it) lets the manager
+/// tell when a change has reached all others, without waiting out a lease.
 ///
 /// The suite in `conformance` (feature of that name) tells whether a store keeps all this.
 #[async_trait]
@@ -105,15 +114,90 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// `Ok(None)` from a store that keeps no history, which is the default.
     ///
     /// Every insert, change, revocation and removal takes the next epoch and logs its key's id, in
-    /// one step with the change and in the order of the commits. Counter and log are read in one
-    /// snapshot.
+    /// one step with the change and in the order of the commits. Counter, log, leases and whether
+    /// `node` is a [member](Changes::member) are read in one snapshot, of a moment after the call.
     ///
     /// # Errors
     ///
     /// Any; the manager then asks the store for every request, until an answer comes.
-    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        let _ = since;
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        let _ = (since, node);
         Ok(None)
+    }
+
+    /// Puts `node` on the list of nodes or, where it stands there, counts its beat up and takes the
+    /// suspicion from it. Takes the next epoch, with no key's id, so that a history that has lost
+    /// this is told from one that has not. Durable when it returns. `Ok(false)` from a store that
+    /// keeps no list, which is the default.
+    ///
+    /// # Errors
+    ///
+    /// Any; the node then takes no lease.
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        let _ = node;
+        Ok(false)
+    }
+
+    /// Notes that `node` has dropped from its memory all that changed up to `cursor`, and counts
+    /// its beat up. The epoch is noted only where the history has the cursor's change, tag and all;
+    /// a suspicion stays. Does nothing where the node is not listed. May be forgotten in a crash.
+    ///
+    /// # Errors
+    ///
+    /// Any; others then wait for the node's lease to end.
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        let _ = (node, cursor);
+        Ok(())
+    }
+
+    /// The nodes. `Ok(None)` from a store that keeps no list, which is the default.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        Ok(None)
+    }
+
+    /// Suspects a node of being gone, where it has still the beat that was `seen`.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        let _ = seen;
+        Ok(())
+    }
+
+    /// Takes a suspected node off the list, where it has still the beat that was `seen` and is
+    /// still suspected.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        let _ = seen;
+        Ok(())
+    }
+
+    /// Takes a node off the list that holds no lease any more, and says so itself.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        let _ = node;
+        Ok(())
+    }
+
+    /// Listens to the store's push, if it has one: to news that something changed. By default,
+    /// there is none.
+    fn listen(&self) -> Option<Listener> {
+        None
     }
 
     /// Lets go of connections. Called once, after everything else. By default, does nothing.
@@ -132,6 +216,7 @@ pub struct Cursor {
 
 /// What happened in a store since a [`Cursor`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Changes {
     /// The changes.
     pub history: History,
@@ -140,6 +225,29 @@ pub struct Changes {
     /// How long, from when this was asked, a record that was read may be used without being read
     /// again. The same for all that use the store.
     pub lease: Duration,
+    /// Whether the node that asked is on the list of nodes, and not suspected. One that is not takes
+    /// no lease, unless the store keeps no list.
+    pub member: bool,
+}
+
+impl Changes {
+    /// An answer to nobody in particular.
+    #[must_use]
+    pub fn new(history: History, cursor: Cursor, lease: Duration) -> Self {
+        Self {
+            history,
+            cursor,
+            lease,
+            member: false,
+        }
+    }
+
+    /// The same answer to a node that is a [member](Changes::member), or not.
+    #[must_use]
+    pub fn for_member(mut self, member: bool) -> Self {
+        self.member = member;
+        self
+    }
 }
 
 /// Which records changed.

@@ -6,11 +6,17 @@ use sqlx::SqliteConnection;
 use crate::{Place, at, because, id, number, owned, record, run};
 
 async fn cursor(store: &SqliteStore) -> Cursor {
-    store.changes(None).await.unwrap().unwrap().cursor
+    store.changes(None, None).await.unwrap().unwrap().cursor
 }
 
 async fn changed(store: &SqliteStore, since: &Cursor) -> Vec<apikey_runtime::KeyId> {
-    match store.changes(Some(since)).await.unwrap().unwrap().history {
+    match store
+        .changes(Some(since), None)
+        .await
+        .unwrap()
+        .unwrap()
+        .history
+    {
         History::Changed(ids) => ids,
         History::Unknown => panic!("{since:?} is unknown"),
     }

@@ -28,7 +28,7 @@ async fn before_start_and_after_stop_every_call_says_what_to_do() {
         refused(store.revoke(&id(1), &because("lost")).await.map(drop));
         refused(store.revoke_owner("a", &because("lost")).await.map(drop));
         refused(store.purge(at(0)).await.map(drop));
-        refused(store.changes(None).await.map(drop));
+        refused(store.changes(None, None).await.map(drop));
         store.start().await.unwrap();
         store.start().await.unwrap();
         store.find(&id(1)).await.unwrap();
@@ -103,14 +103,14 @@ async fn a_store_whose_file_was_replaced_answers_nothing() {
     let other = Place::new();
     other.store().await.stop().await;
     std::fs::rename(other.file(), place.file()).unwrap();
-    let error = store.changes(None).await.unwrap_err();
+    let error = store.changes(None, None).await.unwrap_err();
     assert!(error.to_string().contains("replaced"), "{error}");
     assert!(store.find(&id(1)).await.is_err());
 
     let removed = Place::new();
     let store = removed.store().await;
     std::fs::remove_file(removed.file()).unwrap();
-    assert!(store.changes(None).await.is_err());
+    assert!(store.changes(None, None).await.is_err());
     assert!(!removed.file().exists(), "no empty store takes the place");
 }
 
@@ -140,7 +140,7 @@ async fn a_start_waits_for_a_file_that_someone_writes_to() {
 async fn two_stores_on_one_file_see_each_others_changes() {
     let place = Place::new();
     let (first, second) = (place.store().await, place.store().await);
-    let Changes { cursor, .. } = second.changes(None).await.unwrap().unwrap();
+    let Changes { cursor, .. } = second.changes(None, None).await.unwrap().unwrap();
     first.insert(&record(1)).await.unwrap();
     assert_eq!(second.find(&id(1)).await.unwrap(), Some(record(1)));
     assert!(matches!(
@@ -149,7 +149,12 @@ async fn two_stores_on_one_file_see_each_others_changes() {
     ));
     assert!(second.revoke(&id(1), &because("lost")).await.unwrap());
     assert!(!first.revoke(&id(1), &because("again")).await.unwrap());
-    let history = first.changes(Some(&cursor)).await.unwrap().unwrap().history;
+    let history = first
+        .changes(Some(&cursor), None)
+        .await
+        .unwrap()
+        .unwrap()
+        .history;
     assert_eq!(history, History::Changed(vec![id(1), id(1)]));
 
     let mut tasks = JoinSet::new();

@@ -8,11 +8,16 @@ use apikey_runtime::{Cursor, History, KeyPatch, KeyStore, SqliteStore};
 use crate::{Place, because, id, number, record, run};
 
 async fn history(store: &SqliteStore, since: &Cursor) -> History {
-    store.changes(Some(since)).await.unwrap().unwrap().history
+    store
+        .changes(Some(since), None)
+        .await
+        .unwrap()
+        .unwrap()
+        .history
 }
 
 async fn cursor(store: &SqliteStore) -> Cursor {
-    store.changes(None).await.unwrap().unwrap().cursor
+    store.changes(None, None).await.unwrap().unwrap().cursor
 }
 
 /// V-19: the first to start commits last. SQLite makes the second wait, so the log has them in the order of commits, and
@@ -37,7 +42,7 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
         async move { store.revoke(&id(2), &because("lost")).await }
     });
     for _ in 0..10 {
-        let changes = store.changes(Some(&since)).await.unwrap().unwrap();
+        let changes = store.changes(Some(&since), None).await.unwrap().unwrap();
         assert_eq!(changes.history, History::Changed(Vec::new()));
         since = changes.cursor;
     }
@@ -174,7 +179,7 @@ async fn an_emptied_log_is_an_error_till_the_next_start_and_forgets_all_cursors(
     let before = cursor(&store).await;
     let mut tool = place.tool().await;
     run(&mut tool, "DELETE FROM api_key_changes").await.unwrap();
-    assert!(store.changes(Some(&before)).await.is_err());
+    assert!(store.changes(Some(&before), None).await.is_err());
     store.stop().await;
     store.start().await.unwrap();
     assert!(
@@ -187,7 +192,7 @@ async fn an_emptied_log_is_an_error_till_the_next_start_and_forgets_all_cursors(
 #[tokio::test]
 async fn the_lease_is_a_row_of_the_file_that_all_use() {
     let place = Place::new();
-    let lease = async |store: &SqliteStore| store.changes(None).await.unwrap().unwrap().lease;
+    let lease = async |store: &SqliteStore| store.changes(None, None).await.unwrap().unwrap().lease;
     let first = place.store().await;
     assert_eq!(lease(&first).await, Duration::from_millis(200));
     let second = SqliteStore::new(place.file()).lease(Duration::from_millis(1_500));

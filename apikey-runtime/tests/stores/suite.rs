@@ -126,7 +126,7 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
 #[tokio::test]
 async fn the_store_in_memory_forgets_what_is_long_past() {
     let store = MemoryStore::new().with_lease(Duration::from_secs(7));
-    let ask = async |since: Option<&Cursor>| store.changes(since).await.unwrap().unwrap();
+    let ask = async |since: Option<&Cursor>| store.changes(since, None).await.unwrap().unwrap();
     let Changes {
         cursor: start,
         lease,

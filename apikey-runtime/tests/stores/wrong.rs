@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Page,
-    Revocation, StoreError, Timestamp, conformance,
+    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, NodeId,
+    Page, Revocation, StoreError, Timestamp, conformance,
 };
 use tokio::sync::Notify;
 
@@ -113,14 +113,11 @@ impl Wrong {
             )
         });
         self.moved.notify_waiters();
-        Changes {
-            history,
-            cursor: Cursor {
-                epoch,
-                tag: right.cursor.tag.clone(),
-            },
-            ..*right
-        }
+        let cursor = Cursor {
+            epoch,
+            tag: right.cursor.tag.clone(),
+        };
+        Changes::new(history, cursor, right.lease).for_member(right.member)
     }
 }
 
@@ -228,8 +225,12 @@ impl KeyStore for Wrong {
         self.right.purge(before).await
     }
 
-    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
-        let Some(mut changes) = self.right.changes(since).await? else {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        let Some(mut changes) = self.right.changes(since, node).await? else {
             return Ok(None);
         };
         match self.fault {

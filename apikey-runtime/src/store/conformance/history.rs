@@ -17,7 +17,11 @@ const NO_HISTORY: Verdict = Verdict::Skipped("the store keeps no history: `chang
 /// What `changes` answers, or ends the check where the store keeps no history.
 macro_rules! changes {
     ($store:expr, $since:expr) => {
-        match $store.changes($since).await.or_broken("`changes` fails")? {
+        match $store
+            .changes($since, None)
+            .await
+            .or_broken("`changes` fails")?
+        {
             Some(changes) => changes,
             None => return Ok(NO_HISTORY),
         }
@@ -27,7 +31,7 @@ macro_rules! changes {
 /// The ids that changed after `since`, which this store gave a moment ago; and where that leads.
 async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Broken> {
     let changes = store
-        .changes(Some(since))
+        .changes(Some(since), None)
         .await
         .or_broken("`changes` fails")?;
     let changes = changes.or_broken("a store that keeps a history has one for every cursor")?;

@@ -110,8 +110,8 @@ fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
 /// where the process changes its directory.
 fn checked_path(path: &Path) -> Result<PathBuf, StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
-        return Err(invalid(
-            "a store in SQLite needs a file; for one in memory take `MemoryStore`",
+        return Err(StoreError::Invalid(
+            "a store in SQLite needs a file; for one in memory take `MemoryStore`".to_owned(),
         ));
     }
     std::path::absolute(path).map_err(|error| file_failed(path, error))
@@ -185,7 +185,7 @@ async fn migrate(
         .ok()
         .and_then(|done| MIGRATIONS.get(done..));
     let Some(missing) = missing else {
-        return Err(invalid(&format!(
+        return Err(StoreError::Invalid(format!(
             "the file has tables of version {done}, and this release knows {}; take a newer release",
             MIGRATIONS.len()
         )));
@@ -233,14 +233,6 @@ async fn settle(
          SELECT '' WHERE NOT EXISTS (SELECT 1 FROM api_key_changes)";
     sqlx::query(STAND).execute(connection).await?;
     Ok(())
-}
-
-/// A mistake that no second try mends.
-pub(super) fn invalid(reason: &str) -> StoreError {
-    StoreError::Backend {
-        reason: reason.to_owned(),
-        source: reason.into(),
-    }
 }
 
 fn file_failed(path: &Path, error: io::Error) -> StoreError {

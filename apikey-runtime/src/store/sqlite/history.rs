@@ -53,11 +53,11 @@ pub(super) async fn changes(
         Some(since) => named(&rows, since).map_err(reading_failed)?,
         None => None,
     };
-    Ok(Changes {
-        history: history.map_or(History::Unknown, History::Changed),
+    Ok(Changes::new(
+        history.map_or(History::Unknown, History::Changed),
         cursor,
         lease,
-    })
+    ))
 }
 
 fn reading_failed(error: Error) -> StoreError {

@@ -13,18 +13,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::connect::{Pools, invalid};
-use super::{Changes, Cursor, KeyStore, ListQuery, Page};
+use self::connect::Pools;
+use super::{Changes, Cursor, KeyStore, ListQuery, NodeId, Page, lease};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-
-/// The shortest lease that a file can name: below it, polling would cost more than reading does.
-const SHORTEST_LEASE: Duration = Duration::from_millis(20);
-
-/// The longest: for so long a process that lost the file could go on with what it remembers.
-const LONGEST_LEASE: Duration = Duration::from_secs(60);
 
 /// It is not opened anew by itself: SQLite would take the log of the old file for one of the new.
 const REPLACED: &str = "the file was moved or replaced while it was open; stop every process that uses it, see that it is \
@@ -105,14 +99,7 @@ impl SqliteStore {
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn start(&self) -> Result<(), StoreError> {
-        if self
-            .lease
-            .is_some_and(|lease| !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease))
-        {
-            return Err(invalid(
-                "the lease is out of its bounds; write 20 ms to 60 s",
-            ));
-        }
+        lease::check(self.lease)?;
         let _turn = self.turn.lock().await;
         if self.pools().is_err() {
             self.replace_pools(Some(Pools::open(&self.path, self.lease).await?));
@@ -152,7 +139,11 @@ impl KeyStore for SqliteStore {
         statements::purge(&self.pools()?.writer, before).await
     }
 
-    async fn changes(&self, since: Option<&Cursor>) -> Result<Option<Changes>, StoreError> {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        _node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
         let pools = self.pools()?;
         if pools.is_replaced() {
             self.close().await;

@@ -1,6 +1,5 @@
 //! A record as a row.
 
-use ipnet::IpNet;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Decode, Row, Sqlite, Type};
@@ -8,8 +7,9 @@ use sqlx::{Decode, Row, Sqlite, Type};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::record::{KeyRecord, Metadata, PreviousDigest, Revocation};
+use crate::record::{KeyRecord, PreviousDigest, Revocation};
 use crate::scope::Scopes;
+use crate::store::columns::{Broken, metadata, metadata_text, networks, refused, split, words};
 
 /// A statement with its values.
 pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -46,49 +46,6 @@ pub(super) fn insert(record: &KeyRecord) -> Result<Statement<'_>, StoreError> {
         .bind(revoked.and_then(|revocation| revocation.reason.as_ref()))
         .bind(record.enabled)
         .bind(version))
-}
-
-/// Separated by single spaces.
-pub(super) fn words<T: ToString>(items: &[T]) -> String {
-    items.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
-}
-
-/// `metadata` as JSON which [`record`] can read back: it stops at 128 levels, and writing does not.
-pub(super) fn metadata_text(metadata: &Metadata) -> Result<String, StoreError> {
-    let unfit = |error| {
-        refused(
-            "the metadata does not read back from JSON; nest it less deeply",
-            error,
-        )
-    };
-    let text = serde_json::to_string(metadata).map_err(unfit)?;
-    serde_json::from_str::<Metadata>(&text).map_err(unfit)?;
-    Ok(text)
-}
-
-fn refused(reason: &str, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Backend {
-        reason: reason.to_owned(),
-        source: Box::new(source),
-    }
-}
-
-/// A row that is no record.
-#[derive(Debug)]
-pub(super) struct Broken {
-    /// What stands in the column `id`.
-    pub(super) id: String,
-    /// Names the column; never shows what is in it.
-    pub(super) reason: String,
-}
-
-impl From<Broken> for StoreError {
-    fn from(broken: Broken) -> Self {
-        Self::Corrupt {
-            id: broken.id,
-            reason: broken.reason,
-        }
-    }
 }
 
 /// The record in `row`, which holds all columns of `api_keys`.
@@ -158,31 +115,6 @@ fn previous(row: &SqliteRow) -> Result<Option<PreviousDigest>, String> {
 fn revoked(row: &SqliteRow) -> Result<Option<Revocation>, String> {
     let reason = column(row, "revoked_reason")?;
     Ok(time(row, "revoked_at")?.map(|at| Revocation { at, reason }))
-}
-
-/// serde_json's message would quote the text, which is for nobody's log.
-fn metadata(text: &str) -> Result<Metadata, String> {
-    serde_json::from_str(text).map_err(|error| {
-        format!(
-            "`metadata` is no JSON object (line {}, column {})",
-            error.line(),
-            error.column()
-        )
-    })
-}
-
-/// A network that cannot be read must not become "from anywhere".
-fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    let read = |network: &str| {
-        network
-            .parse()
-            .map_err(|_| "`networks` are not networks".to_owned())
-    };
-    split(text).map(read).collect()
-}
-
-fn split(text: &str) -> impl Iterator<Item = &str> {
-    text.split(' ').filter(|word| !word.is_empty())
 }
 
 fn time(row: &SqliteRow, name: &str) -> Result<Option<Timestamp>, String> {

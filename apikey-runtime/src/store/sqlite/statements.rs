@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
+use crate::store::columns::{metadata_text, words};
 use crate::store::paging::page_size;
 use crate::store::{ListQuery, Page};
 
@@ -65,16 +66,16 @@ fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<QueryBuilder<Sqlite>
     }
     if let Some(metadata) = &patch.metadata {
         sql.push(", metadata = ")
-            .push_bind(row::metadata_text(metadata)?);
+            .push_bind(metadata_text(metadata)?);
     }
     if let Some(environment) = &patch.environment {
         sql.push(", environment = ").push_bind(environment);
     }
     if let Some(networks) = &patch.networks {
-        sql.push(", networks = ").push_bind(row::words(networks));
+        sql.push(", networks = ").push_bind(words(networks));
     }
     if let Some(methods) = &patch.methods {
-        sql.push(", methods = ").push_bind(row::words(methods));
+        sql.push(", methods = ").push_bind(words(methods));
     }
     if let Some(expires) = patch.expires {
         sql.push(", expires_at = ")

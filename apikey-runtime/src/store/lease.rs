@@ -1,0 +1,22 @@
+//! How long a lease may be.
+
+use std::time::Duration;
+
+use crate::error::StoreError;
+
+/// The shortest lease that a store can name: below it, polling would cost more than reading does.
+pub(crate) const SHORTEST: Duration = Duration::from_millis(20);
+
+/// The longest: for so long a node that lost the store could go on with what it remembers.
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+
+/// Whether a store may be given this lease.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+pub(super) fn check(lease: Option<Duration>) -> Result<(), StoreError> {
+    match lease {
+        Some(lease) if !(SHORTEST..=LONGEST).contains(&lease) => Err(StoreError::Invalid(
+            "the lease is out of its bounds; write 20 ms to 60 s".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
