@@ -118,9 +118,15 @@ fn start_checks(
 async fn v07_ten_thousand_checks_of_one_cold_key_make_one_read() {
     static PLAIN: Policy = Policy::new();
     static FRESH: Policy = Policy::new().fresh();
-    let store = GateStore::around(leased(LONG));
+    // Made by another manager, before: news of a change would make a second read.
+    let inner = leased(LONG);
+    let key = patient_manager(inner.clone())
+        .await
+        .create("a")
+        .await
+        .unwrap();
+    let store = GateStore::around(inner);
     let manager = patient_manager(store.clone()).await;
-    let key = manager.create("a").await.unwrap();
     for (policy, count, reads) in [(&PLAIN, 10_000, 1), (&FRESH, 100, 100)] {
         let before = store.count(Call::Find);
         let gate = store.gate_before(Call::Find);

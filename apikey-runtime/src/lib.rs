@@ -105,8 +105,9 @@ pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
 pub use manager::{
-    ApiKeyManager, ApiKeyManagerBuilder, CreateKey, KeyExport, KeyPage, ListKeys, NewKey,
-    RevokeKey, RevokeOwner, RotateKey, UpdateKey,
+    ApiKeyManager, ApiKeyManagerBuilder, Confirmed, Confirming, CreateKey, Health, KeyExport,
+    KeyPage, ListKeys, NewKey, Reach, RevokeKey, RevokeOwner, RotateKey, StoreHealth, SwitchKey,
+    UpdateKey,
 };
 pub use policy::{Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};

@@ -147,12 +147,14 @@ impl GateStore {
             .count()
     }
 
-    /// How often any method about a key was called: all but the history.
+    /// How often any method about a key was called: not those by which a manager follows the
+    /// history in the background.
     pub fn count_all(&self) -> usize {
+        const BACKGROUND: [Call; 4] = [Call::Changes, Call::Join, Call::Acknowledge, Call::Nodes];
         let calls = self.calls.lock().unwrap();
         calls
             .iter()
-            .filter(|(made, _)| *made != Call::Changes)
+            .filter(|(made, _)| !BACKGROUND.contains(made))
             .count()
     }
 

@@ -1,7 +1,9 @@
 //! Learning what changed: polls of the store's history, which also carry the lease.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -9,10 +11,13 @@ use tokio::time::Instant;
 
 use super::map::Cache;
 use super::read::Reader;
-use crate::store::{Changes, Cursor, History};
+use crate::store::{Changes, Cursor, History, Listener, NodeId};
 
 /// The least time between two polls that refused requests ask for.
 const ASKED_APART: Duration = Duration::from_millis(50);
+
+/// The least time between two polls that pushes ask for.
+const PUSHED_APART: Duration = Duration::from_millis(1);
 
 /// How often a store is asked again that keeps no history.
 const IDLE: Duration = Duration::from_secs(60);
@@ -20,33 +25,103 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The poller's face: how others ask it for a poll, and learn that one is done.
 #[derive(Debug)]
 pub(crate) struct Feed {
+    /// What this manager is called among those that use the store.
+    pub(super) node: NodeId,
     asked: Notify,
+    hurried: Notify,
     /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand
     /// still.
     begun: AtomicU64,
     /// The number of the last poll that is done.
     done: watch::Sender<u64>,
-    /// Whether the last poll failed.
-    failing: AtomicBool,
+    /// How far the cache follows the history; `None` where it follows none. Moves only where that
+    /// does.
+    pub(super) followed: watch::Sender<Option<Followed>>,
+    standing: watch::Sender<Standing>,
+    /// Whether the store has put this node on its list.
+    joined: AtomicBool,
+}
+
+/// How far the cache follows the store's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// All changes up to here are dropped from the cache.
+    pub(crate) cursor: Cursor,
+    /// Since when every poll has fitted the one before: a history that was put back to an earlier
+    /// state breaks this.
+    pub(crate) unbroken_since: Instant,
+}
+
+/// How the last polls went.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// When the last poll that the store answered was sent.
+    pub(crate) answered: Option<Instant>,
+    /// Since when the store gives no answer, and why.
+    pub(crate) failing: Option<(Instant, String)>,
+}
+
+/// How a poll ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Polled {
+    /// The store answered; that it keeps no history is an answer.
+    Answered,
+    /// The store answered that it does not know this node, or that others took it for gone. The
+    /// next poll joins it anew.
+    Stranger,
+    Failed,
 }
 
 impl Feed {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(node: NodeId) -> Self {
         Self {
+            node,
             asked: Notify::new(),
+            hurried: Notify::new(),
             begun: AtomicU64::new(0),
             done: watch::Sender::new(0),
-            failing: AtomicBool::new(false),
+            followed: watch::Sender::new(None),
+            standing: watch::Sender::new(Standing {
+                answered: None,
+                failing: None,
+            }),
+            joined: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Whether the store has put this node on its list.
+    pub(super) fn is_listed(&self) -> bool {
+        self.joined.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    pub(crate) fn followed(&self) -> Option<Followed> {
+        self.followed.borrow().clone()
     }
 
     /// Waits until a poll that begins from now on is done, whether or not the store answered it.
     /// Those who wait share it, and such polls are 50 ms apart at least, however many ask.
     pub(crate) async fn ask(&self) {
+        self.wait_for_poll(&self.asked).await;
+    }
+
+    /// As [`ask`](Self::ask), and at once: for those who changed something.
+    pub(crate) async fn hurry(&self) {
+        self.wait_for_poll(&self.hurried).await;
+    }
+
+    async fn wait_for_poll(&self, bell: &Notify) {
         let mut done = self.done.subscribe();
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
         while *done.borrow_and_update() < wanted {
-            self.asked.notify_one();
+            bell.notify_one();
             // The sender lives as long as this does; what else could come is the end.
             if done.changed().await.is_err() {
                 return;
@@ -59,69 +134,189 @@ impl Feed {
         self.done.send_replace(u64::MAX);
     }
 
-    /// Polls for as long as it is polled itself: at each third of a lease, and when asked. Runs on
-    /// the manager's runtime.
-    pub(crate) async fn run(&self, reader: &Reader, mut cursor: Option<Cursor>) {
+    /// Polls for as long as it is polled itself: at each third of a lease, when asked, and when the
+    /// store pushes. Runs on the manager's runtime.
+    pub(crate) async fn run(&self, reader: &Reader) {
+        let mut pushes = reader.store.listen();
+        let mut cursor = self.followed().map(|followed| followed.cursor);
         let mut asked_at = Instant::now();
         let mut polled_at = asked_at;
+        let mut stranger = false;
         loop {
             let length = reader.cache.lease.length();
-            let pause = length.map_or(IDLE, |length| length / 3);
-            if tokio::time::timeout(pause, self.asked.notified())
-                .await
-                .is_ok()
-            {
-                // Those who ask put no poll off that the lease needs.
-                let soonest = asked_at + ASKED_APART;
-                tokio::time::sleep_until(soonest.min(polled_at + pause)).await;
-                asked_at = Instant::now();
+            let mut due = polled_at + length.map_or(IDLE, |length| length / 3);
+            if stranger {
+                due = polled_at + PUSHED_APART;
+            }
+            let mut asked = false;
+            loop {
+                // Nobody puts a poll off that the lease needs.
+                match self.news(due, &mut pushes).await {
+                    News::Due => break,
+                    News::Asked => {
+                        asked = true;
+                        due = due.min(asked_at + ASKED_APART);
+                    }
+                    News::Pushed => due = due.min(polled_at + PUSHED_APART),
+                }
             }
             polled_at = Instant::now();
-            self.poll(reader, &mut cursor).await;
+            if asked {
+                asked_at = polled_at;
+            }
+            stranger = self.poll(reader, &mut cursor).await == Polled::Stranger;
         }
     }
 
+    async fn news(&self, due: Instant, pushes: &mut Option<Listener>) -> News {
+        let mut asked = pin!(self.asked.notified());
+        let mut hurried = pin!(self.hurried.notified());
+        let mut pushed = pin!(async {
+            match pushes {
+                Some(pushes) => pushes.raised().await,
+                None => std::future::pending().await,
+            }
+        });
+        let mut sleep = pin!(tokio::time::sleep_until(due));
+        poll_fn(|context| {
+            let news = if sleep.as_mut().poll(context).is_ready() {
+                News::Due
+            } else if hurried.as_mut().poll(context).is_ready()
+                || pushed.as_mut().poll(context).is_ready()
+            {
+                News::Pushed
+            } else if asked.as_mut().poll(context).is_ready() {
+                News::Asked
+            } else {
+                return Poll::Pending;
+            };
+            Poll::Ready(news)
+        })
+        .await
+    }
+
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
-    /// `false` where the store gave no answer; that it keeps no history is one.
-    pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> bool {
+    pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> Polled {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // Told on every way out, that of a store that panics too.
         let _told = Told {
             done: &self.done,
             number,
         };
+        // The node is on the list before the poll that gives it a lease is sent.
+        let listed = match self.join(reader).await {
+            Ok(listed) => listed,
+            Err(error) => return self.failed(&error),
+        };
+        let sent_at = Instant::now();
         let sent = [reader.clock.read(), reader.clock.read()];
-        let answer =
-            tokio::time::timeout(reader.deadline, reader.store.changes(cursor.as_ref(), None))
-                .await;
-        let answered = match answer {
+        let ask = reader.store.changes(cursor.as_ref(), Some(&self.node));
+        let polled = match tokio::time::timeout(reader.deadline, ask).await {
+            Ok(Ok(Some(changes))) if listed && !changes.member => {
+                self.joined.store(false, Ordering::SeqCst);
+                *cursor = None;
+                self.followed.send_replace(None);
+                reader.cache.lease.end();
+                reader.cache.flush();
+                tracing::warn!(node = %self.node, "the key store has struck this node off its list; it joins anew");
+                Polled::Stranger
+            }
             Ok(Ok(Some(changes))) => {
                 let length = changes.lease;
-                *cursor = Some(apply(&reader.cache, changes));
+                *cursor = Some(self.follow(&reader.cache, changes, sent_at));
                 // Evictions first: whoever sees the lease sees them done.
                 reader.cache.lease.grant(sent, length);
-                true
+                Polled::Answered
             }
             Ok(Ok(None)) => {
+                self.followed.send_replace(None);
                 reader.cache.lease.end();
-                true
+                Polled::Answered
             }
-            Ok(Err(error)) => self.failed(&error),
-            Err(_) => self.failed(&format_args!("no answer within {:?}", reader.deadline)),
+            Ok(Err(error)) => return self.failed(&error),
+            Err(_) => return self.late(reader),
         };
-        if answered && self.failing.swap(false, Ordering::Relaxed) {
+        self.answered(sent_at);
+        polled
+    }
+
+    /// Sees to it that the store lists this node; `false` where it keeps no list.
+    async fn join(&self, reader: &Reader) -> Result<bool, crate::error::StoreError> {
+        // A manager that has ended comes back into no list.
+        if self.is_listed() || reader.cache.lease.is_closed() {
+            return Ok(true);
+        }
+        let listed = tokio::time::timeout(reader.deadline, reader.store.join(&self.node))
+            .await
+            .unwrap_or_else(|_| {
+                Err(crate::error::StoreError::unavailable(format!(
+                    "no answer within {:?}",
+                    reader.deadline
+                )))
+            })?;
+        self.joined.store(listed, Ordering::SeqCst);
+        Ok(listed)
+    }
+
+    /// Drops what changed; returns up to where.
+    fn follow(&self, cache: &Cache, changes: Changes, sent_at: Instant) -> Cursor {
+        let unbroken_since = match &changes.history {
+            History::Changed(ids) => {
+                ids.iter().for_each(|id| cache.evict(id));
+                self.followed().map(|followed| followed.unbroken_since)
+            }
+            History::Unknown => {
+                cache.flush();
+                None
+            }
+        };
+        let followed = Followed {
+            cursor: changes.cursor.clone(),
+            unbroken_since: unbroken_since.unwrap_or(sent_at),
+        };
+        self.followed.send_if_modified(|current| {
+            let moved = current.as_ref() != Some(&followed);
+            *current = Some(followed);
+            moved
+        });
+        changes.cursor
+    }
+
+    fn answered(&self, sent_at: Instant) {
+        let before = self.standing.send_replace(Standing {
+            answered: Some(sent_at),
+            failing: None,
+        });
+        if before.failing.is_some() {
             tracing::info!("the key store's history can be read again");
         }
-        answered
+    }
+
+    fn late(&self, reader: &Reader) -> Polled {
+        self.failed(&format_args!("no answer within {:?}", reader.deadline))
     }
 
     /// Says so once, and not at each poll until it is over.
-    fn failed(&self, error: &dyn std::fmt::Display) -> bool {
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
-        }
-        false
+    fn failed(&self, error: &dyn std::fmt::Display) -> Polled {
+        self.standing.send_modify(|standing| {
+            if standing.failing.is_none() {
+                tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
+            }
+            let since = standing
+                .failing
+                .take()
+                .map_or_else(Instant::now, |(since, _)| since);
+            standing.failing = Some((since, error.to_string()));
+        });
+        Polled::Failed
     }
+}
+
+/// Why a poll may be due.
+enum News {
+    Due,
+    Asked,
+    Pushed,
 }
 
 /// Tells those who wait that a poll is over, when it is dropped.
@@ -134,12 +329,4 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         self.done.send_modify(|done| *done = self.number.max(*done));
     }
-}
-
-fn apply(cache: &Arc<Cache>, changes: Changes) -> Cursor {
-    match changes.history {
-        History::Changed(ids) => ids.iter().for_each(|id| cache.evict(id)),
-        History::Unknown => cache.flush(),
-    }
-    changes.cursor
 }

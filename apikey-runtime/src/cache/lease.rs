@@ -50,6 +50,21 @@ impl Lease {
             && (-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved)
     }
 
+    /// Whether the store stated the length within that very time, so that no shorter one can hold for
+    /// all by now: who lowers it waits out the old.
+    pub(crate) fn is_recent(&self, now: Reading) -> bool {
+        now.uptime_nanos < self.until.load(Ordering::Acquire)
+    }
+
+    /// How long the lease would still hold at `now`, if the clocks go on as they do.
+    pub(crate) fn remaining(&self, now: Reading) -> Option<Duration> {
+        let left = self
+            .until
+            .load(Ordering::Acquire)
+            .checked_sub(now.uptime_nanos)?;
+        self.holds(now).then(|| Duration::from_nanos(left))
+    }
+
     /// The length that the store last stated; `None` before it stated one.
     pub(crate) fn length(&self) -> Option<Duration> {
         let millis = u64::try_from(self.length_millis.load(Ordering::Acquire)).unwrap_or(0);

@@ -3,13 +3,15 @@
 //! Facts are cached, never decisions. An entry is believed while this process holds a *lease* (Gray
 //! and Cheriton, SOSP 1989): for a stretch of time after it asked the store what had changed. See
 //! [`lease`] for when a lease ends, [`fence`] for why a read that began before a change cannot
-//! bring the old record back, and [`feed`] for how changes are learned of.
+//! bring the old record back, [`feed`] for how changes are learned of, and [`member`] for what nodes
+//! tell each other.
 
 mod entry;
 mod feed;
 mod fence;
 mod lease;
 mod map;
+mod member;
 mod read;
 
 /// What `fence` is built of; its model-checked tests put another module in this place.
@@ -18,6 +20,6 @@ mod sync {
 }
 
 pub(crate) use entry::CachedKey;
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Feed, Polled};
 pub(crate) use map::Cache;
 pub(crate) use read::{Answer, Asked, ReadFault, Reader};

@@ -3,19 +3,23 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::thread::Thread;
 use super::{ApiKeyManager, Inner};
-use crate::cache::{Cache, Feed, Reader};
+use crate::cache::{Cache, Feed, Polled, Reader};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
 use crate::key::{FastHasher, KeyHasher};
-use crate::store::{Cursor, KeyStore};
+use crate::store::{KeyStore, NodeId};
 use crate::verify::Verifier;
+
+/// How long a task rests whose store panicked.
+const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 /// Where secrets come from.
 pub(super) trait Random: fmt::Debug + Send + Sync + 'static {
@@ -128,7 +132,7 @@ impl ApiKeyManagerBuilder {
         let verifier = Arc::new(Verifier {
             config: self.config,
             reader,
-            feed: Feed::new(),
+            feed: Feed::new(node_id(&*self.random)?),
             dummy,
         });
         thread.run(begin(Arc::clone(&verifier))).await?;
@@ -150,31 +154,55 @@ impl fmt::Debug for ApiKeyManagerBuilder {
     }
 }
 
-/// Starts the store, takes the first lease, and leaves the poller running.
+fn node_id(random: &dyn Random) -> Result<NodeId, Error> {
+    let mut bits = [0; 16];
+    random.fill(&mut bits).map_err(Error::Random)?;
+    Ok(NodeId::from_u128(u128::from_ne_bytes(bits)))
+}
+
+/// Starts the store, joins its nodes, takes the first lease, and leaves the poller running.
 async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     verifier.reader.store.start().await?;
-    let mut cursor = None;
-    if !verifier.feed.poll(&verifier.reader, &mut cursor).await {
-        return Err(StoreError::unavailable(
-            "its history could not be read at the start; the log says why",
-        )
+    if verifier.feed.poll(&verifier.reader, &mut None).await == Polled::Failed {
+        let reason = verifier.feed.standing().failing.map(|(_, reason)| reason);
+        return Err(StoreError::unavailable(format!(
+            "its history could not be read at the start: {}",
+            reason.unwrap_or_default()
+        ))
         .into());
     }
-    tokio::spawn(keep_polling(verifier, cursor));
+    let Verifier { reader, .. } = &*verifier;
+    reader
+        .runtime
+        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
+            verifier.feed.run(&verifier.reader).await;
+        }));
+    reader
+        .runtime
+        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
+            verifier.feed.acknowledge(&verifier.reader).await;
+        }));
+    reader
+        .runtime
+        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
+            verifier.feed.tend(&verifier.reader).await;
+        }));
     Ok(())
 }
 
-/// Polls for as long as the thread lives. A store whose code panics ends a poll, and not the
-/// polling.
-async fn keep_polling(verifier: Arc<Verifier>, mut cursor: Option<Cursor>) {
+/// Keeps `task` going for as long as the thread lives. A store whose code panics ends one turn of
+/// it, and not the whole.
+async fn keep<T, F>(verifier: Arc<Verifier>, task: T)
+where
+    T: Fn(Arc<Verifier>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
-        let (polling, from) = (Arc::clone(&verifier), cursor.take());
-        let polls = tokio::spawn(async move { polling.feed.run(&polling.reader, from).await });
-        match polls.await {
+        match tokio::spawn(task(Arc::clone(&verifier))).await {
             Err(error) if error.is_panic() => {
-                tracing::error!(
-                    "the key store panicked while its history was read; it is read anew"
-                );
+                tracing::error!("the key store panicked in the background; it is asked anew");
+                // It may do so every time.
+                tokio::time::sleep(AFTER_PANIC).await;
             }
             _ => return,
         }

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::ApiKeyManager;
 use super::checks::{check_environment, check_methods, check_networks, check_span, check_text};
+use super::confirm::Confirming;
 use super::create::{NewKey, Work};
 use crate::clock::Timestamp;
 use crate::error::{Error, StoreError};
@@ -109,6 +110,12 @@ impl UpdateKey {
     pub fn not_before(mut self, at: impl Into<Option<Timestamp>>) -> Self {
         self.patch.not_before = Some(at.into());
         self
+    }
+
+    /// Returns only when the change has reached every node: from then on no check that starts
+    /// anywhere goes by the record as it was before. See [`RevokeKey::confirmed`].
+    pub fn confirmed(self) -> Confirming<Self> {
+        Confirming::new(self.manager.clone(), self)
     }
 
     async fn carry_out(self) -> Result<KeyRecord, Error> {
@@ -212,6 +219,12 @@ impl RotateKey {
         self
     }
 
+    /// Returns only when the rotation has reached every node: from then on no check that starts
+    /// anywhere accepts the old secret after its grace time. See [`RevokeKey::confirmed`].
+    pub fn confirmed(self) -> Confirming<Self> {
+        Confirming::new(self.manager.clone(), self)
+    }
+
     async fn carry_out(self) -> Result<NewKey, Error> {
         let manager = self.manager.clone();
         manager
@@ -308,6 +321,20 @@ impl RevokeKey {
         self.reason = Some(reason.into());
         self
     }
+
+    /// Returns only when the revocation has reached every node that uses the store: from then on no
+    /// check that *starts* anywhere accepts the key, with the store's push broken, nodes paused or
+    /// cut off.
+    ///
+    /// It waits until each node on the store's list has said that it dropped what changed, which
+    /// takes milliseconds; or until the longest lease that a node may hold has ended (a thousandth
+    /// and 5 ms more, for clocks that run apart). Where the store gives no answer after the change
+    /// was made, it waits for up to 60 seconds, the longest lease that there can be.
+    ///
+    /// A call that is dropped on the way has revoked the key, or does so still.
+    pub fn confirmed(self) -> Confirming<Self> {
+        Confirming::new(self.manager.clone(), self)
+    }
 }
 
 impl IntoFuture for RevokeKey {
@@ -349,6 +376,11 @@ impl RevokeOwner {
         self.reason = Some(reason.into());
         self
     }
+
+    /// Returns only when the revocations have reached every node. See [`RevokeKey::confirmed`].
+    pub fn confirmed(self) -> Confirming<Self> {
+        Confirming::new(self.manager.clone(), self)
+    }
 }
 
 impl IntoFuture for RevokeOwner {
@@ -362,6 +394,50 @@ impl IntoFuture for RevokeOwner {
             self.manager
                 .on_thread(move |verifier| async move {
                     verifier.revoke_owner(&owner, &revocation).await
+                })
+                .await
+        })
+    }
+}
+
+/// A key being switched on or off; see [`ApiKeyManager::enable`] and [`ApiKeyManager::disable`].
+#[derive(Debug)]
+#[must_use = "nothing is switched until this is awaited"]
+pub struct SwitchKey {
+    manager: ApiKeyManager,
+    id: KeyId,
+    enabled: bool,
+}
+
+impl SwitchKey {
+    pub(super) fn new(manager: ApiKeyManager, id: KeyId, enabled: bool) -> Self {
+        Self {
+            manager,
+            id,
+            enabled,
+        }
+    }
+
+    /// Returns only when every node knows: from then on no check that starts anywhere accepts a key
+    /// that was switched off. See [`RevokeKey::confirmed`].
+    pub fn confirmed(self) -> Confirming<Self> {
+        Confirming::new(self.manager.clone(), self)
+    }
+}
+
+impl IntoFuture for SwitchKey {
+    type Output = Result<(), Error>;
+    type IntoFuture = Work<()>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let mut patch = KeyPatch::new();
+            patch.enabled = Some(self.enabled);
+            let id = self.id;
+            self.manager
+                .on_thread(move |verifier| async move {
+                    verifier.live(id).await?;
+                    verifier.patch(id, &patch).await
                 })
                 .await
         })

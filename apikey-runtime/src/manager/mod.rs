@@ -3,8 +3,10 @@
 mod builder;
 mod change;
 mod checks;
+mod confirm;
 mod create;
 mod global;
+mod health;
 mod list;
 mod thread;
 
@@ -12,8 +14,10 @@ use std::any::Any;
 use std::sync::Arc;
 
 pub use builder::ApiKeyManagerBuilder;
-pub use change::{RevokeKey, RevokeOwner, RotateKey, UpdateKey};
+pub use change::{RevokeKey, RevokeOwner, RotateKey, SwitchKey, UpdateKey};
+pub use confirm::{Confirmed, Confirming, Reach};
 pub use create::{CreateKey, KeyExport, NewKey};
+pub use health::{Health, StoreHealth};
 pub use list::{KeyPage, ListKeys};
 
 pub(crate) use global::installed;
@@ -119,9 +123,10 @@ impl ApiKeyManager {
 
     /// Starts revoking a key, for good. Await it, with or without a reason.
     ///
-    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts in
-    /// this process accepts the key; other processes on the same store refuse it within the store's
-    /// lease.
+    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts with
+    /// this manager accepts the key; other managers on the same store refuse it as soon as the
+    /// store's push reaches them, and at the latest when the store's lease ends. With
+    /// [`confirmed`](RevokeKey::confirmed) it returns only when none accepts it any more.
     pub fn revoke(&self, id: KeyId) -> RevokeKey {
         RevokeKey::new(self.clone(), id)
     }
@@ -131,32 +136,16 @@ impl ApiKeyManager {
         RevokeOwner::new(self.clone(), owner.into())
     }
 
-    /// Switches a key on.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`], [`Error::Stopped`].
-    pub async fn enable(&self, id: KeyId) -> Result<(), Error> {
-        self.switch(id, true).await
+    /// Starts switching a key on. Await it; its errors are [`Error::NotFound`], [`Error::Revoked`],
+    /// [`Error::Store`] and [`Error::Stopped`].
+    pub fn enable(&self, id: KeyId) -> SwitchKey {
+        SwitchKey::new(self.clone(), id, true)
     }
 
-    /// Switches a key off, until it is switched on again.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`], [`Error::Stopped`].
-    pub async fn disable(&self, id: KeyId) -> Result<(), Error> {
-        self.switch(id, false).await
-    }
-
-    async fn switch(&self, id: KeyId, enabled: bool) -> Result<(), Error> {
-        let mut patch = KeyPatch::new();
-        patch.enabled = Some(enabled);
-        self.on_thread(move |verifier| async move {
-            verifier.live(id).await?;
-            verifier.patch(id, &patch).await
-        })
-        .await
+    /// Starts switching a key off, until it is switched on again. Await it; its errors are those of
+    /// [`enable`](Self::enable).
+    pub fn disable(&self, id: KeyId) -> SwitchKey {
+        SwitchKey::new(self.clone(), id, false)
     }
 
     /// Removes the records of keys that were revoked, or expired, before `before`; returns which. A
@@ -222,12 +211,34 @@ impl ApiKeyManager {
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
                 verifier.feed.close();
+                let store = &verifier.reader.store;
+                let end = async {
+                    // Others strike it off by themselves, only later.
+                    if let Err(error) = store.leave(&verifier.feed.node()).await {
+                        tracing::debug!(%error, "this node stays on the key store's list");
+                    }
+                    store.stop().await;
+                };
                 // A store that does not stop holds no one up.
-                let _ =
-                    tokio::time::timeout(verifier.reader.deadline, verifier.reader.store.stop())
-                        .await;
+                let _ = tokio::time::timeout(verifier.reader.deadline, end).await;
             })
             .await
+    }
+
+    /// How the manager stands, as of its last poll: what a readiness probe asks. Asks nobody, and
+    /// waits for nothing.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// assert!(manager.health().is_ready());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::of(&self.0.verifier)
     }
 
     /// Makes this the manager of all apps in the process that have no manager of their own.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::paging::page_size;
-use super::{Changes, Cursor, History, KeyStore, ListQuery, NodeId, Page};
+use super::{
+    Changes, Cursor, History, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal,
+};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -44,6 +46,7 @@ pub struct MemoryStore {
     /// another.
     tag: Vec<u8>,
     state: Mutex<State>,
+    changed: Signal,
 }
 
 #[derive(Default)]
@@ -51,8 +54,9 @@ struct State {
     records: BTreeMap<KeyId, KeyRecord>,
     /// How many changes there were.
     epoch: u64,
-    /// Whose changes the last ones were; the back is that of `epoch`.
-    log: VecDeque<KeyId>,
+    /// Whose changes the last ones were, where they were a key's; the back is that of `epoch`.
+    log: VecDeque<Option<KeyId>>,
+    nodes: BTreeMap<NodeId, Node>,
 }
 
 impl MemoryStore {
@@ -66,6 +70,7 @@ impl MemoryStore {
                 .to_be_bytes()
                 .to_vec(),
             state: Mutex::default(),
+            changed: Signal::new(),
         }
     }
 
@@ -78,6 +83,21 @@ impl MemoryStore {
         self
     }
 
+    fn cursor(&self, state: &State) -> Cursor {
+        Cursor {
+            epoch: state.epoch,
+            tag: self.tag.clone(),
+        }
+    }
+
+    /// The state, for a change of which those who listen hear. They look for themselves, and so not
+    /// before it is done.
+    fn change(&self) -> MutexGuard<'_, State> {
+        let state = self.state();
+        self.changed.raise();
+        state
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // No change is left half done where a panic could come, so what a poisoned lock guards is
         // whole.
@@ -86,9 +106,9 @@ impl MemoryStore {
 }
 
 impl State {
-    fn log(&mut self, id: KeyId) {
+    fn log(&mut self, id: impl Into<Option<KeyId>>) {
         self.epoch += 1;
-        self.log.push_back(id);
+        self.log.push_back(id.into());
         if self.log.len() > LOG_LEN {
             self.log.pop_front();
         }
@@ -125,14 +145,14 @@ impl State {
     fn since(&self, epoch: u64) -> Option<Vec<KeyId>> {
         let count = usize::try_from(self.epoch.checked_sub(epoch)?).ok()?;
         let start = self.log.len().checked_sub(count)?;
-        Some(self.log.range(start..).copied().collect())
+        Some(self.log.range(start..).copied().flatten().collect())
     }
 }
 
 #[async_trait]
 impl KeyStore for MemoryStore {
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        let mut state = self.state();
+        let mut state = self.change();
         if state.records.contains_key(&record.id) {
             return Err(StoreError::Conflict);
         }
@@ -172,7 +192,7 @@ impl KeyStore for MemoryStore {
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        let mut state = self.state();
+        let mut state = self.change();
         let record = state.records.get_mut(id).ok_or(StoreError::NotFound)?;
         if patch
             .expected_version
@@ -189,7 +209,7 @@ impl KeyStore for MemoryStore {
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        let mut state = self.state();
+        let mut state = self.change();
         if !state.records.contains_key(id) {
             return Err(StoreError::NotFound);
         }
@@ -201,13 +221,13 @@ impl KeyStore for MemoryStore {
         owner: &str,
         revocation: &Revocation,
     ) -> Result<Vec<KeyId>, StoreError> {
-        let mut state = self.state();
+        let mut state = self.change();
         let ids = state.ids(|record| record.owner.as_deref() == Some(owner));
         Ok(state.revoke(ids, revocation))
     }
 
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        let mut state = self.state();
+        let mut state = self.change();
         let ids = state.ids(|record| {
             record
                 .revoked
@@ -225,18 +245,76 @@ impl KeyStore for MemoryStore {
     async fn changes(
         &self,
         since: Option<&Cursor>,
-        _node: Option<&NodeId>,
+        node: Option<&NodeId>,
     ) -> Result<Option<Changes>, StoreError> {
         let state = self.state();
         let changed = since
             .filter(|cursor| cursor.tag == self.tag)
             .and_then(|cursor| state.since(cursor.epoch));
-        let cursor = Cursor {
-            epoch: state.epoch,
-            tag: self.tag.clone(),
-        };
+        let cursor = self.cursor(&state);
         let history = changed.map_or(History::Unknown, History::Changed);
-        Ok(Some(Changes::new(history, cursor, self.lease)))
+        let member = node
+            .and_then(|node| state.nodes.get(node))
+            .is_some_and(|node| !node.suspected);
+        Ok(Some(
+            Changes::new(history, cursor, self.lease).for_member(member),
+        ))
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        let mut state = self.change();
+        let listed = state
+            .nodes
+            .entry(*node)
+            .or_insert(Node::new(*node, 0, 0, false));
+        listed.beat += 1;
+        listed.suspected = false;
+        state.log(None);
+        Ok(true)
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let known = cursor.tag == self.tag && cursor.epoch <= state.epoch;
+        if let Some(listed) = state.nodes.get_mut(node) {
+            listed.beat += 1;
+            if known {
+                listed.acknowledged = cursor.epoch;
+            }
+        }
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        let state = self.state();
+        let cursor = self.cursor(&state);
+        let nodes = state.nodes.values().cloned().collect();
+        Ok(Some(Roster::new(cursor, self.lease, nodes)))
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        if let Some(node) = self.state().nodes.get_mut(&seen.id) {
+            node.suspected |= node.beat == seen.beat;
+        }
+        Ok(())
+    }
+
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        let gone = |node: &Node| node.suspected && node.beat == seen.beat;
+        let mut state = self.state();
+        if state.nodes.get(&seen.id).is_some_and(gone) {
+            state.nodes.remove(&seen.id);
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.state().nodes.remove(node);
+        Ok(())
+    }
+
+    fn listen(&self) -> Option<Listener> {
+        Some(self.changed.listen())
     }
 }
 

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use crate::api_key::ApiKey;
 use crate::cache::{Answer, Asked, CachedKey, Feed, ReadFault, Reader};
+use crate::clock::Reading;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
 use crate::policy::{Caller, Location, Policy};
+use crate::store::SHORTEST_LEASE;
 use standing::{Compared, Standing};
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
@@ -168,6 +170,8 @@ impl Verifier {
                     if let Some(decision) = self.judge_answer(question, &answer) {
                         return decision;
                     }
+                    // A lease would let an answer be older.
+                    self.feed.ask().await;
                 }
             }
         }
@@ -225,12 +229,6 @@ impl Verifier {
         question: &Question<'_, C>,
         answer: &Answer,
     ) -> Option<Result<Admitted, Denied>> {
-        let good_for = self
-            .reader
-            .cache
-            .lease
-            .length()
-            .unwrap_or(self.reader.deadline);
         let judged = answer
             .found
             .as_ref()
@@ -243,7 +241,7 @@ impl Verifier {
             now.uptime_nanos
                 .saturating_sub(answer.asked.sent.uptime_nanos),
         );
-        if age >= good_for {
+        if age >= self.good_for(now) {
             return None;
         }
         let decision = match judged {
@@ -253,6 +251,17 @@ impl Verifier {
                 .map(|()| admit(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
         };
         Some(decision.map_err(|reason| refuse(question, reason)))
+    }
+
+    /// How old the store's answer may be at `now`.
+    fn good_for(&self, now: Reading) -> Duration {
+        let lease = &self.reader.cache.lease;
+        match lease.length() {
+            Some(length) if lease.is_recent(now) => length,
+            // Who knows what the length is by now: no shorter than this.
+            Some(_) => SHORTEST_LEASE,
+            None => self.reader.deadline,
+        }
     }
 
     /// All that can be said of a claim and a record before the time is known.

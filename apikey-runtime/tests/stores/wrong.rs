@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, NodeId,
-    Page, Revocation, StoreError, Timestamp, conformance,
+    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Node,
+    NodeId, Page, Revocation, Roster, StoreError, Timestamp, conformance,
 };
 use tokio::sync::Notify;
 
@@ -26,6 +26,11 @@ enum Fault {
     StartsWithNoChange,
     TagsAllStoresAlike,
     LogsNoRevocation,
+    JoinsInSilence,
+    AcknowledgesAnyHistory,
+    TrustsTheSuspected,
+    SuspectsBlindly,
+    DismissesTheTrusted,
     /// Numbers its changes when they begin: a lower number may commit after a higher one was read. One does.
     RacySequence,
     /// The same without the race.
@@ -250,7 +255,52 @@ impl KeyStore for Wrong {
         {
             self.note(|notes| ids.retain(|id| !notes.revoked.contains(id)));
         }
+        if self.is(Fault::TrustsTheSuspected) && node.is_some() {
+            let listed = self.right.nodes().await?.unwrap().nodes;
+            changes.member = listed.iter().any(|listed| Some(&listed.id) == node);
+        }
         Ok(Some(changes))
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        let listed = self.right.nodes().await?.unwrap().nodes;
+        if self.is(Fault::JoinsInSilence) && listed.iter().any(|listed| listed.id == *node) {
+            return Ok(true);
+        }
+        self.right.join(node).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        let mut cursor = cursor.clone();
+        if self.is(Fault::AcknowledgesAnyHistory) {
+            cursor.tag = self.right.changes(None, None).await?.unwrap().cursor.tag;
+        }
+        self.right.acknowledge(node, &cursor).await
+    }
+
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        self.right.nodes().await
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        let mut seen = seen.clone();
+        if self.is(Fault::SuspectsBlindly) {
+            let listed = self.right.nodes().await?.unwrap().nodes;
+            let row = listed.iter().find(|listed| listed.id == seen.id);
+            seen.beat = row.map_or(seen.beat, |row| row.beat);
+        }
+        self.right.suspect(&seen).await
+    }
+
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        if self.is(Fault::DismissesTheTrusted) {
+            self.right.suspect(seen).await?;
+        }
+        self.right.dismiss(seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.right.leave(node).await
     }
 }
 
@@ -313,6 +363,26 @@ async fn each_fault_fails_the_check_of_its_rule() {
         (
             Fault::LogsNoRevocation,
             "every_change_takes_the_next_epoch_and_names_its_key",
+        ),
+        (
+            Fault::JoinsInSilence,
+            "joining_takes_an_epoch_and_names_no_key",
+        ),
+        (
+            Fault::AcknowledgesAnyHistory,
+            "an_acknowledgement_counts_for_the_history_it_names",
+        ),
+        (
+            Fault::TrustsTheSuspected,
+            "a_suspected_node_is_no_member_until_it_joins",
+        ),
+        (
+            Fault::SuspectsBlindly,
+            "a_suspected_node_is_no_member_until_it_joins",
+        ),
+        (
+            Fault::DismissesTheTrusted,
+            "only_a_node_that_stayed_suspected_is_dismissed",
         ),
     ];
     for (fault, check) in cases {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Outcome, history, listing, records, revocation};
+use super::{Outcome, history, listing, nodes, records, revocation};
 use crate::store::KeyStore;
 
 type Checking = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -68,5 +68,12 @@ pub(super) static CHECKS: &[Check] = checks! {
         two a_cursor_of_another_store_is_unknown,
         one the_lease_is_the_same_for_all_who_ask,
         one a_follower_misses_no_change_of_many_writers,
+    }
+    nodes {
+        one a_node_that_joins_is_listed_and_a_member,
+        one joining_takes_an_epoch_and_names_no_key,
+        one an_acknowledgement_counts_for_the_history_it_names,
+        one a_suspected_node_is_no_member_until_it_joins,
+        one only_a_node_that_stayed_suspected_is_dismissed,
     }
 };

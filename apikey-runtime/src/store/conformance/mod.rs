@@ -20,6 +20,7 @@
 mod checks;
 mod history;
 mod listing;
+mod nodes;
 mod records;
 mod revocation;
 mod samples;

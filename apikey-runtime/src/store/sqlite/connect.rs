@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use super::error::{failed, is_busy};
 use crate::error::StoreError;
+use crate::store::lease;
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,7 +27,10 @@ const WRITERS: u32 = 1;
 const READERS: u32 = 4;
 
 /// What each step makes of a file in which all steps before it have run.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_keys.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_keys.sql"),
+    include_str!("migrations/0002_nodes.sql"),
+];
 
 /// Connections to one file.
 #[derive(Debug, Clone)]
@@ -36,6 +40,9 @@ pub(super) struct Pools {
     /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
     /// put them off until the lease of the known ones is over.
     pub(super) history: SqlitePool,
+    /// What a node notes of itself need not outlive a loss of power, which ends the node too. So
+    /// nothing is waited for here: neither the disk nor the writers.
+    pub(super) beats: SqlitePool,
     path: PathBuf,
     /// Which file stood at `path` when it was opened.
     identity: Option<Identity>,
@@ -57,11 +64,13 @@ impl Pools {
             // of power.
             .synchronous(SqliteSynchronous::Full);
         // The file stays in WAL mode, so only who writes asks for it.
-        let reading = options.pragma("query_only", "ON");
+        let reading = options.clone().pragma("query_only", "ON");
+        let beating = options.synchronous(SqliteSynchronous::Normal);
         let pools = Self {
             writer: pool(WRITERS, writing),
             reader: pool(READERS, reading.clone()),
             history: pool(1, reading),
+            beats: pool(1, beating),
             identity: identity(&path),
             path,
         };
@@ -76,7 +85,32 @@ impl Pools {
 
     async fn prepare(&self, lease: Option<Duration>) -> Result<(), StoreError> {
         let mut connection = first_connection(&self.writer).await?;
-        migrate(&mut connection, lease).await
+        migrate(&mut connection, lease).await?;
+        drop(connection);
+        self.settle_lease().await
+    }
+
+    /// Where the lease was lowered, waits until none of the old length can be held any more, and
+    /// says so.
+    async fn settle_lease(&self) -> Result<(), StoreError> {
+        let settling_failed = |error| failed("settling the lease", error);
+        let lowered: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT longest_lease_ms, lease_version FROM api_key_meta WHERE longest_lease_ms > lease_ms",
+        )
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(settling_failed)?;
+        let Some((longest, version)) = lowered else {
+            return Ok(());
+        };
+        let longest = Duration::from_millis(longest.unsigned_abs());
+        tokio::time::sleep(lease::outlasts(longest)).await;
+        sqlx::query("UPDATE api_key_meta SET longest_lease_ms = lease_ms WHERE lease_version = ?")
+            .bind(version)
+            .execute(&self.writer)
+            .await
+            .map_err(settling_failed)?;
+        Ok(())
     }
 
     /// Whether another file, or none, stands where this one was opened. What is open would then
@@ -88,6 +122,7 @@ impl Pools {
     /// Closes all connections. The writer's is the last, so that SQLite writes the log back into
     /// the file and removes it, unless another process has the file open.
     pub(super) async fn close(&self) {
+        self.beats.close().await;
         self.history.close().await;
         self.reader.close().await;
         self.writer.close().await;

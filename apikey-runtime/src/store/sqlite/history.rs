@@ -8,7 +8,7 @@ use sqlx::{Error, Row};
 use super::error::failed;
 use super::row;
 use crate::error::StoreError;
-use crate::store::{Changes, Cursor, History};
+use crate::store::{Changes, Cursor, History, NodeId};
 
 /// More changes than these are not named: reading anew what is used is then cheaper.
 const MOST_CHANGES: usize = 1_000;
@@ -17,7 +17,8 @@ const MOST_CHANGES: usize = 1_000;
 /// one snapshot. An idle poll reads two rows.
 const CHANGES: &str = "\
     SELECT log.key_id AS key_id, log.epoch AS epoch, log.tag AS tag, \
-           head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms \
+           head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms, \
+           EXISTS (SELECT 1 FROM api_key_nodes WHERE id = ? AND suspected = 0) AS member \
     FROM api_key_meta AS meta \
     JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
     LEFT JOIN (SELECT key_id, epoch, tag FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
@@ -27,6 +28,7 @@ const CHANGES: &str = "\
 pub(super) async fn changes(
     pool: &SqlitePool,
     since: Option<&Cursor>,
+    node: Option<&NodeId>,
 ) -> Result<Changes, StoreError> {
     // Without a cursor, or with one of no store's, a place after all that can be: only the head is
     // read.
@@ -36,19 +38,16 @@ pub(super) async fn changes(
     // The cursor's own row, those after it, and one that tells of too many.
     let limit = i64::try_from(MOST_CHANGES + 2).unwrap_or(i64::MAX);
     let rows = sqlx::query(CHANGES)
+        .bind(node.map(NodeId::as_str))
         .bind(from)
         .bind(limit)
         .fetch_all(pool)
         .await
         .map_err(reading_failed)?;
-    let Some(head) = rows.first() else {
-        return Err(StoreError::Corrupt {
-            id: "api_key_changes".to_owned(),
-            reason: "the log of changes, or `api_key_meta`, is empty; start the store anew"
-                .to_owned(),
-        });
-    };
-    let (cursor, lease) = standing(head).map_err(reading_failed)?;
+    let first = rows.first().ok_or_else(nothing)?;
+    let cursor = head(first).map_err(reading_failed)?;
+    let lease = millis(first, "lease_ms").map_err(reading_failed)?;
+    let member = first.try_get("member").map_err(reading_failed)?;
     let history = match since {
         Some(since) => named(&rows, since).map_err(reading_failed)?,
         None => None,
@@ -57,19 +56,32 @@ pub(super) async fn changes(
         history.map_or(History::Unknown, History::Changed),
         cursor,
         lease,
-    ))
+    )
+    .for_member(member))
 }
 
 fn reading_failed(error: Error) -> StoreError {
     failed("reading the log of changes", error)
 }
 
-fn standing(row: &SqliteRow) -> Result<(Cursor, Duration), Error> {
-    let cursor = Cursor {
+/// The history has no place to stand on.
+pub(super) fn nothing() -> StoreError {
+    StoreError::Corrupt {
+        id: "api_key_changes".to_owned(),
+        reason: "the log of changes, or `api_key_meta`, is empty; start the store anew".to_owned(),
+    }
+}
+
+/// Where the history stands, which each row repeats.
+pub(super) fn head(row: &SqliteRow) -> Result<Cursor, Error> {
+    Ok(Cursor {
         epoch: row.try_get("head_epoch")?,
         tag: row.try_get("head_tag")?,
-    };
-    Ok((cursor, Duration::from_millis(row.try_get("lease_ms")?)))
+    })
+}
+
+pub(super) fn millis(row: &SqliteRow, column: &str) -> Result<Duration, Error> {
+    Ok(Duration::from_millis(row.try_get(column)?))
 }
 
 /// The ids logged after `since`; `None` where `since` is no place in this history, or too far back.

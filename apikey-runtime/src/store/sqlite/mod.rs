@@ -3,6 +3,7 @@
 mod connect;
 mod error;
 mod history;
+mod nodes;
 mod row;
 mod statements;
 
@@ -14,7 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::connect::Pools;
-use super::{Changes, Cursor, KeyStore, ListQuery, NodeId, Page, lease};
+use super::{
+    Changes, Cursor, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal, lease,
+};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -26,8 +29,8 @@ const REPLACED: &str = "the file was moved or replaced while it was open; stop e
 
 /// Records in an SQLite file, which the processes of one machine can share.
 ///
-/// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes` and
-/// `api_key_meta`; the first `start` makes them, and an application may keep tables of its own in
+/// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes`,
+/// `api_key_meta` and `api_key_nodes`; the first `start` makes them, and an application may keep tables of its own in
 /// the file. Triggers log every change of a key, so one made by hand, with `sqlite3` say, is
 /// learned of like any other. They also count its `version` up, and refuse to take a revocation
 /// back. The file is made so that only its owner can read it. Keep it on a local disk (SQLite's
@@ -49,6 +52,8 @@ pub struct SqliteStore {
     pools: RwLock<Option<Pools>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
+    /// Raised by what this process writes: managers that share the store hear of it at once.
+    changed: Signal,
 }
 
 impl SqliteStore {
@@ -60,12 +65,14 @@ impl SqliteStore {
             lease: None,
             pools: RwLock::new(None),
             turn: tokio::sync::Mutex::new(()),
+            changed: Signal::new(),
         }
     }
 
     /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to
     /// 60 seconds, or `start` is an error. It is written to the file and holds for all processes
-    /// that use it.
+    /// that use it. Lowering it lets `start` wait until no lease of the old length can be held any
+    /// more.
     ///
     /// By default, what the file says; 200 milliseconds where it is new.
     #[must_use]
@@ -81,6 +88,12 @@ impl SqliteStore {
                 "the file is not open; call `start` first, or let a manager do it",
             )
         })
+    }
+
+    /// Tells those who listen, whatever came of the write.
+    fn wrote<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.changed.raise();
+        outcome
     }
 
     async fn close(&self) {
@@ -108,7 +121,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        statements::insert(&self.pools()?.writer, record).await
+        self.wrote(statements::insert(&self.pools()?.writer, record).await)
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -120,11 +133,11 @@ impl KeyStore for SqliteStore {
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        statements::update(&self.pools()?.writer, id, patch).await
+        self.wrote(statements::update(&self.pools()?.writer, id, patch).await)
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        statements::revoke(&self.pools()?.writer, id, revocation).await
+        self.wrote(statements::revoke(&self.pools()?.writer, id, revocation).await)
     }
 
     async fn revoke_owner(
@@ -132,24 +145,55 @@ impl KeyStore for SqliteStore {
         owner: &str,
         revocation: &Revocation,
     ) -> Result<Vec<KeyId>, StoreError> {
-        statements::revoke_owner(&self.pools()?.writer, owner, revocation).await
+        self.wrote(statements::revoke_owner(&self.pools()?.writer, owner, revocation).await)
     }
 
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        statements::purge(&self.pools()?.writer, before).await
+        self.wrote(statements::purge(&self.pools()?.writer, before).await)
     }
 
     async fn changes(
         &self,
         since: Option<&Cursor>,
-        _node: Option<&NodeId>,
+        node: Option<&NodeId>,
     ) -> Result<Option<Changes>, StoreError> {
         let pools = self.pools()?;
         if pools.is_replaced() {
             self.close().await;
             return Err(StoreError::unavailable(REPLACED));
         }
-        history::changes(&pools.history, since).await.map(Some)
+        history::changes(&pools.history, since, node)
+            .await
+            .map(Some)
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        nodes::join(&self.pools()?.writer, node).await?;
+        Ok(true)
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        nodes::acknowledge(&self.pools()?.beats, node, cursor).await
+    }
+
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        nodes::nodes(&self.pools()?.history).await.map(Some)
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        nodes::suspect(&self.pools()?.beats, seen).await
+    }
+
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        nodes::dismiss(&self.pools()?.beats, seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        nodes::leave(&self.pools()?.beats, node).await
+    }
+
+    fn listen(&self) -> Option<Listener> {
+        Some(self.changed.listen())
     }
 
     async fn stop(&self) {

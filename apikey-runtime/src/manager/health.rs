@@ -1,0 +1,117 @@
+//! How a manager stands.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::verify::Verifier;
+
+/// How a manager stood at its last poll of the store; see
+/// [`ApiKeyManager::health`](super::ApiKeyManager::health).
+///
+/// Serialised, its durations are whole milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether the store answers.
+    pub store: StoreHealth,
+    /// How long it is since the last poll was sent that the store answered; `None` before the
+    /// first.
+    #[serde(rename = "last_answer_ms", with = "millis")]
+    pub last_answer: Option<Duration>,
+    /// How long what is in memory may still be believed; `None` where it may not: the store is
+    /// asked for each request then.
+    #[serde(rename = "lease_left_ms", with = "millis")]
+    pub lease_left: Option<Duration>,
+    /// The length of a lease, as the store last stated it; `None` where it keeps no history.
+    #[serde(rename = "lease_length_ms", with = "millis")]
+    pub lease_length: Option<Duration>,
+    /// How many keys are in memory.
+    pub cached_keys: usize,
+    /// How many keys may be there at most.
+    pub cache_capacity: usize,
+    /// How many checks were decided from memory since the start.
+    pub cache_hits: u64,
+    /// How many had to ask the store.
+    pub cache_misses: u64,
+}
+
+/// Whether the store answers the manager's polls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+#[non_exhaustive]
+pub enum StoreHealth {
+    /// It answered the last one.
+    Answering,
+    /// It did not.
+    Failing {
+        /// For how long.
+        #[serde(rename = "for_ms", serialize_with = "whole_millis")]
+        lasting: Duration,
+        /// Why, in words; never a credential or a value of a record.
+        reason: String,
+    },
+    /// The manager was shut down.
+    Stopped,
+}
+
+impl Health {
+    pub(super) fn of(verifier: &Verifier) -> Self {
+        let cache = &verifier.reader.cache;
+        let standing = verifier.feed.standing();
+        let store = match standing.failing {
+            _ if cache.lease.is_closed() => StoreHealth::Stopped,
+            Some((since, reason)) => StoreHealth::Failing {
+                lasting: since.elapsed(),
+                reason,
+            },
+            None => StoreHealth::Answering,
+        };
+        Self {
+            store,
+            last_answer: standing.answered.map(|sent| sent.elapsed()),
+            lease_left: cache.lease.remaining(verifier.reader.clock.read()),
+            lease_length: cache.lease.length(),
+            cached_keys: cache.len(),
+            cache_capacity: verifier.config.cache_capacity(),
+            cache_hits: 0,
+            cache_misses: 0,
+        }
+    }
+
+    /// Whether requests can be served: the store answers, or what is in memory may still be
+    /// believed. A key that is not in memory is answered with 503 while the store does not answer.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match self.store {
+            StoreHealth::Answering => true,
+            StoreHealth::Failing { .. } => self.lease_left.is_some(),
+            StoreHealth::Stopped => false,
+        }
+    }
+
+    /// Hits as a share of all checks, 0 to 1; `None` before the first check.
+    #[must_use]
+    pub fn hit_rate(&self) -> Option<f64> {
+        let all = self.cache_hits.saturating_add(self.cache_misses);
+        (all > 0).then(|| self.cache_hits as f64 / all as f64)
+    }
+}
+
+fn whole_millis<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+            .serialize(serializer)
+    }
+}

@@ -1,0 +1,127 @@
+//! The list of nodes.
+
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Error, Row};
+
+use super::error::failed;
+use super::history::{head, millis};
+use crate::error::StoreError;
+use crate::store::{Cursor, Node, NodeId, Roster};
+
+/// See [`KeyStore::join`](crate::KeyStore::join).
+pub(super) async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
+    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, beat, suspected) VALUES (?, 0, 1, 0) \
+         ON CONFLICT (id) DO UPDATE SET beat = beat + 1, suspected = 0";
+    let joining_failed = |error| failed("joining the nodes", error);
+    let mut transaction = pool
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(joining_failed)?;
+    sqlx::query(JOIN)
+        .bind(node.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(joining_failed)?;
+    sqlx::query("INSERT INTO api_key_changes (key_id) VALUES ('')")
+        .execute(&mut *transaction)
+        .await
+        .map_err(joining_failed)?;
+    transaction.commit().await.map_err(joining_failed)
+}
+
+/// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
+pub(super) async fn acknowledge(
+    pool: &SqlitePool,
+    node: &NodeId,
+    cursor: &Cursor,
+) -> Result<(), StoreError> {
+    const ACKNOWLEDGE: &str = "UPDATE api_key_nodes SET beat = beat + 1, acknowledged = \
+         coalesce((SELECT epoch FROM api_key_changes WHERE epoch = ? AND tag = ?), acknowledged) WHERE id = ?";
+    // An epoch that cannot be stored is in no history.
+    let epoch = i64::try_from(cursor.epoch).unwrap_or(-1);
+    sqlx::query(ACKNOWLEDGE)
+        .bind(epoch)
+        .bind(&cursor.tag)
+        .bind(node.as_str())
+        .execute(pool)
+        .await
+        .map_err(|error| failed("acknowledging changes", error))?;
+    Ok(())
+}
+
+/// See [`KeyStore::nodes`](crate::KeyStore::nodes). One statement, so one snapshot.
+pub(super) async fn nodes(pool: &SqlitePool) -> Result<Roster, StoreError> {
+    const NODES: &str = "\
+        SELECT node.id AS id, node.acknowledged AS acknowledged, node.beat AS beat, node.suspected AS suspected, \
+               head.epoch AS head_epoch, head.tag AS head_tag, meta.longest_lease_ms AS longest_lease_ms \
+        FROM api_key_meta AS meta \
+        JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
+        LEFT JOIN api_key_nodes AS node";
+    let listing_failed = |error| failed("listing the nodes", error);
+    let rows = sqlx::query(NODES)
+        .fetch_all(pool)
+        .await
+        .map_err(listing_failed)?;
+    let first = rows.first().ok_or_else(super::history::nothing)?;
+    let cursor = head(first).map_err(listing_failed)?;
+    let longest = millis(first, "longest_lease_ms").map_err(listing_failed)?;
+    let nodes: Result<Vec<_>, Error> = rows
+        .iter()
+        .filter_map(|row| node(row).transpose())
+        .collect();
+    Ok(Roster::new(cursor, longest, nodes.map_err(listing_failed)?))
+}
+
+/// `None` for the row that stands where there is no node.
+fn node(row: &SqliteRow) -> Result<Option<Node>, Error> {
+    let Some(id) = row.try_get::<Option<&str>, _>("id")? else {
+        return Ok(None);
+    };
+    let unreadable = |source: crate::error::Error| Error::ColumnDecode {
+        index: "id".to_owned(),
+        source: Box::new(source),
+    };
+    Ok(Some(Node::new(
+        id.parse().map_err(unreadable)?,
+        row.try_get("acknowledged")?,
+        row.try_get("beat")?,
+        row.try_get("suspected")?,
+    )))
+}
+
+/// See [`KeyStore::suspect`](crate::KeyStore::suspect).
+pub(super) async fn suspect(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
+    const SUSPECT: &str = "UPDATE api_key_nodes SET suspected = 1 WHERE id = ? AND beat = ?";
+    by_beat(pool, SUSPECT, seen, "suspecting a node").await
+}
+
+/// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
+pub(super) async fn dismiss(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
+    const DISMISS: &str = "DELETE FROM api_key_nodes WHERE id = ? AND beat = ? AND suspected = 1";
+    by_beat(pool, DISMISS, seen, "dismissing a node").await
+}
+
+/// See [`KeyStore::leave`](crate::KeyStore::leave).
+pub(super) async fn leave(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM api_key_nodes WHERE id = ?")
+        .bind(node.as_str())
+        .execute(pool)
+        .await
+        .map_err(|error| failed("leaving the nodes", error))?;
+    Ok(())
+}
+
+async fn by_beat(
+    pool: &SqlitePool,
+    statement: &'static str,
+    seen: &Node,
+    doing: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(statement)
+        .bind(seen.id.as_str())
+        .bind(i64::try_from(seen.beat).unwrap_or(-1))
+        .execute(pool)
+        .await
+        .map_err(|error| failed(doing, error))?;
+    Ok(())
+}
