@@ -50,14 +50,16 @@
 //!
 //! When [`revoke`](ApiKeyManager::revoke) returns `Ok`, the revocation is durable in the store, and
 //! no check that *starts* from then on with this manager, or a clone of it, accepts the key. Other
-//! managers on the same store, in this process or another, refuse it within the store's *lease*:
-//! the stretch of time (200 ms by default on SQLite and in memory) for which a manager may use what
-//! it has in memory without asking the store what has changed. One that cannot ask, or whose clock
-//! jumps, stops believing its memory when its lease ends, and reads the store for each request
-//! until it holds a lease again; where the store does not answer, requests are answered with 503.
+//! managers on the same store, in this process or another, refuse it as soon as the store's push
+//! reaches them, and at the latest within the store's *lease*: the stretch of time (200 ms by
+//! default on SQLite and in memory, 2 s elsewhere) for which a manager may use what it has in memory
+//! without asking the store what has changed. With [`confirmed`](RevokeKey::confirmed) the call
+//! returns only when no check that starts anywhere accepts the key. A manager that cannot ask, or
+//! whose clock jumps, stops believing its memory when its lease ends; where the store does not
+//! answer then, requests are answered with 503.
 //!
 //! This rests on one store that keeps what it acknowledged. A handler that is already running is
-//! not stopped.
+//! not stopped. [`guide::consistency`] has it all.
 //!
 //! # Features
 //!
@@ -123,6 +125,9 @@ pub use store::{
 
 /// Pages that answer longer questions.
 pub mod guide {
+    #[doc = include_str!("../docs/consistency.md")]
+    pub mod consistency {}
+
     #[doc = include_str!("../docs/where-keys-travel.md")]
     pub mod where_keys_travel {}
 

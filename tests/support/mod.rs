@@ -64,8 +64,8 @@ pub async fn patient_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
 }
 
 /// What `work` gives, or the end of the test where it gives nothing for long.
-pub async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work)
+pub async fn soon<T>(work: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work.into_future())
         .await
         .expect("this has to come, and did not")
 }

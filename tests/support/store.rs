@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
@@ -90,6 +91,10 @@ pub struct GateStore {
     inner: Arc<dyn KeyStore>,
     plans: Mutex<HashMap<Call, Plan>>,
     calls: Mutex<Vec<(Call, String)>>,
+    /// Whether the next poll finds a history that does not fit.
+    restored: AtomicBool,
+    /// Whether no push comes through.
+    deaf: AtomicBool,
 }
 
 impl GateStore {
@@ -104,7 +109,19 @@ impl GateStore {
             inner,
             plans: Mutex::default(),
             calls: Mutex::default(),
+            restored: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         })
+    }
+
+    /// Lets the next poll find a history that does not fit, as after a restore from a dump.
+    pub fn restore(&self) {
+        self.restored.store(true, SeqCst);
+    }
+
+    /// Lets no push through to managers that start from now on.
+    pub fn cut_push(&self) {
+        self.deaf.store(true, SeqCst);
     }
 
     /// Stops each call before it reaches the store.
@@ -284,6 +301,7 @@ impl KeyStore for GateStore {
         since: Option<&Cursor>,
         node: Option<&NodeId>,
     ) -> Result<Option<Changes>, StoreError> {
+        let since = since.filter(|_| !self.restored.swap(false, SeqCst));
         self.hand_on(
             Call::Changes,
             format!("{since:?}"),
@@ -325,7 +343,7 @@ impl KeyStore for GateStore {
     }
 
     fn listen(&self) -> Option<Listener> {
-        self.inner.listen()
+        self.inner.listen().filter(|_| !self.deaf.load(SeqCst))
     }
 
     async fn stop(&self) {

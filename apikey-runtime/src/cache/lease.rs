@@ -1,8 +1,8 @@
 //! The lease: until when this process may believe what it has in memory.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use crate::clock::Reading;
 
 /// How far the wall clock may fall behind uptime: two readings cut to milliseconds differ by one,
@@ -92,72 +92,4 @@ impl Lease {
 fn offset(reading: Reading) -> i64 {
     let uptime = i64::try_from(reading.uptime_nanos / 1_000_000).unwrap_or(i64::MAX);
     reading.wall.as_millis().saturating_sub(uptime)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::{Clock, ManualClock};
-
-    const LENGTH: Duration = Duration::from_millis(200);
-
-    fn leased() -> (ManualClock, Lease) {
-        let clock = ManualClock::starting_now();
-        let lease = Lease::default();
-        assert!(
-            !lease.holds(clock.read()),
-            "no lease before the first grant"
-        );
-        lease.grant([clock.read(); 2], LENGTH);
-        (clock, lease)
-    }
-
-    #[test]
-    fn a_lease_ends_at_its_length_of_uptime() {
-        let (clock, lease) = leased();
-        clock.advance(LENGTH - Duration::from_nanos(1));
-        assert!(lease.holds(clock.read()));
-        clock.advance(Duration::from_nanos(1));
-        assert!(!lease.holds(clock.read()));
-    }
-
-    #[test]
-    fn a_late_answer_lengthens_nothing() {
-        let clock = ManualClock::starting_now();
-        let sent = clock.read();
-        clock.advance(LENGTH * 2);
-        let lease = Lease::default();
-        lease.grant([sent; 2], LENGTH);
-        assert!(!lease.holds(clock.read()));
-    }
-
-    /// A thread that was paused between its two looks at the clocks is no jump of the wall.
-    #[test]
-    fn a_pause_within_a_reading_ends_no_lease() {
-        let clock = ManualClock::starting_now();
-        let exact = clock.read();
-        clock.jump_wall(40);
-        let paused = clock.read();
-        clock.jump_wall(-40);
-        let lease = Lease::default();
-        lease.grant([paused, exact], LENGTH);
-        assert!(lease.holds(clock.read()), "the grant was paused");
-        clock.jump_wall(40);
-        assert!(lease.holds(clock.read()), "the check was paused");
-    }
-
-    /// E-07.
-    #[test]
-    fn e07_a_wall_clock_that_jumps_ends_the_lease_and_the_next_grant_starts_another() {
-        for jump in [3_600_000, -3_600_000, 201, -6] {
-            let (clock, lease) = leased();
-            clock.jump_wall(jump);
-            assert!(!lease.holds(clock.read()), "{jump}");
-            lease.grant([clock.read(); 2], LENGTH);
-            assert!(lease.holds(clock.read()), "{jump}");
-        }
-        let (clock, lease) = leased();
-        clock.jump_wall(3);
-        assert!(lease.holds(clock.read()), "a nudge is no jump");
-    }
 }

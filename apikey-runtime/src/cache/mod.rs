@@ -10,12 +10,16 @@ mod entry;
 mod feed;
 mod fence;
 mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod map;
 mod member;
 mod read;
 
-/// What `fence` is built of; its model-checked tests put another module in this place.
+/// What `fence` and `lease` are built of; their model-checked tests put another module in this
+/// place.
 mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
     pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 

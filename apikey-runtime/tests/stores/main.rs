@@ -6,6 +6,7 @@ mod by_hand;
 mod crash;
 mod file;
 mod history;
+mod lease;
 mod suite;
 mod wrong;
 

@@ -1,0 +1,162 @@
+//! The hand-over from one lease to the next (`src/cache/lease.rs`), under every interleaving that
+//! loom finds.
+//!
+//! The very file of the crate is compiled here, on loom's atomics. A model of what stands around
+//! it: one entry in memory, a poll that learns of its revocation, and a check that starts when the
+//! lease under which the entry was read has ended. Only the next lease can let the check believe
+//! its memory, and whoever sees that lease has to see the eviction too.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::thread;
+
+use clock::{Reading, Timestamp};
+use lease::Lease;
+use sync::{AtomicBool, Ordering};
+
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+}
+
+#[path = "../src/clock.rs"]
+mod clock;
+#[path = "../src/cache/lease.rs"]
+mod lease;
+
+const LENGTH: Duration = Duration::from_millis(100);
+
+/// The clock `millis` milliseconds after the start, on the wall and in uptime.
+fn at(millis: u64) -> Reading {
+    let wall = Timestamp::from_millis(i64::try_from(millis).unwrap());
+    Reading {
+        now: wall,
+        wall,
+        uptime_nanos: millis * 1_000_000,
+    }
+}
+
+struct Node {
+    lease: Lease,
+    /// As in `CachedKey`: set when the record changed.
+    stale: AtomicBool,
+}
+
+impl Node {
+    /// One that read the entry under a lease which ends at 100 ms.
+    fn new() -> Arc<Self> {
+        let node = Self {
+            lease: Lease::default(),
+            stale: AtomicBool::new(false),
+        };
+        node.lease.grant([at(0); 2], LENGTH);
+        Arc::new(node)
+    }
+
+    fn evict(&self) {
+        self.stale.store(true, Ordering::SeqCst);
+    }
+
+    /// A poll sent at 60 ms: its lease ends at 160.
+    fn grant(&self) {
+        self.lease.grant([at(60); 2], LENGTH);
+    }
+
+    /// What `Verifier::remember` asks, in its order: the lease, then the entry.
+    fn believes(&self, now: Reading) -> bool {
+        self.lease.holds(now) && !self.stale.load(Ordering::SeqCst)
+    }
+
+    /// The same the other way round.
+    fn believes_hastily(&self, now: Reading) -> bool {
+        !self.stale.load(Ordering::SeqCst) && self.lease.holds(now)
+    }
+}
+
+/// Runs `poll` beside `check`, which is made at 120 ms: the key was revoked before 60, so it may
+/// not be accepted.
+fn hand_over(poll: fn(&Node), check: fn(&Node, Reading) -> bool) {
+    loom::model(move || {
+        let node = Node::new();
+        let polling = Arc::clone(&node);
+        let polling = thread::spawn(move || poll(&polling));
+        assert!(!check(&node, at(120)), "accepted under the next lease");
+        polling.join().unwrap();
+        assert!(node.lease.holds(at(120)), "the next lease was granted");
+    });
+}
+
+#[test]
+fn whoever_sees_the_next_lease_sees_what_was_evicted_before_it() {
+    hand_over(
+        |node| {
+            node.evict();
+            node.grant();
+        },
+        Node::believes,
+    );
+}
+
+/// Negative control.
+#[test]
+#[should_panic(expected = "accepted under the next lease")]
+fn a_lease_that_is_granted_before_the_evictions_is_found_out() {
+    hand_over(
+        |node| {
+            node.grant();
+            node.evict();
+        },
+        Node::believes,
+    );
+}
+
+/// Negative control.
+#[test]
+#[should_panic(expected = "accepted under the next lease")]
+fn a_check_that_looks_at_the_entry_before_the_lease_is_found_out() {
+    hand_over(
+        |node| {
+            node.evict();
+            node.grant();
+        },
+        Node::believes_hastily,
+    );
+}
+
+/// A grant is three words. Whatever part of it a check sees, no lease is longer for it.
+#[test]
+fn a_grant_that_is_seen_in_part_lengthens_nothing() {
+    loom::model(|| {
+        let node = Node::new();
+        let polling = Arc::clone(&node);
+        // The store's lease was lowered to 20 ms: this one ends at 80.
+        let polling = thread::spawn(move || {
+            polling.lease.grant([at(60); 2], Duration::from_millis(20));
+        });
+        assert!(!node.lease.holds(at(100)), "later than either ends");
+        // The wall clock was set ahead by 150 ms: more than either length.
+        let jumped = Reading {
+            wall: Timestamp::from_millis(220),
+            ..at(70)
+        };
+        assert!(!node.lease.holds(jumped));
+        polling.join().unwrap();
+        assert!(!node.lease.holds(at(80)));
+    });
+}
+
+/// After `end`, as when the node was struck off the list, nothing holds until the next grant.
+#[test]
+fn a_lease_that_was_ended_holds_no_more() {
+    loom::model(|| {
+        let node = Node::new();
+        let ending = Arc::clone(&node);
+        let ending = thread::spawn(move || ending.lease.close());
+        let _ = node.lease.holds(at(50));
+        ending.join().unwrap();
+        node.grant();
+        assert!(!node.lease.holds(at(61)), "closed is for good");
+    });
+}
