@@ -66,6 +66,7 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `sqlite` | `SqliteStore`: keys in a file, shared by the processes of one machine | yes |
+//! | `redis` | `RedisStore`: keys of many machines in Redis | no |
 //! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
 //! | `test-util` | `ActingKey` and `acting_as`: tests of an application without real keys | no |
 //!
@@ -114,6 +115,8 @@ pub use manager::{
 pub use policy::{Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
 pub use scope::Scopes;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 #[cfg(feature = "conformance")]

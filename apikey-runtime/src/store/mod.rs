@@ -8,6 +8,8 @@ mod lease;
 mod memory;
 mod node;
 mod paging;
+#[cfg(feature = "redis")]
+mod redis;
 mod signal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -25,6 +27,8 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, SHORTEST as SHORTEST_LEASE, outlasts};
 pub use self::memory::MemoryStore;
 pub use self::node::{Node, NodeId, Roster};
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 pub use self::signal::{Listener, Signal};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;

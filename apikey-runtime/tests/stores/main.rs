@@ -7,6 +7,8 @@ mod crash;
 mod file;
 mod history;
 mod lease;
+#[cfg(feature = "redis")]
+mod redis;
 mod suite;
 mod wrong;
 

@@ -1,0 +1,151 @@
+//! What a failure of Redis means to a caller.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::{BoxError, StoreError};
+
+/// Codes of what a later try may not meet again.
+const TRANSIENT: [&str; 14] = [
+    "LOADING",     // The server has just started and reads its data.
+    "BUSY",        // A script runs for long.
+    "CLUSTERDOWN", // Slots are not served.
+    "TRYAGAIN",    // Slots are on their way to another node.
+    "MOVED",
+    "ASK",
+    "READONLY",   // A replica.
+    "MASTERDOWN", // A replica that has lost its primary.
+    "OOM",        // `maxmemory` is reached.
+    "MISCONF",    // The disk takes no more.
+    "NOREPLICAS", // Fewer than `min-replicas-to-write` would have it.
+    "NOSCRIPT",   // Forgotten between two calls, twice.
+    "UNBLOCKED",
+    "NOTREADY",
+];
+
+/// A failure that several callers can be told of.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    kind: Kind,
+    reason: String,
+    source: Option<RedisError>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unavailable,
+    /// What is stored under a name is no record of ours.
+    WrongType,
+    Invalid,
+    Backend,
+}
+
+impl Failure {
+    pub(super) fn unavailable(reason: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Unavailable,
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    pub(super) fn invalid(reason: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Invalid,
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    /// The failure to report where `doing` failed. The reason quotes nothing of the server's
+    /// message, which can hold arguments of a command.
+    pub(super) fn of(doing: &str, error: RedisError) -> Self {
+        let kind = kind(&error);
+        let reason = match error.code() {
+            Some(code) => format!("{doing} failed ({code}{})", remedy(code)),
+            None => format!("{doing} failed"),
+        };
+        Self {
+            kind,
+            reason,
+            source: Some(error),
+        }
+    }
+
+    /// The same failure without a message that quotes `secret`: a server that does not know a
+    /// command repeats what came with it.
+    pub(super) fn without(mut self, secret: Option<&str>) -> Self {
+        let quotes = |error: &RedisError| {
+            secret.is_some_and(|secret| !secret.is_empty() && error.to_string().contains(secret))
+        };
+        if self.source.as_ref().is_some_and(quotes) {
+            self.source = None;
+        }
+        self
+    }
+
+    /// As an error about the record `id`, where the failure is that record's own.
+    pub(super) fn of_record(self, id: &str) -> StoreError {
+        if self.kind == Kind::WrongType {
+            return StoreError::Corrupt {
+                id: id.to_owned(),
+                reason: "what is stored under its name is no hash".to_owned(),
+            };
+        }
+        self.into()
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let Failure {
+            kind,
+            reason,
+            source,
+        } = failure;
+        match kind {
+            Kind::Unavailable => Self::Unavailable {
+                reason,
+                source: source.map(|error| Box::new(error) as BoxError),
+            },
+            Kind::Invalid => Self::Invalid(reason),
+            Kind::WrongType | Kind::Backend => Self::Backend {
+                source: match source {
+                    Some(error) => Box::new(error),
+                    None => reason.clone().into(),
+                },
+                reason,
+            },
+        }
+    }
+}
+
+fn kind(error: &RedisError) -> Kind {
+    let is_full = |error: &RedisError| {
+        error
+            .detail()
+            .is_some_and(|detail| detail.contains("max number of clients"))
+    };
+    match error.code() {
+        Some("WRONGTYPE") => Kind::WrongType,
+        Some(code) if TRANSIENT.contains(&code) => Kind::Unavailable,
+        _ if error.is_io_error() || error.kind() == ErrorKind::Parse || is_full(error) => {
+            Kind::Unavailable
+        }
+        _ => Kind::Backend,
+    }
+}
+
+fn remedy(code: &str) -> &'static str {
+    match code {
+        "NOPERM" => "; the user lacks a right, see the docs of `RedisStore`",
+        "NOAUTH" | "WRONGPASS" => "; see the user and the password in the URL",
+        "OOM" => "; the server has no memory left for a write",
+        "MISCONF" => "; the server cannot write to its disk",
+        _ => "",
+    }
+}
+
+/// Whether a script is not known by its name, and so has not run.
+pub(super) fn is_forgotten(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}

@@ -1,0 +1,266 @@
+//! One connection that carries many calls at once, and is replaced when it gives no answers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::door::{Door, Incarnation, check_primary};
+use super::error::{Failure, is_forgotten};
+use super::script::Run;
+
+/// How long an answer is waited for.
+pub(super) const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The same for what changes or reads many records.
+pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection on which calls have waited for so long, with no answer to any, is given up by the
+/// next call. TCP would try again after ever longer pauses, long after a broken way has healed.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Pauses between attempts to connect: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
+
+/// How many calls of one connection may wait for answers; the others wait for these.
+const CALLS: usize = 1_024;
+
+/// A connection that is kept up by a task of its own, which ends with this value.
+#[derive(Debug)]
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: watch::Sender<State>,
+    /// Raised when a connection was given up.
+    given_up: Notify,
+    connections: AtomicU64,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// Calls wait: this may be over in a moment.
+    Connecting,
+    Up(Live),
+    /// The last attempt failed. Calls fail at once, while others are made.
+    Down(Failure),
+}
+
+#[derive(Debug, Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    incarnation: Incarnation,
+    number: u64,
+    /// Since when calls wait, where none was answered since.
+    waiting: Arc<Mutex<Option<Instant>>>,
+}
+
+/// The answers to commands, from a server that said after them that it is the primary.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) values: Vec<Value>,
+    /// Which run of which server it was.
+    pub(super) incarnation: Incarnation,
+}
+
+impl Link {
+    /// Begins to connect, on the current runtime.
+    pub(super) fn open(door: &Arc<Door>) -> Self {
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(State::Connecting),
+            given_up: Notify::new(),
+            connections: AtomicU64::new(0),
+        });
+        let task = tokio::spawn(keep_up(Arc::clone(&shared), Arc::clone(door))).abort_handle();
+        Self { shared, task }
+    }
+
+    /// Waits for the first attempt to connect.
+    pub(super) async fn ready(&self) -> Result<(), Failure> {
+        self.shared.live().await.map(drop)
+    }
+
+    /// Runs a script. It is sent a second time only where the server does not know it by its name,
+    /// and so has not run it.
+    pub(super) async fn run(
+        &self,
+        doing: &str,
+        run: &Run,
+        deadline: Duration,
+    ) -> Result<(Value, Incarnation), Failure> {
+        match self.call(doing, [run.by_name()], deadline).await?.one() {
+            (Value::ServerError(error), _) if is_forgotten(&error.clone().into()) => {}
+            answer => return checked(doing, answer),
+        }
+        let answers = self.call(doing, [run.by_text()], deadline).await?;
+        checked(doing, answers.one())
+    }
+
+    /// Sends commands, and a last one that asks whether this is the primary: after them, since a
+    /// server that is the primary then has answered as one, or as the replica that became it. An
+    /// error of a single command is among the values.
+    pub(super) async fn call(
+        &self,
+        doing: &str,
+        commands: impl IntoIterator<Item = Cmd>,
+        deadline: Duration,
+    ) -> Result<Answers, Failure> {
+        let until = tokio::time::Instant::now() + deadline;
+        let late = || Failure::unavailable(format!("{doing}: no answer within {deadline:?}"));
+        let live = tokio::time::timeout_at(until, self.shared.live())
+            .await
+            .map_err(|_| late())??;
+        let mut pipeline = Pipeline::new();
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        pipeline.cmd("ROLE");
+        live.begins();
+        let mut connection = live.connection.clone();
+        let sent = connection.send_packed_commands(&pipeline, 0, pipeline.len());
+        let answered = tokio::time::timeout_at(until, sent).await;
+        let Ok(answered) = answered else {
+            self.shared.give_up(live.number);
+            return Err(late());
+        };
+        live.answered();
+        let mut values = answered.map_err(|error| {
+            self.shared.give_up(live.number);
+            Failure::of(doing, error)
+        })?;
+        let role = values.pop().unwrap_or_default();
+        if is_moved(values.first()) {
+            self.shared.give_up(live.number);
+        }
+        check_primary(role).inspect_err(|_| self.shared.give_up(live.number))?;
+        Ok(Answers {
+            values,
+            incarnation: live.incarnation,
+        })
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The connection holds a way back to the state that holds it.
+        self.shared.state.send_replace(State::Down(closed()));
+    }
+}
+
+impl Answers {
+    /// The only answer.
+    pub(super) fn one(mut self) -> (Value, Incarnation) {
+        (self.values.pop().unwrap_or_default(), self.incarnation)
+    }
+}
+
+fn checked(doing: &str, answer: (Value, Incarnation)) -> Result<(Value, Incarnation), Failure> {
+    let (value, incarnation) = answer;
+    let value = value
+        .extract_error()
+        .map_err(|error| Failure::of(doing, error))?;
+    Ok((value, incarnation))
+}
+
+fn is_moved(value: Option<&Value>) -> bool {
+    matches!(value, Some(Value::ServerError(error)) if error.code() == "MOVED")
+}
+
+fn closed() -> Failure {
+    Failure::unavailable("the store was stopped")
+}
+
+impl Shared {
+    /// The connection, once there is one.
+    async fn live(&self) -> Result<Live, Failure> {
+        let mut states = self.state.subscribe();
+        loop {
+            let state = states.borrow_and_update().clone();
+            match state {
+                State::Up(live) if live.is_silent() => self.give_up(live.number),
+                State::Up(live) => return Ok(live),
+                State::Down(failure) => return Err(failure),
+                State::Connecting => states.changed().await.map_err(|_| closed())?,
+            }
+        }
+    }
+
+    /// Has a new connection made in place of this one. Calls that are under way on it go on.
+    fn give_up(&self, number: u64) {
+        let given_up = self.state.send_if_modified(|state| match state {
+            State::Up(live) if live.number == number => {
+                *state = State::Connecting;
+                true
+            }
+            _ => false,
+        });
+        if given_up {
+            self.given_up.notify_one();
+        }
+    }
+}
+
+impl Live {
+    fn begins(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.get_or_insert_with(Instant::now);
+    }
+
+    fn answered(&self) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn is_silent(&self) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_some_and(|since| since.elapsed() > SILENCE)
+    }
+}
+
+async fn keep_up(shared: Arc<Shared>, door: Arc<Door>) {
+    let mut pause = PAUSES[0];
+    loop {
+        let number = shared.connections.fetch_add(1, Ordering::Relaxed);
+        match door.connect(config(Arc::downgrade(&shared), number)).await {
+            Ok((connection, incarnation)) => {
+                pause = PAUSES[0];
+                shared.state.send_replace(State::Up(Live {
+                    connection,
+                    incarnation,
+                    number,
+                    waiting: Arc::default(),
+                }));
+                shared.given_up.notified().await;
+            }
+            Err(failure) => {
+                shared.state.send_replace(State::Down(failure));
+                tokio::time::sleep(pause).await;
+                pause = PAUSES[1].min(pause * 2);
+            }
+        }
+    }
+}
+
+/// A connection that says when it has ended, so that the next call need not find out.
+fn config(shared: Weak<Shared>, number: u64) -> AsyncConnectionConfig {
+    let ended = move |push: PushInfo| {
+        if push.kind == PushKind::Disconnection
+            && let Some(shared) = shared.upgrade()
+        {
+            shared.give_up(number);
+        }
+        Ok::<(), std::convert::Infallible>(())
+    };
+    // Deadlines are kept here: the crate's does not count the wait behind other calls.
+    AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_concurrency_limit(CALLS)
+        .set_push_sender(ended)
+}

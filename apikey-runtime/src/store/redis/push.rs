@@ -1,0 +1,100 @@
+//! The push: a subscription of its own, kept up by a task.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, Cmd, PushInfo, PushKind, RedisError};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::door::Door;
+use super::error::Failure;
+use crate::store::Signal;
+
+/// How often a subscription is tried out, and how long it may take to answer: nothing else tells one
+/// on which nothing happens from one that is cut off.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// Pauses between attempts to subscribe: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+
+const LISTENING: &str = "listening to the channel";
+
+/// A subscription that is renewed until this value goes.
+#[derive(Debug)]
+pub(super) struct Push(AbortHandle);
+
+impl Push {
+    /// Begins to subscribe, on the current runtime. Each message raises `signal`, and so does each
+    /// new subscription, since something may have happened before it.
+    pub(super) fn open(door: &Arc<Door>, channel: String, signal: &Signal) -> Self {
+        let listening = keep_up(Arc::clone(door), channel, signal.clone());
+        Self(tokio::spawn(listening).abort_handle())
+    }
+}
+
+impl Drop for Push {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn keep_up(door: Arc<Door>, channel: String, signal: Signal) {
+    let mut pause = PAUSES[0];
+    let mut failing = false;
+    loop {
+        let mut subscribed = false;
+        let Err(error) = listen(&door, &channel, &signal, &mut subscribed).await;
+        if subscribed {
+            pause = PAUSES[0];
+            failing = false;
+        }
+        // Said once, and not at each attempt until it is over. Push is for speed only.
+        if !std::mem::replace(&mut failing, true) {
+            let error = crate::error::StoreError::from(error);
+            tracing::warn!(%error, "the key store's push is cut; changes are learned of by polls");
+        }
+        tokio::time::sleep(pause).await;
+        pause = PAUSES[1].min(pause * 2);
+    }
+}
+
+/// Subscribes, and stays until the subscription is broken.
+async fn listen(
+    door: &Door,
+    channel: &str,
+    signal: &Signal,
+    subscribed: &mut bool,
+) -> Result<Infallible, Failure> {
+    let ended = Arc::new(Notify::new());
+    let (heard, gone) = (signal.clone(), Arc::clone(&ended));
+    let hear = move |push: PushInfo| {
+        match push.kind {
+            PushKind::Message => heard.raise(),
+            PushKind::Disconnection => gone.notify_one(),
+            _ => {}
+        }
+        Ok::<(), Infallible>(())
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(PING_EVERY))
+        .set_push_sender(hear);
+    let failed = |error: RedisError| Failure::of(LISTENING, error);
+    let mut connection = door.enter_any(&config).await?;
+    connection.subscribe(channel).await.map_err(failed)?;
+    *subscribed = true;
+    signal.raise();
+    loop {
+        let wait = tokio::time::timeout(PING_EVERY, ended.notified()).await;
+        if wait.is_ok() {
+            return Err(Failure::unavailable(format!(
+                "{LISTENING}: the connection has ended"
+            )));
+        }
+        let pinged = connection.send_packed_command(&Cmd::ping()).await;
+        pinged
+            .and_then(redis::Value::extract_error)
+            .map_err(failed)?;
+    }
+}

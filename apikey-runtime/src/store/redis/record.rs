@@ -1,0 +1,226 @@
+//! A record as a hash.
+
+use std::collections::HashMap;
+
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, PreviousDigest, Revocation};
+use crate::scope::Scopes;
+use crate::store::columns::{Broken, metadata, metadata_text, networks, refused, split, words};
+
+/// Redis keeps a small hash in a third of the memory as long as no value is longer than this
+/// (`hash-max-listpack-value`). A digest is, so its end is a field of its own.
+const SHORT: usize = 64;
+
+/// Fields to set and to clear; what a record has not is no field.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) set: Vec<(&'static str, Vec<u8>)>,
+    pub(super) clear: Vec<&'static str>,
+}
+
+impl Fields {
+    /// All fields of `record`.
+    pub(super) fn of_record(record: &KeyRecord) -> Result<Self, StoreError> {
+        let version = i64::try_from(record.version)
+            .map_err(|error| refused("a version above 2^63 - 1 cannot be kept", error))?;
+        let mut fields = Self::default();
+        fields.put("prefix", Some(record.prefix.as_str()));
+        fields.put("label", Some(record.label.as_str()));
+        fields.put("owner", record.owner.as_deref());
+        fields.put_long(["digest", "digest_end"], Some(&record.digest));
+        fields.put_previous(record.previous.as_ref());
+        fields.put_list("scopes", record.scopes.to_string());
+        fields.put_list("metadata", metadata_field(&record.metadata)?);
+        fields.put("environment", record.environment.as_deref());
+        fields.put_list("networks", words(&record.networks));
+        fields.put_list("methods", words(&record.methods));
+        fields.put_time("created_at", Some(record.created));
+        fields.put_time("expires_at", record.expires);
+        fields.put_time("not_before", record.not_before);
+        let revoked = record.revoked.as_ref();
+        fields.put_time("revoked_at", revoked.map(|revocation| revocation.at));
+        let reason = revoked.and_then(|revocation| revocation.reason.as_deref());
+        fields.put("revoked_reason", reason);
+        fields.put("enabled", Some(flag(record.enabled)));
+        fields.put("version", Some(version.to_string()));
+        Ok(fields)
+    }
+
+    /// The fields that `patch` names.
+    pub(super) fn of_patch(patch: &KeyPatch) -> Result<Self, StoreError> {
+        let mut fields = Self::default();
+        if let Some(label) = &patch.label {
+            fields.put("label", Some(label.as_str()));
+        }
+        if let Some(owner) = &patch.owner {
+            fields.put("owner", owner.as_deref());
+        }
+        if let Some(scopes) = &patch.scopes {
+            fields.put_list("scopes", scopes.to_string());
+        }
+        if let Some(metadata) = &patch.metadata {
+            fields.put_list("metadata", metadata_field(metadata)?);
+        }
+        if let Some(environment) = &patch.environment {
+            fields.put("environment", environment.as_deref());
+        }
+        if let Some(networks) = &patch.networks {
+            fields.put_list("networks", words(networks));
+        }
+        if let Some(methods) = &patch.methods {
+            fields.put_list("methods", words(methods));
+        }
+        if let Some(expires) = patch.expires {
+            fields.put_time("expires_at", expires);
+        }
+        if let Some(not_before) = patch.not_before {
+            fields.put_time("not_before", not_before);
+        }
+        if let Some(enabled) = patch.enabled {
+            fields.put("enabled", Some(flag(enabled)));
+        }
+        if let Some(digest) = &patch.digest {
+            fields.put_long(["digest", "digest_end"], Some(digest));
+        }
+        if let Some(previous) = &patch.previous {
+            fields.put_previous(previous.as_ref());
+        }
+        Ok(fields)
+    }
+
+    fn put(&mut self, name: &'static str, value: Option<impl Into<Vec<u8>>>) {
+        match value {
+            Some(value) => self.set.push((name, value.into())),
+            None => self.clear.push(name),
+        }
+    }
+
+    /// A list without members is no field.
+    fn put_list(&mut self, name: &'static str, value: String) {
+        self.put(name, Some(value).filter(|value| !value.is_empty()));
+    }
+
+    fn put_time(&mut self, name: &'static str, time: Option<Timestamp>) {
+        self.put(name, time.map(|time| time.as_millis().to_string()));
+    }
+
+    fn put_long(&mut self, [name, end_name]: [&'static str; 2], value: Option<&str>) {
+        let bytes = value.map(str::as_bytes);
+        let (start, end) = match bytes.map(|bytes| bytes.split_at(bytes.len().min(SHORT))) {
+            Some((start, end)) => (Some(start), Some(end).filter(|end| !end.is_empty())),
+            None => (None, None),
+        };
+        self.put(name, start);
+        self.put(end_name, end);
+    }
+
+    fn put_previous(&mut self, previous: Option<&PreviousDigest>) {
+        let digest = previous.map(|previous| previous.digest.as_str());
+        self.put_long(["previous_digest", "previous_digest_end"], digest);
+        self.put_time("previous_until", previous.map(|previous| previous.until));
+    }
+}
+
+fn flag(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
+}
+
+fn metadata_field(metadata: &crate::record::Metadata) -> Result<String, StoreError> {
+    if metadata.is_empty() {
+        return Ok(String::new());
+    }
+    metadata_text(metadata)
+}
+
+/// The fields of a hash.
+pub(super) type Hash = HashMap<Vec<u8>, Vec<u8>>;
+
+/// The record `id` in `hash`.
+pub(super) fn record(id: KeyId, hash: &Hash) -> Result<KeyRecord, Broken> {
+    read(id, hash).map_err(|reason| Broken {
+        id: id.to_string(),
+        reason,
+    })
+}
+
+fn read(id: KeyId, hash: &Hash) -> Result<KeyRecord, String> {
+    let mut record = KeyRecord::new(
+        id,
+        needed(hash, "prefix")?,
+        needed(hash, "label")?,
+        long(hash, ["digest", "digest_end"])?.ok_or("`digest` is missing")?,
+        time(hash, "created_at")?.ok_or("`created_at` is missing")?,
+    );
+    record.owner = text(hash, "owner")?.map(str::to_owned);
+    record.previous = previous(hash)?;
+    record.scopes = Scopes::from_text(text(hash, "scopes")?.unwrap_or_default())
+        .map_err(|_| "`scopes` are not scopes separated by single spaces")?;
+    record.metadata = metadata(text(hash, "metadata")?.unwrap_or("{}"))?;
+    record.environment = text(hash, "environment")?.map(str::to_owned);
+    record.networks = networks(text(hash, "networks")?.unwrap_or_default())?;
+    let methods = text(hash, "methods")?.unwrap_or_default();
+    record.methods = split(methods).map(str::to_owned).collect();
+    record.expires = time(hash, "expires_at")?;
+    record.not_before = time(hash, "not_before")?;
+    record.revoked = revoked(hash)?;
+    record.enabled = match needed(hash, "enabled")? {
+        "1" => true,
+        "0" => false,
+        _ => return Err("`enabled` is neither 1 nor 0".to_owned()),
+    };
+    record.version = needed(hash, "version")?
+        .parse()
+        .map_err(|_| "`version` is no whole number above 0")?;
+    Ok(record)
+}
+
+fn previous(hash: &Hash) -> Result<Option<PreviousDigest>, String> {
+    let digest = long(hash, ["previous_digest", "previous_digest_end"])?;
+    match (digest, time(hash, "previous_until")?) {
+        (Some(digest), Some(until)) => Ok(Some(PreviousDigest { digest, until })),
+        (None, None) => Ok(None),
+        _ => Err(
+            "one of `previous_digest` and `previous_until` is there without the other".to_owned(),
+        ),
+    }
+}
+
+fn revoked(hash: &Hash) -> Result<Option<Revocation>, String> {
+    let reason = text(hash, "revoked_reason")?.map(str::to_owned);
+    Ok(time(hash, "revoked_at")?.map(|at| Revocation { at, reason }))
+}
+
+fn time(hash: &Hash, name: &str) -> Result<Option<Timestamp>, String> {
+    let read = |text: &str| {
+        text.parse()
+            .map(Timestamp::from_millis)
+            .map_err(|_| format!("`{name}` is no time in milliseconds"))
+    };
+    text(hash, name)?.map(read).transpose()
+}
+
+fn needed<'h>(hash: &'h Hash, name: &str) -> Result<&'h str, String> {
+    text(hash, name)?.ok_or_else(|| format!("`{name}` is missing"))
+}
+
+fn text<'h>(hash: &'h Hash, name: &str) -> Result<Option<&'h str>, String> {
+    let read = |value: &'h Vec<u8>| {
+        std::str::from_utf8(value).map_err(|_| format!("`{name}` is no UTF-8"))
+    };
+    hash.get(name.as_bytes()).map(read).transpose()
+}
+
+fn long(hash: &Hash, [name, end_name]: [&str; 2]) -> Result<Option<String>, String> {
+    let Some(start) = hash.get(name.as_bytes()) else {
+        return match hash.get(end_name.as_bytes()) {
+            Some(_) => Err(format!("`{name}` is missing before its end")),
+            None => Ok(None),
+        };
+    };
+    let end = hash.get(end_name.as_bytes()).map_or(&[][..], Vec::as_slice);
+    String::from_utf8([start, end].concat())
+        .map(Some)
+        .map_err(|_| format!("`{name}` is no UTF-8"))
+}

@@ -1,0 +1,10 @@
+-- ARGV: the id, and fields with their values.
+local id, record = ARGV[3], KEYS[5]
+if redis.call('EXISTS', record) == 1 then
+    return { 'conflict' }
+end
+note(id)
+redis.call('HSET', record, unpack(ARGV, 4))
+enlist(record, id)
+tell()
+return { 'done' }

@@ -1,0 +1,135 @@
+//! S-03: the server is killed while it is written to, and keeps what it acknowledged, whole.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use apikey_runtime::{KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, RedisStore};
+
+use super::server::{DURABLE, RedisServer};
+use super::{cursor, redis_server, soon, started};
+use crate::{because, id, owned};
+
+/// How many keys one owner gets before they are revoked together.
+const GROUP: u128 = 5;
+
+/// What was acknowledged.
+#[derive(Default)]
+struct Told {
+    inserted: Vec<KeyId>,
+    revoked: Vec<KeyId>,
+}
+
+/// Writes until the server is gone. The keys are numbered from `first` on.
+async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<(), ()> {
+    for base in (first..).step_by(GROUP as usize) {
+        let owner = format!("owner {base}");
+        for number in base..base + GROUP {
+            store.insert(&owned(number, &owner)).await.map_err(drop)?;
+            told.lock().unwrap().inserted.push(id(number));
+        }
+        let mut patch = KeyPatch::new();
+        patch.label = Some("changed".to_owned());
+        patch.enabled = Some(false);
+        store.update(&id(base), &patch).await.map_err(drop)?;
+        let revoked = store.revoke_owner(&owner, &because("left")).await;
+        told.lock().unwrap().revoked.extend(revoked.map_err(drop)?);
+    }
+    Ok(())
+}
+
+/// Kills the server while four tasks write, and starts it again; returns what was acknowledged.
+async fn crash(server: &mut RedisServer, round: u128) -> Told {
+    let store = Arc::new(started(server).await);
+    let told = Arc::new(Mutex::new(Told::default()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..4 {
+        let (store, told) = (Arc::clone(&store), Arc::clone(&told));
+        tasks.spawn(
+            async move { write(&store, round * 10_000_000 + task * 1_000_000, &told).await },
+        );
+    }
+    soon(async || (told.lock().unwrap().revoked.len() > 40).then_some(())).await;
+    tokio::time::sleep(Duration::from_micros(u64::try_from(round).unwrap() * 777)).await;
+    server.kill();
+    while tasks.join_next().await.is_some() {}
+    store.stop().await;
+    server.restart();
+    drop(store);
+    Arc::into_inner(told).unwrap().into_inner().unwrap()
+}
+
+async fn all(store: &RedisStore) -> BTreeMap<KeyId, KeyRecord> {
+    let mut all = BTreeMap::new();
+    let mut query = ListQuery::first(1_000);
+    loop {
+        let page = store.list(&query).await.unwrap();
+        assert!(page.unreadable.is_empty());
+        all.extend(page.records.into_iter().map(|record| (record.id, record)));
+        query.after = page.next;
+        if query.after.is_none() {
+            return all;
+        }
+    }
+}
+
+/// Groups whose keys are revoked in part.
+fn torn(records: &BTreeMap<KeyId, KeyRecord>) -> usize {
+    let mut groups: BTreeMap<&str, HashSet<bool>> = BTreeMap::new();
+    for record in records.values() {
+        let owner = record.owner.as_deref().unwrap();
+        groups
+            .entry(owner)
+            .or_default()
+            .insert(record.revoked.is_some());
+    }
+    groups.values().filter(|states| states.len() > 1).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s03_a_killed_server_keeps_what_it_acknowledged_all_or_nothing() {
+    let mut server = redis_server!(DURABLE);
+    for round in 1..=5 {
+        let told = crash(&mut server, round).await;
+        let store = started(&server).await;
+        let records = all(&store).await;
+        for id in &told.inserted {
+            assert!(records.contains_key(id), "{id} was told, and is lost");
+        }
+        for id in &told.revoked {
+            assert!(records[id].revoked.is_some(), "{id} was told to be revoked");
+        }
+        assert_eq!(torn(&records), 0);
+        for record in records.values() {
+            let is_changed = record.label == "changed";
+            assert_eq!(is_changed, !record.enabled, "half an update: {record:?}");
+        }
+        // Each change has taken one epoch: as many as the versions count, after the first one.
+        let changes: u64 = records.values().map(|record| record.version).sum();
+        assert_eq!(cursor(&store).await.epoch, changes + 1);
+        store.stop().await;
+    }
+}
+
+/// The negative control: without the disk, what was acknowledged is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s03_a_server_without_a_log_on_disk_is_found_out() {
+    let mut server = redis_server!();
+    let told = crash(&mut server, 1).await;
+    let records = all(&started(&server).await).await;
+    assert!(told.inserted.iter().any(|id| !records.contains_key(id)));
+}
+
+/// The negative control: a revocation in several steps is found half done.
+#[tokio::test]
+async fn s03_a_revocation_in_several_steps_is_found_out() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    for number in 0..GROUP {
+        store.insert(&owned(number, "a")).await.unwrap();
+    }
+    for number in 0..2 {
+        store.revoke(&id(number), &because("left")).await.unwrap();
+    }
+    assert_eq!(torn(&all(&store).await), 1);
+}

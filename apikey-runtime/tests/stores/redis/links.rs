@@ -1,0 +1,257 @@
+//! slow, cut and reset ways to the server, and a server that stands still.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{KeyStore, ListQuery, NodeId, RedisStore, StoreError};
+use tokio::time::timeout;
+
+use super::proxy::Proxy;
+use super::{PATIENCE, cursor, redis_server, soon, started};
+use crate::{because, id, record};
+
+/// A call's deadline, and time for a machine that is busy.
+const DEADLINE: Duration = Duration::from_millis(1_000 + 700);
+
+/// The same after a way has healed: an attempt may have begun just before, and pauses.
+const HEALED: Duration = Duration::from_millis(1_000 + 250 + 1_000);
+
+async fn behind(proxy: &Proxy) -> RedisStore {
+    let store = RedisStore::new(proxy.url());
+    store.start().await.unwrap();
+    store
+}
+
+/// Fails in time, and as a store that cannot be reached.
+async fn ensure_unavailable(store: &RedisStore) {
+    let begun = Instant::now();
+    let node = NodeId::from_u128(1);
+    let results = tokio::join!(
+        async { store.find(&id(1)).await.map(drop) },
+        async { store.changes(None, None).await.map(drop) },
+        async { store.nodes().await.map(drop) },
+        async { store.join(&node).await.map(drop) },
+        async { store.insert(&record(9)).await },
+        async { store.revoke(&id(1), &because("lost")).await.map(drop) },
+    );
+    let results: [Result<(), StoreError>; 6] = results.into();
+    for (number, result) in results.into_iter().enumerate() {
+        assert!(
+            matches!(result, Err(StoreError::Unavailable { .. })),
+            "call {number}: {result:?}"
+        );
+    }
+    assert!(begun.elapsed() < DEADLINE, "took {:?}", begun.elapsed());
+}
+
+async fn works(store: &RedisStore) -> Option<()> {
+    store.find(&id(1)).await.ok()?;
+    store.changes(None, None).await.ok().map(drop)
+}
+
+#[tokio::test]
+async fn x03_a_half_open_way_costs_a_deadline_and_heals_in_another() {
+    let server = redis_server!();
+    let proxy = Proxy::to(server.port());
+    let store = behind(&proxy).await;
+    store.insert(&record(1)).await.unwrap();
+    for _ in 0..2 {
+        proxy.hole(true);
+        ensure_unavailable(&store).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let begun = Instant::now();
+        assert!(store.find(&id(1)).await.is_err());
+        let took = begun.elapsed();
+        assert!(
+            took < Duration::from_millis(300),
+            "by now it fails at once: {took:?}"
+        );
+        proxy.hole(false);
+        let (_, took) = soon(async || works(&store).await).await;
+        assert!(took < HEALED, "took {took:?} to heal");
+    }
+}
+
+/// The manager drops the future of a call that takes too long: that must not keep a dead connection.
+#[tokio::test]
+async fn x03_callers_that_go_away_early_do_not_keep_a_dead_connection() {
+    let server = redis_server!();
+    let proxy = Proxy::to(server.port());
+    let store = behind(&proxy).await;
+    proxy.hole(true);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        let short = Duration::from_millis(20);
+        assert!(!matches!(
+            timeout(short, store.find(&id(1))).await,
+            Ok(Ok(_))
+        ));
+        assert!(!matches!(
+            timeout(short, store.changes(None, None)).await,
+            Ok(Ok(_))
+        ));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    proxy.hole(false);
+    let healed = soon(async || {
+        let changes = store.changes(None, None);
+        timeout(Duration::from_millis(20), changes).await.ok()?.ok()
+    });
+    let (_, took) = healed.await;
+    assert!(took < HEALED, "took {took:?} to heal");
+}
+
+#[tokio::test]
+async fn x03_a_slow_way_is_slow_and_one_beyond_the_deadline_fails() {
+    let server = redis_server!();
+    let proxy = Proxy::to(server.port());
+    let store = behind(&proxy).await;
+    proxy.delay(Duration::from_millis(100));
+    assert!(works(&store).await.is_some());
+    let opened = proxy.opened();
+    assert!(works(&store).await.is_some());
+    assert_eq!(proxy.opened(), opened, "a slow connection is kept");
+    proxy.delay(Duration::from_millis(1_500));
+    ensure_unavailable(&store).await;
+    proxy.delay(Duration::ZERO);
+    soon(async || works(&store).await).await;
+}
+
+#[tokio::test]
+async fn x03_a_reset_costs_the_calls_under_way_only() {
+    let server = redis_server!();
+    let proxy = Proxy::to(server.port());
+    let store = behind(&proxy).await;
+    for _ in 0..5 {
+        proxy.reset();
+        let (_, took) = soon(async || works(&store).await).await;
+        assert!(took < Duration::from_millis(500), "took {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn x03_a_server_that_stands_still_is_noticed_and_so_is_that_it_goes_on() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    server.freeze();
+    ensure_unavailable(&store).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.resume();
+    let (_, took) = soon(async || works(&store).await).await;
+    assert!(took < HEALED, "took {took:?}");
+}
+
+#[tokio::test]
+async fn x01_a_server_that_is_gone_fails_at_once_and_is_found_again() {
+    let mut server = redis_server!();
+    let store = started(&server).await;
+    server.kill();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        assert!(matches!(
+            store.find(&id(1)).await,
+            Err(StoreError::Unavailable {
+                source: Some(_),
+                ..
+            })
+        ));
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        begun.elapsed()
+    );
+    server.restart();
+    let (_, took) = soon(async || works(&store).await).await;
+    assert!(took < Duration::from_secs(1), "took {took:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_started_or_was_stopped_says_so() {
+    let server = redis_server!();
+    let store = RedisStore::new(server.url());
+    assert!(matches!(
+        store.find(&id(1)).await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    store.start().await.unwrap();
+    store.start().await.unwrap();
+    assert!(store.find(&id(1)).await.unwrap().is_none());
+    store.stop().await;
+    store.stop().await;
+    let error = store.find(&id(1)).await.unwrap_err();
+    assert!(error.to_string().contains("start"), "{error}");
+    let (_, took) = soon(async || {
+        let clients = server.command(&["CLIENT", "LIST"]).text();
+        (clients.lines().count() == 1).then_some(())
+    })
+    .await;
+    assert!(took < PATIENCE, "it lets go of its connections");
+    store.start().await.unwrap();
+    assert!(store.find(&id(1)).await.unwrap().is_none());
+}
+
+/// Polls have a connection of their own: the reads before them on another do not put them off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_reads_does_not_put_polls_off() {
+    let server = redis_server!();
+    let store = Arc::new(started(&server).await);
+    for number in 1..=1_000 {
+        let mut large = record(number);
+        large.label = "x".repeat(2_000);
+        store.insert(&large).await.unwrap();
+    }
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let store = Arc::clone(&store);
+        flood.spawn(async move {
+            for _ in 0..20 {
+                let _ = store.list(&ListQuery::first(1_000)).await;
+            }
+        });
+    }
+    let mut slowest = Duration::ZERO;
+    while !flood.is_empty() {
+        let begun = Instant::now();
+        store.changes(None, None).await.unwrap();
+        slowest = slowest.max(begun.elapsed());
+        while flood.try_join_next().is_some() {}
+    }
+    assert!(slowest < Duration::from_millis(800), "{slowest:?}");
+}
+
+#[tokio::test]
+async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
+    let server = redis_server!();
+    let proxy = Proxy::to(server.port());
+    let listening = RedisStore::new(proxy.url());
+    let mut listener = listening.listen().unwrap();
+    listening.start().await.unwrap();
+    let writing = started(&server).await;
+    let mut heard = async |what: &str| {
+        let begun = Instant::now();
+        let heard = timeout(PATIENCE, listener.raised()).await;
+        assert!(heard.is_ok(), "{what} is not heard of");
+        begun.elapsed()
+    };
+    heard("the first subscription").await;
+    writing.insert(&record(1)).await.unwrap();
+    heard("an insert").await;
+    writing.join(&NodeId::from_u128(1)).await.unwrap();
+    heard("a node").await;
+    writing.revoke(&id(1), &because("lost")).await.unwrap();
+    heard("a revocation").await;
+    proxy.reset();
+    let took = heard("a subscription after a reset").await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    // Half-open: nothing tells but that nothing comes.
+    proxy.hole(true);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    proxy.hole(false);
+    let took = heard("a subscription after a cut").await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    writing.insert(&record(2)).await.unwrap();
+    heard("an insert on it").await;
+    assert_eq!(cursor(&listening).await, cursor(&writing).await);
+}

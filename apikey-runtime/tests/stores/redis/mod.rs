@@ -1,0 +1,74 @@
+//! What is Redis's own.
+
+mod crash;
+mod fake;
+mod history;
+mod links;
+mod nodes;
+mod proxy;
+mod records;
+#[path = "../../../../tests/support/servers/redis.rs"]
+mod server;
+mod settings;
+mod suite;
+mod warnings;
+
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{Changes, Cursor, History, KeyId, KeyStore, RedisStore};
+
+use self::server::RedisServer;
+
+/// A server for the test that this stands in, which ends where there can be none.
+macro_rules! redis_server {
+    ($($settings:expr)?) => {{
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        if !$crate::redis::server::is_installed(&test) {
+            return;
+        }
+        $crate::redis::server::RedisServer::start(redis_server!(@ $($settings)?))
+    }};
+    (@ $settings:expr) => { $settings };
+    (@) => { &[] };
+}
+use redis_server;
+
+/// The longest that a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn started(server: &RedisServer) -> RedisStore {
+    let store = RedisStore::new(server.url());
+    store.start().await.unwrap();
+    store
+}
+
+async fn ask(store: &RedisStore, since: Option<&Cursor>) -> Changes {
+    store.changes(since, None).await.unwrap().unwrap()
+}
+
+async fn cursor(store: &RedisStore) -> Cursor {
+    ask(store, None).await.cursor
+}
+
+async fn changed(store: &RedisStore, since: &Cursor) -> Vec<KeyId> {
+    match ask(store, Some(since)).await.history {
+        History::Changed(ids) => ids,
+        History::Unknown => panic!("{since:?} is unknown"),
+    }
+}
+
+async fn is_unknown(store: &RedisStore, since: &Cursor) -> bool {
+    ask(store, Some(since)).await.history == History::Unknown
+}
+
+/// Tries until `done` gives something; says how long that took.
+async fn soon<T>(mut done: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = done().await {
+            return (value, begun.elapsed());
+        }
+        assert!(begun.elapsed() < PATIENCE, "this has to come, and did not");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,308 @@
+//! Records: their names, what breaks one, and what a tool writes by hand.
+
+use apikey_runtime::{
+    KeyPatch, KeyStore, ListQuery, PreviousDigest, RedisStore, StoreError, Timestamp,
+};
+
+use super::server::RedisServer;
+use super::{changed, cursor, is_unknown, redis_server, started};
+use crate::{at, because, id, owned, record};
+
+/// The name of the record with the number `number`.
+fn name(number: u128) -> String {
+    format!("{{apikey}}:key:{}", id(number))
+}
+
+/// I-02: what means something to Redis, to Lua and to its patterns.
+const ODD: [&str; 9] = [
+    "*",
+    "{}",
+    "{other}:key:1",
+    "a\r\nDEL {apikey}:meta\r\n",
+    "nul\0in the middle",
+    "' .. redis.call('FLUSHALL') .. '",
+    "[a-z]?\\",
+    "\u{ff}\u{10ffff}",
+    "",
+];
+
+#[tokio::test]
+async fn i02_odd_owners_and_labels_find_only_themselves() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    for (number, odd) in (1..).zip(ODD) {
+        let mut odd_one = owned(number, odd);
+        odd_one.label = odd.to_owned();
+        odd_one.prefix = odd.to_owned();
+        odd_one.environment = Some(odd.to_owned());
+        store.insert(&odd_one).await.unwrap();
+        assert_eq!(store.find(&id(number)).await.unwrap().unwrap(), odd_one);
+    }
+    for (number, odd) in (1..).zip(ODD) {
+        for by_label in [false, true] {
+            let mut query = ListQuery::first(100);
+            let filter = if by_label {
+                &mut query.label
+            } else {
+                &mut query.owner
+            };
+            *filter = Some(odd.to_owned());
+            let page = store.list(&query).await.unwrap();
+            let ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
+            assert_eq!(ids, [id(number)], "{odd:?}");
+        }
+        let ids = store.revoke_owner(odd, &because(odd)).await.unwrap();
+        assert_eq!(ids, [id(number)], "{odd:?}");
+        let found = store.find(&id(number)).await.unwrap().unwrap();
+        assert_eq!(found.revoked, Some(because(odd)));
+    }
+    let names = server.command(&["KEYS", "*"]).text();
+    assert!(
+        names.lines().all(|name| name.starts_with("{apikey}:")),
+        "{names}"
+    );
+}
+
+#[tokio::test]
+async fn i02_odd_namespaces_are_refused_or_kept_apart() {
+    let server = redis_server!();
+    for bad in ["", "a{", "}a", "{}", "a\r\nb", "a\0b", "\u{7f}"] {
+        let store = RedisStore::new(server.url()).namespace(bad);
+        let error = store.start().await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Invalid(_)),
+            "{bad:?}: {error:?}"
+        );
+    }
+    for (number, odd) in (1..).zip(["*", "a b", "a:", "?", "Zoë"]) {
+        let store = RedisStore::new(server.url()).namespace(odd);
+        store.start().await.unwrap();
+        store.insert(&record(number)).await.unwrap();
+        let page = store.list(&ListQuery::first(10)).await.unwrap();
+        assert_eq!(page.records.len(), 1, "{odd:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_record_takes_little_memory() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let mut small = owned(1, "owner 42");
+    small.digest = format!("sha256${}", "ab".repeat(32));
+    small.previous = Some(PreviousDigest {
+        digest: format!("hmac-sha256$v1${}", "cd".repeat(32)),
+        until: at(5),
+    });
+    small.expires = Some(Timestamp::MAX);
+    store.insert(&small).await.unwrap();
+    assert_eq!(store.find(&id(1)).await.unwrap().unwrap(), small);
+    let encoding = server.command(&["OBJECT", "ENCODING", &name(1)]).text();
+    assert_eq!(
+        encoding, "listpack",
+        "no value is too long for the small form"
+    );
+    let mut patch = KeyPatch::new();
+    patch.previous = Some(None);
+    patch.digest = Some("sha256$short".to_owned());
+    store.update(&id(1), &patch).await.unwrap();
+    let found = store.find(&id(1)).await.unwrap().unwrap();
+    assert_eq!(
+        (found.digest.as_str(), found.previous),
+        ("sha256$short", None),
+        "nothing is left of the ends of the longer ones"
+    );
+}
+
+/// What breaks a record, and the column that the error names.
+const BROKEN: [(&[&str], &str); 8] = [
+    (&["HSET", "", "scopes", "a  b"], "scopes"),
+    (
+        &["HSET", "", "scopes", "a", "metadata", "{\"planted"],
+        "metadata",
+    ),
+    (&["HSET", "", "metadata", "[\"planted\"]"], "metadata"),
+    (
+        &["HSET", "", "metadata", "{}", "previous_digest", "planted"],
+        "previous_until",
+    ),
+    (&["HSET", "", "previous_until", "planted"], "previous_until"),
+    (
+        &["HSET", "", "previous_until", "1", "networks", "planted"],
+        "networks",
+    ),
+    (
+        &["HSET", "", "networks", "", "version", "planted"],
+        "version",
+    ),
+    (&["HDEL", "", "digest"], "digest"),
+];
+
+/// S-08: as only a tool can leave it.
+#[tokio::test]
+async fn s08_a_broken_record_costs_that_key_only() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    for number in 1..=3 {
+        store.insert(&owned(number, "a")).await.unwrap();
+    }
+    for (command, column) in BROKEN {
+        let mut command = command.to_vec();
+        let name = name(2);
+        command[1] = &name;
+        server.command(&command).text();
+        match store.find(&id(2)).await {
+            Err(StoreError::Corrupt { id: named, reason }) => {
+                assert_eq!(named, id(2).to_string());
+                assert!(
+                    reason.contains(column) && !reason.contains("planted"),
+                    "{reason}"
+                );
+            }
+            other => panic!("{command:?}: {other:?}"),
+        }
+        let page = store.list(&ListQuery::first(10)).await.unwrap();
+        assert_eq!(page.unreadable, [id(2).to_string()], "{command:?}");
+        assert_eq!(page.records.len(), 2);
+    }
+    assert!(store.revoke(&id(2), &because("broken")).await.unwrap());
+    let revoked_at = server.command(&["HGET", &name(2), "revoked_at"]).text();
+    assert_eq!(revoked_at, "3000", "it can still be revoked");
+}
+
+#[tokio::test]
+async fn s08_what_is_no_hash_is_that_key_only() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    store.insert(&record(1)).await.unwrap();
+    store.insert(&record(2)).await.unwrap();
+    let since = cursor(&store).await;
+    server.command(&["SET", &name(2), "planted"]).text();
+    let corrupt = |error: StoreError| matches!(error, StoreError::Corrupt { .. });
+    assert!(corrupt(store.find(&id(2)).await.unwrap_err()));
+    assert!(corrupt(
+        store.revoke(&id(2), &because("lost")).await.unwrap_err()
+    ));
+    let page = store.list(&ListQuery::first(10)).await.unwrap();
+    assert_eq!((page.records.len(), page.unreadable.len()), (1, 1));
+    assert_eq!(
+        cursor(&store).await,
+        since,
+        "a refused write changes nothing"
+    );
+}
+
+/// What the docs tell an operator to write.
+#[tokio::test]
+async fn a_change_by_hand_is_learned_of_when_the_epoch_is_counted_up() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&store).await;
+    server
+        .command(&["HSET", &name(1), "revoked_at", "1767225600000"])
+        .text();
+    assert_eq!(
+        changed(&store, &since).await,
+        [],
+        "the tool alone logs nothing"
+    );
+    server
+        .command(&["HINCRBY", "{apikey}:meta", "epoch", "1"])
+        .text();
+    assert!(is_unknown(&store, &since).await, "every node forgets all");
+    let found = store.find(&id(1)).await.unwrap().unwrap();
+    assert_eq!(found.revoked.unwrap().at, at(1_767_225_600_000));
+    let since = cursor(&store).await;
+    assert_eq!(changed(&store, &since).await, []);
+    store.insert(&record(2)).await.unwrap();
+    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    let after = cursor(&store).await;
+    assert_eq!(after.epoch, since.epoch + 2, "the history goes on");
+    store.insert(&record(3)).await.unwrap();
+    assert_eq!(changed(&store, &after).await, [id(3)]);
+}
+
+/// Times that a 64-bit float cannot tell apart.
+#[tokio::test]
+async fn purge_compares_times_exactly() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let edge = 1 << 60;
+    for (number, expires) in (1..).zip([edge - 1, edge, edge + 1, -edge - 1, -edge, -edge + 1]) {
+        let mut record = record(number);
+        record.expires = Some(at(expires));
+        store.insert(&record).await.unwrap();
+    }
+    assert_eq!(store.purge(at(-edge)).await.unwrap(), [id(4)]);
+    assert_eq!(store.purge(at(-edge + 1)).await.unwrap(), [id(5)]);
+    let mut ids = store.purge(at(edge + 1)).await.unwrap();
+    ids.sort_unstable();
+    assert_eq!(ids, [id(1), id(2), id(6)]);
+    assert!(store.find(&id(3)).await.unwrap().is_some());
+}
+
+/// Everything that is kept is gone when the last record is, but for the history.
+#[tokio::test]
+async fn what_was_removed_leaves_nothing_behind() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    for number in 1..=50 {
+        store
+            .insert(&owned(number, &format!("{}", number % 3)))
+            .await
+            .unwrap();
+    }
+    let mut patch = KeyPatch::new();
+    patch.owner = Some(None);
+    patch.label = Some("other".to_owned());
+    store.update(&id(7), &patch).await.unwrap();
+    for owner in ["0", "1", "2"] {
+        store.revoke_owner(owner, &because("left")).await.unwrap();
+    }
+    store.revoke(&id(7), &because("left")).await.unwrap();
+    assert_eq!(store.purge(at(i64::MAX)).await.unwrap().len(), 50);
+    let mut names: Vec<_> = all_names(&server);
+    names.sort_unstable();
+    assert_eq!(names, ["{apikey}:log", "{apikey}:meta"]);
+}
+
+fn all_names(server: &RedisServer) -> Vec<String> {
+    let names = server.command(&["KEYS", "*"]).text();
+    names.lines().map(str::to_owned).collect()
+}
+
+/// A writer that adds a key of the owner between the two steps makes it try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn revoking_an_owner_takes_what_is_added_meanwhile() {
+    let server = redis_server!();
+    let store = std::sync::Arc::new(started(&server).await);
+    for round in 0..20_u128 {
+        let owner = format!("owner {round}");
+        for number in 0..20 {
+            store
+                .insert(&owned(round * 100 + number, &owner))
+                .await
+                .unwrap();
+        }
+        let adding = {
+            let (store, owner) = (std::sync::Arc::clone(&store), owner.clone());
+            tokio::spawn(async move {
+                for number in 20..25 {
+                    store
+                        .insert(&owned(round * 100 + number, &owner))
+                        .await
+                        .unwrap();
+                }
+            })
+        };
+        let revoked = store.revoke_owner(&owner, &because("left")).await.unwrap();
+        adding.await.unwrap();
+        assert!(revoked.len() >= 20);
+        let rest = store.revoke_owner(&owner, &because("left")).await.unwrap();
+        assert_eq!(
+            revoked.len() + rest.len(),
+            25,
+            "each is revoked by one call"
+        );
+    }
+}

@@ -1,0 +1,300 @@
+//! Servers that cannot be used, or only with a warning; and what is never shown.
+
+use apikey_runtime::{KeyPatch, KeyStore, ListQuery, NodeId, RedisStore, StoreError};
+
+use super::fake::Fake;
+use super::server::{DURABLE, RedisServer};
+use super::warnings::Warnings;
+use super::{changed, cursor, redis_server, soon, started};
+use crate::{because, id, record};
+
+/// What `start` warns of.
+async fn warned(url: &str) -> String {
+    let (warnings, _guard) = Warnings::capture();
+    let store = RedisStore::new(url);
+    store.start().await.unwrap();
+    store.stop().await;
+    warnings.text()
+}
+
+#[tokio::test]
+async fn settings_that_can_lose_what_was_acknowledged_are_warned_of() {
+    let durable = redis_server!(DURABLE);
+    let quiet = warned(&durable.url()).await;
+    assert!(!quiet.contains("can lose"), "{quiet}");
+    let cases: [(&[(&str, &str)], &str); 3] = [
+        (&[], "set `appendonly yes`"),
+        (&[("appendonly", "yes")], "set `appendfsync always`"),
+        (
+            &[("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")],
+            "set `maxmemory-policy noeviction`",
+        ),
+    ];
+    for (settings, expected) in cases {
+        let server = RedisServer::start(settings);
+        let text = warned(&server.url()).await;
+        assert!(text.contains("WARN") && text.contains(expected), "{text}");
+    }
+    let forbidden = durable.command(&["ACL", "SETUSER", "default", "-config"]);
+    assert_eq!(forbidden.text(), "OK");
+    let text = warned(&durable.url()).await;
+    assert!(
+        text.contains("settings of the Redis server cannot be read"),
+        "{text}"
+    );
+}
+
+fn replica_of(primary: &RedisServer) -> RedisServer {
+    let address = format!("127.0.0.1 {}", primary.port());
+    let replica = RedisServer::start(&[("replicaof", address.as_str())]);
+    let started = std::time::Instant::now();
+    let is_up = || {
+        let info = replica.command(&["INFO", "replication"]).text();
+        info.contains("master_link_status:up")
+    };
+    while !is_up() {
+        assert!(started.elapsed() < super::PATIENCE);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    replica
+}
+
+#[tokio::test]
+async fn replicas_without_a_minimum_are_warned_of_and_never_read() {
+    let primary = redis_server!(DURABLE);
+    let store = started(&primary).await;
+    store.insert(&record(1)).await.unwrap();
+    let replica = replica_of(&primary);
+    let text = warned(&primary.url()).await;
+    assert!(text.contains("set `min-replicas-to-write 1`"), "{text}");
+    let error = RedisStore::new(replica.url()).start().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("no primary"), "{error}");
+    let lax = replica.command(&["CONFIG", "SET", "replica-read-only", "no"]);
+    assert_eq!(lax.text(), "OK");
+    let error = RedisStore::new(replica.url()).start().await.unwrap_err();
+    assert!(error.to_string().contains("no primary"), "{error}");
+}
+
+/// A primary that becomes a replica under a connection that lives on.
+#[tokio::test]
+async fn a_server_that_is_demoted_answers_nothing_more() {
+    let other = redis_server!();
+    let server = RedisServer::start(&[]);
+    let store = started(&server).await;
+    store.insert(&record(1)).await.unwrap();
+    for read_only in ["yes", "no"] {
+        server
+            .command(&["CONFIG", "SET", "replica-read-only", read_only])
+            .text();
+        let port = other.port().to_string();
+        server.command(&["REPLICAOF", "127.0.0.1", &port]).text();
+        let node = NodeId::from_u128(1);
+        let answers = [
+            store.find(&id(1)).await.map(drop),
+            store.changes(None, None).await.map(drop),
+            store.nodes().await.map(drop),
+            store.join(&node).await.map(drop),
+            store.insert(&record(2)).await,
+            store.list(&ListQuery::first(1)).await.map(drop),
+        ];
+        for answer in answers {
+            assert!(
+                matches!(answer, Err(StoreError::Unavailable { .. })),
+                "{answer:?}"
+            );
+        }
+        server.command(&["REPLICAOF", "NO", "ONE"]).text();
+        soon(async || store.find(&id(1)).await.ok()).await;
+        soon(async || store.changes(None, None).await.ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&store).await;
+    server.command(&["SCRIPT", "FLUSH"]).text();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).text();
+    let refused = [
+        store.insert(&record(2)).await,
+        store.update(&id(1), &KeyPatch::new()).await,
+        store.revoke(&id(1), &because("lost")).await.map(drop),
+        store.purge(crate::at(i64::MAX)).await.map(drop),
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("no memory left"), "{error}");
+    }
+    let found = store.find(&id(1)).await.unwrap().unwrap();
+    assert_eq!(found, record(1));
+    assert_eq!(changed(&store, &since).await, []);
+    assert_eq!(
+        store
+            .list(&ListQuery::first(9))
+            .await
+            .unwrap()
+            .records
+            .len(),
+        1
+    );
+    let another = started(&server).await;
+    assert!(
+        another.find(&id(1)).await.unwrap().is_some(),
+        "nor does a start write"
+    );
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
+    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert_eq!(changed(&store, &since).await, [id(1)]);
+}
+
+/// O-01, S-01.
+#[tokio::test]
+async fn the_password_is_shown_nowhere() {
+    const PASSWORD: &str = "hunter2-planted";
+    let server = redis_server!(&[("requirepass", PASSWORD)]);
+    let (warnings, _guard) = Warnings::capture();
+    let store = RedisStore::new(server.url());
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    let wrong = server.url().replace(PASSWORD, "wrong-planted");
+    let wrong = RedisStore::new(wrong);
+    let error = wrong.start().await.unwrap_err();
+    assert!(matches!(error, StoreError::Backend { .. }), "{error:?}");
+    let bad = RedisStore::new(format!("redis://:{PASSWORD}@[nowhere:port"));
+    let bad_error = bad.start().await.unwrap_err();
+    assert!(matches!(bad_error, StoreError::Invalid(_)), "{bad_error:?}");
+    let gone = RedisStore::new(format!("redis://:{PASSWORD}@127.0.0.1:1"));
+    let gone_error = gone.start().await.unwrap_err();
+    let source = |error: &StoreError| format!("{:?}", std::error::Error::source(error));
+    let mut shown = format!("{store:?} {wrong:?} {bad:?} {gone:?} {}", warnings.text());
+    for error in [&error, &bad_error, &gone_error] {
+        shown += &format!("{error} {error:?} {}", source(error));
+    }
+    assert!(!shown.contains("planted"), "{shown}");
+    assert!(!server.log().contains("planted"));
+}
+
+#[tokio::test]
+async fn a_url_that_cannot_be_used_is_an_error_at_the_start() {
+    for bad in [
+        "",
+        "nonsense",
+        "http://127.0.0.1",
+        "redis://",
+        "rediss://127.0.0.1",
+    ] {
+        let store = RedisStore::new(bad);
+        let error = store.start().await.unwrap_err();
+        let is_invalid = matches!(error, StoreError::Invalid(_));
+        assert!(is_invalid, "{bad:?}: {error:?}");
+    }
+}
+
+/// The rights that the docs name are enough.
+#[tokio::test]
+async fn a_user_with_the_rights_of_the_docs_can_do_all() {
+    let server = redis_server!();
+    let docs = include_str!("../../../src/store/redis/docs.md");
+    let (_, rights) = docs.split_once("# Rights").unwrap();
+    let words: Vec<&str> = rights.split('`').skip(1).step_by(2).collect();
+    let mut rule = vec![
+        "ACL",
+        "SETUSER",
+        "store",
+        "on",
+        ">secret",
+        "resetkeys",
+        "resetchannels",
+    ];
+    let commands: Vec<String> = words[2..].iter().map(|word| format!("+{word}")).collect();
+    rule.extend(&words[..2]);
+    rule.extend(commands.iter().map(String::as_str));
+    assert_eq!(server.command(&rule).text(), "OK", "{rule:?}");
+    let url = format!("redis://store:secret@127.0.0.1:{}", server.port());
+    let (warnings, guard) = Warnings::capture();
+    let store = RedisStore::new(url);
+    let mut listener = store.listen().unwrap();
+    store.start().await.unwrap();
+    tokio::time::timeout(super::PATIENCE, listener.raised())
+        .await
+        .unwrap();
+    let since = cursor(&store).await;
+    let node = NodeId::from_u128(1);
+    store.join(&node).await.unwrap();
+    store.acknowledge(&node, &since).await.unwrap();
+    let seen = store.nodes().await.unwrap().unwrap().nodes.remove(0);
+    store.suspect(&seen).await.unwrap();
+    store.dismiss(&seen).await.unwrap();
+    store.leave(&node).await.unwrap();
+    store.insert(&crate::owned(1, "a")).await.unwrap();
+    let mut patch = KeyPatch::new();
+    patch.owner = Some(None);
+    store.update(&id(1), &patch).await.unwrap();
+    store.insert(&crate::owned(2, "a")).await.unwrap();
+    assert_eq!(
+        store.revoke_owner("a", &because("left")).await.unwrap(),
+        [id(2)]
+    );
+    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert_eq!(
+        store
+            .list(&ListQuery::first(9))
+            .await
+            .unwrap()
+            .records
+            .len(),
+        2
+    );
+    assert_eq!(store.purge(crate::at(i64::MAX)).await.unwrap().len(), 2);
+    server.command(&["DEL", "{apikey}:meta"]).text();
+    assert!(super::is_unknown(&store, &since).await);
+    drop(guard);
+    assert!(
+        !warnings.text().contains("cannot be read"),
+        "{}",
+        warnings.text()
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_with_what_to_take() {
+    let hello = "%1\r\n$5\r\nproto\r\n:3\r\n";
+    for (hello, version) in [
+        (hello, "6.2.14"),
+        (
+            "-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n",
+            "5.0.14",
+        ),
+    ] {
+        let old = Fake::start(hello, version);
+        let error = RedisStore::new(old.url("")).start().await.unwrap_err();
+        assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+        assert!(
+            error
+                .to_string()
+                .contains("take Redis 7.0 or newer, or Valkey"),
+            "{error}"
+        );
+    }
+    let new = Fake::start(hello, "7.0.0");
+    let error = RedisStore::new(new.url("")).start().await.unwrap_err();
+    assert!(!matches!(error, StoreError::Invalid(_)), "{error:?}");
+}
+
+/// What does not know a command may repeat what came with it.
+#[tokio::test]
+async fn a_password_that_a_server_quotes_is_not_told_on() {
+    for code in ["ERR", "NOPROTO", "DENIED"] {
+        let hello = format!("-{code} no `HELLO`, with args: `3`, `AUTH`, `default`, `planted`\r\n");
+        let strange = Fake::start(&hello, "7.0.0");
+        let store = RedisStore::new(strange.url(":planted@"));
+        let error = store.start().await.unwrap_err();
+        let source = std::error::Error::source(&error);
+        let shown = format!("{error} {error:?} {source:?}");
+        assert!(!shown.contains("planted"), "{shown}");
+    }
+}
