@@ -3,11 +3,23 @@
 
 mod support;
 
+/// The very file of the crate, which shows it to nobody.
+#[path = "../src/cache/counters.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "more than this needs, and its tests"
+)]
+mod counters;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use actix_web::rt;
 use apikey_runtime::{Clock, FastHasher, KeyHasher, KeyId, Policy, ScopeExpr, SystemClock};
 use divan::{AllocProfiler, Bencher, black_box};
 use sha2::{Digest, Sha256};
 
+use counters::Counters;
 use support::keys;
 use support::poll::at_once;
 use support::routes::Bench;
@@ -60,6 +72,19 @@ fn clock_read(bencher: Bencher<'_, '_>) {
 fn id_parsed(bencher: Bencher<'_, '_>) {
     let id = keys::id(0).to_string();
     bencher.bench_local(|| black_box(&id).parse::<KeyId>());
+}
+
+#[divan::bench(threads = [1, 2])]
+fn hit_counted(bencher: Bencher<'_, '_>) {
+    let counters = Counters::default();
+    bencher.bench(|| black_box(&counters).count_hit());
+}
+
+/// What a hit would cost if all threads counted in one place.
+#[divan::bench(threads = [1, 2])]
+fn hit_counted_in_one_place(bencher: Bencher<'_, '_>) {
+    let count = AtomicU64::new(0);
+    bencher.bench(|| black_box(&count).fetch_add(1, Ordering::Relaxed));
 }
 
 /// A manager with a key in its cache.

@@ -36,13 +36,13 @@ impl ApiKey {
     /// The key's label.
     #[must_use]
     pub fn label(&self) -> &str {
-        &self.0.label
+        self.0.label()
     }
 
     /// Whom the key belongs to.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
-        self.0.owner.as_deref()
+        self.0.owner()
     }
 
     /// What the key may do.

@@ -20,18 +20,48 @@ use crate::scope::Scopes;
 #[repr(C)]
 pub(crate) struct CachedKey {
     pub(crate) created: Timestamp,
-    pub(crate) label: Box<str>,
-    pub(crate) owner: Option<Box<str>>,
+    names: Names,
     pub(crate) scopes: Scopes,
     /// What few keys have.
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) previous: Option<Box<(PreparedDigest, Timestamp)>>,
     pub(crate) id: KeyId,
-    /// Set when the record changed, before the entry leaves the map: the map's readers may still
-    /// see an entry that was just removed.
+    /// Set before the entry leaves the map, because the record changed or for want of room: the
+    /// map's readers may still see an entry that was just removed.
     stale: AtomicBool,
+    /// Whether the entry was asked for since the queue last looked.
+    used: AtomicBool,
     pub(crate) validity: Validity,
     pub(crate) digest: PreparedDigest,
+}
+
+/// Label and owner, one behind the other: one allocation, and no second pointer.
+#[derive(Debug)]
+struct Names {
+    text: Box<str>,
+    /// Where the owner begins; [`NO_OWNER`] where there is none. An owner may be an empty text.
+    owner_at: usize,
+}
+
+/// No text is as long.
+const NO_OWNER: usize = usize::MAX;
+
+impl Names {
+    fn of(label: String, owner: Option<&str>) -> Self {
+        let owner_at = owner.map_or(NO_OWNER, |_| label.len());
+        Self {
+            text: (label + owner.unwrap_or_default()).into(),
+            owner_at,
+        }
+    }
+
+    fn label(&self) -> &str {
+        self.text.get(..self.owner_at).unwrap_or(&self.text)
+    }
+
+    fn owner(&self) -> Option<&str> {
+        self.text.get(self.owner_at..)
+    }
 }
 
 #[derive(Debug)]
@@ -64,12 +94,12 @@ impl CachedKey {
         Some(Self {
             id: record.id,
             stale: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             digest,
             previous,
             validity,
             created: record.created,
-            label: record.label.into(),
-            owner: record.owner.map(String::into_boxed_str),
+            names: Names::of(record.label, record.owner.as_deref()),
             scopes: record.scopes,
             rare: rare.then(|| {
                 Box::new(Rare {
@@ -84,6 +114,14 @@ impl CachedKey {
                 })
             }),
         })
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        self.names.label()
+    }
+
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.names.owner()
     }
 
     pub(crate) fn environment(&self) -> Option<&str> {
@@ -106,12 +144,29 @@ impl CachedKey {
         methods.is_empty() || allows_method(methods.iter().map(|method| &**method), caller.method())
     }
 
-    /// Marks the entry as overtaken by a change.
+    /// Notes that the entry was asked for. Most often it is noted already: then nothing is written,
+    /// and the line of a hot key stays in the caches of all processors.
+    pub(super) fn note_use(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the entry was asked for since this was last asked.
+    pub(super) fn take_used(&self) -> bool {
+        let used = self.used.load(Ordering::Relaxed);
+        if used {
+            self.used.store(false, Ordering::Relaxed);
+        }
+        used
+    }
+
+    /// Marks the entry as one that may be believed no more.
     pub(super) fn spoil(&self) {
         self.stale.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a change overtook the entry.
+    /// Whether a change overtook the entry, or it left the map for want of room.
     pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::SeqCst)
     }
@@ -144,5 +199,33 @@ impl scc::Equivalent<ById> for IdText<'_> {
 impl scc::Equivalent<ById> for KeyId {
     fn equivalent(&self, entry: &ById) -> bool {
         *self == entry.0.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_and_owner_come_back_as_they_were() {
+        for (label, owner) in [
+            ("ci", Some("42")),
+            ("ci", None),
+            ("ci", Some("")),
+            ("", None),
+            ("", Some("")),
+            ("", Some("42")),
+            ("schlüssel", Some("ÿ")),
+        ] {
+            let names = Names::of(label.to_owned(), owner);
+            assert_eq!((names.label(), names.owner()), (label, owner));
+        }
+    }
+
+    /// 256 bytes of a key in all, with its texts, its slot in the queue and its place in the map.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_entry_is_small() {
+        assert!(size_of::<CachedKey>() <= 152, "{}", size_of::<CachedKey>());
     }
 }

@@ -1,15 +1,17 @@
 //! The map of entries, its fence, and the ids that the store was seen not to know.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use scc::HashIndex;
 
+use super::counters::Counters;
 use super::entry::{ById, CachedKey};
 use super::fence::{Fence, Ticket};
 use super::lease::Lease;
+use super::queue::Queue;
 use super::read::Flight;
 use crate::clock::Reading;
 use crate::key::{IdText, KeyId};
@@ -46,7 +48,13 @@ pub(crate) struct Cache {
     map: HashIndex<ById, (), foldhash::fast::RandomState>,
     shards: Box<[Fence<Desk>]>,
     pub(crate) lease: Lease,
+    #[allow(dead_code, reason = "`verify` is to count")]
+    pub(crate) counters: Counters,
     capacity: usize,
+    /// The order in which entries leave. Whoever changes the map holds it, inside of the shard's
+    /// lock where both are held; whoever looks something up does not.
+    queue: Mutex<Queue>,
+    /// Written by those who hold the queue.
     entries: AtomicUsize,
 }
 
@@ -57,7 +65,9 @@ impl Cache {
             map: HashIndex::default(),
             shards: (0..SHARDS).map(|_| Fence::new(Desk::default())).collect(),
             lease: Lease::default(),
+            counters: Counters::default(),
             capacity,
+            queue: Mutex::new(Queue::new(capacity)),
             entries: AtomicUsize::new(0),
         }
     }
@@ -70,7 +80,10 @@ impl Cache {
         id: IdText<'_>,
         look: impl FnOnce(&Arc<CachedKey>) -> R,
     ) -> Option<R> {
-        self.map.peek_with(&id, |entry, ()| look(&entry.0))
+        self.map.peek_with(&id, |entry, ()| {
+            entry.0.note_use();
+            look(&entry.0)
+        })
     }
 
     /// Whether the store was seen, a moment ago, not to know `id`.
@@ -130,11 +143,13 @@ impl Cache {
         }
         // Nothing that was read before its shard's turn comes in any more, so what is left now is
         // all there is.
+        let mut queue = self.queue();
         self.map.retain_sync(|entry, ()| {
             entry.0.spoil();
-            self.entries.fetch_sub(1, Ordering::Relaxed);
             false
         });
+        queue.clear();
+        self.entries.store(0, Ordering::Relaxed);
     }
 
     /// How many entries there are.
@@ -142,32 +157,64 @@ impl Cache {
         self.entries.load(Ordering::Relaxed)
     }
 
+    /// How many decisions were made from memory.
+    #[allow(dead_code, reason = "for the health report")]
+    pub(crate) fn hits(&self) -> u64 {
+        self.counters.hits()
+    }
+
+    /// How many decisions had to ask the store.
+    #[allow(dead_code, reason = "for the health report")]
+    pub(crate) fn misses(&self) -> u64 {
+        self.counters.misses()
+    }
+
     fn insert(&self, entry: &Arc<CachedKey>) {
-        self.remove(&entry.id);
         if self.capacity == 0 {
             return;
         }
-        while self.len() >= self.capacity && self.drop_any() {}
+        let mut queue = self.queue();
+        self.remove_from(&mut queue, &entry.id);
+        while self.len() >= self.capacity {
+            // Dropping an entry needs no fence: it costs a read, and no more.
+            match queue.pop() {
+                Some(oldest) => self.take_out(&oldest.id),
+                None => return,
+            };
+        }
         if self.map.insert_sync(ById(Arc::clone(entry)), ()).is_ok() {
+            queue.push(Arc::clone(entry));
             self.entries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    /// Called inside of the shard's lock, so that the id cannot come in meanwhile: most ids that are
+    /// removed are not there, and those who ask for them do not wait for the queue.
     fn remove(&self, id: &KeyId) {
-        self.map.peek_with(id, |entry, ()| entry.0.spoil());
-        if self.map.remove_sync(id) {
-            self.entries.fetch_sub(1, Ordering::Relaxed);
+        if self.map.contains(id) {
+            self.remove_from(&mut self.queue(), id);
         }
     }
 
-    /// Makes room by one entry. Dropping an entry needs no fence: it costs a read, and no more.
-    fn drop_any(&self) -> bool {
-        let Some(entry) = self.map.begin_sync() else {
-            return false;
-        };
-        entry.remove_entry();
-        self.entries.fetch_sub(1, Ordering::Relaxed);
-        true
+    fn remove_from(&self, queue: &mut Queue, id: &KeyId) {
+        if self.take_out(id) {
+            queue.left(id);
+        }
+    }
+
+    fn take_out(&self, id: &KeyId) -> bool {
+        self.map.peek_with(id, |entry, ()| entry.0.spoil());
+        let removed = self.map.remove_sync(id);
+        if removed {
+            self.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// A thread that panicked in here left a queue that is good enough: at worst an entry in the map
+    /// has no slot in it, and stays until it is changed.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,3 +243,6 @@ impl Desk {
             .for_each(|unknown| unknown.until_nanos = 0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,11 @@
 //! bring the old record back, [`feed`] for how changes are learned of, and [`member`] for what nodes
 //! tell each other.
 
+#[allow(
+    dead_code,
+    reason = "`verify` is to count, and the health report to tell"
+)]
+mod counters;
 mod entry;
 mod feed;
 mod fence;
@@ -14,6 +19,7 @@ mod lease;
 mod lease_tests;
 mod map;
 mod member;
+mod queue;
 mod read;
 
 /// What `fence` and `lease` are built of; their model-checked tests put another module in this

@@ -1,0 +1,154 @@
+//! How many decisions were made from memory, and how many had to ask the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Threads that count at the same time without a word to each other; any beyond them share a cell.
+const CELLS: usize = 64;
+
+/// Counts of hits and misses since the start, for a health report.
+///
+/// A hit is a decision that was made from memory: by an entry that was believed, or by an id that
+/// is remembered as unknown. A miss is one for which the store had to be asked.
+///
+/// Each thread has cells of its own and is the only one that writes them, so that counting costs a
+/// load and a store: one count for all would be a line of memory that all threads write on every
+/// request.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    cells: Box<[Cell]>,
+    shared: Cell,
+}
+
+/// Two cache lines, since processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cell {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Counters {
+    /// One decision was made from memory.
+    pub(crate) fn count_hit(&self) {
+        self.count(|cell| &cell.hits);
+    }
+
+    /// One decision had to ask the store.
+    pub(crate) fn count_miss(&self) {
+        self.count(|cell| &cell.misses);
+    }
+
+    /// Hits since the start. A sum of cells that others go on writing: what is counted while this
+    /// runs may be in it or not.
+    pub(crate) fn hits(&self) -> u64 {
+        self.sum(|cell| &cell.hits)
+    }
+
+    /// Misses since the start, as [`hits`](Self::hits) are.
+    pub(crate) fn misses(&self) -> u64 {
+        self.sum(|cell| &cell.misses)
+    }
+
+    fn count(&self, which: impl Fn(&Cell) -> &AtomicU64) {
+        // A thread at its end may have given its place away.
+        let own = PLACE.try_with(|place| self.cells.get(place.0));
+        if let Ok(Some(cell)) = own {
+            let count = which(cell);
+            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            which(&self.shared).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn sum(&self, which: impl Fn(&Cell) -> &AtomicU64) -> u64 {
+        let all = self.cells.iter().chain([&self.shared]);
+        all.map(|cell| which(cell).load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            cells: (0..CELLS).map(|_| Cell::default()).collect(),
+            shared: Cell::default(),
+        }
+    }
+}
+
+thread_local! {
+    static PLACE: Place = Place::take();
+}
+
+/// The number of this thread's cell, given back at its end. The lock through which it goes to
+/// another thread also shows that one what was counted.
+struct Place(usize);
+
+static PLACES: Mutex<Places> = Mutex::new(Places {
+    free: Vec::new(),
+    next: 0,
+});
+
+struct Places {
+    free: Vec<usize>,
+    next: usize,
+}
+
+impl Place {
+    fn take() -> Self {
+        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.free.pop().unwrap_or(places.next);
+        places.next = places.next.max(place + 1);
+        Self(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        places.free.push(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More threads than cells, at once and one after the other: nothing is lost or counted twice.
+    #[test]
+    fn every_count_of_every_thread_is_in_the_sum() {
+        let counters = Counters::default();
+        let work = |_| {
+            for _ in 0..1_000 {
+                counters.count_hit();
+            }
+            counters.count_miss();
+        };
+        for _ in 0..3 {
+            let together = std::sync::Barrier::new(CELLS + 20);
+            std::thread::scope(|scope| {
+                for thread in 0..CELLS + 20 {
+                    let (together, work) = (&together, &work);
+                    scope.spawn(move || {
+                        // Whoever counts now holds its place until all do.
+                        work(thread);
+                        together.wait();
+                        work(thread);
+                    });
+                }
+            });
+        }
+        let threads = 3 * (CELLS as u64 + 20);
+        let counted = (counters.hits(), counters.misses());
+        assert_eq!(counted, (threads * 2_000, threads * 2));
+    }
+
+    #[test]
+    fn counters_of_two_managers_are_two() {
+        let (first, second) = (Counters::default(), Counters::default());
+        first.count_hit();
+        second.count_miss();
+        assert_eq!((first.hits(), first.misses()), (1, 0));
+        assert_eq!((second.hits(), second.misses()), (0, 1));
+    }
+}
