@@ -14,7 +14,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::measure::Work;
 use support::routes::{Bench, Guard};
 use support::table::Table;
-use support::{Outcome, keys};
+use support::{Outcome, keys, memory};
 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -118,11 +118,11 @@ async fn bytes_of_a_key() -> Outcome {
         let manager = keys::manager(&Arc::new(store)).await?;
         // What the first reads make once is not the keys'.
         keys::warm(&manager, 0..1_000).await?;
-        let (bytes, pages) = (in_use(), resident());
+        let (bytes, pages) = (memory::in_use(COUNTED), memory::resident());
         keys::warm(&manager, 1_000..KEYS).await?;
         let each = |bytes: usize| format!("{}", bytes / (KEYS - 1_000));
-        table.row(what, each(in_use() - bytes), "", "256");
-        if let (Some(before), Some(after)) = (pages, resident()) {
+        table.row(what, each(memory::in_use(COUNTED) - bytes), "", "256");
+        if let (Some(before), Some(after)) = (pages, memory::resident()) {
             table.row(
                 "... resident, the allocator's own included",
                 each(after.saturating_sub(before)),
@@ -137,20 +137,3 @@ async fn bytes_of_a_key() -> Outcome {
 }
 
 const KEYS: usize = 1_000_000;
-
-/// Bytes that were asked for and not given back.
-fn in_use() -> usize {
-    let stats = COUNTED.stats();
-    let grown = stats.bytes_allocated as isize;
-    usize::try_from(grown - stats.bytes_deallocated as isize).unwrap_or(0)
-}
-
-/// Bytes of memory that the process occupies, where the system tells.
-fn resident() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
-}

@@ -50,6 +50,10 @@ pub(crate) struct EndlessStore {
     pub(crate) rich: bool,
     /// How often a record was asked for.
     pub(crate) finds: AtomicUsize,
+    /// How often there was one.
+    pub(crate) found: AtomicUsize,
+    /// Where there is one, each answer takes a permit.
+    pub(crate) gate: Option<tokio::sync::Semaphore>,
 }
 
 impl EndlessStore {
@@ -59,6 +63,8 @@ impl EndlessStore {
             known: (0..keys).map(id).collect(),
             rich: false,
             finds: AtomicUsize::new(0),
+            found: AtomicUsize::new(0),
+            gate: None,
         }
     }
 
@@ -90,7 +96,18 @@ impl KeyStore for EndlessStore {
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         self.finds.fetch_add(1, Ordering::Relaxed);
-        self.known.contains(id).then(|| self.record(id)).transpose()
+        if let Some(gate) = &self.gate {
+            // It is never closed.
+            gate.acquire()
+                .await
+                .map_err(|_| StoreError::NotFound)?
+                .forget();
+        }
+        if !self.known.contains(id) {
+            return Ok(None);
+        }
+        self.found.fetch_add(1, Ordering::Relaxed);
+        self.record(id).map(Some)
     }
 
     async fn list(&self, _query: &ListQuery) -> Result<Page, StoreError> {
@@ -136,9 +153,15 @@ impl KeyStore for EndlessStore {
 
 /// A manager on this store, with room for all of its keys.
 pub(crate) async fn manager(store: &Arc<EndlessStore>) -> Outcome<ApiKeyManager> {
-    let config = Config::builder()
-        .cache_capacity(store.known.len() + 1_000)
-        .build()?;
+    manager_with_room(store, store.known.len() + 1_000).await
+}
+
+/// A manager on this store, with room for so many keys.
+pub(crate) async fn manager_with_room(
+    store: &Arc<EndlessStore>,
+    room: usize,
+) -> Outcome<ApiKeyManager> {
+    let config = Config::builder().cache_capacity(room).build()?;
     let shared: Arc<dyn KeyStore> = Arc::clone(store) as _;
     Ok(ApiKeyManager::builder()
         .config(config)

@@ -13,6 +13,7 @@ pub(crate) mod clock;
 pub(crate) mod handwritten;
 pub(crate) mod keys;
 pub(crate) mod measure;
+pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod routes;
 pub(crate) mod table;
