@@ -48,7 +48,6 @@ pub(crate) struct Cache {
     map: HashIndex<ById, (), foldhash::fast::RandomState>,
     shards: Box<[Fence<Desk>]>,
     pub(crate) lease: Lease,
-    #[allow(dead_code, reason = "`verify` is to count")]
     pub(crate) counters: Counters,
     capacity: usize,
     /// The order in which entries leave. Whoever changes the map holds it, inside of the shard's

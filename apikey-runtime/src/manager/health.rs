@@ -74,8 +74,8 @@ impl Health {
             lease_length: cache.lease.length(),
             cached_keys: cache.len(),
             cache_capacity: verifier.config.cache_capacity(),
-            cache_hits: 0,
-            cache_misses: 0,
+            cache_hits: cache.counters.hits(),
+            cache_misses: cache.counters.misses(),
         }
     }
 

@@ -130,6 +130,14 @@ impl Verifier {
         if question.policy.fresh {
             return Now::Ask(Why::Unknown);
         }
+        let now = self.judge_memory(question);
+        if matches!(now, Now::Decided(_)) {
+            self.reader.cache.counters.count_hit();
+        }
+        now
+    }
+
+    fn judge_memory<C: Caller>(&self, question: &Question<'_, C>) -> Now {
         match self.remember(question) {
             Memory::Allow(key) => Now::Decided(Ok(admit(key, None))),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
@@ -149,6 +157,7 @@ impl Verifier {
         why: Why,
         known: Option<&Admitted>,
     ) -> Result<Admitted, Denied> {
+        self.reader.cache.counters.count_miss();
         if why == Why::Refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
