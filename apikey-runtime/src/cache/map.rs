@@ -157,13 +157,11 @@ impl Cache {
     }
 
     /// How many decisions were made from memory.
-    #[allow(dead_code, reason = "for the health report")]
     pub(crate) fn hits(&self) -> u64 {
         self.counters.hits()
     }
 
     /// How many decisions had to ask the store.
-    #[allow(dead_code, reason = "for the health report")]
     pub(crate) fn misses(&self) -> u64 {
         self.counters.misses()
     }
