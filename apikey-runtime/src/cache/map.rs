@@ -156,16 +156,6 @@ impl Cache {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// How many decisions were made from memory.
-    pub(crate) fn hits(&self) -> u64 {
-        self.counters.hits()
-    }
-
-    /// How many decisions had to ask the store.
-    pub(crate) fn misses(&self) -> u64 {
-        self.counters.misses()
-    }
-
     fn insert(&self, entry: &Arc<CachedKey>) {
         if self.capacity == 0 {
             return;

@@ -6,10 +6,6 @@
 //! bring the old record back, [`feed`] for how changes are learned of, and [`member`] for what nodes
 //! tell each other.
 
-#[allow(
-    dead_code,
-    reason = "`verify` is to count, and the health report to tell"
-)]
 mod counters;
 mod entry;
 mod feed;
