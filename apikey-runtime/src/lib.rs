@@ -115,6 +115,8 @@ pub use manager::{
 pub use policy::{Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
 pub use scope::Scopes;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 #[cfg(feature = "sqlite")]

@@ -8,9 +8,13 @@ mod lease;
 mod memory;
 mod node;
 mod paging;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod signal;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -27,6 +31,8 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, SHORTEST as SHORTEST_LEASE, outlasts};
 pub use self::memory::MemoryStore;
 pub use self::node::{Node, NodeId, Roster};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 pub use self::signal::{Listener, Signal};

@@ -7,6 +7,8 @@ mod crash;
 mod file;
 mod history;
 mod lease;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod suite;

@@ -15,7 +15,7 @@ fn in_memory() -> Arc<dyn KeyStore> {
     Arc::new(MemoryStore::new())
 }
 
-fn passed_all(report: &Report) {
+pub(crate) fn passed_all(report: &Report) {
     assert!(
         report.passed.iter().copied().eq(conformance::checks()),
         "{report:?}"

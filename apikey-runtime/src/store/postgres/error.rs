@@ -1,0 +1,134 @@
+//! What a failure of PostgreSQL means to a caller.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use sqlx::error::DatabaseError;
+
+use crate::error::{BoxError, StoreError};
+
+/// Error codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>, or their first
+/// two characters, which name a class: what a later try may not meet again.
+const PASSING: [&str; 12] = [
+    "08",    // The connection.
+    "25006", // The server only reads: it is a standby, or was told to.
+    "26000", // A pooler in between gave us another's connection.
+    "28",    // The password was changed on one side.
+    "3D000", // The database is being restored.
+    "40",    // Serialization failures and deadlocks.
+    "53",    // No memory, no room on the disk, too many connections.
+    "55P03", // A lock was not had in time.
+    "57",    // Cancelled, shutting down, starting up.
+    "58",    // The disk.
+    "72000", // The snapshot is too old.
+    CHANGED_PLAN,
+];
+
+/// "Cached plan must not change result type": the tables were migrated under a prepared statement.
+const CHANGED_PLAN: &str = "0A000";
+
+/// Errors after which nothing of the statement holds, so that it can be run again.
+const WORTH_ANOTHER_TRY: [&str; 4] = ["40001", "40P01", "26000", CHANGED_PLAN];
+
+/// unique_violation.
+const TAKEN: &str = "23505";
+
+/// The error to report where `doing` failed. No value of a record is in it.
+pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
+    let reason = format!("{doing} failed");
+    match error {
+        sqlx::Error::Encode(source) => StoreError::Invalid(source.to_string()),
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::Decode(_) => StoreError::Backend {
+            reason,
+            source: source(error),
+        },
+        sqlx::Error::Database(database) => {
+            let passing = is_one_of(&PASSING, database.as_ref());
+            let source = Box::new(Refused::new(database.as_ref()));
+            if passing {
+                StoreError::Unavailable {
+                    reason,
+                    source: Some(source),
+                }
+            } else {
+                StoreError::Backend { reason, source }
+            }
+        }
+        error => StoreError::Unavailable {
+            reason,
+            source: Some(Box::new(error)),
+        },
+    }
+}
+
+/// As [`failed`], for an insert: only there is a taken id a conflict.
+pub(super) fn insert_failed(error: sqlx::Error) -> StoreError {
+    match error.as_database_error() {
+        Some(database)
+            if is_one_of(&[TAKEN], database) && database.constraint() == Some("api_keys_pkey") =>
+        {
+            StoreError::Conflict
+        }
+        _ => failed("adding a record", error),
+    }
+}
+
+/// As [`failed`], for what could not be connected to: nothing that was to be kept was refused.
+pub(super) fn connecting_failed(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable {
+        reason: "connecting to PostgreSQL failed".to_owned(),
+        source: Some(source(error)),
+    }
+}
+
+/// Whether the same statement may do better at once.
+pub(super) fn is_worth_another_try(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    database.is_some_and(|database| is_one_of(&WORTH_ANOTHER_TRY, database))
+}
+
+/// Whether the server refused the statement by a rule, and its connection is as good as before.
+pub(super) fn leaves_the_connection_whole(error: &sqlx::Error) -> bool {
+    // Integrity constraints, and what our triggers raise.
+    let database = error.as_database_error();
+    database.is_some_and(|database| is_one_of(&["23", "P0001", "40"], database))
+}
+
+fn is_one_of(codes: &[&str], error: &dyn DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    codes.iter().any(|start| code.starts_with(start))
+}
+
+fn source(error: sqlx::Error) -> BoxError {
+    match error {
+        sqlx::Error::Database(database) => Box::new(Refused::new(database.as_ref())),
+        error => Box::new(error),
+    }
+}
+
+/// What PostgreSQL said, without its `DETAIL` and `CONTEXT`: a broken check quotes the whole row
+/// there, digest and all.
+#[derive(Debug)]
+struct Refused {
+    code: String,
+    message: String,
+}
+
+impl Refused {
+    fn new(error: &dyn DatabaseError) -> Self {
+        Self {
+            code: error.code().unwrap_or_default().into_owned(),
+            message: error.message().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)
+    }
+}
+
+impl StdError for Refused {}

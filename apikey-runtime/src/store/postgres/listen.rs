@@ -1,0 +1,94 @@
+//! The push: LISTEN on a connection of its own.
+
+use std::time::Duration;
+
+use sqlx::Executor;
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgListener;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::pool::Target;
+use crate::store::Signal;
+
+/// After so long without a word, the connection is asked for one: that its other end is gone, it
+/// would never learn.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// How long it has to give it, or to come up.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Between two tries to connect: doubled from one to the other.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// A task that listens. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Ear(JoinHandle<()>);
+
+impl Ear {
+    /// Raises `signal` at every word on `channel`, and when it has begun to listen: what came
+    /// before then went unheard.
+    pub(super) fn open(target: Target, channel: String, signal: Signal) -> Self {
+        Self(tokio::spawn(async move {
+            let [mut pause, longest] = PAUSES;
+            loop {
+                match connect(&target, &channel).await {
+                    Ok(listener) => {
+                        pause = PAUSES[0];
+                        signal.raise();
+                        hear(listener, &signal).await;
+                    }
+                    Err(error) => tracing::debug!(%error, "no push from PostgreSQL"),
+                }
+                sleep(pause).await;
+                pause = longest.min(pause * 2);
+            }
+        }))
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn connect(target: &Target, channel: &str) -> Result<PgListener, sqlx::Error> {
+    let setup = target.clone();
+    // A listener comes from a pool only. This one is never asked for another connection, so that
+    // each is set up here.
+    let pool = PoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .acquire_timeout(ANSWER)
+        .after_connect(move |connection, _| {
+            let setup = setup.clone();
+            Box::pin(async move { setup.set_up(connection).await })
+        })
+        .connect_lazy_with(target.options.clone());
+    let connecting = async {
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        Ok(listener)
+    };
+    let late = |_| sqlx::Error::PoolTimedOut;
+    timeout(ANSWER, connecting).await.map_err(late)?
+}
+
+/// Listens until the connection is lost.
+async fn hear(mut listener: PgListener, signal: &Signal) {
+    loop {
+        match timeout(QUIET, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => signal.raise(),
+            Ok(Ok(None) | Err(_)) => return,
+            Err(_) => {
+                let answer = timeout(ANSWER, (&mut listener).execute("SELECT 1")).await;
+                if !matches!(answer, Ok(Ok(_))) {
+                    return;
+                }
+            }
+        }
+    }
+}

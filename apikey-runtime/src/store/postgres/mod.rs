@@ -1,0 +1,350 @@
+//! Records in PostgreSQL.
+
+mod connect;
+mod error;
+mod history;
+mod listen;
+mod nodes;
+mod pool;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgConnectOptions;
+
+use self::connect::{LeaseRow, Ready};
+use self::listen::Ear;
+use self::pool::Pool;
+use super::sql::{self, COLUMNS, Connections, Statement};
+use super::{
+    Changes, Cursor, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal, lease,
+};
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, Revocation};
+
+/// Records in PostgreSQL, which many machines can share.
+///
+/// The tables are `api_keys`, `api_key_changes`, `api_key_meta` and `api_key_nodes`, in the first
+/// schema of the connection's `search_path` that has them, else in its first schema. The first
+/// `start` makes them, and any number of processes may start at once.
+///
+/// # What counts as a change
+///
+/// Any: a trigger logs each insert, update and removal of a key when its transaction commits. So an
+/// `UPDATE` by hand reaches the memory of every node as fast as a call of the manager does, a
+/// transaction that stays open delays nobody else's change of another key, and one that is rolled
+/// back never was. `TRUNCATE` makes every node forget all. Triggers also count a key's `version`
+/// up, and refuse to take a revocation back. `api_key_changes`, `api_key_meta` (but for `lease_ms`)
+/// and `api_key_nodes` are not for hands.
+///
+/// # What can be lost
+///
+/// A commit is on the server's disk when the call returns; connections of this store turn
+/// `synchronous_commit` on where it is `off`. What was acknowledged, a revocation too, can still be
+/// lost where
+///
+/// - `fsync` or `full_page_writes` is off (a warning at the start says so);
+/// - a change by hand was made with `synchronous_commit` off (likewise);
+/// - a standby takes over that had not received it: make it a synchronous one
+///   (`synchronous_standby_names`), or a key that was revoked in the last moments may be back.
+///
+/// An old primary that still answers after another took over answers from the past; fence it. A
+/// standby is never read: a server in recovery counts as one that does not answer. After a restart
+/// of the server, and after a restore, all nodes forget what they have in memory.
+///
+/// # Connections
+///
+/// Up to [`max_connections`](PostgresStore::max_connections), and four more for the polls of the
+/// history, the list of nodes, and the push. Each call has a deadline, after which its connection
+/// is closed, and the server is told to give an abandoned call up as well. They are driven by the
+/// runtime that called `start`. A pooler in between must give a session its own connection
+/// (`pool_mode = session` in PgBouncer): prepared statements, settings and LISTEN belong to one.
+///
+/// PostgreSQL 14 or newer, and a database in UTF8. A text with the character U+0000 is
+/// [`StoreError::Invalid`]: PostgreSQL cannot keep it.
+///
+/// ```no_run
+/// use apikey_runtime::{KeyStore, PostgresStore};
+///
+/// # async fn example() -> Result<(), apikey_runtime::StoreError> {
+/// let store = PostgresStore::new("postgres://app:password@db.example.com/app");
+/// store.start().await?; // a manager does this by itself
+/// # Ok(())
+/// # }
+/// ```
+pub struct PostgresStore {
+    /// The options in the URL, or what is wrong with it.
+    options: Result<PgConnectOptions, String>,
+    lease: Option<Duration>,
+    max_connections: u32,
+    timeout: Duration,
+    signal: Signal,
+    running: RwLock<Option<Arc<Running>>>,
+    /// Held while the store starts or stops, so that each of them is done once.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What a started store has.
+#[derive(Debug)]
+struct Running {
+    keys: Pool,
+    /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
+    /// put them off until the lease of the known ones is over.
+    polls: Pool,
+    /// Nor do they wait for who confirms a revocation.
+    nodes: Pool,
+    _ear: Ear,
+}
+
+impl PostgresStore {
+    /// Describes the store at `url`, as in `postgres://user:password@host:5432/database`. Nothing is
+    /// connected to before [`start`](KeyStore::start), which is also where a URL that does not fit
+    /// is an error.
+    ///
+    /// What the URL leaves out is taken from the variables that `psql` uses (`PGUSER`, `PGPASSWORD`
+    /// and so on). A schema is chosen by `?options=-csearch_path%3Dname`.
+    #[must_use]
+    pub fn new(url: impl AsRef<str>) -> Self {
+        Self {
+            options: connect::parse(url.as_ref()),
+            lease: None,
+            max_connections: 8,
+            timeout: Duration::from_secs(5),
+            signal: Signal::new(),
+            running: RwLock::new(None),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to
+    /// 60 seconds, or `start` is an error. It is written to the database and holds for all nodes. A
+    /// shorter one than was written there before makes `start` wait until the longer is over.
+    ///
+    /// By default, what the database says; 2 seconds where it is new.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Opens at most this many connections for reading and changing keys: 1 to 1000, or `start` is
+    /// an error. There are four more, whatever this is.
+    ///
+    /// By default, 8.
+    #[must_use]
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Ends a call that has no answer after so long: 10 milliseconds to 60 seconds, or `start` is an
+    /// error. A manager's own [`store_timeout`](crate::Config::store_timeout) ends it too, so this
+    /// matters where it is the shorter, and to the server, which goes on with an abandoned call for
+    /// that long at most.
+    ///
+    /// By default, 5 seconds.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The options to connect with, where all that was set can work.
+    fn checked(&self) -> Result<&PgConnectOptions, StoreError> {
+        lease::check(self.lease)?;
+        if !(1..=1_000).contains(&self.max_connections) {
+            return Err(StoreError::Invalid(
+                "`max_connections` is out of its bounds; write 1 to 1000".to_owned(),
+            ));
+        }
+        let timeouts = Duration::from_millis(10)..=Duration::from_secs(60);
+        if !timeouts.contains(&self.timeout) {
+            return Err(StoreError::Invalid(
+                "the timeout is out of its bounds; write 10 ms to 60 s".to_owned(),
+            ));
+        }
+        self.options
+            .as_ref()
+            .map_err(|reason| StoreError::Invalid(reason.clone()))
+    }
+
+    fn running(&self) -> Result<Arc<Running>, StoreError> {
+        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        running.clone().ok_or_else(|| {
+            StoreError::unavailable(
+                "the store is not started; call `start` first, or let a manager do it",
+            )
+        })
+    }
+
+    fn replace_running(&self, running: Option<Arc<Running>>) -> Option<Arc<Running>> {
+        let mut current = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, running)
+    }
+}
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn start(&self) -> Result<(), StoreError> {
+        let options = self.checked()?;
+        let _turn = self.turn.lock().await;
+        if self.running().is_ok() {
+            return Ok(());
+        }
+        let Ready {
+            target,
+            channel,
+            lease,
+        } = connect::prepare(options, self.lease, self.timeout).await?;
+        let pool = |connections| Pool::new(target.clone(), connections, self.timeout);
+        let polls = pool(1);
+        outlast(&polls, lease).await?;
+        self.replace_running(Some(Arc::new(Running {
+            keys: pool(self.max_connections),
+            polls,
+            nodes: pool(2),
+            _ear: Ear::open(target.clone(), channel, self.signal.clone()),
+        })));
+        Ok(())
+    }
+
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        sql::insert(&self.running()?.keys, record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        find(&self.running()?.keys, id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        sql::list(&self.running()?.keys, query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        sql::update(&self.running()?.keys, id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        sql::revoke(&self.running()?.keys, id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        sql::revoke_owner(&self.running()?.keys, owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        sql::purge(&self.running()?.keys, before).await
+    }
+
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        let running = self.running()?;
+        history::changes(&running.polls, since, node)
+            .await
+            .map(Some)
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        nodes::join(&self.running()?.nodes, node).await?;
+        Ok(true)
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        nodes::acknowledge(&self.running()?.nodes, node, cursor).await
+    }
+
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        nodes::nodes(&self.running()?.nodes).await.map(Some)
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        nodes::suspect(&self.running()?.nodes, seen).await
+    }
+
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        nodes::dismiss(&self.running()?.nodes, seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        nodes::leave(&self.running()?.nodes, node).await
+    }
+
+    fn listen(&self) -> Option<Listener> {
+        Some(self.signal.listen())
+    }
+
+    async fn stop(&self) {
+        let _turn = self.turn.lock().await;
+        if let Some(running) = self.replace_running(None) {
+            running.keys.close().await;
+            running.nodes.close().await;
+            running.polls.close().await;
+        }
+    }
+}
+
+/// Reads a record from the primary, or not at all.
+async fn find(pool: &Pool, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+    const FIND: [&str; 3] = [
+        "SELECT ",
+        COLUMNS,
+        ", pg_is_in_recovery() AS standby FROM (SELECT) AS one LEFT JOIN api_keys ON id = $1",
+    ];
+    let reading_failed = |error| error::failed("reading a record", error);
+    let statement = Statement::joined(&FIND).bind(id.as_str());
+    let rows = pool.rows(&statement).await.map_err(reading_failed)?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    history::primary(row).map_err(reading_failed)?;
+    // Without a record, all its columns are NULL.
+    match sql::Columns::id_bytes(row) {
+        [] => Ok(None),
+        _ => Ok(Some(sql::record(row)?)),
+    }
+}
+
+/// Where a longer lease than the present one may still be held, waits until it no longer can be,
+/// and writes that down; unless the lease was set anew meanwhile.
+async fn outlast(pool: &Pool, lease: LeaseRow) -> Result<(), StoreError> {
+    const OUTLASTED: &str = "UPDATE api_key_meta SET longest_lease_ms = lease_ms \
+         WHERE lease_ms = $1 AND longest_lease_ms = $2 AND lease_version = $3";
+    if lease.longest <= lease.length {
+        return Ok(());
+    }
+    let longest = Duration::from_millis(lease.longest.unsigned_abs());
+    tokio::time::sleep(lease::outlasts(longest)).await;
+    let statement = Statement::new(OUTLASTED)
+        .bind(lease.length)
+        .bind(lease.longest)
+        .bind(lease.version);
+    let written = pool.rows(&statement).await;
+    written
+        .map(drop)
+        .map_err(|error| error::failed("lowering the lease", error))
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.options.as_ref().ok();
+        f.debug_struct("PostgresStore")
+            .field("host", &options.map(PgConnectOptions::get_host))
+            .field("port", &options.map(PgConnectOptions::get_port))
+            .field("database", &options.map(PgConnectOptions::get_database))
+            .field("lease", &self.lease)
+            .field("max_connections", &self.max_connections)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,128 @@
+//! What is PostgreSQL's own. The tests share one server, and each has a schema of its own.
+
+mod by_hand;
+mod crash;
+mod epochs;
+mod faults;
+mod nodes;
+mod proxy;
+#[path = "../../../../tests/support/servers/postgres.rs"]
+mod server;
+mod start;
+mod suite;
+
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use apikey_runtime::{Cursor, History, KeyId, KeyStore, PostgresStore};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+
+use self::server::Postgres;
+
+/// The server that all tests share which do nothing to it. `None` where there is none.
+fn server() -> Option<&'static Postgres> {
+    static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
+    SERVER.get_or_init(Postgres::start).as_ref()
+}
+
+/// Ends a test that has no server; [`Postgres::start`] has said so.
+macro_rules! place {
+    () => {
+        match crate::postgres::server() {
+            Some(server) => crate::postgres::Place::on(server).await,
+            None => return,
+        }
+    };
+}
+use place;
+
+/// A schema of a test's own.
+struct Place<'s> {
+    server: &'s Postgres,
+    schema: String,
+}
+
+impl<'s> Place<'s> {
+    async fn on(server: &'s Postgres) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // One that has to be quoted.
+        let schema = format!("Place {number}");
+        let place = Self { server, schema };
+        let mut tool = connection(&server.url()).await;
+        run(&mut tool, &format!("CREATE SCHEMA \"{}\"", place.schema))
+            .await
+            .unwrap();
+        place
+    }
+
+    fn url(&self) -> String {
+        self.url_at(self.server.port())
+    }
+
+    fn url_at(&self, port: u16) -> String {
+        let schema = self.schema.replace(' ', "\\ ");
+        let options = format!("-csearch_path=\"{schema}\"");
+        let encoded: String = options
+            .bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect();
+        format!("{}?options={encoded}", self.server.url_at(port))
+    }
+
+    fn store(&self) -> PostgresStore {
+        PostgresStore::new(self.url())
+    }
+
+    async fn started(&self) -> PostgresStore {
+        let store = self.store();
+        store.start().await.unwrap();
+        store
+    }
+
+    /// A connection that knows nothing of the store, as an operator's tool opens.
+    async fn tool(&self) -> PgConnection {
+        connection(&self.url()).await
+    }
+}
+
+async fn connection(url: &str) -> PgConnection {
+    let options = PgConnectOptions::from_str(url).unwrap();
+    options.connect().await.unwrap()
+}
+
+/// Runs statements by hand.
+async fn run(tool: &mut PgConnection, sql: &str) -> Result<u64, sqlx::Error> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(tool).await?;
+    Ok(done.rows_affected())
+}
+
+/// A number that `sql` asks for.
+async fn number(tool: &mut PgConnection, sql: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(tool)
+        .await
+        .unwrap()
+}
+
+async fn cursor(store: &impl KeyStore) -> Cursor {
+    store.changes(None, None).await.unwrap().unwrap().cursor
+}
+
+async fn history(store: &impl KeyStore, since: &Cursor) -> History {
+    store
+        .changes(Some(since), None)
+        .await
+        .unwrap()
+        .unwrap()
+        .history
+}
+
+async fn changed(store: &impl KeyStore, since: &Cursor) -> Vec<KeyId> {
+    match history(store, since).await {
+        History::Changed(ids) => ids,
+        History::Unknown => panic!("{since:?} is unknown"),
+    }
+}
