@@ -2,6 +2,8 @@
 //!
 //! It needs nothing but `std` and the server's programs, so that any test can include it by its
 //! path.
+// No test uses all of it.
+#![allow(dead_code)]
 
 use std::fs::File;
 use std::io;
@@ -15,15 +17,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Occurs nowhere else, so that a test can look for it.
-pub const PASSWORD: &str = "b3tter-n0t-be-seen";
+pub(crate) const PASSWORD: &str = "b3tter-n0t-be-seen";
 
 /// Its one user, which may do everything.
-pub const USER: &str = "keeper";
+pub(crate) const USER: &str = "keeper";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with an empty database `postgres`.
-pub struct Postgres {
+pub(crate) struct Postgres {
     folder: PathBuf,
     programs: PathBuf,
     port: u16,
@@ -38,7 +40,7 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server. `None` where PostgreSQL is not installed: the test is then skipped, with a
     /// line that says so, unless `CI` is set.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(
                 std::env::var("CI").as_deref() != Ok("true"),
@@ -69,29 +71,33 @@ impl Postgres {
     }
 
     /// The port on 127.0.0.1. It stays the same when the server is started again.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// How to reach the database `postgres`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.url_at(self.port)
     }
 
     /// The same by way of another port, that of a proxy say.
-    pub fn url_at(&self, port: u16) -> String {
+    pub(crate) fn url_at(&self, port: u16) -> String {
         format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres")
     }
 
     /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill).
-    pub fn run(&self) {
+    pub(crate) fn run(&self) {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.folder.join("log"))
             .unwrap();
         let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
+        command
+            .arg("-D")
+            .arg(self.data())
+            .arg("-p")
+            .arg(self.port.to_string());
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -111,13 +117,13 @@ impl Postgres {
     }
 
     /// Stops the server in good order: transactions under way are rolled back.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         signal("-INT", &[self.pid()]);
         self.reap();
     }
 
     /// Kills every process of the server at once, as a loss of power would.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let all = self.processes();
         signal("-KILL", &all);
         self.reap();
@@ -125,16 +131,21 @@ impl Postgres {
     }
 
     /// Kills one process of the server: what serves a connection. The others then start anew.
-    #[allow(dead_code)]
-    pub fn kill_backend(&self, pid: u32) {
+    pub(crate) fn kill_backend(&self, pid: u32) {
         signal("-KILL", &[pid]);
     }
 
     /// Stops every process of the server in mid-air, until the value is dropped.
-    pub fn freeze(&self) -> Frozen {
+    pub(crate) fn freeze(&self) -> Frozen {
         let all = self.processes();
         signal("-STOP", &all);
         Frozen(all)
+    }
+
+    /// Makes the stopped server one that follows another, of which there is none, from its next
+    /// start on.
+    pub(crate) fn make_standby(&self) {
+        File::create(self.data().join("standby.signal")).unwrap();
     }
 
     fn make(&self) {
@@ -186,20 +197,36 @@ impl Postgres {
 
     fn is_ready(&self) -> bool {
         let lines = self.own_lines();
-        lines.get(7).is_some_and(|line| line.trim() == "ready")
-            && lines[0].trim() == self.server.lock().unwrap().as_ref().unwrap().id().to_string()
+        lines
+            .get(7)
+            .is_some_and(|line| matches!(line.trim(), "ready" | "standby"))
+            && lines[0].trim()
+                == self
+                    .server
+                    .lock()
+                    .unwrap()
+                    .as_ref()
+                    .unwrap()
+                    .id()
+                    .to_string()
     }
 
     fn own_lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.data().join("postmaster.pid"));
-        text.unwrap_or_default().lines().map(str::to_owned).collect()
+        text.unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     fn processes(&self) -> Vec<u32> {
         let first = self.pid();
         let mut all = vec![first];
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
             all.extend(pid.filter(|pid| parent(*pid) == Some(first)));
         }
         all
@@ -234,7 +261,7 @@ impl Drop for Postgres {
 }
 
 /// A server that stands still until this is dropped.
-pub struct Frozen(Vec<u32>);
+pub(crate) struct Frozen(Vec<u32>);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
@@ -273,18 +300,33 @@ fn number(what: &str, user: Option<&str>) -> Option<u32> {
 /// Where the server's programs are: Debian keeps them off the path.
 fn programs() -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|versions| versions.flatten().map(|version| version.path().join("bin")).collect())
+        .map(|versions| {
+            versions
+                .flatten()
+                .map(|version| version.path().join("bin"))
+                .collect()
+        })
         .unwrap_or_default();
     folders.sort();
     folders.reverse();
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    let complete = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|name| folder.join(name).exists());
+    folders.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    let complete = |folder: &PathBuf| {
+        ["initdb", "postgres"]
+            .iter()
+            .all(|name| folder.join(name).exists())
+    };
     folders.into_iter().find(complete)
 }
 
 fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let name = format!(
+        "postgres-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
     let folder = std::env::temp_dir().join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir(&folder).unwrap();
@@ -326,7 +368,11 @@ fn undertaker(folder: &Path) -> ChildStdin {
 fn signal(signal: &str, pids: &[u32]) {
     let pids = pids.iter().map(u32::to_string);
     // One of several may have ended meanwhile.
-    let _: io::Result<_> = Command::new("kill").arg(signal).args(pids).stderr(Stdio::null()).status();
+    let _: io::Result<_> = Command::new("kill")
+        .arg(signal)
+        .args(pids)
+        .stderr(Stdio::null())
+        .status();
 }
 
 fn parent(pid: u32) -> Option<u32> {

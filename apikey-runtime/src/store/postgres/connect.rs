@@ -68,7 +68,9 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
     });
     if let Some((place, _)) = unknown {
         // Its place and not its name, which may be a part of the password.
-        return Err(unfit(&format!("parameter {place} after the `?` is not known")));
+        return Err(unfit(&format!(
+            "parameter {place} after the `?` is not known"
+        )));
     }
     // What the parser says is about the form, and has no part of the URL but for a number or a mode
     // that is none.
@@ -118,7 +120,11 @@ pub(super) async fn prepare(
         .await
         .map_err(late)?
         .map_err(connecting_failed)?;
-    let late = |_| StoreError::unavailable(format!("the tables were not ready within {START_TIMEOUT:?}"));
+    let late = |_| {
+        StoreError::unavailable(format!(
+            "the tables were not ready within {START_TIMEOUT:?}"
+        ))
+    };
     let ready = timeout(START_TIMEOUT, async {
         look_at_the_server(&mut connection).await?;
         migrate(&mut connection, options, lease, deadline).await
@@ -133,7 +139,8 @@ pub(super) async fn prepare(
 /// connection, which a pooler in between refuses.
 fn setup(search_path: Option<&str>, deadline: Duration) -> String {
     let millis = deadline.as_millis().max(1);
-    let search_path = search_path.map_or_else(String::new, |path| format!("SET search_path = {path};"));
+    let search_path =
+        search_path.map_or_else(String::new, |path| format!("SET search_path = {path};"));
     // An abandoned call ends with its connection, and a connection whose other end is gone ends
     // too. Our own statements know how to live with one another at this isolation. An
     // acknowledged write is durable, whatever the server's default.
@@ -248,10 +255,17 @@ async fn migrate(
 /// path that is set to another later leads no node away from the others.
 async fn enter_schema(connection: &mut PgConnection) -> Result<Option<String>, Error> {
     // As text, `regnamespace` is quoted where it has to be.
-    const ENTER: &str = "SELECT set_config('search_path', coalesce( \
+    const CHOOSE: &str = "SELECT coalesce( \
          (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('api_key_meta')), \
-         quote_ident(current_schema())) || ', pg_temp', TRUE)";
-    sqlx::query_scalar(ENTER).fetch_one(connection).await
+         quote_ident(current_schema())) || ', pg_temp'";
+    let chosen: Option<String> = sqlx::query_scalar(CHOOSE)
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query("SELECT set_config('search_path', $1, TRUE) WHERE $1 IS NOT NULL")
+        .bind(&chosen)
+        .execute(connection)
+        .await?;
+    Ok(chosen)
 }
 
 async fn schema_version(connection: &mut PgConnection) -> Result<i32, Error> {
@@ -274,8 +288,7 @@ async fn settle(
 ) -> Result<(String, LeaseRow), Error> {
     const WRITE: &str = "UPDATE api_key_meta SET schema_version = $1, lease_ms = coalesce($2, lease_ms) \
          WHERE schema_version <> $1 OR lease_ms <> $2";
-    const STAND: &str =
-        "SELECT api_key_log('') WHERE NOT EXISTS (SELECT FROM api_key_changes)";
+    const STAND: &str = "SELECT api_key_log('') WHERE NOT EXISTS (SELECT FROM api_key_changes)";
     const READ: &str =
         "SELECT channel, lease_ms, longest_lease_ms, lease_version FROM api_key_meta";
     sqlx::query(WRITE)

@@ -28,7 +28,7 @@ const PASSING: [&str; 12] = [
 const CHANGED_PLAN: &str = "0A000";
 
 /// Errors after which nothing of the statement holds, so that it can be run again.
-const WORTH_ANOTHER_TRY: [&str; 4] = ["40001", "40P01", "26000", CHANGED_PLAN];
+const UNDONE: [&str; 4] = ["40001", "40P01", "26000", CHANGED_PLAN];
 
 /// unique_violation.
 const TAKEN: &str = "23505";
@@ -83,10 +83,19 @@ pub(super) fn connecting_failed(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Whether the same statement may do better at once.
-pub(super) fn is_worth_another_try(error: &sqlx::Error) -> bool {
+/// Whether the connection broke, or the server ended it.
+pub(super) fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(database) => is_one_of(&["08", "57P"], database.as_ref()),
+        _ => false,
+    }
+}
+
+/// Whether nothing of the statement holds, and it may do better at once.
+pub(super) fn is_undone(error: &sqlx::Error) -> bool {
     let database = error.as_database_error();
-    database.is_some_and(|database| is_one_of(&WORTH_ANOTHER_TRY, database))
+    database.is_some_and(|database| is_one_of(&UNDONE, database))
 }
 
 /// Whether the server refused the statement by a rule, and its connection is as good as before.

@@ -21,7 +21,11 @@ const MOST_CHANGES: usize = 1_000;
 macro_rules! mark {
     ($log:literal) => {
         concat!(
-            "(", $log, ".tag || oidsend(", $log, ".tableoid) \
+            "(",
+            $log,
+            ".tag || oidsend(",
+            $log,
+            ".tableoid) \
              || int8send((extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint))"
         )
     };
@@ -32,7 +36,9 @@ pub(super) use mark;
 macro_rules! head {
     () => {
         concat!(
-            "(SELECT log.epoch, ", $crate::store::postgres::history::mark!("log"), " AS mark \
+            "(SELECT log.epoch, ",
+            $crate::store::postgres::history::mark!("log"),
+            " AS mark \
              FROM api_key_changes AS log ORDER BY log.epoch DESC LIMIT 1) AS head"
         )
     };
@@ -123,11 +129,7 @@ fn standing(row: &PgRow) -> Result<(Duration, bool), sqlx::Error> {
 
 /// The ids logged after `since` and up to `head`; `None` where `since` is no place in this history,
 /// or too far back, or a row in between is missing.
-fn named(
-    rows: &[PgRow],
-    since: &Cursor,
-    head: &Cursor,
-) -> Result<Option<Vec<KeyId>>, sqlx::Error> {
+fn named(rows: &[PgRow], since: &Cursor, head: &Cursor) -> Result<Option<Vec<KeyId>>, sqlx::Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
     };

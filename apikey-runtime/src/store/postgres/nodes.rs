@@ -20,7 +20,12 @@ pub(super) async fn join(pool: &Pool, node: &NodeId) -> Result<(), StoreError> {
             ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, suspected = FALSE \
             RETURNING id) \
          SELECT api_key_log('') FROM joined";
-    write(pool, "joining the nodes", Statement::new(JOIN).bind(node.as_str())).await
+    write(
+        pool,
+        "joining the nodes",
+        Statement::new(JOIN).bind(node.as_str()),
+    )
+    .await
 }
 
 /// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
@@ -99,8 +104,7 @@ fn node(row: &PgRow, id: &str) -> Result<Node, sqlx::Error> {
 
 /// See [`KeyStore::suspect`](crate::KeyStore::suspect).
 pub(super) async fn suspect(pool: &Pool, seen: &Node) -> Result<(), StoreError> {
-    const SUSPECT: &str =
-        "UPDATE api_key_nodes SET suspected = TRUE WHERE id = $1 AND beat = $2";
+    const SUSPECT: &str = "UPDATE api_key_nodes SET suspected = TRUE WHERE id = $1 AND beat = $2";
     write(pool, "suspecting a node", of_seen(SUSPECT, seen)).await
 }
 
@@ -113,7 +117,12 @@ pub(super) async fn dismiss(pool: &Pool, seen: &Node) -> Result<(), StoreError> 
 /// See [`KeyStore::leave`](crate::KeyStore::leave).
 pub(super) async fn leave(pool: &Pool, node: &NodeId) -> Result<(), StoreError> {
     const LEAVE: &str = "DELETE FROM api_key_nodes WHERE id = $1";
-    write(pool, "leaving the nodes", Statement::new(LEAVE).bind(node.as_str())).await
+    write(
+        pool,
+        "leaving the nodes",
+        Statement::new(LEAVE).bind(node.as_str()),
+    )
+    .await
 }
 
 fn of_seen(sql: &'static str, seen: &Node) -> Statement {

@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Postgres, Row};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::error::{failed, insert_failed, is_worth_another_try, leaves_the_connection_whole};
+use super::error::{failed, insert_failed, is_lost, is_undone, leaves_the_connection_whole};
 use crate::error::StoreError;
 use crate::store::sql::{self, Connections, Statement, Value};
 
@@ -106,14 +106,28 @@ impl Pool {
         }
     }
 
-    async fn attempt(&self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
+    /// Runs a statement once. `None` where that failed in a way that another try may mend.
+    async fn attempt(&self, statement: &Statement) -> Result<Option<Vec<PgRow>>, Error> {
         let mut taken = self.take().await?;
         let query = statement.values().iter().fold(statement.query(), bind);
-        let answer = query.fetch_all(&mut taken.connection).await;
-        if answer.as_ref().err().is_none_or(leaves_the_connection_whole) {
-            taken.give_back();
+        match query.fetch_all(&mut taken.connection).await {
+            Ok(rows) => {
+                taken.give_back();
+                Ok(Some(rows))
+            }
+            Err(error) => {
+                // A read has changed nothing, and only the old connection may have been lost.
+                let is_stale = taken.is_used && statement.only_reads() && is_lost(&error);
+                if leaves_the_connection_whole(&error) {
+                    taken.give_back();
+                }
+                if is_stale || is_undone(&error) {
+                    tracing::debug!(%error, "trying a statement again");
+                    return Ok(None);
+                }
+                Err(error)
+            }
         }
-        answer
     }
 
     async fn take(&self) -> Result<Taken, Error> {
@@ -123,18 +137,19 @@ impl Pool {
             if idle.since.elapsed() < FRESH
                 || matches!(timeout(PING, idle.connection.ping()).await, Ok(Ok(())))
             {
-                return Ok(self.taken(idle.connection, place));
+                return Ok(self.taken(idle.connection, true, place));
             }
             // The others are older.
             self.0.take_idle();
         }
         let connection = self.0.target.connect().await?;
-        Ok(self.taken(connection, place))
+        Ok(self.taken(connection, false, place))
     }
 
-    fn taken(&self, connection: PgConnection, place: OwnedSemaphorePermit) -> Taken {
+    fn taken(&self, connection: PgConnection, is_used: bool, place: OwnedSemaphorePermit) -> Taken {
         Taken {
             connection,
+            is_used,
             unsaid: Unsaid(Some(Arc::clone(&self.0))),
             _place: place,
         }
@@ -151,13 +166,14 @@ impl Connections for Pool {
             ));
         }
         let trying = async {
-            let mut tries = 1;
-            loop {
-                match self.attempt(statement).await {
-                    Err(error) if is_worth_another_try(&error) && tries < TRIES => tries += 1,
-                    outcome => return outcome,
+            for _ in 0..TRIES {
+                if let Some(rows) = self.attempt(statement).await? {
+                    return Ok(rows);
                 }
             }
+            Err(Error::Io(io::Error::other(format!(
+                "undone by the server {TRIES} times for another's sake"
+            ))))
         };
         let deadline = self.0.deadline;
         timeout(deadline, trying).await.unwrap_or_else(|_| {
@@ -210,6 +226,8 @@ impl Shared {
 /// A connection in use.
 struct Taken {
     connection: PgConnection,
+    /// Whether it was not opened for this call.
+    is_used: bool,
     unsaid: Unsaid,
     _place: OwnedSemaphorePermit,
 }

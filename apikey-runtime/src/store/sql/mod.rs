@@ -89,6 +89,12 @@ impl Statement {
         &self.values
     }
 
+    /// Whether it changes nothing.
+    #[cfg(feature = "postgres")]
+    pub(super) fn only_reads(&self) -> bool {
+        self.sql.starts_with("SELECT ")
+    }
+
     /// The text, ready for values.
     pub(super) fn query<D: Database>(&self) -> Query<'static, D, D::Arguments> {
         match &self.sql {

@@ -127,8 +127,7 @@ fn read(row: &impl Columns) -> Result<KeyRecord, String> {
     record.not_before = time(row, "not_before")?;
     record.revoked = revoked(row)?;
     record.enabled = row.truth("enabled").map_err(|_| unfit("enabled"))?;
-    record.version =
-        u64::try_from(number(row, "version")?).map_err(|_| "`version` is negative")?;
+    record.version = u64::try_from(number(row, "version")?).map_err(|_| "`version` is negative")?;
     Ok(record)
 }
 

@@ -1,1 +1,289 @@
-//! TODO
+//! V-19: epochs are in the order of the commits, and nobody waits for a transaction that stays open.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use apikey_runtime::{Cursor, History, KeyId, KeyPatch, KeyStore, PostgresStore};
+use tokio::time::timeout;
+
+use super::{changed, cursor, history, number, place, run};
+use crate::{because, id, record};
+
+/// Takes epochs from a sequence when the statement runs, as a log would that knew no better.
+const SEQUENCE: &str = "\
+    CREATE SEQUENCE epochs START 1000; \
+    CREATE OR REPLACE FUNCTION api_key_log(changed text) RETURNS void LANGUAGE sql SET search_path FROM CURRENT AS $$ \
+        INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('epochs'), changed) $$; \
+    DROP TRIGGER api_keys_changed ON api_keys; \
+    CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys \
+        FOR EACH ROW EXECUTE FUNCTION api_keys_log_change()";
+
+/// Follows the history, as a node does.
+struct Follower {
+    cursor: Cursor,
+    heard: HashSet<KeyId>,
+}
+
+impl Follower {
+    async fn poll(&mut self, store: &PostgresStore) {
+        let changes = store
+            .changes(Some(&self.cursor), None)
+            .await
+            .unwrap()
+            .unwrap();
+        match changes.history {
+            History::Changed(ids) => self.heard.extend(ids),
+            // Whoever forgets all at this moment keeps nothing that changed before it, and hears of
+            // nothing that changes after it.
+            History::Unknown => {}
+        }
+        self.cursor = changes.cursor;
+    }
+}
+
+/// Two transactions in flight; the first to change a key commits last. Returns which of the two
+/// keys a follower does not hear of.
+async fn missed(replace_log: Option<&str>) -> Option<Vec<KeyId>> {
+    let server = super::server()?;
+    let place = super::Place::on(server).await;
+    let store = place.started().await;
+    for number in 1..=2 {
+        store.insert(&record(number)).await.unwrap();
+    }
+    let (mut first, mut second) = (place.tool().await, place.tool().await);
+    if let Some(sql) = replace_log {
+        run(&mut first, sql).await.unwrap();
+        store.insert(&record(3)).await.unwrap();
+    }
+    let mut follower = Follower {
+        cursor: cursor(&store).await,
+        heard: HashSet::new(),
+    };
+    run(
+        &mut first,
+        "BEGIN; UPDATE api_keys SET enabled = FALSE WHERE id LIKE '%1'",
+    )
+    .await
+    .unwrap();
+    run(
+        &mut second,
+        "BEGIN; UPDATE api_keys SET enabled = FALSE WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    follower.poll(&store).await;
+    run(&mut second, "COMMIT").await.unwrap();
+    follower.poll(&store).await;
+    run(&mut first, "COMMIT").await.unwrap();
+    follower.poll(&store).await;
+    let missed = [id(1), id(2)]
+        .into_iter()
+        .filter(|id| !follower.heard.contains(id));
+    Some(missed.collect())
+}
+
+#[tokio::test]
+async fn v19_of_two_changes_in_flight_none_is_missed() {
+    let Some(missed) = missed(None).await else {
+        return;
+    };
+    assert_eq!(missed, []);
+}
+
+/// The negative control.
+#[tokio::test]
+async fn v19_with_a_sequence_the_change_that_commits_last_is_missed() {
+    let Some(missed) = missed(Some(SEQUENCE)).await else {
+        return;
+    };
+    assert!(missed.contains(&id(1)), "{missed:?}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_delays_no_change_of_another_key() {
+    let place = place!();
+    let store = place.started().await;
+    for number in 1..=3 {
+        store.insert(&record(number)).await.unwrap();
+    }
+    let mut tool = place.tool().await;
+    let since = cursor(&store).await;
+    run(
+        &mut tool,
+        "BEGIN; UPDATE api_keys SET label = 'x' WHERE id LIKE '%1'; \
+         UPDATE api_keys SET label = 'y' WHERE id LIKE '%1'",
+    )
+    .await
+    .unwrap();
+    let others = async {
+        store.revoke(&id(2), &because("lost")).await.unwrap();
+        store.update(&id(3), &KeyPatch::new()).await.unwrap();
+        store.insert(&record(4)).await.unwrap();
+        assert!(store.find(&id(1)).await.unwrap().is_some());
+        assert_eq!(changed(&store, &since).await, [id(2), id(3), id(4)]);
+    };
+    timeout(Duration::from_secs(2), others).await.unwrap();
+    run(&mut tool, "COMMIT").await.unwrap();
+    assert_eq!(
+        changed(&store, &since).await,
+        [id(2), id(3), id(4), id(1), id(1)]
+    );
+}
+
+/// Where someone asks for the triggers at once, writers wait, and the order still holds.
+#[tokio::test]
+async fn v19_with_constraints_set_immediate_others_wait_and_none_is_missed() {
+    let place = place!();
+    let store = place.started().await;
+    for number in 1..=2 {
+        store.insert(&record(number)).await.unwrap();
+    }
+    let since = cursor(&store).await;
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "BEGIN; SET CONSTRAINTS ALL IMMEDIATE; UPDATE api_keys SET label = 'x' WHERE id LIKE '%1'",
+    )
+    .await
+    .unwrap();
+    let reason = because("lost");
+    let second_id = id(2);
+    let mut second = std::pin::pin!(store.revoke(&second_id, &reason));
+    assert!(
+        timeout(Duration::from_millis(300), &mut second)
+            .await
+            .is_err()
+    );
+    assert_eq!(changed(&store, &since).await, []);
+    run(&mut tool, "COMMIT").await.unwrap();
+    assert!(second.await.unwrap());
+    assert_eq!(changed(&store, &since).await, [id(1), id(2)]);
+}
+
+/// What the other isolations cannot see they must not number.
+#[tokio::test]
+async fn v19_a_transaction_with_an_old_snapshot_commits_in_order_or_not_at_all() {
+    let place = place!();
+    let store = place.started().await;
+    for number in 1..=2 {
+        store.insert(&record(number)).await.unwrap();
+    }
+    for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let mut tool = place.tool().await;
+        let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM api_keys");
+        let change = "UPDATE api_keys SET enabled = NOT enabled WHERE id LIKE '%1'; COMMIT";
+        run(&mut tool, &begin).await.unwrap();
+        let since = cursor(&store).await;
+        run(&mut tool, change).await.unwrap();
+        assert_eq!(changed(&store, &since).await, [id(1)]);
+
+        run(&mut tool, &begin).await.unwrap();
+        store.update(&id(2), &KeyPatch::new()).await.unwrap();
+        let since = cursor(&store).await;
+        let late = run(&mut tool, change).await.unwrap_err();
+        let code = late
+            .as_database_error()
+            .unwrap()
+            .code()
+            .unwrap()
+            .into_owned();
+        assert_eq!(code, "40001", "{late}");
+        assert_eq!(changed(&store, &since).await, []);
+    }
+}
+
+/// A database whose default is another isolation: the store's own statements know theirs.
+#[tokio::test]
+async fn v19_writers_at_once_under_another_default_isolation_all_commit() {
+    let place = place!();
+    let url = format!(
+        "{}%20-cdefault_transaction_isolation%3Dserializable",
+        place.url()
+    );
+    let mut tool = super::connection(&url).await;
+    let asked =
+        "SELECT count(*) WHERE current_setting('default_transaction_isolation') = 'serializable'";
+    assert_eq!(number(&mut tool, asked).await, 1);
+    let store = std::sync::Arc::new(PostgresStore::new(url));
+    store.start().await.unwrap();
+    let since = cursor(&*store).await;
+    let writers: Vec<_> = (0..40)
+        .map(|number| {
+            let store = std::sync::Arc::clone(&store);
+            tokio::spawn(async move { store.insert(&record(number)).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    let heard: HashSet<KeyId> = changed(&*store, &since).await.into_iter().collect();
+    assert_eq!(heard.len(), 40);
+}
+
+#[tokio::test]
+async fn more_than_a_thousand_changes_are_not_named_and_the_log_is_trimmed() {
+    let place = place!();
+    let store = place.started().await;
+    let mut tool = place.tool().await;
+    const MANY: &str = "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         SELECT '00000000000000000' || i, 'p', 'l', 'd', '', '{}', 0, TRUE, 1 \
+         FROM generate_series(10000, 10000 + $COUNT - 1) AS i";
+    let since = cursor(&store).await;
+    run(&mut tool, &MANY.replace("$COUNT", "1000"))
+        .await
+        .unwrap();
+    assert_eq!(changed(&store, &since).await.len(), 1_000);
+    store.insert(&record(1)).await.unwrap();
+    assert_eq!(history(&store, &since).await, History::Unknown);
+    run(&mut tool, "DELETE FROM api_keys WHERE prefix = 'p'")
+        .await
+        .unwrap();
+
+    let began = std::time::Instant::now();
+    run(&mut tool, &MANY.replace("$COUNT", "20000"))
+        .await
+        .unwrap();
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(20),
+        "20,000 changes in one transaction took {took:?}"
+    );
+    let kept = number(&mut tool, "SELECT count(*) FROM api_key_changes").await;
+    assert!((10_000..11_000).contains(&kept), "{kept}");
+    assert_eq!(history(&store, &since).await, History::Unknown);
+    let present = cursor(&store).await;
+    assert_eq!(present.epoch, since.epoch + 1_000 + 1 + 1_000 + 20_000);
+    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    assert_eq!(changed(&store, &present).await, [id(1)]);
+}
+
+/// A change raises the signal of who listens, one by hand too; one that is rolled back does not.
+#[tokio::test]
+async fn a_change_by_hand_is_pushed_at_its_commit() {
+    let place = place!();
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    let mut listener = store.listen().unwrap();
+    let quiet = Duration::from_millis(300);
+    // What raises it at the start has come.
+    while timeout(quiet, listener.raised()).await.is_ok() {}
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; UPDATE api_keys SET label = 'x'")
+        .await
+        .unwrap();
+    assert!(timeout(quiet, listener.raised()).await.is_err());
+    run(&mut tool, "ROLLBACK").await.unwrap();
+    assert!(timeout(quiet, listener.raised()).await.is_err());
+    run(&mut tool, "UPDATE api_keys SET label = 'x'")
+        .await
+        .unwrap();
+    timeout(Duration::from_secs(5), listener.raised())
+        .await
+        .unwrap();
+    // Another set of tables in the same database pushes to its own.
+    while timeout(quiet, listener.raised()).await.is_ok() {}
+    let other = super::Place::on(place.server).await;
+    other.started().await.insert(&record(1)).await.unwrap();
+    assert!(timeout(quiet, listener.raised()).await.is_err());
+    store.stop().await;
+}

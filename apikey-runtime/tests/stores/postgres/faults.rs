@@ -1,1 +1,256 @@
-//! TODO
+//! links and servers that fail. The deadline holds, and what heals is used again at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{History, KeyStore, PostgresStore, StoreError};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::proxy::{Link, Proxy};
+use super::server::Postgres;
+use super::{Place, cursor, history, number, place, run};
+use crate::{because, id, record};
+
+pub(super) const DEADLINE: Duration = Duration::from_millis(600);
+/// For a busy machine.
+pub(super) const SLACK: Duration = Duration::from_millis(600);
+
+/// A started store behind a proxy, with one key, and as many open connections as it can have.
+async fn behind(proxy: &Proxy, place: &Place<'_>) -> Arc<PostgresStore> {
+    let store = PostgresStore::new(place.url_at(proxy.port))
+        .timeout(DEADLINE)
+        .max_connections(4);
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    let store = Arc::new(store);
+    warm(&store).await;
+    store
+}
+
+async fn warm(store: &Arc<PostgresStore>) {
+    let mut calls = JoinSet::new();
+    for _ in 0..16 {
+        let store = Arc::clone(store);
+        calls.spawn(async move { store.find(&id(1)).await });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap().unwrap();
+    }
+}
+
+pub(super) fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Unavailable { .. }))
+}
+
+#[tokio::test]
+async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work() {
+    let place = place!();
+    let proxy = Proxy::to(place.server.port()).await;
+    let store = behind(&proxy, &place).await;
+    for round in 0..2 {
+        proxy.set(Link::Hole);
+        let began = Instant::now();
+        let mut calls = JoinSet::new();
+        for number in 0..24 {
+            let store = Arc::clone(&store);
+            calls.spawn(async move {
+                // Some callers go away earlier, as a manager does.
+                let patience = if number % 2 == 0 {
+                    DEADLINE / 2
+                } else {
+                    DEADLINE * 4
+                };
+                timeout(patience, store.find(&id(1))).await
+            });
+        }
+        while let Some(call) = calls.join_next().await {
+            if let Ok(outcome) = call.unwrap() {
+                assert!(is_unavailable(&outcome), "{outcome:?}");
+            }
+        }
+        assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
+        assert!(is_unavailable(&store.changes(None, None).await));
+        assert!(is_unavailable(
+            &store.revoke(&id(1), &because("lost")).await
+        ));
+        proxy.set(Link::Up(Duration::ZERO));
+        let began = Instant::now();
+        assert!(store.find(&id(1)).await.unwrap().is_some(), "round {round}");
+        assert!(store.changes(None, None).await.unwrap().is_some());
+        assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+        warm(&store).await;
+    }
+}
+
+/// Half open: the other end is gone, and no packet says so.
+#[tokio::test]
+async fn x03_a_half_open_connection_costs_one_deadline_at_most() {
+    let place = place!();
+    let proxy = Proxy::to(place.server.port()).await;
+    let store = behind(&proxy, &place).await;
+    proxy.forget();
+    let began = Instant::now();
+    let first = store.find(&id(1)).await;
+    assert!(first.is_ok() || is_unavailable(&first), "{first:?}");
+    assert!(store.find(&id(1)).await.unwrap().is_some());
+    assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
+    // One that has been idle for long is asked before it is used, so not even a write fails.
+    warm(&store).await;
+    sleep(Duration::from_millis(1_100)).await;
+    proxy.forget();
+    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+}
+
+#[tokio::test]
+async fn x03_a_reset_costs_no_read() {
+    let place = place!();
+    let proxy = Proxy::to(place.server.port()).await;
+    let store = behind(&proxy, &place).await;
+    for _ in 0..5 {
+        proxy.reset();
+        let began = Instant::now();
+        assert!(store.find(&id(1)).await.unwrap().is_some());
+        assert!(store.changes(None, None).await.unwrap().is_some());
+        assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+        warm(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn x03_a_slow_link_only_takes_longer() {
+    let place = place!();
+    let proxy = Proxy::to(place.server.port()).await;
+    let store = behind(&proxy, &place).await;
+    proxy.set(Link::Up(Duration::from_millis(40)));
+    assert!(store.find(&id(1)).await.unwrap().is_some());
+    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    proxy.set(Link::Up(Duration::from_millis(400)));
+    assert!(is_unavailable(&store.find(&id(1)).await));
+}
+
+/// A push over a connection that is half open is missed, and not for ever.
+#[tokio::test]
+async fn x03_a_half_open_push_is_found_out() {
+    let place = place!();
+    let proxy = Proxy::to(place.server.port()).await;
+    let store = behind(&proxy, &place).await;
+    let mut listener = store.listen().unwrap();
+    let quiet = Duration::from_millis(300);
+    while timeout(quiet, listener.raised()).await.is_ok() {}
+    proxy.forget();
+    let mut tool = place.tool().await;
+    run(&mut tool, "UPDATE api_keys SET label = 'x'")
+        .await
+        .unwrap();
+    // Whoever listens is woken when the push is there again, since something may have gone unheard.
+    timeout(Duration::from_secs(10), listener.raised())
+        .await
+        .unwrap();
+    while timeout(quiet, listener.raised()).await.is_ok() {}
+    run(&mut tool, "UPDATE api_keys SET label = 'y'")
+        .await
+        .unwrap();
+    timeout(Duration::from_secs(2), listener.raised())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn x03_a_frozen_server_delays_no_call_beyond_its_deadline() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let place = Place::on(&server).await;
+    let store = Arc::new(place.store().timeout(DEADLINE));
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    warm(&store).await;
+    let frozen = server.freeze();
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert!(is_unavailable(&store.find(&id(1)).await));
+        assert!(is_unavailable(&store.changes(None, None).await));
+        assert!(
+            began.elapsed() < DEADLINE * 2 + SLACK,
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    drop(frozen);
+    let began = Instant::now();
+    assert!(store.find(&id(1)).await.unwrap().is_some());
+    assert!(store.changes(None, None).await.unwrap().is_some());
+    assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
+}
+
+/// X-01, and what follows: a restarted server is used at once, and nobody goes on with what was
+/// read before.
+#[tokio::test]
+async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let place = Place::on(&server).await;
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&store).await;
+    let mut listener = store.listen().unwrap();
+    for stop in [Postgres::stop, Postgres::kill] {
+        stop(&server);
+        let began = Instant::now();
+        for _ in 0..3 {
+            assert!(is_unavailable(&store.find(&id(1)).await));
+            assert!(is_unavailable(&store.changes(None, None).await));
+            assert!(is_unavailable(&store.insert(&record(2)).await));
+        }
+        assert!(
+            began.elapsed() < SLACK,
+            "refused at once: {:?}",
+            began.elapsed()
+        );
+        while timeout(Duration::from_millis(200), listener.raised())
+            .await
+            .is_ok()
+        {}
+        server.run();
+        assert!(store.find(&id(1)).await.unwrap().is_some());
+        assert_eq!(history(&store, &since).await, History::Unknown);
+        timeout(Duration::from_secs(5), listener.raised())
+            .await
+            .unwrap();
+    }
+}
+
+/// A standby may not know of the last revocations.
+#[tokio::test]
+async fn a_standby_is_never_read() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let place = Place::on(&server).await;
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    server.stop();
+    server.make_standby();
+    server.run();
+    let mut tool = place.tool().await;
+    assert_eq!(number(&mut tool, "SELECT count(*) FROM api_keys").await, 1);
+    // Its connections were ended, and it has yet to notice.
+    let _ = store.revoke(&id(1), &because("lost")).await;
+    for outcome in [
+        store.find(&id(1)).await.map(drop),
+        store.changes(None, None).await.map(drop),
+        store.nodes().await.map(drop),
+        place.store().start().await,
+    ] {
+        let Err(StoreError::Unavailable {
+            source: Some(source),
+            ..
+        }) = &outcome
+        else {
+            panic!("{outcome:?}");
+        };
+        assert!(source.to_string().contains("standby"), "{source}");
+    }
+}

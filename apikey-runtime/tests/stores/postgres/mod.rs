@@ -1,6 +1,7 @@
 //! What is PostgreSQL's own. The tests share one server, and each has a schema of its own.
 
 mod by_hand;
+mod calls;
 mod crash;
 mod epochs;
 mod faults;
@@ -65,10 +66,7 @@ impl<'s> Place<'s> {
     fn url_at(&self, port: u16) -> String {
         let schema = self.schema.replace(' ', "\\ ");
         let options = format!("-csearch_path=\"{schema}\"");
-        let encoded: String = options
-            .bytes()
-            .map(|byte| format!("%{byte:02X}"))
-            .collect();
+        let encoded: String = options.bytes().map(|byte| format!("%{byte:02X}")).collect();
         format!("{}?options={encoded}", self.server.url_at(port))
     }
 

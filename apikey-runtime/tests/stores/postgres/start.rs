@@ -1,1 +1,335 @@
-//! TODO
+//! Starting: many at once, on what is there, and with settings that cannot work.
+
+use std::process::{Command, Stdio};
+
+use apikey_runtime::{KeyPatch, KeyStore, ListQuery, PostgresStore, StoreError};
+
+use super::server::PASSWORD;
+use super::{Place, connection, cursor, number, place, run, server};
+use crate::{because, id, owned, record};
+
+#[test]
+fn ten_stores_that_start_at_once_make_the_tables_once() {
+    let Some(server) = server() else { return };
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let place = runtime().block_on(Place::on(server));
+    let barrier = std::sync::Barrier::new(10);
+    std::thread::scope(|scope| {
+        for number in 0..10 {
+            let (place, barrier) = (&place, &barrier);
+            scope.spawn(move || {
+                runtime().block_on(async {
+                    let store = place.store();
+                    barrier.wait();
+                    store.start().await.unwrap();
+                    store.insert(&record(number)).await.unwrap();
+                    store.stop().await;
+                });
+            });
+        }
+    });
+    runtime().block_on(all_ten(&place));
+}
+
+async fn all_ten(place: &Place<'_>) {
+    let store = place.started().await;
+    assert_eq!(
+        store
+            .list(&ListQuery::first(100))
+            .await
+            .unwrap()
+            .records
+            .len(),
+        10
+    );
+    assert_eq!(cursor(&store).await.epoch, 11);
+}
+
+/// Names the database to a child process, and the key that it adds.
+const URL: &str = "APIKEY_TEST_POSTGRES_URL";
+const KEY: &str = "APIKEY_TEST_POSTGRES_KEY";
+
+/// The child: not a test by itself.
+#[tokio::test]
+async fn child_that_starts_and_adds_a_key() {
+    let Ok(url) = std::env::var(URL) else { return };
+    let key = std::env::var(KEY).unwrap().parse().unwrap();
+    let store = PostgresStore::new(url);
+    store.start().await.unwrap();
+    store.insert(&record(key)).await.unwrap();
+    store.stop().await;
+}
+
+#[tokio::test]
+async fn ten_processes_that_start_at_once_make_the_tables_once() {
+    let place = place!();
+    let children: Vec<_> = (0..10)
+        .map(|key| {
+            Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "postgres::start::child_that_starts_and_adds_a_key",
+                ])
+                .env(URL, place.url())
+                .env(KEY, key.to_string())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    all_ten(&place).await;
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart_of_the_store() {
+    let place = place!();
+    let store = place.started().await;
+    store.insert(&owned(1, "a")).await.unwrap();
+    store.stop().await;
+    for outcome in [
+        store.find(&id(1)).await.map(drop),
+        store.changes(None, None).await.map(drop),
+        place.store().insert(&record(2)).await,
+    ] {
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.contains("call `start` first"), "{message}");
+    }
+    store.start().await.unwrap();
+    assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
+    store.start().await.unwrap();
+}
+
+#[tokio::test]
+async fn stores_in_two_schemas_know_nothing_of_each_other() {
+    let place = place!();
+    let other = Place::on(place.server).await;
+    let (here, there) = (place.started().await, other.started().await);
+    here.insert(&record(1)).await.unwrap();
+    assert_eq!(there.find(&id(1)).await.unwrap(), None);
+    there.insert(&record(1)).await.unwrap();
+    there.revoke(&id(1), &because("lost")).await.unwrap();
+    assert_eq!(here.find(&id(1)).await.unwrap().unwrap().revoked, None);
+}
+
+/// A schema that comes to stand before the tables' own must not split the nodes.
+#[tokio::test]
+async fn tables_are_found_where_they_are_and_kept_to() {
+    let place = place!();
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    let earlier = Place::on(place.server).await;
+    let path =
+        format!("-csearch_path=\"{}\",\"{}\"", earlier.schema, place.schema).replace(' ', "\\ ");
+    let encoded: String = path.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let both = PostgresStore::new(format!("{}?options={encoded}", place.server.url()));
+    both.start().await.unwrap();
+    assert!(both.find(&id(1)).await.unwrap().is_some());
+    let mut tool = earlier.tool().await;
+    run(&mut tool, "CREATE TABLE api_keys (id text)")
+        .await
+        .unwrap();
+    assert!(both.find(&id(1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_release_are_left_alone() {
+    let place = place!();
+    place.started().await.stop().await;
+    let mut tool = place.tool().await;
+    run(&mut tool, "UPDATE api_key_meta SET schema_version = 99")
+        .await
+        .unwrap();
+    let error = place.store().start().await.unwrap_err();
+    assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("take a newer release"),
+        "{error}"
+    );
+    assert_eq!(
+        number(&mut tool, "SELECT schema_version::bigint FROM api_key_meta").await,
+        99
+    );
+}
+
+/// A newer release adds a column while older nodes run, with statements that are prepared.
+#[tokio::test]
+async fn a_column_that_is_added_meanwhile_breaks_no_prepared_statement() {
+    let place = place!();
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&store).await;
+    assert!(store.find(&id(1)).await.unwrap().is_some());
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "ALTER TABLE api_keys ADD more text; ALTER TABLE api_key_changes ADD more text; \
+         ALTER TABLE api_key_meta ADD more text; ALTER TABLE api_key_nodes ADD more text",
+    )
+    .await
+    .unwrap();
+    assert!(store.find(&id(1)).await.unwrap().is_some());
+    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    assert_eq!(super::changed(&store, &since).await, [id(1)]);
+    run(
+        &mut tool,
+        "ALTER TABLE api_keys ALTER COLUMN label TYPE varchar",
+    )
+    .await
+    .unwrap();
+    assert!(store.find(&id(1)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_schema_or_database_that_cannot_hold_the_tables_is_refused() {
+    let place = place!();
+    let nowhere = format!("{}?options=-csearch_path%3Dnowhere", place.server.url());
+    let error = PostgresStore::new(nowhere).start().await.unwrap_err();
+    assert!(error.to_string().contains("no schema"), "{error}");
+    assert!(matches!(error, StoreError::Invalid(_)));
+
+    let mut tool = connection(&place.server.url()).await;
+    run(
+        &mut tool,
+        "CREATE DATABASE latin ENCODING LATIN1 TEMPLATE template0",
+    )
+    .await
+    .unwrap();
+    let latin = place.server.url();
+    let latin = format!("{}latin", latin.strip_suffix("postgres").unwrap());
+    let error = PostgresStore::new(latin).start().await.unwrap_err();
+    assert!(error.to_string().contains("LATIN1"), "{error}");
+}
+
+#[tokio::test]
+async fn bounds_are_told() {
+    let place = place!();
+    for (store, told) in [
+        (place.store().max_connections(0), "1 to 1000"),
+        (place.store().max_connections(1_001), "1 to 1000"),
+        (
+            place.store().timeout(std::time::Duration::from_millis(9)),
+            "10 ms to 60 s",
+        ),
+    ] {
+        let error = store.start().await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Invalid(_)) && error.to_string().contains(told),
+            "{error}"
+        );
+    }
+}
+
+/// Everything that an error says, sources and all.
+fn whole(error: &StoreError) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(&format!(" {error} {error:?}"));
+        source = error.source();
+    }
+    text
+}
+
+/// O-01.
+#[tokio::test]
+async fn o01_neither_a_store_nor_its_errors_show_the_password() {
+    let place = place!();
+    let host = format!("127.0.0.1:{}", place.server.port());
+    assert!(!format!("{:?}", place.store()).contains(PASSWORD));
+    assert!(format!("{:?}", place.store()).contains("127.0.0.1"));
+    for url in [
+        format!("postgres://keeper:{PASSWORD}x@{host}/postgres"),
+        format!("postgres://nobody:{PASSWORD}@{host}/postgres"),
+        format!("postgres://keeper:{PASSWORD}@{host}/no-database"),
+        format!("postgres://keeper:{PASSWORD}@127.0.0.1:1/postgres"),
+        format!("postgres://keeper:{PASSWORD}@{host}x/postgres"),
+        format!("postgres://keeper@{host}/postgres?pasword={PASSWORD}"),
+        format!("postgres://keeper@{host}/postgres?{PASSWORD}"),
+        format!("postgres://keeper@{host}/postgres?sslmode={PASSWORD}"),
+        format!("postgres://keeper@{host}/postgres?port={PASSWORD}"),
+        format!("mysql://keeper:{PASSWORD}@{host}/postgres"),
+        format!("keeper:{PASSWORD}@{host}"),
+        PASSWORD.to_owned(),
+    ] {
+        let store = PostgresStore::new(&url);
+        let error = store.start().await.unwrap_err();
+        let said = format!("{} {store:?}", whole(&error));
+        assert!(!said.contains(PASSWORD), "{said}");
+        let invalid = matches!(error, StoreError::Invalid(_));
+        assert!(
+            invalid || matches!(error, StoreError::Unavailable { .. }),
+            "{said}"
+        );
+    }
+}
+
+/// PostgreSQL quotes the whole row in the detail of some errors.
+#[tokio::test]
+async fn o01_no_error_shows_a_value_of_a_record() {
+    let place = place!();
+    let store = place.started().await;
+    let mut record = owned(1, "planted-owner");
+    record.digest = "planted-digest".to_owned();
+    store.insert(&record).await.unwrap();
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "ALTER TABLE api_keys ADD CHECK (label <> 'planted-label')",
+    )
+    .await
+    .unwrap();
+    let mut patch = KeyPatch::new();
+    patch.label = Some("planted-label".to_owned());
+    let mut other = record.clone();
+    other.id = id(2);
+    other.label = "planted-label".to_owned();
+    for error in [
+        store.update(&id(1), &patch).await.unwrap_err(),
+        store.insert(&other).await.unwrap_err(),
+    ] {
+        let said = whole(&error);
+        assert!(matches!(error, StoreError::Backend { .. }), "{said}");
+        assert!(
+            said.contains("23514") && !said.contains("planted"),
+            "{said}"
+        );
+    }
+    assert!(!whole(&store.insert(&record).await.unwrap_err()).contains("planted"));
+}
+
+#[tokio::test]
+async fn a_text_that_postgres_cannot_keep_is_refused_and_a_long_one_is_kept() {
+    let place = place!();
+    let store = place.started().await;
+    let mut nul = record(1);
+    nul.label = "a\0b".to_owned();
+    let mut nobody = ListQuery::first(1);
+    nobody.owner = Some("\0".to_owned());
+    for outcome in [
+        store.insert(&nul).await,
+        store.list(&nobody).await.map(drop),
+    ] {
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Invalid(reason) if reason.contains("U+0000")),
+            "{error:?}"
+        );
+    }
+    // Longer than an entry of a tree can be, and hard to compress.
+    let long: String = (0..4_000_u32)
+        .map(|number| char::from_u32(0x4e00 + number * 7 % 5_000).unwrap())
+        .collect();
+    store.insert(&owned(1, &long)).await.unwrap();
+    assert_eq!(
+        store.revoke_owner(&long, &because("left")).await.unwrap(),
+        [id(1)]
+    );
+}

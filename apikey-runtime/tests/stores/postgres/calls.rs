@@ -1,0 +1,176 @@
+//! Calls that wait, fail at their commit, or are given up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{History, KeyPatch, KeyStore, PostgresStore, StoreError};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::faults::{DEADLINE, SLACK, is_unavailable};
+use super::{connection, cursor, history, number, place, run};
+use crate::{because, id, owned, record};
+
+/// Reads that wait for a lock, as for a slow disk, take all connections there are but those.
+#[tokio::test]
+async fn a_flood_of_reads_puts_no_poll_off() {
+    let place = place!();
+    let store = Arc::new(place.store());
+    store.start().await.unwrap();
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE",
+    )
+    .await
+    .unwrap();
+    let mut calls = JoinSet::new();
+    for number in 0..100 {
+        let store = Arc::clone(&store);
+        calls.spawn(async move { store.find(&id(number)).await });
+    }
+    sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    store.changes(None, None).await.unwrap();
+    store.nodes().await.unwrap();
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
+    assert!(calls.try_join_next().is_none(), "the flood is still there");
+    run(&mut tool, "COMMIT").await.unwrap();
+    while let Some(call) = calls.join_next().await {
+        assert_eq!(call.unwrap().unwrap(), None);
+    }
+}
+
+/// What was given up by its caller is given up by the server too, and does not happen later.
+#[tokio::test]
+async fn an_abandoned_call_does_not_live_on_in_the_server() {
+    let place = place!();
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; SELECT * FROM api_keys FOR UPDATE")
+        .await
+        .unwrap();
+    let reason = because("lost");
+    let revoking = timeout(Duration::from_millis(300), async {
+        store.revoke(&id(1), &reason).await
+    });
+    assert!(revoking.await.is_err());
+    const WAITING: &str = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+         WHERE NOT granted AND query LIKE 'UPDATE api_keys SET revoked_at%' \
+         AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'api_keys'::regclass)";
+    let mut other = place.tool().await;
+    let began = Instant::now();
+    while number(&mut other, WAITING).await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(3), "it waits on");
+        sleep(Duration::from_millis(20)).await;
+    }
+    run(&mut tool, "COMMIT").await.unwrap();
+    assert_eq!(store.find(&id(1)).await.unwrap().unwrap().revoked, None);
+    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+}
+
+/// The statement is done, and its commit waits for the counter, which someone holds: no `Ok`.
+#[tokio::test]
+async fn a_commit_that_fails_is_a_failure() {
+    let place = place!();
+    let store = place.store().timeout(DEADLINE);
+    store.start().await.unwrap();
+    store.insert(&owned(1, "a")).await.unwrap();
+    let since = cursor(&store).await;
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; SELECT * FROM api_key_meta FOR UPDATE")
+        .await
+        .unwrap();
+    assert!(is_unavailable(
+        &store.revoke(&id(1), &because("lost")).await
+    ));
+    run(&mut tool, "ROLLBACK").await.unwrap();
+
+    run(
+        &mut tool,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ \
+            BEGIN RAISE EXCEPTION 'not today'; END $$; \
+         CREATE CONSTRAINT TRIGGER zz_refused AFTER INSERT OR UPDATE OR DELETE ON api_keys \
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await
+    .unwrap();
+    for outcome in [
+        store.insert(&record(2)).await,
+        store.update(&id(1), &KeyPatch::new()).await,
+        store.revoke(&id(1), &because("lost")).await.map(drop),
+        store.revoke_owner("a", &because("left")).await.map(drop),
+    ] {
+        assert!(
+            matches!(outcome, Err(StoreError::Backend { .. })),
+            "{outcome:?}"
+        );
+    }
+    run(&mut tool, "DROP TRIGGER zz_refused ON api_keys")
+        .await
+        .unwrap();
+    assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
+    assert_eq!(history(&store, &since).await, History::Changed(Vec::new()));
+}
+
+/// Two statements that lock each other's rows: one is undone by the server, and done again here.
+#[tokio::test]
+async fn a_statement_that_lost_a_deadlock_is_tried_again() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    for number in 1..=2 {
+        store.insert(&owned(number, "a")).await.unwrap();
+    }
+    let mut tool = place.tool().await;
+    // The one who waits for a lock the longer is the one undone: the tool waits longer by its own
+    // setting.
+    run(
+        &mut tool,
+        "SET deadlock_timeout = '5s'; BEGIN; UPDATE api_keys SET label = 'x' WHERE id LIKE '%2'",
+    )
+    .await
+    .unwrap();
+    let revoking = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.revoke_owner("a", &because("left")).await }
+    });
+    let mut other = place.tool().await;
+    while number(
+        &mut other,
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'",
+    )
+    .await
+        == 0
+    {
+        sleep(Duration::from_millis(5)).await;
+    }
+    run(
+        &mut tool,
+        "UPDATE api_keys SET label = 'x' WHERE id LIKE '%1'; COMMIT",
+    )
+    .await
+    .unwrap();
+    let mut revoked = revoking.await.unwrap().unwrap();
+    revoked.sort_unstable();
+    assert_eq!(revoked, [id(1), id(2)]);
+}
+
+/// A pooler, or an operator, ends a session of ours.
+#[tokio::test]
+async fn sessions_that_are_ended_by_hand_cost_no_write() {
+    let place = place!();
+    let name = place.schema.replace(' ', "-");
+    let url = format!("{}&application_name={name}", place.url());
+    let store = PostgresStore::new(url);
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    let end = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = '{name}'"
+    );
+    let mut tool = connection(&place.server.url()).await;
+    assert!(number(&mut tool, &end).await > 0);
+    sleep(Duration::from_millis(1_100)).await;
+    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(store.changes(None, None).await.is_ok());
+}
