@@ -66,7 +66,9 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `sqlite` | `SqliteStore`: keys in a file, shared by the processes of one machine | yes |
+//! | `postgres` | `PostgresStore`: keys of many machines in PostgreSQL | no |
 //! | `redis` | `RedisStore`: keys of many machines in Redis | no |
+//! | `tls` | TLS between `PostgresStore` and its server, which its URL then asks for (`sslmode`) | no |
 //! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
 //! | `test-util` | `ActingKey` and `acting_as`: tests of an application without real keys | no |
 //!

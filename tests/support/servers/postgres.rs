@@ -22,6 +22,21 @@ pub(crate) const PASSWORD: &str = "b3tter-n0t-be-seen";
 /// Its one user, which may do everything.
 pub(crate) const USER: &str = "keeper";
 
+/// Takes epochs from a sequence and when the statement runs, as a log would that knew no better;
+/// for a negative control. Run where the tables are.
+pub(crate) const EPOCHS_FROM_A_SEQUENCE: &str = "\
+    CREATE SEQUENCE epochs START 1000000; \
+    CREATE OR REPLACE FUNCTION api_key_log(changed text) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT \
+        AS $$ DECLARE push_to text; BEGIN \
+            SELECT meta.channel INTO STRICT push_to FROM api_key_meta AS meta; \
+            INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('epochs'), changed); \
+            PERFORM pg_notify(push_to, ''); \
+            PERFORM pg_sleep(random() * 0.02); \
+        END $$; \
+    DROP TRIGGER api_keys_changed ON api_keys; \
+    CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys \
+        FOR EACH ROW EXECUTE FUNCTION api_keys_log_change()";
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with an empty database `postgres`.

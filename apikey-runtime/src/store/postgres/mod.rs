@@ -64,7 +64,8 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// runtime that called `start`. A pooler in between must give a session its own connection
 /// (`pool_mode = session` in PgBouncer): prepared statements, settings and LISTEN belong to one.
 ///
-/// PostgreSQL 14 or newer, and a database in UTF8. A text with the character U+0000 is
+/// All nodes connect as the role that made the tables, or as a member of it. An operator's role
+/// needs rights on `api_keys` only. PostgreSQL 14 or newer, and a database in UTF8. A text with the character U+0000 is
 /// [`StoreError::Invalid`]: PostgreSQL cannot keep it.
 ///
 /// ```no_run

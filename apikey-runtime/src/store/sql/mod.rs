@@ -14,7 +14,9 @@ use sqlx::{AssertSqlSafe, Database};
 
 use crate::error::StoreError;
 
-pub(super) use self::row::{COLUMNS, Columns, columns, id, record};
+#[cfg(feature = "postgres")]
+pub(super) use self::row::record;
+pub(super) use self::row::{COLUMNS, Columns, columns, id};
 #[cfg(feature = "sqlite")]
 pub(super) use self::statements::find;
 pub(super) use self::statements::{insert, list, purge, revoke, revoke_owner, update};

@@ -6,17 +6,9 @@ use std::time::Duration;
 use apikey_runtime::{Cursor, History, KeyId, KeyPatch, KeyStore, PostgresStore};
 use tokio::time::timeout;
 
+use super::server::EPOCHS_FROM_A_SEQUENCE;
 use super::{changed, cursor, history, number, place, run};
 use crate::{because, id, record};
-
-/// Takes epochs from a sequence when the statement runs, as a log would that knew no better.
-const SEQUENCE: &str = "\
-    CREATE SEQUENCE epochs START 1000; \
-    CREATE OR REPLACE FUNCTION api_key_log(changed text) RETURNS void LANGUAGE sql SET search_path FROM CURRENT AS $$ \
-        INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('epochs'), changed) $$; \
-    DROP TRIGGER api_keys_changed ON api_keys; \
-    CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys \
-        FOR EACH ROW EXECUTE FUNCTION api_keys_log_change()";
 
 /// Follows the history, as a node does.
 struct Follower {
@@ -93,7 +85,7 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
 /// The negative control.
 #[tokio::test]
 async fn v19_with_a_sequence_the_change_that_commits_last_is_missed() {
-    let Some(missed) = missed(Some(SEQUENCE)).await else {
+    let Some(missed) = missed(Some(EPOCHS_FROM_A_SEQUENCE)).await else {
         return;
     };
     assert!(missed.contains(&id(1)), "{missed:?}");
