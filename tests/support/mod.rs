@@ -7,10 +7,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod doors;
+pub mod fleet;
 pub mod forge;
 pub mod hasher;
 pub mod http;
 pub mod log;
+pub mod servers;
 pub mod store;
 
 use std::sync::Arc;

@@ -179,8 +179,6 @@ impl Verifier {
                     if let Some(decision) = self.judge_answer(question, &answer) {
                         return decision;
                     }
-                    // A lease would let an answer be older.
-                    self.feed.ask().await;
                 }
             }
         }

@@ -10,7 +10,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,9 @@ pub struct RedisServer {
     directory: PathBuf,
     port: u16,
     settings: Vec<(String, String)>,
+    /// Ends the server and removes its folder when this process is gone, however it went: its input
+    /// is then closed.
+    _undertaker: ChildStdin,
 }
 
 impl RedisServer {
@@ -59,6 +62,7 @@ impl RedisServer {
         std::fs::create_dir_all(&directory).unwrap();
         let mut server = Self {
             child: None,
+            _undertaker: undertaker(&directory),
             directory,
             port: 0,
             settings: settings
@@ -198,6 +202,7 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         command
             .args(["--bind", "127.0.0.1", "--save", "", "--logfile", "log"])
+            .args(["--pidfile", "pid"])
             .arg("--port")
             .arg(self.port.to_string())
             .arg("--dir")
@@ -244,6 +249,8 @@ impl RedisServer {
     fn wait(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.wait().unwrap();
+            // What was killed left it, and the number may be another's next.
+            let _ = std::fs::remove_file(self.directory.join("pid"));
         }
     }
 }
@@ -253,6 +260,25 @@ impl Drop for RedisServer {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn undertaker(directory: &Path) -> ChildStdin {
+    // `read` ends when this process does. Whatever the server does then, it is not there for long.
+    const WAIT: &str = r#"
+        trap '' INT TERM HUP
+        read -r _
+        [ -d "$1" ] || exit 0
+        pid=$(cat "$1/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null
+        rm -rf "$1"
+    "#;
+    let child = Command::new("sh")
+        .args(["-c", WAIT, "undertaker"])
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    child.unwrap().stdin.take().unwrap()
 }
 
 fn free_port() -> u16 {
