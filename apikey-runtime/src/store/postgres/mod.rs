@@ -107,7 +107,9 @@ impl PostgresStore {
     /// is an error.
     ///
     /// What the URL leaves out is taken from the variables that `psql` uses (`PGUSER`, `PGPASSWORD`
-    /// and so on). A schema is chosen by `?options=-csearch_path%3Dname`.
+    /// and so on). A schema is chosen by `?options=-csearch_path%3Dname`. `?sslmode=verify-full`
+    /// asks for TLS, which the feature `tls` adds; with no `sslmode`, the connection is in clear
+    /// where there is no TLS.
     #[must_use]
     pub fn new(url: impl AsRef<str>) -> Self {
         Self {

@@ -7,10 +7,13 @@ mod epochs;
 mod faults;
 mod nodes;
 mod proxy;
+mod secrets;
 #[path = "../../../../tests/support/servers/postgres.rs"]
 mod server;
 mod start;
 mod suite;
+#[path = "../redis/warnings.rs"]
+mod warnings;
 
 use std::str::FromStr;
 use std::sync::OnceLock;

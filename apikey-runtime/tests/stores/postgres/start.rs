@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 
 use apikey_runtime::{KeyPatch, KeyStore, ListQuery, PostgresStore, StoreError};
 
-use super::server::PASSWORD;
+use super::secrets::whole;
+use super::warnings::Warnings;
 use super::{Place, connection, cursor, number, place, run, server};
 use crate::{because, id, owned, record};
 
@@ -208,6 +209,78 @@ async fn a_schema_or_database_that_cannot_hold_the_tables_is_refused() {
     assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
+/// A server without TLS, asked for it: nothing goes in clear.
+#[tokio::test]
+async fn a_url_that_requires_tls_gets_it_or_nothing() {
+    let place = place!();
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let store = PostgresStore::new(format!("{}&sslmode={mode}", place.url()));
+        let error = store.start().await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        assert!(whole(&error).contains("TLS"), "{}", whole(&error));
+    }
+}
+
+/// What the server's default would lose, the store's own writes do not; an acknowledgement may be
+/// lost.
+#[tokio::test]
+async fn a_setting_that_loses_writes_is_warned_of_and_not_followed() {
+    let place = place!();
+    let (warnings, _guard) = Warnings::capture();
+    place.started().await.stop().await;
+    assert!(!warnings.text().contains("WARN"), "{}", warnings.text());
+    let store = PostgresStore::new(format!("{}%20-csynchronous_commit%3Doff", place.url()));
+    store.start().await.unwrap();
+    let text = warnings.text();
+    assert!(
+        text.contains("WARN") && text.contains("synchronous_commit"),
+        "{text}"
+    );
+
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "CREATE TABLE seen (place text, setting text); \
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            INSERT INTO seen VALUES (TG_TABLE_NAME || TG_OP, current_setting('synchronous_commit')); RETURN NULL; \
+         END $$; \
+         CREATE CONSTRAINT TRIGGER zz_seen AFTER INSERT OR UPDATE ON api_keys DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW EXECUTE FUNCTION see(); \
+         CREATE CONSTRAINT TRIGGER zz_seen AFTER INSERT OR UPDATE ON api_key_nodes DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW EXECUTE FUNCTION see()",
+    )
+    .await
+    .unwrap();
+    let node = apikey_runtime::NodeId::from_u128(1);
+    store.insert(&record(1)).await.unwrap();
+    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store.join(&node).await.unwrap();
+    store
+        .acknowledge(&node, &cursor(&store).await)
+        .await
+        .unwrap();
+    store.join(&node).await.unwrap();
+    let seen: Vec<(String, String)> =
+        sqlx::query_as("SELECT place, setting FROM seen ORDER BY ctid")
+            .fetch_all(&mut tool)
+            .await
+            .unwrap();
+    let seen: Vec<(&str, &str)> = seen
+        .iter()
+        .map(|(place, setting)| (&**place, &**setting))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("api_keysINSERT", "on"),
+            ("api_keysUPDATE", "on"),
+            ("api_key_nodesINSERT", "on"),
+            ("api_key_nodesUPDATE", "off"),
+            ("api_key_nodesUPDATE", "on"),
+        ]
+    );
+}
+
 #[tokio::test]
 async fn bounds_are_told() {
     let place = place!();
@@ -225,84 +298,6 @@ async fn bounds_are_told() {
             "{error}"
         );
     }
-}
-
-/// Everything that an error says, sources and all.
-fn whole(error: &StoreError) -> String {
-    let mut text = format!("{error} {error:?}");
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(&format!(" {error} {error:?}"));
-        source = error.source();
-    }
-    text
-}
-
-/// O-01.
-#[tokio::test]
-async fn o01_neither_a_store_nor_its_errors_show_the_password() {
-    let place = place!();
-    let host = format!("127.0.0.1:{}", place.server.port());
-    assert!(!format!("{:?}", place.store()).contains(PASSWORD));
-    assert!(format!("{:?}", place.store()).contains("127.0.0.1"));
-    for url in [
-        format!("postgres://keeper:{PASSWORD}x@{host}/postgres"),
-        format!("postgres://nobody:{PASSWORD}@{host}/postgres"),
-        format!("postgres://keeper:{PASSWORD}@{host}/no-database"),
-        format!("postgres://keeper:{PASSWORD}@127.0.0.1:1/postgres"),
-        format!("postgres://keeper:{PASSWORD}@{host}x/postgres"),
-        format!("postgres://keeper@{host}/postgres?pasword={PASSWORD}"),
-        format!("postgres://keeper@{host}/postgres?{PASSWORD}"),
-        format!("postgres://keeper@{host}/postgres?sslmode={PASSWORD}"),
-        format!("postgres://keeper@{host}/postgres?port={PASSWORD}"),
-        format!("mysql://keeper:{PASSWORD}@{host}/postgres"),
-        format!("keeper:{PASSWORD}@{host}"),
-        PASSWORD.to_owned(),
-    ] {
-        let store = PostgresStore::new(&url);
-        let error = store.start().await.unwrap_err();
-        let said = format!("{} {store:?}", whole(&error));
-        assert!(!said.contains(PASSWORD), "{said}");
-        let invalid = matches!(error, StoreError::Invalid(_));
-        assert!(
-            invalid || matches!(error, StoreError::Unavailable { .. }),
-            "{said}"
-        );
-    }
-}
-
-/// PostgreSQL quotes the whole row in the detail of some errors.
-#[tokio::test]
-async fn o01_no_error_shows_a_value_of_a_record() {
-    let place = place!();
-    let store = place.started().await;
-    let mut record = owned(1, "planted-owner");
-    record.digest = "planted-digest".to_owned();
-    store.insert(&record).await.unwrap();
-    let mut tool = place.tool().await;
-    run(
-        &mut tool,
-        "ALTER TABLE api_keys ADD CHECK (label <> 'planted-label')",
-    )
-    .await
-    .unwrap();
-    let mut patch = KeyPatch::new();
-    patch.label = Some("planted-label".to_owned());
-    let mut other = record.clone();
-    other.id = id(2);
-    other.label = "planted-label".to_owned();
-    for error in [
-        store.update(&id(1), &patch).await.unwrap_err(),
-        store.insert(&other).await.unwrap_err(),
-    ] {
-        let said = whole(&error);
-        assert!(matches!(error, StoreError::Backend { .. }), "{said}");
-        assert!(
-            said.contains("23514") && !said.contains("planted"),
-            "{said}"
-        );
-    }
-    assert!(!whole(&store.insert(&record).await.unwrap_err()).contains("planted"));
 }
 
 #[tokio::test]
