@@ -197,16 +197,16 @@ async fn a_store_that_is_not_started_or_was_stopped_says_so() {
 async fn a_flood_of_reads_does_not_put_polls_off() {
     let server = redis_server!();
     let store = Arc::new(started(&server).await);
-    for number in 1..=1_000 {
+    for number in 1..=300 {
         let mut large = record(number);
         large.label = "x".repeat(2_000);
         store.insert(&large).await.unwrap();
     }
     let mut flood = tokio::task::JoinSet::new();
-    for _ in 0..16 {
+    for _ in 0..6 {
         let store = Arc::clone(&store);
         flood.spawn(async move {
-            for _ in 0..20 {
+            for _ in 0..10 {
                 let _ = store.list(&ListQuery::first(1_000)).await;
             }
         });

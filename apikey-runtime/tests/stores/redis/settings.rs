@@ -48,9 +48,11 @@ fn replica_of(primary: &RedisServer) -> RedisServer {
     let address = format!("127.0.0.1 {}", primary.port());
     let replica = RedisServer::start(&[("replicaof", address.as_str())]);
     let started = std::time::Instant::now();
+    // A primary counts a replica once that has confirmed what it got.
     let is_up = || {
         let info = replica.command(&["INFO", "replication"]).text();
-        info.contains("master_link_status:up")
+        let role = primary.command(&["ROLE"]);
+        info.contains("master_link_status:up") && !role.list()[2].list().is_empty()
     };
     while !is_up() {
         assert!(started.elapsed() < super::PATIENCE);

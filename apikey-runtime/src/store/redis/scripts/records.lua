@@ -12,17 +12,9 @@ local function delist(record, id)
     redis.call('ZREM', index, 'i' .. id, mark('o', texts[1] or '', id), mark('l', texts[2] or '', id))
 end
 
-local function enlist(record, id)
-    local texts = redis.call('HMGET', record, 'owner', 'label')
-    redis.call('ZADD', index, 0, 'i' .. id)
-    if texts[1] then
-        redis.call('ZADD', index, 0, mark('o', texts[1], id))
-    end
-    if texts[2] then
-        redis.call('ZADD', index, 0, mark('l', texts[2], id))
-    end
-    -- The score is rounded, in the same way as the bound that is asked for; the exact times are
-    -- compared when a record is removed.
+-- The score is rounded, in the same way as the bound that is asked for; the exact times are compared
+-- when a record is removed.
+local function set_end(record, id)
     local first
     for _, time in ipairs(redis.call('HMGET', record, 'revoked_at', 'expires_at')) do
         if time and #time <= 20 and string.find(time, '^%-?%d+$')
@@ -35,6 +27,18 @@ local function enlist(record, id)
     else
         redis.call('ZREM', ends, id)
     end
+end
+
+local function enlist(record, id)
+    local texts = redis.call('HMGET', record, 'owner', 'label')
+    redis.call('ZADD', index, 0, 'i' .. id)
+    if texts[1] then
+        redis.call('ZADD', index, 0, mark('o', texts[1], id))
+    end
+    if texts[2] then
+        redis.call('ZADD', index, 0, mark('l', texts[2], id))
+    end
+    set_end(record, id)
 end
 
 -- At the largest version, and at one that is no number, it stays as it is.
@@ -51,5 +55,5 @@ local function revoke(record, id, at, reason)
         redis.call('HDEL', record, 'revoked_reason')
     end
     count(record)
-    enlist(record, id)
+    set_end(record, id)
 end
