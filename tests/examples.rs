@@ -476,12 +476,22 @@ async fn cluster_accepts_nothing_after_the_confirmation() {
         let Some(url) = url else { continue };
         let (fine, text) = run("cluster", &[], &[("STORE_URL", Path::new(&url))]);
         assert!(fine, "{name}: {text}");
-        assert_eq!(text.matches("accepted the key").count(), 3, "{name}: {text}");
+        assert_eq!(
+            text.matches("accepted the key").count(),
+            3,
+            "{name}: {text}"
+        );
         assert!(!text.contains("never accepted"), "{name}: {text}");
-        assert!(text.contains("revoked on node 1, confirmed after"), "{name}: {text}");
+        assert!(
+            text.contains("revoked on node 1, confirmed after"),
+            "{name}: {text}"
+        );
         let last = text.trim_end().lines().last().unwrap();
         assert_eq!(last, "accepts after confirmation: 0", "{name}: {text}");
     }
     let (fine, text) = run("cluster", &[], &[("STORE_URL", Path::new("sqlite.db"))]);
-    assert!(!fine && text.contains("write `redis://..` or `postgres://..`"), "{text}");
+    assert!(
+        !fine && text.contains("write `redis://..` or `postgres://..`"),
+        "{text}"
+    );
 }
