@@ -1,0 +1,204 @@
+//! Nodes on one store, and what they were told.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::clock::Nanos;
+use super::history::{Change, History, Key, Process};
+use super::place::Place;
+use super::process::{Failure, NodeProcess};
+use super::proxy::Proxy;
+use super::settings::Settings;
+
+/// Nodes on one store.
+pub struct Cluster {
+    pub settings: Settings,
+    pub place: Place,
+    /// The name of the test that is a node.
+    node_test: &'static str,
+    folder: tempfile::TempDir,
+    slots: Vec<Slot>,
+    next_process: AtomicU16,
+    next_key: AtomicU32,
+    round: Mutex<Round>,
+}
+
+/// A place for one node after another.
+pub struct Slot {
+    /// Where the store listens.
+    pub proxy: Option<Proxy>,
+    node: Mutex<Option<Arc<NodeProcess>>>,
+}
+
+/// What is noted of one round.
+#[derive(Default)]
+struct Round {
+    watched: Vec<(Key, String)>,
+    history: History,
+    /// All that ran in the round.
+    lives: Vec<Arc<NodeProcess>>,
+}
+
+impl Cluster {
+    /// Starts the nodes. One slot more than nodes is kept free, for those that join.
+    pub async fn start(
+        settings: Settings,
+        place: Place,
+        node_test: &'static str,
+        folder: tempfile::TempDir,
+    ) -> Arc<Self> {
+        let mut slots = Vec::new();
+        for _ in 0..=settings.nodes {
+            let proxy = match place.address() {
+                Some(address) => Some(Proxy::to(address).await),
+                None => None,
+            };
+            slots.push(Slot {
+                proxy,
+                node: Mutex::default(),
+            });
+        }
+        let cluster = Arc::new(Self {
+            settings,
+            place,
+            node_test,
+            folder,
+            slots,
+            next_process: AtomicU16::new(1),
+            next_key: AtomicU32::new(1),
+            round: Mutex::default(),
+        });
+        for slot in 0..cluster.settings.nodes {
+            let started = cluster.start_node(slot).await;
+            assert_eq!(started, Ok(()), "a node of an unharmed cluster starts");
+        }
+        cluster
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn slot(&self, number: usize) -> &Slot {
+        &self.slots[number]
+    }
+
+    /// The slots of the nodes that run from the start.
+    pub fn regular_slots(&self) -> std::ops::Range<usize> {
+        0..self.settings.nodes
+    }
+
+    /// The slot of those that join.
+    pub fn guest_slot(&self) -> usize {
+        self.settings.nodes
+    }
+
+    pub fn node(&self, slot: usize) -> Option<Arc<NodeProcess>> {
+        self.slots[slot].node.lock().unwrap().clone()
+    }
+
+    /// The nodes that run, frozen ones too.
+    pub fn nodes(&self) -> Vec<Arc<NodeProcess>> {
+        (0..self.slots.len())
+            .filter_map(|slot| self.node(slot))
+            .collect()
+    }
+
+    /// Starts a node that checks all keys of the round.
+    pub async fn start_node(&self, slot: usize) -> Result<(), Failure> {
+        let number = self.next_process.fetch_add(1, Ordering::SeqCst);
+        let proxy = self.slots[slot].proxy.as_ref().map(Proxy::address);
+        let node = NodeProcess::start(
+            number,
+            self.node_test,
+            &self.place.url(proxy),
+            self.settings.lease,
+            self.folder(),
+        )
+        .await?;
+        let node = Arc::new(node);
+        *self.slots[slot].node.lock().unwrap() = Some(Arc::clone(&node));
+        // In this order: a key that comes now is told to it by this or by `watch`.
+        let watched = {
+            let mut round = self.round.lock().unwrap();
+            round.lives.push(Arc::clone(&node));
+            round.watched.clone()
+        };
+        for (key, secret) in watched {
+            node.ask(&format!("watch {key} {secret}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a node without a warning.
+    pub fn kill_node(&self, slot: usize) {
+        if let Some(node) = self.slots[slot].node.lock().unwrap().take() {
+            node.kill();
+        }
+    }
+
+    /// Lets a node end in its own time.
+    pub async fn stop_node(&self, slot: usize) {
+        let node = self.slots[slot].node.lock().unwrap().take();
+        if let Some(node) = node {
+            // The answer to this one may come, or only the end of output.
+            let _ = node.ask("stop").await;
+        }
+    }
+
+    /// Begins a round: no keys, and the nodes that run.
+    pub fn begin_round(&self) {
+        let nodes = self.nodes();
+        *self.round.lock().unwrap() = Round {
+            lives: nodes,
+            ..Round::default()
+        };
+    }
+
+    /// A number for another text that is a key, which all nodes check from now on.
+    pub async fn watch(&self, secret: &str) -> Key {
+        let key = self.next_key.fetch_add(1, Ordering::SeqCst);
+        let mut round = self.round.lock().unwrap();
+        round.watched.push((key, secret.to_owned()));
+        drop(round);
+        let order = format!("watch {key} {secret}");
+        let asked = self.nodes().into_iter().map(|node| {
+            let order = order.clone();
+            // One that is frozen answers later, one that is gone never.
+            tokio::spawn(async move { node.ask(&order).await })
+        });
+        drop(asked.collect::<Vec<_>>());
+        key
+    }
+
+    pub fn note(&self, change: Change) {
+        self.round.lock().unwrap().history.changes.push(change);
+    }
+
+    /// What was changed before now is forgotten by the store.
+    pub fn note_reset(&self, at: Nanos) {
+        self.round.lock().unwrap().history.reset = Some(at);
+    }
+
+    /// From now on, all nodes have to have accepted the keys there are.
+    pub fn note_warm(&self) {
+        let mut round = self.round.lock().unwrap();
+        round.history.warm = round.watched.iter().map(|(key, _)| *key).collect();
+    }
+
+    /// Ends the checks of the round, and gives its history.
+    pub async fn end_round(&self, throughout: Vec<Process>) -> History {
+        for node in self.nodes() {
+            let ended = node.ask("unwatch").await;
+            assert_eq!(ended, Ok(String::new()), "node {}", node.number);
+        }
+        let mut round = std::mem::take(&mut *self.round.lock().unwrap());
+        for node in &round.lives {
+            round.history.checks.extend(node.take_checks());
+            node.forget_taken();
+        }
+        round.history.throughout = throughout;
+        round.history
+    }
+}

@@ -1,0 +1,177 @@
+//! What happened: every check and every change, with its beginning and its end.
+
+use std::fmt;
+
+use super::clock::Nanos;
+
+/// A text that was issued as a key. A rotation makes a new one.
+pub type Key = u32;
+
+/// One life of a node's process; started anew, it has another number.
+pub type Process = u16;
+
+/// What a check said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Accepted,
+    /// With the place of the reason in [`REASONS`].
+    Refused(u8),
+    /// The store gave no answer.
+    Unavailable,
+}
+
+/// The reasons that a key of the harness can be refused for; the last stands for all others.
+pub const REASONS: [&str; 5] = [
+    "invalid-key",
+    "expired-key",
+    "revoked-key",
+    "disabled-key",
+    "another reason",
+];
+
+impl Outcome {
+    pub fn refused(code: &str) -> Self {
+        let known = REASONS.iter().position(|reason| *reason == code);
+        Self::Refused(known.unwrap_or(REASONS.len() - 1) as u8)
+    }
+}
+
+/// One check of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    pub key: Key,
+    pub process: Process,
+    /// Read before the check is called.
+    pub start: Nanos,
+    /// Read after it returned.
+    pub end: Nanos,
+    pub outcome: Outcome,
+}
+
+/// What a change makes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Created, issued by a rotation, switched on.
+    Live,
+    /// Revoked, replaced by a rotation, switched off.
+    Dead,
+}
+
+/// One change of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    pub key: Key,
+    pub to: Turn,
+    /// The process that made it; `None` for one made by hand, in the store.
+    pub process: Option<Process>,
+    /// Read before it is called.
+    pub start: Nanos,
+    /// Read after it returned `Ok`. `None` where it returned an error or never: then it took effect
+    /// at any time after its start, or never will.
+    pub returned: Option<Nanos>,
+    /// Whether its return says that it is known everywhere.
+    pub confirmed: bool,
+    /// How long the key stays good after it.
+    pub grace: Nanos,
+}
+
+/// All that a checker looks at.
+#[derive(Debug, Default)]
+pub struct History {
+    pub checks: Vec<Check>,
+    pub changes: Vec<Change>,
+    /// When the store was set back to an earlier state: what was changed before is judged no more.
+    pub reset: Option<Nanos>,
+    /// The processes that ran from before the first change until after the last.
+    pub throughout: Vec<Process>,
+    /// The keys that each of those had accepted before the first change.
+    pub warm: Vec<Key>,
+}
+
+/// A check as the bytes of a file.
+pub const CHECK_BYTES: usize = 21;
+
+impl Check {
+    pub fn to_bytes(self) -> [u8; CHECK_BYTES] {
+        let outcome = match self.outcome {
+            Outcome::Accepted => 0,
+            Outcome::Unavailable => 1,
+            Outcome::Refused(reason) => 2 + reason,
+        };
+        let mut bytes = [0; CHECK_BYTES];
+        bytes[..4].copy_from_slice(&self.key.to_le_bytes());
+        bytes[4] = outcome;
+        bytes[5..13].copy_from_slice(&self.start.to_le_bytes());
+        bytes[13..].copy_from_slice(&self.end.to_le_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(process: Process, bytes: &[u8; CHECK_BYTES]) -> Self {
+        let nanos = |from: usize| {
+            Nanos::from_le_bytes(bytes[from..from + 8].try_into().expect("eight bytes"))
+        };
+        Self {
+            key: Key::from_le_bytes(bytes[..4].try_into().expect("four bytes")),
+            process,
+            start: nanos(5),
+            end: nanos(13),
+            outcome: match bytes[4] {
+                0 => Outcome::Accepted,
+                1 => Outcome::Unavailable,
+                reason => Outcome::Refused(reason - 2),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Unavailable => f.write_str("unavailable"),
+            Self::Refused(reason) => {
+                let reason = REASONS.get(usize::from(*reason)).unwrap_or(&"?");
+                write!(f, "refused ({reason})")
+            }
+        }
+    }
+}
+
+/// In milliseconds.
+pub fn millis(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e6
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "check of key {} by process {} from {:.3} to {:.3} ms: {}",
+            self.key,
+            self.process,
+            millis(self.start),
+            millis(self.end),
+            self.outcome
+        )
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.confirmed { "confirmed" } else { "plain" };
+        write!(f, "{kind} change of key {} to {:?}", self.key, self.to)?;
+        match self.process {
+            Some(process) => write!(f, " by process {process}")?,
+            None => f.write_str(" by hand")?,
+        }
+        write!(f, " from {:.3}", millis(self.start))?;
+        match self.returned {
+            Some(returned) => write!(f, " to {:.3} ms", millis(returned))?,
+            None => f.write_str(" ms, outcome not known")?,
+        }
+        if self.grace > 0 {
+            write!(f, ", grace {:.0} ms", millis(self.grace))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! A store in whose way things can be put: what a bad network does to a store that has none.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use apikey_runtime::{
+    Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, Listener, Node, NodeId, Page,
+    Revocation, Roster, Signal, StoreError, Timestamp,
+};
+use async_trait::async_trait;
+
+/// What is done to the calls of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    Nothing,
+    /// Fails at once; nothing is done.
+    Cut,
+    /// Never answers; nothing is done.
+    Hang,
+    /// Does it, and the answer is lost.
+    AnswerLost,
+    /// Half of this time on the way there, and half on the way back.
+    Slow(Duration),
+    /// The answers about single keys are on their way back for this long.
+    LateFind(Duration),
+    /// The push is not heard.
+    Deaf,
+}
+
+impl Hindrance {
+    pub fn named(name: &str, time: Duration) -> Option<Self> {
+        Some(match name {
+            "nothing" => Self::Nothing,
+            "cut" => Self::Cut,
+            "hang" => Self::Hang,
+            "answer-lost" => Self::AnswerLost,
+            "slow" => Self::Slow(time),
+            "late-find" => Self::LateFind(time),
+            "deaf" => Self::Deaf,
+            _ => return None,
+        })
+    }
+}
+
+/// Hands on to a store, past the hindrance.
+pub struct Hindered {
+    inner: Arc<dyn KeyStore>,
+    hindrance: Arc<Mutex<Hindrance>>,
+}
+
+impl Hindered {
+    pub fn new(inner: Arc<dyn KeyStore>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            hindrance: Arc::new(Mutex::new(Hindrance::Nothing)),
+        })
+    }
+
+    /// From now on, this.
+    pub fn hinder(&self, hindrance: Hindrance) {
+        *self.hindrance.lock().unwrap() = hindrance;
+    }
+
+    fn now(&self) -> Hindrance {
+        *self.hindrance.lock().unwrap()
+    }
+
+    async fn pass<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::unavailable("the way to the store is cut");
+        match self.now() {
+            Hindrance::Cut => Err(gone()),
+            Hindrance::Hang => std::future::pending().await,
+            Hindrance::AnswerLost => work.await.and(Err(gone())),
+            Hindrance::Slow(time) => {
+                tokio::time::sleep(time / 2).await;
+                let answer = work.await;
+                tokio::time::sleep(time / 2).await;
+                answer
+            }
+            Hindrance::Nothing | Hindrance::LateFind(_) | Hindrance::Deaf => work.await,
+        }
+    }
+}
+
+#[async_trait]
+impl KeyStore for Hindered {
+    async fn start(&self) -> Result<(), StoreError> {
+        self.inner.start().await
+    }
+
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.pass(self.inner.insert(record)).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let answer = self.pass(self.inner.find(id)).await;
+        if let Hindrance::LateFind(time) = self.now() {
+            tokio::time::sleep(time).await;
+        }
+        answer
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.pass(self.inner.list(query)).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.pass(self.inner.update(id, patch)).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.pass(self.inner.revoke(id, revocation)).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.pass(self.inner.revoke_owner(owner, revocation)).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.pass(self.inner.purge(before)).await
+    }
+
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        self.pass(self.inner.changes(since, node)).await
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        self.pass(self.inner.join(node)).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        self.pass(self.inner.acknowledge(node, cursor)).await
+    }
+
+    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+        self.pass(self.inner.nodes()).await
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        self.pass(self.inner.suspect(seen)).await
+    }
+
+    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+        self.pass(self.inner.dismiss(seen)).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.pass(self.inner.leave(node)).await
+    }
+
+    fn listen(&self) -> Option<Listener> {
+        let mut heard = self.inner.listen()?;
+        let (signal, hindrance) = (Signal::new(), Arc::clone(&self.hindrance));
+        let listener = signal.listen();
+        tokio::spawn(async move {
+            loop {
+                heard.raised().await;
+                if *hindrance.lock().unwrap() != Hindrance::Deaf {
+                    signal.raise();
+                }
+            }
+        });
+        Some(listener)
+    }
+
+    async fn stop(&self) {
+        self.inner.stop().await;
+    }
+}
+
+impl fmt::Debug for Hindered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hindered")
+            .field("inner", &self.inner)
+            .field("hindrance", &self.now())
+            .finish()
+    }
+}

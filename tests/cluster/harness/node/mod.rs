@@ -1,0 +1,172 @@
+//! A node: a process with a manager of its own, which checks keys without a pause, notes every
+//! check, and does what it is told by lines on its standard input.
+
+mod changes;
+mod hinder;
+mod log;
+mod watch;
+
+use std::env::var;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, SqliteStore};
+
+pub use hinder::{Hindered, Hindrance};
+use log::Log;
+use watch::Watch;
+
+/// Says to the test binary that it is to be a node, and on which store.
+pub const STORE: &str = "CLUSTER_NODE_STORE";
+/// The lease that the node gives the store, in milliseconds.
+pub const LEASE: &str = "CLUSTER_NODE_LEASE_MS";
+/// The file for its checks.
+pub const LOG: &str = "CLUSTER_NODE_LOG";
+
+/// How long a node waits for its store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a node needs to do what it is told.
+struct Node {
+    manager: ApiKeyManager,
+    store: Arc<Hindered>,
+    watch: Watch,
+    log: Arc<Log>,
+    lease: Duration,
+}
+
+/// Runs a node where the environment asks for one, until it is told to stop; else, does nothing.
+pub fn run_if_asked() {
+    let Ok(store) = var(STORE) else { return };
+    // A coordinator that was killed leaves no process behind, not even one that is stopped.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run(&store));
+}
+
+async fn run(store: &str) {
+    let lease = Duration::from_millis(var(LEASE).unwrap().parse().unwrap());
+    let log = Log::to(&PathBuf::from(var(LOG).unwrap()));
+    let store = Hindered::new(open(store, lease));
+    let config = Config::builder().store_timeout(STORE_TIMEOUT).build();
+    let started = ApiKeyManager::builder()
+        .config(config.unwrap())
+        .shared_store(Arc::clone(&store) as Arc<dyn KeyStore>)
+        .start()
+        .await;
+    let manager = match started {
+        Ok(manager) => manager,
+        Err(error) => return say("0", Err(&error.to_string())),
+    };
+    say("0", Ok("ready"));
+    let node = Arc::new(Node {
+        watch: Watch::new(manager.clone(), Arc::clone(&log)),
+        manager,
+        store,
+        log,
+        lease,
+    });
+    let mut lines = lines();
+    while let Some(line) = lines.recv().await {
+        let (number, order) = line.split_once(' ').unwrap();
+        let (number, order) = (number.to_owned(), order.to_owned());
+        let ends = order == "stop";
+        let (node, order_number) = (Arc::clone(&node), number);
+        let work = tokio::spawn(async move {
+            let answer = node.obey(&order).await;
+            say(&order_number, answer.as_deref().map_err(String::as_str));
+        });
+        if ends {
+            work.await.unwrap();
+            return;
+        }
+    }
+}
+
+impl Node {
+    /// Does what a line says.
+    async fn obey(self: &Arc<Self>, order: &str) -> Result<String, String> {
+        let words: Vec<&str> = order.split(' ').collect();
+        match *words.as_slice() {
+            ["watch", key, secret] => {
+                self.watch.begin(key.parse().unwrap(), secret);
+                Ok(String::new())
+            }
+            ["unwatch"] => {
+                self.watch.end().await;
+                self.log.flush();
+                Ok(String::new())
+            }
+            ["seen"] => Ok(self.watch.seen()),
+            ["burst", key, secret, count, apart] => {
+                let apart = Duration::from_millis(apart.parse().unwrap());
+                self.watch
+                    .burst(key.parse().unwrap(), secret, count.parse().unwrap(), apart)
+                    .await;
+                Ok(String::new())
+            }
+            ["hinder", how, millis] => {
+                let millis = Duration::from_millis(millis.parse().unwrap());
+                self.store.hinder(Hindrance::named(how, millis).unwrap());
+                Ok(String::new())
+            }
+            ["stop"] => {
+                self.watch.end().await;
+                self.log.flush();
+                let stopped = self.manager.shutdown().await;
+                stopped
+                    .map(|()| String::new())
+                    .map_err(|error| error.to_string())
+            }
+            _ => self.change(&words).await,
+        }
+    }
+}
+
+/// The store that a URL names.
+fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
+    match store.split_once(':') {
+        Some(("sqlite", path)) => Arc::new(SqliteStore::new(path).lease(lease)),
+        _ => panic!("no store has the URL {store:?}"),
+    }
+}
+
+/// One line, and whole: the answer to the order of this number. It starts on a line of its own,
+/// whatever the test runner wrote before.
+fn say(number: &str, answer: Result<&str, &str>) {
+    let line = match answer {
+        Ok(answer) => format!("\n@{number} ok {answer}\n"),
+        Err(error) => format!("\n@{number} err {}\n", error.replace('\n', " ")),
+    };
+    let mut out = std::io::stdout().lock();
+    if out
+        .write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .is_err()
+    {
+        // Nobody is left who listens.
+        std::process::exit(0);
+    }
+}
+
+/// What comes in, until the coordinator is gone: then the process ends.
+fn lines() -> tokio::sync::mpsc::UnboundedReceiver<String> {
+    let (sender, lines) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+        std::process::exit(0);
+    });
+    lines
+}

@@ -1,0 +1,199 @@
+//! The coordinator's end of a node: its process, its orders, and its checks.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+
+use super::history::{CHECK_BYTES, Check, Process};
+use super::node;
+
+/// The longest that a node may take for an order, its own waiting for a store included.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The node says why not.
+    Said(String),
+    /// The node is gone, and with it the answer.
+    Lost,
+}
+
+/// What a node answered.
+pub type Answer = Result<String, Failure>;
+
+/// Those who wait for an answer, by the order's number; `None` once the node is gone.
+type Waiting = std::sync::Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+
+/// One life of a node.
+pub struct NodeProcess {
+    pub number: Process,
+    pid: Pid,
+    child: Mutex<Child>,
+    orders: tokio::sync::Mutex<ChildStdin>,
+    waiting: Waiting,
+    next_order: AtomicU64,
+    log: PathBuf,
+    /// How much of the log has been taken.
+    taken: Mutex<usize>,
+}
+
+impl NodeProcess {
+    /// Starts a node on the store with this URL; `test` is the name of the test that is a node.
+    pub async fn start(
+        number: Process,
+        test: &str,
+        store: &str,
+        lease: Duration,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
+        let log = folder.join(format!("checks-{number}"));
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(node::STORE, store)
+            .env(node::LEASE, lease.as_millis().to_string())
+            .env(node::LOG, &log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let waiting = Waiting::default();
+        let (ready, is_ready) = oneshot::channel();
+        *waiting.lock().unwrap() = Some(HashMap::from([(0, ready)]));
+        tokio::spawn(hand_out(child.stdout.take().unwrap(), waiting.clone()));
+        let process = Self {
+            number,
+            pid: Pid::from_raw(child.id().unwrap() as i32).unwrap(),
+            orders: tokio::sync::Mutex::new(child.stdin.take().unwrap()),
+            child: Mutex::new(child),
+            waiting,
+            next_order: AtomicU64::new(1),
+            log,
+            taken: Mutex::new(0),
+        };
+        process.wait_for(is_ready, "start").await?;
+        Ok(process)
+    }
+
+    /// Gives an order and waits for the answer.
+    pub async fn ask(&self, order: &str) -> Answer {
+        let number = self.next_order.fetch_add(1, Ordering::SeqCst);
+        let (sender, answer) = oneshot::channel();
+        match &mut *self.waiting.lock().unwrap() {
+            None => return Err(Failure::Lost),
+            Some(waiting) => waiting.insert(number, sender),
+        };
+        let line = format!("{number} {order}\n");
+        // Where it is gone, its end of output says so to all who wait.
+        let _ = self.orders.lock().await.write_all(line.as_bytes()).await;
+        self.wait_for(answer, order).await
+    }
+
+    async fn wait_for(&self, answer: oneshot::Receiver<Answer>, order: &str) -> Answer {
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Failure::Lost)),
+            Err(_) => panic!(
+                "node {} has not answered `{order}` in {PATIENCE:?}",
+                self.number
+            ),
+        }
+    }
+
+    /// Stops it in the middle of whatever it does, until it is told to go on.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends it without a warning, as `kill -9` does.
+    pub fn kill(&self) {
+        // An error says that it has ended.
+        let _ = self.child.lock().unwrap().start_kill();
+    }
+
+    fn signal(&self, signal: Signal) {
+        // A process that was waited for is no more, and another may have its id.
+        if let Ok(None) = self.child.lock().unwrap().try_wait() {
+            kill_process(self.pid, signal).unwrap();
+        }
+    }
+
+    /// The checks that were noted since this was last asked.
+    pub fn take_checks(&self) -> Vec<Check> {
+        let mut taken = self.taken.lock().unwrap();
+        let bytes = match read_from(&self.log, *taken as u64) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("the checks of node {}: {error}", self.number),
+        };
+        // A node that is killed can leave half a check at the end.
+        let whole = bytes.chunks_exact(CHECK_BYTES);
+        *taken += bytes.len() - whole.remainder().len();
+        whole
+            .map(|bytes| Check::from_bytes(self.number, bytes.try_into().unwrap()))
+            .collect()
+    }
+
+    /// Lets go of the file's bytes that were taken. Only while nothing is checked.
+    pub fn forget_taken(&self) {
+        let mut taken = self.taken.lock().unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&self.log);
+        file.and_then(|file| file.set_len(0)).unwrap();
+        *taken = 0;
+    }
+}
+
+fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+
+    let mut file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Hands each answer to the one who waits for it, until the node is gone.
+async fn hand_out(output: ChildStdout, waiting: Waiting) {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Some((number, answer)) = parse(&line) else {
+            continue;
+        };
+        let sender = waiting
+            .lock()
+            .unwrap()
+            .as_mut()
+            .and_then(|waiting| waiting.remove(&number));
+        if let Some(sender) = sender {
+            // Whoever asked may have gone away.
+            let _ = sender.send(answer);
+        }
+    }
+    *waiting.lock().unwrap() = None;
+}
+
+fn parse(line: &str) -> Option<(u64, Answer)> {
+    let (number, rest) = line.strip_prefix('@')?.split_once(' ')?;
+    let (outcome, said) = rest.split_once(' ')?;
+    let answer = match outcome {
+        "ok" => Ok(said.to_owned()),
+        _ => Err(Failure::Said(said.to_owned())),
+    };
+    Some((number.parse().ok()?, answer))
+}

@@ -1,0 +1,243 @@
+//! One round: keys are made, all nodes check them, most are revoked in one way or another while
+//! faults are done; then everything is healed, and all nodes must agree.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::change::{Done, Issued, Kind, Step};
+use super::clock::Nanos;
+use super::cluster::Cluster;
+use super::dice::Dice;
+use super::faults::{Injector, Tally};
+use super::history::{History, Key};
+
+/// How many keys a round has, at most.
+pub const KEYS: usize = 48;
+
+/// How many of them are never revoked.
+const KEPT: usize = 3;
+
+/// How many changes are made at a time.
+const CHANGERS: usize = 6;
+
+/// How many faults are done at a time.
+const INJECTORS: u64 = 2;
+
+/// In how many nodes a change is tried that fails.
+const TRIES: usize = 3;
+
+/// The longest that a healed cluster may take until all agree.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a round gives.
+pub struct Outcome {
+    pub history: History,
+    /// How long each confirmed change took.
+    pub waits: Vec<Nanos>,
+    pub plain: usize,
+}
+
+/// What the changers share.
+struct Work {
+    cluster: Arc<Cluster>,
+    /// Keys that are still to be revoked.
+    to_do: Mutex<Vec<Issued>>,
+    revoked: Mutex<Vec<Issued>>,
+    done: Mutex<(Vec<Nanos>, usize)>,
+}
+
+/// Runs one round with `revocations` keys to revoke.
+pub async fn run(
+    cluster: &Arc<Cluster>,
+    mut dice: Dice,
+    revocations: usize,
+    tally: &Arc<Mutex<Tally>>,
+) -> Outcome {
+    cluster.begin_round();
+    let mut keys = Vec::new();
+    for number in 0..revocations.min(KEYS - KEPT) + KEPT {
+        let nodes = cluster.nodes();
+        let node = dice.pick(&nodes).expect("nodes run");
+        keys.push(
+            cluster
+                .create(node, &format!("key-{number}"))
+                .await
+                .unwrap(),
+        );
+    }
+    let kept = keys.split_off(keys.len() - KEPT);
+    settle(cluster, &keys, b'a').await;
+    cluster.note_warm();
+    let throughout = vec![cluster.node(0).expect("the first node runs").number];
+
+    let work = Arc::new(Work {
+        cluster: Arc::clone(cluster),
+        to_do: Mutex::new(keys),
+        revoked: Mutex::default(),
+        done: Mutex::default(),
+    });
+    under_faults(&work, &mut dice, tally).await;
+
+    settle(cluster, &work.revoked.lock().unwrap().clone(), b'r').await;
+    settle(cluster, &kept, b'a').await;
+    let history = cluster.end_round(throughout).await;
+    let (waits, plain) = std::mem::take(&mut *work.done.lock().unwrap());
+    Outcome {
+        history,
+        waits,
+        plain,
+    }
+}
+
+async fn under_faults(work: &Arc<Work>, dice: &mut Dice, tally: &Arc<Mutex<Tally>>) {
+    let (stop, busy) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let injectors: Vec<_> = (0..INJECTORS)
+        .map(|_| {
+            let dice = Dice::new(dice.throw());
+            let injector = Injector::new(&work.cluster, dice, &busy, tally);
+            tokio::spawn(injector.run(Arc::clone(&stop)))
+        })
+        .collect();
+    let changers: Vec<_> = (0..CHANGERS)
+        .map(|_| tokio::spawn(Arc::clone(work).change(Dice::new(dice.throw()))))
+        .collect();
+    let mut left = Vec::new();
+    for changer in changers {
+        left.extend(changer.await.unwrap());
+    }
+    stop.store(true, Ordering::SeqCst);
+    for injector in injectors {
+        injector.await.unwrap();
+    }
+    // With all healed, what failed must go well.
+    for mut key in left {
+        work.finish(&mut key, dice).await;
+        work.revoked.lock().unwrap().push(key);
+    }
+}
+
+impl Work {
+    /// Revokes keys until none is left; gives those whose revocation failed.
+    async fn change(self: Arc<Self>, mut dice: Dice) -> Vec<Issued> {
+        let mut left = Vec::new();
+        loop {
+            let next = self.to_do.lock().unwrap().pop();
+            let Some(mut key) = next else { return left };
+            tokio::time::sleep(dice.millis(0..60)).await;
+            match self.end(&mut key, &mut dice).await {
+                Some(()) => self.revoked.lock().unwrap().push(key),
+                None => left.push(key),
+            }
+        }
+    }
+
+    /// Ends one key, in a way that the dice choose. `None` where it failed on the way.
+    async fn end(&self, key: &mut Issued, dice: &mut Dice) -> Option<()> {
+        match dice.below(100) {
+            0..8 => drop(self.insist(key, Step::Rotate(0), dice).await?),
+            8..16 => {
+                let grace = dice.within(50..400);
+                let kind = kind(dice);
+                self.once(key, Step::Rotate(grace), kind, dice).await?;
+                tokio::time::sleep(dice.millis(0..500)).await;
+            }
+            16..24 => {
+                self.insist(key, Step::Disable, dice).await?;
+                tokio::time::sleep(dice.millis(0..300)).await;
+                self.insist(key, Step::Enable, dice).await?;
+                tokio::time::sleep(dice.millis(0..100)).await;
+            }
+            24..32 => {
+                // Two at once: both must keep what they promise.
+                let (mut one, mut other) = (key.clone(), key.clone());
+                let (kinds, mut more) = ((kind(dice), kind(dice)), Dice::new(dice.throw()));
+                let (one, other) = tokio::join!(
+                    self.once(&mut one, Step::Revoke, kinds.0, dice),
+                    self.once(&mut other, Step::Revoke, kinds.1, &mut more)
+                );
+                return one.or(other).map(drop);
+            }
+            _ => {}
+        }
+        self.insist(key, Step::Revoke, dice).await.map(drop)
+    }
+
+    /// Takes a step in one node after another, until one says that it is done.
+    async fn insist(&self, key: &mut Issued, step: Step, dice: &mut Dice) -> Option<Done> {
+        for _ in 0..TRIES {
+            let kind = kind(dice);
+            if let Some(done) = self.once(key, step, kind, dice).await {
+                return Some(done);
+            }
+        }
+        None
+    }
+
+    async fn once(
+        &self,
+        key: &mut Issued,
+        step: Step,
+        kind: Kind,
+        dice: &mut Dice,
+    ) -> Option<Done> {
+        let nodes = self.cluster.nodes();
+        let node = dice.pick(&nodes)?;
+        let done = self.cluster.take(node, key, step, kind).await.ok()?;
+        let mut counted = self.done.lock().unwrap();
+        match kind {
+            _ if step == Step::Enable => {}
+            Kind::Confirmed => counted.0.push(done.returned - done.start),
+            Kind::Plain => counted.1 += 1,
+        }
+        Some(done)
+    }
+
+    async fn finish(&self, key: &mut Issued, dice: &mut Dice) {
+        let begun = Instant::now();
+        while self.insist(key, Step::Revoke, dice).await.is_none() {
+            let patient = begun.elapsed() < SETTLED_WITHIN;
+            assert!(patient, "a healed cluster does not revoke {key:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn kind(dice: &mut Dice) -> Kind {
+    match dice.percent(45) {
+        true => Kind::Confirmed,
+        false => Kind::Plain,
+    }
+}
+
+/// Waits until the last answer of every node about each of `keys` is `letter`.
+pub async fn settle(cluster: &Cluster, keys: &[Issued], letter: u8) {
+    let texts = || keys.iter().flat_map(|key| &key.texts).map(|(key, _)| *key);
+    let begun = Instant::now();
+    loop {
+        let mut differ = Vec::new();
+        for node in cluster.nodes() {
+            let seen = node.ask("seen").await.unwrap_or_default();
+            let agree = |key: Key| {
+                seen.split(' ')
+                    .any(|one| one == format!("{key}:{}", letter as char))
+            };
+            differ.extend(
+                texts()
+                    .filter(|key| !agree(*key))
+                    .map(|key| (node.number, key)),
+            );
+        }
+        if differ.is_empty() {
+            return;
+        }
+        assert!(
+            begun.elapsed() < SETTLED_WITHIN,
+            "healed, and yet these nodes do not answer `{}` for these keys: {differ:?}",
+            letter as char
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

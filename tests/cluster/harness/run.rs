@@ -1,0 +1,146 @@
+//! A run: round after round, until enough keys were revoked; each is held against the checker.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::checker::{Checker, Report};
+use super::clock::Nanos;
+use super::cluster::Cluster;
+use super::dice::Dice;
+use super::faults::Tally;
+use super::history::{History, millis};
+use super::round;
+
+/// What a run did and found.
+#[derive(Default)]
+pub struct Summary {
+    store: &'static str,
+    seed: u64,
+    nodes: usize,
+    rounds: u64,
+    plain: usize,
+    waits: Vec<Nanos>,
+    total: Report,
+    faults: Tally,
+    seconds: f64,
+}
+
+/// Runs until `CLUSTER_REVOCATIONS` succeeded. Panics at the first round that breaks a rule.
+pub async fn run(cluster: &Arc<Cluster>) -> Summary {
+    let settings = cluster.settings.clone();
+    let begun = Instant::now();
+    let tally = Arc::new(Mutex::new(Tally::new()));
+    let mut summary = Summary {
+        store: cluster.place.name(),
+        seed: settings.seed,
+        nodes: settings.nodes,
+        ..Summary::default()
+    };
+    println!(
+        "cluster: store {} seed {} nodes {} lease {:?}",
+        summary.store, settings.seed, settings.nodes, settings.lease
+    );
+    let checker = Checker::new(settings.lease);
+    let first = settings.round.unwrap_or(0);
+    for round in first.. {
+        let left = settings.revocations.saturating_sub(summary.revocations());
+        if left == 0 || (round > first && settings.round.is_some()) {
+            break;
+        }
+        let dice = Dice::of(settings.seed, round);
+        let outcome = round::run(cluster, dice, left, &tally).await;
+        let report = checker.check(&outcome.history);
+        summary.add(&report, outcome.plain, &outcome.waits);
+        let at = format!("CLUSTER_SEED={} CLUSTER_ROUND={round}", settings.seed);
+        judge(&report, &outcome.history, &at);
+    }
+    summary.faults = std::mem::take(&mut *tally.lock().unwrap());
+    summary.seconds = begun.elapsed().as_secs_f64();
+    println!("{summary}");
+    summary
+}
+
+/// Panics where a rule is broken, and says how that came about.
+pub fn judge(report: &Report, history: &History, at: &str) {
+    if report.violations.is_empty() {
+        return;
+    }
+    let keys: Vec<_> = report
+        .violations
+        .iter()
+        .filter_map(|violation| violation.check)
+        .map(|check| check.key)
+        .take(5)
+        .collect();
+    let mut story = String::new();
+    for change in &history.changes {
+        if keys.contains(&change.key) {
+            story += &format!("  {change}\n");
+        }
+    }
+    panic!(
+        "{at}: {} violations\n{}changes of these keys:\n{story}",
+        report.violations.len(),
+        report.violations_in_words()
+    );
+}
+
+impl Summary {
+    fn revocations(&self) -> usize {
+        self.plain + self.waits.len()
+    }
+
+    fn add(&mut self, report: &Report, plain: usize, waits: &[Nanos]) {
+        self.rounds += 1;
+        self.plain += plain;
+        self.waits.extend(waits);
+        self.total.accepted += report.accepted;
+        self.total.refused += report.refused;
+        self.total.unavailable += report.unavailable;
+        let latest = self.total.latest_after_plain.max(report.latest_after_plain);
+        self.total.latest_after_plain = latest;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut waits = self.waits.clone();
+        waits.sort_unstable();
+        let wait = |percent: usize| {
+            let place = (waits.len().saturating_sub(1)) * percent / 100;
+            waits.get(place).map_or(0.0, |wait| millis(*wait))
+        };
+        let total = &self.total;
+        write!(
+            f,
+            "cluster: store {} seed {} nodes {}: {} rounds in {:.1} s; revocations {} (confirmed {}, plain {}); ",
+            self.store,
+            self.seed,
+            self.nodes,
+            self.rounds,
+            self.seconds,
+            self.revocations(),
+            self.waits.len(),
+            self.plain
+        )?;
+        write!(
+            f,
+            "checks: {} accepted, {} refused, {} unavailable; latest accept after a plain revocation {:.1} ms; ",
+            total.accepted,
+            total.refused,
+            total.unavailable,
+            millis(total.latest_after_plain)
+        )?;
+        write!(
+            f,
+            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms; faults:",
+            wait(50),
+            wait(99),
+            wait(100)
+        )?;
+        self.faults
+            .iter()
+            .try_for_each(|(fault, times)| write!(f, " {fault} {times}"))
+    }
+}

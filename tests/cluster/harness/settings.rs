@@ -1,0 +1,61 @@
+//! What a run can be told by the environment.
+
+use std::env::var;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How a run goes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Of all chance. `CLUSTER_SEED`; by default, another each time.
+    pub seed: u64,
+    /// How many revocations have to succeed. `CLUSTER_REVOCATIONS`.
+    pub revocations: usize,
+    /// How many nodes run throughout. `CLUSTER_NODES`.
+    pub nodes: usize,
+    /// How long a node may believe its memory. `CLUSTER_LEASE_MS`.
+    pub lease: Duration,
+    /// Only this round, with its number. `CLUSTER_ROUND`.
+    pub round: Option<u64>,
+    /// Only faults whose names contain this; `none` for no fault. `CLUSTER_SCHEDULE`.
+    pub schedule: Option<String>,
+}
+
+impl Settings {
+    /// What the environment says; `revocations` where it says nothing.
+    pub fn from_environment(revocations: usize) -> Self {
+        Self {
+            seed: number("CLUSTER_SEED").unwrap_or_else(fresh_seed),
+            revocations: number("CLUSTER_REVOCATIONS").unwrap_or(revocations),
+            nodes: number("CLUSTER_NODES").unwrap_or(3).max(2),
+            lease: Duration::from_millis(number("CLUSTER_LEASE_MS").unwrap_or(200)),
+            round: number("CLUSTER_ROUND"),
+            schedule: var("CLUSTER_SCHEDULE").ok(),
+        }
+    }
+
+    /// Whether `CLUSTER_STORE` lets this store take part.
+    pub fn wants(store: &str) -> bool {
+        var("CLUSTER_STORE").map_or(true, |only| only == store)
+    }
+
+    /// Whether a fault of this name may be done.
+    pub fn allows(&self, fault: &str) -> bool {
+        self.schedule
+            .as_ref()
+            .is_none_or(|only| fault.contains(only.as_str()))
+    }
+}
+
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    let text = var(name).ok()?;
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(_) => panic!("`{name}` is no number: {text:?}; write digits only"),
+    }
+}
+
+fn fresh_seed() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(1, |since| since.as_nanos() as u64 % 1_000_000_000)
+}

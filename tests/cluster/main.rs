@@ -1,0 +1,70 @@
+//! Revocation in a cluster under faults.
+//!
+//! Each run starts a store and several node processes with a wire of their own to it. All nodes
+//! check all keys all the time and note every check, while keys are revoked, rotated and switched
+//! off, nodes are frozen, killed and started, wires are cut and slowed down, and the store is
+//! frozen and killed. What was noted is then held against what is promised; see
+//! `harness/checker`.
+//!
+//! ```text
+//! cargo test --test cluster                                    # a few hundred revocations a store
+//! CLUSTER_REVOCATIONS=100000 cargo test --release --test cluster -- --nocapture long_run
+//! CLUSTER_SEED=7 CLUSTER_ROUND=12 CLUSTER_STORE=sqlite cargo test --test cluster -- --nocapture long_run
+//! ```
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `CLUSTER_REVOCATIONS` | how many have to succeed in each store |
+//! | `CLUSTER_STORE` | only this store: `sqlite`, `postgres` or `redis` |
+//! | `CLUSTER_NODES` | how many nodes; 3 by default, and one more comes and goes |
+//! | `CLUSTER_LEASE_MS` | the lease of the store; 200 by default |
+//! | `CLUSTER_SEED`, `CLUSTER_ROUND` | chance, and one round of it: what a failure prints |
+//! | `CLUSTER_SCHEDULE` | only faults whose names contain this, such as `node` or `wire-cut`; `none` |
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+use std::sync::Mutex;
+
+use harness::cluster::Cluster;
+use harness::place::Place;
+use harness::settings::Settings;
+
+/// Clusters take turns: two at a time would be each other's fault.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// How many revocations a run of the normal suite has.
+const SHORT: usize = 300;
+
+/// Not a test by itself: a node, where the environment says so.
+#[test]
+fn node_process() {
+    harness::node::run_if_asked();
+}
+
+async fn long_run(place: impl FnOnce(&tempfile::TempDir) -> Option<Place>) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(place) = place(&folder) else { return };
+    if !Settings::wants(place.name()) {
+        return;
+    }
+    let settings = Settings::from_environment(SHORT);
+    let cluster = Cluster::start(settings, place, "node_process", folder).await;
+    harness::run::run(&cluster).await;
+}
+
+fn with_turn(work: impl Future<Output = ()>) {
+    let _turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(work);
+}
+
+#[test]
+fn long_run_on_sqlite() {
+    with_turn(long_run(|folder| {
+        Some(Place::Sqlite(folder.path().join("keys.db")))
+    }));
+}
