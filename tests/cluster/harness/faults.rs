@@ -1,13 +1,15 @@
 //! What is done to nodes, wires and the store while keys are checked and changed.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::clock::{Nanos, now};
 use super::cluster::Cluster;
 use super::dice::Dice;
+use super::history::{Process, millis};
 use super::proxy::Wire;
 
 /// A fault that is done for a while, and then undone.
@@ -29,8 +31,33 @@ pub enum Fault {
     LockStore,
 }
 
-/// How often each fault was done.
-pub type Tally = BTreeMap<String, usize>;
+/// All faults that were done.
+pub type Diary = Vec<Entry>;
+
+/// A fault that was done.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub fault: String,
+    /// The node that was there when it began; `None` for the store's faults.
+    pub process: Option<Process>,
+    pub from: Nanos,
+    pub to: Nanos,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.fault)?;
+        if let Some(process) = self.process {
+            write!(f, " at process {process}")?;
+        }
+        write!(
+            f,
+            " from {:.3} to {:.3} ms",
+            millis(self.from),
+            millis(self.to)
+        )
+    }
+}
 
 impl Fault {
     pub fn name(self) -> String {
@@ -93,7 +120,7 @@ pub struct Injector {
     dice: Dice,
     /// Slots that have a fault.
     busy: Arc<Mutex<Vec<usize>>>,
-    tally: Arc<Mutex<Tally>>,
+    diary: Arc<Mutex<Diary>>,
 }
 
 impl Injector {
@@ -101,13 +128,13 @@ impl Injector {
         cluster: &Arc<Cluster>,
         dice: Dice,
         busy: &Arc<Mutex<Vec<usize>>>,
-        tally: &Arc<Mutex<Tally>>,
+        diary: &Arc<Mutex<Diary>>,
     ) -> Self {
         Self {
             cluster: Arc::clone(cluster),
             dice,
             busy: Arc::clone(busy),
-            tally: Arc::clone(tally),
+            diary: Arc::clone(diary),
         }
     }
 
@@ -122,8 +149,17 @@ impl Injector {
             let Some(slot) = self.claim(fault, slot) else {
                 continue;
             };
-            *self.tally.lock().unwrap().entry(fault.name()).or_default() += 1;
+            let at = (slot < usize::MAX)
+                .then(|| self.cluster.node(slot))
+                .flatten();
+            let from = now();
             self.carry_out(fault, slot, lasts).await;
+            self.diary.lock().unwrap().push(Entry {
+                fault: fault.name(),
+                process: at.map(|node| node.number),
+                from,
+                to: now(),
+            });
             self.busy.lock().unwrap().retain(|busy| *busy != slot);
         }
     }

@@ -11,7 +11,7 @@ use super::change::{Done, Issued, Kind, Step};
 use super::clock::Nanos;
 use super::cluster::Cluster;
 use super::dice::Dice;
-use super::faults::{Injector, Tally};
+use super::faults::{Diary, Injector};
 use super::history::{History, Key};
 
 /// How many keys a round has, at most.
@@ -54,7 +54,7 @@ pub async fn run(
     cluster: &Arc<Cluster>,
     mut dice: Dice,
     revocations: usize,
-    tally: &Arc<Mutex<Tally>>,
+    diary: &Arc<Mutex<Diary>>,
 ) -> Outcome {
     cluster.begin_round();
     let mut keys = Vec::new();
@@ -79,7 +79,7 @@ pub async fn run(
         revoked: Mutex::default(),
         done: Mutex::default(),
     });
-    under_faults(&work, &mut dice, tally).await;
+    under_faults(&work, &mut dice, diary).await;
 
     settle(cluster, &work.revoked.lock().unwrap().clone(), b'r').await;
     settle(cluster, &kept, b'a').await;
@@ -92,12 +92,12 @@ pub async fn run(
     }
 }
 
-async fn under_faults(work: &Arc<Work>, dice: &mut Dice, tally: &Arc<Mutex<Tally>>) {
+async fn under_faults(work: &Arc<Work>, dice: &mut Dice, diary: &Arc<Mutex<Diary>>) {
     let (stop, busy) = (Arc::new(AtomicBool::new(false)), Arc::default());
     let injectors: Vec<_> = (0..INJECTORS)
         .map(|_| {
             let dice = Dice::new(dice.throw());
-            let injector = Injector::new(&work.cluster, dice, &busy, tally);
+            let injector = Injector::new(&work.cluster, dice, &busy, diary);
             tokio::spawn(injector.run(Arc::clone(&stop)))
         })
         .collect();

@@ -1,5 +1,6 @@
 //! A run: round after round, until enough keys were revoked; each is held against the checker.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -8,8 +9,8 @@ use super::checker::{Checker, Report};
 use super::clock::Nanos;
 use super::cluster::Cluster;
 use super::dice::Dice;
-use super::faults::Tally;
-use super::history::{History, millis};
+use super::faults::Diary;
+use super::history::{Check, History, millis};
 use super::round;
 
 /// What a run did and found.
@@ -22,7 +23,8 @@ pub struct Summary {
     plain: usize,
     waits: Vec<Nanos>,
     total: Report,
-    faults: Tally,
+    /// How often each was done.
+    faults: BTreeMap<String, usize>,
     seconds: f64,
 }
 
@@ -30,7 +32,7 @@ pub struct Summary {
 pub async fn run(cluster: &Arc<Cluster>) -> Summary {
     let settings = cluster.settings.clone();
     let begun = Instant::now();
-    let tally = Arc::new(Mutex::new(Tally::new()));
+    let diary = Arc::new(Mutex::new(Diary::new()));
     let mut summary = Summary {
         store: cluster.place.name(),
         seed: settings.seed,
@@ -49,38 +51,47 @@ pub async fn run(cluster: &Arc<Cluster>) -> Summary {
             break;
         }
         let dice = Dice::of(settings.seed, round);
-        let outcome = round::run(cluster, dice, left, &tally).await;
+        let outcome = round::run(cluster, dice, left, &diary).await;
+        let diary = std::mem::take(&mut *diary.lock().unwrap());
         let report = checker.check(&outcome.history);
         summary.add(&report, outcome.plain, &outcome.waits);
+        for entry in &diary {
+            *summary.faults.entry(entry.fault.clone()).or_default() += 1;
+        }
         let at = format!("CLUSTER_SEED={} CLUSTER_ROUND={round}", settings.seed);
-        judge(&report, &outcome.history, &at);
+        judge(&report, &outcome.history, &diary, &at);
     }
-    summary.faults = std::mem::take(&mut *tally.lock().unwrap());
     summary.seconds = begun.elapsed().as_secs_f64();
     println!("{summary}");
     summary
 }
 
 /// Panics where a rule is broken, and says how that came about.
-pub fn judge(report: &Report, history: &History, at: &str) {
+pub fn judge(report: &Report, history: &History, diary: &Diary, at: &str) {
     if report.violations.is_empty() {
         return;
     }
-    let keys: Vec<_> = report
+    let checks = report
         .violations
         .iter()
-        .filter_map(|violation| violation.check)
-        .map(|check| check.key)
-        .take(5)
-        .collect();
-    let mut story = String::new();
+        .filter_map(|violation| violation.check);
+    let checks: Vec<_> = checks.take(20).collect();
+    let mut story = String::from("changes of these keys:\n");
     for change in &history.changes {
-        if keys.contains(&change.key) {
+        if checks.iter().any(|check| check.key == change.key) {
             story += &format!("  {change}\n");
         }
     }
+    story += "faults within a second before:\n";
+    for entry in diary {
+        let about =
+            |check: &Check| entry.from <= check.end && entry.to + 1_000_000_000 >= check.start;
+        if checks.iter().any(about) {
+            story += &format!("  {entry}\n");
+        }
+    }
     panic!(
-        "{at}: {} violations\n{}changes of these keys:\n{story}",
+        "{at}: {} violations\n{}{story}",
         report.violations.len(),
         report.violations_in_words()
     );
