@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::get;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Config, DenyReason, KeyStore, MemoryStore, Policy, ScopeExpr,
-    SqliteStore, api_key_required,
+    ApiKey, ApiKeyManager, Config, DenyReason, KeyStore, ManualClock, MemoryStore, Policy,
+    ScopeExpr, SqliteStore, api_key_required,
 };
 use support::http::Server;
 use support::store::{Call, Fault, GateStore, StaleStore};
-use support::{PATIENCE, forge, manager_on, soon, within};
+use support::{PATIENCE, forge, manager_at, manager_on, soon, within};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -413,4 +413,32 @@ async fn x03_an_answer_that_comes_too_late_is_not_waited_for() {
     assert!(soon(async { manager.create("d").await }).await.is_err());
     assert!(soon(async { manager.list().await }).await.is_err());
     assert!(soon(async { manager.purge(at).await }).await.is_err());
+}
+
+/// V-04: within its lease a node may believe what it remembers, but not that nothing has changed
+/// since: where it cannot ask, the fresh secret of a rotated key is not called wrong.
+#[actix_web::test]
+async fn v04_a_node_that_cannot_ask_what_changed_calls_no_fresh_secret_wrong() {
+    let shared = Arc::new(MemoryStore::new());
+    let here = manager_on(shared.clone()).await;
+    let store = GateStore::around(shared);
+    // A clock that stands still: the lease does not end.
+    let clock = Arc::new(ManualClock::starting_now());
+    let there = manager_at(store.clone(), clock).await;
+    let key = here.create("a").await.unwrap();
+    assert_eq!(refusal(&there, key.expose_secret()).await, None);
+
+    store.go_down();
+    let rotated = here.rotate(key.id()).await.unwrap();
+    let secret = rotated.expose_secret();
+    assert_eq!(
+        refusal(&there, secret).await,
+        Some(DenyReason::StoreUnavailable)
+    );
+    store.heal();
+    assert_eq!(refusal(&there, secret).await, None);
+    assert_eq!(
+        refusal(&there, key.expose_secret()).await,
+        Some(DenyReason::InvalidKey)
+    );
 }

@@ -32,8 +32,8 @@ pub(crate) struct Feed {
     /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand
     /// still.
     begun: AtomicU64,
-    /// The number of the last poll that is done.
-    done: watch::Sender<u64>,
+    /// The last poll that is done, and the last one that the store answered.
+    done: watch::Sender<Done>,
     /// How far the cache follows the history; `None` where it follows none. Moves only where that
     /// does.
     pub(super) followed: watch::Sender<Option<Followed>>,
@@ -61,6 +61,13 @@ pub(crate) struct Standing {
     pub(crate) failing: Option<(Instant, String)>,
 }
 
+/// Numbers of polls.
+#[derive(Debug, Clone, Copy, Default)]
+struct Done {
+    last: u64,
+    answered: u64,
+}
+
 /// How a poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Polled {
@@ -79,7 +86,7 @@ impl Feed {
             asked: Notify::new(),
             hurried: Notify::new(),
             begun: AtomicU64::new(0),
-            done: watch::Sender::new(0),
+            done: watch::Sender::default(),
             followed: watch::Sender::new(None),
             standing: watch::Sender::new(Standing {
                 answered: None,
@@ -106,10 +113,10 @@ impl Feed {
         self.followed.borrow().clone()
     }
 
-    /// Waits until a poll that begins from now on is done, whether or not the store answered it.
+    /// Waits until a poll that begins from now on is done; says whether the store answered it.
     /// Those who wait share it, and such polls are 50 ms apart at least, however many ask.
-    pub(crate) async fn ask(&self) {
-        self.wait_for_poll(&self.asked).await;
+    pub(crate) async fn ask(&self) -> bool {
+        self.wait_for_poll(&self.asked).await
     }
 
     /// As [`ask`](Self::ask), and at once: for those who changed something.
@@ -117,21 +124,25 @@ impl Feed {
         self.wait_for_poll(&self.hurried).await;
     }
 
-    async fn wait_for_poll(&self, bell: &Notify) {
-        let mut done = self.done.subscribe();
+    async fn wait_for_poll(&self, bell: &Notify) -> bool {
+        let mut polls = self.done.subscribe();
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
-        while *done.borrow_and_update() < wanted {
+        loop {
+            let done = *polls.borrow_and_update();
+            if done.last >= wanted {
+                return done.answered >= wanted;
+            }
             bell.notify_one();
             // The sender lives as long as this does; what else could come is the end.
-            if done.changed().await.is_err() {
-                return;
+            if polls.changed().await.is_err() {
+                return false;
             }
         }
     }
 
     /// Lets go of all who wait: there will be no poll any more.
     pub(crate) fn close(&self) {
-        self.done.send_replace(u64::MAX);
+        self.done.send_modify(|done| done.last = u64::MAX);
     }
 
     /// Polls for as long as it is polled itself: at each third of a lease, when asked, and when the
@@ -199,9 +210,10 @@ impl Feed {
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> Polled {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // Told on every way out, that of a store that panics too.
-        let _told = Told {
+        let mut told = Told {
             done: &self.done,
             number,
+            answered: false,
         };
         // The node is on the list before the poll that gives it a lease is sent.
         let listed = match self.join(reader).await {
@@ -237,6 +249,7 @@ impl Feed {
             Err(_) => return self.late(reader),
         };
         self.answered(sent_at);
+        told.answered = true;
         polled
     }
 
@@ -321,12 +334,18 @@ enum News {
 
 /// Tells those who wait that a poll is over, when it is dropped.
 struct Told<'f> {
-    done: &'f watch::Sender<u64>,
+    done: &'f watch::Sender<Done>,
     number: u64,
+    answered: bool,
 }
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        self.done.send_modify(|done| *done = self.number.max(*done));
+        self.done.send_modify(|done| {
+            done.last = done.last.max(self.number);
+            if self.answered {
+                done.answered = done.answered.max(self.number);
+            }
+        });
     }
 }

@@ -161,11 +161,12 @@ impl Verifier {
         if why == Why::Refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
-            self.feed.ask().await;
+            let learned = self.feed.ask().await;
             match self.remember(question) {
                 Memory::Allow(key) => return Ok(admit(key, None)),
-                Memory::Refuse(reason) => return Err(refuse(question, reason)),
-                Memory::Nothing => {}
+                Memory::Refuse(reason) if learned => return Err(refuse(question, reason)),
+                // What changed is not known: a key that is live by now is not told otherwise.
+                Memory::Refuse(_) | Memory::Nothing => {}
             }
         }
         if let Some(decision) = known.and_then(|known| self.judge_known(question, known)) {
