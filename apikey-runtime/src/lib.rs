@@ -89,6 +89,8 @@ mod clock;
 mod config;
 mod denied;
 mod error;
+#[cfg(apikey_faults)]
+mod faults;
 mod key;
 mod manager;
 mod policy;

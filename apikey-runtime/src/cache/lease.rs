@@ -45,6 +45,10 @@ impl Lease {
 
     /// Whether the lease holds at `now`.
     pub(crate) fn holds(&self, now: Reading) -> bool {
+        #[cfg(apikey_faults)]
+        if crate::faults::no_lease() {
+            return true;
+        }
         let moved = offset(now).saturating_sub(self.offset_millis.load(Ordering::Acquire));
         now.uptime_nanos < self.until.load(Ordering::Acquire)
             && (-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved)

@@ -113,7 +113,7 @@ impl Cluster {
             number,
             self.node_test,
             &self.place.url(proxy),
-            self.settings.lease,
+            &self.settings,
             self.folder(),
         )
         .await?;

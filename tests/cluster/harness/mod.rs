@@ -20,4 +20,5 @@ pub mod process;
 pub mod proxy;
 pub mod round;
 pub mod run;
+pub mod schedules;
 pub mod settings;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::history::{CHECK_BYTES, Check, Process};
 use super::node;
+use super::settings::Settings;
 
 /// The longest that a node may take for an order, its own waiting for a store included.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -53,14 +54,17 @@ impl NodeProcess {
         number: Process,
         test: &str,
         store: &str,
-        lease: Duration,
+        settings: &Settings,
         folder: &Path,
     ) -> Result<Self, Failure> {
         let log = folder.join(format!("checks-{number}"));
+        let millis = |time: Duration| time.as_millis().to_string();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(node::STORE, store)
-            .env(node::LEASE, lease.as_millis().to_string())
+            .env(node::LEASE, millis(settings.lease))
+            .env(node::STORE_TIMEOUT, millis(settings.store_timeout))
+            .envs(settings.fault.map(|fault| (node::FAULT, fault)))
             .env(node::LOG, &log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -15,6 +15,10 @@ pub struct Settings {
     pub nodes: usize,
     /// How long a node may believe its memory. `CLUSTER_LEASE_MS`.
     pub lease: Duration,
+    /// How long a node waits for its store.
+    pub store_timeout: Duration,
+    /// The protection that is taken out, in a build in which that can be done.
+    pub fault: Option<&'static str>,
     /// Only this round, with its number. `CLUSTER_ROUND`.
     pub round: Option<u64>,
     /// Only faults whose names contain this; `none` for no fault. `CLUSTER_SCHEDULE`.
@@ -29,6 +33,8 @@ impl Settings {
             revocations: number("CLUSTER_REVOCATIONS").unwrap_or(revocations),
             nodes: number("CLUSTER_NODES").unwrap_or(3).max(2),
             lease: Duration::from_millis(number("CLUSTER_LEASE_MS").unwrap_or(200)),
+            store_timeout: Duration::from_secs(1),
+            fault: None,
             round: number("CLUSTER_ROUND"),
             schedule: var("CLUSTER_SCHEDULE").ok(),
         }

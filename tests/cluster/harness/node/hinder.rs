@@ -1,6 +1,7 @@
 //! A store in whose way things can be put: what a bad network does to a store that has none.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ impl Hindrance {
 pub struct Hindered {
     inner: Arc<dyn KeyStore>,
     hindrance: Arc<Mutex<Hindrance>>,
+    /// How many answers about single keys the store has given.
+    finds: AtomicU64,
 }
 
 impl Hindered {
@@ -54,12 +57,18 @@ impl Hindered {
         Arc::new(Self {
             inner,
             hindrance: Arc::new(Mutex::new(Hindrance::Nothing)),
+            finds: AtomicU64::new(0),
         })
     }
 
     /// From now on, this.
     pub fn hinder(&self, hindrance: Hindrance) {
         *self.hindrance.lock().unwrap() = hindrance;
+    }
+
+    /// How many answers about single keys the store has given, those on their way included.
+    pub fn finds(&self) -> u64 {
+        self.finds.load(Ordering::SeqCst)
     }
 
     fn now(&self) -> Hindrance {
@@ -98,6 +107,7 @@ impl KeyStore for Hindered {
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         let answer = self.pass(self.inner.find(id)).await;
+        self.finds.fetch_add(1, Ordering::SeqCst);
         if let Hindrance::LateFind(time) = self.now() {
             tokio::time::sleep(time).await;
         }

@@ -25,8 +25,10 @@ pub const LEASE: &str = "CLUSTER_NODE_LEASE_MS";
 /// The file for its checks.
 pub const LOG: &str = "CLUSTER_NODE_LOG";
 
-/// How long a node waits for its store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the node waits for its store, in milliseconds.
+pub const STORE_TIMEOUT: &str = "CLUSTER_NODE_STORE_TIMEOUT_MS";
+/// Names a protection that is taken out, in a build in which that can be done.
+pub const FAULT: &str = "APIKEY_FAULT";
 
 /// What a node needs to do what it is told.
 struct Node {
@@ -52,10 +54,12 @@ pub fn run_if_asked() {
 }
 
 async fn run(store: &str) {
-    let lease = Duration::from_millis(var(LEASE).unwrap().parse().unwrap());
+    let lease = millis(LEASE);
     let log = Log::to(&PathBuf::from(var(LOG).unwrap()));
     let store = Hindered::new(open(store, lease));
-    let config = Config::builder().store_timeout(STORE_TIMEOUT).build();
+    let config = Config::builder()
+        .store_timeout(millis(STORE_TIMEOUT))
+        .build();
     let started = ApiKeyManager::builder()
         .config(config.unwrap())
         .shared_store(Arc::clone(&store) as Arc<dyn KeyStore>)
@@ -90,6 +94,10 @@ async fn run(store: &str) {
     }
 }
 
+fn millis(variable: &str) -> Duration {
+    Duration::from_millis(var(variable).unwrap().parse().unwrap())
+}
+
 impl Node {
     /// Does what a line says.
     async fn obey(self: &Arc<Self>, order: &str) -> Result<String, String> {
@@ -112,6 +120,7 @@ impl Node {
                     .await;
                 Ok(String::new())
             }
+            ["finds"] => Ok(self.store.finds().to_string()),
             ["hinder", how, millis] => {
                 let millis = Duration::from_millis(millis.parse().unwrap());
                 self.store.hinder(Hindrance::named(how, millis).unwrap());

@@ -1,0 +1,127 @@
+//! Schedules that provoke one case each, for the negative controls. All go the same way with and
+//! without the protection; only what the nodes answer differs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::change::{Issued, Kind, Step};
+use super::checker::bound;
+use super::cluster::Cluster;
+use super::history::History;
+use super::process::NodeProcess;
+use super::round::settle;
+
+/// How long an answer is late that checks come to join: longer than a revocation and its bound take
+/// on a busy machine.
+const VERY_LATE: Duration = Duration::from_millis(2500);
+
+/// The longest that the last answers are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The node that revokes, and one that is in trouble.
+fn two(cluster: &Cluster) -> (Arc<NodeProcess>, Arc<NodeProcess>) {
+    let node = |slot| cluster.node(slot).expect("the first nodes run");
+    (node(0), node(1))
+}
+
+/// A node cannot reach the store while a key is revoked that it has in memory.
+pub async fn cut_off(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let mut key = cluster.create(&here, "cut-off").await.unwrap();
+    settle(cluster, std::slice::from_ref(&key), b'a').await;
+    cluster.note_warm();
+
+    there.ask("hinder cut 0").await.unwrap();
+    cluster
+        .take(&here, &mut key, Step::Revoke, Kind::Plain)
+        .await
+        .unwrap();
+    sleep(past_bound(cluster) * 2).await;
+    there.ask("hinder nothing 0").await.unwrap();
+    end(cluster, &key, [here, there]).await
+}
+
+/// A node has read a key, and the answer is on its way while the key is revoked and the node is
+/// told so. It comes in time to be believed: before a lease is over.
+pub async fn late_answer(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let late = cluster.settings.lease * 2 / 3;
+    let mut key = late_read(cluster, &here, &there, late).await;
+    cluster
+        .take(&here, &mut key, Step::Revoke, Kind::Plain)
+        .await
+        .unwrap();
+    there.ask("hinder nothing 0").await.unwrap();
+    // Until the answer is there, and some checks after it.
+    sleep(late + past_bound(cluster)).await;
+    end(cluster, &key, [here, there]).await
+}
+
+/// The same, and new checks start while the answer is on its way.
+pub async fn joined(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let mut key = late_read(cluster, &here, &there, VERY_LATE).await;
+    cluster
+        .take(&here, &mut key, Step::Revoke, Kind::Plain)
+        .await
+        .unwrap();
+    there.ask("hinder nothing 0").await.unwrap();
+    sleep(past_bound(cluster)).await;
+    let (number, secret) = &key.texts[0];
+    there
+        .ask(&format!("burst {number} {secret} 10 20"))
+        .await
+        .unwrap();
+    end(cluster, &key, [here, there]).await
+}
+
+/// A new key, about which `there` has asked the store: the answer says that it is live, and is on
+/// its way.
+async fn late_read(
+    cluster: &Cluster,
+    here: &NodeProcess,
+    there: &NodeProcess,
+    late: Duration,
+) -> Issued {
+    let finds = async || -> u64 { there.ask("finds").await.unwrap().parse().unwrap() };
+    let before = finds().await;
+    let late = late.as_millis();
+    there
+        .ask(&format!("hinder late-find {late}"))
+        .await
+        .unwrap();
+    let key = cluster.create(here, "late").await.unwrap();
+    while finds().await == before {
+        sleep(Duration::from_millis(1)).await;
+    }
+    key
+}
+
+fn past_bound(cluster: &Cluster) -> Duration {
+    Duration::from_nanos(bound(cluster.settings.lease)) + Duration::from_millis(30)
+}
+
+/// Waits until the nodes refuse the key, or for long: with a protection taken out they may not.
+async fn end(cluster: &Cluster, key: &Issued, nodes: [Arc<NodeProcess>; 2]) -> History {
+    let begun = Instant::now();
+    let refused = format!("{}:r", key.texts[0].0);
+    while begun.elapsed() < PATIENCE {
+        let mut agree = true;
+        for node in &nodes {
+            let seen = node.ask("seen").await.unwrap();
+            agree &= seen.split(' ').any(|one| one == refused);
+        }
+        if agree {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    cluster
+        .end_round(nodes.iter().map(|node| node.number).collect())
+        .await
+}
