@@ -44,6 +44,8 @@ pub enum Step {
 pub struct Done {
     pub start: Nanos,
     pub returned: Nanos,
+    /// Whether a lease was waited out, for nodes that did not say that they know of it.
+    pub outlasted: bool,
 }
 
 impl Cluster {
@@ -119,12 +121,13 @@ impl Cluster {
 
 /// When the call was made, when it returned, and what it said.
 fn parse(answer: &str) -> (Done, &str) {
-    let mut parts = answer.splitn(3, ' ');
+    let mut parts = answer.splitn(4, ' ');
     let mut nanos = || parts.next().and_then(|text| text.parse().ok());
     let (start, returned) = (nanos(), nanos());
     let done = Done {
         start: start.expect("a time"),
         returned: returned.expect("a time"),
+        outlasted: parts.next() == Some("outlasted"),
     };
     (done, parts.next().unwrap_or_default())
 }

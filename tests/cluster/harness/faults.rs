@@ -88,9 +88,25 @@ impl Fault {
     }
 }
 
+/// Which faults are done in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// None: what is confirmed is acknowledged.
+    Calm,
+    /// The same nodes are there all the time.
+    Rough,
+    /// All: a node that was killed is on the list for a while, and each confirmation waits a lease
+    /// out.
+    Storm,
+}
+
 /// All faults that can be done to this cluster, and that its settings allow.
-fn possible(cluster: &Cluster) -> Vec<Fault> {
-    let mut faults = vec![Fault::FreezeNode, Fault::KillNode, Fault::JoinNode];
+fn possible(cluster: &Cluster, weather: Weather) -> Vec<Fault> {
+    let mut faults = match weather {
+        Weather::Calm => return Vec::new(),
+        Weather::Rough => vec![Fault::FreezeNode],
+        Weather::Storm => vec![Fault::FreezeNode, Fault::KillNode, Fault::JoinNode],
+    };
     if cluster.place.address().is_some() {
         let slow = Wire::Slow(Duration::from_millis(30));
         let wires = [
@@ -138,8 +154,8 @@ impl Injector {
         }
     }
 
-    pub async fn run(mut self, stop: Arc<AtomicBool>) {
-        let faults = possible(&self.cluster);
+    pub async fn run(mut self, weather: Weather, stop: Arc<AtomicBool>) {
+        let faults = possible(&self.cluster, weather);
         while !stop.load(Ordering::SeqCst) {
             let pause = self.dice.millis(10..150);
             tokio::time::sleep(pause).await;

@@ -11,7 +11,7 @@ use super::change::{Done, Issued, Kind, Step};
 use super::clock::Nanos;
 use super::cluster::Cluster;
 use super::dice::Dice;
-use super::faults::{Diary, Injector};
+use super::faults::{Diary, Injector, Weather};
 use super::history::{History, Key};
 
 /// How many keys a round has, at most.
@@ -37,7 +37,17 @@ pub struct Outcome {
     pub history: History,
     /// How long each confirmed change took.
     pub waits: Vec<Nanos>,
+    /// For how many of them a lease was waited out.
+    pub outlasted: usize,
     pub plain: usize,
+}
+
+/// The changes that returned `Ok`.
+#[derive(Default)]
+struct Counted {
+    waits: Vec<Nanos>,
+    outlasted: usize,
+    plain: usize,
 }
 
 /// What the changers share.
@@ -46,13 +56,14 @@ struct Work {
     /// Keys that are still to be revoked.
     to_do: Mutex<Vec<Issued>>,
     revoked: Mutex<Vec<Issued>>,
-    done: Mutex<(Vec<Nanos>, usize)>,
+    done: Mutex<Counted>,
 }
 
 /// Runs one round with `revocations` keys to revoke.
 pub async fn run(
     cluster: &Arc<Cluster>,
     mut dice: Dice,
+    weather: Weather,
     revocations: usize,
     diary: &Arc<Mutex<Diary>>,
 ) -> Outcome {
@@ -68,7 +79,7 @@ pub async fn run(
                 .unwrap(),
         );
     }
-    let kept = keys.split_off(keys.len() - KEPT);
+    let mut kept = keys.split_off(keys.len() - KEPT);
     settle(cluster, &keys, b'a').await;
     cluster.note_warm();
     let throughout = vec![cluster.node(0).expect("the first node runs").number];
@@ -79,26 +90,35 @@ pub async fn run(
         revoked: Mutex::default(),
         done: Mutex::default(),
     });
-    under_faults(&work, &mut dice, diary).await;
+    if weather == Weather::Calm {
+        work.recovered(&mut kept[0], &mut dice).await;
+    }
+    under_faults(&work, &mut dice, weather, diary).await;
 
     settle(cluster, &work.revoked.lock().unwrap().clone(), b'r').await;
     settle(cluster, &kept, b'a').await;
     let history = cluster.end_round(throughout).await;
-    let (waits, plain) = std::mem::take(&mut *work.done.lock().unwrap());
+    let counted = std::mem::take(&mut *work.done.lock().unwrap());
     Outcome {
         history,
-        waits,
-        plain,
+        waits: counted.waits,
+        outlasted: counted.outlasted,
+        plain: counted.plain,
     }
 }
 
-async fn under_faults(work: &Arc<Work>, dice: &mut Dice, diary: &Arc<Mutex<Diary>>) {
+async fn under_faults(
+    work: &Arc<Work>,
+    dice: &mut Dice,
+    weather: Weather,
+    diary: &Arc<Mutex<Diary>>,
+) {
     let (stop, busy) = (Arc::new(AtomicBool::new(false)), Arc::default());
     let injectors: Vec<_> = (0..INJECTORS)
         .map(|_| {
             let dice = Dice::new(dice.throw());
             let injector = Injector::new(&work.cluster, dice, &busy, diary);
-            tokio::spawn(injector.run(Arc::clone(&stop)))
+            tokio::spawn(injector.run(weather, Arc::clone(&stop)))
         })
         .collect();
     let changers: Vec<_> = (0..CHANGERS)
@@ -189,10 +209,37 @@ impl Work {
         let mut counted = self.done.lock().unwrap();
         match kind {
             _ if step == Step::Enable => {}
-            Kind::Confirmed => counted.0.push(done.returned - done.start),
-            Kind::Plain => counted.1 += 1,
+            Kind::Confirmed => {
+                counted.waits.push(done.returned - done.start);
+                counted.outlasted += usize::from(done.outlasted);
+            }
+            Kind::Plain => counted.plain += 1,
         }
         Some(done)
+    }
+
+    /// Waits until every node, asked to switch a key off or on, has all others acknowledge that:
+    /// those that are gone are off the list then.
+    async fn recovered(&self, key: &mut Issued, dice: &mut Dice) {
+        let begun = Instant::now();
+        for node in self.cluster.nodes() {
+            loop {
+                let off = self
+                    .cluster
+                    .take(&node, key, Step::Disable, Kind::Confirmed);
+                let acknowledged = off.await.is_ok_and(|done| !done.outlasted);
+                let on = self.cluster.take(&node, key, Step::Enable, Kind::Plain);
+                if on.await.is_ok() && acknowledged {
+                    break;
+                }
+                assert!(
+                    begun.elapsed() < SETTLED_WITHIN,
+                    "a healed cluster does not acknowledge a change of node {}",
+                    node.number
+                );
+                tokio::time::sleep(dice.millis(20..60)).await;
+            }
+        }
     }
 
     async fn finish(&self, key: &mut Issued, dice: &mut Dice) {

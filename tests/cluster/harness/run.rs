@@ -9,9 +9,9 @@ use super::checker::{Checker, Report};
 use super::clock::Nanos;
 use super::cluster::Cluster;
 use super::dice::Dice;
-use super::faults::Diary;
+use super::faults::{Diary, Weather};
 use super::history::{Check, History, millis};
-use super::round;
+use super::round::{self, Outcome};
 
 /// What a run did and found.
 #[derive(Default)]
@@ -22,6 +22,7 @@ pub struct Summary {
     rounds: u64,
     plain: usize,
     waits: Vec<Nanos>,
+    outlasted: usize,
     total: Report,
     /// How often each was done.
     faults: BTreeMap<String, usize>,
@@ -51,10 +52,10 @@ pub async fn run(cluster: &Arc<Cluster>) -> Summary {
             break;
         }
         let dice = Dice::of(settings.seed, round);
-        let outcome = round::run(cluster, dice, left, &diary).await;
+        let outcome = round::run(cluster, dice, weather(round), left, &diary).await;
         let diary = std::mem::take(&mut *diary.lock().unwrap());
         let report = checker.check(&outcome.history);
-        summary.add(&report, outcome.plain, &outcome.waits);
+        summary.add(&report, &outcome);
         for entry in &diary {
             *summary.faults.entry(entry.fault.clone()).or_default() += 1;
         }
@@ -64,6 +65,14 @@ pub async fn run(cluster: &Arc<Cluster>) -> Summary {
     summary.seconds = begun.elapsed().as_secs_f64();
     println!("{summary}");
     summary
+}
+
+fn weather(round: u64) -> Weather {
+    match round % 3 {
+        0 => Weather::Calm,
+        1 => Weather::Rough,
+        _ => Weather::Storm,
+    }
 }
 
 /// Panics where a rule is broken, and says how that came about.
@@ -102,10 +111,11 @@ impl Summary {
         self.plain + self.waits.len()
     }
 
-    fn add(&mut self, report: &Report, plain: usize, waits: &[Nanos]) {
+    fn add(&mut self, report: &Report, outcome: &Outcome) {
         self.rounds += 1;
-        self.plain += plain;
-        self.waits.extend(waits);
+        self.plain += outcome.plain;
+        self.waits.extend(&outcome.waits);
+        self.outlasted += outcome.outlasted;
         self.total.accepted += report.accepted;
         self.total.refused += report.refused;
         self.total.unavailable += report.unavailable;
@@ -145,10 +155,11 @@ impl fmt::Display for Summary {
         )?;
         write!(
             f,
-            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms; faults:",
+            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms, {} waited a lease out; faults:",
             wait(50),
             wait(99),
-            wait(100)
+            wait(100),
+            self.outlasted
         )?;
         self.faults
             .iter()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use apikey_runtime::{Error, KeyId};
+use apikey_runtime::{Confirmed, Error, KeyId, NewKey};
 use tokio::time::Instant;
 
 use super::Node;
@@ -24,9 +24,9 @@ impl Node {
         if let ["create", label] = *words {
             let (start, made) = (now(), self.manager.create(label).await);
             let returned = now();
-            let made = made.map_err(|error| failed(start, returned, &error))?;
+            let made = made.map_err(|error| error.to_string())?;
             let secret = made.expose_secret();
-            return Ok(format!("{start} {returned} {} {secret}", made.id()));
+            return Ok(format!("{start} {returned} plain {} {secret}", made.id()));
         }
         let [verb, kind, id, key, secret, ref rest @ ..] = *words else {
             panic!("no order is {words:?}");
@@ -37,12 +37,11 @@ impl Node {
         let made = self.make(verb, kind == "confirmed", id, rest).await;
         let returned = now();
         spinning.end().await;
-        match made {
-            Ok(more) => Ok(format!("{start} {returned} {more}")),
-            Err(error) => Err(failed(start, returned, &error)),
-        }
+        made.map(|more| format!("{start} {returned} {more}"))
+            .map_err(|error| error.to_string())
     }
 
+    /// Says how the others learned of it, and what the change gives.
     async fn make(
         &self,
         verb: &str,
@@ -50,27 +49,24 @@ impl Node {
         id: KeyId,
         rest: &[&str],
     ) -> Result<String, Error> {
-        let said = match verb {
-            "revoke" => self.manager.revoke(id).await?.to_string(),
-            "disable" => self.manager.disable(id).await.map(|()| String::new())?,
-            "enable" => self.manager.enable(id).await.map(|()| String::new())?,
+        let manager = &self.manager;
+        match verb {
+            "revoke" if confirmed => told(manager.revoke(id).confirmed().await?, |_| ""),
+            "revoke" => plain(manager.revoke(id).await?, |_| ""),
+            "disable" if confirmed => told(manager.disable(id).confirmed().await?, |()| ""),
+            "disable" => plain(manager.disable(id).await?, |()| ""),
+            "enable" if confirmed => told(manager.enable(id).confirmed().await?, |()| ""),
+            "enable" => plain(manager.enable(id).await?, |()| ""),
             "rotate" => {
                 let grace = Duration::from_millis(rest[0].parse().unwrap());
-                let made = self.manager.rotate(id).grace(grace).await?;
-                made.expose_secret().to_owned()
+                let rotation = manager.rotate(id).grace(grace);
+                match confirmed {
+                    true => told(rotation.confirmed().await?, NewKey::expose_secret),
+                    false => plain(rotation.await?, NewKey::expose_secret),
+                }
             }
             _ => panic!("no change is named {verb:?}"),
-        };
-        if confirmed {
-            self.wait_out().await;
         }
-        Ok(said)
-    }
-
-    /// Waits until no other node can hold a lease from before the change.
-    async fn wait_out(&self) {
-        let bound = crate::harness::checker::bound(self.lease);
-        tokio::time::sleep(Duration::from_nanos(bound)).await;
     }
 
     fn spin(&self, key: Key, secret: &str) -> Spinning {
@@ -109,6 +105,14 @@ impl Spinning {
     }
 }
 
-fn failed(start: u64, returned: u64, error: &Error) -> String {
-    format!("{start} {returned} {error}")
+fn plain<T>(value: T, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
+    Ok(format!("plain {}", say(&value)))
+}
+
+fn told<T>(confirmed: Confirmed<T>, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
+    let how = match confirmed.reach.outlasted {
+        true => "outlasted",
+        false => "acknowledged",
+    };
+    Ok(format!("{how} {}", say(&confirmed.value)))
 }

@@ -36,7 +36,6 @@ struct Node {
     store: Arc<Hindered>,
     watch: Watch,
     log: Arc<Log>,
-    lease: Duration,
 }
 
 /// Runs a node where the environment asks for one, until it is told to stop; else, does nothing.
@@ -75,7 +74,6 @@ async fn run(store: &str) {
         manager,
         store,
         log,
-        lease,
     });
     let mut lines = lines();
     while let Some(line) = lines.recv().await {
