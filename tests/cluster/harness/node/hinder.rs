@@ -1,7 +1,7 @@
 //! A store in whose way things can be put: what a bad network does to a store that has none.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use apikey_runtime::{
     Revocation, Roster, Signal, StoreError, Timestamp,
 };
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 /// What is done to the calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +45,17 @@ impl Hindrance {
     }
 }
 
+/// The longest that calls are waited for which began before a hindrance.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Hands on to a store, past the hindrance.
 pub struct Hindered {
     inner: Arc<dyn KeyStore>,
     hindrance: Arc<Mutex<Hindrance>>,
     /// How many answers about single keys the store has given.
     finds: AtomicU64,
+    /// How many calls are under way that nothing hinders.
+    free: AtomicUsize,
 }
 
 impl Hindered {
@@ -58,12 +64,21 @@ impl Hindered {
             inner,
             hindrance: Arc::new(Mutex::new(Hindrance::Nothing)),
             finds: AtomicU64::new(0),
+            free: AtomicUsize::new(0),
         })
     }
 
-    /// From now on, this.
-    pub fn hinder(&self, hindrance: Hindrance) {
+    /// From now on, this. Returns when no call is under way any more that began before, so that a
+    /// node that is cut off learns nothing by one of those; a store that hangs is not waited for.
+    pub async fn hinder(&self, hindrance: Hindrance) {
         *self.hindrance.lock().unwrap() = hindrance;
+        if is_free(hindrance) {
+            return;
+        }
+        let begun = Instant::now();
+        while self.free.load(Ordering::SeqCst) > 0 && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// How many answers about single keys the store has given, those on their way included.
@@ -75,12 +90,20 @@ impl Hindered {
         *self.hindrance.lock().unwrap()
     }
 
+    /// Looks at what is in the way and counts the call, in one step.
+    fn set_out(&self) -> (Hindrance, Option<UnderWay<'_>>) {
+        let hindrance = self.hindrance.lock().unwrap();
+        let under_way = is_free(*hindrance).then(|| UnderWay::on(&self.free));
+        (*hindrance, under_way)
+    }
+
     async fn pass<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let gone = || StoreError::unavailable("the way to the store is cut");
-        match self.now() {
+        let (hindrance, _under_way) = self.set_out();
+        match hindrance {
             Hindrance::Cut => Err(gone()),
             Hindrance::Hang => std::future::pending().await,
             Hindrance::AnswerLost => work.await.and(Err(gone())),
@@ -187,6 +210,27 @@ impl KeyStore for Hindered {
 
     async fn stop(&self) {
         self.inner.stop().await;
+    }
+}
+
+/// Whether calls go through as they are.
+fn is_free(hindrance: Hindrance) -> bool {
+    matches!(hindrance, Hindrance::Nothing | Hindrance::Deaf)
+}
+
+/// A call under way, counted until it is dropped.
+struct UnderWay<'c>(&'c AtomicUsize);
+
+impl<'c> UnderWay<'c> {
+    fn on(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -121,7 +121,9 @@ impl Node {
             ["finds"] => Ok(self.store.finds().to_string()),
             ["hinder", how, millis] => {
                 let millis = Duration::from_millis(millis.parse().unwrap());
-                self.store.hinder(Hindrance::named(how, millis).unwrap());
+                self.store
+                    .hinder(Hindrance::named(how, millis).unwrap())
+                    .await;
                 Ok(String::new())
             }
             ["stop"] => {
