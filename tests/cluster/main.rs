@@ -43,12 +43,12 @@ fn node_process() {
     harness::node::run_if_asked();
 }
 
-async fn long_run(place: impl FnOnce(&tempfile::TempDir) -> Option<Place>) {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(place) = place(&folder) else { return };
-    if !Settings::wants(place.name()) {
+async fn long_run(store: &str, place: impl FnOnce(&tempfile::TempDir) -> Option<Place>) {
+    if !Settings::wants(store) {
         return;
     }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(place) = place(&folder) else { return };
     let settings = Settings::from_environment(SHORT);
     let cluster = Cluster::start(settings, place, "node_process", folder).await;
     harness::run::run(&cluster).await;
@@ -63,8 +63,18 @@ fn with_turn(work: impl Future<Output = ()>) {
 }
 
 #[test]
+fn long_run_on_postgres() {
+    with_turn(long_run("postgres", |_| Place::postgres()));
+}
+
+#[test]
+fn long_run_on_redis() {
+    with_turn(long_run("redis", |_| Place::redis("long_run_on_redis")));
+}
+
+#[test]
 fn long_run_on_sqlite() {
-    with_turn(long_run(|folder| {
+    with_turn(long_run("sqlite", |folder| {
         Some(Place::Sqlite(folder.path().join("keys.db")))
     }));
 }

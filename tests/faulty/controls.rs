@@ -1,7 +1,7 @@
 //! Negative controls of the test `cluster`: with a protection taken out, a schedule that needs it
 //! ends with a revoked key getting through, and the checker says so; with the protection in place,
 //! the same schedule passes.
-#![cfg(all(unix, feature = "sqlite"))]
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 extern crate apikey_runtime_faulty as apikey_runtime;

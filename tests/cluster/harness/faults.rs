@@ -233,17 +233,9 @@ impl Injector {
                 }
             }
             Fault::Hinder(how) => hinder(&cluster, slot, how, lasts).await,
-            Fault::FreezeStore => {
-                cluster.place.freeze();
-                tokio::time::sleep(lasts).await;
-                cluster.place.thaw();
-            }
-            Fault::KillStore => {
-                cluster.place.kill();
-                tokio::time::sleep(lasts).await;
-                cluster.place.restart().await;
-            }
-            Fault::LockStore => cluster.place.lock(lasts).await,
+            Fault::FreezeStore => cluster.place.freeze(lasts).await,
+            Fault::KillStore => cluster.place.kill(lasts).await,
+            Fault::LockStore => cluster.lock_store(lasts).await,
         }
     }
 }

@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod by_hand;
 pub mod change;
 pub mod checker;
 pub mod clock;
@@ -22,3 +23,8 @@ pub mod round;
 pub mod run;
 pub mod schedules;
 pub mod settings;
+
+#[path = "../../support/servers/postgres.rs"]
+mod postgres_server;
+#[path = "../../support/servers/redis.rs"]
+mod redis_server;

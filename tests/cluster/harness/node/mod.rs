@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{ApiKeyManager, Config, KeyStore, SqliteStore};
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, PostgresStore, RedisStore, SqliteStore};
 
 pub use hinder::{Hindered, Hindrance};
 use log::Log;
@@ -143,6 +143,8 @@ impl Node {
 fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
     match store.split_once(':') {
         Some(("sqlite", path)) => Arc::new(SqliteStore::new(path).lease(lease)),
+        Some(("postgres", _)) => Arc::new(PostgresStore::new(store).lease(lease)),
+        Some(("redis", _)) => Arc::new(RedisStore::new(store).lease(lease)),
         _ => panic!("no store has the URL {store:?}"),
     }
 }

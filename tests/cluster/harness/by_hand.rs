@@ -1,0 +1,94 @@
+//! What an operator does: SQL by hand, in a transaction that is left open.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tokio::time::{sleep, timeout};
+
+use super::change::Issued;
+use super::clock::now;
+use super::cluster::Cluster;
+use super::history::{Change, Turn};
+use super::place::Place;
+
+/// The longest that the server is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection of an operator, straight to the store.
+pub enum Tool {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Tool {
+    /// `None` where the store takes no SQL, or cannot be reached.
+    pub async fn on(place: &Place) -> Option<Self> {
+        match place {
+            Place::Sqlite(_) => {
+                let connecting = SqliteConnection::connect(&place.url(None)).await;
+                connecting.ok().map(Self::Sqlite)
+            }
+            Place::Postgres(_) => {
+                let url = place.url(None);
+                let connecting = timeout(PATIENCE, PgConnection::connect(&url)).await;
+                connecting.ok()?.ok().map(Self::Postgres)
+            }
+            Place::Redis(_) => None,
+        }
+    }
+
+    /// Runs statements. `None` where the store does not do it in time.
+    pub async fn run(&mut self, sql: &str) -> Option<()> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self {
+            Self::Sqlite(tool) => done(sql.execute(tool)).await,
+            Self::Postgres(tool) => done(sql.execute(tool)).await,
+        }
+    }
+}
+
+async fn done<T>(running: impl Future<Output = Result<T, sqlx::Error>>) -> Option<()> {
+    timeout(PATIENCE, running).await.ok()?.ok().map(drop)
+}
+
+impl Cluster {
+    /// Revokes a key by an `UPDATE`, in a transaction that stays open for a while. `None` where it
+    /// is not known to be done.
+    pub async fn revoke_by_hand(&self, key: &Issued, open: Duration) -> Option<()> {
+        let mut tool = Tool::on(&self.place).await?;
+        let update = format!(
+            "BEGIN; UPDATE api_keys SET revoked_at = created_at WHERE id = '{}'",
+            key.id
+        );
+        tool.run(&update).await?;
+        sleep(open).await;
+        // Nobody else sees anything of it before this.
+        let start = now();
+        let committed = tool.run("COMMIT").await;
+        let returned = committed.map(|()| now());
+        for (key, _) in &key.texts {
+            self.note(Change {
+                key: *key,
+                to: Turn::Dead,
+                process: None,
+                start,
+                returned,
+                confirmed: false,
+                grace: 0,
+            });
+        }
+        committed
+    }
+
+    /// Holds the lock of a file for writing, for a while.
+    pub async fn lock_store(&self, lasts: Duration) {
+        let Some(mut tool) = Tool::on(&self.place).await else {
+            return;
+        };
+        // Where a node holds it for too long, it stays with that node.
+        if tool.run("BEGIN IMMEDIATE").await.is_some() {
+            sleep(lasts).await;
+        }
+    }
+}
