@@ -25,14 +25,13 @@
 
 mod harness;
 
-use std::sync::Mutex;
+use std::time::Duration;
 
 use harness::cluster::Cluster;
+use harness::control::{in_turn, is_found_out, outcome};
 use harness::place::Place;
+use harness::schedules::{number_by_a_sequence, out_of_order};
 use harness::settings::Settings;
-
-/// Clusters take turns: two at a time would be each other's fault.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// How many revocations a run of the normal suite has.
 const SHORT: usize = 300;
@@ -54,27 +53,40 @@ async fn long_run(store: &str, place: impl FnOnce(&tempfile::TempDir) -> Option<
     harness::run::run(&cluster).await;
 }
 
-fn with_turn(work: impl Future<Output = ()>) {
-    let _turn = TURN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(work);
-}
-
 #[test]
 fn long_run_on_postgres() {
-    with_turn(long_run("postgres", |_| Place::postgres()));
+    in_turn(long_run("postgres", |_| Place::postgres()));
 }
 
 #[test]
 fn long_run_on_redis() {
-    with_turn(long_run("redis", |_| Place::redis("long_run_on_redis")));
+    in_turn(long_run("redis", |_| Place::redis("long_run_on_redis")));
 }
 
 #[test]
 fn long_run_on_sqlite() {
-    with_turn(long_run("sqlite", |folder| {
+    in_turn(long_run("sqlite", |folder| {
         Some(Place::Sqlite(folder.path().join("keys.db")))
     }));
+}
+
+/// V-19, and its negative control: epochs that are not in the order of the commits.
+#[test]
+fn v19_epochs_from_a_sequence_are_found_out() {
+    let lease = Duration::from_millis(200);
+    in_turn(async {
+        let Some(place) = Place::postgres() else {
+            return;
+        };
+        let sound = outcome(place, lease, None, out_of_order).await;
+        let Some(place) = Place::postgres() else {
+            return;
+        };
+        let spoilt = async |cluster: &Cluster| {
+            number_by_a_sequence(cluster).await;
+            out_of_order(cluster).await
+        };
+        let faulty = outcome(place, lease, None, spoilt).await;
+        is_found_out(&sound, &faulty, "a sequence for the epochs");
+    });
 }

@@ -56,29 +56,23 @@ impl Cluster {
     /// Revokes a key by an `UPDATE`, in a transaction that stays open for a while. `None` where it
     /// is not known to be done.
     pub async fn revoke_by_hand(&self, key: &Issued, open: Duration) -> Option<()> {
+        let revocation = self.begin_by_hand(key).await?;
+        sleep(open).await;
+        revocation.commit(self).await
+    }
+
+    /// The same, until the caller commits it.
+    pub async fn begin_by_hand(&self, key: &Issued) -> Option<OpenRevocation> {
         let mut tool = Tool::on(&self.place).await?;
         let update = format!(
             "BEGIN; UPDATE api_keys SET revoked_at = created_at WHERE id = '{}'",
             key.id
         );
         tool.run(&update).await?;
-        sleep(open).await;
-        // Nobody else sees anything of it before this.
-        let start = now();
-        let committed = tool.run("COMMIT").await;
-        let returned = committed.map(|()| now());
-        for (key, _) in &key.texts {
-            self.note(Change {
-                key: *key,
-                to: Turn::Dead,
-                process: None,
-                start,
-                returned,
-                confirmed: false,
-                grace: 0,
-            });
-        }
-        committed
+        Some(OpenRevocation {
+            tool,
+            key: key.clone(),
+        })
     }
 
     /// Holds the lock of a file for writing, for a while.
@@ -90,5 +84,32 @@ impl Cluster {
         if tool.run("BEGIN IMMEDIATE").await.is_some() {
             sleep(lasts).await;
         }
+    }
+}
+
+/// A revocation by hand that nobody else sees yet.
+pub struct OpenRevocation {
+    tool: Tool,
+    key: Issued,
+}
+
+impl OpenRevocation {
+    /// `None` where it is not known to be done.
+    pub async fn commit(mut self, cluster: &Cluster) -> Option<()> {
+        let start = now();
+        let committed = self.tool.run("COMMIT").await;
+        let returned = committed.map(|()| now());
+        for (key, _) in &self.key.texts {
+            cluster.note(Change {
+                key: *key,
+                to: Turn::Dead,
+                process: None,
+                start,
+                returned,
+                confirmed: false,
+                grace: 0,
+            });
+        }
+        committed
     }
 }

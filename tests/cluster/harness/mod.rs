@@ -12,6 +12,7 @@ pub mod change;
 pub mod checker;
 pub mod clock;
 pub mod cluster;
+pub mod control;
 pub mod dice;
 pub mod faults;
 pub mod history;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::by_hand::Tool;
 use super::change::{Issued, Kind, Step};
 use super::checker::bound;
 use super::cluster::Cluster;
@@ -18,7 +19,7 @@ use super::round::settle;
 const VERY_LATE: Duration = Duration::from_millis(2500);
 
 /// The longest that the last answers are waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The node that revokes, and one that is in trouble.
 fn two(cluster: &Cluster) -> (Arc<NodeProcess>, Arc<NodeProcess>) {
@@ -78,6 +79,44 @@ pub async fn joined(cluster: &Cluster) -> History {
         .await
         .unwrap();
     end(cluster, &key, [here, there]).await
+}
+
+/// An operator revokes a key, and the transaction stays open while another key is revoked. What
+/// takes its number when the change is made, and not when it is committed, comes out of order.
+pub async fn out_of_order(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let by_hand = cluster.create(&here, "by-hand").await.unwrap();
+    let mut other = cluster.create(&here, "other").await.unwrap();
+    settle(cluster, &[by_hand.clone(), other.clone()], b'a').await;
+    cluster.note_warm();
+
+    let open = cluster.begin_by_hand(&by_hand).await.expect("it is open");
+    let confirmed = cluster.take(&here, &mut other, Step::Revoke, Kind::Confirmed);
+    confirmed.await.unwrap();
+    settle(cluster, std::slice::from_ref(&other), b'r').await;
+    open.commit(cluster).await.expect("it is committed");
+    sleep(past_bound(cluster) * 2).await;
+    end(cluster, &by_hand, [here, there]).await
+}
+
+/// Takes the order of commits away from a PostgreSQL: a change has its epoch from a sequence, and
+/// from when it is made.
+pub async fn number_by_a_sequence(cluster: &Cluster) {
+    const SQL: &str = "
+        CREATE SEQUENCE api_key_epochs;
+        SELECT setval('api_key_epochs', (SELECT max(epoch) FROM api_key_changes));
+        DROP TRIGGER api_keys_changed ON api_keys;
+        CREATE OR REPLACE FUNCTION api_key_log(changed text) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('api_key_epochs'), changed);
+        END
+        $$;
+        CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys
+            FOR EACH ROW EXECUTE FUNCTION api_keys_log_change();
+    ";
+    let mut tool = Tool::on(&cluster.place).await.expect("it takes SQL");
+    tool.run(SQL).await.expect("it lets itself be spoilt");
 }
 
 /// A new key, about which `there` has asked the store: the answer says that it is live, and is on

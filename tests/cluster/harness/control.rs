@@ -1,0 +1,61 @@
+//! Negative controls: a schedule passes with all protections, and fails with one taken out.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::checker::{Checker, Report};
+use super::cluster::Cluster;
+use super::history::History;
+use super::place::Place;
+use super::run::judge;
+use super::settings::Settings;
+
+/// What a schedule came to.
+pub type Outcome = (Report, History);
+
+/// Runs `work` when no other cluster runs in this process: two at a time would be each other's
+/// fault.
+pub fn in_turn<T>(work: impl Future<Output = T>) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    tokio::runtime::Runtime::new().unwrap().block_on(work)
+}
+
+/// Runs a schedule on two nodes, with the protection of this name taken out, where it is named.
+pub async fn outcome(
+    place: Place,
+    lease: Duration,
+    fault: Option<&'static str>,
+    schedule: impl AsyncFnOnce(&Cluster) -> History,
+) -> Outcome {
+    let settings = Settings {
+        seed: 0,
+        revocations: 1,
+        nodes: 2,
+        lease,
+        // The store of these schedules is late, and not down.
+        store_timeout: Duration::from_secs(10),
+        fault,
+        round: None,
+        schedule: None,
+    };
+    let checker = Checker::new(lease);
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(settings, place, "node_process", folder).await;
+    let history = schedule(&cluster).await;
+    (checker.check(&history), history)
+}
+
+/// Panics unless `sound` keeps all rules, and in `faulty` a revoked key got through.
+pub fn is_found_out(sound: &Outcome, faulty: &Outcome, what: &str) {
+    judge(&sound.0, &sound.1, &Vec::new(), "with all protections");
+    let violations = &faulty.0.violations;
+    assert!(
+        violations
+            .iter()
+            .any(|violation| violation.rule.is_late_accept()),
+        "{what} is not found out; broken is only this:\n{}",
+        faulty.0.violations_in_words()
+    );
+}
