@@ -30,7 +30,8 @@ use std::time::Duration;
 use harness::cluster::Cluster;
 use harness::control::{in_turn, is_found_out, outcome};
 use harness::place::Place;
-use harness::schedules::{number_by_a_sequence, out_of_order};
+use harness::run::judge;
+use harness::schedules::{number_by_a_sequence, out_of_order, put_back};
 use harness::settings::Settings;
 
 /// How many revocations a run of the normal suite has.
@@ -68,6 +69,24 @@ fn long_run_on_sqlite() {
     in_turn(long_run("sqlite", |folder| {
         Some(Place::Sqlite(folder.path().join("keys.db")))
     }));
+}
+
+async fn is_put_back(place: Option<Place>) {
+    if let Some(place) = place {
+        let lease = Duration::from_millis(200);
+        let (report, history) = outcome(place, lease, None, put_back).await;
+        judge(&report, &history, &Vec::new(), "put back");
+    }
+}
+
+#[test]
+fn a_postgres_put_back_to_an_earlier_state_keeps_what_it_promises_from_then_on() {
+    in_turn(async { is_put_back(Place::postgres()).await });
+}
+
+#[test]
+fn a_redis_put_back_to_an_earlier_state_keeps_what_it_promises_from_then_on() {
+    in_turn(async { is_put_back(Place::redis("a_redis_put_back")).await });
 }
 
 /// V-19, and its negative control: epochs that are not in the order of the commits.

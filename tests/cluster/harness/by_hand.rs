@@ -75,6 +75,35 @@ impl Cluster {
         })
     }
 
+    /// Lets the store refuse writes for a while, as a full one does, and still answer reads.
+    pub async fn fill_store(&self, lasts: Duration) {
+        if let Place::Redis(server) = &self.place {
+            // With a limit that is reached, what writes is refused.
+            let limit = |bytes| {
+                let server = server.lock().unwrap();
+                server
+                    .command(&["CONFIG", "SET", "maxmemory", bytes])
+                    .text()
+            };
+            limit("1");
+            sleep(lasts).await;
+            limit("0");
+            return;
+        }
+        let Some(mut tool) = Tool::on(&self.place).await else {
+            return;
+        };
+        // The operator's own session stays as it is.
+        tool.run("SET default_transaction_read_only = off").await;
+        for (mode, lasts) in [("on", lasts), ("off", Duration::ZERO)] {
+            let set = format!("ALTER SYSTEM SET default_transaction_read_only = {mode}");
+            let told = tool.run(&set).await.is_some();
+            let told = told && tool.run("SELECT pg_reload_conf()").await.is_some();
+            assert!(told, "the server does not let itself be filled");
+            sleep(lasts).await;
+        }
+    }
+
     /// Holds the lock of a file for writing, for a while.
     pub async fn lock_store(&self, lasts: Duration) {
         let Some(mut tool) = Tool::on(&self.place).await else {

@@ -27,6 +27,8 @@ pub enum Fault {
     Hinder(&'static str),
     FreezeStore,
     KillStore,
+    /// The store refuses what is written.
+    FillStore,
     /// Somebody else holds the file's lock for writing.
     LockStore,
 }
@@ -82,7 +84,7 @@ impl Fault {
     fn lasts(self) -> Range<u64> {
         match self {
             Self::KillNode | Self::KillStore => 10..400,
-            Self::FreezeStore | Self::LockStore => 20..500,
+            Self::FreezeStore | Self::FillStore | Self::LockStore => 20..500,
             _ => 20..700,
         }
     }
@@ -120,7 +122,7 @@ fn possible(cluster: &Cluster, weather: Weather) -> Vec<Fault> {
             Wire::PushHalfOpen,
         ];
         faults.extend(wires.map(Fault::Wire));
-        faults.extend([Fault::FreezeStore, Fault::KillStore]);
+        faults.extend([Fault::FreezeStore, Fault::KillStore, Fault::FillStore]);
     } else {
         let ways = ["cut", "hang", "answer-lost", "slow", "late-find", "deaf"];
         faults.extend(ways.map(Fault::Hinder));
@@ -191,7 +193,9 @@ impl Injector {
             Fault::JoinNode => self.cluster.guest_slot(),
             Fault::KillNode if slot == 0 => 1,
             // The store as a whole counts as one place more.
-            Fault::FreezeStore | Fault::KillStore | Fault::LockStore => usize::MAX,
+            Fault::FreezeStore | Fault::KillStore | Fault::FillStore | Fault::LockStore => {
+                usize::MAX
+            }
             _ => slot,
         };
         let mut busy = self.busy.lock().unwrap();
@@ -235,6 +239,7 @@ impl Injector {
             Fault::Hinder(how) => hinder(&cluster, slot, how, lasts).await,
             Fault::FreezeStore => cluster.place.freeze(lasts).await,
             Fault::KillStore => cluster.place.kill(lasts).await,
+            Fault::FillStore => cluster.fill_store(lasts).await,
             Fault::LockStore => cluster.lock_store(lasts).await,
         }
     }

@@ -13,6 +13,7 @@ pub mod checker;
 pub mod clock;
 pub mod cluster;
 pub mod control;
+pub mod copies;
 pub mod dice;
 pub mod faults;
 pub mod history;

@@ -95,7 +95,8 @@ pub async fn run(
     }
     under_faults(&work, &mut dice, weather, diary).await;
 
-    settle(cluster, &work.revoked.lock().unwrap().clone(), b'r').await;
+    let revoked = std::mem::take(&mut *work.revoked.lock().unwrap());
+    settle(cluster, &revoked, b'r').await;
     settle(cluster, &kept, b'a').await;
     let history = cluster.end_round(throughout).await;
     let counted = std::mem::take(&mut *work.done.lock().unwrap());

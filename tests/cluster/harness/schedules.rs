@@ -100,6 +100,57 @@ pub async fn out_of_order(cluster: &Cluster) -> History {
     end(cluster, &by_hand, [here, there]).await
 }
 
+/// A store is put back to an earlier state while nodes have in memory what came after it. What was
+/// revoked in between is forgotten; what is revoked from then on is not.
+pub async fn put_back(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let mut keys = Vec::new();
+    for number in 0..8 {
+        let label = format!("before-{number}");
+        keys.push(cluster.create(&here, &label).await.unwrap());
+    }
+    settle(cluster, &keys, b'a').await;
+    cluster.note_warm();
+
+    let copy = cluster.copy_store().await.expect("a server's data");
+    settle(cluster, &keys, b'a').await;
+    for key in &mut keys[..4] {
+        insist(cluster, &here, key, Kind::Confirmed).await;
+    }
+    settle(cluster, &keys[..4], b'r').await;
+    settle(cluster, &keys[4..], b'a').await;
+    cluster.put_back(&copy);
+
+    // At once, by nodes whose cursors are ahead of the store's.
+    let (forgotten, others) = keys.split_at_mut(4);
+    for (number, key) in others.iter_mut().enumerate() {
+        let node = if number % 2 == 0 { &here } else { &there };
+        let kind = if number < 2 {
+            Kind::Plain
+        } else {
+            Kind::Confirmed
+        };
+        insist(cluster, node, key, kind).await;
+    }
+    settle(cluster, others, b'r').await;
+    settle(cluster, forgotten, b'a').await;
+    for key in &mut *forgotten {
+        insist(cluster, &there, key, Kind::Confirmed).await;
+    }
+    settle(cluster, forgotten, b'r').await;
+    end(cluster, &keys[7], [here, there]).await
+}
+
+/// Revokes, again and again until the store lets it.
+async fn insist(cluster: &Cluster, node: &NodeProcess, key: &mut Issued, kind: Kind) {
+    let begun = Instant::now();
+    while cluster.take(node, key, Step::Revoke, kind).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE * 2, "{key:?} is not revoked");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Takes the order of commits away from a PostgreSQL: a change has its epoch from a sequence, and
 /// from when it is made.
 pub async fn number_by_a_sequence(cluster: &Cluster) {
