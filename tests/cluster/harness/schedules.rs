@@ -11,6 +11,7 @@ use super::change::{Issued, Kind, Step};
 use super::checker::bound;
 use super::cluster::Cluster;
 use super::history::History;
+use super::postgres_server::EPOCHS_FROM_A_SEQUENCE;
 use super::process::NodeProcess;
 use super::round::settle;
 
@@ -154,20 +155,9 @@ async fn insist(cluster: &Cluster, node: &NodeProcess, key: &mut Issued, kind: K
 /// Takes the order of commits away from a PostgreSQL: a change has its epoch from a sequence, and
 /// from when it is made.
 pub async fn number_by_a_sequence(cluster: &Cluster) {
-    const SQL: &str = "
-        CREATE SEQUENCE api_key_epochs;
-        SELECT setval('api_key_epochs', (SELECT max(epoch) FROM api_key_changes));
-        DROP TRIGGER api_keys_changed ON api_keys;
-        CREATE OR REPLACE FUNCTION api_key_log(changed text) RETURNS void LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('api_key_epochs'), changed);
-        END
-        $$;
-        CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys
-            FOR EACH ROW EXECUTE FUNCTION api_keys_log_change();
-    ";
     let mut tool = Tool::on(&cluster.place).await.expect("it takes SQL");
-    tool.run(SQL).await.expect("it lets itself be spoilt");
+    let spoilt = tool.run(EPOCHS_FROM_A_SEQUENCE).await;
+    spoilt.expect("it lets itself be spoilt");
 }
 
 /// A new key, about which `there` has asked the store: the answer says that it is live, and is on
