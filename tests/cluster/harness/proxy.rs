@@ -12,6 +12,10 @@ use tokio::sync::watch;
 
 use super::dice::Dice;
 
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;
+
 /// What the wire does with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {

@@ -70,14 +70,7 @@ pub async fn run(
     cluster.begin_round();
     let mut keys = Vec::new();
     for number in 0..revocations.min(KEYS - KEPT) + KEPT {
-        let nodes = cluster.nodes();
-        let node = dice.pick(&nodes).expect("nodes run");
-        keys.push(
-            cluster
-                .create(node, &format!("key-{number}"))
-                .await
-                .unwrap(),
-        );
+        keys.push(create(cluster, &mut dice, number).await);
     }
     let mut kept = keys.split_off(keys.len() - KEPT);
     settle(cluster, &keys, b'a').await;
@@ -105,6 +98,22 @@ pub async fn run(
         waits: counted.waits,
         outlasted: counted.outlasted,
         plain: counted.plain,
+    }
+}
+
+/// Makes a key. A node may find at first that its connections are gone, where the store was killed.
+async fn create(cluster: &Cluster, dice: &mut Dice, number: usize) -> Issued {
+    let begun = Instant::now();
+    loop {
+        let nodes = cluster.nodes();
+        let node = dice.pick(&nodes).expect("nodes run");
+        match cluster.create(node, &format!("key-{number}")).await {
+            Ok(key) => return key,
+            Err(failure) if begun.elapsed() > SETTLED_WITHIN => {
+                panic!("a healed cluster makes no key: {failure:?}")
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
     }
 }
 
