@@ -44,8 +44,18 @@ pub enum Step {
 pub struct Done {
     pub start: Nanos,
     pub returned: Nanos,
-    /// Whether a lease was waited out, for nodes that did not say that they know of it.
+    pub reach: Reach,
+}
+
+/// How the other nodes learned of a confirmed change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reach {
+    /// Whether a lease was waited out.
     pub outlasted: bool,
+    /// How many nodes said that they know of it.
+    pub acknowledged: usize,
+    /// How many did not.
+    pub waited_out: usize,
 }
 
 impl Cluster {
@@ -127,7 +137,17 @@ fn parse(answer: &str) -> (Done, &str) {
     let done = Done {
         start: start.expect("a time"),
         returned: returned.expect("a time"),
-        outlasted: parts.next() == Some("outlasted"),
+        reach: parts.next().and_then(reach).unwrap_or_default(),
     };
     (done, parts.next().unwrap_or_default())
+}
+
+fn reach(text: &str) -> Option<Reach> {
+    let (how, counts) = text.split_once(':')?;
+    let (acknowledged, waited_out) = counts.split_once(':')?;
+    Some(Reach {
+        outlasted: how == "outlasted",
+        acknowledged: acknowledged.parse().ok()?,
+        waited_out: waited_out.parse().ok()?,
+    })
 }

@@ -228,7 +228,7 @@ impl Work {
             _ if step == Step::Enable => {}
             Kind::Confirmed => {
                 counted.waits.push(done.returned - done.start);
-                counted.outlasted += usize::from(done.outlasted);
+                counted.outlasted += usize::from(done.reach.outlasted);
             }
             Kind::Plain => counted.plain += 1,
         }
@@ -244,14 +244,15 @@ impl Work {
                 let off = self
                     .cluster
                     .take(&node, key, Step::Disable, Kind::Confirmed);
-                let acknowledged = off.await.is_ok_and(|done| !done.outlasted);
+                let off = off.await.map(|done| done.reach);
+                let acknowledged = off.as_ref().is_ok_and(|reach| !reach.outlasted);
                 let on = self.cluster.take(&node, key, Step::Enable, Kind::Plain);
                 if on.await.is_ok() && acknowledged {
                     break;
                 }
                 assert!(
                     begun.elapsed() < SETTLED_WITHIN,
-                    "a healed cluster does not acknowledge a change of node {}",
+                    "a healed cluster does not acknowledge a change of node {}: {off:?}",
                     node.number
                 );
                 tokio::time::sleep(dice.millis(20..60)).await;

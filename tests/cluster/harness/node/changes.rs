@@ -110,9 +110,11 @@ fn plain<T>(value: T, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
 }
 
 fn told<T>(confirmed: Confirmed<T>, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
-    let how = match confirmed.reach.outlasted {
+    let reach = &confirmed.reach;
+    let how = match reach.outlasted {
         true => "outlasted",
         false => "acknowledged",
     };
-    Ok(format!("{how} {}", say(&confirmed.value)))
+    let (told, silent) = (reach.acknowledged.len(), reach.waited_out.len());
+    Ok(format!("{how}:{told}:{silent} {}", say(&confirmed.value)))
 }
