@@ -19,7 +19,13 @@ pub fn in_turn<T>(work: impl Future<Output = T>) -> T {
     static TURN: Mutex<()> = Mutex::new(());
 
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    tokio::runtime::Runtime::new().unwrap().block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // A node is killed when the thread that started it ends, and one that has once blocked
+        // would end when it was idle for 10 seconds.
+        .thread_keep_alive(Duration::from_secs(1 << 30))
+        .build();
+    runtime.unwrap().block_on(work)
 }
 
 /// Runs a schedule on two nodes, with the protection of this name taken out, where it is named.
