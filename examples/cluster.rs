@@ -24,10 +24,8 @@ use apikey_runtime::{
 };
 use serde_json::{Value, json};
 
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 #[path = "../tests/support/servers/postgres.rs"]
 mod postgres;
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 #[path = "../tests/support/servers/redis.rs"]
 mod redis;
 

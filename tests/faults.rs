@@ -190,9 +190,11 @@ async fn x02_a_store_that_answers_reads_and_no_polls_is_read_for_each_request() 
 
 #[actix_web::test]
 async fn a_warm_key_makes_no_call_of_the_store() {
-    let store = GateStore::around(Arc::new(MemoryStore::new().with_lease(LONG)));
+    let inner = Arc::new(MemoryStore::new().with_lease(LONG));
+    // By another manager, and before: news of a change would make a poll.
+    let key = manager_on(inner.clone()).await.create("a").await.unwrap();
+    let store = GateStore::around(inner);
     let manager = manager_on(store.clone()).await;
-    let key = manager.create("a").await.unwrap();
     let server = serve(&manager);
     server.get("/who", key.expose_secret()).await.says("a");
     let before = (store.count_all(), store.count(Call::Changes));

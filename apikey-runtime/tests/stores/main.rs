@@ -12,6 +12,8 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod suite;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod warnings;
 mod wrong;
 
 use std::path::{Path, PathBuf};

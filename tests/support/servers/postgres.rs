@@ -2,8 +2,12 @@
 //!
 //! It needs nothing but `std` and the server's programs, so that any test can include it by its
 //! path.
-// No test uses all of it.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part of this"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::File;
 use std::io;

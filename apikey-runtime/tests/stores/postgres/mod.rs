@@ -12,8 +12,6 @@ mod secrets;
 mod server;
 mod start;
 mod suite;
-#[path = "../redis/warnings.rs"]
-mod warnings;
 
 use std::str::FromStr;
 use std::sync::OnceLock;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use apikey_runtime::{KeyPatch, KeyStore, ListQuery, PostgresStore, StoreError};
 
 use super::secrets::whole;
-use super::warnings::Warnings;
 use super::{Place, connection, cursor, number, place, run, server};
+use crate::warnings::Warnings;
 use crate::{because, id, owned, record};
 
 #[test]

@@ -11,7 +11,6 @@ mod records;
 mod server;
 mod settings;
 mod suite;
-mod warnings;
 
 use std::time::{Duration, Instant};
 

@@ -4,8 +4,8 @@ use apikey_runtime::{KeyPatch, KeyStore, ListQuery, NodeId, RedisStore, StoreErr
 
 use super::fake::Fake;
 use super::server::{DURABLE, RedisServer};
-use super::warnings::Warnings;
 use super::{changed, cursor, redis_server, soon, started};
+use crate::warnings::Warnings;
 use crate::{because, id, record};
 
 /// What `start` warns of.
