@@ -301,13 +301,12 @@ impl KeyStore for GateStore {
         since: Option<&Cursor>,
         node: Option<&NodeId>,
     ) -> Result<Option<Changes>, StoreError> {
-        let since = since.filter(|_| !self.restored.swap(false, SeqCst));
-        self.hand_on(
-            Call::Changes,
-            format!("{since:?}"),
-            self.inner.changes(since, node),
-        )
-        .await
+        // Looked at where the store is reached, and not where a gate is before it.
+        let ask = async {
+            let since = since.filter(|_| !self.restored.swap(false, SeqCst));
+            self.inner.changes(since, node).await
+        };
+        self.hand_on(Call::Changes, format!("{since:?}"), ask).await
     }
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {

@@ -11,13 +11,17 @@ use tokio::time::Instant;
 
 use super::map::Cache;
 use super::read::Reader;
-use crate::store::{Changes, Cursor, History, Listener, NodeId};
+use crate::store::{Changes, Cursor, History, LONGEST_LEASE, Listener, NodeId};
 
 /// The least time between two polls that refused requests ask for.
 const ASKED_APART: Duration = Duration::from_millis(50);
 
-/// The least time between two polls that pushes ask for.
-const PUSHED_APART: Duration = Duration::from_millis(1);
+/// The least time between two polls that pushes ask for: a two-hundredth of the lease, within these
+/// bounds. Where changes are made without a pause, a hundred nodes then do not ask for each.
+const PUSHED_APART: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
+
+/// How long a node that was struck off waits before it joins anew.
+const REJOINS_AFTER: Duration = Duration::from_millis(1);
 
 /// How often a store is asked again that keeps no history.
 const IDLE: Duration = Duration::from_secs(60);
@@ -38,6 +42,9 @@ pub(crate) struct Feed {
     /// does.
     pub(super) followed: watch::Sender<Option<Followed>>,
     standing: watch::Sender<Standing>,
+    /// The longest lease that this node has seen the store state, in milliseconds.
+    longest_millis: AtomicU64,
+    stopping: AtomicBool,
     /// Whether the store has put this node on its list.
     joined: AtomicBool,
 }
@@ -47,7 +54,7 @@ pub(crate) struct Feed {
 pub(crate) struct Followed {
     /// All changes up to here are dropped from the cache.
     pub(crate) cursor: Cursor,
-    /// Since when every poll has fitted the one before: a history that was put back to an earlier
+    /// Since when every answer has fitted the one before: a history that was put back to an earlier
     /// state breaks this.
     pub(crate) unbroken_since: Instant,
 }
@@ -92,6 +99,8 @@ impl Feed {
                 answered: None,
                 failing: None,
             }),
+            longest_millis: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
             joined: AtomicBool::new(false),
         }
     }
@@ -120,8 +129,22 @@ impl Feed {
     }
 
     /// As [`ask`](Self::ask), and at once: for those who changed something.
-    pub(crate) async fn hurry(&self) {
-        self.wait_for_poll(&self.hurried).await;
+    pub(crate) async fn hurry(&self) -> bool {
+        self.wait_for_poll(&self.hurried).await
+    }
+
+    /// The longest lease that this node has seen the store state.
+    pub(crate) fn longest_lease(&self) -> Duration {
+        Duration::from_millis(self.longest_millis.load(Ordering::SeqCst))
+    }
+
+    /// Tells those who wait for other nodes that this one is about to end.
+    pub(crate) fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     async fn wait_for_poll(&self, bell: &Notify) -> bool {
@@ -157,8 +180,10 @@ impl Feed {
             let length = reader.cache.lease.length();
             let mut due = polled_at + length.map_or(IDLE, |length| length / 3);
             if stranger {
-                due = polled_at + PUSHED_APART;
+                due = polled_at + REJOINS_AFTER;
             }
+            let [least, most] = PUSHED_APART;
+            let pushed_apart = (length.unwrap_or_default() / 200).clamp(least, most);
             let mut asked = false;
             loop {
                 // Nobody puts a poll off that the lease needs.
@@ -168,7 +193,8 @@ impl Feed {
                         asked = true;
                         due = due.min(asked_at + ASKED_APART);
                     }
-                    News::Pushed => due = due.min(polled_at + PUSHED_APART),
+                    News::Pushed => due = due.min(polled_at + pushed_apart),
+                    News::Hurried => break,
                 }
             }
             polled_at = Instant::now();
@@ -192,9 +218,9 @@ impl Feed {
         poll_fn(|context| {
             let news = if sleep.as_mut().poll(context).is_ready() {
                 News::Due
-            } else if hurried.as_mut().poll(context).is_ready()
-                || pushed.as_mut().poll(context).is_ready()
-            {
+            } else if hurried.as_mut().poll(context).is_ready() {
+                News::Hurried
+            } else if pushed.as_mut().poll(context).is_ready() {
                 News::Pushed
             } else if asked.as_mut().poll(context).is_ready() {
                 News::Asked
@@ -234,8 +260,11 @@ impl Feed {
                 Polled::Stranger
             }
             Ok(Ok(Some(changes))) => {
-                let length = changes.lease;
-                *cursor = Some(self.follow(&reader.cache, changes, sent_at));
+                // Longer than the longest is not waited for by those who confirm a change.
+                let length = changes.lease.min(LONGEST_LEASE);
+                let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+                self.longest_millis.fetch_max(millis, Ordering::SeqCst);
+                *cursor = Some(self.follow(&reader.cache, changes));
                 // Evictions first: whoever sees the lease sees them done.
                 reader.cache.lease.grant(sent, length);
                 Polled::Answered
@@ -272,7 +301,7 @@ impl Feed {
     }
 
     /// Drops what changed; returns up to where.
-    fn follow(&self, cache: &Cache, changes: Changes, sent_at: Instant) -> Cursor {
+    fn follow(&self, cache: &Cache, changes: Changes) -> Cursor {
         let unbroken_since = match &changes.history {
             History::Changed(ids) => {
                 ids.iter().for_each(|id| cache.evict(id));
@@ -285,7 +314,8 @@ impl Feed {
         };
         let followed = Followed {
             cursor: changes.cursor.clone(),
-            unbroken_since: unbroken_since.unwrap_or(sent_at),
+            // From now on: until this very answer was made, the store may have been another.
+            unbroken_since: unbroken_since.unwrap_or_else(Instant::now),
         };
         self.followed.send_if_modified(|current| {
             let moved = current.as_ref() != Some(&followed);
@@ -330,6 +360,7 @@ enum News {
     Due,
     Asked,
     Pushed,
+    Hurried,
 }
 
 /// Tells those who wait that a poll is over, when it is dropped.

@@ -13,6 +13,7 @@ const SLACK_MILLIS: i64 = 5;
 /// that was long on the way is as old as its question. It ends after its length of uptime, and at
 /// once where the wall clock moved against uptime by more than that length, or backward: then one
 /// of the two did not count the time that passed (a virtual machine that was stopped and resumed).
+/// Where the wall went ahead by less, that counts as time that has passed.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     /// Nanoseconds of uptime; 0 is none.
@@ -49,24 +50,21 @@ impl Lease {
         if crate::faults::no_lease() {
             return true;
         }
-        let moved = offset(now).saturating_sub(self.offset_millis.load(Ordering::Acquire));
-        now.uptime_nanos < self.until.load(Ordering::Acquire)
-            && (-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved)
+        self.remaining(now).is_some()
     }
 
-    /// Whether the store stated the length within that very time, so that no shorter one can hold for
-    /// all by now: who lowers it waits out the old.
-    pub(crate) fn is_recent(&self, now: Reading) -> bool {
-        now.uptime_nanos < self.until.load(Ordering::Acquire)
-    }
-
-    /// How long the lease would still hold at `now`, if the clocks go on as they do.
+    /// How long the lease still holds at `now`, if the clocks go on as they do.
     pub(crate) fn remaining(&self, now: Reading) -> Option<Duration> {
-        let left = self
-            .until
-            .load(Ordering::Acquire)
-            .checked_sub(now.uptime_nanos)?;
-        self.holds(now).then(|| Duration::from_nanos(left))
+        let moved = offset(now).saturating_sub(self.offset_millis.load(Ordering::Acquire));
+        let until = self.until.load(Ordering::Acquire);
+        if !(-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved) {
+            return None;
+        }
+        // By so much the wall went ahead of uptime: time that passed, and that uptime did not
+        // count.
+        let uncounted = u64::try_from(moved).unwrap_or(0).saturating_mul(1_000_000);
+        let left = until.checked_sub(now.uptime_nanos.saturating_add(uncounted))?;
+        (left > 0).then(|| Duration::from_nanos(left))
     }
 
     /// The length that the store last stated; `None` before it stated one.

@@ -66,3 +66,14 @@ fn e07_a_wall_clock_that_jumps_ends_the_lease_and_the_next_grant_starts_another(
     clock.jump_wall(3);
     assert!(lease.holds(clock.read()), "a nudge is no jump");
 }
+
+/// Uptime may stand still with the machine; the wall clock is put right when it goes on.
+#[test]
+fn what_only_the_wall_clock_counted_has_passed_too() {
+    let (clock, lease) = leased();
+    clock.jump_wall(150);
+    clock.advance(Duration::from_millis(49));
+    assert!(lease.holds(clock.read()));
+    clock.advance(Duration::from_millis(1));
+    assert!(!lease.holds(clock.read()), "200 ms have passed");
+}

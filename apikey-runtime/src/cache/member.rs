@@ -9,40 +9,63 @@ use tokio::time::{Instant, timeout};
 use super::feed::Feed;
 use super::read::Reader;
 use crate::error::StoreError;
-use crate::store::{Node, NodeId, Roster, outlasts};
+use crate::store::{Cursor, Node, NodeId, Roster, outlasts};
 
 /// The least time between two signs of life with nothing else to tell.
 const SHORTEST_BEAT: Duration = Duration::from_millis(250);
+
+/// The pause before what was not told is told again; each is twice the one before.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
 impl Feed {
     /// Acknowledges what the polls have followed, and gives a sign of life where there is nothing
     /// to acknowledge. On its own, so that a write that takes long puts off no poll.
     pub(crate) async fn acknowledge(&self, reader: &Reader) {
         let mut followed = self.followed.subscribe();
+        let mut pause = SHORTEST_PAUSE;
         loop {
             let cursor = followed
                 .borrow_and_update()
                 .as_ref()
                 .map(|followed| followed.cursor.clone());
-            if let Some(cursor) = cursor {
-                // What is not told in time makes others wait for the end of the lease, and no more.
-                let telling = reader.store.acknowledge(&self.node, &cursor);
-                match timeout(reader.deadline, telling).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "changes were not acknowledged"),
-                    Err(_) => tracing::debug!("changes were not acknowledged in time"),
-                }
-            }
-            // A store that keeps no list wants no sign of life.
-            let silence = if self.is_listed() {
+            let told = match &cursor {
+                Some(cursor) => self.tell(reader, cursor).await,
+                None => true,
+            };
+            let silence = if !told {
+                // Until it is told, others wait for the end of the lease.
+                pause
+            } else if self.is_listed() {
                 beat(reader)
             } else {
+                // A store that keeps no list wants no sign of life.
                 Duration::MAX
             };
+            pause = if told {
+                SHORTEST_PAUSE
+            } else {
+                beat(reader).min(pause * 2)
+            };
+            // Lost with the manager itself.
             if let Ok(Err(_)) = timeout(silence, followed.changed()).await {
                 return;
             }
         }
+    }
+
+    /// Whether the store has noted that all up to `cursor` is followed here.
+    async fn tell(&self, reader: &Reader, cursor: &Cursor) -> bool {
+        match timeout(
+            reader.deadline,
+            reader.store.acknowledge(&self.node, cursor),
+        )
+        .await
+        {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::debug!(%error, "changes were not acknowledged"),
+            Err(_) => tracing::debug!("changes were not acknowledged in time"),
+        }
+        false
     }
 
     /// Watches the other nodes. One that gives no sign of life for two leases is suspected; from
@@ -129,7 +152,6 @@ mod tests {
     use std::slice;
 
     use super::*;
-    use crate::store::Cursor;
 
     const PATIENCE: Duration = Duration::from_secs(1);
     const LEASE: Duration = Duration::from_millis(200);

@@ -18,6 +18,9 @@ use crate::key::{FastHasher, KeyHasher};
 use crate::store::{KeyStore, NodeId};
 use crate::verify::Verifier;
 
+/// How often a node joins anew at its start that the store does not know.
+const JOINS: usize = 10;
+
 /// How long a task rests whose store panicked.
 const AFTER_PANIC: Duration = Duration::from_millis(10);
 
@@ -71,7 +74,9 @@ impl ApiKeyManagerBuilder {
         self.shared_store(Arc::new(store))
     }
 
-    /// Where records are kept, for a store that others use too.
+    /// Where records are kept, for a store that others use too. The first manager's end
+    /// ([`shutdown`](ApiKeyManager::shutdown)) stops the store for all of them: managers that end at
+    /// different times need a store each.
     #[must_use]
     pub fn shared_store(mut self, store: Arc<dyn KeyStore>) -> Self {
         self.store = Some(store);
@@ -163,11 +168,18 @@ fn node_id(random: &dyn Random) -> Result<NodeId, Error> {
 /// Starts the store, joins its nodes, takes the first lease, and leaves the poller running.
 async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     verifier.reader.store.start().await?;
-    if verifier.feed.poll(&verifier.reader, &mut None).await == Polled::Failed {
+    let mut polled = verifier.feed.poll(&verifier.reader, &mut None).await;
+    for _ in 0..JOINS {
+        // Whoever is slow may be taken for gone between joining and asking.
+        if polled == Polled::Stranger {
+            polled = verifier.feed.poll(&verifier.reader, &mut None).await;
+        }
+    }
+    if polled != Polled::Answered {
         let reason = verifier.feed.standing().failing.map(|(_, reason)| reason);
         return Err(StoreError::unavailable(format!(
             "its history could not be read at the start: {}",
-            reason.unwrap_or_default()
+            reason.unwrap_or_else(|| "it does not list this node".to_owned())
         ))
         .into());
     }

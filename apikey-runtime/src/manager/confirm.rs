@@ -46,7 +46,7 @@ where
             let value = self.change.await?;
             let reach = self
                 .manager
-                .on_thread(|verifier| async move { Ok(verifier.confirm().await) })
+                .on_thread(|verifier| async move { verifier.confirm().await })
                 .await?;
             Ok(Confirmed { value, reach })
         })
@@ -67,7 +67,8 @@ pub struct Confirmed<T> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reach {
-    /// Those that said that they have dropped from memory what changed.
+    /// Those that said that they have dropped from memory what changed. A node that left, or was
+    /// struck off with its lease ended, while it was waited for is in neither list.
     pub acknowledged: Vec<NodeId>,
     /// Those that did not say so in time: paused, cut off, or gone. What they remember has run out.
     pub waited_out: Vec<NodeId>,
@@ -80,95 +81,134 @@ pub struct Reach {
 
 impl Verifier {
     /// Returns when no node believes anything any more that it remembers from before now. The
-    /// change is committed, and dropped from this node's memory.
-    async fn confirm(&self) -> Reach {
+    /// change is committed, and dropped from this node's memory. An error where this manager ends
+    /// meanwhile.
+    async fn confirm(&self) -> Result<Reach, Error> {
         let committed = Instant::now();
-        let Some((roster, end)) = self.roster(committed).await else {
-            return Reach {
+        let Some(roster) = self.roster(committed).await? else {
+            return Ok(Reach {
                 outlasted: true,
                 ..Reach::default()
-            };
+            });
         };
+        let longest = self.longest_lease(&roster, committed);
+        let end = committed + outlasts(longest);
         // A poll that fits the ones before tells that the list is that of the history which this
         // node has followed, and not of an earlier state of it.
         let _ = tokio::time::timeout_at(end, self.feed.hurry()).await;
-        let complete = self.followed_for(outlasts(roster.longest_lease), committed);
+        let asked = self.has_asked_since(committed) && self.is_on(&roster);
         let mut reach = Reach::default();
+        let epoch = roster.cursor.epoch;
         let mut waiting = roster.nodes;
         waiting.retain(|node| node.id != self.feed.node());
         let mut pause = FIRST_LOOK;
         loop {
             let (told, silent): (Vec<Node>, Vec<Node>) = waiting
                 .into_iter()
-                .partition(|node| node.acknowledged >= roster.cursor.epoch);
+                .partition(|node| node.acknowledged >= epoch);
             reach.acknowledged.extend(told.iter().map(|node| node.id));
             waiting = silent;
-            if waiting.is_empty() && complete {
-                return reach;
+            // Looked at again and again: a list that is lost on the way takes this node off it too,
+            // which breaks what it has followed.
+            if waiting.is_empty() && asked && self.unbroken_for(outlasts(longest), committed) {
+                return Ok(reach);
             }
             if Instant::now() >= end {
                 reach.waited_out = waiting.iter().map(|node| node.id).collect();
                 reach.outlasted = true;
-                return reach;
+                return Ok(reach);
             }
-            tokio::time::sleep_until(end.min(Instant::now() + pause)).await;
+            self.rest_until(end.min(Instant::now() + pause)).await?;
             pause = LAST_LOOK.min(pause * 2);
-            self.look_again(&mut waiting, end).await;
+            self.look_again(&mut waiting, epoch, end).await;
         }
     }
 
-    /// The list of nodes as it stands after the change, and when the longest lease is over that
-    /// anyone may hold who has not learned of the change. `None` where all of that was waited for
-    /// here.
-    async fn roster(&self, committed: Instant) -> Option<(Roster, Instant)> {
+    /// The list of nodes as it stands after the change. `None` where all that anyone may remember
+    /// was waited out here.
+    async fn roster(&self, committed: Instant) -> Result<Option<Roster>, Error> {
         let latest = committed + outlasts(LONGEST_LEASE);
         while Instant::now() < latest {
             match self.within(self.reader.store.nodes()).await {
-                Ok(Some(roster)) => {
-                    let end = committed + outlasts(roster.longest_lease);
-                    return Some((roster, end));
-                }
+                Ok(Some(roster)) => return Ok(Some(roster)),
                 Ok(None) => {
-                    self.outlast_all(committed).await;
-                    return None;
+                    self.outlast_all(committed).await?;
+                    return Ok(None);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the list of nodes cannot be read; a change is not confirmed yet");
-                    tokio::time::sleep(LAST_LOOK).await;
+                    self.rest_until(Instant::now() + LAST_LOOK).await?;
                 }
             }
         }
         // No lease is longer.
-        None
+        Ok(None)
     }
 
     /// Waits for as long as anyone may believe what they read before the change, of a store that
     /// keeps no list of nodes.
-    async fn outlast_all(&self, committed: Instant) {
+    async fn outlast_all(&self, committed: Instant) -> Result<(), Error> {
         self.feed.hurry().await;
         // Without a history nothing is kept, but what is being read right now counts for as long as
         // a read may take.
         let length = self.reader.cache.lease.length();
         let longest = length.unwrap_or(self.reader.deadline);
-        tokio::time::sleep_until(committed + outlasts(longest)).await;
+        let longest = longest.max(self.feed.longest_lease());
+        self.rest_until(committed + outlasts(longest)).await
     }
 
-    /// Whether this node's polls, one from after the change among them, have told one history for
-    /// `span`.
-    fn followed_for(&self, span: Duration, committed: Instant) -> bool {
+    /// Sleeps, unless this manager is ended meanwhile.
+    async fn rest_until(&self, end: Instant) -> Result<(), Error> {
+        loop {
+            if self.feed.is_stopping() {
+                return Err(Error::Stopped);
+            }
+            if Instant::now() >= end {
+                return Ok(());
+            }
+            tokio::time::sleep_until(end.min(Instant::now() + LAST_LOOK)).await;
+        }
+    }
+
+    /// The longest lease that anyone may hold who has not learned of the change. A store that was
+    /// put back may state one that is shorter than what it granted before.
+    fn longest_lease(&self, roster: &Roster, committed: Instant) -> Duration {
+        let seen = self.feed.longest_lease();
+        if self.unbroken_for(outlasts(seen), committed) {
+            roster.longest_lease
+        } else {
+            roster.longest_lease.max(seen)
+        }
+    }
+
+    /// Whether a poll from after the change was answered.
+    fn has_asked_since(&self, committed: Instant) -> bool {
         let answered = self.feed.standing().answered;
-        let followed = self.feed.followed();
         answered.is_some_and(|answered| answered >= committed)
-            && followed.is_some_and(|followed| followed.unbroken_since + span <= committed)
+    }
+
+    /// Whether this node's polls had told one history for `span` when the change was made, and have
+    /// since.
+    fn unbroken_for(&self, span: Duration, committed: Instant) -> bool {
+        let followed = self.feed.followed();
+        followed.is_some_and(|followed| followed.unbroken_since + span <= committed)
+    }
+
+    /// Whether this node stands on the list: one that it is missing from has lost something.
+    fn is_on(&self, roster: &Roster) -> bool {
+        roster.nodes.iter().any(|node| node.id == self.feed.node())
     }
 
     /// What those have acknowledged by now who are waited for. One that is not on the list any more
-    /// has left with no lease.
-    async fn look_again(&self, waiting: &mut Vec<Node>, end: Instant) {
+    /// has left, or was dismissed, with no lease.
+    async fn look_again(&self, waiting: &mut Vec<Node>, epoch: u64, end: Instant) {
         let looking = tokio::time::timeout_at(end, self.reader.store.nodes());
         let Ok(Ok::<_, StoreError>(Some(now))) = looking.await else {
             return;
         };
+        if now.cursor.epoch < epoch || !self.is_on(&now) {
+            return;
+        }
         let listed = |seen: &Node| now.nodes.iter().find(|node| node.id == seen.id).cloned();
         *waiting = waiting.iter().filter_map(listed).collect();
     }

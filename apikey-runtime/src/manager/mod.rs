@@ -197,7 +197,8 @@ impl ApiKeyManager {
         decision.map(|admitted| admitted.key)
     }
 
-    /// Ends the manager: what is under way is finished, the store is closed, and from then on every
+    /// Ends the manager: what is under way is finished (but for waiting for other nodes, which ends
+    /// with [`Error::Stopped`]: the change is made and not confirmed), the store is closed, and from then on every
     /// check answers that the store is unavailable.
     ///
     /// # Errors
@@ -205,6 +206,8 @@ impl ApiKeyManager {
     /// [`Error::Stopped`] where it was ended before.
     pub async fn shutdown(&self) -> Result<(), Error> {
         let verifier = Arc::clone(&self.0.verifier);
+        // Whoever waits for other nodes would be waited for.
+        verifier.feed.begin_to_stop();
         self.0
             .thread
             .finish(async move {
@@ -369,6 +372,11 @@ impl Verifier {
         {
             Ok(ids) => {
                 ids.iter().for_each(|id| self.reader.cache.evict(id));
+                // Keys of the owner that others revoked before are not among them, and this node
+                // may not have heard of that yet.
+                if !self.feed.hurry().await {
+                    self.reader.cache.flush();
+                }
                 tracing::info!(keys = ids.len(), "revoked all keys of an owner");
                 Ok(ids)
             }

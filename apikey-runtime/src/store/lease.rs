@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::error::StoreError;
 
 /// The shortest lease that a store can name: below it, polling would cost more than reading does.
-pub(crate) const SHORTEST: Duration = Duration::from_millis(20);
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+const SHORTEST: Duration = Duration::from_millis(20);
 
 /// The longest: for so long a node that lost the store could go on with what it remembers.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);

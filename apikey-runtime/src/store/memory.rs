@@ -57,6 +57,8 @@ struct State {
     /// Whose changes the last ones were, where they were a key's; the back is that of `epoch`.
     log: VecDeque<Option<KeyId>>,
     nodes: BTreeMap<NodeId, Node>,
+    /// The beats of all nodes: one that leaves and comes back has none that was seen before.
+    beats: u64,
 }
 
 impl MemoryStore {
@@ -112,6 +114,11 @@ impl State {
         if self.log.len() > LOG_LEN {
             self.log.pop_front();
         }
+    }
+
+    fn beat(&mut self) -> u64 {
+        self.beats += 1;
+        self.beats
     }
 
     /// Revokes those of `ids` that are not yet revoked; returns which.
@@ -263,11 +270,12 @@ impl KeyStore for MemoryStore {
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
         let mut state = self.change();
+        let beat = state.beat();
         let listed = state
             .nodes
             .entry(*node)
-            .or_insert(Node::new(*node, 0, 0, false));
-        listed.beat += 1;
+            .or_insert(Node::new(*node, 0, beat, false));
+        listed.beat = beat;
         listed.suspected = false;
         state.log(None);
         Ok(true)
@@ -276,8 +284,9 @@ impl KeyStore for MemoryStore {
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
         let mut state = self.state();
         let known = cursor.tag == self.tag && cursor.epoch <= state.epoch;
+        let beat = state.beat();
         if let Some(listed) = state.nodes.get_mut(node) {
-            listed.beat += 1;
+            listed.beat = beat;
             if known {
                 listed.acknowledged = cursor.epoch;
             }

@@ -28,7 +28,7 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
-pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, SHORTEST as SHORTEST_LEASE, outlasts};
+pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, outlasts};
 pub use self::memory::MemoryStore;
 pub use self::node::{Node, NodeId, Roster};
 #[cfg(feature = "postgres")]

@@ -16,7 +16,6 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
 use crate::policy::{Caller, Location, Policy};
-use crate::store::SHORTEST_LEASE;
 use standing::{Compared, Standing};
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
@@ -173,7 +172,10 @@ impl Verifier {
             return decision;
         }
         for _ in 0..READS {
-            let alone = question.policy.fresh || self.reader.cache.lease.length().is_none();
+            // Without a lease nobody waits for this node: only a read of one's own, which began
+            // after the check, tells of all that was confirmed before it.
+            let now = self.reader.clock.read();
+            let alone = question.policy.fresh || !self.reader.cache.lease.holds(now);
             match self.reader.read(&question.claim.id().to_id(), alone).await {
                 Err(ReadFault) => break,
                 Ok(answer) => {
@@ -221,6 +223,7 @@ impl Verifier {
         let own = asked.own || !question.policy.fresh;
         let serves = facts.id.as_text() == question.claim.id()
             && own
+            && self.is_recent(asked)
             && self.reader.is_current(&facts.id, asked);
         let answer = Answer {
             asked,
@@ -229,6 +232,17 @@ impl Verifier {
         serves
             .then(|| self.judge_answer(question, &answer))
             .flatten()
+    }
+
+    /// Whether a read that was made earlier may serve: under a lease, as what is in memory may.
+    fn is_recent(&self, asked: Asked) -> bool {
+        let (now, lease) = (self.reader.clock.read(), &self.reader.cache.lease);
+        let good_for = match lease.length() {
+            Some(length) if lease.holds(now) => length,
+            Some(_) => Duration::ZERO,
+            None => self.reader.deadline,
+        };
+        passed(asked.sent, now) < good_for
     }
 
     /// `None` where the answer is too old to be believed.
@@ -245,13 +259,13 @@ impl Verifier {
             self.compare_nothing(question);
         }
         let now = self.reader.clock.read();
-        let age = Duration::from_nanos(
-            now.uptime_nanos
-                .saturating_sub(answer.asked.sent.uptime_nanos),
-        );
+        let age = passed(answer.asked.sent, now);
         #[cfg(apikey_faults)]
         let age = crate::faults::age(age);
-        if age >= self.good_for(now) {
+        // A read of one's own is no older than the check. One that others began is, by as much as
+        // the lease allowed when it was joined.
+        let lease = self.reader.cache.lease.length();
+        if !answer.asked.own && age >= lease.unwrap_or(self.reader.deadline) {
             return None;
         }
         let decision = match judged {
@@ -261,17 +275,6 @@ impl Verifier {
                 .map(|()| admit(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
         };
         Some(decision.map_err(|reason| refuse(question, reason)))
-    }
-
-    /// How old the store's answer may be at `now`.
-    fn good_for(&self, now: Reading) -> Duration {
-        let lease = &self.reader.cache.lease;
-        match lease.length() {
-            Some(length) if lease.is_recent(now) => length,
-            // Who knows what the length is by now: no shorter than this.
-            Some(_) => SHORTEST_LEASE,
-            None => self.reader.deadline,
-        }
     }
 
     /// All that can be said of a claim and a record before the time is known.
@@ -321,6 +324,13 @@ impl Verifier {
             place,
         }
     }
+}
+
+/// The time between two readings, by the clock that counted more of it.
+fn passed(from: Reading, to: Reading) -> Duration {
+    let uptime = Duration::from_nanos(to.uptime_nanos.saturating_sub(from.uptime_nanos));
+    let wall = to.wall.as_millis().saturating_sub(from.wall.as_millis());
+    uptime.max(Duration::from_millis(u64::try_from(wall).unwrap_or(0)))
 }
 
 fn admit(key: ApiKey, read: Option<Asked>) -> Admitted {

@@ -14,8 +14,14 @@ use super::dice::Dice;
 use super::faults::{Diary, Injector, Weather};
 use super::history::{History, Key};
 
-/// How many keys a round has, at most.
-pub const KEYS: usize = 48;
+/// How many keys a round has, at most; in a long run more of everything is under way at once.
+const KEYS: usize = 48;
+
+/// From so many revocations on, a run is long.
+const LONG: usize = 5_000;
+
+/// How many times as many keys and changers a round of a long run has.
+const LONG_SCALE: usize = 10;
 
 /// How many of them are never revoked.
 const KEPT: usize = 3;
@@ -69,7 +75,8 @@ pub async fn run(
 ) -> Outcome {
     cluster.begin_round();
     let mut keys = Vec::new();
-    for number in 0..revocations.min(KEYS - KEPT) + KEPT {
+    let most = KEYS * scale(cluster) - KEPT;
+    for number in 0..revocations.min(most) + KEPT {
         keys.push(create(cluster, &mut dice, number).await);
     }
     let mut kept = keys.split_off(keys.len() - KEPT);
@@ -98,6 +105,14 @@ pub async fn run(
         waits: counted.waits,
         outlasted: counted.outlasted,
         plain: counted.plain,
+    }
+}
+
+fn scale(cluster: &Cluster) -> usize {
+    if cluster.settings.revocations < LONG {
+        1
+    } else {
+        LONG_SCALE
     }
 }
 
@@ -131,7 +146,7 @@ async fn under_faults(
             tokio::spawn(injector.run(weather, Arc::clone(&stop)))
         })
         .collect();
-    let changers: Vec<_> = (0..CHANGERS)
+    let changers: Vec<_> = (0..CHANGERS * scale(&work.cluster))
         .map(|_| tokio::spawn(Arc::clone(work).change(Dice::new(dice.throw()))))
         .collect();
     let mut left = Vec::new();

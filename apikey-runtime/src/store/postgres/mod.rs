@@ -96,8 +96,10 @@ struct Running {
     /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
     /// put them off until the lease of the known ones is over.
     polls: Pool,
-    /// Nor do they wait for who confirms a revocation.
+    /// Nor do they, or acknowledgements, wait for those who confirm a revocation and look at the
+    /// list of nodes again and again.
     nodes: Pool,
+    roster: Pool,
     _ear: Ear,
 }
 
@@ -209,7 +211,8 @@ impl KeyStore for PostgresStore {
         self.replace_running(Some(Arc::new(Running {
             keys: pool(self.max_connections),
             polls,
-            nodes: pool(2),
+            nodes: pool(1),
+            roster: pool(1),
             _ear: Ear::open(target.clone(), channel, self.signal.clone()),
         })));
         Ok(())
@@ -268,7 +271,7 @@ impl KeyStore for PostgresStore {
     }
 
     async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
-        nodes::nodes(&self.running()?.nodes).await.map(Some)
+        nodes::nodes(&self.running()?.roster).await.map(Some)
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
@@ -292,6 +295,7 @@ impl KeyStore for PostgresStore {
         if let Some(running) = self.replace_running(None) {
             running.keys.close().await;
             running.nodes.close().await;
+            running.roster.close().await;
             running.polls.close().await;
         }
     }

@@ -40,8 +40,10 @@ pub(super) struct Pools {
     /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
     /// put them off until the lease of the known ones is over.
     pub(super) history: SqlitePool,
-    /// What a node notes of itself need not outlive a loss of power, which ends the node too. So
-    /// nothing is waited for here: neither the disk nor the writers.
+    /// Many who confirm changes look at the list again and again, and put no poll off.
+    pub(super) roster: SqlitePool,
+    /// What a node notes of itself need not outlive a loss of power, which ends the node too, so the
+    /// disk is not waited for.
     pub(super) beats: SqlitePool,
     path: PathBuf,
     /// Which file stood at `path` when it was opened.
@@ -69,7 +71,8 @@ impl Pools {
         let pools = Self {
             writer: pool(WRITERS, writing),
             reader: pool(READERS, reading.clone()),
-            history: pool(1, reading),
+            history: pool(1, reading.clone()),
+            roster: pool(1, reading),
             beats: pool(1, beating),
             identity: identity(&path),
             path,
@@ -123,6 +126,7 @@ impl Pools {
     /// the file and removes it, unless another process has the file open.
     pub(super) async fn close(&self) {
         self.beats.close().await;
+        self.roster.close().await;
         self.history.close().await;
         self.reader.close().await;
         self.writer.close().await;

@@ -177,7 +177,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
-        nodes::nodes(&self.pools()?.history).await.map(Some)
+        nodes::nodes(&self.pools()?.roster).await.map(Some)
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {

@@ -10,8 +10,9 @@ use crate::store::{Cursor, Node, NodeId, Roster};
 
 /// See [`KeyStore::join`](crate::KeyStore::join).
 pub(super) async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
-    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, beat, suspected) VALUES (?, 0, 1, 0) \
-         ON CONFLICT (id) DO UPDATE SET beat = beat + 1, suspected = 0";
+    // A random beat to start with: one that leaves and comes back has no beat that was seen before.
+    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, beat, suspected) \
+         VALUES (?, 0, random() & 0x3fffffffffffffff, 0) ON CONFLICT (id) DO UPDATE SET beat = beat + 1, suspected = 0";
     let joining_failed = |error| failed("joining the nodes", error);
     let mut transaction = pool
         .begin_with("BEGIN IMMEDIATE")

@@ -78,7 +78,8 @@ INSERT INTO api_key_changes (epoch, key_id) VALUES (1, '');
 -- Managers that may hold a lease. Not for hands: a row too few, and a revocation is confirmed too early.
 CREATE TABLE api_key_nodes (
     id text COLLATE "C" NOT NULL PRIMARY KEY CHECK (id ~ '^[0-9A-Za-z]{22}$'),
-    beat bigint NOT NULL DEFAULT 1,
+    -- Starts anywhere: one that leaves and comes back has no beat that was seen before.
+    beat bigint NOT NULL DEFAULT (random() * 4611686018427387904)::bigint,
     suspected boolean NOT NULL DEFAULT FALSE,
     -- The change up to which the node has followed, and its mark: it counts for as long as the log has that very one.
     acknowledged bigint NOT NULL DEFAULT 0,
