@@ -140,8 +140,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Puts `node` on the list of nodes or, where it stands there, counts its beat up and takes the
-    /// suspicion from it. Takes the next epoch, with no key's id, so that a history that has lost
+    /// Puts `node` on the list of nodes, with a random beat, or, where it stands there, counts its
+    /// beat up and takes the suspicion from it. Takes the next epoch, with no key's id, so that a history that has lost
     /// this is told from one that has not. Durable when it returns. `Ok(false)` from a store that
     /// keeps no list, which is the default.
     ///

@@ -226,6 +226,13 @@ pub(super) async fn only_a_node_that_stayed_suspected_is_dismissed(
         listed(store, one).await?.is_none(),
         "a node that stayed suspected is dismissed"
     );
+    let first_beat = there(store, two).await?.beat;
+    store.leave(&two).await.or_broken("`leave` fails")?;
+    store.join(&two).await.or_broken("`join` fails")?;
+    ensure!(
+        there(store, two).await?.beat != first_beat,
+        "a node that left and comes back has a beat that was not seen before; begin with a random one"
+    );
     store.leave(&two).await.or_broken("`leave` fails")?;
     store.leave(&two).await.or_broken("`leave` fails twice")?;
     ensure!(
