@@ -194,12 +194,12 @@ async fn e12_a_key_in_memory_dies_on_time_with_no_help_of_the_store() {
     let manager = on(store.clone(), &clock).await;
     let key = manager
         .create("a")
-        .expires_in(Duration::from_secs(60))
+        .expires_in(Duration::from_secs(30))
         .await
         .unwrap();
     assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     let finds = store.count(Call::Find);
-    clock.advance(Duration::from_millis(59_999));
+    clock.advance(Duration::from_millis(29_999));
     assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     assert_eq!(store.count(Call::Find), finds, "from memory");
     store.go_down();

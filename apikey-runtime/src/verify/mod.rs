@@ -163,6 +163,10 @@ impl Verifier {
             let learned = self.feed.ask().await;
             match self.remember(question) {
                 Memory::Allow(key) => return Ok(admit(key, None)),
+                // A key's time is over, whether or not the store says so.
+                Memory::Refuse(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
+                    return Err(refuse(question, reason));
+                }
                 Memory::Refuse(reason) if learned => return Err(refuse(question, reason)),
                 // What changed is not known: a key that is live by now is not told otherwise.
                 Memory::Refuse(_) | Memory::Nothing => {}
@@ -262,10 +266,8 @@ impl Verifier {
         let age = passed(answer.asked.sent, now);
         #[cfg(apikey_faults)]
         let age = crate::faults::age(age);
-        // A read of one's own is no older than the check. One that others began is, by as much as
-        // the lease allowed when it was joined.
         let lease = self.reader.cache.lease.length();
-        if !answer.asked.own && age >= lease.unwrap_or(self.reader.deadline) {
+        if age >= lease.unwrap_or(self.reader.deadline) {
             return None;
         }
         let decision = match judged {

@@ -106,6 +106,21 @@ impl Postgres {
 
     /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill).
     pub(crate) fn run(&self) {
+        self.launch();
+        // One that was killed may leave a process behind for a moment, which has its memory.
+        self.wait_until("is ready", || {
+            let ended = match self.server.lock().unwrap().as_mut() {
+                Some(server) => server.try_wait().unwrap().is_some(),
+                None => true,
+            };
+            if ended {
+                self.launch();
+            }
+            self.is_ready()
+        });
+    }
+
+    fn launch(&self) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -132,7 +147,6 @@ impl Postgres {
             .spawn()
             .unwrap();
         *self.server.lock().unwrap() = Some(child);
-        self.wait_until("is ready", || self.is_ready());
     }
 
     /// Stops the server in good order: transactions under way are rolled back.
@@ -261,8 +275,9 @@ impl Postgres {
         let began = Instant::now();
         while !holds() {
             if began.elapsed() > PATIENCE {
-                let log = std::fs::read_to_string(self.folder.join("log"));
-                panic!("not seen that PostgreSQL {what}: {log:?}");
+                let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(20).collect();
+                panic!("not seen that PostgreSQL {what}: {last:#?}");
             }
             sleep(Duration::from_millis(10));
         }

@@ -29,6 +29,9 @@ const PING: Duration = Duration::from_millis(500);
 /// How long closing in good order may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// Pauses between attempts to connect that fail: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
+
 /// How often a statement is tried that the server undid for another's sake.
 const TRIES: u32 = 5;
 
@@ -76,6 +79,27 @@ struct Shared {
     deadline: Duration,
     places: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
+    /// Where the last attempt to connect failed.
+    rest: Mutex<Option<Rest>>,
+}
+
+/// Until when no attempt to connect is made.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Rest {
+    /// The first, or a longer one.
+    fn after(last: Option<Self>) -> Self {
+        let [shortest, longest] = PAUSES;
+        let pause = last.map_or(shortest, |last| longest.min(last.pause * 2));
+        Self {
+            until: Instant::now() + pause,
+            pause,
+        }
+    }
 }
 
 /// A connection that nobody uses.
@@ -94,6 +118,7 @@ impl Pool {
             deadline,
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             idle: Mutex::new(Vec::new()),
+            rest: Mutex::new(None),
         }))
     }
 
@@ -142,8 +167,30 @@ impl Pool {
             // The others are older.
             self.0.take_idle();
         }
-        let connection = self.0.target.connect().await?;
+        let connection = self.connect().await?;
         Ok(self.taken(connection, false, place))
+    }
+
+    /// A new connection. A server that is starting again is not asked for one by every call that
+    /// comes in: after an attempt that failed the next has to wait, and calls fail meanwhile.
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        if self
+            .0
+            .lock_rest()
+            .is_some_and(|rest| Instant::now() < rest.until)
+        {
+            return Err(Error::Io(io::Error::other(
+                "the last attempt to connect has just failed; another is made in a moment",
+            )));
+        }
+        let connection = self.0.target.connect().await;
+        let mut rest = self.0.lock_rest();
+        *rest = match connection {
+            Ok(_) => None,
+            Err(_) => Some(Rest::after(*rest)),
+        };
+        drop(rest);
+        connection
     }
 
     fn taken(&self, connection: PgConnection, is_used: bool, place: OwnedSemaphorePermit) -> Taken {
@@ -216,6 +263,10 @@ impl Shared {
 
     fn take_idle(&self) -> Vec<Idle> {
         std::mem::take(&mut *self.lock_idle())
+    }
+
+    fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Rest>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
