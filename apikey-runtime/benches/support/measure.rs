@@ -28,6 +28,11 @@ impl Rounds {
         median(self.0[subject].clone())
     }
 
+    /// How the nanoseconds for one of `subject` are spread.
+    pub(crate) fn spread(&self, subject: usize) -> super::spread::Spread {
+        super::spread::Spread::new(self.0[subject].clone())
+    }
+
     /// Nanoseconds that `subject` takes more than `base` of the same round.
     pub(crate) fn added(&self, subject: usize, base: usize) -> f64 {
         self.paired(subject, base, |left, right| left - right)

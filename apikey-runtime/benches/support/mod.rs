@@ -10,12 +10,14 @@
 )]
 
 pub(crate) mod clock;
+pub(crate) mod drawing;
 pub(crate) mod handwritten;
 pub(crate) mod keys;
 pub(crate) mod measure;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod routes;
+pub(crate) mod spread;
 pub(crate) mod table;
 
 /// What a bench may fail with.

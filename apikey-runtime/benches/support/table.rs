@@ -2,16 +2,16 @@
 
 /// Rows of what, figure, ratio and target, printed in columns.
 pub(crate) struct Table {
-    title: &'static str,
+    title: String,
     rows: Vec<[String; 4]>,
 }
 
 impl Table {
     /// An empty table.
-    pub(crate) fn new(title: &'static str) -> Self {
+    pub(crate) fn new(title: impl Into<String>) -> Self {
         let head = ["what", "figure", "ratio", "target"].map(str::to_owned);
         Self {
-            title,
+            title: title.into(),
             rows: vec![head],
         }
     }

@@ -1,0 +1,339 @@
+//! Several nodes on one store: a check of a key that is not in memory against the same read by the
+//! database's client, how soon another node refuses a key that was revoked, and how long
+//! `.confirmed()` takes.
+//!
+//! PostgreSQL and Redis are servers of the bench's own on loopback, set up to keep what they
+//! acknowledge; one that is not installed is left out. Nodes are managers of this process, each with
+//! a store value, connections and a thread of its own. `cargo bench .. --bench nodes -- Redis` takes
+//! the stores that are named only. Where `BENCH_SVG` names a file, it gets a picture of how soon
+//! revocations are seen.
+
+mod support;
+
+#[path = "support/places.rs"]
+mod places;
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what fails here ends the bench"
+)]
+#[path = "../../tests/support/servers/postgres.rs"]
+mod postgres_server;
+#[path = "../../tests/support/servers/redis.rs"]
+mod redis_server;
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use apikey_runtime::{ApiKeyManager, Denied, DenyReason, NewKey, NodeId, Policy};
+use tokio::runtime::{Builder, Runtime};
+
+use places::{Client, Place};
+use support::drawing::{Drawn, draw};
+use support::measure::{Work, in_turns};
+use support::spread::{Spread, millis};
+use support::table::{Table, times};
+use support::{Outcome, clock};
+
+const READS: usize = 2_000;
+const REVOCATIONS: usize = 1_000;
+const CONFIRMATIONS: usize = 200;
+const DEATHS: usize = 5;
+
+/// Between two checks of the node that is watched: this thread is not to take the CPU from those
+/// that bring the news. What is measured is too long by that, and never too short.
+const LOOKS_APART: Duration = Duration::from_micros(20);
+
+/// What nodes do of themselves after a change is then done.
+const LET_BE: Duration = Duration::from_millis(5);
+
+fn main() -> Outcome {
+    if !support::asked_for() {
+        return Ok(());
+    }
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let all = names.iter().all(|name| name.starts_with('-'));
+    let places = Place::every(|name| all || names.iter().any(|wanted| wanted == name))?;
+    if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
+        println!("load average before: {}", load.trim());
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut seen = Vec::new();
+    for place in &places {
+        cold_checks(&runtime, place)?;
+        seen.push(revocations(&runtime, place)?);
+        confirmations(&runtime, place)?;
+    }
+    if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
+        println!("\nload average after: {}", load.trim());
+    }
+    if let Some(file) = std::env::var_os("BENCH_SVG") {
+        let drawn = places.iter().zip(&seen).map(|(place, spread)| Drawn {
+            name: place.name,
+            spread,
+            target: place.target,
+        });
+        let title = "From the call of revoke() on one node to the first refusal on another";
+        std::fs::write(file, draw(title, &drawn.collect::<Vec<_>>())?)?;
+    }
+    Ok(())
+}
+
+/// A node like any other: a manager on a store value of its own.
+async fn node(place: &Place) -> Outcome<ApiKeyManager> {
+    let builder = ApiKeyManager::builder().shared_store(place.store());
+    Ok(builder.start().await?)
+}
+
+async fn keys(manager: &ApiKeyManager, count: usize) -> Outcome<Vec<NewKey>> {
+    let mut keys = Vec::with_capacity(count);
+    for _ in 0..count {
+        keys.push(manager.create("MY_FIRST_KEY").await?);
+    }
+    Ok(keys)
+}
+
+/// Checks that read the store, in turns with the client's own read of the same record.
+fn cold_checks(runtime: &Runtime, place: &Place) -> Outcome {
+    let manager = runtime.block_on(node(place))?;
+    let key = runtime.block_on(manager.create("MY_FIRST_KEY").into_future())?;
+    let mut client = runtime.block_on(place.client())?;
+    let store = place.store();
+    runtime.block_on(store.start())?;
+    let fresh = Policy::new().fresh();
+    let mut subjects: Vec<Work<'_>> = vec![
+        Box::new(|_| timed(runtime, read(&mut client, &key))),
+        Box::new(|_| {
+            timed(runtime, async {
+                let found = store.find(&key.id()).await;
+                assert!(matches!(found, Ok(Some(_))), "{found:?}");
+            })
+        }),
+        Box::new(|_| {
+            timed(runtime, async {
+                let checked = manager.verify_for(key.expose_secret(), &fresh).await;
+                assert!(checked.is_ok(), "{checked:?}");
+            })
+        }),
+    ];
+    let rounds = in_turns(READS, 1, &mut subjects);
+    drop(subjects);
+    let spreads = [0, 1, 2].map(|subject| rounds.spread(subject));
+    let mut table = Table::new(format!(
+        "{}: a key that is not in memory; ratio to the client's read",
+        place.name
+    ));
+    let whats = [
+        "the client's read of the record",
+        "find() of the store",
+        "a check by the manager",
+    ];
+    for (what, spread) in whats.into_iter().zip(&spreads) {
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let figure = spread.quantile(share);
+            let ratio = figure / spreads[0].quantile(share);
+            table.row(format!("{what}, {name}"), micros(figure), times(ratio), "");
+        }
+    }
+    table.print();
+    runtime.block_on(store.stop());
+    runtime.block_on(manager.shutdown())?;
+    Ok(())
+}
+
+async fn read(client: &mut Client, key: &NewKey) {
+    if let Err(error) = client.read(key.id()).await {
+        panic!("a read failed: {error}");
+    }
+}
+
+/// Nanoseconds that this takes.
+fn timed(runtime: &Runtime, work: impl Future<Output = ()>) -> u64 {
+    let start = clock::wall();
+    runtime.block_on(work);
+    clock::wall() - start
+}
+
+/// Plain revocations by one node of keys that another has in memory and is asked for all the time,
+/// in turns with durable writes by the client: neither can be quicker than the disk.
+fn revocations(runtime: &Runtime, place: &Place) -> Outcome<Spread> {
+    let here = runtime.block_on(node(place))?;
+    let there = runtime.block_on(node(place))?;
+    let mut client = runtime.block_on(place.client())?;
+    runtime.block_on(client.prepare())?;
+    let (mut written, mut all) = (Vec::new(), Vec::new());
+    for (number, key) in runtime
+        .block_on(keys(&here, REVOCATIONS))?
+        .iter()
+        .enumerate()
+    {
+        all.push(revoke(runtime, [&here, &there], key, pause(number))?);
+        std::thread::sleep(LET_BE);
+        let start = clock::wall();
+        runtime.block_on(client.write())?;
+        written.push((clock::wall() - start) as f64);
+        std::thread::sleep(LET_BE);
+    }
+    let spread = |figure: fn(&Revoked) -> f64| Spread::new(all.iter().map(figure).collect());
+    let refused = spread(|revoked| revoked.refused);
+    let mut table = Table::new(format!(
+        "{}: a plain revocation, on another node; {REVOCATIONS} of them",
+        place.name
+    ));
+    let target = place
+        .target
+        .map_or_else(String::new, |target| format!("{target:.2} ms"));
+    Spread::new(written).rows(&mut table, "a durable write by the client", "");
+    let returned = spread(|revoked| revoked.returned);
+    returned.rows(&mut table, "revoke(), until it returns", "");
+    let accepted = spread(|revoked| revoked.accepted);
+    accepted.rows(&mut table, "... until the last check that accepts", "");
+    refused.rows(&mut table, "... until a check has refused", &target);
+    let since = spread(|revoked| revoked.refused - revoked.returned);
+    since.rows(&mut table, "from its return until a check has refused", "");
+    table.print();
+    println!("  from the call of revoke() until a check has refused:");
+    refused.print();
+    for manager in [here, there] {
+        runtime.block_on(manager.shutdown())?;
+    }
+    Ok(refused)
+}
+
+/// Nanoseconds from the call of a revocation.
+struct Revoked {
+    returned: f64,
+    /// Until the last check began that accepted.
+    accepted: f64,
+    /// Until the first check was done that refused.
+    refused: f64,
+}
+
+/// Lets one node revoke a key, some time after another has it in memory.
+fn revoke(
+    runtime: &Runtime,
+    [here, there]: [&ApiKeyManager; 2],
+    key: &NewKey,
+    pause: Duration,
+) -> Outcome<Revoked> {
+    let (tell, told) = mpsc::channel();
+    let (manager, secret) = (there.clone(), key.expose_secret().to_owned());
+    let watch = std::thread::spawn(move || watch(&manager, &secret, &tell));
+    told.recv()?;
+    std::thread::sleep(pause);
+    let start = clock::wall();
+    runtime.block_on(here.revoke(key.id()).into_future())?;
+    let returned = (clock::wall() - start) as f64;
+    let [accepted, refused] = watch.join().map_err(|_| "the watch panicked")??;
+    Ok(Revoked {
+        returned,
+        accepted: accepted as f64 - start as f64,
+        refused: refused as f64 - start as f64,
+    })
+}
+
+/// Checks the key until it is refused, and tells when it is in memory. Returns when the last check
+/// began that accepted it, and when the first was done that refused it.
+fn watch(manager: &ApiKeyManager, key: &str, tell: &mpsc::Sender<()>) -> Result<[u64; 2], Denied> {
+    // No driver of its own: what a check waits for is on the manager's thread.
+    let Ok(runtime) = Builder::new_current_thread().build() else {
+        panic!("a runtime without drivers was not built");
+    };
+    runtime.block_on(manager.verify(key))?;
+    let mut accepted = clock::wall();
+    let _ = tell.send(());
+    loop {
+        let begun = clock::wall();
+        match runtime.block_on(manager.verify(key)) {
+            Ok(_) => accepted = begun,
+            Err(denied) if denied.reason() == DenyReason::Revoked => {
+                return Ok([accepted, clock::wall()]);
+            }
+            Err(denied) => return Err(denied),
+        }
+        std::thread::sleep(LOOKS_APART);
+    }
+}
+
+/// Spread evenly up to the longest time between two polls of SQLite, so that no revocation is in
+/// step with those.
+fn pause(number: usize) -> Duration {
+    const LONGEST: f64 = 67.0;
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    let share = (number as f64 * GOLDEN).fract();
+    Duration::from_secs_f64((1.0 + LONGEST * share) / 1e3)
+}
+
+/// Confirmed revocations with more and more nodes, and then with one that died.
+fn confirmations(runtime: &Runtime, place: &Place) -> Outcome {
+    let mut table = Table::new(format!(
+        "{}: .confirmed(), {CONFIRMATIONS} of them, the lease being {} ms",
+        place.name,
+        place.lease.as_millis()
+    ));
+    let mut nodes = vec![runtime.block_on(node(place))?];
+    for count in [1, 3, 9] {
+        while nodes.len() < count {
+            nodes.push(runtime.block_on(node(place))?);
+        }
+        // A node that has followed the history for no longer than a lease waits one out.
+        std::thread::sleep(place.lease * 3 / 2);
+        let keys = runtime.block_on(keys(&nodes[0], CONFIRMATIONS))?;
+        let mut outlasted = 0;
+        let mut took = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            std::thread::sleep(pause(number) / 2);
+            let (nanos, waited) = confirm(runtime, &nodes[0], key)?;
+            took.push(nanos);
+            outlasted += usize::from(waited);
+        }
+        let what = format!("nodes: {count}");
+        Spread::new(took).rows(&mut table, &what, "");
+        table.row(
+            format!("{what}, a lease waited out"),
+            outlasted.to_string(),
+            "",
+            "0",
+        );
+    }
+    let mut took = Vec::new();
+    for key in runtime.block_on(keys(&nodes[0], DEATHS))? {
+        die(runtime, place, &key)?;
+        took.push(confirm(runtime, &nodes[0], &key)?.0);
+    }
+    let took = Spread::new(took);
+    table.row(
+        "nodes: 9, and one that just died, p50",
+        millis(took.quantile(0.5)),
+        "",
+        "",
+    );
+    table.row("... max", millis(took.quantile(1.0)), "", "");
+    table.print();
+    for manager in nodes {
+        runtime.block_on(manager.shutdown())?;
+    }
+    Ok(())
+}
+
+/// Nanoseconds until a revocation was confirmed, and whether a lease was waited out for it.
+fn confirm(runtime: &Runtime, manager: &ApiKeyManager, key: &NewKey) -> Outcome<(f64, bool)> {
+    let start = clock::wall();
+    let done = runtime.block_on(manager.revoke(key.id()).confirmed().into_future())?;
+    Ok(((clock::wall() - start) as f64, done.reach.outlasted))
+}
+
+/// Leaves a node on the list that never says anything again.
+fn die(runtime: &Runtime, place: &Place, key: &NewKey) -> Outcome {
+    let (store, id) = (place.store(), key.id().to_u128());
+    runtime.block_on(async {
+        store.start().await?;
+        store.join(&NodeId::from_u128(id)).await?;
+        store.stop().await;
+        Ok(())
+    })
+}
+
+fn micros(nanos: f64) -> String {
+    format!("{:.1} us", nanos / 1e3)
+}

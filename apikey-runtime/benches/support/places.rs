@@ -1,0 +1,154 @@
+//! Stores that several nodes share, on servers of the bench's own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{KeyId, KeyStore, PostgresStore, RedisStore, SqliteStore};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use sqlx::{Connection, PgConnection, Row, SqliteConnection};
+use tempfile::TempDir;
+
+use super::postgres_server::Postgres;
+use super::redis_server::{DURABLE, RedisServer, is_installed};
+use super::support::Outcome;
+
+/// Where one store is kept.
+pub(crate) struct Place {
+    pub(crate) name: &'static str,
+    /// The lease that a new store has.
+    pub(crate) lease: Duration,
+    /// Within how many milliseconds 99 of 100 revocations are to reach another node.
+    pub(crate) target: Option<f64>,
+    kept: Kept,
+}
+
+enum Kept {
+    File(TempDir),
+    Postgres(Postgres),
+    Redis(RedisServer),
+}
+
+impl Place {
+    /// A new store of each kind whose name is `wanted`. One whose server is not installed is left
+    /// out, with a line that says so.
+    pub(crate) fn every(wanted: impl Fn(&str) -> bool) -> Outcome<Vec<Self>> {
+        let mut places = Vec::new();
+        if wanted("SQLite") {
+            places.push(Self {
+                name: "SQLite",
+                lease: Duration::from_millis(200),
+                target: None,
+                kept: Kept::File(tempfile::tempdir()?),
+            });
+        }
+        if wanted("PostgreSQL")
+            && let Some(server) = Postgres::start()
+        {
+            places.push(Self {
+                name: "PostgreSQL",
+                lease: Duration::from_secs(2),
+                target: Some(5.0),
+                kept: Kept::Postgres(server),
+            });
+        }
+        if wanted("Redis") && is_installed("nodes") {
+            places.push(Self {
+                name: "Redis",
+                lease: Duration::from_secs(2),
+                target: Some(2.0),
+                kept: Kept::Redis(RedisServer::start(DURABLE)),
+            });
+        }
+        Ok(places)
+    }
+
+    /// The store as one more node sees it: with connections of its own.
+    pub(crate) fn store(&self) -> Arc<dyn KeyStore> {
+        match &self.kept {
+            Kept::File(folder) => Arc::new(SqliteStore::new(folder.path().join("keys.db"))),
+            Kept::Postgres(server) => Arc::new(PostgresStore::new(server.url())),
+            Kept::Redis(server) => Arc::new(RedisStore::new(server.url())),
+        }
+    }
+
+    /// A connection of the database's client.
+    pub(crate) async fn client(&self) -> Outcome<Client> {
+        Ok(match &self.kept {
+            Kept::File(folder) => {
+                let file = folder.path().join("keys.db");
+                Client::Sqlite(SqliteConnection::connect(&file.to_string_lossy()).await?)
+            }
+            Kept::Postgres(server) => Client::Postgres(PgConnection::connect(&server.url()).await?),
+            Kept::Redis(server) => {
+                let client = redis::Client::open(server.url())?;
+                Client::Redis(client.get_multiplexed_async_connection().await?)
+            }
+        })
+    }
+}
+
+/// A connection with nothing around it.
+pub(crate) enum Client {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+    Redis(MultiplexedConnection),
+}
+
+impl Client {
+    /// Reads all that is kept of a key, which is there.
+    pub(crate) async fn read(&mut self, id: KeyId) -> Outcome {
+        const SELECT: &str = "SELECT * FROM api_keys WHERE id = $1";
+        let fields = match self {
+            Self::Sqlite(connection) => {
+                let query = sqlx::query(SELECT).bind(id.to_string());
+                query.fetch_one(connection).await?.len()
+            }
+            Self::Postgres(connection) => {
+                let query = sqlx::query(SELECT).bind(id.to_string());
+                query.fetch_one(connection).await?.len()
+            }
+            Self::Redis(connection) => {
+                let name = format!("{{apikey}}:key:{id}");
+                let hash: HashMap<String, Vec<u8>> = connection.hgetall(name).await?;
+                hash.len()
+            }
+        };
+        assert!(fields > 0, "no such record");
+        Ok(())
+    }
+
+    /// Makes what [`write`](Self::write) changes.
+    pub(crate) async fn prepare(&mut self) -> Outcome {
+        const CREATE: &str = "CREATE TABLE bench (number BIGINT)";
+        const INSERT: &str = "INSERT INTO bench VALUES (0)";
+        match self {
+            Self::Sqlite(connection) => {
+                sqlx::query(CREATE).execute(&mut *connection).await?;
+                sqlx::query(INSERT).execute(connection).await?;
+            }
+            Self::Postgres(connection) => {
+                sqlx::query(CREATE).execute(&mut *connection).await?;
+                sqlx::query(INSERT).execute(connection).await?;
+            }
+            Self::Redis(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Changes a number; it is on the disk when this returns.
+    pub(crate) async fn write(&mut self) -> Outcome {
+        const UPDATE: &str = "UPDATE bench SET number = number + 1";
+        match self {
+            Self::Sqlite(connection) => {
+                sqlx::query(UPDATE).execute(connection).await?;
+            }
+            Self::Postgres(connection) => {
+                sqlx::query(UPDATE).execute(connection).await?;
+            }
+            Self::Redis(connection) => connection.incr("bench", 1).await?,
+        }
+        Ok(())
+    }
+}
