@@ -101,6 +101,10 @@ impl Verifier {
         let epoch = roster.cursor.epoch;
         let mut waiting = roster.nodes;
         waiting.retain(|node| node.id != self.feed.node());
+        if !waiting.is_empty() {
+            // Most have told while this node's poll was under way.
+            self.look_again(&mut waiting, epoch, end).await;
+        }
         let mut pause = FIRST_LOOK;
         loop {
             let (told, silent): (Vec<Node>, Vec<Node>) = waiting

@@ -1,3 +1,6 @@
+-- Nobody waits for the disk, which with `appendfsync always` all that comes after would too: what is lost in a crash is that
+-- others wait for the lease to end.
+redis.set_repl(redis.REPL_NONE)
 -- KEYS: the nodes, third. ARGV: the node, the cursor's epoch, its tag.
 local nodes, node, epoch = KEYS[3], ARGV[3], ARGV[4]
 if redis.call('HEXISTS', nodes, 'b' .. node) == 0 then
