@@ -16,6 +16,7 @@ use apikey_runtime::{
 };
 use support::http::{Answer, Server};
 use support::log::Log;
+use support::recorder::Recorder;
 use support::{forge, manager_on, soon};
 
 /// As many characters as no other text shares with a secret by chance.
@@ -115,6 +116,8 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
         show(&manager.update(key.id()).label("c"));
         show(&manager.revoke(key.id()));
         show(&manager.revoke_all("o"));
+        show(&manager.purge(Timestamp::MIN).actor("o"));
+        show(&manager.events());
         show(&manager.list());
         show(&soon(async { manager.list().await.unwrap() }).await);
         show(&store.list(&ListQuery::first(10)).await.unwrap());
@@ -345,6 +348,31 @@ async fn o02_s01_a_secret_is_found_once_in_the_answer_that_created_it() {
             .iter()
             .any(|(_, content)| content.contains("sha256$"))
     );
+}
+
+#[actix_web::test]
+async fn o02_no_event_and_no_figure_holds_a_secret_or_a_digest() {
+    let recorder = Recorder::default();
+    let store = Arc::new(MemoryStore::new());
+    let builder = ApiKeyManager::builder().shared_store(store.clone());
+    let manager = recorder.start(builder).await;
+    let mut events = manager.events();
+    let (secrets, _) = a_life(&manager).await;
+    let page = store.list(&ListQuery::first(10)).await.unwrap();
+    manager.shutdown().await.unwrap();
+    let mut told = format!("{recorder:?}\n");
+    while let Some(event) = soon(events.next()).await {
+        told += &format!("{event:?} {}\n", serde_json::to_string(&event).unwrap());
+    }
+    let digest = page.records[0].digest.rsplit_once('$').unwrap().1;
+    for hidden in secrets.iter().map(|key| secret_of(key)).chain([digest]) {
+        assert_eq!(found(hidden, &told), 0);
+        assert_eq!(found(hidden, &format!("{told}{hidden}")), 1, "the control");
+    }
+    for part in ["rotated", "several-keys", "apikey_decisions_total"] {
+        assert!(told.contains(part), "no {part} in what was told");
+    }
+    assert!(told.contains(forge::parts(&secrets[0]).id.as_str()));
 }
 
 #[actix_web::test]

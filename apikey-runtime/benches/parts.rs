@@ -113,3 +113,12 @@ fn check_of_a_typo(bencher: Bencher<'_, '_>) {
     let typo = bench.key.replacen("my_api_", "my_apj_", 1);
     bencher.bench_local(|| at_once(bench.manager.verify(black_box(&typo))));
 }
+
+/// The same with somebody who listens, and is always behind.
+#[divan::bench]
+fn check_of_a_typo_told(bencher: Bencher<'_, '_>) {
+    let bench = warm();
+    let _events = bench.manager.events();
+    let typo = bench.key.replacen("my_api_", "my_apj_", 1);
+    bencher.bench_local(|| at_once(bench.manager.verify(black_box(&typo))));
+}

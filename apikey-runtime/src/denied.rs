@@ -179,6 +179,13 @@ impl DenyReason {
     }
 }
 
+/// As its [code](DenyReason::code).
+impl serde::Serialize for DenyReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
 /// A refusal: what an [error handler](crate::ApiKeyManagerBuilder::error_handler) makes a response
 /// of.
 #[derive(Debug, Clone)]

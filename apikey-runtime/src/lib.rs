@@ -69,6 +69,7 @@
 //! | `postgres` | `PostgresStore`: keys of many machines in PostgreSQL | no |
 //! | `redis` | `RedisStore`: keys of many machines in Redis | no |
 //! | `tls` | TLS between `PostgresStore` and its server, which its URL then asks for (`sslmode`) | no |
+//! | `metrics` | counters, gauges and latencies through the `metrics` facade: see [`guide::observing`] | no |
 //! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
 //! | `test-util` | `ActingKey` and `acting_as`: tests of an application without real keys | no |
 //!
@@ -77,7 +78,8 @@
 //! Every decision is a `tracing` event at `DEBUG`, with the key's public id where there is one;
 //! creating, rotating and revoking are events at `INFO`; a store that fails is one at `WARN`; a
 //! record that cannot be read, or a route that is set up wrongly, is one at `ERROR`. No event holds
-//! a secret or a digest.
+//! a secret or a digest. [`ApiKeyManager::events`] tells a program what happens; the feature
+//! `metrics` tells a dashboard: [`guide::observing`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -89,10 +91,12 @@ mod clock;
 mod config;
 mod denied;
 mod error;
+mod events;
 #[cfg(apikey_faults)]
 mod faults;
 mod key;
 mod manager;
+mod meter;
 mod policy;
 mod record;
 mod scope;
@@ -110,11 +114,12 @@ pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
 pub use config::{Config, ConfigBuilder, ForwardedHeader};
 pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
+pub use events::{Event, EventKind, Events};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
 pub use manager::{
     ApiKeyManager, ApiKeyManagerBuilder, Confirmed, Confirming, CreateKey, Health, KeyExport,
-    KeyPage, ListKeys, NewKey, Reach, RevokeKey, RevokeOwner, RotateKey, StoreHealth, SwitchKey,
-    UpdateKey,
+    KeyPage, ListKeys, NewKey, PurgeKeys, Reach, RevokeKey, RevokeOwner, RotateKey, StoreHealth,
+    SwitchKey, UpdateKey,
 };
 pub use policy::{Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
@@ -136,6 +141,9 @@ pub use store::{
 pub mod guide {
     #[doc = include_str!("../docs/consistency.md")]
     pub mod consistency {}
+
+    #[doc = include_str!("../docs/observing.md")]
+    pub mod observing {}
 
     #[doc = include_str!("../docs/where-keys-travel.md")]
     pub mod where_keys_travel {}

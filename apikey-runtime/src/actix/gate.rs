@@ -19,10 +19,10 @@ use super::route::Rules;
 use super::strip;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
-use crate::key::ParsedKey;
+use crate::key::{KeyId, ParsedKey};
 use crate::manager::ApiKeyManager;
 use crate::policy::{Caller as _, Location, Policy};
-use crate::verify::{Admitted, Claim, Now, Proof, Question, Why};
+use crate::verify::{Admitted, Claim, Now, Proof, Question, Why, deny_unmanaged};
 
 /// What the gate says.
 pub(super) enum Gate {
@@ -89,7 +89,7 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
             "a guarded handler was reached and there is no manager; \
              write `App::new().configure(|app| manager.init_app(app))`"
         );
-        return shut(Denied::new(DenyReason::NoManager), None);
+        return shut(deny_unmanaged(DenyReason::NoManager), None);
     };
     let places = Places::of(&rules.policy, manager.config());
     let found = locate(request, places.list());
@@ -100,7 +100,7 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
     };
     match checkpoint.ask(&found, needs_body(request, places.list())) {
         Asked::Anonymous => {
-            leave_anonymous(request);
+            leave_anonymous(request, &manager);
             Gate::Open
         }
         Asked::Refused(denied) => shut(denied, Some(&manager)),
@@ -146,8 +146,8 @@ fn enter(request: &HttpRequest, verified: Verified) -> Gate {
 }
 
 /// A key that another gate let in was never judged by this route, and is not the handler's to see.
-fn leave_anonymous(request: &HttpRequest) {
-    tracing::debug!("allowed: anonymous");
+fn leave_anonymous(request: &HttpRequest, manager: &ApiKeyManager) {
+    manager.verifier().admit_anonymous();
     request.extensions_mut().remove::<Verified>();
 }
 
@@ -179,7 +179,11 @@ async fn decide_late(
                 payload = body::replay(left);
                 decision
             }
-            Err(reason) => Err(Denied::new(reason)),
+            Err(reason) => {
+                tracing::debug!(reason = reason.code(), "refused");
+                let verifier = manager.verifier();
+                Err(verifier.deny(reason, &rules.policy, || None))
+            }
         }
     } else {
         decide(&request, None, places.list(), &rules, &manager, why).await
@@ -211,7 +215,7 @@ async fn decide(
         Asked::Claim(claim) => claim,
         Asked::Refused(denied) => return Err(denied),
         Asked::Anonymous | Asked::Body => {
-            leave_anonymous(request);
+            leave_anonymous(request, manager);
             return Ok(());
         }
     };
@@ -284,15 +288,20 @@ impl<'c> Checkpoint<'c> {
     /// byte of it is read.
     fn ask<'f>(&self, found: &'f Found<'_>, needs_body: bool) -> Asked<'f> {
         let policy = &self.rules.policy;
-        let refused = |reason: DenyReason| {
+        let named = |reason: DenyReason, id: Option<KeyId>| {
             tracing::debug!(reason = reason.code(), "refused");
-            Asked::Refused(Denied::new(reason))
+            Asked::Refused(self.manager.verifier().deny(reason, policy, || id))
         };
+        let refused = |reason| named(reason, None);
         let in_clear = || policy.require_https && !self.client().is_encrypted();
         match found {
             Found::Several => refused(DenyReason::SeveralKeys),
             Found::Malformed => refused(DenyReason::MalformedRequest),
-            Found::One(_) if in_clear() => refused(DenyReason::ClearText),
+            // Whose key it is: it was read on the way, and has to be replaced.
+            Found::One(text) if in_clear() => named(
+                DenyReason::ClearText,
+                ParsedKey::parse(text).map(|key| key.id().to_id()),
+            ),
             Found::One(text) => match self.manager.verifier().screen(text, policy) {
                 Err(denied) => Asked::Refused(denied),
                 Ok(_) if needs_body => Asked::Body,
@@ -300,7 +309,7 @@ impl<'c> Checkpoint<'c> {
             },
             Found::Nothing if needs_body => Asked::Body,
             Found::Nothing => match self.proof() {
-                Some(_) if in_clear() => refused(DenyReason::ClearText),
+                Some(proof) if in_clear() => named(DenyReason::ClearText, Some(proof.id)),
                 Some(proof)
                     if self
                         .manager
@@ -309,7 +318,7 @@ impl<'c> Checkpoint<'c> {
                 {
                     Asked::Claim(Claimed::Proven(proof))
                 }
-                Some(_) => refused(DenyReason::InvalidKey),
+                Some(proof) => named(DenyReason::InvalidKey, Some(proof.id)),
                 None if policy.optional => Asked::Anonymous,
                 None => refused(DenyReason::MissingKey),
             },

@@ -10,68 +10,80 @@ const CELLS: usize = 64;
 ///
 /// A hit is a decision that was made from memory: by an entry that was believed, or by an id that
 /// is remembered as unknown. A miss is one for which the store had to be asked.
-///
-/// Each thread has cells of its own and is the only one that writes them, so that counting costs a
-/// load and a store: one count for all would be a line of memory that all threads write on every
-/// request.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    cells: Box<[Cell]>,
-    shared: Cell,
-}
-
-/// Two cache lines, since processors fetch them in pairs.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-struct Cell {
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
+pub(crate) struct Counters(Cells<2>);
+
+const HITS: usize = 0;
+const MISSES: usize = 1;
 
 impl Counters {
     /// One decision was made from memory.
     pub(crate) fn count_hit(&self) {
-        self.count(|cell| &cell.hits);
+        self.0.count(HITS);
     }
 
     /// One decision had to ask the store.
     pub(crate) fn count_miss(&self) {
-        self.count(|cell| &cell.misses);
+        self.0.count(MISSES);
     }
 
     /// Hits since the start. A sum of cells that others go on writing: what is counted while this
     /// runs may be in it or not.
     pub(crate) fn hits(&self) -> u64 {
-        self.sum(|cell| &cell.hits)
+        self.0.sum(HITS)
     }
 
     /// Misses since the start, as [`hits`](Self::hits) are.
     pub(crate) fn misses(&self) -> u64 {
-        self.sum(|cell| &cell.misses)
-    }
-
-    fn count(&self, which: impl Fn(&Cell) -> &AtomicU64) {
-        // A thread at its end may have given its place away.
-        let own = PLACE.try_with(|place| self.cells.get(place.0));
-        if let Ok(Some(cell)) = own {
-            let count = which(cell);
-            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else {
-            which(&self.shared).fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn sum(&self, which: impl Fn(&Cell) -> &AtomicU64) -> u64 {
-        let all = self.cells.iter().chain([&self.shared]);
-        all.map(|cell| which(cell).load(Ordering::Relaxed)).sum()
+        self.0.sum(MISSES)
     }
 }
 
-impl Default for Counters {
+/// `N` counts that many threads write.
+///
+/// Each thread has cells of its own and is the only one that writes them, so that counting costs a
+/// load and a store: one count for all would be a line of memory that all threads write on every
+/// request.
+#[derive(Debug)]
+pub(crate) struct Cells<const N: usize> {
+    cells: Box<[Cell<N>]>,
+    shared: Cell<N>,
+}
+
+/// Two cache lines, since processors fetch them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Cell<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Cells<N> {
+    /// Adds one to the count of this number, which is less than `N`; returns what stood in this
+    /// thread's cell before.
+    pub(crate) fn count(&self, which: usize) -> u64 {
+        // A thread at its end may have given its place away.
+        let own = PLACE.try_with(|place| self.cells.get(place.0));
+        if let Ok(Some(cell)) = own {
+            let count = &cell.0[which];
+            let before = count.load(Ordering::Relaxed);
+            count.store(before + 1, Ordering::Relaxed);
+            before
+        } else {
+            self.shared.0[which].fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    /// The count of this number, of all threads.
+    pub(crate) fn sum(&self, which: usize) -> u64 {
+        let all = self.cells.iter().chain([&self.shared]);
+        all.map(|cell| cell.0[which].load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl<const N: usize> Default for Cells<N> {
     fn default() -> Self {
+        let cell = || Cell([const { AtomicU64::new(0) }; N]);
         Self {
-            cells: (0..CELLS).map(|_| Cell::default()).collect(),
-            shared: Cell::default(),
+            cells: (0..CELLS).map(|_| cell()).collect(),
+            shared: cell(),
         }
     }
 }

@@ -234,6 +234,12 @@ impl Feed {
 
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
     pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> Polled {
+        let polled = self.poll_uncounted(reader, cursor).await;
+        reader.meter.polled(polled);
+        polled
+    }
+
+    async fn poll_uncounted(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> Polled {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // Told on every way out, that of a store that panics too.
         let mut told = Told {

@@ -25,6 +25,8 @@ mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 
+#[cfg(feature = "metrics")]
+pub(crate) use counters::Cells;
 pub(crate) use entry::CachedKey;
 pub(crate) use feed::{Feed, Polled};
 pub(crate) use map::Cache;

@@ -12,6 +12,7 @@ use super::map::{Cache, Desk};
 use crate::clock::{Clock, Reading};
 use crate::error::StoreError;
 use crate::key::{KeyHasher, KeyId};
+use crate::meter::{Meter, StoreCall};
 use crate::store::KeyStore;
 
 /// When and how the store was asked.
@@ -55,6 +56,7 @@ pub(crate) struct Reader {
     pub(crate) hasher: Arc<dyn KeyHasher>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) meter: Meter,
     pub(crate) runtime: Handle,
     /// How long the store may take.
     pub(crate) deadline: Duration,
@@ -145,7 +147,9 @@ impl Reader {
             ticket,
             own: false,
         };
-        match tokio::time::timeout(self.deadline, self.store.find(id)).await {
+        let answer = tokio::time::timeout(self.deadline, self.store.find(id)).await;
+        self.meter.called(StoreCall::Find, answer.as_ref().ok());
+        match answer {
             Ok(Ok(None)) => Ok(Answer { asked, found: None }),
             Ok(Ok(Some(record))) => {
                 let found = CachedKey::of(record, &*self.hasher).map(Arc::new);

@@ -14,7 +14,9 @@ use crate::cache::{Cache, Feed, Polled, Reader};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
+use crate::events::Teller;
 use crate::key::{FastHasher, KeyHasher};
+use crate::meter::Meter;
 use crate::store::{KeyStore, NodeId};
 use crate::verify::Verifier;
 
@@ -131,6 +133,7 @@ impl ApiKeyManagerBuilder {
             hasher: self.hasher,
             clock: self.clock,
             cache: Arc::new(Cache::new(self.config.cache_capacity())),
+            meter: Meter::new(),
             runtime: thread.runtime().clone(),
             deadline: self.config.store_timeout(),
         });
@@ -138,6 +141,7 @@ impl ApiKeyManagerBuilder {
             config: self.config,
             reader,
             feed: Feed::new(node_id(&*self.random)?),
+            teller: Teller::default(),
             dummy,
         });
         thread.run(begin(Arc::clone(&verifier))).await?;
@@ -198,6 +202,12 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
         .runtime
         .spawn(keep(Arc::clone(&verifier), |verifier| async move {
             verifier.feed.tend(&verifier.reader).await;
+        }));
+    #[cfg(feature = "metrics")]
+    reader
+        .runtime
+        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
+            crate::meter::publish(&verifier.reader).await;
         }));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Changing, rotating and revoking keys.
+//! Changing and rotating keys, and switching them on and off.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -8,13 +8,16 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::ApiKeyManager;
-use super::checks::{check_environment, check_methods, check_networks, check_span, check_text};
+use super::checks::{
+    check_actor, check_environment, check_methods, check_networks, check_span, check_text,
+};
 use super::confirm::Confirming;
 use super::create::{NewKey, Work};
 use crate::clock::Timestamp;
 use crate::error::{Error, StoreError};
+use crate::events::EventKind;
 use crate::key::KeyId;
-use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
+use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest};
 use crate::scope::Scopes;
 use crate::verify::Verifier;
 
@@ -29,6 +32,7 @@ pub struct UpdateKey {
     id: KeyId,
     patch: KeyPatch,
     fault: Option<Error>,
+    actor: Option<String>,
 }
 
 impl UpdateKey {
@@ -38,6 +42,7 @@ impl UpdateKey {
             id,
             patch: KeyPatch::new(),
             fault: None,
+            actor: None,
         }
     }
 
@@ -112,6 +117,13 @@ impl UpdateKey {
         self
     }
 
+    /// Who makes the change, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
+    /// default, nobody is named.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
     /// Returns only when the change has reached every node: from then on no check that starts
     /// anywhere goes by the record as it was before. See [`RevokeKey::confirmed`].
     pub fn confirmed(self) -> Confirming<Self> {
@@ -124,8 +136,10 @@ impl UpdateKey {
             id,
             patch,
             fault,
+            actor,
         } = self;
         fault.map_or(Ok(()), Err)?;
+        check_actor(actor.as_deref())?;
         patch
             .label
             .as_deref()
@@ -148,6 +162,7 @@ impl UpdateKey {
                 if patch != KeyPatch::new() {
                     let now = manager.now().now;
                     verifier.patch_within_span(id, patch, now).await?;
+                    verifier.tell(EventKind::Updated, id, actor.as_deref());
                 }
                 verifier.find(id).await
             })
@@ -201,6 +216,7 @@ pub struct RotateKey {
     manager: ApiKeyManager,
     id: KeyId,
     grace: Duration,
+    actor: Option<String>,
 }
 
 impl RotateKey {
@@ -209,6 +225,7 @@ impl RotateKey {
             manager,
             id,
             grace: Duration::ZERO,
+            actor: None,
         }
     }
 
@@ -219,6 +236,13 @@ impl RotateKey {
         self
     }
 
+    /// Who makes the rotation, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
+    /// default, nobody is named.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
     /// Returns only when the rotation has reached every node: from then on no check that starts
     /// anywhere accepts the old secret after its grace time. See [`RevokeKey::confirmed`].
     pub fn confirmed(self) -> Confirming<Self> {
@@ -226,6 +250,7 @@ impl RotateKey {
     }
 
     async fn carry_out(self) -> Result<NewKey, Error> {
+        check_actor(self.actor.as_deref())?;
         let manager = self.manager.clone();
         manager
             .on_thread(move |verifier| self.on_thread(verifier))
@@ -240,6 +265,7 @@ impl RotateKey {
             match verifier.patch(self.id, &patch).await {
                 Ok(()) => {
                     tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
+                    verifier.tell(EventKind::Rotated, self.id, self.actor.as_deref());
                     patch.apply(&mut record);
                     return Ok(NewKey::new(record, secret));
                 }
@@ -297,109 +323,6 @@ impl IntoFuture for RotateKey {
     }
 }
 
-/// A revocation being made; see [`ApiKeyManager::revoke`]. Await it for whether this call did it
-/// (`false`: it was revoked before).
-#[derive(Debug)]
-#[must_use = "nothing is revoked until this is awaited"]
-pub struct RevokeKey {
-    manager: ApiKeyManager,
-    id: KeyId,
-    reason: Option<String>,
-}
-
-impl RevokeKey {
-    pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
-        Self {
-            manager,
-            id,
-            reason: None,
-        }
-    }
-
-    /// Why: 1 to 256 bytes, for those who read the record. By default, nothing is said.
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
-        self
-    }
-
-    /// Returns only when the revocation has reached every node that uses the store: from then on no
-    /// check that *starts* anywhere accepts the key, with the store's push broken, nodes paused or
-    /// cut off.
-    ///
-    /// It waits until each node on the store's list has said that it dropped what changed, which
-    /// takes milliseconds; or until the longest lease that a node may hold has ended (a thousandth
-    /// and 5 ms more, for clocks that run apart). Where the store gives no answer after the change
-    /// was made, it waits for up to 60 seconds, the longest lease that there can be.
-    ///
-    /// A call that is dropped on the way has revoked the key, or does so still.
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
-    }
-}
-
-impl IntoFuture for RevokeKey {
-    type Output = Result<bool, Error>;
-    type IntoFuture = Work<bool>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let revocation = revocation(&self.manager, self.reason)?;
-            let id = self.id;
-            self.manager
-                .on_thread(move |verifier| async move { verifier.revoke(id, &revocation).await })
-                .await
-        })
-    }
-}
-
-/// A revocation of all keys of an owner; see [`ApiKeyManager::revoke_all`]. Await it for the ids of
-/// those that this call revoked.
-#[derive(Debug)]
-#[must_use = "nothing is revoked until this is awaited"]
-pub struct RevokeOwner {
-    manager: ApiKeyManager,
-    owner: String,
-    reason: Option<String>,
-}
-
-impl RevokeOwner {
-    pub(super) fn new(manager: ApiKeyManager, owner: String) -> Self {
-        Self {
-            manager,
-            owner,
-            reason: None,
-        }
-    }
-
-    /// Why: 1 to 256 bytes, for those who read the records. By default, nothing is said.
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
-        self
-    }
-
-    /// Returns only when the revocations have reached every node. See [`RevokeKey::confirmed`].
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
-    }
-}
-
-impl IntoFuture for RevokeOwner {
-    type Output = Result<Vec<KeyId>, Error>;
-    type IntoFuture = Work<Vec<KeyId>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let revocation = revocation(&self.manager, self.reason)?;
-            let owner = self.owner;
-            self.manager
-                .on_thread(move |verifier| async move {
-                    verifier.revoke_owner(&owner, &revocation).await
-                })
-                .await
-        })
-    }
-}
-
 /// A key being switched on or off; see [`ApiKeyManager::enable`] and [`ApiKeyManager::disable`].
 #[derive(Debug)]
 #[must_use = "nothing is switched until this is awaited"]
@@ -407,6 +330,7 @@ pub struct SwitchKey {
     manager: ApiKeyManager,
     id: KeyId,
     enabled: bool,
+    actor: Option<String>,
 }
 
 impl SwitchKey {
@@ -415,7 +339,15 @@ impl SwitchKey {
             manager,
             id,
             enabled,
+            actor: None,
         }
+    }
+
+    /// Who switches the key, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
+    /// default, nobody is named.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
     }
 
     /// Returns only when every node knows: from then on no check that starts anywhere accepts a key
@@ -431,25 +363,28 @@ impl IntoFuture for SwitchKey {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
+            let Self {
+                manager,
+                id,
+                enabled,
+                actor,
+            } = self;
+            check_actor(actor.as_deref())?;
             let mut patch = KeyPatch::new();
-            patch.enabled = Some(self.enabled);
-            let id = self.id;
-            self.manager
+            patch.enabled = Some(enabled);
+            let kind = if enabled {
+                EventKind::Enabled
+            } else {
+                EventKind::Disabled
+            };
+            manager
                 .on_thread(move |verifier| async move {
                     verifier.live(id).await?;
-                    verifier.patch(id, &patch).await
+                    verifier.patch(id, &patch).await?;
+                    verifier.tell(kind, id, actor.as_deref());
+                    Ok(())
                 })
                 .await
         })
     }
-}
-
-fn revocation(manager: &ApiKeyManager, reason: Option<String>) -> Result<Revocation, Error> {
-    reason.as_deref().map_or(Ok(()), |reason| {
-        check_text("reason for the revocation", reason)
-    })?;
-    Ok(Revocation {
-        at: manager.now().now,
-        reason,
-    })
 }

@@ -26,6 +26,11 @@ pub(super) fn check_text(name: &str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Who makes a change.
+pub(super) fn check_actor(actor: Option<&str>) -> Result<(), Error> {
+    actor.map_or(Ok(()), |actor| check_text("actor of a change", actor))
+}
+
 pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if environment.is_empty() || environment.len() > 32 || !environment.bytes().all(fits) {

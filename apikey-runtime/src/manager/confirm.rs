@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::ApiKeyManager;
 use super::create::Work;
 use crate::error::{Error, StoreError};
+use crate::meter::StoreCall;
 use crate::store::{LONGEST_LEASE, Node, NodeId, Roster, outlasts};
 use crate::verify::Verifier;
 
@@ -133,7 +134,10 @@ impl Verifier {
     async fn roster(&self, committed: Instant) -> Result<Option<Roster>, Error> {
         let latest = committed + outlasts(LONGEST_LEASE);
         while Instant::now() < latest {
-            match self.within(self.reader.store.nodes()).await {
+            match self
+                .within(StoreCall::Nodes, self.reader.store.nodes())
+                .await
+            {
                 Ok(Some(roster)) => return Ok(Some(roster)),
                 Ok(None) => {
                     self.outlast_all(committed).await?;

@@ -12,10 +12,14 @@ use serde::Serialize;
 
 use super::ApiKeyManager;
 use super::builder::Random;
-use super::checks::{check_environment, check_methods, check_networks, check_span, check_text};
+use super::checks::{
+    check_actor, check_environment, check_methods, check_networks, check_span, check_text,
+};
 use crate::clock::Timestamp;
 use crate::error::{BoxError, Error};
+use crate::events::EventKind;
 use crate::key::{KeyId, generate, random_id};
+use crate::meter::StoreCall;
 use crate::record::{KeyRecord, Metadata};
 use crate::scope::Scopes;
 
@@ -128,6 +132,7 @@ pub struct CreateKey {
     methods: Vec<String>,
     end: End,
     not_before: Option<Timestamp>,
+    actor: Option<String>,
 }
 
 impl CreateKey {
@@ -144,6 +149,7 @@ impl CreateKey {
             methods: Vec::new(),
             end: End::Never,
             not_before: None,
+            actor: None,
         }
     }
 
@@ -230,6 +236,13 @@ impl CreateKey {
         self
     }
 
+    /// Who makes the key, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
+    /// default, nobody is named.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
     async fn make(self) -> Result<NewKey, Error> {
         let now = self.manager.now().now;
         let config = self.manager.config();
@@ -242,6 +255,7 @@ impl CreateKey {
                 )));
             }
         };
+        check_actor(self.actor.as_deref())?;
         check_text("label", &self.label)?;
         self.owner
             .as_deref()
@@ -265,7 +279,7 @@ impl CreateKey {
         record.methods = self.methods;
         record.expires = expires;
         record.not_before = self.not_before;
-        let record = self.manager.insert(record).await?;
+        let record = self.manager.insert(record, self.actor).await?;
         Ok(NewKey::new(record, secret))
     }
 }
@@ -309,13 +323,15 @@ impl ApiKeyManager {
         Ok((secret, digest))
     }
 
-    async fn insert(&self, record: KeyRecord) -> Result<KeyRecord, Error> {
+    async fn insert(&self, record: KeyRecord, actor: Option<String>) -> Result<KeyRecord, Error> {
         self.on_thread(move |verifier| async move {
-            let outcome = verifier.within(verifier.reader.store.insert(&record)).await;
+            let insert = verifier.reader.store.insert(&record);
+            let outcome = verifier.within(StoreCall::Insert, insert).await;
             // The id may be remembered as unknown.
             verifier.reader.cache.evict(&record.id);
             outcome?;
             tracing::info!(key_id = %record.id, "created");
+            verifier.tell(EventKind::Created, record.id, actor.as_deref());
             Ok(record)
         })
         .await

@@ -6,6 +6,7 @@ use super::ApiKeyManager;
 use super::create::Work;
 use crate::error::Error;
 use crate::key::KeyId;
+use crate::meter::StoreCall;
 use crate::record::{KeyRecord, KeyState};
 use crate::store::ListQuery;
 
@@ -86,7 +87,9 @@ impl ListKeys {
             .on_thread(move |verifier| async move {
                 let mut page = KeyPage::default();
                 loop {
-                    let read = verifier.within(verifier.reader.store.list(&query)).await?;
+                    let read = verifier
+                        .within(StoreCall::List, verifier.reader.store.list(&query))
+                        .await?;
                     page.unreadable.extend(read.unreadable);
                     for record in read.records {
                         if page.keys.len() == size {

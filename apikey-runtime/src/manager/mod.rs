@@ -5,20 +5,25 @@ mod change;
 mod checks;
 mod confirm;
 mod create;
+mod events;
 mod global;
 mod health;
 mod list;
+mod purge;
+mod revoke;
 mod thread;
 
 use std::any::Any;
 use std::sync::Arc;
 
 pub use builder::ApiKeyManagerBuilder;
-pub use change::{RevokeKey, RevokeOwner, RotateKey, SwitchKey, UpdateKey};
+pub use change::{RotateKey, SwitchKey, UpdateKey};
 pub use confirm::{Confirmed, Confirming, Reach};
 pub use create::{CreateKey, KeyExport, NewKey};
 pub use health::{Health, StoreHealth};
 pub use list::{KeyPage, ListKeys};
+pub use purge::PurgeKeys;
+pub use revoke::{RevokeKey, RevokeOwner};
 
 pub(crate) use global::installed;
 
@@ -28,8 +33,9 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;
+use crate::meter::StoreCall;
 use crate::policy::{Caller, PathValues, Policy};
-use crate::record::{KeyPatch, KeyRecord, Revocation};
+use crate::record::{KeyPatch, KeyRecord};
 use crate::verify::{Claim, Now, Question, Verifier};
 use thread::Thread;
 
@@ -148,22 +154,11 @@ impl ApiKeyManager {
         SwitchKey::new(self.clone(), id, false)
     }
 
-    /// Removes the records of keys that were revoked, or expired, before `before`; returns which. A
+    /// Starts removing the records of keys that were revoked, or expired, before `before`. Await it
+    /// for which; its errors are [`Error::Invalid`], [`Error::Store`] and [`Error::Stopped`]. A
     /// removed key is answered as unknown.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`], [`Error::Stopped`].
-    pub async fn purge(&self, before: impl Into<Timestamp>) -> Result<Vec<KeyId>, Error> {
-        let before = before.into();
-        self.on_thread(move |verifier| async move {
-            let removed = verifier.within(verifier.reader.store.purge(before)).await?;
-            removed
-                .iter()
-                .for_each(|id| verifier.reader.cache.evict(id));
-            Ok(removed)
-        })
-        .await
+    pub fn purge(&self, before: impl Into<Timestamp>) -> PurgeKeys {
+        PurgeKeys::new(self.clone(), before.into())
     }
 
     /// Checks a key as an open route with no demands does.
@@ -214,6 +209,9 @@ impl ApiKeyManager {
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
                 verifier.feed.close();
+                verifier.teller.close();
+                #[cfg(feature = "metrics")]
+                verifier.reader.meter.carry(&verifier.reader);
                 let store = &verifier.reader.store;
                 let end = async {
                     // Others strike it off by themselves, only later.
@@ -318,20 +316,21 @@ impl Verifier {
     /// The store's answer, or that it is unavailable where none comes in time.
     async fn within<T>(
         &self,
+        what: StoreCall,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let deadline = self.reader.deadline;
-        tokio::time::timeout(deadline, call)
-            .await
-            .unwrap_or_else(|_| {
-                Err(StoreError::unavailable(format!(
-                    "no answer within {deadline:?}; whether a write took effect is not known"
-                )))
-            })
+        let answer = tokio::time::timeout(deadline, call).await;
+        self.reader.meter.called(what, answer.as_ref().ok());
+        answer.unwrap_or_else(|_| {
+            Err(StoreError::unavailable(format!(
+                "no answer within {deadline:?}; whether a write took effect is not known"
+            )))
+        })
     }
 
     async fn find(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.within(self.reader.store.find(&id))
+        self.within(StoreCall::Find, self.reader.store.find(&id))
             .await?
             .ok_or(Error::NotFound(id))
     }
@@ -347,45 +346,11 @@ impl Verifier {
     }
 
     async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
-        let outcome = self.within(self.reader.store.update(&id, patch)).await;
+        let update = self.reader.store.update(&id, patch);
+        let outcome = self.within(StoreCall::Update, update).await;
         // Whatever came of it: where the answer was lost, the change may have been made.
         self.reader.cache.evict(&id);
         outcome.map_err(|error| missing(error, id))
-    }
-
-    async fn revoke(&self, id: KeyId, revocation: &Revocation) -> Result<bool, Error> {
-        let outcome = self.within(self.reader.store.revoke(&id, revocation)).await;
-        self.reader.cache.evict(&id);
-        let revoked = outcome.map_err(|error| missing(error, id))?;
-        tracing::info!(key_id = %id, newly = revoked, "revoked");
-        Ok(revoked)
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, Error> {
-        match self
-            .within(self.reader.store.revoke_owner(owner, revocation))
-            .await
-        {
-            Ok(ids) => {
-                ids.iter().for_each(|id| self.reader.cache.evict(id));
-                // Keys of the owner that others revoked before are not among them, and this node
-                // may not have heard of that yet.
-                if !self.feed.hurry().await {
-                    self.reader.cache.flush();
-                }
-                tracing::info!(keys = ids.len(), "revoked all keys of an owner");
-                Ok(ids)
-            }
-            Err(error) => {
-                // Which keys it would have been is not known here.
-                self.reader.cache.flush();
-                Err(error.into())
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! comes out is the key or a refusal. No other module compares digests, looks at a key's state or
 //! at its scopes.
 
+mod outcome;
 mod standing;
 
 use std::sync::Arc;
@@ -14,9 +15,12 @@ use crate::cache::{Answer, Asked, CachedKey, Feed, ReadFault, Reader};
 use crate::clock::Reading;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
+use crate::events::Teller;
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
 use crate::policy::{Caller, Location, Policy};
 use standing::{Compared, Standing};
+
+pub(crate) use outcome::deny_unmanaged;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
 const READS: usize = 3;
@@ -27,6 +31,7 @@ pub(crate) struct Verifier {
     pub(crate) config: Config,
     pub(crate) reader: Arc<Reader>,
     pub(crate) feed: Feed,
+    pub(crate) teller: Teller,
     /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.
     pub(crate) dummy: PreparedDigest,
 }
@@ -110,11 +115,11 @@ impl Verifier {
             Some(key) if self.accepts_prefix(key.prefix(), policy) => Ok(key),
             Some(key) => {
                 tracing::debug!(key_id = %key.id().to_id(), "refused: a prefix that is not accepted here");
-                Err(Denied::new(DenyReason::InvalidKey))
+                Err(self.deny(DenyReason::InvalidKey, policy, || Some(key.id().to_id())))
             }
             None => {
                 tracing::debug!("refused: not the form of a key, or a wrong checksum");
-                Err(Denied::new(DenyReason::InvalidKey))
+                Err(self.deny(DenyReason::InvalidKey, policy, || None))
             }
         }
     }
@@ -129,20 +134,22 @@ impl Verifier {
         if question.policy.fresh {
             return Now::Ask(Why::Unknown);
         }
+        let begun = self.reader.meter.begin_check();
         let now = self.judge_memory(question);
         if matches!(now, Now::Decided(_)) {
             self.reader.cache.counters.count_hit();
+            self.reader.meter.decided_from_memory(begun);
         }
         now
     }
 
     fn judge_memory<C: Caller>(&self, question: &Question<'_, C>) -> Now {
         match self.remember(question) {
-            Memory::Allow(key) => Now::Decided(Ok(admit(key, None))),
+            Memory::Allow(key) => Now::Decided(Ok(self.admit(key, None))),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
             // newer record could turn.
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
-                Now::Decided(Err(refuse(question, reason)))
+                Now::Decided(Err(self.refuse(question, reason)))
             }
             Memory::Refuse(_) => Now::Ask(Why::Refused),
             Memory::Nothing => Now::Ask(Why::Unknown),
@@ -157,17 +164,29 @@ impl Verifier {
         known: Option<&Admitted>,
     ) -> Result<Admitted, Denied> {
         self.reader.cache.counters.count_miss();
+        let begun = self.reader.meter.begin_late();
+        let decision = self.judge_late(question, why, known).await;
+        self.reader.meter.decided_by_store(begun);
+        decision
+    }
+
+    async fn judge_late<C: Caller>(
+        &self,
+        question: &Question<'_, C>,
+        why: Why,
+        known: Option<&Admitted>,
+    ) -> Result<Admitted, Denied> {
         if why == Why::Refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
             let learned = self.feed.ask().await;
             match self.remember(question) {
-                Memory::Allow(key) => return Ok(admit(key, None)),
+                Memory::Allow(key) => return Ok(self.admit(key, None)),
                 // A key's time is over, whether or not the store says so.
                 Memory::Refuse(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
-                    return Err(refuse(question, reason));
+                    return Err(self.refuse(question, reason));
                 }
-                Memory::Refuse(reason) if learned => return Err(refuse(question, reason)),
+                Memory::Refuse(reason) if learned => return Err(self.refuse(question, reason)),
                 // What changed is not known: a key that is live by now is not told otherwise.
                 Memory::Refuse(_) | Memory::Nothing => {}
             }
@@ -189,7 +208,7 @@ impl Verifier {
                 }
             }
         }
-        Err(refuse(question, DenyReason::StoreUnavailable))
+        Err(self.refuse(question, DenyReason::StoreUnavailable))
     }
 
     fn remember<C: Caller>(&self, question: &Question<'_, C>) -> Memory {
@@ -274,9 +293,9 @@ impl Verifier {
             None => Err(DenyReason::InvalidKey),
             Some((found, judged)) => judged
                 .at(now)
-                .map(|()| admit(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
+                .map(|()| self.admit(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
         };
-        Some(decision.map_err(|reason| refuse(question, reason)))
+        Some(decision.map_err(|reason| self.refuse(question, reason)))
     }
 
     /// All that can be said of a claim and a record before the time is known.
@@ -335,23 +354,6 @@ fn passed(from: Reading, to: Reading) -> Duration {
     uptime.max(Duration::from_millis(u64::try_from(wall).unwrap_or(0)))
 }
 
-fn admit(key: ApiKey, read: Option<Asked>) -> Admitted {
-    tracing::debug!(key_id = %key.id(), "allowed");
-    Admitted { key, read }
-}
-
-fn refuse<C>(question: &Question<'_, C>, reason: DenyReason) -> Denied {
-    tracing::debug!(key_id = %question.claim.id().to_id(), reason = reason.code(), "refused");
-    denied(reason, question.policy)
-}
-
-fn denied(reason: DenyReason, policy: &Policy) -> Denied {
-    let wanted = (reason == DenyReason::InsufficientScope)
-        .then_some(policy.scopes)
-        .flatten();
-    Denied::new(reason).wanting(wanted)
-}
-
 /// The decision about a key that a test acts as: all but the secret is judged.
 #[cfg(feature = "test-util")]
 pub(crate) fn judge_acting(
@@ -362,6 +364,6 @@ pub(crate) fn judge_acting(
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
         Ok(()) => Ok(Admitted { key, read: None }),
-        Err(reason) => Err(denied(reason, policy)),
+        Err(reason) => Err(outcome::denied(reason, policy)),
     }
 }

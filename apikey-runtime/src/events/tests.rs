@@ -1,0 +1,138 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
+use super::ring::ROOM;
+use super::*;
+
+fn event(number: u64) -> Event {
+    Event {
+        at: Timestamp::from_millis(number as i64),
+        kind: EventKind::Created,
+        key_id: None,
+        actor: None,
+    }
+}
+
+fn tell(teller: &Teller, numbers: std::ops::Range<u64>) {
+    numbers.for_each(|number| teller.tell(|| event(number)));
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll(events: &mut Events, waker: &Waker) -> Poll<Option<Event>> {
+    Pin::new(events).poll_next(&mut Context::from_waker(waker))
+}
+
+/// What can be read at once: the times of events, or how many were missed.
+fn read_all(events: &mut Events) -> Vec<Result<i64, u64>> {
+    let mut read = Vec::new();
+    while let Poll::Ready(Some(event)) = poll(events, Waker::noop()) {
+        read.push(match event.kind {
+            EventKind::Missed { count } => Err(count),
+            _ => Ok(event.at.as_millis()),
+        });
+    }
+    read
+}
+
+#[test]
+fn with_nobody_listening_no_event_is_made_or_kept() {
+    let teller = Teller::default();
+    teller.tell(|| panic!("made in vain"));
+    let mut events = teller.listen();
+    tell(&teller, 0..3);
+    drop(teller.listen());
+    assert_eq!(read_all(&mut events), [Ok(0), Ok(1), Ok(2)]);
+    tell(&teller, 3..5);
+    drop(events);
+    teller.tell(|| panic!("made in vain"));
+    // Nothing of before is left for one who comes later.
+    assert_eq!(read_all(&mut teller.listen()), []);
+}
+
+#[test]
+fn each_reader_hears_what_was_told_since_it_began() {
+    let teller = Teller::default();
+    let mut first = teller.listen();
+    tell(&teller, 0..1);
+    let mut second = teller.listen();
+    tell(&teller, 1..2);
+    assert_eq!(read_all(&mut second), [Ok(1)]);
+    assert_eq!(read_all(&mut first), [Ok(0), Ok(1)]);
+}
+
+#[test]
+fn a_slow_reader_loses_the_oldest_and_learns_how_many() {
+    let teller = Teller::default();
+    let (mut slow, mut quick) = (teller.listen(), teller.listen());
+    let room = ROOM as u64;
+    tell(&teller, 0..room);
+    assert_eq!(read_all(&mut quick).len(), ROOM, "as many as fit");
+    tell(&teller, room..room + 7);
+    let read = read_all(&mut slow);
+    assert_eq!(read[0], Err(7));
+    assert_eq!(read[1..].len(), ROOM);
+    assert_eq!((read[1], read[ROOM]), (Ok(7), Ok(room as i64 + 6)));
+    assert_eq!(read_all(&mut quick).len(), 7, "who keeps up misses nothing");
+}
+
+#[test]
+fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
+    let teller = Teller::default();
+    let mut events = teller.listen();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    for round in 0..3 {
+        // Twice by the same reader: it is woken once.
+        assert!(poll(&mut events, &waker).is_pending());
+        assert!(poll(&mut events, &waker).is_pending());
+        assert_eq!(woken.0.load(Ordering::SeqCst), round);
+        tell(&teller, 0..1);
+        assert_eq!(woken.0.load(Ordering::SeqCst), round + 1);
+        assert!(poll(&mut events, &waker).is_ready());
+    }
+    assert!(poll(&mut events, &waker).is_pending());
+    drop(teller);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 4);
+    assert_eq!(poll(&mut events, &waker), Poll::Ready(None));
+    assert_eq!(poll(&mut events, &waker), Poll::Ready(None));
+}
+
+#[test]
+fn what_was_told_before_the_end_can_still_be_read() {
+    let teller = Teller::default();
+    let mut events = teller.listen();
+    tell(&teller, 0..2);
+    teller.close();
+    tell(&teller, 2..3);
+    assert_eq!(read_all(&mut events), [Ok(0), Ok(1)]);
+    assert_eq!(poll(&mut events, Waker::noop()), Poll::Ready(None));
+}
+
+#[test]
+fn an_event_is_one_flat_object() {
+    let told = Event {
+        at: Timestamp::from_millis(5),
+        kind: EventKind::Refused {
+            reason: DenyReason::Expired,
+        },
+        key_id: Some(KeyId::from_u128(1)),
+        actor: None,
+    };
+    let json = serde_json::to_value(&told).unwrap();
+    let expected = serde_json::json!({
+        "at": 5, "kind": "refused", "reason": "expired-key",
+        "key_id": KeyId::from_u128(1).as_str(), "actor": null,
+    });
+    assert_eq!(json, expected);
+    let created = serde_json::to_value(event(1)).unwrap();
+    assert_eq!(created["kind"], "created");
+}

@@ -1,0 +1,55 @@
+//! Telling what happened.
+
+use super::ApiKeyManager;
+use crate::events::{Event, EventKind, Events};
+use crate::key::KeyId;
+use crate::verify::Verifier;
+
+impl ApiKeyManager {
+    /// Begins to listen to what happens to this manager's keys: what was created, changed, rotated,
+    /// revoked, switched or removed through it, and every request that it refused. A key that is
+    /// let through makes no event.
+    ///
+    /// An event of a change comes when the change is durable and dropped from this manager's memory;
+    /// a change that failed makes none, though where the store's answer was lost it may have been
+    /// made. Changes that another process makes are told there.
+    ///
+    /// Each reader hears all that is told from now on, and nobody waits for it: up to 1024 events
+    /// are kept, the oldest is lost, and a reader that is behind learns how many it has
+    /// [missed](EventKind::Missed). With nobody listening no event is made.
+    ///
+    /// ```
+    /// use apikey_runtime::{ApiKeyManager, EventKind, MemoryStore};
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let mut events = manager.events();
+    ///
+    /// let key = manager.create("ci").actor("alice").await?;
+    /// manager.revoke(key.id()).reason("leaked").actor("bob").await?;
+    /// manager.shutdown().await?;
+    ///
+    /// let created = events.next().await.expect("told before the end");
+    /// assert_eq!((created.kind, created.actor.as_deref()), (EventKind::Created, Some("alice")));
+    /// let revoked = events.next().await.expect("told before the end");
+    /// assert_eq!(revoked.key_id, Some(key.id()));
+    /// assert_eq!(events.next().await, None);
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn events(&self) -> Events {
+        self.0.verifier.teller.listen()
+    }
+}
+
+impl Verifier {
+    /// Tells of a change that is durable, and dropped from memory here.
+    pub(super) fn tell(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
+        self.teller.tell(|| Event {
+            at: self.reader.clock.read().now,
+            kind,
+            key_id: Some(id),
+            actor: actor.map(str::to_owned),
+        });
+    }
+}

@@ -1,0 +1,27 @@
+//! Figures of how a manager fares, for those who watch it.
+//!
+//! With the feature `metrics` they go through the facade of that name; without it, what stands here
+//! is empty and is compiled to nothing.
+
+#[cfg(feature = "metrics")]
+mod facade;
+#[cfg(not(feature = "metrics"))]
+mod silent;
+
+#[cfg(feature = "metrics")]
+pub(crate) use facade::{Meter, publish, refused_without_manager};
+#[cfg(not(feature = "metrics"))]
+pub(crate) use silent::{Meter, refused_without_manager};
+
+/// A method of the store that is counted. The polls of its history are counted by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreCall {
+    Insert,
+    Find,
+    List,
+    Update,
+    Revoke,
+    RevokeOwner,
+    Purge,
+    Nodes,
+}

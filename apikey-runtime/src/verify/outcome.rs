@@ -1,0 +1,59 @@
+//! What comes of a request: each way out is counted, and each refusal told, here and nowhere else.
+
+use super::{Admitted, Question, Verifier};
+use crate::api_key::ApiKey;
+use crate::cache::Asked;
+use crate::denied::{Denied, DenyReason};
+use crate::events::{Event, EventKind};
+use crate::key::KeyId;
+use crate::policy::Policy;
+
+impl Verifier {
+    pub(super) fn admit(&self, key: ApiKey, read: Option<Asked>) -> Admitted {
+        tracing::debug!(key_id = %key.id(), "allowed");
+        self.reader.meter.allowed();
+        Admitted { key, read }
+    }
+
+    /// A request without a key is let through.
+    pub(crate) fn admit_anonymous(&self) {
+        tracing::debug!("allowed: anonymous");
+        self.reader.meter.anonymous();
+    }
+
+    pub(super) fn refuse<C>(&self, question: &Question<'_, C>, reason: DenyReason) -> Denied {
+        let id = || question.claim.id().to_id();
+        tracing::debug!(key_id = %id(), reason = reason.code(), "refused");
+        self.deny(reason, question.policy, || Some(id()))
+    }
+
+    /// Refuses, whether or not it came to a question. `id` is asked for only where somebody listens.
+    pub(crate) fn deny(
+        &self,
+        reason: DenyReason,
+        policy: &Policy,
+        id: impl FnOnce() -> Option<KeyId>,
+    ) -> Denied {
+        self.reader.meter.refused(reason);
+        self.teller.tell(|| Event {
+            at: self.reader.clock.read().now,
+            kind: EventKind::Refused { reason },
+            key_id: id(),
+            actor: None,
+        });
+        denied(reason, policy)
+    }
+}
+
+/// The refusal of a request for which no manager was found: there is nobody to tell.
+pub(crate) fn deny_unmanaged(reason: DenyReason) -> Denied {
+    crate::meter::refused_without_manager(reason);
+    Denied::new(reason)
+}
+
+pub(super) fn denied(reason: DenyReason, policy: &Policy) -> Denied {
+    let wanted = (reason == DenyReason::InsufficientScope)
+        .then_some(policy.scopes)
+        .flatten();
+    Denied::new(reason).wanting(wanted)
+}
