@@ -125,7 +125,8 @@ impl UpdateKey {
     }
 
     /// Returns only when the change has reached every node: from then on no check that starts
-    /// anywhere goes by the record as it was before. See [`RevokeKey::confirmed`].
+    /// anywhere goes by the record as it was before. See
+    /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
     pub fn confirmed(self) -> Confirming<Self> {
         Confirming::new(self.manager.clone(), self)
     }
@@ -244,7 +245,8 @@ impl RotateKey {
     }
 
     /// Returns only when the rotation has reached every node: from then on no check that starts
-    /// anywhere accepts the old secret after its grace time. See [`RevokeKey::confirmed`].
+    /// anywhere accepts the old secret after its grace time. See
+    /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
     pub fn confirmed(self) -> Confirming<Self> {
         Confirming::new(self.manager.clone(), self)
     }
@@ -351,7 +353,8 @@ impl SwitchKey {
     }
 
     /// Returns only when every node knows: from then on no check that starts anywhere accepts a key
-    /// that was switched off. See [`RevokeKey::confirmed`].
+    /// that was switched off. See
+    /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
     pub fn confirmed(self) -> Confirming<Self> {
         Confirming::new(self.manager.clone(), self)
     }
