@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::error::StoreError;
-
 /// The shortest lease that a store can name: below it, polling would cost more than reading does.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 const SHORTEST: Duration = Duration::from_millis(20);
@@ -19,11 +17,13 @@ pub(crate) fn outlasts(length: Duration) -> Duration {
 
 /// Whether a store may be given this lease.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-pub(super) fn check(lease: Option<Duration>) -> Result<(), StoreError> {
+pub(super) fn check(lease: Option<Duration>) -> Result<(), crate::error::StoreError> {
     match lease {
-        Some(lease) if !(SHORTEST..=LONGEST).contains(&lease) => Err(StoreError::Invalid(
-            "the lease is out of its bounds; write 20 ms to 60 s".to_owned(),
-        )),
+        Some(lease) if !(SHORTEST..=LONGEST).contains(&lease) => {
+            Err(crate::error::StoreError::Invalid(
+                "the lease is out of its bounds; write 20 ms to 60 s".to_owned(),
+            ))
+        }
         _ => Ok(()),
     }
 }
