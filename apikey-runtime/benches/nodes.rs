@@ -12,11 +12,6 @@ mod support;
 
 #[path = "support/places.rs"]
 mod places;
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "what fails here ends the bench"
-)]
 #[path = "../../tests/support/servers/postgres.rs"]
 mod postgres_server;
 #[path = "../../tests/support/servers/redis.rs"]
