@@ -92,12 +92,17 @@ impl Verifier {
                 ..Reach::default()
             });
         };
-        let longest = self.longest_lease(&roster, committed);
-        let end = committed + outlasts(longest);
         // A poll that fits the ones before tells that the list is that of the history which this
-        // node has followed, and not of an earlier state of it.
-        let _ = tokio::time::timeout_at(end, self.feed.hurry()).await;
+        // node has followed, and not of an earlier state of it: that one may lack nodes, and state
+        // a lease that is shorter than what was granted since.
+        let seen = roster.longest_lease.max(self.feed.longest_lease());
+        let _ = tokio::time::timeout_at(committed + outlasts(seen), self.feed.hurry()).await;
         let asked = self.has_asked_since(committed) && self.is_on(&roster);
+        let longest = match asked && self.unbroken_for(outlasts(seen), committed) {
+            true => roster.longest_lease,
+            false => seen,
+        };
+        let end = committed + outlasts(longest);
         let mut reach = Reach::default();
         let epoch = roster.cursor.epoch;
         let mut waiting = roster.nodes;
@@ -175,17 +180,6 @@ impl Verifier {
                 return Ok(());
             }
             tokio::time::sleep_until(end.min(Instant::now() + LAST_LOOK)).await;
-        }
-    }
-
-    /// The longest lease that anyone may hold who has not learned of the change. A store that was
-    /// put back may state one that is shorter than what it granted before.
-    fn longest_lease(&self, roster: &Roster, committed: Instant) -> Duration {
-        let seen = self.feed.longest_lease();
-        if self.unbroken_for(outlasts(seen), committed) {
-            roster.longest_lease
-        } else {
-            roster.longest_lease.max(seen)
         }
     }
 
