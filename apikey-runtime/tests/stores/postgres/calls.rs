@@ -85,6 +85,17 @@ async fn a_commit_that_fails_is_a_failure() {
     assert!(is_unavailable(
         &store.revoke(&id(1), &because("lost")).await
     ));
+    // The server gives the abandoned call up by itself; until then it would have the lock next.
+    let mut other = place.tool().await;
+    while number(
+        &mut other,
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    .await
+        > 0
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     run(&mut tool, "ROLLBACK").await.unwrap();
 
     run(
