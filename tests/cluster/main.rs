@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! cargo test --test cluster                                    # a few hundred revocations a store
-//! # Some two hours a store, on two cores:
+//! # Long: it may take hours a store, on two cores.
 //! CLUSTER_REVOCATIONS=100000 cargo test --release --test cluster -- --nocapture long_run
 //! CLUSTER_SEED=7 CLUSTER_ROUND=12 CLUSTER_STORE=sqlite cargo test --test cluster -- --nocapture long_run
 //! ```
