@@ -41,6 +41,12 @@ pub enum DenyReason {
     ClearText,
     /// The key does not hold the scopes that the route demands. 403.
     InsufficientScope,
+    /// The key, or the key on this route, is used too fast. 429.
+    RateLimited,
+    /// The key has used up a quota. 429.
+    QuotaExceeded,
+    /// The client's address has shown too many keys that are none. 429.
+    TooManyFailures,
     /// The request reached a guarded handler and no manager was found. 500.
     NoManager,
     /// The route's demand cannot be judged; the log says what to mend. 500.
@@ -51,7 +57,7 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// All of them.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::MissingKey,
         Self::InvalidKey,
         Self::Expired,
@@ -67,6 +73,9 @@ impl DenyReason {
         Self::Method,
         Self::ClearText,
         Self::InsufficientScope,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::TooManyFailures,
         Self::NoManager,
         Self::Misconfigured,
         Self::StoreUnavailable,
@@ -87,6 +96,7 @@ impl DenyReason {
             Self::BodyTooSlow => 408,
             Self::BodyTooLong => 413,
             Self::BodyEncoded => 415,
+            Self::RateLimited | Self::QuotaExceeded | Self::TooManyFailures => 429,
             Self::NoManager | Self::Misconfigured => 500,
             Self::StoreUnavailable => 503,
         }
@@ -112,6 +122,9 @@ impl DenyReason {
             Self::Method => "method-not-allowed",
             Self::ClearText => "clear-text",
             Self::InsufficientScope => "insufficient-scope",
+            Self::RateLimited => "rate-limited",
+            Self::QuotaExceeded => "quota-exceeded",
+            Self::TooManyFailures => "too-many-failures",
             Self::NoManager => "no-manager",
             Self::Misconfigured => "misconfigured-route",
             Self::StoreUnavailable => "store-unavailable",
@@ -137,6 +150,9 @@ impl DenyReason {
             Self::Method => "Method not allowed for this API key",
             Self::ClearText => "TLS required",
             Self::InsufficientScope => "Insufficient scope",
+            Self::RateLimited => "Too many requests",
+            Self::QuotaExceeded => "Quota used up",
+            Self::TooManyFailures => "Too many failed attempts",
             Self::NoManager | Self::Misconfigured => "Server misconfigured",
             Self::StoreUnavailable => "API keys cannot be checked now",
         }
@@ -168,6 +184,15 @@ impl DenyReason {
             Self::ClearText => "The API key came in clear text. Use https, and replace the key.",
             Self::InsufficientScope => {
                 "The API key does not have the scope that this resource needs."
+            }
+            Self::RateLimited => {
+                "The API key is used too fast. Wait as long as `Retry-After` says, and send less."
+            }
+            Self::QuotaExceeded => {
+                "The API key has used up what it may use. Wait as long as `Retry-After` says, or ask for more."
+            }
+            Self::TooManyFailures => {
+                "Too many requests with wrong API keys came from this address. Wait as long as `Retry-After` says."
             }
             Self::NoManager | Self::Misconfigured => {
                 "The server is not set up to check API keys here."

@@ -95,6 +95,7 @@ mod events;
 #[cfg(apikey_faults)]
 mod faults;
 mod key;
+mod limit;
 mod manager;
 mod meter;
 mod policy;
@@ -116,12 +117,13 @@ pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
 pub use events::{Event, EventKind, Events};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
+pub use limit::{Count, Limit, Period, Quota, Rate, Rule, Verdict};
 pub use manager::{
     ApiKeyManager, ApiKeyManagerBuilder, Confirmed, Confirming, CreateKey, Health, KeyExport,
     KeyPage, ListKeys, NewKey, PurgeKeys, Reach, RevokeKey, RevokeOwner, RotateKey, StoreHealth,
     SwitchKey, UpdateKey,
 };
-pub use policy::{Location, Policy, ScopeExpr};
+pub use policy::{LimiterDown, Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
 pub use scope::Scopes;
 #[cfg(feature = "postgres")]
@@ -133,8 +135,9 @@ pub use store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use store::conformance;
 pub use store::{
-    Changes, Cursor, History, KeyStore, ListQuery, Listener, MemoryStore, Node, NodeId, Page,
-    Roster, Signal,
+    Changes, Charge, Charged, Counting, Cursor, History, KeyStore, LastUsed, ListQuery, Listener,
+    MemoryStore, Meter, Node, NodeId, Outcome, Page, Roster, Signal, UsageBatch, UsageQuery,
+    UsageRow,
 };
 
 /// Pages that answer longer questions.
@@ -160,8 +163,10 @@ pub mod guide {
 pub mod __private {
     pub use crate::actix::{Guarded, GuardedFuture, PlainPolicy, Rest, RoutePolicy};
     pub use crate::denied::Denied;
+    pub use crate::limit::Rate;
     pub use crate::manager::ApiKeyManager;
-    pub use crate::policy::{Location, Policy, ScopeExpr};
+    pub use crate::policy::{LimiterDown, Location, Policy, ScopeExpr};
     pub use actix_web::{HttpRequest, HttpResponse};
     pub use core::option::Option;
+    pub use core::time::Duration;
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Reading, Timestamp};
 use crate::key::KeyId;
+use crate::limit::Limit;
 use crate::scope::Scopes;
 
 /// Free data about a key, of the application's own.
@@ -41,6 +42,9 @@ pub struct KeyRecord {
     /// `HEAD`.
     #[serde(default)]
     pub methods: Vec<String>,
+    /// What the key is limited to; none is nothing of its own. No two have one name.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
     /// When the key was made.
     pub created: Timestamp,
     /// From when on the key is refused; at this very moment it is.
@@ -112,6 +116,7 @@ impl KeyRecord {
             environment: None,
             networks: Vec::new(),
             methods: Vec::new(),
+            limits: Vec::new(),
             created,
             expires: None,
             not_before: None,
@@ -140,6 +145,7 @@ impl fmt::Debug for KeyRecord {
             .field("environment", &self.environment)
             .field("networks", &self.networks)
             .field("methods", &self.methods)
+            .field("limits", &self.limits)
             .field("created", &self.created)
             .field("expires", &self.expires)
             .field("not_before", &self.not_before)
@@ -227,6 +233,8 @@ pub struct KeyPatch {
     pub networks: Option<Vec<IpNet>>,
     /// See [`KeyRecord::methods`].
     pub methods: Option<Vec<String>>,
+    /// See [`KeyRecord::limits`].
+    pub limits: Option<Vec<Limit>>,
     /// See [`KeyRecord::expires`].
     pub expires: Option<Option<Timestamp>>,
     /// See [`KeyRecord::not_before`].
@@ -261,6 +269,7 @@ impl KeyPatch {
         put(&self.environment, &mut record.environment);
         put(&self.networks, &mut record.networks);
         put(&self.methods, &mut record.methods);
+        put(&self.limits, &mut record.limits);
         put(&self.expires, &mut record.expires);
         put(&self.not_before, &mut record.not_before);
         put(&self.enabled, &mut record.enabled);
@@ -280,6 +289,7 @@ impl fmt::Debug for KeyPatch {
             .field("environment", &self.environment)
             .field("networks", &self.networks)
             .field("methods", &self.methods)
+            .field("limits", &self.limits)
             .field("expires", &self.expires)
             .field("not_before", &self.not_before)
             .field("enabled", &self.enabled)

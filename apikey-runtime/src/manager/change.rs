@@ -12,11 +12,13 @@ use super::checks::{
     check_actor, check_environment, check_methods, check_networks, check_span, check_text,
 };
 use super::confirm::Confirming;
-use super::create::{NewKey, Work};
+use super::create::Work;
+use super::new_key::NewKey;
 use crate::clock::Timestamp;
 use crate::error::{Error, StoreError};
 use crate::events::EventKind;
 use crate::key::KeyId;
+use crate::limit::Limit;
 use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest};
 use crate::scope::Scopes;
 use crate::verify::Verifier;
@@ -99,6 +101,13 @@ impl UpdateKey {
         self
     }
 
+    /// These limits, in place of those that the key has; none is none of its own. What was used of a
+    /// limit counts on where its name and its kind stay.
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.patch.limits = Some(limits.into_iter().collect());
+        self
+    }
+
     /// The key ends at this time; a time that is past ends it now.
     pub fn expires_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.patch.expires = Some(Some(at.into()));
@@ -157,6 +166,10 @@ impl UpdateKey {
             .try_for_each(|environment| check_environment(environment))?;
         patch.networks.as_deref().map_or(Ok(()), check_networks)?;
         patch.methods.as_deref().map_or(Ok(()), check_methods)?;
+        patch
+            .limits
+            .as_deref()
+            .map_or(Ok(()), |limits| manager.check_limits(limits))?;
         manager
             .clone()
             .on_thread(move |verifier| async move {

@@ -8,106 +8,24 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rand::{TryCryptoRng, TryRng};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 
 use super::ApiKeyManager;
 use super::builder::Random;
 use super::checks::{
     check_actor, check_environment, check_methods, check_networks, check_span, check_text,
 };
+use super::new_key::NewKey;
 use crate::clock::Timestamp;
 use crate::error::{BoxError, Error};
 use crate::events::EventKind;
 use crate::key::{KeyId, generate, random_id};
+use crate::limit::{Limit, Rule};
 use crate::meter::StoreCall;
 use crate::record::{KeyRecord, Metadata};
 use crate::scope::Scopes;
 
 /// A boxed future, as `IntoFuture` needs one that can be named.
 pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
-
-/// A key that was made, or given a new secret, just now: the only place where its secret is ever
-/// shown.
-///
-/// The secret is wiped from memory when this is dropped.
-pub struct NewKey {
-    record: KeyRecord,
-    secret: SecretString,
-}
-
-/// The fields of a new key, for a store of the application's own: flask-api-key's `export()`,
-/// without the secret.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct KeyExport {
-    /// The label.
-    pub label: String,
-    /// The id, 22 characters.
-    pub id: KeyId,
-    /// The id in the form of a UUID.
-    pub uuid: String,
-    /// The digest of the whole key.
-    pub digest: String,
-}
-
-impl NewKey {
-    pub(super) fn new(record: KeyRecord, secret: SecretString) -> Self {
-        Self { record, secret }
-    }
-
-    /// The key's id.
-    #[must_use]
-    pub fn id(&self) -> KeyId {
-        self.record.id
-    }
-
-    /// The key's label.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.record.label
-    }
-
-    /// The whole key, to be shown to its owner once. It is stored nowhere.
-    #[must_use]
-    pub fn expose_secret(&self) -> &str {
-        self.secret.expose_secret()
-    }
-
-    /// What the store keeps.
-    #[must_use]
-    pub fn record(&self) -> &KeyRecord {
-        &self.record
-    }
-
-    /// Label, id and digest, for a store of the application's own.
-    #[must_use]
-    pub fn export(&self) -> KeyExport {
-        KeyExport {
-            label: self.record.label.clone(),
-            id: self.record.id,
-            uuid: self.record.id.to_uuid(),
-            digest: self.record.digest.clone(),
-        }
-    }
-}
-
-impl fmt::Debug for NewKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewKey")
-            .field("record", &self.record)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for KeyExport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyExport")
-            .field("label", &self.label)
-            .field("id", &self.id)
-            .field("uuid", &self.uuid)
-            .finish_non_exhaustive()
-    }
-}
 
 /// When a key ends.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +48,7 @@ pub struct CreateKey {
     prefix: Option<String>,
     networks: Vec<IpNet>,
     methods: Vec<String>,
+    limits: Vec<Limit>,
     end: End,
     not_before: Option<Timestamp>,
     actor: Option<String>,
@@ -147,6 +66,7 @@ impl CreateKey {
             prefix: None,
             networks: Vec::new(),
             methods: Vec::new(),
+            limits: Vec::new(),
             end: End::Never,
             not_before: None,
             actor: None,
@@ -218,6 +138,32 @@ impl CreateKey {
         self
     }
 
+    /// Limits the key; several limits have different names, and a request has to keep to all of them.
+    /// By default, the key has no limits of its own.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore, Quota, Rate};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let key = manager
+    ///     .create("free")
+    ///     .limit("minute", Rate::per_minute(10))
+    ///     .limit("daily", Quota::per_day(100))
+    ///     .await?;
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn limit(mut self, name: impl Into<String>, rule: impl Into<Rule>) -> Self {
+        self.limits.push(Limit::new(name, rule));
+        self
+    }
+
+    /// Limits the key to all of these, such as those of a plan.
+    pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.limits.extend(limits);
+        self
+    }
+
     /// The key ends this long after it was made; more than nothing. By default, it never ends.
     pub fn expires_in(mut self, life: Duration) -> Self {
         self.end = End::In(life);
@@ -265,6 +211,7 @@ impl CreateKey {
             .map_or(Ok(()), check_environment)?;
         check_networks(&self.networks)?;
         check_methods(&self.methods)?;
+        self.manager.check_limits(&self.limits)?;
         let expires = self.end.at(now)?;
         check_span(self.not_before, expires)?;
         let id = random_id(&mut Source(&*self.manager.0.random))
@@ -277,6 +224,7 @@ impl CreateKey {
         record.environment = self.environment;
         record.networks = self.networks;
         record.methods = self.methods;
+        record.limits = self.limits;
         record.expires = expires;
         record.not_before = self.not_before;
         let record = self.manager.insert(record, self.actor).await?;

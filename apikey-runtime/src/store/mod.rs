@@ -4,6 +4,7 @@
 mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod count;
 mod lease;
 mod memory;
 mod node;
@@ -17,6 +18,7 @@ mod signal;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod usage;
 
 use std::fmt;
 use std::time::Duration;
@@ -28,6 +30,7 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
+pub use self::count::{Charge, Charged, Counting, Meter};
 pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, outlasts};
 pub use self::memory::MemoryStore;
 pub use self::node::{Node, NodeId, Roster};
@@ -38,6 +41,7 @@ pub use self::redis::RedisStore;
 pub use self::signal::{Listener, Signal};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
+pub use self::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 
 /// Keeps the records of keys.
 ///
@@ -48,7 +52,9 @@ pub use self::sqlite::SqliteStore;
 /// A store that also answers [`changes`](KeyStore::changes) lets the manager keep records in memory
 /// and still learn of each change in time; one that does not is asked anew for every request. One
 /// that keeps a list of nodes too ([`join`](KeyStore::join) and what follows it) lets the manager
-/// tell when a change has reached all others, without waiting out a lease.
+/// tell when a change has reached all others, without waiting out a lease. One that
+/// [counts](KeyStore::counting) lets keys have quotas, and one that
+/// [keeps usage](KeyStore::keeps_usage) tells who used what.
 ///
 /// The suite in `conformance` (feature of that name) tells whether a store keeps all this.
 #[async_trait]
@@ -202,6 +208,86 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Any.
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         let _ = node;
+        Ok(())
+    }
+
+    /// Which limits the store counts. By default, none: then keys can have no quotas, and rates are
+    /// counted in the process.
+    fn counting(&self) -> Counting {
+        Counting::Nothing
+    }
+
+    /// Charges all limits of a request, or none, in one step, at the time of the store's own clock;
+    /// see [`Charge::apply`]. A charge that was admitted outlives a restart of the store. One of a
+    /// key that the store does not have may be counted or not. Asked only for what
+    /// [`counting`](KeyStore::counting) names.
+    ///
+    /// # Errors
+    ///
+    /// Any; whether it was counted is then not known, and the request is refused.
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        let _ = charge;
+        Err(StoreError::unavailable("it counts no limits"))
+    }
+
+    /// Gives back up to `amount` of what the key used of a limit, in one step; see
+    /// [`Count::refill`](crate::Count::refill).
+    ///
+    /// # Errors
+    ///
+    /// Any; whether it was given back is then not known.
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        let _ = (key, meter, amount);
+        Err(StoreError::unavailable("it counts no limits"))
+    }
+
+    /// Whether the store keeps usage. By default, it does not.
+    fn keeps_usage(&self) -> bool {
+        false
+    }
+
+    /// Adds what a node counted, all or none, unless a batch of that node with this number or a
+    /// higher one was added before. Takes no epoch. Counts of keys that are gone may be kept or
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// Any; the same batch is then offered again.
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        let _ = batch;
+        Ok(())
+    }
+
+    /// The counts of some keys, in any order; no two of one key, route, hour and outcome. Those with
+    /// an outcome that is not known are left out.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        let _ = query;
+        Ok(Vec::new())
+    }
+
+    /// When these keys, at most 1000, were last let through, in any order; those that never were
+    /// are left out.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        let _ = keys;
+        Ok(Vec::new())
+    }
+
+    /// Removes the counts of hours before `hour`, and may forget the numbers of batches of nodes
+    /// that added none since. Does nothing where the store does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// Any.
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        let _ = hour;
         Ok(())
     }
 

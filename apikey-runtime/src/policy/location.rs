@@ -1,0 +1,94 @@
+//! Where a route looks for the key.
+
+/// Where a route looks for the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Location<'a> {
+    /// A header, as a whole or after a scheme.
+    Header {
+        /// The header's name, in lower case.
+        name: &'a str,
+        /// The scheme before the key, compared without regard to case (RFC 9110 section 11.1).
+        scheme: Option<&'a str>,
+    },
+    /// The user name of `Authorization: Basic` (RFC 7617); the password is not looked at.
+    Basic,
+    /// A parameter of the query string, percent-decoded once. Query strings end up in logs and
+    /// histories: for clients that can do no other.
+    Query {
+        /// The parameter's name; letters' case counts.
+        name: &'a str,
+    },
+    /// A cookie.
+    Cookie {
+        /// The cookie's name; letters' case counts.
+        name: &'a str,
+    },
+    /// A member, at the top, of a JSON object in the body.
+    Json {
+        /// The member's name; letters' case counts.
+        name: &'a str,
+    },
+    /// A field of a URL-encoded form in the body.
+    Form {
+        /// The field's name; letters' case counts.
+        name: &'a str,
+    },
+}
+
+impl Location<'_> {
+    /// `Authorization: Bearer KEY` (RFC 6750 section 2.1).
+    pub const BEARER: Location<'static> = Location::Header {
+        name: "authorization",
+        scheme: Some("Bearer"),
+    };
+
+    /// Refuses, in const evaluation, a place where no key could ever be found.
+    pub(super) const fn check(&self) {
+        match self {
+            Self::Header { name, scheme } => {
+                assert!(
+                    is_word(name, false),
+                    "the name of a header is letters, digits and `-`, in lower case"
+                );
+                if let Some(scheme) = scheme {
+                    assert!(
+                        is_word(scheme, true),
+                        "a scheme is letters, digits and `-`, as in `Bearer`"
+                    );
+                }
+            }
+            Self::Query { name }
+            | Self::Cookie { name }
+            | Self::Json { name }
+            | Self::Form { name } => {
+                assert!(
+                    !name.is_empty(),
+                    "a parameter's name is empty; write one, as in `api_key`"
+                );
+            }
+            Self::Basic => {}
+        }
+    }
+
+    /// Whether the body has to be read to look there.
+    pub(crate) fn is_in_body(&self) -> bool {
+        matches!(self, Self::Json { .. } | Self::Form { .. })
+    }
+}
+
+/// Whether `text` is a token of RFC 9110 section 5.6.2, in lower case unless `capitals` may stand
+/// in it.
+const fn is_word(text: &str, capitals: bool) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let fits = matches!(bytes[at], b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
+            | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        if !(fits || (capitals && bytes[at].is_ascii_uppercase())) {
+            return false;
+        }
+        at += 1;
+    }
+    !bytes.is_empty()
+}

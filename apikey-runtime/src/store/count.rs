@@ -1,0 +1,184 @@
+//! What a store is asked that counts what keys use.
+
+use crate::key::KeyId;
+use crate::limit::{Count, Rule, Verdict};
+
+/// Which limits a store counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Counting {
+    /// None. A key with a quota is refused then, and rates are counted in the process.
+    #[default]
+    Nothing,
+    /// Quotas, exactly and for good. Rates are counted in the process.
+    Quotas,
+    /// Quotas and rates, so that all processes share them.
+    All,
+}
+
+/// A limit that a request counts against, under the name by which it is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meter {
+    name: String,
+    rule: Rule,
+}
+
+/// What a request costs its key, and against which limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Charge {
+    /// Whose.
+    pub key: KeyId,
+    /// How many units; with 0 the limits are looked at and nothing is counted.
+    pub cost: u32,
+    /// The limits, no two of one name, at most [`Charge::MOST_METERS`].
+    pub meters: Vec<Meter>,
+}
+
+/// What came of a [`Charge`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Charged {
+    /// Whether all limits admitted it, and so all were charged; otherwise none was.
+    pub admitted: bool,
+    /// What each limit says, in the order of the charge: how it stands after it, or, where it was
+    /// refused, what it said to it.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Meter {
+    /// The most bytes of a name.
+    pub const LONGEST_NAME: usize = 300;
+
+    /// A limit that is counted as `name`, which is cut where it is longer than
+    /// [`LONGEST_NAME`](Self::LONGEST_NAME) bytes. The rule's kind becomes part of it: a daily quota
+    /// that is made a monthly one is counted anew.
+    #[must_use]
+    pub fn new(name: &str, rule: impl Into<Rule>) -> Self {
+        let rule = rule.into();
+        let kind = rule.kind();
+        let room = Self::LONGEST_NAME - kind.len() - 1;
+        let mut end = name.len().min(room);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self {
+            name: format!("{}/{kind}", &name[..end]),
+            rule,
+        }
+    }
+
+    /// The name under which it is counted, at most [`LONGEST_NAME`](Self::LONGEST_NAME) bytes;
+    /// data, that may hold any character but control characters.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The rule.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+}
+
+impl Charge {
+    /// The most limits of one charge.
+    pub const MOST_METERS: usize = 32;
+
+    /// A charge of `cost` units to `key`.
+    #[must_use]
+    pub fn new(key: KeyId, cost: u32, meters: Vec<Meter>) -> Self {
+        Self { key, cost, meters }
+    }
+
+    /// Charges all limits at `now` (microseconds since 1970), or none: what a store does that keeps
+    /// a [`Count`] for each key and name. `counts` are those of the meters, in their order.
+    ///
+    /// ```
+    /// use apikey_runtime::{Charge, Count, KeyId, Meter, Quota};
+    ///
+    /// let key = KeyId::from_u128(7);
+    /// let charge = Charge::new(key, 2, vec![Meter::new("daily", Quota::per_day(3))]);
+    /// let mut counts = [Count::default()];
+    /// assert!(charge.apply(&mut counts, 0).admitted);
+    /// assert!(!charge.apply(&mut counts, 0).admitted);
+    /// assert_eq!(counts[0].used, 2);
+    /// ```
+    pub fn apply(&self, counts: &mut [Count], now: i64) -> Charged {
+        let meters = || self.meters.iter().map(Meter::rule);
+        let asked = counts.iter_mut().zip(meters());
+        let verdicts: Vec<_> = asked
+            .map(|(count, rule)| count.ask(rule, self.cost, now))
+            .collect();
+        let admitted = verdicts.iter().all(|verdict| verdict.admits);
+        if !admitted || self.cost == 0 {
+            return Charged { admitted, verdicts };
+        }
+        let charged = counts.iter_mut().zip(meters());
+        Charged {
+            admitted,
+            verdicts: charged
+                .map(|(count, rule)| count.charge(rule, self.cost, now))
+                .collect(),
+        }
+    }
+
+    /// What to answer where the store itself decided and counted: `counts` are those after it.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) fn answer(&self, admitted: bool, counts: &mut [Count], now: i64) -> Charged {
+        let cost = if admitted { 0 } else { self.cost };
+        let asked = counts.iter_mut().zip(&self.meters);
+        let verdicts = asked.map(|(count, meter)| Verdict {
+            admits: admitted || count.ask(meter.rule, cost, now).admits,
+            ..count.ask(meter.rule, cost, now)
+        });
+        Charged {
+            admitted,
+            verdicts: verdicts.collect(),
+        }
+    }
+}
+
+impl Charged {
+    /// What came of it.
+    #[must_use]
+    pub fn new(admitted: bool, verdicts: Vec<Verdict>) -> Self {
+        Self { admitted, verdicts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::{Quota, Rate};
+
+    /// R-07.
+    #[test]
+    fn r07_where_one_limit_refuses_none_is_charged() {
+        let charge = Charge::new(
+            KeyId::from_u128(1),
+            1,
+            vec![
+                Meter::new("a", Quota::per_day(5)),
+                Meter::new("b", Rate::per_minute(2)),
+                Meter::new("c", Quota::lifetime(9)),
+            ],
+        );
+        let mut counts = [Count::default(), Count::default(), Count::default()];
+        let passed = (0..5).filter(|_| charge.apply(&mut counts, 0).admitted);
+        assert_eq!(passed.count(), 2);
+        assert_eq!((counts[0].used, counts[2].used), (2, 2));
+        let refused = charge.apply(&mut counts, 0);
+        let admits: Vec<_> = refused.verdicts.iter().map(|one| one.admits).collect();
+        assert_eq!((refused.admitted, admits), (false, vec![true, false, true]));
+    }
+
+    #[test]
+    fn a_name_is_cut_between_characters_and_keeps_its_kind() {
+        let meter = Meter::new(&"ü".repeat(400), Rate::per_minute(1));
+        assert!(meter.name().len() <= Meter::LONGEST_NAME && meter.name().ends_with("/rate"));
+        let month = Meter::new("a", Quota::per_month(1));
+        assert_ne!(month.name(), Meter::new("a", Quota::per_day(1)).name());
+    }
+}
