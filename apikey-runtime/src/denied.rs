@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limit::Rule;
 use crate::policy::ScopeExpr;
 
 /// Why a request is refused.
@@ -217,6 +218,23 @@ impl serde::Serialize for DenyReason {
 pub struct Denied {
     reason: DenyReason,
     wanted: Option<ScopeExpr>,
+    retry: Option<Duration>,
+    limits: Vec<LimitStanding>,
+}
+
+/// How a limit stands that a request was counted against.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct LimitStanding {
+    /// The limit's name; for that of a route the handler's name or the route's pattern.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// How many units could still pass at once.
+    pub remaining: u64,
+    /// After what time all of it is there again; `None` for never.
+    pub reset: Option<Duration>,
 }
 
 impl Denied {
@@ -224,7 +242,19 @@ impl Denied {
         Self {
             reason,
             wanted: None,
+            retry: None,
+            limits: Vec::new(),
         }
+    }
+
+    pub(crate) fn retrying(mut self, after: Option<Duration>) -> Self {
+        self.retry = after;
+        self
+    }
+
+    pub(crate) fn with_limits(mut self, limits: Vec<LimitStanding>) -> Self {
+        self.limits = limits;
+        self
     }
 
     pub(crate) fn wanting(mut self, scopes: Option<ScopeExpr>) -> Self {
@@ -258,7 +288,16 @@ impl Denied {
     /// After what time a client may try again, where waiting helps.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        (self.reason == DenyReason::StoreUnavailable).then_some(Duration::from_secs(1))
+        match self.reason {
+            DenyReason::StoreUnavailable => Some(Duration::from_secs(1)),
+            _ => self.retry,
+        }
+    }
+
+    /// How the limits stand, for [`DenyReason::RateLimited`] and [`DenyReason::QuotaExceeded`].
+    #[must_use]
+    pub fn limits(&self) -> &[LimitStanding] {
+        &self.limits
     }
 }
 

@@ -96,6 +96,7 @@ mod events;
 mod faults;
 mod key;
 mod limit;
+mod limiter;
 mod manager;
 mod meter;
 mod policy;
@@ -109,11 +110,11 @@ pub use apikey_macros::api_key_required;
 
 #[cfg(feature = "test-util")]
 pub use actix::{ActingKey, acting_as};
-pub use actix::{Guarded, PlainPolicy, RequireApiKey, RoutePolicy};
+pub use actix::{Guarded, PlainPolicy, RateLimitHeaders, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
 pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
 pub use config::{Config, ConfigBuilder, ForwardedHeader};
-pub use denied::{Denied, DenyReason};
+pub use denied::{Denied, DenyReason, LimitStanding};
 pub use error::{BoxError, Error, StoreError};
 pub use events::{Event, EventKind, Events};
 pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};

@@ -1,6 +1,7 @@
 //! Answers to refusals: status, headers and body.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::error::InternalError;
@@ -10,6 +11,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use once_cell::sync::Lazy;
 
+use super::limits::write_headers;
 use super::route::Rules;
 use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
@@ -81,16 +83,22 @@ fn problem_details(
         response.insert_header((header::WWW_AUTHENTICATE, challenge));
     }
     if let Some(after) = denied.retry_after() {
-        response.insert_header((
-            header::RETRY_AFTER,
-            HeaderValue::from(after.as_secs().max(1)),
-        ));
+        response.insert_header((header::RETRY_AFTER, HeaderValue::from(whole_seconds(after))));
     }
     let body = BODIES
         .iter()
         .find(|(reason, _)| *reason == denied.reason())
         .map(|(_, body)| body.clone());
-    response.body(body.unwrap_or_default())
+    let mut response = response.body(body.unwrap_or_default());
+    write_headers(denied.limits(), response.headers_mut());
+    response
+}
+
+/// Rounded up: who waits that long does not come too early.
+fn whole_seconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1_000))
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// The problem as RFC 9457 section 3 has it.

@@ -79,6 +79,12 @@ impl Caller for Client<'_> {
     fn is_encrypted(&self) -> bool {
         self.route().encrypted
     }
+
+    fn write_route(&self, write: &mut dyn FnMut(&str)) {
+        if let Some(pattern) = self.request.match_pattern() {
+            write(&pattern);
+        }
+    }
 }
 
 impl PathValues for Client<'_> {

@@ -98,12 +98,16 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
         rules,
         manager: &manager,
     };
+    let known = || checkpoint.known();
     match checkpoint.ask(&found, needs_body(request, places.list())) {
         Asked::Anonymous => {
             leave_anonymous(request, &manager);
             Gate::Open
         }
-        Asked::Refused(denied) => shut(denied, Some(&manager)),
+        Asked::Refused(denied) => {
+            checkpoint.give_back();
+            shut(denied, Some(&manager))
+        }
         Asked::Body => wait(request, payload, rules, &manager, None),
         Asked::Claim(claim) => {
             let client = checkpoint.client();
@@ -111,10 +115,14 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
                 claim: claim.borrow(),
                 policy: &rules.policy,
                 caller: &client,
+                known: &known,
             };
             match manager.verifier().decide_now(&question) {
                 Now::Decided(Ok(admitted)) => enter(request, checkpoint.verified(&claim, admitted)),
-                Now::Decided(Err(denied)) => shut(denied, Some(&manager)),
+                Now::Decided(Err(denied)) => {
+                    checkpoint.give_back();
+                    shut(denied, Some(&manager))
+                }
                 Now::Ask(why) => wait(request, payload, rules, &manager, Some(why)),
             }
         }
@@ -188,7 +196,15 @@ async fn decide_late(
     } else {
         decide(&request, None, places.list(), &rules, &manager, why).await
     };
-    let verdict = decision.map_err(|denied| refuse(denied, &request, &rules, Some(&manager)));
+    let verdict = decision.map_err(|denied| {
+        let checkpoint = Checkpoint {
+            request: &request,
+            rules: &rules,
+            manager: &manager,
+        };
+        checkpoint.give_back();
+        refuse(denied, &request, &rules, Some(&manager))
+    });
     (verdict, payload)
 }
 
@@ -220,19 +236,18 @@ async fn decide(
         }
     };
     let client = checkpoint.client();
+    let known = || checkpoint.known();
     let question = Question {
         claim: claim.borrow(),
         policy: &rules.policy,
         caller: &client,
+        known: &known,
     };
     let verifier = manager.verifier();
     let now = why.map_or_else(|| verifier.decide_now(&question), Now::Ask);
     let admitted = match now {
         Now::Decided(decision) => decision?,
-        Now::Ask(why) => {
-            let known = checkpoint.known();
-            verifier.decide_late(&question, why, known.as_ref()).await?
-        }
+        Now::Ask(why) => verifier.decide_late(&question, why).await?,
     };
     enter(request, checkpoint.verified(&claim, admitted));
     Ok(())
@@ -366,6 +381,15 @@ impl<'c> Checkpoint<'c> {
         let extensions = self.request.extensions();
         let verified = extensions.get::<Verified>()?;
         (verified.manager == self.identity()).then(|| verified.admitted.clone())
+    }
+
+    /// Takes back what the request was charged at an earlier gate: it is refused.
+    fn give_back(&self) {
+        let known = self.known();
+        if let Some(known) = known.filter(|known| !known.bill.is_empty()) {
+            self.request.extensions_mut().remove::<Verified>();
+            self.manager.verifier().give_back(&known);
+        }
     }
 
     fn verified(&self, claim: &Claimed<'_>, admitted: Admitted) -> Verified {

@@ -14,6 +14,7 @@ use super::answer::Refused;
 use super::client::is_preflight;
 use super::gate::{Gate, gate};
 use super::install;
+use super::limits::add_headers;
 use super::route::{RoutePolicy, Rules};
 use super::strip;
 use crate::config::Config;
@@ -196,7 +197,11 @@ where
                     request.set_payload(payload);
                     strip_if_asked(&mut request, &rules);
                     match verdict {
-                        Ok(()) => Ok(service.call(request).await?.map_into_left_body()),
+                        Ok(()) => {
+                            let mut response = service.call(request).await?;
+                            add_headers(&mut response);
+                            Ok(response.map_into_left_body())
+                        }
                         Err(refused) => Ok(answer(request, refused)),
                     }
                 };
@@ -255,9 +260,10 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            GuardingProjection::Open { next } => next
-                .poll(context)
-                .map_ok(ServiceResponse::map_into_left_body),
+            GuardingProjection::Open { next } => next.poll(context).map_ok(|mut response| {
+                add_headers(&mut response);
+                response.map_into_left_body()
+            }),
             GuardingProjection::Wait { late } => late.as_mut().poll(context),
             GuardingProjection::Shut { response } => {
                 Poll::Ready(response.take().ok_or_else(|| {

@@ -8,6 +8,7 @@ mod forwarded;
 mod gate;
 mod guarded;
 mod install;
+mod limits;
 mod locate;
 mod middleware;
 mod route;
@@ -16,6 +17,7 @@ mod strip;
 mod testing;
 
 pub use guarded::{Guarded, GuardedFuture, Rest};
+pub use limits::RateLimitHeaders;
 pub use middleware::RequireApiKey;
 pub use route::{PlainPolicy, RoutePolicy};
 #[cfg(feature = "test-util")]

@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::denied::Denied;
 use crate::error::Error;
 use crate::key::{FastHasher, KeyHasher, KeyId};
+use crate::limiter::Plans;
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
 use crate::verify::{Admitted, judge_acting};
@@ -106,7 +107,7 @@ struct Acting(ApiKey);
 /// # }).unwrap();
 /// ```
 pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
-    if let Some(key) = CachedKey::of(key.0, &FastHasher::new()) {
+    if let Some(key) = CachedKey::of(key.0, &FastHasher::new(), &Plans::default()) {
         request
             .extensions_mut()
             .insert(Acting(ApiKey::new(Arc::new(key))));

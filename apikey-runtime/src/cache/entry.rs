@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::clock::Timestamp;
 use crate::key::{IdText, KeyHasher, KeyId, PreparedDigest};
+use crate::limiter::{Plan, Plans};
 use crate::policy::{Caller, allows_method};
 use crate::record::{KeyRecord, Metadata, Validity};
 use crate::scope::Scopes;
@@ -25,6 +26,8 @@ pub(crate) struct CachedKey {
     /// What few keys have.
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) previous: Option<Box<(PreparedDigest, Timestamp)>>,
+    /// What the key is limited to, where it is.
+    pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) id: KeyId,
     /// Set before the entry leaves the map, because the record changed or for want of room: the
     /// map's readers may still see an entry that was just removed.
@@ -76,7 +79,7 @@ pub(crate) struct Rare {
 
 impl CachedKey {
     /// The record in this form; `None` where `hasher` does not know how its digest was made.
-    pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher) -> Option<Self> {
+    pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher, plans: &Plans) -> Option<Self> {
         let validity = Validity::of(&record);
         let digest = hasher.prepare(&record.digest)?;
         let previous = match record.previous {
@@ -97,6 +100,7 @@ impl CachedKey {
             used: AtomicBool::new(false),
             digest,
             previous,
+            plan: plans.share(&record.limits),
             validity,
             created: record.created,
             names: Names::of(record.label, record.owner.as_deref()),
@@ -230,6 +234,6 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn an_entry_is_small() {
-        assert!(size_of::<CachedKey>() <= 152, "{}", size_of::<CachedKey>());
+        assert!(size_of::<CachedKey>() <= 160, "{}", size_of::<CachedKey>());
     }
 }

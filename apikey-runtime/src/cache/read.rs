@@ -12,6 +12,7 @@ use super::map::{Cache, Desk};
 use crate::clock::{Clock, Reading};
 use crate::error::StoreError;
 use crate::key::{KeyHasher, KeyId};
+use crate::limiter::Plans;
 use crate::meter::{Meter, StoreCall};
 use crate::store::KeyStore;
 
@@ -56,6 +57,8 @@ pub(crate) struct Reader {
     pub(crate) hasher: Arc<dyn KeyHasher>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<Cache>,
+    /// The limits of the keys in the cache.
+    pub(crate) plans: Plans,
     pub(crate) meter: Meter,
     pub(crate) runtime: Handle,
     /// How long the store may take.
@@ -152,7 +155,7 @@ impl Reader {
         match answer {
             Ok(Ok(None)) => Ok(Answer { asked, found: None }),
             Ok(Ok(Some(record))) => {
-                let found = CachedKey::of(record, &*self.hasher).map(Arc::new);
+                let found = CachedKey::of(record, &*self.hasher, &self.plans).map(Arc::new);
                 if found.is_none() {
                     tracing::error!(key_id = %id, "key refused: its stored digest has an unknown tag or form");
                 }

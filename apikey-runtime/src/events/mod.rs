@@ -65,6 +65,15 @@ pub enum EventKind {
         /// Why; serialised as its [code](DenyReason::code).
         reason: DenyReason,
     },
+    /// A quota of a key is used up to this part. Told once where a request crosses it, by the process
+    /// that let it through.
+    #[non_exhaustive]
+    LimitReached {
+        /// The limit's name.
+        limit: String,
+        /// 80 or 100.
+        percent: u8,
+    },
     /// This reader was too slow: events were overwritten before it read them. `at` is the time of
     /// the oldest one that is left.
     #[non_exhaustive]

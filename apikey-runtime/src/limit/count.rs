@@ -44,6 +44,14 @@ pub struct Verdict {
 }
 
 impl Count {
+    /// Of a rate, with this theoretical arrival time.
+    pub(crate) fn of_rate(arrival: i64) -> Self {
+        Self {
+            arrival,
+            ..Self::default()
+        }
+    }
+
     /// What `rule` says to `cost` at `now` (microseconds since 1970). Nothing is counted yet, but a
     /// rate is brought within its burst, which holds from then on.
     pub fn ask(&mut self, rule: Rule, cost: u32, now: i64) -> Verdict {
@@ -51,7 +59,7 @@ impl Count {
             Rule::Rate(rate) => {
                 // No further ahead than a whole burst: there a clock that was set back, or a rate
                 // that was raised, would leave it.
-                self.arrival = self.arrival.min(now + span(rate, rate.burst()));
+                self.arrival = self.arrival.min(now + rate.span(rate.burst()));
                 self.ask_rate(rate, cost, now)
             }
             Rule::Quota(quota) => self.ask_quota(quota, cost, now),
@@ -61,7 +69,7 @@ impl Count {
     /// Counts `cost`, which was admitted; how the limit stands then.
     pub fn charge(&mut self, rule: Rule, cost: u32, now: i64) -> Verdict {
         match rule {
-            Rule::Rate(rate) => self.arrival = self.arrival.max(now) + span(rate, cost),
+            Rule::Rate(rate) => self.arrival = self.arrival.max(now) + rate.span(cost),
             Rule::Quota(quota) => self.charge_quota(quota, cost, now),
         }
         Verdict {
@@ -87,9 +95,9 @@ impl Count {
     }
 
     fn ask_rate(&self, rate: Rate, cost: u32, now: i64) -> Verdict {
-        let burst = span(rate, rate.burst());
+        let burst = rate.span(rate.burst());
         let base = self.arrival.max(now);
-        let ahead = base + span(rate, cost) - now;
+        let ahead = base + rate.span(cost) - now;
         let admits = ahead <= burst;
         let step = i64::try_from(rate.step_micros()).unwrap_or(i64::MAX);
         Verdict {
@@ -226,12 +234,6 @@ fn first_day_of(month: i64) -> i64 {
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let of_year = (153 * month + 2) / 5;
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-fn span(rate: Rate, units: u32) -> i64 {
-    let micros = rate.step_micros().saturating_mul(u64::from(units));
-    // 366 days times a million still fits.
-    i64::try_from(micros).unwrap_or(i64::MAX / 4)
 }
 
 fn positive(number: i64) -> u64 {

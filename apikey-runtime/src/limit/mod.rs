@@ -32,7 +32,7 @@ pub(crate) const LONGEST_NAME: usize = 64;
 /// ];
 /// assert_eq!(limits[1].name(), "daily");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limit {
     name: String,
     #[serde(flatten)]
@@ -40,7 +40,7 @@ pub struct Limit {
 }
 
 /// What a limit holds a key to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {

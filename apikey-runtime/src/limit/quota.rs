@@ -32,7 +32,7 @@ pub(super) const PARTS: u64 = 60;
 /// assert_eq!(rolling.period(), Period::Rolling(Duration::from_secs(24 * 3_600)));
 /// # Ok::<(), apikey_runtime::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
     amount: u64,
     period: Period,
@@ -132,13 +132,12 @@ impl Quota {
 }
 
 impl Period {
-    /// Its length in seconds, rounded up; a month counts as 30 days. `None` for good.
+    /// Its length in seconds, rounded up; `None` for good, and for a month, whose length differs.
     pub(super) fn seconds(self) -> Option<u64> {
         match self {
             Self::Day => Some(86_400),
-            Self::Month => Some(30 * 86_400),
             Self::Rolling(window) => Some(window.as_millis().div_ceil(1_000) as u64),
-            Self::Lifetime => None,
+            Self::Month | Self::Lifetime => None,
         }
     }
 

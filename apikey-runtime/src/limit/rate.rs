@@ -12,6 +12,9 @@ use crate::error::Error;
 /// The largest amount, and the largest burst.
 const LARGEST: u32 = 1_000_000;
 
+/// The longest that a burst may take to be worked off: 100 years, in microseconds.
+const LONGEST_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
+
 /// The longest window: 366 days.
 const LONGEST_MILLIS: u128 = 366 * 24 * 3_600 * 1_000;
 
@@ -30,7 +33,7 @@ const LONGEST_MILLIS: u128 = 366 * 24 * 3_600 * 1_000;
 /// assert_eq!(rate.with_burst(20).burst(), 20);
 /// # Ok::<(), apikey_runtime::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     amount: u32,
     window_millis: u64,
@@ -112,19 +115,27 @@ impl Rate {
         Self::new(amount, Duration::from_secs(24 * 3_600))
     }
 
-    /// At most so many units at once (1 to 1,000,000).
+    /// At most so many units at once: 1 to 1,000,000, and no more than the rate lets through in 100
+    /// years.
     ///
     /// # Panics
     ///
     /// Where it is out of its bounds. In a `const` that is an error of the compiler.
     #[must_use]
     pub const fn with_burst(mut self, burst: u32) -> Self {
-        assert!(
-            burst > 0 && burst <= LARGEST,
-            "the burst of a rate is 1 to 1,000,000"
-        );
         self.burst = burst;
+        assert!(
+            self.holds(),
+            "the burst of a rate is 1 to 1,000,000, and no more than passes in 100 years"
+        );
         self
+    }
+
+    /// Whether the burst is within its bounds.
+    const fn holds(&self) -> bool {
+        self.burst > 0
+            && self.burst <= LARGEST
+            && self.step_micros().saturating_mul(self.burst as u64) <= LONGEST_BURST
     }
 
     /// The units in each window.
@@ -150,6 +161,14 @@ impl Rate {
     #[must_use]
     pub const fn step_micros(&self) -> u64 {
         (self.window_millis * 1_000).div_ceil(self.amount as u64)
+    }
+
+    /// The time that so many units take up, in microseconds.
+    pub(crate) fn span(&self, units: u32) -> i64 {
+        let micros = self.step_micros().saturating_mul(u64::from(units));
+        // More than a burst may take, and such that a time can be added in a double too, in which
+        // Redis computes.
+        i64::try_from(micros).unwrap_or(i64::MAX).min(1 << 52)
     }
 }
 
@@ -178,10 +197,10 @@ impl FromStr for Rate {
             return Ok(rate);
         };
         let burst = whole(burst).and_then(|burst| u32::try_from(burst).ok());
-        match burst.filter(|burst| (1..=LARGEST).contains(burst)) {
-            Some(burst) => Ok(rate.with_burst(burst)),
-            None => Err(unfit("its burst is not 1 to 1,000,000")),
-        }
+        let with_burst = burst.map(|burst| Self { burst, ..rate });
+        with_burst.filter(Self::holds).ok_or_else(|| {
+            unfit("its burst is not 1 to 1,000,000, or more than passes in 100 years")
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
 use crate::events::Teller;
 use crate::key::{FastHasher, KeyHasher};
+use crate::limiter::{Local, Plans};
 use crate::meter::Meter;
 use crate::store::{KeyStore, NodeId};
 use crate::verify::Verifier;
@@ -133,6 +134,7 @@ impl ApiKeyManagerBuilder {
             hasher: self.hasher,
             clock: self.clock,
             cache: Arc::new(Cache::new(self.config.cache_capacity())),
+            plans: Plans::default(),
             meter: Meter::new(),
             runtime: thread.runtime().clone(),
             deadline: self.config.store_timeout(),
@@ -142,6 +144,8 @@ impl ApiKeyManagerBuilder {
             reader,
             feed: Feed::new(node_id(&*self.random)?),
             teller: Teller::default(),
+            local: Local::new(),
+            default_plan: None,
             dummy,
         });
         thread.run(begin(Arc::clone(&verifier))).await?;

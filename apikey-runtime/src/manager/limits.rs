@@ -1,11 +1,80 @@
 //! Limits of keys.
 
 use super::ApiKeyManager;
+use crate::denied::LimitStanding;
 use crate::error::Error;
+use crate::key::KeyId;
 use crate::limit::{Limit, Rule, check_limits};
-use crate::store::Counting;
+use crate::meter::StoreCall;
+use crate::store::{Counting, Meter};
 
 impl ApiKeyManager {
+    /// How the limits of a key stand: its own, or, where it has none, the configured one. Charges
+    /// nothing. Limits of routes are not among them. A rate that this process counts by itself is as
+    /// this process has it.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore, Quota};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let key = manager.create("free").limit("daily", Quota::per_day(100)).await?;
+    /// manager.verify(key.expose_secret()).await.expect("it is live");
+    /// assert_eq!(manager.limits(key.id()).await?[0].remaining, 99);
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Store`], [`Error::Stopped`].
+    pub async fn limits(&self, id: KeyId) -> Result<Vec<LimitStanding>, Error> {
+        self.on_thread(move |verifier| async move {
+            let record = verifier.find(id).await?;
+            Ok(verifier.look_at_limits(id, &record.limits).await?)
+        })
+        .await
+    }
+
+    /// Gives a key back up to `amount` units of what it used of the quota of that name: credits that
+    /// were bought, or a mistake that is made good. It never gets more than the quota; to give more,
+    /// raise the quota with [`update`](Self::update).
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore, Quota};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let key = manager.create("prepaid").limit("credits", Quota::lifetime(1)).await?;
+    /// assert!(manager.verify(key.expose_secret()).await.is_ok());
+    /// assert!(manager.verify(key.expose_secret()).await.is_err());
+    ///
+    /// manager.refill(key.id(), "credits", 1).await?;
+    /// assert!(manager.verify(key.expose_secret()).await.is_ok());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::Invalid`] where the key has no quota of that name;
+    /// [`Error::Store`], [`Error::Stopped`].
+    pub async fn refill(&self, id: KeyId, name: &str, amount: u64) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.on_thread(move |verifier| async move {
+            let record = verifier.find(id).await?;
+            let quota =
+                |limit: &&Limit| limit.name() == name && matches!(limit.rule(), Rule::Quota(_));
+            let Some(limit) = record.limits.iter().find(quota) else {
+                return Err(Error::Invalid(format!(
+                    "the key `{id}` has no quota of the name {name:?}; `get` shows its limits"
+                )));
+            };
+            let meter = Meter::new(limit.name(), limit.rule());
+            let refill = verifier.reader.store.refill(&id, &meter, amount);
+            Ok(verifier.within(StoreCall::Refill, refill).await?)
+        })
+        .await
+    }
+
     /// Refuses limits that cannot be stored, or that the store cannot count.
     pub(super) fn check_limits(&self, limits: &[Limit]) -> Result<(), Error> {
         check_limits(limits)?;

@@ -39,7 +39,7 @@ use crate::key::KeyId;
 use crate::meter::StoreCall;
 use crate::policy::{Caller, PathValues, Policy};
 use crate::record::{KeyPatch, KeyRecord};
-use crate::verify::{Claim, Now, Question, Verifier};
+use crate::verify::{Claim, Now, Question, Verifier, nothing_known};
 use thread::Thread;
 
 /// Issues, verifies, rotates and revokes keys.
@@ -187,10 +187,11 @@ impl ApiKeyManager {
             claim,
             policy,
             caller: &NoRequest,
+            known: &nothing_known,
         };
         let decision = match verifier.decide_now(&question) {
             Now::Decided(decision) => decision,
-            Now::Ask(why) => verifier.decide_late(&question, why, None).await,
+            Now::Ask(why) => verifier.decide_late(&question, why).await,
         };
         decision.map(|admitted| admitted.key)
     }
@@ -312,6 +313,8 @@ impl Caller for NoRequest {
     fn is_encrypted(&self) -> bool {
         false
     }
+
+    fn write_route(&self, _write: &mut dyn FnMut(&str)) {}
 }
 
 /// What the manager's calls do with the store, on its thread.

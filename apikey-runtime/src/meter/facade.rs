@@ -38,7 +38,7 @@ pub(crate) struct Meter {
     from_memory: Histogram,
     by_store: Histogram,
     polls: [Counter; 3],
-    calls: [[Counter; 2]; 8],
+    calls: [[Counter; 2]; 10],
     hits: Counter,
     misses: Counter,
     entries: Gauge,

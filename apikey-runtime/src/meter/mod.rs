@@ -24,4 +24,6 @@ pub(crate) enum StoreCall {
     RevokeOwner,
     Purge,
     Nodes,
+    Charge,
+    Refill,
 }

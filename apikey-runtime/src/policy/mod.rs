@@ -19,6 +19,8 @@ pub(crate) trait Caller: PathValues {
     fn method(&self) -> Option<&str>;
     /// Whether the client sent its request over TLS, as far as that is known for sure.
     fn is_encrypted(&self) -> bool;
+    /// Writes the name of the route, piece by piece.
+    fn write_route(&self, write: &mut dyn FnMut(&str));
 }
 
 /// Whether `method` is among `allowed`. HEAD is GET without the body (RFC 9110 section 9.3.2).

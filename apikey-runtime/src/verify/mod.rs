@@ -5,6 +5,7 @@
 //! at its scopes.
 
 mod outcome;
+mod settle;
 mod standing;
 
 use std::sync::Arc;
@@ -17,10 +18,12 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::Teller;
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
+use crate::limiter::{Line, Local, Plan};
 use crate::policy::{Caller, Location, Policy};
 use standing::{Compared, Standing};
 
 pub(crate) use outcome::deny_unmanaged;
+pub(crate) use settle::standings;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
 const READS: usize = 3;
@@ -32,6 +35,10 @@ pub(crate) struct Verifier {
     pub(crate) reader: Arc<Reader>,
     pub(crate) feed: Feed,
     pub(crate) teller: Teller,
+    /// What this process counts by itself.
+    pub(crate) local: Local,
+    /// The limits of keys that have none of their own.
+    pub(crate) default_plan: Option<Plan>,
     /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.
     pub(crate) dummy: PreparedDigest,
 }
@@ -42,6 +49,13 @@ pub(crate) struct Question<'a, C> {
     pub(crate) claim: Claim<'a>,
     pub(crate) policy: &'a Policy,
     pub(crate) caller: &'a C,
+    /// What another gate decided earlier in the same request, for this manager.
+    pub(crate) known: &'a (dyn Fn() -> Option<Admitted> + 'a),
+}
+
+/// Nothing was decided earlier.
+pub(crate) fn nothing_known() -> Option<Admitted> {
+    None
 }
 
 /// Which key the caller claims to have, and what proves it.
@@ -70,6 +84,8 @@ pub(crate) struct Admitted {
     pub(crate) key: ApiKey,
     /// How the store was asked, where it was for this decision.
     pub(crate) read: Option<Asked>,
+    /// The limits that the request was counted against.
+    pub(crate) bill: Vec<Line>,
 }
 
 /// A decision that could be made at once, or not.
@@ -80,12 +96,14 @@ pub(crate) enum Now {
 }
 
 /// Why the store has to be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Why {
     /// Memory refuses the key, and a newer record could turn that.
     Refused,
     /// Memory has nothing that may be believed, or may not be asked.
     Unknown,
+    /// Memory admits the key, whose limits the store counts. What is to be charged is in the bill.
+    Charge(Box<Admitted>),
 }
 
 /// What memory says of a key.
@@ -93,6 +111,16 @@ enum Memory {
     Allow(ApiKey),
     Refuse(DenyReason),
     Nothing,
+}
+
+impl Admitted {
+    fn of(key: ApiKey, read: Option<Asked>) -> Self {
+        Self {
+            key,
+            read,
+            bill: Vec::new(),
+        }
+    }
 }
 
 impl Claim<'_> {
@@ -135,7 +163,10 @@ impl Verifier {
             return Now::Ask(Why::Unknown);
         }
         let begun = self.reader.meter.begin_check();
-        let now = self.judge_memory(question);
+        let now = match self.judge_memory(question) {
+            Now::Decided(Ok(admitted)) => self.settle_now(question, admitted),
+            other => other,
+        };
         if matches!(now, Now::Decided(_)) {
             self.reader.cache.counters.count_hit();
             self.reader.meter.decided_from_memory(begun);
@@ -145,7 +176,7 @@ impl Verifier {
 
     fn judge_memory<C: Caller>(&self, question: &Question<'_, C>) -> Now {
         match self.remember(question) {
-            Memory::Allow(key) => Now::Decided(Ok(self.admit(key, None))),
+            Memory::Allow(key) => Now::Decided(Ok(Admitted::of(key, None))),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
             // newer record could turn.
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
@@ -156,32 +187,56 @@ impl Verifier {
         }
     }
 
-    /// Decides with the store's help. `known` is what the store said earlier in the same request.
+    /// Decides with the store's help.
     pub(crate) async fn decide_late<C: Caller>(
         &self,
         question: &Question<'_, C>,
         why: Why,
-        known: Option<&Admitted>,
     ) -> Result<Admitted, Denied> {
-        self.reader.cache.counters.count_miss();
         let begun = self.reader.meter.begin_late();
-        let decision = self.judge_late(question, why, known).await;
+        let decision = self.conclude(question, why).await;
         self.reader.meter.decided_by_store(begun);
         decision
     }
 
-    async fn judge_late<C: Caller>(
+    async fn conclude<C: Caller>(
         &self,
         question: &Question<'_, C>,
         why: Why,
+    ) -> Result<Admitted, Denied> {
+        let refused = match why {
+            Why::Charge(admitted) => {
+                self.reader.cache.counters.count_hit();
+                return self.settle_late(question, *admitted).await;
+            }
+            Why::Refused => true,
+            Why::Unknown => false,
+        };
+        self.reader.cache.counters.count_miss();
+        let known = (question.known)();
+        let admitted = self.judge_late(question, refused, known.as_ref()).await?;
+        match self.settle_now(question, admitted) {
+            Now::Decided(decision) => decision,
+            Now::Ask(Why::Charge(admitted)) => self.settle_late(question, *admitted).await,
+            // Settling asks for nothing else.
+            Now::Ask(_) => Err(self.refuse(question, DenyReason::Misconfigured)),
+        }
+    }
+
+    /// `refused` is whether memory refuses the key; `known` what the store said earlier in the same
+    /// request.
+    async fn judge_late<C: Caller>(
+        &self,
+        question: &Question<'_, C>,
+        refused: bool,
         known: Option<&Admitted>,
     ) -> Result<Admitted, Denied> {
-        if why == Why::Refused {
+        if refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
             let learned = self.feed.ask().await;
             match self.remember(question) {
-                Memory::Allow(key) => return Ok(self.admit(key, None)),
+                Memory::Allow(key) => return Ok(Admitted::of(key, None)),
                 // A key's time is over, whether or not the store says so.
                 Memory::Refuse(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
                     return Err(self.refuse(question, reason));
@@ -293,7 +348,7 @@ impl Verifier {
             None => Err(DenyReason::InvalidKey),
             Some((found, judged)) => judged
                 .at(now)
-                .map(|()| self.admit(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
+                .map(|()| Admitted::of(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
         };
         Some(decision.map_err(|reason| self.refuse(question, reason)))
     }
@@ -363,7 +418,7 @@ pub(crate) fn judge_acting(
 ) -> Result<Admitted, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
-        Ok(()) => Ok(Admitted { key, read: None }),
+        Ok(()) => Ok(Admitted::of(key, None)),
         Err(reason) => Err(outcome::denied(reason, policy)),
     }
 }

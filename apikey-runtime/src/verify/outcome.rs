@@ -1,18 +1,17 @@
 //! What comes of a request: each way out is counted, and each refusal told, here and nowhere else.
 
 use super::{Admitted, Question, Verifier};
-use crate::api_key::ApiKey;
-use crate::cache::Asked;
 use crate::denied::{Denied, DenyReason};
 use crate::events::{Event, EventKind};
 use crate::key::KeyId;
 use crate::policy::Policy;
 
 impl Verifier {
-    pub(super) fn admit(&self, key: ApiKey, read: Option<Asked>) -> Admitted {
-        tracing::debug!(key_id = %key.id(), "allowed");
+    /// A key is let through: the last word.
+    pub(super) fn admit(&self, admitted: Admitted) -> Admitted {
+        tracing::debug!(key_id = %admitted.key.id(), "allowed");
         self.reader.meter.allowed();
-        Admitted { key, read }
+        admitted
     }
 
     /// A request without a key is let through.

@@ -20,7 +20,7 @@ fn entry(id: KeyId) -> Arc<CachedKey> {
     static DIGEST: LazyLock<String> = LazyLock::new(|| FastHasher::new().hash("any").unwrap());
     let (hasher, created) = (FastHasher::new(), Timestamp::from_millis(0));
     let record = KeyRecord::new(id, "my_api", "label", DIGEST.clone(), created);
-    Arc::new(CachedKey::of(record, &hasher).unwrap())
+    Arc::new(CachedKey::of(record, &hasher, &crate::limiter::Plans::default()).unwrap())
 }
 
 fn now() -> Reading {

@@ -15,7 +15,7 @@ pub(super) const POLLS: &str = "apikey_store_polls_total";
 pub(super) const CALLS_MADE: &str = "apikey_store_calls_total";
 
 /// All calls that are counted, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 8] = [
+pub(super) const CALLS: [StoreCall; 10] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
@@ -24,6 +24,8 @@ pub(super) const CALLS: [StoreCall; 8] = [
     StoreCall::RevokeOwner,
     StoreCall::Purge,
     StoreCall::Nodes,
+    StoreCall::Charge,
+    StoreCall::Refill,
 ];
 
 pub(super) fn call(call: StoreCall) -> &'static str {
@@ -36,6 +38,8 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::RevokeOwner => "revoke_owner",
         StoreCall::Purge => "purge",
         StoreCall::Nodes => "nodes",
+        StoreCall::Charge => "charge",
+        StoreCall::Refill => "refill",
     }
 }
 

@@ -1,0 +1,118 @@
+//! One limit of a request's bill.
+
+use std::sync::Arc;
+
+use super::plan::{Plan, Prepared, hash_route};
+use crate::limit::{Rate, Rule, Verdict};
+use crate::store::{Counting, Meter};
+
+/// A limit that a request counts against, what it costs there, and how the limit stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) name: Name,
+    /// Stands for the name under which it is counted.
+    pub(crate) hash: u64,
+    pub(crate) rule: Rule,
+    pub(crate) cost: u32,
+    pub(crate) by: By,
+    /// `None` before the limit was asked.
+    pub(crate) verdict: Option<Verdict>,
+}
+
+/// The name of the limit of keys that have none of their own.
+pub(crate) const DEFAULT: &str = "default";
+
+/// Whose limit it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The key's own of this place in its plan.
+    Key(u16),
+    /// The configuration's, for all keys that have none.
+    Default,
+    /// The route's, which the policy names.
+    Route(&'static str),
+    /// The route's, by its pattern.
+    Pattern(Arc<str>),
+}
+
+/// Who counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// This process.
+    Process,
+    /// The key store.
+    Store,
+    /// Nobody: the key store cannot.
+    Nobody,
+}
+
+impl By {
+    fn of(rule: Rule, counting: Counting) -> Self {
+        match (rule, counting) {
+            (_, Counting::All) | (Rule::Quota(_), Counting::Quotas) => Self::Store,
+            (Rule::Rate(_), _) => Self::Process,
+            (Rule::Quota(_), Counting::Nothing) => Self::Nobody,
+        }
+    }
+}
+
+impl Line {
+    /// Of the limit at this place of a plan.
+    pub(crate) fn of_plan(prepared: &Prepared, name: Name, cost: u32, counting: Counting) -> Self {
+        let rule = prepared.limit.rule();
+        Self {
+            name,
+            hash: prepared.hash,
+            rule,
+            cost,
+            by: By::of(rule, counting),
+            verdict: None,
+        }
+    }
+
+    /// Of a route's rate.
+    pub(crate) fn of_route(name: Name, rate: Rate, cost: u32, counting: Counting) -> Self {
+        let rule = Rule::Rate(rate);
+        let text = match &name {
+            Name::Route(name) => name,
+            Name::Pattern(name) => &**name,
+            Name::Key(_) | Name::Default => "",
+        };
+        Self {
+            hash: hash_route(text),
+            name,
+            rule,
+            cost,
+            by: By::of(rule, counting),
+            verdict: None,
+        }
+    }
+
+    /// The limit as a store counts it. `own` are the key's plan and the configuration's.
+    pub(crate) fn meter(&self, own: Option<&Plan>, default: Option<&Plan>) -> Meter {
+        let of_plan = |plan: Option<&Plan>, place: u16| {
+            let prepared = plan.and_then(|plan| plan.0.get(usize::from(place)));
+            prepared.map_or_else(|| Meter::new("", self.rule), |one| one.meter.clone())
+        };
+        // A key's limit has no `:` in its name, so that no two of these are alike.
+        match &self.name {
+            Name::Key(place) => of_plan(own, *place),
+            Name::Default => of_plan(default, 0),
+            Name::Route(name) => Meter::new(&format!("route:{name}"), self.rule),
+            Name::Pattern(name) => Meter::new(&format!("route:{name}"), self.rule),
+        }
+    }
+
+    /// The name that clients and people are told.
+    pub(crate) fn shown<'n>(&'n self, own: Option<&'n Plan>) -> &'n str {
+        match &self.name {
+            Name::Key(place) => own
+                .and_then(|plan| plan.0.get(usize::from(*place)))
+                .map_or("", |one| one.limit.name()),
+            Name::Default => DEFAULT,
+            // Where its code lies is nobody's business.
+            Name::Route(name) => name.rsplit("::").next().unwrap_or(name),
+            Name::Pattern(name) => name,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Counting in this process: rates where the store leaves them to it, and all limits for as long as
+//! a store that should count does not answer, where a route says so.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+
+use super::line::{By, Line};
+use crate::clock::Reading;
+use crate::key::KeyId;
+use crate::limit::{Count, Rule, Verdict};
+
+const SHARDS: usize = 64;
+
+/// The most quotas that a shard counts while the store is down.
+const QUOTAS_PER_SHARD: usize = 4_096;
+
+/// What a quota says that there is no room to count.
+const NO_ROOM: Verdict = Verdict {
+    admits: false,
+    remaining: 0,
+    reset: None,
+    retry: None,
+};
+
+/// A key, and the name of a limit.
+type Slot = (KeyId, u64);
+
+/// The two clocks by which limits are counted, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// For rates: what has passed, whatever the wall clock says.
+    uptime: i64,
+    /// For quotas: days and months.
+    wall: i64,
+}
+
+impl From<Reading> for Now {
+    fn from(reading: Reading) -> Self {
+        Self {
+            uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
+            wall: reading.now.as_millis().saturating_mul(1_000),
+        }
+    }
+}
+
+impl Now {
+    fn for_rule(self, rule: Rule) -> i64 {
+        match rule {
+            Rule::Rate(_) => self.uptime,
+            Rule::Quota(_) => self.wall,
+        }
+    }
+}
+
+/// The counts of this process.
+#[derive(Debug)]
+pub(crate) struct Local(Box<[Mutex<Shard>]>);
+
+#[derive(Debug, Default)]
+struct Shard {
+    /// When all that has passed is worked off. One that lies behind says as much as none.
+    rates: HashMap<Slot, i64, RandomState>,
+    /// How many rates there may be before those that lie behind are thrown out.
+    room: usize,
+    quotas: HashMap<Slot, Count, RandomState>,
+}
+
+impl Local {
+    pub(crate) fn new() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+
+    /// Charges all of `lines` that are this process's to count, or none; each is told how it stands.
+    /// Whether they were charged.
+    pub(crate) fn charge(&self, key: KeyId, lines: &mut [Line], now: Now) -> bool {
+        let own = |line: &&mut Line| line.by == By::Process;
+        let mut shard = self.shard(&key);
+        let mut admitted = true;
+        for line in lines.iter_mut().filter(own) {
+            let verdict = shard.ask(key, line, now);
+            admitted &= verdict.admits;
+            line.verdict = Some(verdict);
+        }
+        if !admitted {
+            return false;
+        }
+        for line in lines.iter_mut().filter(own).filter(|line| line.cost > 0) {
+            line.verdict = Some(shard.charge(key, line, now));
+        }
+        true
+    }
+
+    /// Takes back what `charge` charged.
+    pub(crate) fn give_back(&self, key: KeyId, lines: &[Line]) {
+        let mut shard = self.shard(&key);
+        for line in lines.iter().filter(|line| line.by == By::Process) {
+            shard.give_back(key, line);
+        }
+    }
+
+    fn shard(&self, key: &KeyId) -> MutexGuard<'_, Shard> {
+        // The last characters of an id are random.
+        let [.., a, b] = key.bytes();
+        let shard = &self.0[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
+        // A count is written whole or not at all.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0
+            .iter()
+            .map(|shard| shard.lock().unwrap().rates.len())
+            .sum()
+    }
+}
+
+impl Shard {
+    fn ask(&self, key: KeyId, line: &Line, now: Now) -> Verdict {
+        let slot = (key, line.hash);
+        let mut count = match line.rule {
+            Rule::Rate(_) => Count::of_rate(self.rates.get(&slot).copied().unwrap_or(0)),
+            // Fail closed: what there is no room to count is not let through.
+            Rule::Quota(_) => match self.quotas.get(&slot) {
+                Some(count) => count.clone(),
+                None if self.quotas.len() < QUOTAS_PER_SHARD => Count::default(),
+                None => return NO_ROOM,
+            },
+        };
+        count.ask(line.rule, line.cost, now.for_rule(line.rule))
+    }
+
+    fn charge(&mut self, key: KeyId, line: &Line, now: Now) -> Verdict {
+        let slot = (key, line.hash);
+        let at = now.for_rule(line.rule);
+        match line.rule {
+            Rule::Rate(_) => {
+                self.make_room(at);
+                let arrival = self.rates.entry(slot).or_default();
+                let mut count = Count::of_rate(*arrival);
+                // Brings it within its burst.
+                count.ask(line.rule, 0, at);
+                let verdict = count.charge(line.rule, line.cost, at);
+                *arrival = count.arrival;
+                verdict
+            }
+            Rule::Quota(_) => {
+                let count = self.quotas.entry(slot).or_default();
+                count.charge(line.rule, line.cost, at)
+            }
+        }
+    }
+
+    fn give_back(&mut self, key: KeyId, line: &Line) {
+        let slot = (key, line.hash);
+        match line.rule {
+            Rule::Rate(rate) => {
+                if let Some(arrival) = self.rates.get_mut(&slot) {
+                    *arrival -= rate.span(line.cost);
+                }
+            }
+            Rule::Quota(_) => {
+                if let Some(count) = self.quotas.get_mut(&slot) {
+                    count.refill(line.rule, u64::from(line.cost));
+                }
+            }
+        }
+    }
+
+    fn make_room(&mut self, now: i64) {
+        if self.rates.len() >= self.room {
+            self.rates.retain(|_, arrival| *arrival > now);
+            self.room = (self.rates.len() * 2).max(64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::line::Name;
+    use super::*;
+    use crate::limit::{Quota, Rate};
+    use crate::store::Counting;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn at(uptime: i64) -> Now {
+        Now {
+            uptime,
+            wall: 1_700_000_000 * SECOND + uptime,
+        }
+    }
+
+    fn line(name: &'static str, rate: Rate, cost: u32) -> Line {
+        Line::of_route(Name::Route(name), rate, cost, Counting::Nothing)
+    }
+
+    #[test]
+    fn where_one_limit_refuses_none_is_charged() {
+        let (local, key) = (Local::new(), KeyId::from_u128(1));
+        let mut lines = [
+            line("wide", Rate::per_minute(10), 1),
+            line("narrow", Rate::per_minute(2), 1),
+        ];
+        let passed = (0..9).filter(|_| local.charge(key, &mut lines, at(0)));
+        assert_eq!(passed.count(), 2);
+        assert_eq!(lines[0].verdict.unwrap().remaining, 8);
+        assert!(local.charge(KeyId::from_u128(2), &mut lines, at(0)));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_used_again() {
+        let (local, key) = (Local::new(), KeyId::from_u128(1));
+        let mut lines = [line("a", Rate::per_minute(5), 5)];
+        assert!(local.charge(key, &mut lines, at(0)));
+        assert!(!local.charge(key, &mut lines, at(0)));
+        local.give_back(key, &lines);
+        assert!(local.charge(key, &mut lines, at(0)));
+    }
+
+    #[test]
+    fn a_quota_is_counted_here_from_nothing_on() {
+        let (local, key) = (Local::new(), KeyId::from_u128(1));
+        let mut lines = [line("a", Rate::per_minute(5), 1)];
+        lines[0].rule = Quota::per_day(3).into();
+        let passed = (0..9).filter(|_| local.charge(key, &mut lines, at(0)));
+        assert_eq!(passed.count(), 3);
+    }
+
+    #[test]
+    fn keys_that_are_no_longer_ahead_leave_the_memory() {
+        let local = Local::new();
+        let rate = Rate::new(1, Duration::from_secs(1));
+        for second in 0..200 {
+            for key in 0..100 {
+                let key = KeyId::from_u128(1 << 100 | second * 100 + key);
+                let now = at(second as i64 * SECOND);
+                assert!(local.charge(key, &mut [line("a", rate, 1)], now));
+            }
+        }
+        assert!(local.len() <= SHARDS * 64, "{}", local.len());
+    }
+}
