@@ -113,7 +113,7 @@ pub use actix::{ActingKey, acting_as};
 pub use actix::{Guarded, PlainPolicy, RateLimitHeaders, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
 pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
-pub use config::{Config, ConfigBuilder, ForwardedHeader};
+pub use config::{Config, ConfigBuilder, ForwardedHeader, NetworkPrecision};
 pub use denied::{Denied, DenyReason, LimitStanding};
 pub use error::{BoxError, Error, StoreError};
 pub use events::{Event, EventKind, Events};

@@ -6,7 +6,7 @@ use crate::error::Error;
 const NAMESPACE: &str = "ACTIX_API_KEY_";
 
 /// What can follow the namespace.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 21] = [
     "LOCATION",
     "HEADER_NAME",
     "HEADER_TYPE",
@@ -22,6 +22,12 @@ const NAMES: [&str; 15] = [
     "BODY_TIMEOUT_MS",
     "STORE_TIMEOUT_MS",
     "CACHE_CAPACITY",
+    "RATE_LIMIT",
+    "FAILED_ATTEMPTS",
+    "LIMIT_BATCH",
+    "USAGE_FLUSH_INTERVAL_MS",
+    "USAGE_RETENTION_HOURS",
+    "USAGE_NETWORK_PRECISION",
 ];
 
 impl Config {
@@ -96,6 +102,12 @@ fn set(
         "BODY_TIMEOUT_MS" => builder.body_timeout_ms = Some(number(name, &value)?),
         "STORE_TIMEOUT_MS" => builder.store_timeout_ms = Some(number(name, &value)?),
         "CACHE_CAPACITY" => builder.cache_capacity = Some(number(name, &value)?),
+        "RATE_LIMIT" => builder.rate_limit = Some(value),
+        "FAILED_ATTEMPTS" => builder.failed_attempts = Some(value),
+        "LIMIT_BATCH" => builder.limit_batch = Some(number(name, &value)?),
+        "USAGE_FLUSH_INTERVAL_MS" => builder.usage_flush_interval_ms = Some(number(name, &value)?),
+        "USAGE_RETENTION_HOURS" => builder.usage_retention_hours = Some(number(name, &value)?),
+        "USAGE_NETWORK_PRECISION" => builder.usage_network_precision = Some(value),
         _ => return Err(unknown(name, setting)),
     }
     Ok(builder)
@@ -153,6 +165,12 @@ mod tests {
                 ("ACTIX_API_KEY_REALM", "orders"),
                 ("ACTIX_API_KEY_STORE_TIMEOUT_MS", "500"),
                 ("ACTIX_API_KEY_CACHE_CAPACITY", "10"),
+                ("ACTIX_API_KEY_RATE_LIMIT", "100/minute burst 20"),
+                ("ACTIX_API_KEY_FAILED_ATTEMPTS", "off"),
+                ("ACTIX_API_KEY_LIMIT_BATCH", "50"),
+                ("ACTIX_API_KEY_USAGE_FLUSH_INTERVAL_MS", "300"),
+                ("ACTIX_API_KEY_USAGE_RETENTION_HOURS", "5"),
+                ("ACTIX_API_KEY_USAGE_NETWORK_PRECISION", "16/32"),
             ],
             &[],
         )
@@ -175,6 +193,16 @@ mod tests {
             (config.realm(), config.store_timeout().as_millis()),
             (Some("orders"), 500)
         );
+        let rate = crate::limit::Rate::per_minute(100).with_burst(20);
+        assert_eq!(
+            (config.rate_limit(), config.failed_attempts()),
+            (Some(rate), None)
+        );
+        assert_eq!(config.limit_batch(), 50);
+        assert_eq!(config.usage_flush_interval().as_millis(), 300);
+        assert_eq!(config.usage_retention().as_secs(), 5 * 3_600);
+        let precision = config.usage_network_precision().unwrap();
+        assert_eq!(precision.to_string(), "16/32");
         assert_eq!(
             read(&[("ACTIX_API_KEY_PREFIX", "acme")], &[])
                 .unwrap()

@@ -1,8 +1,11 @@
 //! What is configured: names and defaults of flask-api-key, checked once.
 
 mod builder;
+mod checks;
 mod env;
+mod metering;
 mod names;
+mod precision;
 
 use std::time::Duration;
 
@@ -13,7 +16,9 @@ use crate::key::Charset;
 use crate::policy::Location;
 
 pub use builder::ConfigBuilder;
+use metering::Metering;
 pub(crate) use names::closest;
+pub use precision::NetworkPrecision;
 
 /// The settings of a manager: checked, and read-only from then on.
 ///
@@ -51,6 +56,7 @@ pub struct Config {
     body_timeout: Duration,
     store_timeout: Duration,
     cache_capacity: usize,
+    metering: Metering,
 }
 
 /// Where a key is looked for by default.
@@ -234,6 +240,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(5),
             store_timeout: Duration::from_secs(2),
             cache_capacity: 100_000,
+            metering: Metering::default(),
         }
     }
 }
