@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use crate::error::StoreError;
+use crate::limit::{Limit, check_limits};
 use crate::record::Metadata;
 
 /// Separated by single spaces.
@@ -21,6 +22,12 @@ pub(super) fn metadata_text(metadata: &Metadata) -> Result<String, StoreError> {
     let text = serde_json::to_string(metadata).map_err(unfit)?;
     serde_json::from_str::<Metadata>(&text).map_err(unfit)?;
     Ok(text)
+}
+
+/// `limits` as JSON which [`limits`] can read back.
+pub(super) fn limits_text(limits: &[Limit]) -> Result<String, StoreError> {
+    check_limits(limits).map_err(|error| refused("the limits do not read back", error))?;
+    serde_json::to_string(limits).map_err(|error| refused("the limits cannot be written", error))
 }
 
 pub(super) fn refused(
@@ -72,6 +79,60 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     split(text).map(read).collect()
 }
 
+/// A limit that cannot be read must not become none, and neither must one that could not be counted
+/// apart from another: the whole record is refused. serde_json's message would quote the text.
+pub(super) fn limits(text: &str) -> Result<Vec<Limit>, String> {
+    let limits: Vec<Limit> = serde_json::from_str(text).map_err(|error| {
+        format!(
+            "`limits` is no JSON array of limits (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })?;
+    match check_limits(&limits) {
+        Ok(()) => Ok(limits),
+        Err(_) => Err("`limits` are too many, or have names that no limits may have".to_owned()),
+    }
+}
+
 pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(' ').filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::{Quota, Rate};
+
+    #[test]
+    fn limits_read_back() {
+        let written = [
+            Limit::new("minute", Rate::per_minute(10).with_burst(3)),
+            Limit::new("month", Quota::per_month(5)),
+        ];
+        assert_eq!(limits(&limits_text(&written).unwrap()).unwrap(), written);
+        assert_eq!(limits("[]").unwrap(), []);
+    }
+
+    /// A key would otherwise be free of the limit that someone got wrong.
+    #[test]
+    fn limits_that_cannot_be_read_are_not_none() {
+        let twice = r#"[{"name":"secret","quota":"1/day"},{"name":"secret","quota":"2/day"}]"#;
+        for text in [
+            "",
+            "null",
+            "{}",
+            r#"["secret"]"#,
+            r#"[{"name":"secret"}]"#,
+            r#"[{"name":"secret","quota":"secret/day"}]"#,
+            r#"[{"name":"the secret","quota":"1/day"}]"#,
+            twice,
+        ] {
+            let said = limits(text).expect_err(text);
+            assert!(
+                said.contains("`limits`") && !said.contains("secret"),
+                "{said}"
+            );
+        }
+    }
 }

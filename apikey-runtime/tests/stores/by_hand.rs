@@ -164,7 +164,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
         "UPDATE api_keys SET id = '000000000000000000000z' WHERE id LIKE '%2'",
         "UPDATE OR REPLACE api_keys SET id = '0000000000000000000002' WHERE id LIKE '%1'",
         "INSERT OR REPLACE INTO api_keys SELECT id, prefix, label, owner, digest, NULL, NULL, scopes, metadata, \
-         NULL, '', '', 0, NULL, NULL, NULL, NULL, 1, 1 FROM api_keys WHERE id LIKE '%2'",
+         NULL, '', '', 0, NULL, NULL, NULL, NULL, 1, 1, '[]' FROM api_keys WHERE id LIKE '%2'",
         "REPLACE INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
          VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
         "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \

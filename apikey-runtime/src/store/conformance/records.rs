@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::samples::{ODD_TEXTS, at, full, id, metadata, plain};
+use super::samples::{ODD_TEXTS, at, full, id, patches, plain};
 use super::{Broken, OrBroken, Outcome, Verdict, ensure, ensure_conflict, ensure_not_found};
 use crate::error::StoreError;
 use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
@@ -224,68 +224,6 @@ pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyS
     Ok(Verdict::Passed)
 }
 
-/// Patches of each column.
-fn patches() -> Vec<KeyPatch> {
-    let previous = PreviousDigest {
-        digest: "sha256$old".to_owned(),
-        until: at(7),
-    };
-    let new = KeyPatch::new;
-    vec![
-        new(),
-        KeyPatch {
-            label: Some("it's".to_owned()),
-            ..new()
-        },
-        KeyPatch {
-            owner: Some(Some("o'wner".to_owned())),
-            ..new()
-        },
-        KeyPatch {
-            scopes: Scopes::new(["b:c", "a"]).ok(),
-            ..new()
-        },
-        KeyPatch {
-            metadata: Some(metadata()),
-            ..new()
-        },
-        KeyPatch {
-            environment: Some(Some("test".to_owned())),
-            ..new()
-        },
-        KeyPatch {
-            networks: "192.0.2.7/32".parse().ok().map(|network| vec![network]),
-            ..new()
-        },
-        KeyPatch {
-            methods: Some(vec!["POST".to_owned(), "PUT".to_owned()]),
-            ..new()
-        },
-        KeyPatch {
-            expires: Some(Some(at(i64::MAX))),
-            ..new()
-        },
-        KeyPatch {
-            not_before: Some(Some(at(-5))),
-            ..new()
-        },
-        KeyPatch {
-            enabled: Some(false),
-            ..new()
-        },
-        KeyPatch {
-            digest: Some("sha256$new".to_owned()),
-            previous: Some(Some(previous)),
-            ..new()
-        },
-        KeyPatch {
-            label: Some("both".to_owned()),
-            enabled: Some(true),
-            ..new()
-        },
-    ]
-}
-
 pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeyStore>) -> Outcome {
     let mut record = full(1);
     add(&*store, &record).await?;
@@ -296,6 +234,7 @@ pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeySt
         environment: Some(None),
         networks: Some(Vec::new()),
         methods: Some(Vec::new()),
+        limits: Some(Vec::new()),
         expires: Some(None),
         not_before: Some(None),
         previous: Some(None),

@@ -1,10 +1,13 @@
 //! Records to try a store with.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::clock::Timestamp;
 use crate::key::KeyId;
-use crate::record::{KeyRecord, Metadata, PreviousDigest, Revocation};
+use crate::limit::{Limit, Quota, Rate};
+use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 
 /// Texts that mean something to SQL, LIKE, formats, shells, Redis or terminals, and must mean
@@ -73,6 +76,7 @@ pub(super) fn full(number: u128) -> KeyRecord {
         .filter_map(|text| text.parse().ok())
         .collect();
     record.methods = vec!["GET".to_owned(), "M-SEARCH".to_owned()];
+    record.limits = limits();
     record.expires = Some(at(9_000));
     record.not_before = Some(at(500));
     record.revoked = Some(because("lost"));
@@ -99,6 +103,84 @@ pub(super) fn metadata() -> Metadata {
         json!({ "a": [true, false, null, {}], "": "" }),
     );
     metadata
+}
+
+/// One of every kind.
+pub(super) fn limits() -> Vec<Limit> {
+    let window = Duration::from_millis(90_061_001);
+    vec![
+        Limit::new("minute", Rate::per_minute(10).with_burst(3)),
+        Limit::new("r.o-l_l", Quota::rolling(7, window)),
+        Limit::new("day", Quota::per_day(1)),
+        Limit::new("MONTH", Quota::per_month(999_999_999_999_999)),
+        Limit::new("1", Quota::lifetime(500)),
+    ]
+}
+
+/// Patches of each column.
+pub(super) fn patches() -> Vec<KeyPatch> {
+    let previous = PreviousDigest {
+        digest: "sha256$old".to_owned(),
+        until: at(7),
+    };
+    let new = KeyPatch::new;
+    vec![
+        new(),
+        KeyPatch {
+            label: Some("it's".to_owned()),
+            ..new()
+        },
+        KeyPatch {
+            owner: Some(Some("o'wner".to_owned())),
+            ..new()
+        },
+        KeyPatch {
+            scopes: Scopes::new(["b:c", "a"]).ok(),
+            ..new()
+        },
+        KeyPatch {
+            metadata: Some(metadata()),
+            ..new()
+        },
+        KeyPatch {
+            environment: Some(Some("test".to_owned())),
+            ..new()
+        },
+        KeyPatch {
+            networks: "192.0.2.7/32".parse().ok().map(|network| vec![network]),
+            ..new()
+        },
+        KeyPatch {
+            methods: Some(vec!["POST".to_owned(), "PUT".to_owned()]),
+            ..new()
+        },
+        KeyPatch {
+            limits: Some(limits()),
+            ..new()
+        },
+        KeyPatch {
+            expires: Some(Some(at(i64::MAX))),
+            ..new()
+        },
+        KeyPatch {
+            not_before: Some(Some(at(-5))),
+            ..new()
+        },
+        KeyPatch {
+            enabled: Some(false),
+            ..new()
+        },
+        KeyPatch {
+            digest: Some("sha256$new".to_owned()),
+            previous: Some(Some(previous)),
+            ..new()
+        },
+        KeyPatch {
+            label: Some("both".to_owned()),
+            enabled: Some(true),
+            ..new()
+        },
+    ]
 }
 
 /// A revocation for `reason`.

@@ -5,7 +5,9 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, PreviousDigest, Revocation};
 use crate::scope::Scopes;
-use crate::store::columns::{Broken, metadata, metadata_text, networks, refused, split, words};
+use crate::store::columns::{
+    Broken, limits, limits_text, metadata, metadata_text, networks, refused, split, words,
+};
 
 use super::Statement;
 
@@ -14,7 +16,7 @@ use super::Statement;
 macro_rules! column_names {
     () => {
         "id, prefix, label, owner, digest, previous_digest, previous_until, scopes, metadata, environment, \
-         networks, methods, created_at, expires_at, not_before, revoked_at, revoked_reason, enabled, version"
+         networks, methods, limits, created_at, expires_at, not_before, revoked_at, revoked_reason, enabled, version"
     };
 }
 
@@ -25,7 +27,7 @@ pub(in crate::store) const COLUMNS: &str = column_names!();
 const INSERT: &str = concat!(
     "INSERT INTO api_keys (",
     column_names!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
 );
 
 /// The values of a row.
@@ -82,6 +84,7 @@ pub(super) fn insert(record: &KeyRecord) -> Result<Statement, StoreError> {
         .bind(record.environment.as_ref())
         .bind(words(&record.networks))
         .bind(words(&record.methods))
+        .bind(limits_text(&record.limits)?)
         .bind(record.created.as_millis())
         .bind(record.expires.map(Timestamp::as_millis))
         .bind(record.not_before.map(Timestamp::as_millis))
@@ -123,6 +126,7 @@ fn read(row: &impl Columns) -> Result<KeyRecord, String> {
     record.environment = optional_text(row, "environment")?;
     record.networks = networks(text(row, "networks")?)?;
     record.methods = split(text(row, "methods")?).map(str::to_owned).collect();
+    record.limits = limits(text(row, "limits")?)?;
     record.expires = time(row, "expires_at")?;
     record.not_before = time(row, "not_before")?;
     record.revoked = revoked(row)?;

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::columns::{metadata_text, words};
+use crate::store::columns::{limits_text, metadata_text, words};
 use crate::store::paging::page_size;
 use crate::store::{ListQuery, Page};
 
@@ -81,6 +81,9 @@ fn update_statement(id: &KeyId, patch: &KeyPatch) -> Result<Statement, StoreErro
     }
     if let Some(methods) = &patch.methods {
         sql.push(", methods = ").push_value(words(methods));
+    }
+    if let Some(limits) = &patch.limits {
+        sql.push(", limits = ").push_value(limits_text(limits)?);
     }
     if let Some(expires) = patch.expires {
         sql.push(", expires_at = ")

@@ -27,9 +27,10 @@ const WRITERS: u32 = 1;
 const READERS: u32 = 4;
 
 /// What each step makes of a file in which all steps before it have run.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_keys.sql"),
     include_str!("migrations/0002_nodes.sql"),
+    include_str!("migrations/0003_limits.sql"),
 ];
 
 /// Connections to one file.
