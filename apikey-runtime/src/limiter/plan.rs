@@ -1,12 +1,13 @@
 //! The limits of a key, prepared once and shared by all keys that have the same.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use foldhash::quality::RandomState;
 use once_cell::sync::Lazy;
-use std::hash::BuildHasher;
 
+use super::line::{By, Line};
 use crate::limit::Limit;
 use crate::store::Meter;
 
@@ -22,6 +23,15 @@ fn hash_name(name: &str) -> u64 {
 /// The number that stands in this process for the name of a route's rate.
 pub(super) fn hash_route(name: &str) -> u64 {
     HASHER.hash_one((1_u8, name))
+}
+
+/// The number that stands in this process for what a request is to pay in the store.
+pub(super) fn hash_bill(bill: &[Line]) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    for line in bill.iter().filter(|line| line.by == By::Store) {
+        (line.hash, line.rule, line.cost).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// What a key is limited to.

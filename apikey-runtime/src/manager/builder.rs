@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
 use crate::events::Teller;
 use crate::key::{FastHasher, KeyHasher};
-use crate::limiter::{Local, Plans};
+use crate::limit::Limit;
+use crate::limiter::{Ahead, DEFAULT, Local, Plan, Plans};
 use crate::meter::Meter;
 use crate::store::{KeyStore, NodeId};
 use crate::verify::Verifier;
@@ -139,13 +140,20 @@ impl ApiKeyManagerBuilder {
             runtime: thread.runtime().clone(),
             deadline: self.config.store_timeout(),
         });
+        let default = self
+            .config
+            .rate_limit()
+            .map(|rate| Limit::new(DEFAULT, rate));
+        let default_plan = Plan::of(default.as_slice());
+        let ahead = Ahead::new(self.config.limit_batch(), self.config.store_timeout());
         let verifier = Arc::new(Verifier {
             config: self.config,
             reader,
             feed: Feed::new(node_id(&*self.random)?),
             teller: Teller::default(),
             local: Local::new(),
-            default_plan: None,
+            default_plan,
+            ahead,
             dummy,
         });
         thread.run(begin(Arc::clone(&verifier))).await?;
@@ -207,6 +215,13 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
         .spawn(keep(Arc::clone(&verifier), |verifier| async move {
             verifier.feed.tend(&verifier.reader).await;
         }));
+    if verifier.ahead.is_on() {
+        reader
+            .runtime
+            .spawn(keep(Arc::clone(&verifier), |verifier| async move {
+                verifier.tend_what_was_taken().await;
+            }));
+    }
     #[cfg(feature = "metrics")]
     reader
         .runtime

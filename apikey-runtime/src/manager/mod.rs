@@ -213,6 +213,8 @@ impl ApiKeyManager {
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
                 verifier.feed.close();
+                let given_up = verifier.give_up_what_was_taken();
+                let _ = tokio::time::timeout(verifier.reader.deadline, given_up).await;
                 verifier.teller.close();
                 #[cfg(feature = "metrics")]
                 verifier.reader.meter.carry(&verifier.reader);

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::Teller;
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
-use crate::limiter::{Line, Local, Plan};
+use crate::limiter::{Ahead, Line, Local, Plan};
 use crate::policy::{Caller, Location, Policy};
 use standing::{Compared, Standing};
 
@@ -37,6 +37,8 @@ pub(crate) struct Verifier {
     pub(crate) teller: Teller,
     /// What this process counts by itself.
     pub(crate) local: Local,
+    /// What it took ahead of limits that the store counts.
+    pub(crate) ahead: Ahead,
     /// The limits of keys that have none of their own.
     pub(crate) default_plan: Option<Plan>,
     /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.

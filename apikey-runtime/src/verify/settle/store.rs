@@ -1,0 +1,240 @@
+//! Limits that the key store counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{Admitted, Verifier};
+use super::tell::standings_of;
+use crate::cache::Reader;
+use crate::denied::LimitStanding;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::limit::{Limit, Rule};
+use crate::limiter::{By, GOOD_FOR, Line, Name, Plan, Rest, Slot, later};
+use crate::meter::StoreCall;
+use crate::store::{Charge, Charged, Meter};
+
+/// What the store said of a bill.
+pub(super) enum Paid {
+    Yes,
+    Refused,
+    /// Whether it was counted is not known.
+    Unknown,
+}
+
+impl Verifier {
+    /// Charges what the store counts: in one call, since the lines of a bill have one cost, but for
+    /// those of a second gate, whose route is charged first.
+    pub(super) async fn charge_in_store(&self, key: KeyId, admitted: &mut Admitted) -> Paid {
+        let slot = Slot::of(key, &admitted.bill).filter(|_| self.ahead.is_on());
+        if let Some(slot) = slot {
+            match self.charge_ahead(slot, key, admitted).await {
+                Some(paid) => return paid,
+                // It was not to be had for several requests; perhaps for one.
+                None => {}
+            }
+        }
+        let mut charged: Vec<usize> = Vec::new();
+        loop {
+            let mut open = admitted.bill.iter().enumerate().rev();
+            let next = open.find(|(at, line)| line.by == By::Store && !charged.contains(at));
+            let Some(cost) = next.map(|(_, line)| line.cost) else {
+                return Paid::Yes;
+            };
+            let (places, meters) = self.lines_of_cost(admitted, cost);
+            let Some(answer) = self.ask_to_charge(Charge::new(key, cost, meters)).await else {
+                self.give_some_back(admitted, &charged);
+                return Paid::Unknown;
+            };
+            for (at, verdict) in places.iter().zip(&answer.verdicts) {
+                admitted.bill[*at].verdict = Some(*verdict);
+            }
+            if !answer.admitted {
+                self.give_some_back(admitted, &charged);
+                return Paid::Refused;
+            }
+            for at in &places {
+                self.tell_of_shares(admitted, &admitted.bill[*at], u64::from(cost));
+            }
+            charged.extend(places);
+        }
+    }
+
+    /// Charges for several requests at once, and keeps what is left of it. `None` where the limits do
+    /// not admit so many.
+    async fn charge_ahead(&self, slot: Slot, key: KeyId, admitted: &mut Admitted) -> Option<Paid> {
+        let sent = self.reader.clock.read();
+        if self.ahead.pay(slot, &mut admitted.bill, sent) {
+            return Some(Paid::Yes);
+        }
+        let size = self.ahead.size(slot, sent);
+        let stored = admitted.bill.iter().find(|line| line.by == By::Store);
+        let cost = stored.map_or(0, |line| line.cost);
+        let all = cost.checked_mul(size)?;
+        let (places, meters) = self.lines_of_cost(admitted, cost);
+        let charge = Charge::new(key, all, meters.clone());
+        let Some(answer) = self.ask_to_charge(charge).await else {
+            return Some(Paid::Unknown);
+        };
+        if !answer.admitted && size > 1 {
+            return None;
+        }
+        let kept = u64::from(cost) * u64::from(size - 1);
+        for (at, verdict) in places.iter().zip(&answer.verdicts) {
+            admitted.bill[*at].verdict = Some(*verdict);
+            if answer.admitted {
+                self.tell_of_shares(admitted, &admitted.bill[*at], u64::from(all));
+                admitted.bill[*at].verdict = Some(later(*verdict, kept, 0));
+            }
+        }
+        if !answer.admitted {
+            return Some(Paid::Refused);
+        }
+        let limits = meters.into_iter().zip(answer.verdicts).collect();
+        if let Some(rest) = self.ahead.keep(slot, size, cost, limits, sent) {
+            self.refill_in_background(rest);
+        }
+        Some(Paid::Yes)
+    }
+
+    /// The lines that the store counts at this cost: their places, and their meters.
+    fn lines_of_cost(&self, admitted: &Admitted, cost: u32) -> (Vec<usize>, Vec<Meter>) {
+        let lines = admitted.bill.iter().enumerate();
+        lines
+            .filter(|(_, line)| line.by == By::Store && line.cost == cost)
+            .map(|(at, line)| (at, self.meter_of(admitted, line)))
+            .unzip()
+    }
+
+    /// Gives back, every so often, what was taken ahead and not used.
+    pub(crate) async fn tend_what_was_taken(&self) {
+        loop {
+            tokio::time::sleep(GOOD_FOR).await;
+            for rest in self.ahead.sweep(self.reader.clock.read(), false) {
+                self.give_rest_back(rest).await;
+            }
+        }
+    }
+
+    /// Gives all back that was taken ahead and not used: the manager ends.
+    pub(crate) async fn give_up_what_was_taken(&self) {
+        for rest in self.ahead.sweep(self.reader.clock.read(), true) {
+            self.give_rest_back(rest).await;
+        }
+    }
+
+    /// How the limits of a key stand. Charges nothing.
+    pub(crate) async fn look_at_limits(
+        &self,
+        id: KeyId,
+        limits: &[Limit],
+    ) -> Result<Vec<LimitStanding>, StoreError> {
+        let own = Plan::of(limits);
+        let plan = own.as_ref().or(self.default_plan.as_ref());
+        let prepared = plan.map_or(&[][..], |plan| &plan.0);
+        let counting = self.reader.store.counting();
+        let lines = (0..).zip(prepared);
+        let mut bill: Vec<_> = lines
+            .map(|(at, one)| Line::of_plan(one, Name::Key(at), 0, counting))
+            .collect();
+        self.local.charge(id, &mut bill, self.now());
+        let stored = || {
+            (0..)
+                .zip(prepared)
+                .filter(|(at, _)| bill[*at].by == By::Store)
+        };
+        let meters: Vec<_> = stored().map(|(_, one)| one.meter.clone()).collect();
+        let places: Vec<_> = stored().map(|(at, _)| at).collect();
+        if !meters.is_empty() {
+            let charge = Charge::new(id, 0, meters);
+            let silent = || StoreError::unavailable("it did not tell how limits stand");
+            let answer = self.ask_to_charge(charge).await.ok_or_else(silent)?;
+            for (at, verdict) in places.into_iter().zip(answer.verdicts) {
+                bill[at].verdict = Some(verdict);
+            }
+        }
+        Ok(standings_of(&bill, plan))
+    }
+
+    /// `None` where there is no answer.
+    async fn ask_to_charge(&self, charge: Charge) -> Option<Charged> {
+        let (reader, expected) = (Arc::clone(&self.reader), charge.meters.len());
+        let key = charge.key;
+        // On the manager's runtime, where the store's connections are driven, and to its end though
+        // the client goes away.
+        let call = self.reader.runtime.spawn(async move {
+            let answer = tokio::time::timeout(reader.deadline, reader.store.charge(&charge)).await;
+            reader.meter.called(StoreCall::Charge, answer.as_ref().ok());
+            answer
+        });
+        match call.await {
+            Ok(Ok(Ok(charged))) if charged.verdicts.len() == expected => Some(charged),
+            Ok(Ok(Ok(_))) => {
+                tracing::error!(key_id = %key, "the key store's answer to a charge does not fit it");
+                None
+            }
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(key_id = %key, %error, "the key store counted no limit");
+                None
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(key_id = %key, "the key store gave no answer to a charge in time");
+                None
+            }
+        }
+    }
+
+    /// Takes back what a request was charged that came to nothing. The store is told in the
+    /// background, of quotas alone: a rate mends itself.
+    pub(crate) fn give_back(&self, admitted: &Admitted) {
+        let key = admitted.key.id();
+        self.local.give_back(key, &admitted.bill);
+        for line in &admitted.bill {
+            self.give_back_to_store(key, admitted, line);
+        }
+    }
+
+    /// Takes back what an earlier part of the same bill was charged.
+    fn give_some_back(&self, admitted: &Admitted, charged: &[usize]) {
+        for line in charged.iter().map(|at| &admitted.bill[*at]) {
+            self.give_back_to_store(admitted.key.id(), admitted, line);
+        }
+    }
+
+    fn give_back_to_store(&self, key: KeyId, admitted: &Admitted, line: &Line) {
+        // What comes back after the end of its period would be given to the next.
+        let soon = self.reader.deadline * 2;
+        let reset = line.verdict.and_then(|verdict| verdict.reset);
+        let lasts = reset.is_none_or(|reset| Duration::from_micros(reset) > soon);
+        let quota = matches!(line.rule, Rule::Quota(_));
+        if line.by == By::Store && line.cost > 0 && quota && lasts {
+            self.refill_in_background(Rest {
+                key,
+                units: u64::from(line.cost),
+                quotas: vec![self.meter_of(admitted, line)],
+            });
+        }
+    }
+
+    fn refill_in_background(&self, rest: Rest) {
+        let reader = Arc::clone(&self.reader);
+        self.reader
+            .runtime
+            .spawn(async move { refill(&reader, rest).await });
+    }
+
+    async fn give_rest_back(&self, rest: Rest) {
+        refill(&self.reader, rest).await;
+    }
+}
+
+async fn refill(reader: &Reader, rest: Rest) {
+    for meter in &rest.quotas {
+        let call = reader.store.refill(&rest.key, meter, rest.units);
+        let answer = tokio::time::timeout(reader.deadline, call).await;
+        reader.meter.called(StoreCall::Refill, answer.as_ref().ok());
+        if !matches!(answer, Ok(Ok(()))) {
+            tracing::warn!(key_id = %rest.key, "what was charged and not used was not given back");
+        }
+    }
+}
