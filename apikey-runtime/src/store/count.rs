@@ -1,5 +1,6 @@
 //! What a store is asked that counts what keys use.
 
+use crate::clock::Clock;
 use crate::key::KeyId;
 use crate::limit::{Count, Rule, Verdict};
 
@@ -146,6 +147,14 @@ impl Charged {
     pub fn new(admitted: bool, verdicts: Vec<Verdict>) -> Self {
         Self { admitted, verdicts }
     }
+}
+
+/// The time by which a store in this process counts, in microseconds since 1970. Far from the ends of
+/// what an `i64` can hold, so that what is added to it cannot overflow.
+pub(crate) fn micros(clock: &dyn Clock) -> i64 {
+    const FARTHEST: i64 = i64::MAX / 4;
+    let micros = clock.read().now.as_millis().saturating_mul(1_000);
+    micros.clamp(-FARTHEST, FARTHEST)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::{PoolConnection, PoolOptions};
@@ -10,6 +10,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use super::error::{failed, is_busy};
+use super::queue::Queue;
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::store::lease;
 
@@ -46,6 +48,11 @@ pub(super) struct Pools {
     /// What a node notes of itself need not outlive a loss of power, which ends the node too, so the
     /// disk is not waited for.
     pub(super) beats: SqlitePool,
+    /// Counts of limits and usage: many, and each small. They outlive the process and not a loss of
+    /// power, since the disk is not waited for.
+    pub(super) counts: SqlitePool,
+    /// Charges, which wait for the same connection.
+    pub(super) queue: Queue,
     path: PathBuf,
     /// Which file stood at `path` when it was opened.
     identity: Option<Identity>,
@@ -53,7 +60,11 @@ pub(super) struct Pools {
 
 impl Pools {
     /// Opens the file, which is made where there is none, and gets its tables ready.
-    pub(super) async fn open(path: &Path, lease: Option<Duration>) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        path: &Path,
+        lease: Option<Duration>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         let path = checked_path(path)?;
         create_private(&path)?;
         let options = SqliteConnectOptions::new()
@@ -69,12 +80,15 @@ impl Pools {
         // The file stays in WAL mode, so only who writes asks for it.
         let reading = options.clone().pragma("query_only", "ON");
         let beating = options.synchronous(SqliteSynchronous::Normal);
+        let counts = pool(1, beating.clone());
         let pools = Self {
             writer: pool(WRITERS, writing),
             reader: pool(READERS, reading.clone()),
             history: pool(1, reading.clone()),
             roster: pool(1, reading),
             beats: pool(1, beating),
+            queue: Queue::new(counts.clone(), clock),
+            counts,
             identity: identity(&path),
             path,
         };
@@ -126,6 +140,7 @@ impl Pools {
     /// Closes all connections. The writer's is the last, so that SQLite writes the log back into
     /// the file and removes it, unless another process has the file open.
     pub(super) async fn close(&self) {
+        self.counts.close().await;
         self.beats.close().await;
         self.roster.close().await;
         self.history.close().await;

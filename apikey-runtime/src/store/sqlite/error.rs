@@ -1,5 +1,7 @@
 //! What a failure of SQLite means to a caller.
 
+use std::borrow::Borrow;
+
 use sqlx::error::DatabaseError;
 
 use crate::error::StoreError;
@@ -27,12 +29,15 @@ const LOCKING_RACE: i32 = 15;
 const REFUSED_BY_TRIGGER: i32 = 1811;
 
 /// The error to report where `doing` failed. No value of a record is in it: SQLite's messages name
-/// tables and columns.
-pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
+/// tables and columns. The error is the client library's, or one that several share.
+pub(super) fn failed<E>(doing: &str, error: E) -> StoreError
+where
+    E: Borrow<sqlx::Error> + std::error::Error + Send + Sync + 'static,
+{
     let reason = format!("{doing} failed");
-    match &error {
+    match error.borrow() {
         sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Conflict,
-        _ if is_transient(&error) => StoreError::Unavailable {
+        found if is_transient(found) => StoreError::Unavailable {
             reason,
             source: Some(Box::new(error)),
         },

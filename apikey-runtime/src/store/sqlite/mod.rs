@@ -1,24 +1,29 @@
 //! Records in a file.
 
 mod connect;
+mod counts;
 mod error;
 mod history;
 mod nodes;
+mod queue;
 mod row;
 mod statements;
+mod usage;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use self::connect::Pools;
+use self::counts::Work;
 use super::{
-    Changes, Cursor, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal, lease,
+    Changes, Charge, Charged, Counting, Cursor, KeyStore, LastUsed, ListQuery, Listener, Meter,
+    Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow, lease,
 };
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
@@ -29,9 +34,17 @@ const REPLACED: &str = "the file was moved or replaced while it was open; stop e
 
 /// Records in an SQLite file, which the processes of one machine can share.
 ///
-/// A commit is on the disk when the call returns. The tables are `api_keys`, `api_key_changes`,
-/// `api_key_meta` and `api_key_nodes`; the first `start` makes them, and an application may keep tables of its own in
-/// the file. Triggers log every change of a key, so one made by hand, with `sqlite3` say, is
+/// A change of a key is on the disk when the call returns. What keys use is not, so that a request
+/// with a quota does not wait for the disk: it outlives the process however that ends, but a loss of
+/// power, or of the system, may take back the last charges and the last usage. The key can then use
+/// so much again.
+///
+/// Quotas are counted in the file, exactly, for all processes that use it; rates in each process.
+/// Charges that wait for each other are done in one transaction.
+///
+/// The tables are `api_keys`, `api_key_changes`, `api_key_meta`, `api_key_nodes`, `api_key_counts`,
+/// `api_key_usage`, `api_key_last_used` and `api_key_usage_batches`; the first `start` makes them,
+/// and an application may keep tables of its own in the file. Triggers log every change of a key, so one made by hand, with `sqlite3` say, is
 /// learned of like any other. They also count its `version` up, and refuse to take a revocation
 /// back. The file is made so that only its owner can read it. Keep it on a local disk (SQLite's
 /// locks do not hold on network file systems), and restore a copy of it only while no process has
@@ -49,6 +62,7 @@ const REPLACED: &str = "the file was moved or replaced while it was open; stop e
 pub struct SqliteStore {
     path: PathBuf,
     lease: Option<Duration>,
+    clock: Arc<dyn Clock>,
     pools: RwLock<Option<Pools>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
@@ -63,6 +77,7 @@ impl SqliteStore {
         Self {
             path: path.as_ref().to_owned(),
             lease: None,
+            clock: Arc::new(SystemClock::new()),
             pools: RwLock::new(None),
             turn: tokio::sync::Mutex::new(()),
             changed: Signal::new(),
@@ -78,6 +93,16 @@ impl SqliteStore {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// Takes the time from `clock` by which limits are counted: when a day or a month is over. It
+    /// should be the same for all processes that use the file.
+    ///
+    /// By default, a [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -115,7 +140,9 @@ impl KeyStore for SqliteStore {
         lease::check(self.lease)?;
         let _turn = self.turn.lock().await;
         if self.pools().is_err() {
-            self.replace_pools(Some(Pools::open(&self.path, self.lease).await?));
+            let clock = Arc::clone(&self.clock);
+            let pools = Pools::open(&self.path, self.lease, clock).await?;
+            self.replace_pools(Some(pools));
         }
         Ok(())
     }
@@ -190,6 +217,43 @@ impl KeyStore for SqliteStore {
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         nodes::leave(&self.pools()?.beats, node).await
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::Quotas
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        let pools = self.pools()?;
+        if charge.cost == 0 {
+            return counts::look(&pools.reader, charge, &*self.clock).await;
+        }
+        pools.queue.done(Work::Charge(charge.clone())).await
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        let work = Work::Refill(*key, meter.clone(), amount);
+        self.pools()?.queue.done(work).await.map(drop)
+    }
+
+    fn keeps_usage(&self) -> bool {
+        true
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        usage::add(&self.pools()?.counts, batch, self.clock.read().now).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        usage::usage(&self.pools()?.reader, query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        usage::last_used(&self.pools()?.reader, keys).await
+    }
+
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        usage::forget(&self.pools()?.counts, hour, self.clock.read().now).await
     }
 
     fn listen(&self) -> Option<Listener> {

@@ -1,19 +1,24 @@
 //! Records in memory.
 
+mod tally;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::tally::Tally;
+use super::count::micros;
 use super::paging::page_size;
 use super::{
-    Changes, Cursor, History, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal,
+    Changes, Charge, Charged, Counting, Cursor, History, KeyStore, LastUsed, ListQuery, Listener,
+    Meter, Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow,
 };
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
@@ -41,6 +46,7 @@ static STORES: AtomicU64 = AtomicU64::new(0);
 /// ```
 pub struct MemoryStore {
     lease: Duration,
+    clock: Arc<dyn Clock>,
     /// The mark of every change. One that is the same for all of them will do: a history that lives
     /// in memory is never restored from a copy, so a cursor is either this store's own or that of
     /// another.
@@ -59,6 +65,7 @@ struct State {
     nodes: BTreeMap<NodeId, Node>,
     /// The beats of all nodes: one that leaves and comes back has none that was seen before.
     beats: u64,
+    tally: Tally,
 }
 
 impl MemoryStore {
@@ -67,6 +74,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             lease: DEFAULT_LEASE,
+            clock: Arc::new(SystemClock::new()),
             tag: STORES
                 .fetch_add(1, Ordering::Relaxed)
                 .to_be_bytes()
@@ -82,6 +90,15 @@ impl MemoryStore {
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
+        self
+    }
+
+    /// Takes the time from `clock` by which limits are counted: when a day or a month is over.
+    ///
+    /// By default, a [`SystemClock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -244,6 +261,7 @@ impl KeyStore for MemoryStore {
         });
         for id in &ids {
             state.records.remove(id);
+            state.tally.remove(id);
             state.log(*id);
         }
         Ok(ids)
@@ -319,6 +337,44 @@ impl KeyStore for MemoryStore {
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         self.state().nodes.remove(node);
+        Ok(())
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::Quotas
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        let mut state = self.state();
+        // Read while nobody else can charge, so the time does not go back between two who do.
+        let now = micros(&*self.clock);
+        Ok(state.tally.charge(charge, now))
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        self.state().tally.refill(*key, meter, amount);
+        Ok(())
+    }
+
+    fn keeps_usage(&self) -> bool {
+        true
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        self.state().tally.add(batch, self.clock.read().now);
+        Ok(())
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        Ok(self.state().tally.usage(query))
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        Ok(self.state().tally.last_used(keys))
+    }
+
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.state().tally.forget(hour, self.clock.read().now);
         Ok(())
     }
 
