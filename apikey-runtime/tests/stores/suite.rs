@@ -116,10 +116,15 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
         let reasons = report.skipped.iter().filter(|(_, why)| why.contains(what));
         reasons.count()
     };
-    assert_eq!(report.skipped.len(), 13, "{report:?}");
+    assert_eq!(report.skipped.len(), 29, "{report:?}");
     assert_eq!(
         (lacking("no history"), lacking("no list of nodes")),
         (8, 5),
+        "{report:?}"
+    );
+    assert_eq!(
+        (lacking("counts no limits"), lacking("keeps no usage")),
+        (10, 6),
         "{report:?}"
     );
     assert!(!conformance::check(report.skipped[0].0, make).await);

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Outcome, history, listing, nodes, records, revocation};
+use super::{Outcome, counting, history, listing, nodes, records, revocation, usage};
 use crate::store::KeyStore;
 
 type Checking = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -75,5 +75,25 @@ pub(super) static CHECKS: &[Check] = checks! {
         one an_acknowledgement_counts_for_the_history_it_names,
         one a_suspected_node_is_no_member_until_it_joins,
         one only_a_node_that_stayed_suspected_is_dismissed,
+    }
+    counting {
+        one of_charges_that_race_as_many_pass_as_the_limit_admits,
+        one where_one_limit_refuses_none_is_charged,
+        one a_charge_weighs_its_cost,
+        one looking_at_limits_counts_nothing,
+        one a_store_counts_as_the_model_does,
+        one a_refill_gives_back_no_more_than_was_used,
+        one a_limit_that_is_changed_keeps_what_was_used,
+        one counts_of_other_keys_names_and_kinds_are_apart,
+        one counts_of_a_removed_key_are_nobody_elses,
+        one counts_outlive_a_restart,
+    }
+    usage {
+        one usage_adds_up,
+        one a_large_batch_is_added_as_a_whole,
+        one a_batch_that_is_offered_again_is_added_once,
+        one usage_is_read_from_an_hour_up_to_another,
+        one the_last_use_moves_forward_only,
+        one forgetting_keeps_what_is_not_old,
     }
 };

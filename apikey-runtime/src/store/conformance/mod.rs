@@ -17,13 +17,16 @@
 //! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). It has to run inside a Tokio runtime. A
 //! runtime with several threads finds more races.
 
+mod charges;
 mod checks;
+mod counting;
 mod history;
 mod listing;
 mod nodes;
 mod records;
 mod revocation;
 mod samples;
+mod usage;
 
 use std::fmt;
 use std::future::Future;

@@ -1,0 +1,118 @@
+//! What the checks of `charge` and `refill` share.
+
+use std::time::Duration;
+
+use super::samples::id;
+use super::{Broken, OrBroken, Verdict, ensure};
+use crate::key::KeyId;
+use crate::limit::{self, Quota, Rate, Rule};
+use crate::store::{Charge, Charged, Counting, KeyStore, Meter};
+
+pub(super) const NOT_COUNTED: Verdict =
+    Verdict::Skipped("the store counts no limits: `counting` answers `Nothing`");
+
+/// No check takes as long.
+const CHECK_MICROS: u64 = 20_000_000;
+
+/// Ends the check where the store counts nothing. No day, and so no month, ends while it runs.
+macro_rules! counting {
+    ($store:expr) => {
+        if $store.counting() == $crate::store::Counting::Nothing {
+            return Ok($crate::store::conformance::charges::NOT_COUNTED);
+        }
+        $crate::store::conformance::charges::await_a_new_day(&*$store).await?;
+    };
+}
+
+pub(super) use counting;
+
+pub(super) async fn await_a_new_day(store: &dyn KeyStore) -> Result<(), Broken> {
+    let stands = look(store, id(u128::MAX), &day("midnight", 1)).await?;
+    let left = stands.reset.unwrap_or(u64::MAX);
+    if left < CHECK_MICROS {
+        tokio::time::sleep(Duration::from_micros(left + 1_000)).await;
+    }
+    Ok(())
+}
+
+/// One rule of every kind that the store counts, each of which admits `amount` and then, for days,
+/// nothing.
+pub(super) fn rules(store: &dyn KeyStore, amount: u32) -> Vec<Rule> {
+    let long = Duration::from_secs(300 * 24 * 3_600);
+    let many = u64::from(amount);
+    let mut rules = vec![
+        Rule::from(Quota::lifetime(many)),
+        Quota::per_day(many).into(),
+        Quota::per_month(many).into(),
+        Quota::rolling(many, Duration::from_secs(600)).into(),
+    ];
+    if store.counting() == Counting::All {
+        rules.push(Rate::new(amount, long).into());
+        rules.push(Rate::new(1, long).with_burst(amount).into());
+    }
+    rules
+}
+
+pub(super) fn day(name: &str, amount: u64) -> Meter {
+    Meter::new(name, Quota::per_day(amount))
+}
+
+pub(super) async fn charge(
+    store: &dyn KeyStore,
+    key: KeyId,
+    cost: u32,
+    meters: &[&Meter],
+) -> Result<Charged, Broken> {
+    let meters: Vec<_> = meters.iter().map(|&meter| meter.clone()).collect();
+    let count = meters.len();
+    let charged = store.charge(&Charge::new(key, cost, meters)).await;
+    let charged = charged.or_broken("`charge` fails")?;
+    ensure!(
+        charged.verdicts.len() == count,
+        "a charge of {count} limits is answered with {} verdicts",
+        charged.verdicts.len()
+    );
+    let all = charged.verdicts.iter().all(|verdict| verdict.admits);
+    ensure!(
+        charged.admitted == all,
+        "a charge is admitted where all limits admit it; {charged:?}"
+    );
+    Ok(charged)
+}
+
+/// Whether a charge of `cost` passed.
+pub(super) async fn passes(
+    store: &dyn KeyStore,
+    key: KeyId,
+    cost: u32,
+    meter: &Meter,
+) -> Result<bool, Broken> {
+    Ok(charge(store, key, cost, &[meter]).await?.admitted)
+}
+
+/// How the limit stands.
+pub(super) async fn look(
+    store: &dyn KeyStore,
+    key: KeyId,
+    meter: &Meter,
+) -> Result<limit::Verdict, Broken> {
+    let charged = charge(store, key, 0, &[meter]).await?;
+    charged.verdicts.first().copied().or_broken("no verdict")
+}
+
+pub(super) async fn ensure_left(
+    store: &dyn KeyStore,
+    key: KeyId,
+    meter: &Meter,
+    expected: u64,
+    rule: &str,
+) -> Result<(), Broken> {
+    let left = look(store, key, meter).await?.remaining;
+    ensure!(
+        left == expected,
+        "{rule}: of `{}` ({}) {left} are left and not {expected}",
+        meter.name(),
+        meter.rule()
+    );
+    Ok(())
+}

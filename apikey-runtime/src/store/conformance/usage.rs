@@ -1,0 +1,316 @@
+//! Checks of what is kept of who used what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+
+use super::records::{add, all};
+use super::samples::{ODD_TEXTS, at, id, plain};
+use super::{Broken, OrBroken, Outcome, Verdict, ensure};
+use crate::clock::Timestamp;
+use crate::denied::DenyReason;
+use crate::key::KeyId;
+use crate::store::{self, KeyStore, LastUsed, NodeId, UsageBatch, UsageQuery, UsageRow};
+
+const NOT_KEPT: Verdict =
+    Verdict::Skipped("the store keeps no usage: `keeps_usage` answers `false`");
+
+const ALLOWED: store::Outcome = store::Outcome::Allowed;
+const REFUSED: store::Outcome = store::Outcome::Refused(DenyReason::RateLimited);
+
+/// Ends the check where the store keeps no usage; adds records of the keys 1 to 5.
+macro_rules! keeping {
+    ($store:expr) => {
+        if !$store.keeps_usage() {
+            return Ok(NOT_KEPT);
+        }
+        for number in 1..=5 {
+            add(&*$store, &plain(number)).await?;
+        }
+    };
+}
+
+/// The present hour: a store may drop at once what is long past.
+fn this_hour() -> i64 {
+    Timestamp::from(SystemTime::now()).as_millis() / 3_600_000
+}
+
+fn row(
+    key: u128,
+    route: &str,
+    hour: i64,
+    outcome: store::Outcome,
+    (requests, cost): (u64, u64),
+) -> UsageRow {
+    let mut row = UsageRow::new(id(key), route, hour, outcome);
+    (row.requests, row.cost) = (requests, cost);
+    row
+}
+
+fn batch(node: u128, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
+    let keep = Duration::from_secs(30 * 24 * 3_600);
+    let mut batch = UsageBatch::new(NodeId::from_u128(node), number, keep);
+    batch.rows = rows;
+    batch
+}
+
+async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Broken> {
+    store.add_usage(batch).await.or_broken("`add_usage` fails")
+}
+
+/// Each row's counts, by what they are counts of.
+type Counts = BTreeMap<(KeyId, String, i64, &'static str), (u64, u64)>;
+
+async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Broken> {
+    let rows = store.usage(query).await.or_broken("`usage` fails")?;
+    let mut counts = Counts::new();
+    for row in rows {
+        let of = (row.key, row.route, row.hour, row.outcome.code());
+        ensure!(
+            counts
+                .insert(of.clone(), (row.requests, row.cost))
+                .is_none(),
+            "{of:?} has two rows"
+        );
+    }
+    Ok(counts)
+}
+
+/// All of the keys 1 to 5.
+async fn everything(store: &dyn KeyStore) -> Result<Counts, Broken> {
+    let keys = (1..=5).map(id).collect();
+    usage(
+        store,
+        &UsageQuery::new(keys, this_hour() - 1_000, this_hour() + 1_000),
+    )
+    .await
+}
+
+/// What `rows` come to.
+fn sums<'a>(rows: impl IntoIterator<Item = &'a UsageRow>) -> Counts {
+    let mut counts = Counts::new();
+    for row in rows {
+        let of = (row.key, row.route.clone(), row.hour, row.outcome.code());
+        let (requests, cost) = counts.entry(of).or_default();
+        (*requests, *cost) = (*requests + row.requests, *cost + row.cost);
+    }
+    counts
+}
+
+pub(super) async fn usage_adds_up(store: Arc<dyn KeyStore>) -> Outcome {
+    keeping!(store);
+    let hour = this_hour();
+    let mut rows = Vec::new();
+    for (number, route) in (1..).zip(ODD_TEXTS) {
+        if !route.contains(char::is_control) {
+            rows.push(row(1, route, hour, ALLOWED, (number, 3 * number)));
+        }
+    }
+    for key in 1..=3 {
+        for (hour, outcome) in [(hour - 1, ALLOWED), (hour, ALLOWED), (hour, REFUSED)] {
+            rows.push(row(key, "/orders/{id}", hour, outcome, (2, 5)));
+            rows.push(row(key, "/orders", hour, outcome, (1 << 40, 1 << 50)));
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for node in 1..=4 {
+        let (store, rows) = (Arc::clone(&store), rows.clone());
+        tasks.spawn(async move {
+            for number in 1..=5 {
+                offer(&*store, &batch(node, number, rows.clone())).await?;
+            }
+            Ok(())
+        });
+    }
+    all(tasks).await?;
+    let expected = sums((0..20).flat_map(|_| &rows));
+    let found = everything(&*store).await?;
+    ensure!(
+        found == expected,
+        "what 4 nodes added 5 times is there 20 times; found {found:?}, expected {expected:?}"
+    );
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn a_large_batch_is_added_as_a_whole(store: Arc<dyn KeyStore>) -> Outcome {
+    keeping!(store);
+    let hour = this_hour();
+    let of = |number: usize| {
+        let route = format!("/route/{}", number / 5);
+        row(
+            1 + number as u128 % 5,
+            &route,
+            hour,
+            ALLOWED,
+            (1, number as u64),
+        )
+    };
+    let rows: Vec<_> = (0..10_000).map(of).collect();
+    offer(&*store, &batch(1, 1, rows.clone())).await?;
+    let found = everything(&*store).await?;
+    ensure!(
+        found == sums(&rows),
+        "of 10,000 rows of one batch, {} are found, or others",
+        found.len()
+    );
+    Ok(Verdict::Passed)
+}
+
+/// The answer to the first may have been lost.
+pub(super) async fn a_batch_that_is_offered_again_is_added_once(
+    store: Arc<dyn KeyStore>,
+) -> Outcome {
+    keeping!(store);
+    let hour = this_hour();
+    let numbered = |node, number| {
+        let mut batch = batch(node, number, vec![row(1, "/", hour, ALLOWED, (1, 2))]);
+        batch.last_used = vec![LastUsed::new(id(1), at(1_000), None)];
+        batch
+    };
+    let mut added = 0;
+    for (node, number, is_new) in [
+        (1, 1, true),
+        (1, 1, false),
+        (1, 2, true),
+        (1, 1, false),
+        (2, 1, true),
+        (1, 2, false),
+        (1, 9, true),
+        (1, 8, false),
+        (2, 2, true),
+    ] {
+        offer(&*store, &numbered(node, number)).await?;
+        added += u64::from(is_new);
+        let found = everything(&*store).await?;
+        let expected = sums(&[row(1, "/", hour, ALLOWED, (added, 2 * added))]);
+        ensure!(
+            found == expected,
+            "a batch counts where its number is above the node's last; batch {number} of node {node}: {found:?}"
+        );
+    }
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let (store, batch) = (Arc::clone(&store), numbered(3, 1));
+        tasks.spawn(async move { offer(&*store, &batch).await });
+    }
+    all(tasks).await?;
+    added += 1;
+    let found = everything(&*store).await?;
+    ensure!(
+        found == sums(&[row(1, "/", hour, ALLOWED, (added, 2 * added))]),
+        "a batch that is offered 8 times at once is added once; {found:?}"
+    );
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn usage_is_read_from_an_hour_up_to_another(store: Arc<dyn KeyStore>) -> Outcome {
+    keeping!(store);
+    let store = &*store;
+    let hour = this_hour();
+    let rows: Vec<_> = (1..=3)
+        .flat_map(|key| (-2..=2).map(move |ahead| (key, hour + ahead)))
+        .map(|(key, hour)| row(key, "/", hour, ALLOWED, (1, 1)))
+        .collect();
+    offer(store, &batch(1, 1, rows.clone())).await?;
+    for (keys, from, to) in [
+        (vec![1, 2, 3], hour - 2, hour + 3),
+        (vec![1, 2, 3], hour - 1, hour + 1),
+        (vec![2], hour, hour + 1),
+        (vec![2, 2, 3, 2], hour, hour + 1),
+        (vec![2], hour, hour),
+        (vec![2], hour + 1, hour),
+        (vec![4], hour - 2, hour + 3),
+        (vec![], hour - 2, hour + 3),
+        (vec![3, 1], i64::MIN, i64::MAX),
+    ] {
+        let keys: Vec<_> = keys.into_iter().map(id).collect();
+        let wanted = |row: &&UsageRow| keys.contains(&row.key) && (from..to).contains(&row.hour);
+        let expected = sums(rows.iter().filter(wanted));
+        let found = usage(store, &UsageQuery::new(keys.clone(), from, to)).await?;
+        ensure!(
+            found == expected,
+            "the usage of {keys:?} from {from} up to {to} is {expected:?}; found {found:?}"
+        );
+    }
+    Ok(Verdict::Passed)
+}
+
+pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) -> Outcome {
+    keeping!(store);
+    let store = &*store;
+    let now = Timestamp::from(SystemTime::now()).as_millis();
+    let network = |text: &str| text.parse().ok();
+    let (four, six) = (network("192.0.2.0/24"), network("2001:db8:1:2::/64"));
+    let used = |key, ahead, network| LastUsed::new(id(key), at(now + ahead), network);
+    let batches = [
+        (1, vec![used(1, 0, four), used(2, 0, six), used(3, 5, None)]),
+        (
+            2,
+            vec![used(1, -1, six), used(2, 1, None), used(3, 6, four)],
+        ),
+        (1, vec![used(1, 0, six), used(2, 0, four), used(3, 4, six)]),
+    ];
+    for (number, (node, last_used)) in (1..).zip(batches) {
+        let mut batch = batch(node, number, Vec::new());
+        batch.last_used = last_used;
+        offer(store, &batch).await?;
+    }
+    for (keys, expected) in [
+        (
+            vec![1, 2, 3, 4],
+            vec![used(1, 0, four), used(2, 1, None), used(3, 6, four)],
+        ),
+        (vec![2], vec![used(2, 1, None)]),
+        (vec![4], vec![]),
+        (vec![], vec![]),
+    ] {
+        let keys: Vec<_> = keys.into_iter().map(id).collect();
+        let found = store.last_used(&keys).await;
+        let mut found = found.or_broken("`last_used` fails")?;
+        found.sort_by_key(|used| used.key);
+        ensure!(
+            found == expected,
+            "the latest use of {keys:?} stays, of those that are equally late the first; found {found:?}, \
+             expected {expected:?}"
+        );
+    }
+    Ok(Verdict::Passed)
+}
+
+/// A store may also have dropped what is old by itself.
+pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -> Outcome {
+    keeping!(store);
+    let store = &*store;
+    let hour = this_hour();
+    let old = [
+        row(1, "/", hour - 2, ALLOWED, (1, 1)),
+        row(2, "/", hour - 1, REFUSED, (1, 0)),
+    ];
+    let kept = [
+        row(1, "/", hour, ALLOWED, (4, 4)),
+        row(2, "/a", hour + 1, REFUSED, (5, 0)),
+    ];
+    let rows = old.iter().chain(&kept).cloned().collect();
+    offer(store, &batch(1, 1, rows)).await?;
+    for _ in 0..2 {
+        let done = store.forget_usage(hour).await;
+        done.or_broken("`forget_usage` fails")?;
+        let mut found = everything(store).await?;
+        found.retain(|(_, _, at, _), _| *at >= hour);
+        ensure!(
+            found == sums(&kept),
+            "what is to be kept stays; found {found:?}"
+        );
+    }
+    let again = batch(1, 1, kept.to_vec());
+    offer(store, &again).await?;
+    let mut found = everything(store).await?;
+    found.retain(|(_, _, at, _), _| *at >= hour);
+    ensure!(
+        found == sums(&kept),
+        "the number of a batch that came just now is not forgotten; found {found:?}"
+    );
+    Ok(Verdict::Passed)
+}
