@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::oneshot;
@@ -17,6 +18,13 @@ use crate::store::Charged;
 
 /// So many at most are done in one transaction: the first of them wait for the last.
 const TOGETHER: usize = 128;
+
+/// After so long without a pause there is one. Who else wants to write, here or in another process,
+/// asks SQLite again and again, and would hardly ever find that nobody writes.
+const BUSY: Duration = Duration::from_millis(5);
+
+/// What comes in the meantime is done together, so little is lost.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Work on counts that waits for its turn.
 #[derive(Debug, Clone)]
@@ -122,8 +130,13 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
+        let mut since = Instant::now();
         while let Some(tasks) = self.queue.next() {
             self.queue.work(tasks).await;
+            if since.elapsed() > BUSY {
+                tokio::time::sleep(PAUSE).await;
+                since = Instant::now();
+            }
         }
         self.done = true;
     }
