@@ -3,7 +3,6 @@
 
 mod support;
 
-/// The very file of the crate, which shows it to nobody.
 #[path = "../src/cache/counters.rs"]
 #[allow(
     dead_code,
@@ -11,6 +10,9 @@ mod support;
     reason = "more than this needs, and its tests"
 )]
 mod counters;
+/// The very files of the crate, which shows them to nobody.
+#[path = "../src/place.rs"]
+mod place;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -99,10 +99,12 @@ mod limit;
 mod limiter;
 mod manager;
 mod meter;
+mod place;
 mod policy;
 mod record;
 mod scope;
 mod store;
+mod usage;
 mod verify;
 
 #[doc(inline)]
@@ -121,8 +123,8 @@ pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
 pub use limit::{Count, Limit, Period, Quota, Rate, Rule, Verdict};
 pub use manager::{
     ApiKeyManager, ApiKeyManagerBuilder, Confirmed, Confirming, CreateKey, Health, KeyExport,
-    KeyPage, ListKeys, NewKey, PurgeKeys, Reach, RevokeKey, RevokeOwner, RotateKey, StoreHealth,
-    SwitchKey, UpdateKey,
+    KeyPage, ListKeys, NewKey, PurgeKeys, Reach, ReadUsage, RevokeKey, RevokeOwner, RotateKey,
+    StoreHealth, SwitchKey, UpdateKey,
 };
 pub use policy::{LimiterDown, Location, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
@@ -140,6 +142,7 @@ pub use store::{
     MemoryStore, Meter, Node, NodeId, Outcome, Page, Roster, Signal, UsageBatch, UsageQuery,
     UsageRow,
 };
+pub use usage::{KeyUsage, RouteUsage, UsageCounts, UsagePeriod, UsageReport};
 
 /// Pages that answer longer questions.
 pub mod guide {

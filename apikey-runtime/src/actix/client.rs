@@ -9,6 +9,7 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 
 use super::forwarded::{Hop, hops};
+use super::pattern;
 use crate::config::Config;
 use crate::policy::{Caller, PathValues};
 
@@ -81,9 +82,7 @@ impl Caller for Client<'_> {
     }
 
     fn write_route(&self, write: &mut dyn FnMut(&str)) {
-        if let Some(pattern) = self.request.match_pattern() {
-            write(&pattern);
-        }
+        pattern::write_route(self.request, write);
     }
 }
 

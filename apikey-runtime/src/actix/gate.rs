@@ -386,7 +386,8 @@ impl<'c> Checkpoint<'c> {
     /// Takes back what the request was charged at an earlier gate: it is refused.
     fn give_back(&self) {
         let known = self.known();
-        if let Some(known) = known.filter(|known| !known.bill.is_empty()) {
+        let counted = |known: &Admitted| !known.bill.is_empty() || known.noted.is_some();
+        if let Some(known) = known.filter(counted) {
             self.request.extensions_mut().remove::<Verified>();
             self.manager.verifier().give_back(&known);
         }

@@ -11,6 +11,7 @@ mod install;
 mod limits;
 mod locate;
 mod middleware;
+mod pattern;
 mod route;
 mod strip;
 #[cfg(feature = "test-util")]

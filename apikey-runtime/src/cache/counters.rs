@@ -1,7 +1,8 @@
 //! How many decisions were made from memory, and how many had to ask the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use crate::place;
 
 /// Threads that count at the same time without a word to each other; any beyond them share a cell.
 const CELLS: usize = 64;
@@ -59,9 +60,7 @@ impl<const N: usize> Cells<N> {
     /// Adds one to the count of this number, which is less than `N`; returns what stood in this
     /// thread's cell before.
     pub(crate) fn count(&self, which: usize) -> u64 {
-        // A thread at its end may have given its place away.
-        let own = PLACE.try_with(|place| self.cells.get(place.0));
-        if let Ok(Some(cell)) = own {
+        if let Some(cell) = place::own().and_then(|place| self.cells.get(place)) {
             let count = &cell.0[which];
             let before = count.load(Ordering::Relaxed);
             count.store(before + 1, Ordering::Relaxed);
@@ -85,40 +84,6 @@ impl<const N: usize> Default for Cells<N> {
             cells: (0..CELLS).map(|_| cell()).collect(),
             shared: cell(),
         }
-    }
-}
-
-thread_local! {
-    static PLACE: Place = Place::take();
-}
-
-/// The number of this thread's cell, given back at its end. The lock through which it goes to
-/// another thread also shows that one what was counted.
-struct Place(usize);
-
-static PLACES: Mutex<Places> = Mutex::new(Places {
-    free: Vec::new(),
-    next: 0,
-});
-
-struct Places {
-    free: Vec<usize>,
-    next: usize,
-}
-
-impl Place {
-    fn take() -> Self {
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = places.free.pop().unwrap_or(places.next);
-        places.next = places.next.max(place + 1);
-        Self(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        places.free.push(self.0);
     }
 }
 

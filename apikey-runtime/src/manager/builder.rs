@@ -20,6 +20,7 @@ use crate::limit::Limit;
 use crate::limiter::{Ahead, DEFAULT, Local, Plan, Plans};
 use crate::meter::Meter;
 use crate::store::{KeyStore, NodeId};
+use crate::usage::Usage;
 use crate::verify::Verifier;
 
 /// How often a node joins anew at its start that the store does not know.
@@ -146,10 +147,13 @@ impl ApiKeyManagerBuilder {
             .map(|rate| Limit::new(DEFAULT, rate));
         let default_plan = Plan::of(default.as_slice());
         let ahead = Ahead::new(self.config.limit_batch(), self.config.store_timeout());
+        let node = node_id(&*self.random)?;
+        let usage = Usage::new(&*reader.store, &self.config, node);
         let verifier = Arc::new(Verifier {
             config: self.config,
             reader,
-            feed: Feed::new(node_id(&*self.random)?),
+            feed: Feed::new(node),
+            usage,
             teller: Teller::default(),
             local: Local::new(),
             default_plan,
@@ -222,6 +226,11 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
                 verifier.tend_what_was_taken().await;
             }));
     }
+    reader
+        .runtime
+        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
+            verifier.usage.run(&verifier.reader).await;
+        }));
     #[cfg(feature = "metrics")]
     reader
         .runtime

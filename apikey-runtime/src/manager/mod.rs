@@ -14,6 +14,7 @@ mod new_key;
 mod purge;
 mod revoke;
 mod thread;
+mod usage;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use list::{KeyPage, ListKeys};
 pub use new_key::{KeyExport, NewKey};
 pub use purge::PurgeKeys;
 pub use revoke::{RevokeKey, RevokeOwner};
+pub use usage::ReadUsage;
 
 pub(crate) use global::installed;
 
@@ -215,6 +217,7 @@ impl ApiKeyManager {
                 verifier.feed.close();
                 let given_up = verifier.give_up_what_was_taken();
                 let _ = tokio::time::timeout(verifier.reader.deadline, given_up).await;
+                verifier.usage.finish(&verifier.reader).await;
                 verifier.teller.close();
                 #[cfg(feature = "metrics")]
                 verifier.reader.meter.carry(&verifier.reader);

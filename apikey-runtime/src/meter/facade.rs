@@ -38,7 +38,10 @@ pub(crate) struct Meter {
     from_memory: Histogram,
     by_store: Histogram,
     polls: [Counter; 3],
-    calls: [[Counter; 2]; 10],
+    calls: [[Counter; 2]; names::CALLS.len()],
+    usage_rows: Counter,
+    usage_held: Gauge,
+    usage_lost: Counter,
     hits: Counter,
     misses: Counter,
     entries: Gauge,
@@ -74,6 +77,9 @@ impl Meter {
                     counter!(names::CALLS_MADE, "call" => names::call(call), "result" => result)
                 })
             }),
+            usage_rows: counter!(names::USAGE_ROWS),
+            usage_held: gauge!(names::USAGE_HELD),
+            usage_lost: counter!(names::USAGE_LOST),
             hits: counter!(names::HITS),
             misses: counter!(names::MISSES),
             entries: gauge!(names::ENTRIES),
@@ -119,6 +125,17 @@ impl Meter {
 
     pub(crate) fn polled(&self, result: Polled) {
         self.polls[result as usize].increment(1);
+    }
+
+    /// The store has taken so many counts of usage.
+    pub(crate) fn usage_written(&self, rows: usize) {
+        self.usage_rows.increment(rows as u64);
+    }
+
+    /// So much usage is in memory, and so many more requests could not be counted.
+    pub(crate) fn usage_stands(&self, held: usize, lost: u64) {
+        self.usage_held.set(held as f64);
+        self.usage_lost.increment(lost);
     }
 
     /// The store was called; `None` is no answer in time. That there is no such record, or that it

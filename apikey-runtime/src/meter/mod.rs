@@ -26,4 +26,7 @@ pub(crate) enum StoreCall {
     Nodes,
     Charge,
     Refill,
+    AddUsage,
+    ReadUsage,
+    ForgetUsage,
 }

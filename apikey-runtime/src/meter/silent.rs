@@ -38,6 +38,10 @@ impl Meter {
 
     pub(crate) fn polled(&self, _result: Polled) {}
 
+    pub(crate) fn usage_written(&self, _rows: usize) {}
+
+    pub(crate) fn usage_stands(&self, _held: usize, _lost: u64) {}
+
     pub(crate) fn called<T>(&self, _call: StoreCall, _answer: Option<&Result<T, StoreError>>) {}
 }
 

@@ -19,7 +19,8 @@ pub(crate) trait Caller: PathValues {
     fn method(&self) -> Option<&str>;
     /// Whether the client sent its request over TLS, as far as that is known for sure.
     fn is_encrypted(&self) -> bool;
-    /// Writes the name of the route, piece by piece.
+    /// Writes the route's pattern, such as `/orders/{id}`, piece by piece; nothing where there is no
+    /// request. Each time the same pieces, and nothing that a client chose.
     fn write_route(&self, write: &mut dyn FnMut(&str));
 }
 

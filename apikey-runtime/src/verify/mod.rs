@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use crate::api_key::ApiKey;
 use crate::cache::{Answer, Asked, CachedKey, Feed, ReadFault, Reader};
-use crate::clock::Reading;
+use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::Teller;
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
 use crate::limiter::{Ahead, Line, Local, Plan};
 use crate::policy::{Caller, Location, Policy};
+use crate::usage::{Noted, Usage};
 use standing::{Compared, Standing};
 
 pub(crate) use outcome::deny_unmanaged;
@@ -35,6 +36,7 @@ pub(crate) struct Verifier {
     pub(crate) reader: Arc<Reader>,
     pub(crate) feed: Feed,
     pub(crate) teller: Teller,
+    pub(crate) usage: Usage,
     /// What this process counts by itself.
     pub(crate) local: Local,
     /// What it took ahead of limits that the store counts.
@@ -86,8 +88,12 @@ pub(crate) struct Admitted {
     pub(crate) key: ApiKey,
     /// How the store was asked, where it was for this decision.
     pub(crate) read: Option<Asked>,
+    /// When it was decided.
+    pub(crate) at: Timestamp,
     /// The limits that the request was counted against.
     pub(crate) bill: Vec<Line>,
+    /// Where it counts as usage, once it does.
+    pub(crate) noted: Option<Noted>,
 }
 
 /// A decision that could be made at once, or not.
@@ -110,17 +116,19 @@ pub(crate) enum Why {
 
 /// What memory says of a key.
 enum Memory {
-    Allow(ApiKey),
+    Allow(ApiKey, Timestamp),
     Refuse(DenyReason),
     Nothing,
 }
 
 impl Admitted {
-    fn of(key: ApiKey, read: Option<Asked>) -> Self {
+    fn of(key: ApiKey, read: Option<Asked>, at: Timestamp) -> Self {
         Self {
             key,
             read,
+            at,
             bill: Vec::new(),
+            noted: None,
         }
     }
 }
@@ -178,7 +186,7 @@ impl Verifier {
 
     fn judge_memory<C: Caller>(&self, question: &Question<'_, C>) -> Now {
         match self.remember(question) {
-            Memory::Allow(key) => Now::Decided(Ok(Admitted::of(key, None))),
+            Memory::Allow(key, at) => Now::Decided(Ok(Admitted::of(key, None, at))),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
             // newer record could turn.
             Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
@@ -238,7 +246,7 @@ impl Verifier {
             // refusing.
             let learned = self.feed.ask().await;
             match self.remember(question) {
-                Memory::Allow(key) => return Ok(Admitted::of(key, None)),
+                Memory::Allow(key, at) => return Ok(Admitted::of(key, None, at)),
                 // A key's time is over, whether or not the store says so.
                 Memory::Refuse(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
                     return Err(self.refuse(question, reason));
@@ -279,7 +287,7 @@ impl Verifier {
                 return Memory::Nothing;
             }
             match judged.at(now) {
-                Ok(()) => Memory::Allow(ApiKey::new(Arc::clone(entry))),
+                Ok(()) => Memory::Allow(ApiKey::new(Arc::clone(entry)), now.now),
                 Err(reason) => Memory::Refuse(reason),
             }
         });
@@ -348,9 +356,10 @@ impl Verifier {
         }
         let decision = match judged {
             None => Err(DenyReason::InvalidKey),
-            Some((found, judged)) => judged
-                .at(now)
-                .map(|()| Admitted::of(ApiKey::new(Arc::clone(found)), Some(answer.asked))),
+            Some((found, judged)) => judged.at(now).map(|()| {
+                let key = ApiKey::new(Arc::clone(found));
+                Admitted::of(key, Some(answer.asked), now.now)
+            }),
         };
         Some(decision.map_err(|reason| self.refuse(question, reason)))
     }
@@ -420,7 +429,7 @@ pub(crate) fn judge_acting(
 ) -> Result<Admitted, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
-        Ok(()) => Ok(Admitted::of(key, None)),
+        Ok(()) => Ok(Admitted::of(key, None, now.now)),
         Err(reason) => Err(outcome::denied(reason, policy)),
     }
 }

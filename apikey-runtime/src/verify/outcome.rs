@@ -4,14 +4,37 @@ use super::{Admitted, Question, Verifier};
 use crate::denied::{Denied, DenyReason};
 use crate::events::{Event, EventKind};
 use crate::key::KeyId;
-use crate::policy::Policy;
+use crate::policy::{Caller, Policy};
+use crate::usage::Noted;
 
 impl Verifier {
     /// A key is let through: the last word.
-    pub(super) fn admit(&self, admitted: Admitted) -> Admitted {
+    pub(super) fn admit<C: Caller>(
+        &self,
+        question: &Question<'_, C>,
+        mut admitted: Admitted,
+    ) -> Admitted {
         tracing::debug!(key_id = %admitted.key.id(), "allowed");
         self.reader.meter.allowed();
+        if self.usage.is_kept() {
+            admitted.noted = self.note(question, &admitted);
+        }
         admitted
+    }
+
+    /// Counts the request as usage of the key, once however many gates it passes.
+    fn note<C: Caller>(&self, question: &Question<'_, C>, admitted: &Admitted) -> Option<Noted> {
+        let (id, cost) = (&admitted.key.facts().id, question.policy.cost);
+        let same = |known: &Admitted| known.key.facts().id == *id;
+        match (question.known)()
+            .filter(same)
+            .and_then(|known| known.noted)
+        {
+            Some(noted) => Some(self.usage.note_again(id, noted, cost)),
+            None => self
+                .usage
+                .note_allowed(id, admitted.at, cost, question.caller),
+        }
     }
 
     /// A request without a key is let through.
@@ -20,8 +43,16 @@ impl Verifier {
         self.reader.meter.anonymous();
     }
 
-    pub(super) fn refuse<C>(&self, question: &Question<'_, C>, reason: DenyReason) -> Denied {
+    pub(super) fn refuse<C: Caller>(
+        &self,
+        question: &Question<'_, C>,
+        reason: DenyReason,
+    ) -> Denied {
         let id = || question.claim.id().to_id();
+        if self.usage.counts(reason) {
+            let now = self.reader.clock.read().now;
+            self.usage.note_refused(&id(), now, reason, question.caller);
+        }
         tracing::debug!(key_id = %id(), reason = reason.code(), "refused");
         self.deny(reason, question.policy, || Some(id()))
     }

@@ -14,8 +14,12 @@ pub(super) const LEASE: &str = "apikey_lease_seconds";
 pub(super) const POLLS: &str = "apikey_store_polls_total";
 pub(super) const CALLS_MADE: &str = "apikey_store_calls_total";
 
+pub(super) const USAGE_ROWS: &str = "apikey_usage_rows_total";
+pub(super) const USAGE_HELD: &str = "apikey_usage_held";
+pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
+
 /// All calls that are counted, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 10] = [
+pub(super) const CALLS: [StoreCall; 13] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
@@ -26,6 +30,9 @@ pub(super) const CALLS: [StoreCall; 10] = [
     StoreCall::Nodes,
     StoreCall::Charge,
     StoreCall::Refill,
+    StoreCall::AddUsage,
+    StoreCall::ReadUsage,
+    StoreCall::ForgetUsage,
 ];
 
 pub(super) fn call(call: StoreCall) -> &'static str {
@@ -40,6 +47,9 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::Nodes => "nodes",
         StoreCall::Charge => "charge",
         StoreCall::Refill => "refill",
+        StoreCall::AddUsage => "add_usage",
+        StoreCall::ReadUsage => "read_usage",
+        StoreCall::ForgetUsage => "forget_usage",
     }
 }
 
@@ -71,5 +81,15 @@ pub(super) fn describe() {
         "How long what is in memory may still be believed; 0 where it may not"
     );
     describe_counter!(POLLS, "Polls of the store's history, and how they ended");
+    describe_counter!(USAGE_ROWS, "Counts of usage that the store has taken");
+    describe_gauge!(
+        USAGE_HELD,
+        Unit::Count,
+        "Counts of usage in memory, to be written"
+    );
+    describe_counter!(
+        USAGE_LOST,
+        "Requests that are in no count of usage, since too much was in memory"
+    );
     describe_counter!(CALLS_MADE, "Calls of the store, and whether it answered");
 }

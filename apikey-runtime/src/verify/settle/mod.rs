@@ -28,7 +28,7 @@ impl Verifier {
     ) -> Now {
         let own = admitted.key.facts().plan.is_some() || self.default_plan.is_some();
         if !own && question.policy.rate.is_none() {
-            return Now::Decided(Ok(self.admit(admitted)));
+            return Now::Decided(Ok(self.admit(question, admitted)));
         }
         self.settle_limited(question, admitted)
     }
@@ -60,7 +60,7 @@ impl Verifier {
             self.local.give_back(key, bill);
             return Now::Ask(Why::Charge(Box::new(admitted)));
         }
-        Now::Decided(Ok(self.finish(before, admitted)))
+        Now::Decided(Ok(self.finish(question, before, admitted)))
     }
 
     /// Charges what the store counts, and looks at the key once more: that took time.
@@ -88,7 +88,7 @@ impl Verifier {
         match self.confirm_charged(question, &admitted).await {
             Ok(mut confirmed) => {
                 confirmed.bill = admitted.bill;
-                Ok(self.finish(before, confirmed))
+                Ok(self.finish(question, before, confirmed))
             }
             Err(denied) => {
                 self.give_back(&admitted);
@@ -180,11 +180,16 @@ impl Verifier {
     }
 
     /// Lets the request through; what it paid at an earlier gate stays known.
-    fn finish(&self, before: Option<Admitted>, mut admitted: Admitted) -> Admitted {
+    fn finish<C: Caller>(
+        &self,
+        question: &Question<'_, C>,
+        before: Option<Admitted>,
+        mut admitted: Admitted,
+    ) -> Admitted {
         if let Some(before) = before {
             add_earlier(&mut admitted.bill, before.bill);
         }
-        self.admit(admitted)
+        self.admit(question, admitted)
     }
 
     fn refuse_limited<C: Caller>(&self, question: &Question<'_, C>, admitted: &Admitted) -> Denied {

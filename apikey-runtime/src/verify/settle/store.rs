@@ -184,10 +184,13 @@ impl Verifier {
         }
     }
 
-    /// Takes back what a request was charged that came to nothing. The store is told in the
-    /// background, of quotas alone: a rate mends itself.
+    /// Takes back what a request was charged that came to nothing, and that it was let through. The
+    /// store is told of quotas alone, in the background: a rate mends itself.
     pub(crate) fn give_back(&self, admitted: &Admitted) {
         let key = admitted.key.id();
+        if let Some(noted) = admitted.noted {
+            self.usage.take_back(&key, noted);
+        }
         self.local.give_back(key, &admitted.bill);
         for line in &admitted.bill {
             self.give_back_to_store(key, admitted, line);

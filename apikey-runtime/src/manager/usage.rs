@@ -1,0 +1,217 @@
+//! Reading who used what.
+
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use super::ApiKeyManager;
+use super::create::Work;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::key::KeyId;
+use crate::meter::StoreCall;
+use crate::store::{LastUsed, ListQuery, UsageQuery, UsageRow};
+use crate::usage::{UsageReport, hour_of};
+use crate::verify::Verifier;
+
+/// The keys of one question to the store, at most.
+const KEYS: u32 = 1_000;
+
+/// How far back is read where nothing else is said.
+const SPAN: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// The longest span: ten years.
+const LONGEST_SPAN: Duration = Duration::from_secs(3_653 * 24 * 3_600);
+
+impl ApiKeyManager {
+    /// Starts reading how a key was used. Await it, with or without a span of time.
+    ///
+    /// Requests are counted in memory, by key, route and hour, and written once an
+    /// [interval](crate::ConfigBuilder::usage_flush_interval). This first writes what this process has counted;
+    /// what others have is there when their interval ends. See
+    /// [`guide::observing`](crate::guide::observing) for what is counted.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, SqliteStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let folder = std::env::temp_dir().join(format!("apikey-usage-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// let store = SqliteStore::new(folder.join("apikeys.db"));
+    /// let manager = ApiKeyManager::builder().store(store).start().await?;
+    /// let key = manager.create("ci").await?;
+    /// for _ in 0..3 {
+    ///     manager.verify(key.expose_secret()).await?;
+    /// }
+    ///
+    /// let usage = manager.usage(key.id()).await?;
+    /// assert_eq!(usage.total().requests, 3);
+    /// for day in usage.by_day() {
+    ///     println!("{}: {} requests", day.start.as_millis(), day.counts.requests);
+    /// }
+    /// # manager.shutdown().await?;
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn usage(&self, id: KeyId) -> ReadUsage {
+        ReadUsage::new(self.clone(), Whose::Key(id))
+    }
+
+    /// Starts reading how all keys of an owner were used that the store still has. Await it, as
+    /// [`usage`](Self::usage).
+    pub fn usage_of_owner(&self, owner: impl Into<String>) -> ReadUsage {
+        ReadUsage::new(self.clone(), Whose::Owner(owner.into()))
+    }
+
+    /// When a key was last let through, and from which network; `None` where it never was. What this
+    /// process knows is in it, and what others know when their interval ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] where the store keeps no usage; [`Error::Store`], [`Error::Stopped`].
+    pub async fn last_used(&self, id: KeyId) -> Result<Option<LastUsed>, Error> {
+        self.check_usage_is_kept()?;
+        self.on_thread(move |verifier| async move {
+            verifier.usage.flush(&verifier.reader).await?;
+            let ids = [id];
+            let call = verifier.reader.store.last_used(&ids);
+            let mut found = verifier.within(StoreCall::ReadUsage, call).await?;
+            Ok(found.pop())
+        })
+        .await
+    }
+
+    fn check_usage_is_kept(&self) -> Result<(), Error> {
+        if self.0.verifier.usage.is_kept() {
+            return Ok(());
+        }
+        Err(Error::Invalid(
+            "the key store keeps no usage; implement `KeyStore::keeps_usage` and what follows it, \
+             or use a store that has them"
+                .to_owned(),
+        ))
+    }
+}
+
+/// Usage being read; see [`ApiKeyManager::usage`]. Await it for a [`UsageReport`]; its errors are
+/// [`Error::Invalid`] for a span that cannot be, or a store that keeps no usage, [`Error::Store`] and
+/// [`Error::Stopped`].
+#[derive(Debug)]
+#[must_use = "nothing is read until this is awaited"]
+pub struct ReadUsage {
+    manager: ApiKeyManager,
+    whose: Whose,
+    span: Option<(Timestamp, Timestamp)>,
+}
+
+#[derive(Debug)]
+enum Whose {
+    Key(KeyId),
+    Owner(String),
+}
+
+impl ReadUsage {
+    fn new(manager: ApiKeyManager, whose: Whose) -> Self {
+        Self {
+            manager,
+            whose,
+            span: None,
+        }
+    }
+
+    /// From `from` up to `to`, at most ten years. Counts are those of whole hours: the first is the
+    /// hour that `from` lies in, the last the one before `to`, or that which `to` lies within. By
+    /// default, the last 30 days.
+    pub fn between(mut self, from: impl Into<Timestamp>, to: impl Into<Timestamp>) -> Self {
+        self.span = Some((from.into(), to.into()));
+        self
+    }
+
+    async fn read(self) -> Result<UsageReport, Error> {
+        let Self {
+            manager,
+            whose,
+            span,
+        } = self;
+        manager.check_usage_is_kept()?;
+        let (from, to) = hours(span, manager.now().now)?;
+        manager
+            .on_thread(move |verifier| async move {
+                verifier.usage.flush(&verifier.reader).await?;
+                let rows = match whose {
+                    Whose::Key(id) => verifier.read_usage(vec![id], from, to).await?,
+                    Whose::Owner(owner) => verifier.read_usage_of(owner, from, to).await?,
+                };
+                Ok(UsageReport::new(rows))
+            })
+            .await
+    }
+}
+
+impl IntoFuture for ReadUsage {
+    type Output = Result<UsageReport, Error>;
+    type IntoFuture = Work<UsageReport>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.read())
+    }
+}
+
+/// The hours of a span, the last one not among them.
+fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i64), Error> {
+    let Some((from, to)) = span else {
+        let back = i64::try_from(SPAN.as_millis()).unwrap_or(i64::MAX);
+        let from = Timestamp::from_millis(now.as_millis().saturating_sub(back));
+        return Ok((hour_of(from), hour_of(now) + 1));
+    };
+    let millis = to.as_millis().checked_sub(from.as_millis());
+    let millis = millis.and_then(|millis| u64::try_from(millis).ok());
+    match millis.map(Duration::from_millis) {
+        Some(span) if span.is_zero() || span > LONGEST_SPAN => {}
+        Some(_) => {
+            let last = Timestamp::from_millis(to.as_millis() - 1);
+            return Ok((hour_of(from), hour_of(last) + 1));
+        }
+        None => {}
+    }
+    Err(Error::Invalid(
+        "usage is read from a time up to a later one, at most ten years; \
+         write them in their order, as in `between(from, to)`"
+            .to_owned(),
+    ))
+}
+
+impl Verifier {
+    async fn read_usage(
+        &self,
+        keys: Vec<KeyId>,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<UsageRow>, Error> {
+        let query = UsageQuery::new(keys, from, to);
+        let call = self.reader.store.usage(&query);
+        Ok(self.within(StoreCall::ReadUsage, call).await?)
+    }
+
+    async fn read_usage_of(
+        &self,
+        owner: String,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<UsageRow>, Error> {
+        let mut query = ListQuery::first(KEYS);
+        query.owner = Some(owner);
+        let mut rows = Vec::new();
+        loop {
+            let list = self.reader.store.list(&query);
+            let page = self.within(StoreCall::List, list).await?;
+            let keys: Vec<_> = page.records.iter().map(|record| record.id).collect();
+            if !keys.is_empty() {
+                rows.append(&mut self.read_usage(keys, from, to).await?);
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(rows),
+            }
+        }
+    }
+}

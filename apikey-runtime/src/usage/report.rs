@@ -1,0 +1,255 @@
+//! What was read of usage, looked at in several ways.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use super::gather::HOUR_MILLIS;
+use crate::clock::Timestamp;
+use crate::denied::DenyReason;
+use crate::key::KeyId;
+use crate::store::{Outcome, UsageRow};
+
+const DAY_HOURS: i64 = 24;
+
+/// How keys were used in a span of time: read once, and looked at in several ways. Each has only what
+/// was used: an hour without a request is in no list.
+#[derive(Debug, Clone, Default)]
+pub struct UsageReport {
+    rows: Vec<UsageRow>,
+}
+
+/// How many requests there were, and what came of them.
+///
+/// Serialised, `refused` is a map with the reasons' [codes](DenyReason::code).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UsageCounts {
+    /// Those that were let through.
+    pub requests: u64,
+    /// What they cost: units of the key's limits.
+    pub cost: u64,
+    /// Those that were refused although the key was right, by the reason, in the order of the
+    /// reasons' codes; none with 0.
+    #[serde(serialize_with = "as_map")]
+    pub refused: Vec<(DenyReason, u64)>,
+}
+
+/// What was used in an hour, or on a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UsagePeriod {
+    /// When the hour, or the day (of UTC), began.
+    pub start: Timestamp,
+    /// How much.
+    #[serde(flatten)]
+    pub counts: UsageCounts,
+}
+
+/// What was used on a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RouteUsage {
+    /// The route's pattern, such as `/orders/{id}`; `-` for checks that the application asked for
+    /// itself, and `*` for routes that were not told apart, since there was too much to count.
+    pub route: String,
+    /// How much.
+    #[serde(flatten)]
+    pub counts: UsageCounts,
+}
+
+/// What was used with a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeyUsage {
+    /// The key.
+    pub key: KeyId,
+    /// How much.
+    #[serde(flatten)]
+    pub counts: UsageCounts,
+}
+
+impl UsageReport {
+    pub(crate) fn new(rows: Vec<UsageRow>) -> Self {
+        Self { rows }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> UsageCounts {
+        let mut total = UsageCounts::default();
+        self.rows.iter().for_each(|row| total.add(row));
+        total
+    }
+
+    /// By the hour, in their order.
+    #[must_use]
+    pub fn by_hour(&self) -> Vec<UsagePeriod> {
+        self.by_periods_of(1)
+    }
+
+    /// By the day of UTC, in their order.
+    #[must_use]
+    pub fn by_day(&self) -> Vec<UsagePeriod> {
+        self.by_periods_of(DAY_HOURS)
+    }
+
+    /// By the route, in the order of their names.
+    #[must_use]
+    pub fn by_route(&self) -> Vec<RouteUsage> {
+        let routes = self.by(|row| row.route.as_str()).into_iter();
+        routes
+            .map(|(route, counts)| RouteUsage {
+                route: route.to_owned(),
+                counts,
+            })
+            .collect()
+    }
+
+    /// By the key, in the order of their ids.
+    #[must_use]
+    pub fn by_key(&self) -> Vec<KeyUsage> {
+        let keys = self.by(|row| row.key).into_iter();
+        keys.map(|(key, counts)| KeyUsage { key, counts }).collect()
+    }
+
+    /// The counts themselves, in no order: of each key, route, hour and outcome.
+    #[must_use]
+    pub fn rows(&self) -> &[UsageRow] {
+        &self.rows
+    }
+
+    fn by_periods_of(&self, hours: i64) -> Vec<UsagePeriod> {
+        let periods = self.by(|row| row.hour.div_euclid(hours)).into_iter();
+        periods
+            .map(|(period, counts)| UsagePeriod {
+                start: Timestamp::from_millis(period.saturating_mul(hours * HOUR_MILLIS)),
+                counts,
+            })
+            .collect()
+    }
+
+    fn by<'r, K: Ord>(&'r self, group: impl Fn(&'r UsageRow) -> K) -> BTreeMap<K, UsageCounts> {
+        let mut groups = BTreeMap::<K, UsageCounts>::new();
+        for row in &self.rows {
+            groups.entry(group(row)).or_default().add(row);
+        }
+        groups
+    }
+}
+
+impl UsageCounts {
+    /// How many requests were refused, for whatever reason.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        let counts = self.refused.iter().map(|(_, count)| *count);
+        counts.fold(0, u64::saturating_add)
+    }
+
+    /// How many were refused for this reason.
+    #[must_use]
+    pub fn refused_for(&self, reason: DenyReason) -> u64 {
+        let found = self.refused.iter().find(|(known, _)| *known == reason);
+        found.map_or(0, |(_, count)| *count)
+    }
+
+    fn add(&mut self, row: &UsageRow) {
+        let count = match row.outcome {
+            Outcome::Allowed => &mut self.requests,
+            Outcome::Refused(reason) => self.count_of(reason),
+        };
+        *count = count.saturating_add(row.requests);
+        self.cost = self.cost.saturating_add(row.cost);
+    }
+
+    fn count_of(&mut self, reason: DenyReason) -> &mut u64 {
+        let place = self
+            .refused
+            .binary_search_by_key(&reason.code(), |(known, _)| known.code());
+        let place = place.unwrap_or_else(|place| {
+            self.refused.insert(place, (reason, 0));
+            place
+        });
+        &mut self.refused[place].1
+    }
+}
+
+fn as_map<S: Serializer>(refused: &[(DenyReason, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(refused.iter().map(|(reason, count)| (reason.code(), count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: u128, route: &str, hour: i64, outcome: Outcome, requests: u64) -> UsageRow {
+        UsageRow {
+            requests,
+            cost: if outcome == Outcome::Allowed {
+                2 * requests
+            } else {
+                0
+            },
+            ..UsageRow::new(KeyId::from_u128(key), route, hour, outcome)
+        }
+    }
+
+    fn report() -> UsageReport {
+        let scope = Outcome::Refused(DenyReason::InsufficientScope);
+        let rate = Outcome::Refused(DenyReason::RateLimited);
+        UsageReport::new(vec![
+            row(2, "/b", 25, Outcome::Allowed, 4),
+            row(1, "/a", 23, Outcome::Allowed, 1),
+            row(1, "/a", 24, Outcome::Allowed, 2),
+            row(1, "/b", 24, rate, 8),
+            row(1, "/a", 24, scope, 16),
+            row(1, "/a", -1, scope, 32),
+        ])
+    }
+
+    #[test]
+    fn each_view_adds_up_to_the_total() {
+        let report = report();
+        let total = report.total();
+        assert_eq!((total.requests, total.cost, total.refusals()), (7, 14, 56));
+        assert_eq!(total.refused_for(DenyReason::InsufficientScope), 48);
+        assert_eq!(total.refused_for(DenyReason::Expired), 0);
+        let reasons: Vec<_> = total.refused.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(
+            reasons,
+            [DenyReason::InsufficientScope, DenyReason::RateLimited]
+        );
+        let sum = |counts: Vec<UsageCounts>| {
+            let both =
+                |(a, b): (u64, u64), one: &UsageCounts| (a + one.requests, b + one.refusals());
+            counts.iter().fold((0, 0), both)
+        };
+        let periods =
+            |view: Vec<UsagePeriod>| sum(view.into_iter().map(|one| one.counts).collect());
+        assert_eq!(periods(report.by_hour()), (7, 56));
+        assert_eq!(periods(report.by_day()), (7, 56));
+        let routes = report.by_route().into_iter().map(|one| one.counts);
+        assert_eq!(sum(routes.collect()), (7, 56));
+        let keys = report.by_key().into_iter().map(|one| one.counts);
+        assert_eq!(sum(keys.collect()), (7, 56));
+    }
+
+    #[test]
+    fn hours_and_days_are_in_their_order_and_begin_when_they_begin() {
+        let starts = |view: Vec<UsagePeriod>| -> Vec<i64> {
+            let hour = |one: &UsagePeriod| one.start.as_millis() / HOUR_MILLIS;
+            view.iter().map(hour).collect()
+        };
+        assert_eq!(starts(report().by_hour()), [-1, 23, 24, 25]);
+        assert_eq!(starts(report().by_day()), [-24, 0, 24]);
+    }
+
+    #[test]
+    fn a_report_is_written_as_flat_rows_with_reasons_by_their_codes() {
+        let day = &report().by_day()[2];
+        assert_eq!(
+            serde_json::to_string(day).unwrap(),
+            r#"{"start":86400000,"requests":6,"cost":12,"refused":{"insufficient-scope":16,"rate-limited":8}}"#
+        );
+    }
+}
