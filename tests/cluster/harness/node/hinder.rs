@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apikey_runtime::{
-    Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, Listener, Node, NodeId, Page,
-    Revocation, Roster, Signal, StoreError, Timestamp,
+    Changes, Charge, Charged, Counting, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
+    ListQuery, Listener, Meter, Node, NodeId, Page, Revocation, Roster, Signal, StoreError,
+    Timestamp, UsageBatch, UsageQuery, UsageRow,
 };
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -191,6 +192,38 @@ impl KeyStore for Hindered {
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         self.pass(self.inner.leave(node)).await
+    }
+
+    fn counting(&self) -> Counting {
+        self.inner.counting()
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        self.pass(self.inner.charge(charge)).await
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        self.pass(self.inner.refill(key, meter, amount)).await
+    }
+
+    fn keeps_usage(&self) -> bool {
+        self.inner.keeps_usage()
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        self.pass(self.inner.add_usage(batch)).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        self.pass(self.inner.usage(query)).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        self.pass(self.inner.last_used(keys)).await
+    }
+
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.pass(self.inner.forget_usage(hour)).await
     }
 
     fn listen(&self) -> Option<Listener> {

@@ -1,18 +1,26 @@
 //! Stores for tests: one that counts, records, fails, hangs or stops at a gate; one that is stale.
 
+mod gate;
+mod lacking;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, Listener, MemoryStore, Node,
-    NodeId, Page, Revocation, Roster, StoreError, Timestamp,
+    Changes, Charge, Charged, Counting, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
+    ListQuery, Listener, MemoryStore, Meter, Node, NodeId, Page, Revocation, Roster, StoreError,
+    Timestamp, UsageBatch, UsageQuery, UsageRow,
 };
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 
-use super::{PATIENCE, soon, within};
+use super::{PATIENCE, within};
+
+pub use gate::Gate;
+// Each test takes what it needs.
+#[allow(unused_imports)]
+pub use lacking::{NoHistory, StaleStore};
 
 /// A method of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +36,12 @@ pub enum Call {
     Join,
     Acknowledge,
     Nodes,
+    Charge,
+    Refill,
+    AddUsage,
+    Usage,
+    LastUsed,
+    ForgetUsage,
 }
 
 /// How a method goes wrong.
@@ -43,40 +57,6 @@ pub enum Fault {
     Hangs,
     /// Panics.
     Panics,
-}
-
-/// Where a call stops until the test lets it go on.
-#[derive(Debug)]
-pub struct Gate {
-    arrived: Semaphore,
-    open: Semaphore,
-}
-
-impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            arrived: Semaphore::new(0),
-            open: Semaphore::new(0),
-        })
-    }
-
-    async fn pass(&self) {
-        self.arrived.add_permits(1);
-        // An error means that the gate stands open for good.
-        if let Ok(permit) = self.open.acquire().await {
-            permit.forget();
-        }
-    }
-
-    /// Waits until one more call stands here.
-    pub async fn arrived(&self) {
-        soon(self.arrived.acquire()).await.unwrap().forget();
-    }
-
-    /// Lets all go on, and those who come later too.
-    pub fn open(&self) {
-        self.open.close();
-    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -165,9 +145,16 @@ impl GateStore {
     }
 
     /// How often any method about a key was called: not those by which a manager follows the
-    /// history in the background.
+    /// history, or tells of usage, in the background.
     pub fn count_all(&self) -> usize {
-        const BACKGROUND: [Call; 4] = [Call::Changes, Call::Join, Call::Acknowledge, Call::Nodes];
+        const BACKGROUND: [Call; 6] = [
+            Call::Changes,
+            Call::Join,
+            Call::Acknowledge,
+            Call::Nodes,
+            Call::AddUsage,
+            Call::ForgetUsage,
+        ];
         let calls = self.calls.lock().unwrap();
         calls
             .iter()
@@ -341,6 +328,55 @@ impl KeyStore for GateStore {
         self.inner.leave(node).await
     }
 
+    fn counting(&self) -> Counting {
+        self.inner.counting()
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        let said = format!("{charge:?}");
+        self.hand_on(Call::Charge, said, self.inner.charge(charge))
+            .await
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        let said = format!("{key} {meter:?} {amount}");
+        self.hand_on(Call::Refill, said, self.inner.refill(key, meter, amount))
+            .await
+    }
+
+    fn keeps_usage(&self) -> bool {
+        self.inner.keeps_usage()
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        let said = format!("{batch:?}");
+        self.hand_on(Call::AddUsage, said, self.inner.add_usage(batch))
+            .await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        self.hand_on(Call::Usage, format!("{query:?}"), self.inner.usage(query))
+            .await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        self.hand_on(
+            Call::LastUsed,
+            format!("{keys:?}"),
+            self.inner.last_used(keys),
+        )
+        .await
+    }
+
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.hand_on(
+            Call::ForgetUsage,
+            hour.to_string(),
+            self.inner.forget_usage(hour),
+        )
+        .await
+    }
+
     fn listen(&self) -> Option<Listener> {
         self.inner.listen().filter(|_| !self.deaf.load(SeqCst))
     }
@@ -353,114 +389,5 @@ impl KeyStore for GateStore {
 impl fmt::Debug for GateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GateStore").field(&self.inner).finish()
-    }
-}
-
-/// For negative controls: answers for ever what it first read, as a cache without the runtime's
-/// rules would.
-#[derive(Debug)]
-pub struct StaleStore {
-    inner: Arc<dyn KeyStore>,
-    seen: Mutex<HashMap<KeyId, Option<KeyRecord>>>,
-}
-
-impl StaleStore {
-    /// In front of `inner`.
-    pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            seen: Mutex::default(),
-        })
-    }
-}
-
-#[async_trait]
-impl KeyStore for StaleStore {
-    async fn start(&self) -> Result<(), StoreError> {
-        self.inner.start().await
-    }
-
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.inner.insert(record).await
-    }
-
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        if let Some(seen) = self.seen.lock().unwrap().get(id) {
-            return Ok(seen.clone());
-        }
-        let found = self.inner.find(id).await?;
-        self.seen.lock().unwrap().insert(*id, found.clone());
-        Ok(found)
-    }
-
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        self.inner.list(query).await
-    }
-
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.inner.update(id, patch).await
-    }
-
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.inner.revoke(id, revocation).await
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        self.inner.revoke_owner(owner, revocation).await
-    }
-
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.inner.purge(before).await
-    }
-
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        self.inner.changes(since, node).await
-    }
-}
-
-/// A store that keeps no history: it is asked for every request.
-#[derive(Debug, Default)]
-pub struct NoHistory(MemoryStore);
-
-#[async_trait]
-impl KeyStore for NoHistory {
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.0.insert(record).await
-    }
-
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.0.find(id).await
-    }
-
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        self.0.list(query).await
-    }
-
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.0.update(id, patch).await
-    }
-
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.0.revoke(id, revocation).await
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        self.0.revoke_owner(owner, revocation).await
-    }
-
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.0.purge(before).await
     }
 }
