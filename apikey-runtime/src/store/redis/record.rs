@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
+use crate::limit::Limit;
 use crate::record::{KeyPatch, KeyRecord, PreviousDigest, Revocation};
 use crate::scope::Scopes;
-use crate::store::columns::{Broken, metadata, metadata_text, networks, refused, split, words};
+use crate::store::columns::{
+    Broken, limits, limits_text, metadata, metadata_text, networks, refused, split, words,
+};
 
 /// Redis keeps a small hash in a third of the memory as long as no value is longer than this
-/// (`hash-max-listpack-value`). A digest is, so its end is a field of its own.
+/// (`hash-max-listpack-value`). A digest is, and so are two limits; their ends are fields of their own.
 const SHORT: usize = 64;
 
 /// Fields to set and to clear; what a record has not is no field.
@@ -36,6 +39,7 @@ impl Fields {
         fields.put("environment", record.environment.as_deref());
         fields.put_list("networks", words(&record.networks));
         fields.put_list("methods", words(&record.methods));
+        fields.put_limits(&record.limits)?;
         fields.put_time("created_at", Some(record.created));
         fields.put_time("expires_at", record.expires);
         fields.put_time("not_before", record.not_before);
@@ -72,6 +76,9 @@ impl Fields {
         if let Some(methods) = &patch.methods {
             fields.put_list("methods", words(methods));
         }
+        if let Some(limits) = &patch.limits {
+            fields.put_limits(limits)?;
+        }
         if let Some(expires) = patch.expires {
             fields.put_time("expires_at", expires);
         }
@@ -100,6 +107,15 @@ impl Fields {
     /// A list without members is no field.
     fn put_list(&mut self, name: &'static str, value: String) {
         self.put(name, Some(value).filter(|value| !value.is_empty()));
+    }
+
+    fn put_limits(&mut self, limits: &[Limit]) -> Result<(), StoreError> {
+        let text = match limits {
+            [] => None,
+            limits => Some(limits_text(limits)?),
+        };
+        self.put_long(["limits", "limits_end"], text.as_deref());
+        Ok(())
     }
 
     fn put_time(&mut self, name: &'static str, time: Option<Timestamp>) {
@@ -162,6 +178,10 @@ fn read(id: KeyId, hash: &Hash) -> Result<KeyRecord, String> {
     record.networks = networks(text(hash, "networks")?.unwrap_or_default())?;
     let methods = text(hash, "methods")?.unwrap_or_default();
     record.methods = split(methods).map(str::to_owned).collect();
+    record.limits = match long(hash, ["limits", "limits_end"])? {
+        Some(text) => limits(&text)?,
+        None => Vec::new(),
+    };
     record.expires = time(hash, "expires_at")?;
     record.not_before = time(hash, "not_before")?;
     record.revoked = revoked(hash)?;

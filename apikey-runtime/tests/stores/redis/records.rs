@@ -117,7 +117,7 @@ async fn a_small_record_takes_little_memory() {
 }
 
 /// What breaks a record, and the column that the error names.
-const BROKEN: [(&[&str], &str); 8] = [
+const BROKEN: [(&[&str], &str); 10] = [
     (&["HSET", "", "scopes", "a  b"], "scopes"),
     (
         &["HSET", "", "scopes", "a", "metadata", "{\"planted"],
@@ -134,7 +134,22 @@ const BROKEN: [(&[&str], &str); 8] = [
         "networks",
     ),
     (
-        &["HSET", "", "networks", "", "version", "planted"],
+        &[
+            "HSET",
+            "",
+            "networks",
+            "",
+            "limits",
+            r#"[{"name":"planted"}]"#,
+        ],
+        "limits",
+    ),
+    (
+        &["HSET", "", "limits", "[]", "limits_end", "planted"],
+        "limits",
+    ),
+    (
+        &["HSET", "", "limits_end", "", "version", "planted"],
         "version",
     ),
     (&["HDEL", "", "digest"], "digest"),

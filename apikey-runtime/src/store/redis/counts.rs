@@ -1,0 +1,157 @@
+//! What was used of limits: a hash for each key, with a field for each limit.
+
+use std::collections::BTreeMap;
+
+use super::link::DEADLINE;
+use super::script::{self, Run};
+use super::server::{Server, answer};
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::limit::{Count, Period, Rule};
+use crate::store::{Charge, Charged, Meter};
+
+/// See [`KeyStore::charge`](crate::KeyStore::charge).
+pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<Charged, StoreError> {
+    if charge.meters.is_empty() {
+        return Ok(Charged::new(true, Vec::new()));
+    }
+    let doing = "charging limits";
+    // Without a time, the script takes the server's.
+    let run = Run::new(&script::CHARGE)
+        .key(server.names.counts(&charge.key))
+        .argument("")
+        .argument(charge.cost);
+    let run = charge.meters.iter().fold(run, |run, meter| {
+        let (kind, numbers) = described(meter.rule(), charge.cost);
+        run.argument(meter.name())
+            .argument(kind)
+            .argument(numbers[0])
+            .argument(numbers[1])
+    });
+    let answered = server.calls.run(doing, &run, DEADLINE).await;
+    let answered = answered.map_err(|failure| failure.of_record(charge.key.as_str()))?;
+    let answer = answer(doing, answered)?;
+    let admitted = match answer.word.as_str() {
+        "admitted" => true,
+        "refused" => false,
+        _ => return Err(broken(&charge.key)),
+    };
+    let [now, counts @ ..] = answer.rest.as_slice() else {
+        return Err(broken(&charge.key));
+    };
+    let now = number(now).ok_or_else(|| broken(&charge.key))?;
+    let counts: Option<Vec<_>> = counts.iter().map(|text| count(text)).collect();
+    let mut counts = counts
+        .filter(|counts| counts.len() == charge.meters.len())
+        .ok_or_else(|| broken(&charge.key))?;
+    Ok(charge.answer(admitted, &mut counts, now))
+}
+
+/// See [`KeyStore::refill`](crate::KeyStore::refill).
+pub(super) async fn refill(
+    server: &Server,
+    key: &KeyId,
+    meter: &Meter,
+    amount: u64,
+) -> Result<(), StoreError> {
+    let doing = "giving back what was used of a limit";
+    let (kind, _) = described(meter.rule(), 0);
+    let run = Run::new(&script::REFILL)
+        .key(server.names.counts(key))
+        .argument(meter.name())
+        .argument(kind)
+        // No more than that was ever used.
+        .argument(amount.min(EXACT));
+    let answered = server.calls.run(doing, &run, DEADLINE).await;
+    let answered = answered.map_err(|failure| failure.of_record(key.as_str()))?;
+    match answer(doing, answered)?.word.as_str() {
+        "done" => Ok(()),
+        _ => Err(broken(key)),
+    }
+}
+
+/// The largest number that the scripts count with.
+const EXACT: u64 = 1 << 53;
+
+/// A rule's kind, and its numbers, as the script wants them.
+fn described(rule: Rule, cost: u32) -> (&'static str, [u64; 2]) {
+    match rule {
+        Rule::Rate(rate) => {
+            // One more than the burst is refused as all above it are, and is not too large a number.
+            let cost = cost.min(rate.burst() + 1);
+            let span = |units: u32| rate.step_micros().saturating_mul(u64::from(units));
+            ("rate", [span(rate.burst()), span(cost)])
+        }
+        Rule::Quota(quota) => {
+            let period = quota.period();
+            let kind = match period {
+                Period::Day => "day",
+                Period::Month => "month",
+                Period::Rolling(_) => "rolling",
+                Period::Lifetime => "lifetime",
+            };
+            (kind, [quota.amount(), period.part_millis().unwrap_or(0)])
+        }
+    }
+}
+
+/// Names no limit: a route may be a part of its name.
+fn broken(key: &KeyId) -> StoreError {
+    StoreError::Corrupt {
+        id: key.to_string(),
+        reason: "what was used of a limit cannot be read; remove its field from the key's counts"
+            .to_owned(),
+    }
+}
+
+/// The count in a text of the script; see `scripts/count.lua`.
+fn count(text: &[u8]) -> Option<Count> {
+    let mut count = Count::default();
+    if text.is_empty() {
+        return Some(count);
+    }
+    let mut fields = text.splitn(4, |byte| *byte == b':');
+    count.arrival = number(fields.next()?)?;
+    count.period = number(fields.next()?)?;
+    count.used = number(fields.next()?)?;
+    count.parts = parts(fields.next()?)?;
+    Some(count)
+}
+
+fn parts(text: &[u8]) -> Option<BTreeMap<i64, u64>> {
+    let parts = text.split(|byte| *byte == b',');
+    let parts = parts.filter(|part| !part.is_empty()).map(|part| {
+        let middle = part.iter().position(|byte| *byte == b'=')?;
+        Some((number(&part[..middle])?, number(&part[middle + 1..])?))
+    });
+    parts.collect()
+}
+
+fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_count_is_not_taken_for_a_new_one() {
+        assert_eq!(count(b""), Some(Count::default()));
+        let read = count(b"1:2:3:4=5,6=7,").unwrap();
+        assert_eq!((read.arrival, read.period, read.used), (1, 2, 3));
+        assert_eq!(read.parts, BTreeMap::from([(4, 5), (6, 7)]));
+        for bad in [
+            &b"1"[..],
+            b"1:2:3",
+            b"a:2:3:",
+            b"1:2:-3:",
+            b"1:2:3:4",
+            b"1:2:3:4=",
+            b"1:2:3:\xff=1,",
+            b"1:2:99999999999999999999:",
+        ] {
+            assert_eq!(count(bad), None, "{bad:?}");
+        }
+    }
+}

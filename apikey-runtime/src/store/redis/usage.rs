@@ -1,0 +1,205 @@
+//! Who used what: a hash for each key and day, which goes by itself when its time is over.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
+
+use redis::{FromRedisValue, Value, from_redis_value};
+
+use super::error::Failure;
+use super::link::LONG_DEADLINE;
+use super::script::{self, Run};
+use super::server::{Server, millis};
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+
+/// For how long the number of a node's last batch is known. A node offers a batch again while it
+/// runs, and not for that long.
+const NUMBER_KEPT_MILLIS: u64 = 7 * 86_400_000;
+
+const DAY_MILLIS: i64 = 86_400_000;
+
+/// The latest time that counts can go: some 30,000 years from now.
+const LATEST: i64 = 1_000_000_000_000_000;
+
+/// How many hashes are asked for at once.
+const AT_ONCE: usize = 500;
+
+/// See [`KeyStore::add_usage`](crate::KeyStore::add_usage). One script whatever the size: a part of
+/// a batch must not be added twice.
+pub(super) async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
+    let mut places = BTreeMap::new();
+    for row in &batch.rows {
+        places.insert((row.key, row.hour.div_euclid(24)), 0);
+    }
+    let mut run = Run::new(&script::USAGE)
+        .key(server.names.batch(&batch.node))
+        .key(server.names.days())
+        .key(server.names.used())
+        // Texts of one length are in the order of their numbers.
+        .argument(format!("{:020}", batch.number))
+        .argument(NUMBER_KEPT_MILLIS)
+        .argument(batch.rows.len());
+    let keep = i64::try_from(millis(batch.keep)).unwrap_or(i64::MAX);
+    for (number, ((key, day), place)) in (FIRST_PLACE..).zip(&mut places) {
+        *place = number;
+        let ends = day.saturating_add(1).saturating_mul(DAY_MILLIS);
+        run = run
+            .key(server.names.usage(key, *day))
+            .argument(*day)
+            .argument(ends.saturating_add(keep).clamp(1, LATEST));
+    }
+    for row in &batch.rows {
+        run = run
+            .argument(places[&(row.key, row.hour.div_euclid(24))])
+            .argument(field(row))
+            .argument(counter(row.requests))
+            .argument(counter(row.cost));
+    }
+    for used in &batch.last_used {
+        run = run.argument(used.key.as_str()).argument(use_text(used));
+    }
+    let doing = "adding usage";
+    server.calls.run(doing, &run, LONG_DEADLINE).await?;
+    Ok(())
+}
+
+/// Where the places of counts begin among the keys of the script.
+const FIRST_PLACE: usize = 4;
+
+/// The largest that Redis counts to.
+fn counter(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A row's hour of its day, outcome and route, the last of which may hold anything.
+fn field(row: &UsageRow) -> String {
+    let hour = row.hour.rem_euclid(24);
+    format!("{hour}|{}|{}", row.outcome.code(), row.route)
+}
+
+/// When, and from where.
+fn use_text(used: &LastUsed) -> String {
+    let at = used.at.as_millis();
+    match used.network {
+        Some(network) => format!("{at} {network}"),
+        None => at.to_string(),
+    }
+}
+
+/// See [`KeyStore::usage`](crate::KeyStore::usage).
+pub(super) async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+    let doing = "reading usage";
+    let mut rows = Vec::new();
+    if query.from >= query.to {
+        return Ok(rows);
+    }
+    let days = days(
+        server,
+        doing,
+        query.from.div_euclid(24)..=(query.to - 1).div_euclid(24),
+    );
+    let days = days.await?;
+    let keys: BTreeSet<_> = query.keys.iter().collect();
+    let places = keys
+        .iter()
+        .flat_map(|key| days.iter().map(move |day| (**key, *day)));
+    let places: Vec<_> = places.collect();
+    for places in places.chunks(AT_ONCE) {
+        let commands = places.iter().map(|(key, day)| {
+            redis::cmd("HGETALL")
+                .arg(server.names.usage(key, *day))
+                .to_owned()
+        });
+        let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
+        for ((key, day), value) in places.iter().zip(answers.values) {
+            let hash: HashMap<Vec<u8>, Vec<u8>> = read_value(doing, value)?;
+            let of_day = rows_of_day(*key, *day, &hash);
+            rows.extend(of_day.filter(|row| (query.from..query.to).contains(&row.hour)));
+        }
+    }
+    Ok(rows)
+}
+
+/// The days among `wanted` on which anything was used.
+async fn days(
+    server: &Server,
+    doing: &str,
+    wanted: RangeInclusive<i64>,
+) -> Result<Vec<i64>, StoreError> {
+    let mut list = redis::cmd("ZRANGE");
+    list.arg(server.names.days()).arg(0).arg(-1);
+    let (value, _) = server
+        .calls
+        .call(doing, [list], LONG_DEADLINE)
+        .await?
+        .one();
+    let days: Vec<Vec<u8>> = read_value(doing, value)?;
+    let days = days.iter().filter_map(|day| number(day));
+    Ok(days.filter(|day| wanted.contains(day)).collect())
+}
+
+fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, Failure> {
+    value
+        .extract_error()
+        .and_then(|value| Ok(from_redis_value(value)?))
+        .map_err(|error| Failure::of(doing, error))
+}
+
+/// The rows of a key's day. What is no row, or has an outcome that is not known, is left out.
+fn rows_of_day(
+    key: KeyId,
+    day: i64,
+    hash: &HashMap<Vec<u8>, Vec<u8>>,
+) -> impl Iterator<Item = UsageRow> {
+    hash.iter().filter_map(move |(name, requests)| {
+        let rest = name.strip_prefix(b"r|")?;
+        let mut parts = std::str::from_utf8(rest).ok()?.splitn(3, '|');
+        let hour: i64 = parts.next()?.parse().ok()?;
+        let outcome = Outcome::from_code(parts.next()?)?;
+        let hour = day.checked_mul(24)?.checked_add(hour)?;
+        let mut row = UsageRow::new(key, parts.next()?, hour, outcome);
+        row.requests = number(requests)?;
+        let cost = hash.get([b"c|", rest].concat().as_slice());
+        row.cost = cost.and_then(|cost| number(cost)).unwrap_or(0);
+        Some(row)
+    })
+}
+
+/// See [`KeyStore::last_used`](crate::KeyStore::last_used).
+pub(super) async fn last_used(
+    server: &Server,
+    keys: &[KeyId],
+) -> Result<Vec<LastUsed>, StoreError> {
+    let doing = "reading when keys were last used";
+    let keys: Vec<_> = BTreeSet::from_iter(keys).into_iter().collect();
+    let mut found = Vec::new();
+    for keys in keys.chunks(AT_ONCE) {
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(server.names.used());
+        for key in keys {
+            ask.arg(key.as_str());
+        }
+        let (value, _) = server.calls.call(doing, [ask], LONG_DEADLINE).await?.one();
+        let texts: Vec<Option<String>> = read_value(doing, value)?;
+        for (key, text) in keys.iter().zip(texts) {
+            found.extend(text.and_then(|text| last_use(**key, &text)));
+        }
+    }
+    Ok(found)
+}
+
+/// What [`use_text`] wrote.
+fn last_use(key: KeyId, text: &str) -> Option<LastUsed> {
+    let (at, network) = match text.split_once(' ') {
+        Some((at, network)) => (at, network.parse().ok()),
+        None => (text, None),
+    };
+    let at = Timestamp::from_millis(at.parse().ok()?);
+    Some(LastUsed::new(key, at, network))
+}
+
+fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
