@@ -40,7 +40,10 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<Charged, 
         return Err(broken(&charge.key));
     };
     let now = number(now).ok_or_else(|| broken(&charge.key))?;
-    let counts: Option<Vec<_>> = counts.iter().map(|text| count(text)).collect();
+    let counts = charge.meters.iter().zip(counts);
+    let counts: Option<Vec<_>> = counts
+        .map(|(meter, text)| count(meter.rule(), text))
+        .collect();
     let mut counts = counts
         .filter(|counts| counts.len() == charge.meters.len())
         .ok_or_else(|| broken(&charge.key))?;
@@ -104,17 +107,23 @@ fn broken(key: &KeyId) -> StoreError {
     }
 }
 
-/// The count in a text of the script; see `scripts/count.lua`.
-fn count(text: &[u8]) -> Option<Count> {
+/// The count of a limit in a text of the script; see `scripts/count.lua`.
+fn count(rule: Rule, text: &[u8]) -> Option<Count> {
     let mut count = Count::default();
     if text.is_empty() {
         return Some(count);
     }
-    let mut fields = text.splitn(4, |byte| *byte == b':');
-    count.arrival = number(fields.next()?)?;
-    count.period = number(fields.next()?)?;
-    count.used = number(fields.next()?)?;
-    count.parts = parts(fields.next()?)?;
+    match rule {
+        Rule::Rate(_) => count.arrival = number(text)?,
+        Rule::Quota(quota) if quota.period().part_millis().is_some() => {
+            count.parts = parts(text)?;
+        }
+        Rule::Quota(_) => {
+            let middle = text.iter().position(|byte| *byte == b':')?;
+            count.period = number(&text[..middle])?;
+            count.used = number(&text[middle + 1..])?;
+        }
+    }
     Some(count)
 }
 
@@ -133,25 +142,36 @@ fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::limit::{Quota, Rate};
 
     #[test]
     fn what_is_no_count_is_not_taken_for_a_new_one() {
-        assert_eq!(count(b""), Some(Count::default()));
-        let read = count(b"1:2:3:4=5,6=7,").unwrap();
-        assert_eq!((read.arrival, read.period, read.used), (1, 2, 3));
-        assert_eq!(read.parts, BTreeMap::from([(4, 5), (6, 7)]));
-        for bad in [
-            &b"1"[..],
-            b"1:2:3",
-            b"a:2:3:",
-            b"1:2:-3:",
-            b"1:2:3:4",
-            b"1:2:3:4=",
-            b"1:2:3:\xff=1,",
-            b"1:2:99999999999999999999:",
-        ] {
-            assert_eq!(count(bad), None, "{bad:?}");
+        let rate = Rule::from(Rate::per_minute(1));
+        let month = Rule::from(Quota::per_month(1));
+        let rolling = Rule::from(Quota::rolling(1, Duration::from_secs(60)));
+        for rule in [rate, month, rolling] {
+            assert_eq!(count(rule, b""), Some(Count::default()));
+            for bad in [
+                &b"a"[..],
+                b":",
+                b"1:a",
+                b"-",
+                b"1=",
+                b"=1,",
+                b"1:-3",
+                b"\xff",
+            ] {
+                assert_eq!(count(rule, bad), None, "{rule}: {bad:?}");
+            }
         }
+        assert_eq!(count(rate, b"1700").unwrap().arrival, 1_700);
+        let read = count(month, b"2:3").unwrap();
+        assert_eq!((read.period, read.used), (2, 3));
+        let read = count(rolling, b"4=5,6=7,").unwrap();
+        assert_eq!(read.parts, BTreeMap::from([(4, 5), (6, 7)]));
+        assert_eq!(count(month, b"1:99999999999999999999"), None);
     }
 }

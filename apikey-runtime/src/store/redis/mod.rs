@@ -1,5 +1,6 @@
 //! Records in Redis.
 
+mod counts;
 mod door;
 mod error;
 mod history;
@@ -11,6 +12,7 @@ mod script;
 mod server;
 mod settings;
 mod statements;
+mod usage;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,7 +25,8 @@ use self::door::Door;
 use self::names::Names;
 use self::server::Server;
 use super::{
-    Changes, Cursor, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal, lease,
+    Changes, Charge, Charged, Counting, Cursor, KeyStore, LastUsed, ListQuery, Listener, Meter,
+    Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -172,6 +175,34 @@ impl KeyStore for RedisStore {
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         history::leave(&*self.server()?, node).await
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::All
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        counts::charge(&*self.server()?, charge).await
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        counts::refill(&*self.server()?, key, meter, amount).await
+    }
+
+    fn keeps_usage(&self) -> bool {
+        true
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        usage::add(&*self.server()?, batch).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        usage::read(&*self.server()?, query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        usage::last_used(&*self.server()?, keys).await
     }
 
     fn listen(&self) -> Option<Listener> {

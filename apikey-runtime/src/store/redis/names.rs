@@ -3,6 +3,7 @@
 
 use crate::error::StoreError;
 use crate::key::KeyId;
+use crate::store::NodeId;
 
 /// The namespace where no other is given.
 pub(super) const DEFAULT: &str = "apikey";
@@ -67,6 +68,37 @@ impl Names {
     /// As [`record`](Self::record), for an id as the index has it, which may be none.
     pub(super) fn record_of(&self, id: &[u8]) -> Vec<u8> {
         [self.of("key:").as_bytes(), id].concat()
+    }
+
+    /// Hash: what was used of a key's limits, by their names.
+    pub(super) fn counts(&self, id: &KeyId) -> String {
+        self.of("counts:") + id.as_str()
+    }
+
+    /// As [`counts`](Self::counts), for an id as the index has it.
+    pub(super) fn counts_of(&self, id: &[u8]) -> Vec<u8> {
+        [self.of("counts:").as_bytes(), id].concat()
+    }
+
+    /// Hash: how often a key was used on a day, since 1970, by hour, outcome and route. Goes by
+    /// itself.
+    pub(super) fn usage(&self, id: &KeyId, day: i64) -> String {
+        self.of(&format!("usage:{id}:{day}"))
+    }
+
+    /// Sorted set: the days that have usage, by when it goes.
+    pub(super) fn days(&self) -> String {
+        self.of("days")
+    }
+
+    /// Hash: when and from where keys were last used, by their ids.
+    pub(super) fn used(&self) -> String {
+        self.of("used")
+    }
+
+    /// The number of a node's last batch of usage. Goes by itself.
+    pub(super) fn batch(&self, node: &NodeId) -> String {
+        self.of("batch:") + node.as_str()
     }
 
     /// The keys of every change to records.

@@ -35,7 +35,7 @@ scripts! {
     UPDATE = "write" "records" "update";
     REVOKE = "write" "records" "revoke";
     REVOKE_OWNER = "write" "records" "revoke_owner";
-    PURGE = "write" "records" "purge";
+    PURGE = "write" "records" "less" "purge";
     SELECT = "read" "select";
     FOUND = "found";
     LEASE = "write" "lease";
@@ -46,6 +46,9 @@ scripts! {
     ACKNOWLEDGE = "write" "acknowledge";
     SUSPECT = "suspect";
     DISMISS = "dismiss";
+    CHARGE = "count" "charge";
+    REFILL = "count" "refill";
+    USAGE = "head" "less" "usage";
 }
 
 /// A script with what it is to work on.

@@ -201,6 +201,6 @@ pub(super) fn answer(doing: &str, answered: (Value, Incarnation)) -> Result<Answ
     })
 }
 
-fn millis(length: Duration) -> u64 {
+pub(super) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

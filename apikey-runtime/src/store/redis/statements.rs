@@ -135,9 +135,14 @@ pub(super) async fn purge(server: &Server, before: Timestamp) -> Result<Vec<KeyI
         ended.arg(before.as_millis()).arg("BYSCORE");
         let answers = server.calls.call(doing, [ended], LONG_DEADLINE).await?;
         let ids = ids(doing, answers.one().0)?;
+        let names = &server.names;
+        let of_keys = ids
+            .iter()
+            .flat_map(|id| [names.record_of(id), names.counts_of(id)]);
         let run = server
             .write(&script::PURGE, KEYS)?
-            .keys(ids.iter().map(|id| server.names.record_of(id)))
+            .key(server.names.used())
+            .keys(of_keys)
             .argument(before.as_millis());
         if let Some(changed) = change_many(server, doing, run, ids).await? {
             return Ok(changed);

@@ -73,7 +73,8 @@ fn counter(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A row's hour of its day, outcome and route, the last of which may hold anything.
+/// A row's hour of its day, outcome and route, the last of which may hold anything. The field of the
+/// cost has a `c` before that.
 fn field(row: &UsageRow) -> String {
     let hour = row.hour.rem_euclid(24);
     format!("{hour}|{}|{}", row.outcome.code(), row.route)
@@ -130,11 +131,7 @@ async fn days(
 ) -> Result<Vec<i64>, StoreError> {
     let mut list = redis::cmd("ZRANGE");
     list.arg(server.names.days()).arg(0).arg(-1);
-    let (value, _) = server
-        .calls
-        .call(doing, [list], LONG_DEADLINE)
-        .await?
-        .one();
+    let (value, _) = server.calls.call(doing, [list], LONG_DEADLINE).await?.one();
     let days: Vec<Vec<u8>> = read_value(doing, value)?;
     let days = days.iter().filter_map(|day| number(day));
     Ok(days.filter(|day| wanted.contains(day)).collect())
@@ -154,14 +151,13 @@ fn rows_of_day(
     hash: &HashMap<Vec<u8>, Vec<u8>>,
 ) -> impl Iterator<Item = UsageRow> {
     hash.iter().filter_map(move |(name, requests)| {
-        let rest = name.strip_prefix(b"r|")?;
-        let mut parts = std::str::from_utf8(rest).ok()?.splitn(3, '|');
+        let mut parts = std::str::from_utf8(name).ok()?.splitn(3, '|');
         let hour: i64 = parts.next()?.parse().ok()?;
         let outcome = Outcome::from_code(parts.next()?)?;
         let hour = day.checked_mul(24)?.checked_add(hour)?;
         let mut row = UsageRow::new(key, parts.next()?, hour, outcome);
         row.requests = number(requests)?;
-        let cost = hash.get([b"c|", rest].concat().as_slice());
+        let cost = hash.get([b"c", name.as_slice()].concat().as_slice());
         row.cost = cost.and_then(|cost| number(cost)).unwrap_or(0);
         Some(row)
     })

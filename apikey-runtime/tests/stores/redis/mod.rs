@@ -1,6 +1,8 @@
 //! What is Redis's own.
 
+mod counts;
 mod crash;
+mod exact;
 mod fake;
 mod history;
 mod links;
@@ -11,6 +13,7 @@ mod records;
 mod server;
 mod settings;
 mod suite;
+mod usage;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,11 @@
 //! Servers that cannot be used, or only with a warning; and what is never shown.
 
-use apikey_runtime::{KeyPatch, KeyStore, ListQuery, NodeId, RedisStore, StoreError};
+use std::time::Duration;
+
+use apikey_runtime::{
+    Charge, KeyPatch, KeyStore, LastUsed, ListQuery, Meter, NodeId, Outcome, Quota, Rate,
+    RedisStore, StoreError, UsageBatch, UsageQuery, UsageRow,
+};
 
 use super::fake::Fake;
 use super::server::{DURABLE, RedisServer};
@@ -78,6 +83,20 @@ async fn replicas_without_a_minimum_are_warned_of_and_never_read() {
     assert!(error.to_string().contains("no primary"), "{error}");
 }
 
+fn charge() -> Charge {
+    Charge::new(id(1), 1, vec![Meter::new("daily", Quota::per_day(5))])
+}
+
+/// A batch of one use, far ahead so that it does not go at once.
+fn usage() -> UsageBatch {
+    let mut batch = UsageBatch::new(NodeId::from_u128(1), 1, Duration::from_secs(60));
+    let mut row = UsageRow::new(id(1), "/a", 1_000_000, Outcome::Allowed);
+    row.requests = 1;
+    batch.rows = vec![row];
+    batch.last_used = vec![LastUsed::new(id(1), crate::at(5), None)];
+    batch
+}
+
 /// A primary that becomes a replica under a connection that lives on.
 #[tokio::test]
 async fn a_server_that_is_demoted_answers_nothing_more() {
@@ -99,6 +118,14 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
             store.join(&node).await.map(drop),
             store.insert(&record(2)).await,
             store.list(&ListQuery::first(1)).await.map(drop),
+            store.charge(&charge()).await.map(drop),
+            store.refill(&id(1), &charge().meters[0], 1).await,
+            store.add_usage(&usage()).await,
+            store
+                .usage(&UsageQuery::new(vec![id(1)], 0, 9))
+                .await
+                .map(drop),
+            store.last_used(&[id(1)]).await.map(drop),
         ];
         for answer in answers {
             assert!(
@@ -241,6 +268,17 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
         store.revoke_owner("a", &because("left")).await.unwrap(),
         [id(2)]
     );
+    assert!(store.charge(&charge()).await.unwrap().admitted);
+    let meter = &charge().meters[0];
+    store.refill(&id(1), meter, 1).await.unwrap();
+    let rate = Meter::new("fast", Rate::per_minute(1));
+    store.refill(&id(1), &rate, 1).await.unwrap();
+    store.add_usage(&usage()).await.unwrap();
+    let query = UsageQuery::new(vec![id(1)], 0, i64::MAX);
+    assert_eq!(store.usage(&query).await.unwrap(), usage().rows);
+    assert_eq!(store.last_used(&[id(1)]).await.unwrap(), usage().last_used);
+    let days = server.command(&["ZRANGE", "{apikey}:days", "0", "-1"]);
+    assert_eq!(days.list().len(), 1);
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
     assert_eq!(
         store

@@ -1,16 +1,15 @@
 -- KEYS: the counts of a key. ARGV: when, in microseconds since 1970, or nothing, which is now; the cost; and four of each
 -- limit: its name, its kind, and two numbers. Those of a rate are the times that its burst takes up and that the cost does,
 -- in microseconds; those of a quota its amount, and the milliseconds of a part of its window.
+local call, floor, tonumber = redis.call, math.floor, tonumber
 local cost, now = tonumber(ARGV[2]), tonumber(ARGV[1])
 if not now then
-    local time = redis.call('TIME')
+    local time = call('TIME')
     now = time[1] * 1000000 + time[2]
 end
-local millis = math.floor(now / 1000)
 
 -- Months since January 1970; see limit/count.rs.
 local function month_of(day)
-    local floor = math.floor
     local shifted = day + 719468
     local era = floor(shifted / 146097)
     local of_era = shifted - era * 146097
@@ -19,96 +18,115 @@ local function month_of(day)
     return (era * 400 + year) * 12 + floor((5 * of_year + 2) / 153) + 2 - 1970 * 12
 end
 
-local function period_of(kind)
-    local day = math.floor(millis / 86400000)
-    if kind == 'day' then
-        return day
+-- Each of these says whether a limit admits the cost, and what its count is made of once that is charged. They say nothing
+-- where what was counted cannot be read.
+local function ask_rate(text, burst, span)
+    local arrival = tonumber(text or 0)
+    if not (arrival and arrival >= 0 and arrival <= EXACT) then
+        return nil
     end
-    return kind == 'month' and month_of(day) or 0
+    -- A clock that was set back, or a rate that was raised, leaves it within a burst, and that holds from then on, also
+    -- where nothing is charged: it would otherwise refuse until the clock has caught up.
+    local within
+    if arrival > now + burst then
+        arrival = now + burst
+        within = digits('%.0f', arrival)
+    elseif arrival < now then
+        arrival = now
+    end
+    arrival = arrival + span
+    return arrival - now <= burst, arrival, within
 end
 
--- Each of these says whether a limit admits the cost, and gives what counts it.
-local function rate(count, burst, span)
-    local ahead = math.max(count.arrival, now) - now + span
-    return ahead <= burst, function()
-        count.arrival = now + ahead
+local function ask_rolling(text, amount, length)
+    local parts = read_parts(text)
+    if not parts then
+        return nil
     end
-end
-
-local function rolling(count, amount, length)
-    local present = math.floor(millis / length)
+    local present = floor(floor(now / 1000) / length)
     local kept, used = {}, 0
-    for _, part in ipairs(count.parts) do
-        if part[1] >= present - PARTS then
+    for _, part in ipairs(parts) do
+        if part[1] >= present - 60 then
             kept[#kept + 1] = part
             used = used + part[2]
         end
     end
-    return cost <= math.max(amount - used, 0), function()
-        local last = kept[#kept]
-        if last and last[1] >= present then
-            last[2] = last[2] + cost
-        else
-            kept[#kept + 1] = { present, cost }
-        end
-        count.parts = kept
+    local last = kept[#kept]
+    if not last or last[1] < present then
+        last = { present, 0 }
+        kept[#kept + 1] = last
     end
+    last[2] = last[2] + cost
+    return used + cost <= amount or cost == 0, kept
 end
 
-local function period(count, amount, kind)
-    local present = period_of(kind)
-    local used = present > count.period and 0 or count.used
-    return cost <= math.max(amount - used, 0), function()
-        count.period = math.max(present, count.period)
-        count.used = used + cost
+local function ask_period(text, amount, kind)
+    local period, used = read_period(text)
+    if not period then
+        return nil
     end
+    local present = 0
+    if kind ~= 'lifetime' then
+        present = floor(now / 86400000000)
+        if kind == 'month' then
+            present = month_of(present)
+        end
+    end
+    if present > period then
+        period, used = present, 0
+    end
+    return used + cost <= amount or cost == 0, period, used + cost
+end
+
+local function ask(kind, text, a, b)
+    if kind == 'rate' then
+        return ask_rate(text, a, b)
+    elseif kind == 'rolling' then
+        return ask_rolling(text, a, b)
+    end
+    return ask_period(text, a, kind)
+end
+
+local function write(kind, a, b)
+    if kind == 'rate' then
+        return digits('%.0f', a)
+    elseif kind == 'rolling' then
+        return write_parts(a)
+    end
+    return digits('%.0f:%.0f', a, b)
 end
 
 local names = {}
 for i = 3, #ARGV, 4 do
     names[#names + 1] = ARGV[i]
 end
-local texts = redis.call('HMGET', KEYS[1], unpack(names))
-local admitted, counts, charges, changed = true, {}, {}, {}
+local texts = call('HMGET', KEYS[1], unpack(names))
+local admitted, charged, fields = true, {}, {}
 for i = 1, #names do
-    local count = read(texts[i])
-    if not count then
+    local admits, a, b = ask(ARGV[4 * i], texts[i], tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2]))
+    if admits == nil then
         return { 'broken' }
     end
-    local kind, a, b = ARGV[4 * i], tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
-    local admits
-    if kind == 'rate' then
-        -- Holds from now on, also where nothing is charged: a clock that was set back would otherwise refuse until it has
-        -- caught up.
-        if count.arrival > now + a then
-            count.arrival = now + a
-            changed[i] = true
-        end
-        admits, charges[i] = rate(count, a, b)
-    elseif kind == 'rolling' then
-        admits, charges[i] = rolling(count, a, b)
-    else
-        admits, charges[i] = period(count, a, kind)
-    end
     admitted = admitted and admits
-    counts[i] = count
+    charged[2 * i - 1], charged[2 * i] = a, b
 end
 
-local fields, answer = {}, { admitted and 'admitted' or 'refused', digits(now) }
+local answer = { admitted and 'admitted' or 'refused', digits('%.0f', now) }
 for i = 1, #names do
-    local text = texts[i]
+    local kind, text = ARGV[4 * i], texts[i] or ''
+    local a, b = charged[2 * i - 1], charged[2 * i]
+    local after = kind == 'rate' and b
     if admitted and cost > 0 then
-        charges[i]()
-        changed[i] = true
+        after = write(kind, a, b)
     end
-    if changed[i] then
-        text = write(counts[i])
+    if after then
+        text = after
         fields[#fields + 1] = names[i]
         fields[#fields + 1] = text
     end
-    answer[#answer + 1] = text or ''
+    answer[#answer + 1] = text
 end
 if #fields > 0 then
-    redis.call('HSET', KEYS[1], unpack(fields))
+    call('HSET', KEYS[1], unpack(fields))
 end
 return answer

@@ -10,18 +10,19 @@ end
 redis.call('SET', KEYS[1], number, 'PX', ARGV[2])
 
 -- What is under one name and was not written here spoils that only: an error on the way would leave a part of the batch.
-local pcall = redis.pcall
-local time = redis.call('TIME')
-pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', time[1] .. '000')
-local row = 4 + 2 * (#KEYS - 3)
-local first_used = row + 4 * rows
-for i = row, first_used - 1, 4 do
-    local key, field = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
-    pcall('HINCRBY', key, 'r|' .. field, ARGV[i + 2])
-    if ARGV[i + 3] ~= '0' then
-        pcall('HINCRBY', key, 'c|' .. field, ARGV[i + 3])
+local pcall, tonumber = redis.pcall, tonumber
+local now = redis.call('TIME')
+pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', now[1] .. '000')
+local first_row = 4 + 2 * (#KEYS - 3)
+local first_use = first_row + 4 * rows
+for i = first_row, first_use - 1, 4 do
+    local key, field, cost = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 3]
+    pcall('HINCRBY', key, field, ARGV[i + 2])
+    if cost ~= '0' then
+        pcall('HINCRBY', key, 'c' .. field, cost)
     end
 end
+
 local days = {}
 for i = 4, #KEYS do
     local day, ends = ARGV[2 * i - 4], ARGV[2 * i - 3]
@@ -31,11 +32,29 @@ for i = 4, #KEYS do
         pcall('ZADD', KEYS[2], 'GT', ends, day)
     end
 end
-for i = first_used, #ARGV, 2 do
-    local before = pcall('HGET', KEYS[3], ARGV[i])
-    before = type(before) == 'string' and string.match(before, '^%-?%d+')
-    if not before or less(before, string.match(ARGV[i + 1], '^%-?%d+')) then
-        pcall('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+
+local function time_of(text)
+    return text and string.match(text, '^%-?%d+')
+end
+
+-- Uses come in lots, since there is an end to how much one call takes.
+local LOT = 1000
+for from = first_use, #ARGV, 2 * LOT do
+    local ids, later = {}, {}
+    for i = from, math.min(from + 2 * LOT, #ARGV) - 1, 2 do
+        ids[#ids + 1] = ARGV[i]
+    end
+    local texts = pcall('HMGET', KEYS[3], unpack(ids))
+    for i, id in ipairs(ids) do
+        local text = ARGV[from + 2 * i - 1]
+        local before = time_of(texts[i])
+        if not before or less(before, time_of(text)) then
+            later[#later + 1] = id
+            later[#later + 1] = text
+        end
+    end
+    if #later > 0 then
+        pcall('HSET', KEYS[3], unpack(later))
     end
 end
 return { 'done' }

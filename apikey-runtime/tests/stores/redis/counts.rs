@@ -1,0 +1,362 @@
+//! What was used of limits: the script against the rules in Rust, and what a server can do to it.
+
+use std::time::Duration;
+
+use apikey_runtime::{
+    Charge, Charged, Count, KeyStore, Meter, Period, Quota, Rate, Rule, StoreError,
+};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::server::{RedisServer, Reply};
+use super::{redis_server, started};
+use crate::{at, because, id, record};
+
+/// The scripts as the store puts them together.
+const CHARGE: &str = concat!(
+    include_str!("../../../src/store/redis/scripts/count.lua"),
+    include_str!("../../../src/store/redis/scripts/charge.lua")
+);
+const REFILL: &str = concat!(
+    include_str!("../../../src/store/redis/scripts/count.lua"),
+    include_str!("../../../src/store/redis/scripts/refill.lua")
+);
+
+const SECOND: i64 = 1_000_000;
+
+const DAY: i64 = 86_400 * SECOND;
+
+/// The hash of the counts of the key with the number `number`.
+fn name(number: u128) -> String {
+    format!("{{apikey}}:counts:{}", id(number))
+}
+
+fn charge(cost: u32, meters: &[Meter]) -> Charge {
+    Charge::new(id(1), cost, meters.to_vec())
+}
+
+/// What the script wants to know of a rule.
+fn described(rule: Rule, cost: u32) -> [String; 3] {
+    let (kind, a, b) = match rule {
+        Rule::Rate(rate) => {
+            let span = |units: u32| rate.step_micros() * u64::from(units);
+            let cost = cost.min(rate.burst() + 1);
+            ("rate", span(rate.burst()), span(cost))
+        }
+        Rule::Quota(quota) => match quota.period() {
+            Period::Day => ("day", quota.amount(), 0),
+            Period::Month => ("month", quota.amount(), 0),
+            Period::Lifetime => ("lifetime", quota.amount(), 0),
+            rolling => ("rolling", quota.amount(), rolling.part_millis().unwrap()),
+        },
+        _ => unreachable!("there are no others"),
+    };
+    [kind.to_owned(), a.to_string(), b.to_string()]
+}
+
+fn eval(server: &RedisServer, script: &str, arguments: &[String]) -> Vec<String> {
+    let name = name(1);
+    let mut words = vec!["EVAL", script, "1", &name];
+    words.extend(arguments.iter().map(String::as_str));
+    let reply = server.command(&words);
+    let texts = reply.list().iter().map(Reply::text);
+    // One of which all was given back is as good as none.
+    let texts = texts.map(|text| if text == "0:0" { String::new() } else { text });
+    texts.collect()
+}
+
+/// Charges by the script, at `now`.
+fn charge_at(server: &RedisServer, charge: &Charge, now: i64) -> Vec<String> {
+    let mut arguments = vec![now.to_string(), charge.cost.to_string()];
+    for meter in &charge.meters {
+        arguments.push(meter.name().to_owned());
+        arguments.extend(described(meter.rule(), charge.cost));
+    }
+    eval(server, CHARGE, &arguments)
+}
+
+fn refill(server: &RedisServer, meter: &Meter, amount: u64) {
+    let [kind, ..] = described(meter.rule(), 0);
+    let arguments = [meter.name().to_owned(), kind, amount.to_string()];
+    assert_eq!(eval(server, REFILL, &arguments), ["done"]);
+}
+
+/// A count as the script writes it.
+fn packed(rule: Rule, count: &Count) -> String {
+    if *count == Count::default() {
+        return String::new();
+    }
+    let parts = count.parts.iter();
+    match rule {
+        Rule::Rate(_) => count.arrival.to_string(),
+        Rule::Quota(quota) if quota.period().part_millis().is_some() => parts
+            .map(|(part, used)| format!("{part}={used},"))
+            .collect(),
+        _ => format!("{}:{}", count.period, count.used),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Charge(u32),
+    Refill(usize, u64),
+}
+
+fn rules() -> impl Strategy<Value = Rule> {
+    let rate = (1u32..40, 1u64..400_000, 1u32..40).prop_map(|(amount, window, burst)| {
+        Rule::from(Rate::new(amount, Duration::from_millis(window)).with_burst(burst))
+    });
+    let slow = (1u32..4, 1u64..366).prop_map(|(amount, days)| {
+        Rule::from(Rate::new(amount, Duration::from_secs(days * 86_400)).with_burst(90))
+    });
+    let rolling = (1u64..60, 1_000u64..400_000_000).prop_map(|(amount, window)| {
+        Rule::from(Quota::rolling(amount, Duration::from_millis(window)))
+    });
+    let calendar = (1u64..60, 0..3).prop_map(|(amount, kind)| {
+        Rule::from(match kind {
+            0 => Quota::per_day(amount),
+            1 => Quota::per_month(amount),
+            _ => Quota::lifetime(amount),
+        })
+    });
+    let large = Just(Rule::from(Quota::lifetime(999_999_999_999_999)));
+    prop_oneof![4 => rate, 1 => slow, 4 => rolling, 4 => calendar, 1 => large]
+}
+
+/// Pauses: none, short ones, whole months; and the clock set back.
+fn pauses() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        4 => 0..2 * SECOND,
+        3 => 0..2_000 * SECOND,
+        2 => -4_000 * SECOND..0,
+        1 => -40 * DAY..40 * DAY,
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
+    let step = prop_oneof![
+        12 => (0u32..6).prop_map(Step::Charge),
+        1 => prop_oneof![0u32..100, Just(u32::MAX)].prop_map(Step::Charge),
+        1 => (0usize..3, prop_oneof![0u64..40, Just(1 << 53)])
+            .prop_map(|(which, amount)| Step::Refill(which, amount)),
+    ];
+    prop::collection::vec((pauses(), step), 1..60)
+}
+
+/// Does the same in Rust and by the script, and compares all that comes of it.
+fn compare(server: &RedisServer, rules: &[Rule], start: i64, steps: &[(i64, Step)]) {
+    server.command(&["DEL", &name(1)]);
+    let meters: Vec<_> = (0..)
+        .zip(rules)
+        .map(|(number, rule)| Meter::new(&format!("limit {number}"), *rule))
+        .collect();
+    let mut counts = vec![Count::default(); meters.len()];
+    let mut now = start;
+    for (pause, step) in steps {
+        now = (now + pause).max(0);
+        match step {
+            Step::Charge(cost) => {
+                let charge = charge(*cost, &meters);
+                let answer = charge_at(server, &charge, now);
+                let charged = charge.apply(&mut counts, now);
+                let word = ["refused", "admitted"][usize::from(charged.admitted)];
+                let mut expected = vec![word.to_owned(), now.to_string()];
+                expected.extend(
+                    rules
+                        .iter()
+                        .zip(&counts)
+                        .map(|(rule, count)| packed(*rule, count)),
+                );
+                assert_eq!(answer, expected, "{meters:?} {step:?}");
+            }
+            Step::Refill(which, amount) => {
+                let which = which % meters.len();
+                refill(server, &meters[which], *amount);
+                counts[which].refill(meters[which].rule(), *amount);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_script_counts_as_the_rules_in_rust_do() {
+    let server = redis_server!();
+    let mut runner = TestRunner::new(Config {
+        cases: 150,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    // From 1970 to 2100, over leap days and month ends.
+    let cases = (
+        prop::collection::vec(rules(), 1..4),
+        0..4_102_444_800 * SECOND,
+        steps(),
+    );
+    let result = runner.run(&cases, |(rules, start, steps)| {
+        compare(&server, &rules, start, &steps);
+        Ok(())
+    });
+    result.unwrap();
+}
+
+/// Month ends and leap days, one by one.
+#[test]
+fn the_script_knows_the_months_of_the_calendar() {
+    let server = redis_server!();
+    let month = [Rule::from(Quota::per_month(2))];
+    for year in [1970, 1999, 2000, 2026, 2027, 2028, 2100, 2400] {
+        let first =
+            (year - 1970) * 365 + (year - 1969) / 4 - (year - 1901) / 100 + (year - 1601) / 400;
+        let steps: Vec<_> = (0..370 * 2).map(|_| (DAY / 2, Step::Charge(1))).collect();
+        compare(&server, &month, first * DAY, &steps);
+    }
+}
+
+/// The verdicts come of the same counts.
+#[tokio::test]
+async fn the_store_answers_as_the_rules_in_rust_do() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let meters = [
+        Meter::new("slow", Rate::new(5, Duration::from_secs(366 * 86_400))),
+        Meter::new("once", Quota::lifetime(4)),
+        Meter::new("rolling", Quota::rolling(9, Duration::from_secs(86_400))),
+    ];
+    let mut counts = vec![Count::default(); 3];
+    for cost in [0, 1, 2, 9, 1, 1, 0] {
+        let charge = charge(cost, &meters);
+        let charged = store.charge(&charge).await.unwrap();
+        // The server's clock is read between these two.
+        let now = i64::try_from(
+            std::time::SystemTime::UNIX_EPOCH
+                .elapsed()
+                .unwrap()
+                .as_micros(),
+        );
+        let expected = charge.apply(&mut counts, now.unwrap());
+        assert_eq!(charged.admitted, expected.admitted, "{cost}");
+        for (verdict, expected) in charged.verdicts.iter().zip(&expected.verdicts) {
+            assert_eq!(
+                (verdict.admits, verdict.remaining),
+                (expected.admits, expected.remaining),
+                "{cost}"
+            );
+            let is_near = |a: Option<u64>, b: Option<u64>| match (a, b) {
+                (Some(a), Some(b)) => a.abs_diff(b) < 2_000 * SECOND as u64,
+                (a, b) => a == b,
+            };
+            assert!(is_near(verdict.reset, expected.reset), "{verdict:?}");
+            assert!(is_near(verdict.retry, expected.retry), "{verdict:?}");
+        }
+    }
+    let none = store.charge(&charge(5, &[])).await.unwrap();
+    assert_eq!(none, Charged::new(true, Vec::new()));
+    store.refill(&id(1), &meters[1], 3).await.unwrap();
+    let asked = store.charge(&charge(0, &meters)).await.unwrap();
+    assert_eq!(asked.verdicts[1].remaining, 3);
+}
+
+/// I-02.
+#[tokio::test]
+async fn i02_odd_names_of_limits_are_names_only() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let odd = [
+        "*",
+        "{}",
+        "' .. redis.call('FLUSHALL') .. '",
+        "a:b=c,",
+        "",
+        "%",
+        "\u{10ffff}",
+    ];
+    let meters: Vec<_> = odd
+        .iter()
+        .map(|name| Meter::new(name, Quota::lifetime(2)))
+        .collect();
+    for expected in [true, true, false] {
+        let charged = store.charge(&charge(1, &meters)).await.unwrap();
+        assert_eq!(charged.admitted, expected);
+    }
+    for meter in &meters {
+        store.refill(&id(1), meter, 1).await.unwrap();
+        let alone = store.charge(&charge(1, std::slice::from_ref(meter))).await;
+        assert!(alone.unwrap().admitted, "{meter:?}");
+    }
+    let long = Meter::new(&"ü".repeat(400), Quota::lifetime(1));
+    let most: Vec<_> = (0..Charge::MOST_METERS)
+        .map(|number| Meter::new(&format!("{number}{}", long.name()), Quota::lifetime(1)))
+        .collect();
+    assert!(store.charge(&charge(1, &most)).await.unwrap().admitted);
+    assert!(!store.charge(&charge(1, &most)).await.unwrap().admitted);
+}
+
+/// S-08: as only a tool can leave it. What was used must not become nothing.
+#[tokio::test]
+async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let daily = Meter::new("daily", Quota::per_day(5));
+    let rolling = Meter::new("all", Quota::rolling(5, Duration::from_secs(60)));
+    let rate = Meter::new("fast", Rate::per_minute(5));
+    let other = Charge::new(id(2), 1, vec![daily.clone()]);
+    for (meter, broken) in [
+        (&daily, "planted"),
+        (&daily, "2:planted"),
+        (&daily, "2:-3"),
+        (&daily, "2:99999999999999999999"),
+        (&daily, ":1"),
+        (&rolling, "planted"),
+        (&rolling, "4=5"),
+        (&rolling, "planted=5,4=5,"),
+        (&rolling, "4=99999999999999999999,"),
+        (&rate, "planted"),
+        (&rate, "99999999999999999999"),
+        (&rate, ""),
+    ] {
+        server.command(&["HSET", &name(1), meter.name(), broken]);
+        let charged = store.charge(&charge(1, &[meter.clone()])).await;
+        // All of a rate is given back, whatever it was.
+        let refilled = match meter == &rate {
+            true => None,
+            false => Some(store.refill(&id(1), meter, 1).await),
+        };
+        for result in [Some(charged.map(drop)), refilled].into_iter().flatten() {
+            match result {
+                Err(StoreError::Corrupt { id: named, reason }) => {
+                    assert_eq!(named, id(1).to_string());
+                    assert!(!reason.contains("planted"), "{reason}");
+                }
+                other => panic!("{broken}: {other:?}"),
+            }
+        }
+        if meter != &rate {
+            let kept = server.command(&["HGET", &name(1), meter.name()]).text();
+            assert_eq!(kept, broken, "nothing is written over it");
+        }
+    }
+    store.refill(&id(1), &rate, 1).await.unwrap();
+    assert!(store.charge(&charge(1, &[rate])).await.unwrap().admitted);
+    server.command(&["DEL", &name(1)]);
+    server.command(&["SET", &name(1), "planted"]);
+    let error = store.charge(&charge(1, &[daily])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert!(store.charge(&other).await.unwrap().admitted);
+}
+
+/// A purge leaves nothing of a key but its usage, which goes by itself.
+#[tokio::test]
+async fn what_was_used_goes_with_the_record() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    for number in [1, 2] {
+        store.insert(&record(number)).await.unwrap();
+        let meters = vec![Meter::new("daily", Quota::per_day(5))];
+        let charge = Charge::new(id(number), 1, meters);
+        store.charge(&charge).await.unwrap();
+    }
+    store.revoke(&id(1), &because("lost")).await.unwrap();
+    assert_eq!(store.purge(at(i64::MAX)).await.unwrap(), [id(1)]);
+    let names = server.command(&["KEYS", "*:counts:*"]).text();
+    assert_eq!(names, name(2));
+}

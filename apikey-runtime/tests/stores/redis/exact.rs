@@ -1,0 +1,220 @@
+//! a quota admits what it says, whoever asks and whatever happens to the server.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use apikey_runtime::{Charge, KeyStore, Meter, Quota, Rate, RedisStore, StoreError};
+use tokio::runtime::Runtime;
+
+use super::server::{DURABLE, RedisServer};
+use super::{redis_server, started};
+use crate::id;
+
+/// How many connections charge at once.
+const CONNECTIONS: usize = 10;
+
+/// How often each of them tries.
+const TRIES: usize = 100;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn charge(meter: Meter) -> Charge {
+    Charge::new(id(1), 1, vec![meter])
+}
+
+fn lifetime(amount: u64) -> Meter {
+    Meter::new("credits", Quota::lifetime(amount))
+}
+
+/// How many of all tries are admitted, where each connection tries by what `make` gives it.
+fn admitted<T: FnMut() -> bool>(make: impl Fn() -> T + Sync) -> usize {
+    let start = Barrier::new(CONNECTIONS);
+    std::thread::scope(|scope| {
+        let run = || {
+            let mut try_once = make();
+            start.wait();
+            (0..TRIES).filter(|_| try_once()).count()
+        };
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(run)).collect();
+        let counts = threads.into_iter().map(|thread| thread.join().unwrap());
+        counts.sum()
+    })
+}
+
+/// A store of its own, as another process has one.
+fn charging(server: &RedisServer, charge: &Charge) -> impl FnMut() -> bool {
+    let (runtime, charge) = (runtime(), charge.clone());
+    let store = runtime.block_on(started(server));
+    move || {
+        let charged = runtime.block_on(store.charge(&charge));
+        charged.unwrap().admitted
+    }
+}
+
+#[test]
+fn r01_a_quota_admits_what_it_says_to_ten_connections() {
+    let server = redis_server!();
+    for amount in [100, 1] {
+        server.command(&["FLUSHALL"]).text();
+        for meter in [
+            lifetime(amount),
+            Meter::new("month", Quota::per_month(amount)),
+            Meter::new(
+                "rolling",
+                Quota::rolling(amount, Duration::from_secs(86_400)),
+            ),
+            Meter::new("rate", Rate::per_day(1).with_burst(amount as u32)),
+        ] {
+            let charge = charge(meter);
+            assert_eq!(
+                admitted(|| charging(&server, &charge)),
+                amount as usize,
+                "{charge:?}"
+            );
+        }
+    }
+}
+
+/// The negative control: who reads, and writes afterwards.
+#[test]
+fn r01_a_count_in_two_steps_is_found_out() {
+    let server = redis_server!();
+    let (gate, passed) = (Barrier::new(CONNECTIONS), AtomicU64::new(0));
+    let in_two_steps = || {
+        let mut first = true;
+        let (server, gate, passed) = (&server, &gate, &passed);
+        move || {
+            let used = server.command(&["GET", "used"]).text();
+            let used: u64 = used.parse().unwrap_or(0);
+            // All have read before one of them writes.
+            if std::mem::take(&mut first) {
+                gate.wait();
+                passed.fetch_add(1, Ordering::Relaxed);
+            }
+            if used >= 1 {
+                return false;
+            }
+            server.command(&["SET", "used", &(used + 1).to_string()]);
+            true
+        }
+    };
+    assert!(admitted(in_two_steps) > 1);
+    assert_eq!(passed.into_inner(), CONNECTIONS as u64);
+}
+
+#[test]
+fn a_server_that_forgets_its_scripts_in_mid_run_counts_on() {
+    let server = redis_server!();
+    let charge = charge(lifetime(900));
+    let (done, flushes) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                server.command(&["SCRIPT", "FLUSH"]).text();
+                flushes.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // A script that is forgotten twice in a row is an error, and was not run then.
+        let tries = || {
+            let (runtime, charge) = (runtime(), charge.clone());
+            let store = runtime.block_on(started(&server));
+            move || loop {
+                match runtime.block_on(store.charge(&charge)) {
+                    Ok(charged) => return charged.admitted,
+                    Err(StoreError::Unavailable { .. }) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        };
+        let total = admitted(tries);
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(total, 900);
+    });
+    assert!(flushes.into_inner() > 0);
+}
+
+async fn used(store: &RedisStore) -> u64 {
+    let look = Charge::new(id(1), 0, vec![lifetime(LARGE)]);
+    LARGE - store.charge(&look).await.unwrap().verdicts[0].remaining
+}
+
+const LARGE: u64 = 1_000_000_000;
+
+#[tokio::test]
+async fn with_its_memory_full_a_server_refuses_and_counts_nothing() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let charge = charge(lifetime(LARGE));
+    store.charge(&charge).await.unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).text();
+    for _ in 0..3 {
+        let error = store.charge(&charge).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("no memory left"), "{error}");
+    }
+    let refill = store.refill(&id(1), &lifetime(LARGE), 1).await;
+    assert!(matches!(refill, Err(StoreError::Unavailable { .. })));
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
+    assert_eq!(used(&store).await, 1);
+    assert!(store.charge(&charge).await.unwrap().admitted);
+}
+
+/// Charges on four connections until the server is killed; how many were acknowledged.
+fn charge_until_killed(server: &mut RedisServer) -> u64 {
+    const WRITERS: u64 = 4;
+    let (told, charge) = (AtomicU64::new(0), charge(lifetime(LARGE)));
+    let stores: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let runtime = runtime();
+            let store = runtime.block_on(started(server));
+            (runtime, store)
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (runtime, store) in stores {
+            let (told, charge) = (&told, &charge);
+            scope.spawn(move || {
+                while runtime.block_on(store.charge(charge)).is_ok() {
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while told.load(Ordering::Relaxed) < 300 {
+            std::thread::yield_now();
+        }
+        server.kill();
+    });
+    server.restart();
+    told.into_inner()
+}
+
+/// R-01, S-03.
+#[test]
+fn r01_a_killed_server_keeps_the_charges_that_it_acknowledged() {
+    let mut server = redis_server!(DURABLE);
+    let mut told = 0;
+    for round in 1..=3 {
+        told += charge_until_killed(&mut server);
+        let used = runtime().block_on(async { used(&started(&server).await).await });
+        // Of each connection, one charge may have been counted and its answer lost.
+        assert!(
+            (told..=told + 4 * round).contains(&used),
+            "{used} of {told}"
+        );
+    }
+}
+
+/// The negative control: without the disk, what was acknowledged is lost.
+#[test]
+fn r01_a_server_without_a_log_on_disk_is_found_out() {
+    let mut server = redis_server!();
+    let told = charge_until_killed(&mut server);
+    let used = runtime().block_on(async { used(&started(&server).await).await });
+    assert!(used < told);
+}

@@ -1,0 +1,203 @@
+//! Who used what: added once, all or nothing, and gone when its time is over.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{
+    KeyStore, LastUsed, NodeId, Outcome, RedisStore, StoreError, UsageBatch, UsageQuery, UsageRow,
+};
+
+use super::{redis_server, started};
+use crate::{at, because, id, record};
+
+const KEEP: Duration = Duration::from_secs(30 * 86_400);
+
+/// The hour in which the test runs.
+fn hour() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    i64::try_from(since.as_secs() / 3_600).unwrap()
+}
+
+fn row(number: u128, route: &str, hour: i64, requests: u64) -> UsageRow {
+    let mut row = UsageRow::new(id(number), route, hour, Outcome::Allowed);
+    row.requests = requests;
+    row.cost = requests * 2;
+    row
+}
+
+fn batch(number: u64, rows: Vec<UsageRow>) -> UsageBatch {
+    let mut batch = UsageBatch::new(NodeId::from_u128(1), number, KEEP);
+    batch.rows = rows;
+    batch
+}
+
+/// All requests and costs of the key with the number `number`.
+async fn sums(store: &RedisStore, number: u128) -> (u64, u64) {
+    let query = UsageQuery::new(vec![id(number)], i64::MIN, i64::MAX);
+    let rows = store.usage(&query).await.unwrap();
+    rows.iter().fold((0, 0), |(requests, cost), row| {
+        (requests + row.requests, cost + row.cost)
+    })
+}
+
+#[tokio::test]
+async fn a_batch_that_is_offered_again_is_added_once() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let now = hour();
+    let first = batch(1, vec![row(1, "/a", now, 3), row(1, "/a", now - 24, 4)]);
+    for _ in 0..2 {
+        store.add_usage(&first).await.unwrap();
+    }
+    assert_eq!(sums(&store, 1).await, (7, 14));
+    // Numbers of different lengths.
+    for number in [9, 10, 9, u64::MAX, 11, u64::MAX - 1] {
+        let again = batch(number, vec![row(1, "/a", now, 1)]);
+        store.add_usage(&again).await.unwrap();
+    }
+    assert_eq!(sums(&store, 1).await, (10, 20));
+    let mut of_another = batch(1, vec![row(1, "/a", now, 1)]);
+    of_another.node = NodeId::from_u128(2);
+    store.add_usage(&of_another).await.unwrap();
+    assert_eq!(sums(&store, 1).await, (11, 22));
+    let millis = server.command(&["PTTL", &format!("{{apikey}}:batch:{}", of_another.node)]);
+    assert!(millis.text().parse::<i64>().unwrap() > 2 * 86_400_000);
+}
+
+/// I-02.
+#[tokio::test]
+async fn i02_odd_routes_are_kept_as_they_are() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let routes = [
+        "",
+        "|",
+        "a|b|c",
+        "' .. redis.call('FLUSHALL') .. '",
+        "\0",
+        "/{id}",
+        "\u{10ffff}",
+    ];
+    let now = hour();
+    let rows: Vec<_> = (1..)
+        .zip(routes)
+        .map(|(requests, route)| row(1, route, now, requests))
+        .collect();
+    store.add_usage(&batch(1, rows.clone())).await.unwrap();
+    let query = UsageQuery::new(vec![id(1), id(1)], now, now + 1);
+    let mut found = store.usage(&query).await.unwrap();
+    found.sort_by_key(|row| row.requests);
+    assert_eq!(found, rows);
+}
+
+#[tokio::test]
+async fn usage_goes_when_its_time_is_over() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let now = hour();
+    let old = now - 31 * 24 - 24;
+    let rows = vec![
+        row(1, "/a", now, 1),
+        row(1, "/a", old, 1),
+        row(1, "/a", i64::MIN, 1),
+    ];
+    store.add_usage(&batch(1, rows)).await.unwrap();
+    assert_eq!(sums(&store, 1).await, (1, 2), "the rest was over before");
+    let day = now.div_euclid(24);
+    let name = format!("{{apikey}}:usage:{}:{day}", id(1));
+    let ends = server.command(&["PEXPIRETIME", &name]).text();
+    assert_eq!(ends, ((day + 31) * 86_400_000).to_string());
+    let mut for_ever = batch(2, vec![row(1, "/a", i64::MAX, 1)]);
+    for_ever.keep = Duration::MAX;
+    store.add_usage(&for_ever).await.unwrap();
+    // What is over is taken off the list of days by the next batch.
+    let days = server.command(&["ZCARD", "{apikey}:days"]).text();
+    assert_eq!(days, "2");
+}
+
+#[tokio::test]
+async fn what_a_tool_broke_spoils_nothing_else() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let now = hour();
+    let day = now.div_euclid(24);
+    let name = |number| format!("{{apikey}}:usage:{}:{day}", id(number));
+    server.command(&["SET", &name(1), "planted"]);
+    let field = format!("{}|allowed|/a", now.rem_euclid(24));
+    server.command(&[
+        "HSET",
+        &name(2),
+        &field,
+        "planted",
+        "planted",
+        "1",
+        "0|later|/a",
+        "1",
+    ]);
+    let rows = vec![
+        row(1, "/a", now, 1),
+        row(2, "/a", now, 1),
+        row(3, "/a", now, 1),
+    ];
+    let mut first = batch(1, rows);
+    first.last_used = vec![LastUsed::new(id(3), at(5), None)];
+    server.command(&["HSET", "{apikey}:used", id(3).as_str(), "planted"]);
+    assert_eq!(store.last_used(&[id(3)]).await.unwrap(), []);
+    store.add_usage(&first).await.unwrap();
+    store.add_usage(&first).await.unwrap();
+    assert_eq!(sums(&store, 2).await, (0, 0));
+    assert_eq!(sums(&store, 3).await, (1, 2));
+    assert_eq!(store.last_used(&[id(3)]).await.unwrap(), first.last_used);
+}
+
+#[tokio::test]
+async fn when_a_key_was_last_used_goes_forward_only_and_with_the_record() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    store.insert(&record(1)).await.unwrap();
+    let network = Some("2001:db8::/48".parse().unwrap());
+    let mut expected = BTreeMap::new();
+    for (number, millis) in (1..).zip([-5, 9, 10, 8, i64::MAX - 1, i64::MAX, 11]) {
+        let used = LastUsed::new(id(1), at(millis), network.filter(|_| millis % 2 == 0));
+        let mut one = batch(number, Vec::new());
+        one.last_used = vec![used];
+        store.add_usage(&one).await.unwrap();
+        expected.insert(millis, used);
+        let last = *expected.values().next_back().unwrap();
+        assert_eq!(
+            store.last_used(&[id(1), id(2), id(1)]).await.unwrap(),
+            [last]
+        );
+    }
+    assert_eq!(store.last_used(&[]).await.unwrap(), []);
+    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store.purge(at(i64::MAX)).await.unwrap();
+    assert_eq!(store.last_used(&[id(1)]).await.unwrap(), []);
+}
+
+/// As many as a node gathers at most between two batches.
+#[tokio::test]
+async fn a_batch_of_ten_thousand_rows_is_one_step() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let now = hour();
+    let rows = (0..10_000).map(|number| row(number, "/orders/{id}", now, 1));
+    let mut large = batch(1, rows.collect());
+    let used = (0..10_000).map(|number| LastUsed::new(id(number), at(1), None));
+    large.last_used = used.collect();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).text();
+    let error = store.add_usage(&large).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
+    assert_eq!(server.command(&["KEYS", "*usage*"]).text(), "");
+    let begun = Instant::now();
+    store.add_usage(&large).await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        begun.elapsed()
+    );
+    let keys = (0..1_000).map(id).collect();
+    let query = UsageQuery::new(keys, i64::MIN, i64::MAX);
+    assert_eq!(store.usage(&query).await.unwrap().len(), 1_000);
+}
