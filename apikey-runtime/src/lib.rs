@@ -149,6 +149,9 @@ pub mod guide {
     #[doc = include_str!("../docs/consistency.md")]
     pub mod consistency {}
 
+    #[doc = include_str!("../docs/limits.md")]
+    pub mod limits {}
+
     #[doc = include_str!("../docs/observing.md")]
     pub mod observing {}
 
