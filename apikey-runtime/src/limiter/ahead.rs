@@ -108,7 +108,14 @@ impl Ahead {
         let shard = self.shard(slot.0);
         let last = shard.get(&slot);
         let last = last.filter(|batch| batch.left == 0 && now.uptime_nanos < batch.until_nanos);
-        last.map_or(1, |batch| batch.size.saturating_mul(2).min(self.most))
+        last.map_or(1, |batch| batch.size.saturating_mul(2).clamp(1, self.most))
+    }
+
+    /// The limits did not admit `size`: half of it the next time.
+    pub(crate) fn shrink(&self, slot: Slot, size: u32) {
+        if let Some(batch) = self.shard(slot.0).get_mut(&slot) {
+            batch.size = size / 4;
+        }
     }
 
     /// Keeps what was charged for `size` requests, of which one is served at once. `limits` are those

@@ -77,6 +77,7 @@ impl Verifier {
             return Some(Paid::Unknown);
         };
         if !answer.admitted && size > 1 {
+            self.ahead.shrink(slot, size);
             return None;
         }
         let kept = u64::from(cost) * u64::from(size - 1);
