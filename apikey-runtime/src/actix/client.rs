@@ -18,6 +18,8 @@ pub(super) struct Client<'r> {
     pub(super) request: &'r HttpRequest,
     /// Where there is no manager, no proxy is trusted.
     pub(super) config: Option<&'r Config>,
+    /// Which manager asks, by the address of what it shares.
+    pub(super) manager: Option<usize>,
 }
 
 /// What is known of the way that a request took.
@@ -137,6 +139,7 @@ mod tests {
         Client {
             request: &request.to_http_request(),
             config: Some(config),
+            manager: None,
         }
         .route()
     }

@@ -98,7 +98,6 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
         rules,
         manager: &manager,
     };
-    let known = || checkpoint.known();
     match checkpoint.ask(&found, needs_body(request, places.list())) {
         Asked::Anonymous => {
             leave_anonymous(request, &manager);
@@ -115,7 +114,7 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
                 claim: claim.borrow(),
                 policy: &rules.policy,
                 caller: &client,
-                known: &known,
+                known,
             };
             match manager.verifier().decide_now(&question) {
                 Now::Decided(Ok(admitted)) => enter(request, checkpoint.verified(&claim, admitted)),
@@ -236,12 +235,11 @@ async fn decide(
         }
     };
     let client = checkpoint.client();
-    let known = || checkpoint.known();
     let question = Question {
         claim: claim.borrow(),
         policy: &rules.policy,
         caller: &client,
-        known: &known,
+        known,
     };
     let verifier = manager.verifier();
     let now = why.map_or_else(|| verifier.decide_now(&question), Now::Ask);
@@ -296,6 +294,7 @@ impl<'c> Checkpoint<'c> {
         Client {
             request: self.request,
             config: Some(self.manager.config()),
+            manager: Some(self.identity()),
         }
     }
 
@@ -376,16 +375,9 @@ impl<'c> Checkpoint<'c> {
             .copied()
     }
 
-    /// What the store said earlier in this request.
-    fn known(&self) -> Option<Admitted> {
-        let extensions = self.request.extensions();
-        let verified = extensions.get::<Verified>()?;
-        (verified.manager == self.identity()).then(|| verified.admitted.clone())
-    }
-
     /// Takes back what the request was charged at an earlier gate: it is refused.
     fn give_back(&self) {
-        let known = self.known();
+        let known = known(&self.client());
         let counted = |known: &Admitted| !known.bill.is_empty() || known.noted.is_some();
         if let Some(known) = known.filter(counted) {
             self.request.extensions_mut().remove::<Verified>();
@@ -409,4 +401,11 @@ impl<'c> Checkpoint<'c> {
             proof,
         }
     }
+}
+
+/// What the store said earlier in this request.
+fn known(client: &Client<'_>) -> Option<Admitted> {
+    let extensions = client.request.extensions();
+    let verified = extensions.get::<Verified>()?;
+    (Some(verified.manager) == client.manager).then(|| verified.admitted.clone())
 }

@@ -123,6 +123,7 @@ pub(super) fn acting(request: &HttpRequest, rules: &Rules) -> Option<Result<Admi
         &Client {
             request,
             config: None,
+            manager: None,
         },
     ))
 }

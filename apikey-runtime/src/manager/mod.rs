@@ -189,7 +189,7 @@ impl ApiKeyManager {
             claim,
             policy,
             caller: &NoRequest,
-            known: &nothing_known,
+            known: nothing_known,
         };
         let decision = match verifier.decide_now(&question) {
             Now::Decided(decision) => decision,

@@ -54,11 +54,12 @@ pub(crate) struct Question<'a, C> {
     pub(crate) policy: &'a Policy,
     pub(crate) caller: &'a C,
     /// What another gate decided earlier in the same request, for this manager.
-    pub(crate) known: &'a (dyn Fn() -> Option<Admitted> + 'a),
+    /// A function, and no closure: the question can be asked from any thread where its caller can.
+    pub(crate) known: fn(&C) -> Option<Admitted>,
 }
 
 /// Nothing was decided earlier.
-pub(crate) fn nothing_known() -> Option<Admitted> {
+pub(crate) fn nothing_known<C>(_: &C) -> Option<Admitted> {
     None
 }
 
@@ -223,7 +224,7 @@ impl Verifier {
             Why::Unknown => false,
         };
         self.reader.cache.counters.count_miss();
-        let known = (question.known)();
+        let known = (question.known)(question.caller);
         let admitted = self.judge_late(question, refused, known.as_ref()).await?;
         match self.settle_now(question, admitted) {
             Now::Decided(decision) => decision,

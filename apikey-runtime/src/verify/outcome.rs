@@ -26,7 +26,7 @@ impl Verifier {
     fn note<C: Caller>(&self, question: &Question<'_, C>, admitted: &Admitted) -> Option<Noted> {
         let (id, cost) = (&admitted.key.facts().id, question.policy.cost);
         let same = |known: &Admitted| known.key.facts().id == *id;
-        match (question.known)()
+        match (question.known)(question.caller)
             .filter(same)
             .and_then(|known| known.noted)
         {

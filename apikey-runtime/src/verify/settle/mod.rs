@@ -36,7 +36,7 @@ impl Verifier {
     #[inline(never)]
     fn settle_limited<C: Caller>(&self, question: &Question<'_, C>, mut admitted: Admitted) -> Now {
         let key = admitted.key.id();
-        let before = (question.known)().filter(|known| known.key.id() == key);
+        let before = (question.known)(question.caller).filter(|known| known.key.id() == key);
         admitted.bill = self.bill(question, &admitted, before.as_ref());
         let bill = &mut admitted.bill;
         if bill.iter().any(|line| line.by == By::Nobody) {
@@ -70,7 +70,7 @@ impl Verifier {
         mut admitted: Admitted,
     ) -> Result<Admitted, Denied> {
         let key = admitted.key.id();
-        let before = (question.known)().filter(|known| known.key.id() == key);
+        let before = (question.known)(question.caller).filter(|known| known.key.id() == key);
         if !self.local.charge(key, &mut admitted.bill, self.now()) {
             return Err(self.refuse_limited(question, &admitted));
         }
