@@ -5,6 +5,7 @@ use quote::{format_ident, quote};
 use syn::{ext::IdentExt, token};
 
 use crate::{
+    limits::{LimiterDown, Limits, Rate},
     locations::Location,
     scopes::ScopeExpr,
     signature::{Argument, Handler},
@@ -58,7 +59,7 @@ fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream 
     let Handler {
         cfgs, visibility, ..
     } = handler;
-    let builders = policy_builders(policy);
+    let builders = policy_builders(policy, handler);
     let on_error = policy.on_error.as_ref().map(|path| {
         let (denied, request) = (
             quote!(&#krate::__private::Denied),
@@ -74,7 +75,8 @@ fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream 
     });
     // rustc evaluates the const of a trait only where it is used, which `cargo check` never comes to:
     // a wrong scope in a const of the user's would only be found by `cargo build`.
-    let judged_later = policy.scopes.as_ref().is_some_and(ScopeExpr::has_const);
+    let judged_later =
+        policy.limits.have_const() || policy.scopes.as_ref().is_some_and(ScopeExpr::has_const);
     let evaluation = judged_later.then(|| {
         quote! {
             #(#cfgs)*
@@ -111,7 +113,7 @@ fn constant(
 }
 
 /// The calls that make the policy out of an empty one.
-fn policy_builders(policy: &Policy) -> TokenStream {
+fn policy_builders(policy: &Policy, handler: &Handler) -> TokenStream {
     let krate = &policy.krate;
     let scopes = policy.scopes.as_ref().map(|scopes| {
         let scopes = scope_expr(krate, scopes);
@@ -131,12 +133,59 @@ fn policy_builders(policy: &Policy) -> TokenStream {
     let optional = policy.optional.then(|| quote!(.optional()));
     let fresh = policy.fresh.then(|| quote!(.fresh()));
     let require_https = policy.require_https.then(|| quote!(.require_https()));
+    let limits = limits(krate, &policy.limits, handler);
     let prefix = policy.prefix.iter();
     let environment = policy.environment.iter();
     quote! {
-        #scopes #locations #methods #optional #fresh #require_https
+        #scopes #locations #methods #optional #fresh #require_https #limits
         #(.prefix(#prefix))*
         #(.environment(#environment))*
+    }
+}
+
+/// The calls for the route's limits. Its name is where its rate is counted.
+fn limits(krate: &TokenStream, limits: &Limits, handler: &Handler) -> TokenStream {
+    let Limits {
+        rate,
+        burst,
+        cost,
+        down,
+    } = limits;
+    let rate = rate.as_ref().map(|rate| {
+        let name = route_name(handler);
+        let rate = self::rate(krate, rate, *burst);
+        quote!(.name(#name).rate_limit(#rate))
+    });
+    let cost = cost.iter();
+    let down = down.iter().map(|down| match down {
+        LimiterDown::Refuse => quote!(#krate::__private::LimiterDown::Refuse),
+        LimiterDown::Local => quote!(#krate::__private::LimiterDown::Local),
+    });
+    quote!(#rate #(.cost(#cost))* #(.on_limiter_down(#down))*)
+}
+
+/// The handler's path. A guard above another one of the same handler has a rate of its own, and so a
+/// name of its own.
+fn route_name(handler: &Handler) -> TokenStream {
+    let function = match handler.guards_below {
+        0 => handler.name.unraw().to_string(),
+        below => format!("{}#{}", handler.name.unraw(), below + 1),
+    };
+    quote!(::core::concat!(::core::module_path!(), "::", #function))
+}
+
+fn rate(krate: &TokenStream, rate: &Rate, burst: Option<u32>) -> TokenStream {
+    let rate = match rate {
+        Rate::Text { amount, millis } => {
+            let window = quote!(#krate::__private::Duration::from_millis(#millis));
+            quote!(#krate::__private::Rate::new(#amount, #window))
+        }
+        Rate::Const(path) => quote!(#path),
+    };
+    match burst {
+        // Called by its path: where the const is no rate, the error is that it is none.
+        Some(burst) => quote!(#krate::__private::Rate::with_burst(#rate, #burst)),
+        None => rate,
     }
 }
 

@@ -16,6 +16,7 @@ mod attributes;
 mod diagnostics;
 mod expand;
 mod handler;
+mod limits;
 mod locations;
 mod methods;
 mod options;

@@ -3,6 +3,7 @@
 use syn::{ExprPath, Ident, LitStr, Path, parse::ParseStream};
 
 use crate::{
+    limits::{self, LimitsSyntax},
     locations::{self, LocationSyntax},
     methods::{self, MethodSyntax},
     scopes::{self, ScopeSyntax},
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) prefix: Option<LitStr>,
     /// `environment = ".."`.
     pub(crate) environment: Option<LitStr>,
+    /// `rate_limit = ..`, `burst = ..`, `cost = ..` and `on_limiter_down = ".."`.
+    pub(crate) limits: LimitsSyntax,
     /// `manager = path`.
     pub(crate) manager: Option<ExprPath>,
     /// `on_error = path`.
@@ -124,6 +127,41 @@ pub(crate) const TABLE: &[OptionSpec] = &[
         usage: "require_https",
         read: |options, written, input| {
             options.require_https = values::flag(written, input)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "rate_limit",
+        usage: r#"rate_limit = "100/minute""#,
+        read: |options, written, input| {
+            let rate = values::after_equals(written, input, limits::read_rate)?;
+            options.limits.rate = Some(rate);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "burst",
+        usage: "burst = 20",
+        read: |options, written, input| {
+            let burst = values::after_equals(written, input, limits::read_number)?;
+            options.limits.burst = Some(burst);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "cost",
+        usage: "cost = 5",
+        read: |options, written, input| {
+            let cost = values::after_equals(written, input, limits::read_number)?;
+            options.limits.cost = Some(cost);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "on_limiter_down",
+        usage: r#"on_limiter_down = "local""#,
+        read: |options, written, input| {
+            options.limits.down = Some(values::after_equals(written, input, values::string)?);
             Ok(())
         },
     },

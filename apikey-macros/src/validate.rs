@@ -6,6 +6,7 @@ use syn::{ExprPath, LitStr};
 
 use crate::{
     diagnostics::Errors,
+    limits::{self, Limits},
     locations::{self, Location},
     methods,
     options::{CONFLICTS, Options},
@@ -31,6 +32,8 @@ pub(crate) struct Policy {
     pub(crate) fresh: bool,
     /// Whether a key that came in clear text is refused.
     pub(crate) require_https: bool,
+    /// How fast a key may use the route, and what a request costs.
+    pub(crate) limits: Limits,
     /// The only prefix of keys that counts here.
     pub(crate) prefix: Option<String>,
     /// The only environment of keys that counts here.
@@ -52,6 +55,7 @@ impl Policy {
             optional,
             fresh,
             require_https,
+            limits,
             prefix,
             environment,
             manager,
@@ -60,7 +64,7 @@ impl Policy {
         let paths = manager.is_none() && on_error.is_none();
         let family = prefix.is_none() && environment.is_none();
         let request = locations.is_empty() && methods.is_empty() && !require_https;
-        paths && family && request && scopes.is_none() && !optional && !fresh
+        paths && family && request && limits.are_plain() && scopes.is_none() && !optional && !fresh
     }
 }
 
@@ -85,6 +89,7 @@ pub(crate) fn check(options: Options, errors: &mut Errors) -> Policy {
         optional: options.optional,
         fresh: options.fresh,
         require_https: options.require_https,
+        limits: limits::check(&options.limits, &options.given, errors),
         prefix: options
             .prefix
             .and_then(|prefix| checked(&prefix, prefix_problem, errors)),

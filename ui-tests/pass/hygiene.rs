@@ -29,11 +29,28 @@ struct Default;
 struct Fn;
 struct From;
 struct Into;
+struct Rate;
+struct Duration;
+struct LimiterDown;
 struct str;
+struct u32;
+struct u64;
 struct u8;
 struct bool;
 
 macro_rules! panic {
+    () => {
+        compile_error!("shadowed")
+    };
+}
+
+macro_rules! concat {
+    ($($any:tt)*) => {
+        compile_error!("shadowed")
+    };
+}
+
+macro_rules! module_path {
     () => {
         compile_error!("shadowed")
     };
@@ -47,6 +64,7 @@ async fn plain(key: ::apikey_runtime::ApiKey) -> &'static ::core::primitive::str
 #[api_key_required(
     scopes = all("a", not("b"), READ),
     locations = [bearer, header("X-API-Key")],
+    rate_limit = "100/minute", burst = 20, cost = 5, on_limiter_down = "local",
     optional, fresh, prefix = "adm", environment = "live", manager = manager, on_error = on_error,
 )]
 async fn every_option(

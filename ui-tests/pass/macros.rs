@@ -81,6 +81,17 @@ macro_rules! a_whole_argument_list {
 
 a_whole_argument_list!(scopes = all("a", "b"), location = header("X-API-Key"));
 
+macro_rules! limited {
+    ($name:ident, $rate:literal, $burst:literal, $cost:expr) => {
+        #[api_key_required(rate_limit = $rate, burst = $burst, cost = $cost)]
+        async fn $name() -> &'static str {
+            "limited"
+        }
+    };
+}
+
+limited!(limited_one, "100/minute", 20, 5);
+
 fn main() {
     let _ = App::new()
         .service(first)
@@ -90,5 +101,6 @@ fn main() {
         .route("/one", web::get().to(whole_one))
         .route("/two", web::get().to(whole_two))
         .route("/local", web::get().to(local))
-        .route("/tokens", web::get().to(by_tokens));
+        .route("/tokens", web::get().to(by_tokens))
+        .route("/limited", web::get().to(limited_one));
 }

@@ -1,7 +1,7 @@
 //! Every option in every form.
 
 use actix_web::{App, HttpRequest, HttpResponse, web};
-use apikey_runtime::{ApiKeyManager, Denied, api_key_required};
+use apikey_runtime::{ApiKeyManager, Denied, Rate, api_key_required};
 
 mod permissions {
     pub const READ: &str = "orders:read";
@@ -131,6 +131,51 @@ async fn https() -> &'static str {
     "ok"
 }
 
+#[api_key_required(rate_limit = "100/minute")]
+async fn rate() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(rate_limit = "5/10s burst 7", on_limiter_down = "refuse")]
+async fn rate_with_burst() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(rate_limit = "1000000/366d", burst = 1_000_000, cost = 1_000_000, on_limiter_down = "local")]
+async fn largest_rate() -> &'static str {
+    "ok"
+}
+
+mod rates {
+    use super::Rate;
+
+    pub const SEARCH: Rate = Rate::per_minute(100);
+    pub struct Rates;
+    impl Rates {
+        pub const SLOW: Rate = Rate::per_hour(5).with_burst(2);
+    }
+}
+
+#[api_key_required(rate_limit = rates::SEARCH)]
+async fn rate_const() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(cost = 2, burst = 0x20, rate_limit = <rates::Rates>::SLOW)]
+async fn rate_const_with_burst() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(cost = 0)]
+async fn free() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(on_limiter_down = "local")]
+async fn local() -> &'static str {
+    "ok"
+}
+
 #[api_key_required(optional, fresh, prefix = "my_api", environment = "eu-west_1")]
 async fn families() -> &'static str {
     "ok"
@@ -201,5 +246,12 @@ fn main() {
         .route("/22", web::get().to(every_location))
         .route("/23", web::get().to(method))
         .route("/24", web::get().to(methods))
-        .route("/25", web::get().to(https));
+        .route("/25", web::get().to(https))
+        .route("/26", web::get().to(rate))
+        .route("/27", web::get().to(rate_with_burst))
+        .route("/28", web::get().to(largest_rate))
+        .route("/29", web::get().to(rate_const))
+        .route("/30", web::get().to(rate_const_with_burst))
+        .route("/31", web::get().to(free))
+        .route("/32", web::get().to(local));
 }

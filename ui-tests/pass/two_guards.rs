@@ -9,6 +9,13 @@ async fn stacked(_body: String) -> &'static str {
     "stacked"
 }
 
+#[api_key_required(rate_limit = "100/hour")]
+#[get("/rates")]
+#[api_key_required(rate_limit = "10/minute")]
+async fn rates() -> &'static str {
+    "rates"
+}
+
 #[api_key_required]
 #[api_key_required]
 async fn plain() -> &'static str {
@@ -61,6 +68,7 @@ fn main() {
         .route("/stacked", web::get().to(stacked))
         .route("/plain", web::get().to(plain))
         .service(between)
+        .service(rates)
         .service(same_options)
         .service(aliases)
         .route("/aliases", web::get().to(stacked_aliases))

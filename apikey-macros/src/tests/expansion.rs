@@ -80,14 +80,15 @@ fn every_option() {
             scopes = all("a", any("project:{project_id}:read", permissions::READ), not("b")),
             locations = [bearer, header("X-API-Key"), header("Authorization", scheme = "ApiKey")],
             methods(POST, "PUT"), optional, fresh, require_https, prefix = "adm", environment = "live",
+            rate_limit = "100/minute", burst = 20, cost = 5, on_limiter_down = "local",
             manager = tenants::manager, on_error = answers::refused, crate = crate::reexport,
         "#,
         "async fn list() -> HttpResponse { HttpResponse::Ok().finish() }",
         expect![[r##"
             #[doc(hidden)]
             #[non_exhaustive]
-            struct __apikey_list_0_8a9718b7fa9d403e;
-            impl crate::reexport::__private::RoutePolicy for __apikey_list_0_8a9718b7fa9d403e {
+            struct __apikey_list_0_33cf96dc93e4ecf6;
+            impl crate::reexport::__private::RoutePolicy for __apikey_list_0_33cf96dc93e4ecf6 {
                 const POLICY: crate::reexport::__private::Policy = crate::reexport::__private::Policy::new()
                     .scopes(
                         crate::reexport::__private::ScopeExpr::All(
@@ -127,6 +128,18 @@ fn every_option() {
                     .optional()
                     .fresh()
                     .require_https()
+                    .name(::core::concat!(::core::module_path!(), "::", "list"))
+                    .rate_limit(
+                        crate::reexport::__private::Rate::with_burst(
+                            crate::reexport::__private::Rate::new(
+                                100u32,
+                                crate::reexport::__private::Duration::from_millis(60000u64),
+                            ),
+                            20u32,
+                        ),
+                    )
+                    .cost(5u32)
+                    .on_limiter_down(crate::reexport::__private::LimiterDown::Local)
                     .prefix("adm")
                     .environment("live");
                 const ON_ERROR: crate::reexport::__private::Option<
@@ -143,16 +156,99 @@ fn every_option() {
                     >,
                 > = crate::reexport::__private::Option::Some(tenants::manager);
             }
-            const _: crate::reexport::__private::Policy = <__apikey_list_0_8a9718b7fa9d403e as crate::reexport::__private::RoutePolicy>::POLICY;
+            const _: crate::reexport::__private::Policy = <__apikey_list_0_33cf96dc93e4ecf6 as crate::reexport::__private::RoutePolicy>::POLICY;
             async fn list(
                 crate::reexport::__private::Guarded(
                     (),
                     ..,
-                ): crate::reexport::__private::Guarded<__apikey_list_0_8a9718b7fa9d403e, ()>,
+                ): crate::reexport::__private::Guarded<__apikey_list_0_33cf96dc93e4ecf6, ()>,
             ) -> HttpResponse {
                 HttpResponse::Ok().finish()
             }
         "##]],
+    );
+}
+
+#[test]
+fn rates() {
+    check(
+        r#"rate_limit = "1000/10s burst 50", on_limiter_down = "refuse""#,
+        "async fn f() -> R { R }",
+        expect![[r##"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            struct __apikey_f_0_2605e0bc61d26d63;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_2605e0bc61d26d63 {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .name(::core::concat!(::core::module_path!(), "::", "f"))
+                    .rate_limit(
+                        ::apikey_runtime::__private::Rate::with_burst(
+                            ::apikey_runtime::__private::Rate::new(
+                                1000u32,
+                                ::apikey_runtime::__private::Duration::from_millis(10000u64),
+                            ),
+                            50u32,
+                        ),
+                    )
+                    .on_limiter_down(::apikey_runtime::__private::LimiterDown::Refuse);
+            }
+            async fn f(
+                ::apikey_runtime::__private::Guarded(
+                    (),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_2605e0bc61d26d63, ()>,
+            ) -> R {
+                R
+            }
+        "##]],
+    );
+    check(
+        "rate_limit = <A as B>::RATE, burst = 0x_14",
+        "#[get(\"/\")] #[api_key_required(fresh)] async fn r#type() -> R { R }",
+        expect![[r##"
+            #[doc(hidden)]
+            #[non_exhaustive]
+            struct __apikey_type_1_f987b38984e94ee2;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_type_1_f987b38984e94ee2 {
+                const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                    .name(::core::concat!(::core::module_path!(), "::", "type#2"))
+                    .rate_limit(
+                        ::apikey_runtime::__private::Rate::with_burst(<A as B>::RATE, 20u32),
+                    );
+            }
+            const _: ::apikey_runtime::__private::Policy = <__apikey_type_1_f987b38984e94ee2 as ::apikey_runtime::__private::RoutePolicy>::POLICY;
+            #[get("/")]
+            #[api_key_required(fresh)]
+            async fn r#type(
+                ::apikey_runtime::__private::Guarded(
+                    (),
+                    ..,
+                ): ::apikey_runtime::__private::Guarded<__apikey_type_1_f987b38984e94ee2, ()>,
+            ) -> R {
+                R
+            }
+        "##]],
+    );
+    check(
+        "cost = 0",
+        "async fn f() -> R { R }",
+        expect![[r#"
+        #[doc(hidden)]
+        #[non_exhaustive]
+        struct __apikey_f_0_5d25283cc4c92e2f;
+        impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_5d25283cc4c92e2f {
+            const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
+                .cost(0u32);
+        }
+        async fn f(
+            ::apikey_runtime::__private::Guarded(
+                (),
+                ..,
+            ): ::apikey_runtime::__private::Guarded<__apikey_f_0_5d25283cc4c92e2f, ()>,
+        ) -> R {
+            R
+        }
+    "#]],
     );
 }
 

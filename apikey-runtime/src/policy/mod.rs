@@ -183,6 +183,13 @@ impl Policy {
 
     /// No key may use the route faster than this. By default, a route has no rate of its own.
     ///
+    /// # Panics
+    ///
+    /// Where [`cost`](Self::cost) is more than its burst. In a `const` that is an error of the
+    /// compiler.
+    ///
+    /// # Examples
+    ///
     /// ```
     /// use apikey_runtime::{Policy, Rate};
     ///
@@ -191,6 +198,7 @@ impl Policy {
     #[must_use]
     pub const fn rate_limit(mut self, rate: Rate) -> Self {
         self.rate = Some(rate);
+        self.check_cost();
         self
     }
 
@@ -199,7 +207,8 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// Where it is more. In a `const` that is an error of the compiler.
+    /// Where it is more, or more than the burst of the route's rate. In a `const` that is an error of
+    /// the compiler.
     #[must_use]
     pub const fn cost(mut self, cost: u32) -> Self {
         assert!(
@@ -207,7 +216,17 @@ impl Policy {
             "the cost of a request is 0 to 1,000,000"
         );
         self.cost = cost;
+        self.check_cost();
         self
+    }
+
+    const fn check_cost(&self) {
+        if let Some(rate) = self.rate {
+            assert!(
+                self.cost <= rate.burst(),
+                "a request costs more than the burst of the route's rate, so that none would pass; write a larger burst, or a smaller cost"
+            );
+        }
     }
 
     /// What becomes of a request whose limits cannot be counted. By default, it is refused.
