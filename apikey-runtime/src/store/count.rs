@@ -130,10 +130,7 @@ impl Charge {
     pub(crate) fn answer(&self, admitted: bool, counts: &mut [Count], now: i64) -> Charged {
         let cost = if admitted { 0 } else { self.cost };
         let asked = counts.iter_mut().zip(&self.meters);
-        let verdicts = asked.map(|(count, meter)| Verdict {
-            admits: admitted || count.ask(meter.rule, cost, now).admits,
-            ..count.ask(meter.rule, cost, now)
-        });
+        let verdicts = asked.map(|(count, meter)| count.ask(meter.rule, cost, now));
         Charged {
             admitted,
             verdicts: verdicts.collect(),
@@ -189,5 +186,36 @@ mod tests {
         assert!(meter.name().len() <= Meter::LONGEST_NAME && meter.name().ends_with("/rate"));
         let month = Meter::new("a", Quota::per_month(1));
         assert_ne!(month.name(), Meter::new("a", Quota::per_day(1)).name());
+    }
+}
+
+#[cfg(all(test, any(feature = "postgres", feature = "redis")))]
+mod answers {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limit::{Quota, Rate};
+
+    proptest! {
+        /// What a store answers that counts in a language of its own is what `apply` says.
+        #[test]
+        fn an_answer_made_of_the_counts_is_that_of_who_counted(
+            amount in 1u32..6, steps in prop::collection::vec((-5i64..40, 0u32..4), 1..60),
+        ) {
+            let meters = vec![
+                Meter::new("a", Rate::per_minute(amount).with_burst(3)),
+                Meter::new("b", Quota::rolling(u64::from(amount), Duration::from_secs(60))),
+                Meter::new("c", Quota::lifetime(20)),
+            ];
+            let (mut counts, mut now) = (<[Count; 3]>::default(), 1_700_000_000_000_000);
+            for (seconds, cost) in steps {
+                now += seconds * 1_000_000;
+                let charge = Charge::new(KeyId::from_u128(1), cost, meters.clone());
+                let applied = charge.apply(&mut counts, now);
+                prop_assert_eq!(charge.answer(applied.admitted, &mut counts.clone(), now), applied);
+            }
+        }
     }
 }

@@ -218,8 +218,9 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Charges all limits of a request, or none, in one step, at the time of the store's own clock;
-    /// see [`Charge::apply`]. A charge that was admitted outlives a restart of the store. One of a
-    /// key that the store does not have may be counted or not. Asked only for what
+    /// see [`Charge::apply`]. A charge of a quota that was admitted outlives a crash of the store; of
+    /// one of rates alone, the last moments may be lost in it. One of a key that the store does not
+    /// have may be counted or not. Asked only for what
     /// [`counting`](KeyStore::counting) names.
     ///
     /// # Errors

@@ -12,7 +12,11 @@ use super::pool::Target;
 use crate::error::StoreError;
 
 /// What each step makes of a schema in which all steps before it have run.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_keys.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_keys.sql"),
+    include_str!("migrations/0002_limits.sql"),
+    include_str!("migrations/0003_usage.sql"),
+];
 
 /// How long a start waits for others that start at the same time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,11 +1,13 @@
 //! Records in PostgreSQL.
 
 mod connect;
+mod counts;
 mod error;
 mod history;
 mod listen;
 mod nodes;
 mod pool;
+mod usage;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,64 +21,15 @@ use self::listen::Ear;
 use self::pool::Pool;
 use super::sql::{self, COLUMNS, Connections, Statement};
 use super::{
-    Changes, Cursor, KeyStore, ListQuery, Listener, Node, NodeId, Page, Roster, Signal, lease,
+    Changes, Charge, Charged, Counting, Cursor, KeyStore, LastUsed, ListQuery, Listener, Meter,
+    Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
-/// Records in PostgreSQL, which many machines can share.
-///
-/// The tables are `api_keys`, `api_key_changes`, `api_key_meta` and `api_key_nodes`, in the first
-/// schema of the connection's `search_path` that has them, else in its first schema. The first
-/// `start` makes them, and any number of processes may start at once.
-///
-/// # What counts as a change
-///
-/// Any: a trigger logs each insert, update and removal of a key when its transaction commits. So an
-/// `UPDATE` by hand reaches the memory of every node as fast as a call of the manager does, a
-/// transaction that stays open delays nobody else's change of another key, and one that is rolled
-/// back never was. `TRUNCATE` makes every node forget all. Triggers also count a key's `version`
-/// up, and refuse to take a revocation back. `api_key_changes`, `api_key_meta` (but for `lease_ms`)
-/// and `api_key_nodes` are not for hands.
-///
-/// # What can be lost
-///
-/// A commit is on the server's disk when the call returns; connections of this store turn
-/// `synchronous_commit` on where it is `off`. What was acknowledged, a revocation too, can still be
-/// lost where
-///
-/// - `fsync` or `full_page_writes` is off (a warning at the start says so);
-/// - a change by hand was made with `synchronous_commit` off (likewise);
-/// - a standby takes over that had not received it: make it a synchronous one
-///   (`synchronous_standby_names`), or a key that was revoked in the last moments may be back.
-///
-/// An old primary that still answers after another took over answers from the past; fence it. A
-/// standby is never read: a server in recovery counts as one that does not answer. After a restart
-/// of the server, and after a restore, all nodes forget what they have in memory.
-///
-/// # Connections
-///
-/// Up to [`max_connections`](PostgresStore::max_connections), and four more for the polls of the
-/// history, the list of nodes, and the push. Each call has a deadline, after which its connection
-/// is closed, and the server is told to give an abandoned call up as well. They are driven by the
-/// runtime that called `start`. A pooler in between must give a session its own connection
-/// (`pool_mode = session` in PgBouncer): prepared statements, settings and LISTEN belong to one.
-///
-/// All nodes connect as the role that made the tables, or as a member of it. An operator's role
-/// needs rights on `api_keys` only. PostgreSQL 14 or newer, and a database in UTF8. A text with the character U+0000 is
-/// [`StoreError::Invalid`]: PostgreSQL cannot keep it.
-///
-/// ```no_run
-/// use apikey_runtime::{KeyStore, PostgresStore};
-///
-/// # async fn example() -> Result<(), apikey_runtime::StoreError> {
-/// let store = PostgresStore::new("postgres://app:password@db.example.com/app");
-/// store.start().await?; // a manager does this by itself
-/// # Ok(())
-/// # }
-/// ```
+#[doc = include_str!("docs.md")]
 pub struct PostgresStore {
     /// The options in the URL, or what is wrong with it.
     options: Result<PgConnectOptions, String>,
@@ -93,6 +46,8 @@ pub struct PostgresStore {
 #[derive(Debug)]
 struct Running {
     keys: Pool,
+    /// Charges of one key wait for one another; reads and revocations of others not for them.
+    counts: Pool,
     /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
     /// put them off until the lease of the known ones is over.
     polls: Pool,
@@ -136,8 +91,8 @@ impl PostgresStore {
         self
     }
 
-    /// Opens at most this many connections for reading and changing keys: 1 to 1000, or `start` is
-    /// an error. There are four more, whatever this is.
+    /// Opens at most this many connections for reading and changing keys, and as many for charging
+    /// limits: 1 to 1000, or `start` is an error. There are four more, whatever this is.
     ///
     /// By default, 8.
     #[must_use]
@@ -210,6 +165,7 @@ impl KeyStore for PostgresStore {
         outlast(&polls, lease).await?;
         self.replace_running(Some(Arc::new(Running {
             keys: pool(self.max_connections),
+            counts: pool(self.max_connections),
             polls,
             nodes: pool(1),
             roster: pool(1),
@@ -286,6 +242,38 @@ impl KeyStore for PostgresStore {
         nodes::leave(&self.running()?.nodes, node).await
     }
 
+    fn counting(&self) -> Counting {
+        Counting::All
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        counts::charge(&self.running()?.counts, charge).await
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        counts::refill(&self.running()?.counts, key, meter, amount).await
+    }
+
+    fn keeps_usage(&self) -> bool {
+        true
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        usage::add(&self.running()?.keys, batch).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        usage::usage(&self.running()?.keys, query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        usage::last_used(&self.running()?.keys, keys).await
+    }
+
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        usage::forget(&self.running()?.keys, hour).await
+    }
+
     fn listen(&self) -> Option<Listener> {
         Some(self.signal.listen())
     }
@@ -294,6 +282,7 @@ impl KeyStore for PostgresStore {
         let _turn = self.turn.lock().await;
         if let Some(running) = self.replace_running(None) {
             running.keys.close().await;
+            running.counts.close().await;
             running.nodes.close().await;
             running.roster.close().await;
             running.polls.close().await;

@@ -131,10 +131,33 @@ impl Pool {
         }
     }
 
-    /// Runs a statement once. `None` where that failed in a way that another try may mend.
-    async fn attempt(&self, statement: &Statement) -> Result<Option<Vec<PgRow>>, Error> {
+    /// Runs a query in a transaction of its own, within the deadline, and again where nothing of it
+    /// holds. `only_reads` where it changes nothing.
+    pub(super) async fn run(
+        &self,
+        only_reads: bool,
+        query: impl Fn() -> Bound + Send + Sync,
+    ) -> Result<Vec<PgRow>, Error> {
+        let trying = async {
+            for _ in 0..TRIES {
+                if let Some(rows) = self.attempt(only_reads, query()).await? {
+                    return Ok(rows);
+                }
+            }
+            Err(Error::Io(io::Error::other(format!(
+                "undone by the server {TRIES} times for another's sake"
+            ))))
+        };
+        let deadline = self.0.deadline;
+        timeout(deadline, trying).await.unwrap_or_else(|_| {
+            let message = format!("no answer within {deadline:?}");
+            Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
+        })
+    }
+
+    /// Runs a query once. `None` where that failed in a way that another try may mend.
+    async fn attempt(&self, only_reads: bool, query: Bound) -> Result<Option<Vec<PgRow>>, Error> {
         let mut taken = self.take().await?;
-        let query = statement.values().iter().fold(statement.query(), bind);
         match query.fetch_all(&mut taken.connection).await {
             Ok(rows) => {
                 taken.give_back();
@@ -142,7 +165,7 @@ impl Pool {
             }
             Err(error) => {
                 // A read has changed nothing, and only the old connection may have been lost.
-                let is_stale = taken.is_used && statement.only_reads() && is_lost(&error);
+                let is_stale = taken.is_used && only_reads && is_lost(&error);
                 if leaves_the_connection_whole(&error) {
                     taken.give_back();
                 }
@@ -212,21 +235,8 @@ impl Connections for Pool {
                 "PostgreSQL keeps no text with the character U+0000; leave it out".into(),
             ));
         }
-        let trying = async {
-            for _ in 0..TRIES {
-                if let Some(rows) = self.attempt(statement).await? {
-                    return Ok(rows);
-                }
-            }
-            Err(Error::Io(io::Error::other(format!(
-                "undone by the server {TRIES} times for another's sake"
-            ))))
-        };
-        let deadline = self.0.deadline;
-        timeout(deadline, trying).await.unwrap_or_else(|_| {
-            let message = format!("no answer within {deadline:?}");
-            Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
-        })
+        let query = || statement.values().iter().fold(statement.query(), bind);
+        self.run(statement.only_reads(), query).await
     }
 
     fn failed(doing: &str, error: Error) -> StoreError {
@@ -244,7 +254,8 @@ fn holds_nul(value: &Value) -> bool {
     matches!(value, Value::Text(Some(text)) if text.contains('\0'))
 }
 
-type Bound = Query<'static, Postgres, PgArguments>;
+/// A query with its values.
+pub(super) type Bound = Query<'static, Postgres, PgArguments>;
 
 fn bind(query: Bound, value: &Value) -> Bound {
     match value {

@@ -2,9 +2,11 @@
 
 mod by_hand;
 mod calls;
+mod charges;
 mod crash;
 mod epochs;
 mod faults;
+mod model;
 mod nodes;
 mod proxy;
 mod secrets;
@@ -12,14 +14,17 @@ mod secrets;
 mod server;
 mod start;
 mod suite;
+mod usage;
 
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use apikey_runtime::{Cursor, History, KeyId, KeyStore, PostgresStore};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+use tokio::time::sleep;
 
 use self::server::Postgres;
 
@@ -104,6 +109,24 @@ async fn number(tool: &mut PgConnection, sql: &str) -> i64 {
         .fetch_one(tool)
         .await
         .unwrap()
+}
+
+/// Waits until so many others wait for what `holder` has locked, or for one another behind it. Looks
+/// on a connection of its own: within a transaction the list of sessions stays as it was first read.
+async fn until_waiting(place: &Place<'_>, holder: &mut PgConnection, calls: i64) {
+    let pid = number(holder, "SELECT pg_backend_pid()::bigint").await;
+    let waiting = format!(
+        "WITH RECURSIVE behind(pid) AS (SELECT {pid}::integer UNION \
+            SELECT other.pid FROM behind, pg_stat_activity AS other \
+            WHERE behind.pid = ANY (pg_blocking_pids(other.pid))) \
+         SELECT count(*) - 1 FROM behind"
+    );
+    let mut tool = place.tool().await;
+    let began = Instant::now();
+    while number(&mut tool, &waiting).await < calls {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody waits");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn cursor(store: &impl KeyStore) -> Cursor {

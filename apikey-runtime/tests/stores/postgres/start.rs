@@ -2,7 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use apikey_runtime::{KeyPatch, KeyStore, ListQuery, PostgresStore, StoreError};
+use apikey_runtime::{
+    Charge, KeyPatch, KeyStore, ListQuery, Meter, PostgresStore, Quota, StoreError,
+};
 
 use super::secrets::whole;
 use super::{Place, connection, cursor, number, place, run, server};
@@ -106,6 +108,31 @@ async fn what_was_written_is_there_after_a_restart_of_the_store() {
     store.start().await.unwrap();
     assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
     store.start().await.unwrap();
+}
+
+#[tokio::test]
+async fn tables_of_the_first_release_are_brought_up_to_date() {
+    let place = place!();
+    let mut tool = place.tool().await;
+    let first = concat!(
+        include_str!("../../../src/store/postgres/migrations/0001_keys.sql"),
+        "; UPDATE api_key_meta SET schema_version = 1; \
+         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000009', 'p', 'l', 'd', '', '{}', 0, TRUE, 1)"
+    );
+    run(&mut tool, first).await.unwrap();
+    let store = place.started().await;
+    let found = store.find(&id(9)).await.unwrap().unwrap();
+    assert_eq!(found.limits, []);
+    let charge = Charge::new(id(9), 1, vec![Meter::new("a", Quota::lifetime(1))]);
+    for admitted in [true, false] {
+        assert_eq!(store.charge(&charge).await.unwrap().admitted, admitted);
+    }
+    store.start().await.unwrap();
+    let version = "SELECT schema_version::bigint FROM api_key_meta";
+    assert_eq!(number(&mut tool, version).await, 3);
+    let error = run(&mut tool, "UPDATE api_keys SET limits = '{}'").await;
+    assert!(error.unwrap_err().to_string().contains("limits"));
 }
 
 #[tokio::test]

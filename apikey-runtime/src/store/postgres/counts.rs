@@ -1,0 +1,145 @@
+//! What was used of limits: counted by a function of the database, in one step and one round trip.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::error::failed;
+use super::pool::Pool;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::limit::{Count, Period, Rate, Rule};
+use crate::store::sql::{Connections, Statement};
+use crate::store::{Charge, Charged, Meter};
+
+/// See [`KeyStore::charge`](crate::KeyStore::charge).
+pub(super) async fn charge(pool: &Pool, charge: &Charge) -> Result<Charged, StoreError> {
+    // The function is described in the migration that makes it. No time: that of the server.
+    const CHARGE: &str = "SELECT now, admitted, arrival, period, used, parts, parts_used \
+         FROM api_key_charge($1, $2, $3, $4, $5, $6, NULL)";
+    if charge.meters.is_empty() {
+        return Ok(Charged::new(true, Vec::new()));
+    }
+    let lines: Vec<_> = charge
+        .meters
+        .iter()
+        .map(|meter| Line::of(meter, charge.cost))
+        .collect();
+    let column = |value: fn(&Line) -> i64| lines.iter().map(value).collect::<Vec<_>>();
+    let query = || {
+        sqlx::query(CHARGE)
+            .bind(charge.key.to_string())
+            .bind(names(&charge.meters))
+            .bind(lines.iter().map(|line| line.kind).collect::<Vec<_>>())
+            .bind(column(|line| line.most))
+            .bind(column(|line| line.cost))
+            .bind(column(|line| line.part_millis))
+    };
+    let charging_failed = |error| failed("charging limits", error);
+    let rows = pool.run(false, query).await.map_err(charging_failed)?;
+    answer(charge, &rows).map_err(charging_failed)
+}
+
+fn names(meters: &[Meter]) -> Vec<String> {
+    let names = meters.iter().map(|meter| meter.name().to_owned());
+    names.collect()
+}
+
+/// A limit as the function takes it.
+struct Line {
+    kind: &'static str,
+    /// The amount of a quota; of a rate its burst, in microseconds.
+    most: i64,
+    /// In the same unit.
+    cost: i64,
+    /// The length of a part of a rolling window.
+    part_millis: i64,
+}
+
+impl Line {
+    fn of(meter: &Meter, units: u32) -> Self {
+        match meter.rule() {
+            Rule::Rate(rate) => Self {
+                kind: "rate",
+                most: micros(rate, rate.burst()),
+                cost: micros(rate, units),
+                part_millis: 0,
+            },
+            Rule::Quota(quota) => Self {
+                kind: match quota.period() {
+                    Period::Day => "day",
+                    Period::Month => "month",
+                    Period::Rolling(_) => "rolling",
+                    Period::Lifetime => "lifetime",
+                },
+                most: whole(quota.amount()),
+                cost: i64::from(units),
+                part_millis: quota.period().part_millis().map_or(0, whole),
+            },
+        }
+    }
+}
+
+/// The time that so many units take up. What does not fit is more than any burst, and is refused.
+fn micros(rate: Rate, units: u32) -> i64 {
+    let micros = rate.step_micros().saturating_mul(u64::from(units));
+    i64::try_from(micros).unwrap_or(i64::MAX / 4)
+}
+
+/// The largest number that the database knows stands for all that are larger.
+pub(super) fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn answer(charge: &Charge, rows: &[PgRow]) -> Result<Charged, sqlx::Error> {
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let mut counts = rows.iter().map(count).collect::<Result<Vec<_>, _>>()?;
+    Ok(charge.answer(
+        first.try_get("admitted")?,
+        &mut counts,
+        first.try_get("now")?,
+    ))
+}
+
+fn count(row: &PgRow) -> Result<Count, sqlx::Error> {
+    let numbers: Vec<i64> = row.try_get("parts")?;
+    let uses: Vec<i64> = row.try_get("parts_used")?;
+    let uses = uses.into_iter().map(|used| used.max(0).unsigned_abs());
+    Ok(Count {
+        arrival: row.try_get("arrival")?,
+        period: row.try_get("period")?,
+        used: row.try_get::<i64, _>("used")?.max(0).unsigned_abs(),
+        parts: numbers.into_iter().zip(uses).collect(),
+    })
+}
+
+/// See [`KeyStore::refill`](crate::KeyStore::refill).
+pub(super) async fn refill(
+    pool: &Pool,
+    key: &KeyId,
+    meter: &Meter,
+    amount: u64,
+) -> Result<(), StoreError> {
+    const RATE: &str = "UPDATE api_key_counts SET arrival = 0 WHERE key = $1 AND name = $2";
+    // The oldest part first: of each as much as those before it have left of the amount.
+    const QUOTA: &str = "UPDATE api_key_counts AS kept SET used = greatest(kept.used - $3, 0), \
+            (parts, parts_used) = ( \
+                SELECT coalesce(array_agg(part.number ORDER BY part.number), '{}'), \
+                    coalesce(array_agg(least(part.used, part.so_far - $3) ORDER BY part.number), '{}') \
+                FROM (SELECT one.number, one.used, (sum(one.used) OVER (ORDER BY one.number))::bigint AS so_far \
+                    FROM unnest(kept.parts, kept.parts_used) AS one(number, used)) AS part \
+                WHERE part.so_far > $3) \
+         WHERE kept.key = $1 AND kept.name = $2";
+    let statement = match meter.rule() {
+        Rule::Rate(_) => Statement::new(RATE),
+        Rule::Quota(_) => Statement::new(QUOTA),
+    };
+    let statement = statement.bind(key.as_str()).bind(meter.name());
+    let statement = match meter.rule() {
+        Rule::Rate(_) => statement,
+        Rule::Quota(_) => statement.bind(whole(amount)),
+    };
+    let refilled = pool.rows(&statement).await;
+    refilled
+        .map(drop)
+        .map_err(|error| failed("giving back what was used", error))
+}

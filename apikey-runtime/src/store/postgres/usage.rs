@@ -1,0 +1,136 @@
+//! Who used what: batches of counts come in, and are read by key and hour.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::counts::whole;
+use super::error::failed;
+use super::pool::Pool;
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::store::sql::{Connections, Statement, id};
+use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+
+/// How many rows are removed at once: a statement that takes longer than a call may would be ended,
+/// and never come to its end.
+const REMOVED_AT_ONCE: usize = 5_000;
+
+const HOUR_MILLIS: i64 = 3_600_000;
+
+/// See [`KeyStore::add_usage`](crate::KeyStore::add_usage).
+pub(super) async fn add(pool: &Pool, batch: &UsageBatch) -> Result<(), StoreError> {
+    const ADD: &str = "SELECT api_key_add_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+        rows.iter().map(value).collect()
+    }
+    let (rows, last_used) = (&batch.rows, &batch.last_used);
+    let query = || {
+        sqlx::query(ADD)
+            .bind(batch.node.to_string())
+            .bind(whole(batch.number))
+            .bind(column(rows, |row| row.key.to_string()))
+            .bind(column(rows, |row| row.hour))
+            .bind(column(rows, |row| keepable(&row.route)))
+            .bind(column(rows, |row| row.outcome.code()))
+            .bind(column(rows, |row| whole(row.requests)))
+            .bind(column(rows, |row| whole(row.cost)))
+            .bind(column(last_used, |last| last.key.to_string()))
+            .bind(column(last_used, |last| last.at.as_millis()))
+            .bind(column(last_used, |last| {
+                last.network.map(|network| network.to_string())
+            }))
+    };
+    let added = pool.run(false, query).await;
+    added
+        .map(drop)
+        .map_err(|error| failed("adding usage", error))
+}
+
+/// A route that the database can keep: one that it refused would be offered again and again, and all
+/// that was counted with it.
+fn keepable(route: &str) -> String {
+    route.replace('\0', "\u{fffd}")
+}
+
+/// See [`KeyStore::usage`](crate::KeyStore::usage).
+pub(super) async fn usage(pool: &Pool, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+    const READ: &str = "SELECT key, hour, route, outcome, requests, cost FROM api_key_usage \
+         WHERE key = ANY ($1) AND hour >= $2 AND hour < $3";
+    let ask = || {
+        sqlx::query(READ)
+            .bind(texts(&query.keys))
+            .bind(query.from)
+            .bind(query.to)
+    };
+    let reading_failed = |error| failed("reading usage", error);
+    let rows = pool.run(true, ask).await.map_err(reading_failed)?;
+    let mut usage = Vec::with_capacity(rows.len());
+    for row in &rows {
+        usage.extend(usage_row(row).map_err(reading_failed)?);
+    }
+    Ok(usage)
+}
+
+fn texts(keys: &[KeyId]) -> Vec<String> {
+    keys.iter().map(KeyId::to_string).collect()
+}
+
+/// `None` where the outcome is one of a later release.
+fn usage_row(row: &PgRow) -> Result<Option<UsageRow>, sqlx::Error> {
+    let (Some(key), Some(outcome)) = (id(row), Outcome::from_code(row.try_get("outcome")?)) else {
+        return Ok(None);
+    };
+    let route: &str = row.try_get("route")?;
+    let mut usage = UsageRow::new(key, route, row.try_get("hour")?, outcome);
+    usage.requests = row.try_get::<i64, _>("requests")?.unsigned_abs();
+    usage.cost = row.try_get::<i64, _>("cost")?.unsigned_abs();
+    Ok(Some(usage))
+}
+
+/// See [`KeyStore::last_used`](crate::KeyStore::last_used).
+pub(super) async fn last_used(pool: &Pool, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+    const READ: &str = "SELECT key, at, network FROM api_key_last_used WHERE key = ANY ($1)";
+    let reading_failed = |error| failed("reading when keys were last used", error);
+    let ask = || sqlx::query(READ).bind(texts(keys));
+    let rows = pool.run(true, ask).await.map_err(reading_failed)?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let Some(key) = id(row) else { continue };
+        let at = row.try_get("at").map_err(reading_failed)?;
+        let network: Option<&str> = row.try_get("network").map_err(reading_failed)?;
+        let network = network.and_then(|network| network.parse().ok());
+        found.push(LastUsed::new(key, Timestamp::from_millis(at), network));
+    }
+    Ok(found)
+}
+
+/// See [`KeyStore::forget_usage`](crate::KeyStore::forget_usage).
+pub(super) async fn forget(pool: &Pool, hour: i64) -> Result<(), StoreError> {
+    // What another node removes at this moment, or adds to, is left to it, or to the next time.
+    const OLD: &str = "DELETE FROM api_key_usage WHERE ctid = ANY (ARRAY( \
+            SELECT ctid FROM api_key_usage WHERE hour < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+         RETURNING 1";
+    const SILENT: &str = "DELETE FROM api_key_usage_batches WHERE ctid = ANY (ARRAY( \
+            SELECT ctid FROM api_key_usage_batches WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+         RETURNING 1";
+    // Written for a key that was removed at that moment.
+    const GONE: &str = "DELETE FROM api_key_last_used WHERE ctid = ANY (ARRAY( \
+            SELECT ctid FROM api_key_last_used AS used WHERE used.at < $1 \
+                AND NOT EXISTS (SELECT FROM api_keys WHERE id = used.key) \
+            LIMIT $2 FOR UPDATE OF used SKIP LOCKED)) \
+         RETURNING 1";
+    let millis = hour.saturating_mul(HOUR_MILLIS);
+    for (sql, before) in [(OLD, hour), (SILENT, millis), (GONE, millis)] {
+        let limit = i64::try_from(REMOVED_AT_ONCE).unwrap_or(i64::MAX);
+        let statement = Statement::new(sql).bind(before).bind(limit);
+        while {
+            let removed = pool.rows(&statement).await;
+            removed.map_err(|error| failed("removing old usage", error))?
+        }
+        .len()
+            >= REMOVED_AT_ONCE
+        {}
+    }
+    Ok(())
+}

@@ -1,0 +1,408 @@
+//! Charges of many at once: exact, without deadlocks, and not lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{
+    Charge, Counting, KeyStore, Meter, PostgresStore, Quota, Rate, UsageBatch, UsageRow,
+};
+use sqlx::PgConnection;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::server::Postgres;
+use super::{Place, connection, cursor, number, place, run, until_waiting};
+use crate::{id, record};
+
+const NODES: u32 = 10;
+const EACH: u32 = 100;
+
+fn one(meters: Vec<Meter>) -> Charge {
+    Charge::new(id(1), 1, meters)
+}
+
+fn quota(amount: u64) -> Charge {
+    one(vec![Meter::new("q", Quota::lifetime(amount))])
+}
+
+/// How many of many at once were admitted: `admit` is called with the number of its turn.
+async fn admitted<F: Future<Output = bool> + Send>(
+    admits: impl Fn(u32) -> F + Clone + Send + Sync + 'static,
+) -> u64 {
+    let mut nodes = JoinSet::new();
+    for _ in 0..NODES {
+        let admits = admits.clone();
+        nodes.spawn(async move {
+            let mut passed = 0;
+            for turn in 0..EACH {
+                passed += u64::from(admits(turn).await);
+            }
+            passed
+        });
+    }
+    nodes.join_all().await.into_iter().sum()
+}
+
+async fn admitted_by(store: &Arc<PostgresStore>, charge: Charge) -> u64 {
+    let (store, charge) = (Arc::clone(store), Arc::new(charge));
+    admitted(move |_| {
+        let (store, charge) = (Arc::clone(&store), Arc::clone(&charge));
+        async move { store.charge(&charge).await.unwrap().admitted }
+    })
+    .await
+}
+
+async fn many(place: &Place<'_>, setting: &str) -> Arc<PostgresStore> {
+    let url = format!("{}{setting}", place.url());
+    let store = PostgresStore::new(url).max_connections(NODES);
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    Arc::new(store)
+}
+
+/// R-01.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r01_a_quota_is_exact_under_any_default_isolation() {
+    for setting in ["", "%20-cdefault_transaction_isolation%3Dserializable"] {
+        let place = place!();
+        let store = many(&place, setting).await;
+        assert_eq!(store.counting(), Counting::All);
+        for amount in [100, 1] {
+            let name = format!("of {amount}");
+            let charge = one(vec![
+                Meter::new(&name, Quota::rolling(amount, Duration::from_secs(86_400))),
+                Meter::new(&name, Rate::per_second(1_000_000)),
+                Meter::new(&name, Quota::per_month(1_000_000)),
+            ]);
+            assert_eq!(admitted_by(&store, charge.clone()).await, amount);
+            let stands = store.charge(&charge).await.unwrap();
+            let remaining: Vec<_> = stands.verdicts.iter().map(|one| one.remaining).collect();
+            assert_eq!((remaining[0], remaining[2]), (0, 1_000_000 - amount));
+        }
+    }
+}
+
+/// R-01, the negative control: what reads, decides and then writes lets too many through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
+    let place = place!();
+    let store = many(&place, "").await;
+    store.charge(&quota(1)).await.unwrap();
+    let mut tool = place.tool().await;
+    run(&mut tool, "UPDATE api_key_counts SET used = 0")
+        .await
+        .unwrap();
+    let all_have_read = Arc::new(Barrier::new(NODES as usize));
+    let url = Arc::new(place.url());
+    let passed = admitted(move |turn| {
+        let (url, all_have_read) = (Arc::clone(&url), Arc::clone(&all_have_read));
+        async move {
+            let mut tool = connection(&url).await;
+            let used = number(&mut tool, "SELECT used FROM api_key_counts").await;
+            if turn == 0 {
+                all_have_read.wait().await;
+            }
+            if used < 1 {
+                let write = format!("UPDATE api_key_counts SET used = {used} + 1");
+                run(&mut tool, &write).await.unwrap();
+            }
+            used < 1
+        }
+    })
+    .await;
+    assert_eq!(passed, u64::from(NODES));
+}
+
+/// R-07, and a flood of the refused waits for nobody: it takes no lock and writes nothing.
+#[tokio::test]
+async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    store.insert(&record(1)).await.unwrap();
+    let meters = || {
+        vec![
+            Meter::new("b", Quota::per_day(1)),
+            Meter::new("a", Rate::per_hour(100)),
+        ]
+    };
+    assert!(store.charge(&one(meters())).await.unwrap().admitted);
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; SELECT * FROM api_key_counts FOR UPDATE")
+        .await
+        .unwrap();
+    for _ in 0..100 {
+        let refused = store.charge(&one(meters())).await.unwrap();
+        let admits: Vec<_> = refused.verdicts.iter().map(|one| one.admits).collect();
+        assert_eq!((refused.admitted, admits), (false, vec![false, true]));
+        assert_eq!(refused.verdicts[1].remaining, 99);
+    }
+    let look = Charge::new(id(1), 0, meters());
+    let looked = store.charge(&look).await.unwrap();
+    assert!(looked.admitted && looked.verdicts[0].remaining == 0);
+    // One that may pass has to wait.
+    let rate = one(vec![Meter::new("a", Rate::per_hour(100))]);
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.charge(&rate).await }
+    });
+    until_waiting(&place, &mut tool, 1).await;
+    run(&mut tool, "COMMIT").await.unwrap();
+    let waited = waiting.await.unwrap().unwrap();
+    assert_eq!((waited.admitted, waited.verdicts[0].remaining), (true, 98));
+    // Without meters there is nothing to ask.
+    assert!(store.charge(&one(Vec::new())).await.unwrap().admitted);
+}
+
+/// Counts are no change, and go with their key: none is made behind its removal.
+#[tokio::test]
+async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&*store).await;
+    store.charge(&quota(5)).await.unwrap();
+    store
+        .refill(&id(1), &quota(5).meters[0], u64::MAX)
+        .await
+        .unwrap();
+    assert_eq!(cursor(&*store).await, since);
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; DELETE FROM api_keys").await.unwrap();
+    let late = tokio::spawn({
+        let store = Arc::clone(&store);
+        let charge = one(vec![Meter::new("another", Quota::lifetime(5))]);
+        async move { store.charge(&charge).await }
+    });
+    until_waiting(&place, &mut tool, 1).await;
+    run(&mut tool, "COMMIT").await.unwrap();
+    late.await.unwrap().unwrap();
+    let count = "SELECT count(*) FROM api_key_counts";
+    assert_eq!(number(&mut tool, count).await, 0);
+    store.insert(&record(1)).await.unwrap();
+    store.charge(&quota(5)).await.unwrap();
+    assert_eq!(number(&mut tool, count).await, 1);
+    run(&mut tool, "TRUNCATE api_keys").await.unwrap();
+    assert_eq!(number(&mut tool, count).await, 0);
+}
+
+/// Only the tables' owner charges; whoever may remove keys removes what was counted of them.
+#[tokio::test]
+async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
+    let place = place!();
+    let store = place.started().await;
+    store.insert(&record(1)).await.unwrap();
+    store.charge(&quota(5)).await.unwrap();
+    let mut tool = place.tool().await;
+    let role = format!("remover_{}", place.schema.replace(' ', "_").to_lowercase());
+    let grant = format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA \"{0}\" TO {role}; \
+         GRANT SELECT, DELETE ON \"{0}\".api_keys TO {role}; SET ROLE {role}",
+        place.schema
+    );
+    run(&mut tool, &grant).await.unwrap();
+    for refused in [
+        "SELECT api_key_charge('', '{}', '{}', '{}', '{}', '{}', NULL)",
+        "SELECT api_key_add_usage('', 1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "DELETE FROM api_key_counts",
+    ] {
+        let error = run(&mut tool, refused).await.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{refused}: {error}");
+    }
+    run(&mut tool, "DELETE FROM api_keys").await.unwrap();
+    run(&mut tool, "RESET ROLE").await.unwrap();
+    let count = "SELECT count(*) FROM api_key_counts";
+    assert_eq!(number(&mut tool, count).await, 0);
+}
+
+/// Deadlocks that the server has seen in this database.
+async fn deadlocks(tool: &mut PgConnection) -> i64 {
+    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    number(tool, sql).await
+}
+
+/// Charges in opposite orders, of limits that are new and old, with removals of keys and counts of
+/// usage between them.
+async fn tangle(store: Arc<PostgresStore>, worker: u32) {
+    let order = |count: u32| {
+        let mut order: Vec<_> = (0..count).collect();
+        if worker % 2 == 1 {
+            order.reverse();
+        }
+        order
+    };
+    for turn in 0..40 {
+        let meters = order(6).into_iter().map(|number| {
+            Meter::new(
+                &format!("{number} {}", turn / (number + 1)),
+                Quota::per_day(1_000),
+            )
+        });
+        let charge = Charge::new(id(u128::from(turn % 3)), 1, meters.collect());
+        store.charge(&charge).await.unwrap();
+        let mut batch = UsageBatch::new(
+            format!("{worker:022}").parse().unwrap(),
+            u64::from(turn) + 1,
+            Duration::ZERO,
+        );
+        for number in order(20) {
+            let mut row = UsageRow::new(
+                id(u128::from(number % 3)),
+                format!("/{number}"),
+                0,
+                apikey_runtime::Outcome::Allowed,
+            );
+            row.requests = 1;
+            batch.rows.push(row);
+        }
+        for number in order(3) {
+            batch.last_used.push(apikey_runtime::LastUsed::new(
+                id(u128::from(number)),
+                crate::at(i64::from(turn)),
+                None,
+            ));
+        }
+        store.add_usage(&batch).await.unwrap();
+        match worker {
+            0 if turn % 4 == 3 => {
+                let removed = store.purge(crate::at(i64::MAX)).await.unwrap();
+                for id in removed {
+                    let mut record = record(0);
+                    record.id = id;
+                    record.expires = Some(crate::at(0));
+                    store.insert(&record).await.unwrap();
+                }
+            }
+            1 => store.forget_usage(1).await.unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn limits_in_opposite_orders_never_deadlock() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let store = Arc::new(PostgresStore::new(server.url()));
+    store.start().await.unwrap();
+    for key in 0..3 {
+        let mut record = record(key);
+        record.expires = Some(crate::at(0));
+        store.insert(&record).await.unwrap();
+    }
+    let mut workers = JoinSet::new();
+    for worker in 0..8 {
+        workers.spawn(tangle(Arc::clone(&store), worker));
+    }
+    workers.join_all().await;
+    // A process of the server tells what it saw when it ends, at the latest.
+    store.stop().await;
+    let mut tool = connection(&server.url()).await;
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikey'";
+    while number(&mut tool, busy).await > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(deadlocks(&mut tool).await, 0);
+    // The negative control: two that lock one row, and then the other's, are seen.
+    run(
+        &mut tool,
+        "CREATE TABLE rows (n int); INSERT INTO rows VALUES (1), (2)",
+    )
+    .await
+    .unwrap();
+    let mut others = [
+        connection(&server.url()).await,
+        connection(&server.url()).await,
+    ];
+    let lock = |row: u32| format!("BEGIN; UPDATE rows SET n = n WHERE n = {row}");
+    run(&mut others[0], &lock(1)).await.unwrap();
+    run(&mut others[1], &lock(2)).await.unwrap();
+    let [first, second] = &mut others;
+    let outcomes = tokio::join!(
+        run(first, "UPDATE rows SET n = n WHERE n = 2"),
+        run(second, "UPDATE rows SET n = n WHERE n = 1")
+    );
+    assert!(outcomes.0.is_err() != outcomes.1.is_err());
+    drop(others);
+    while deadlocks(&mut tool).await == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// S-03: the server is killed in the midst of it, and what was told is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let store = Arc::new(PostgresStore::new(server.url()));
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    let mut told = 0;
+    for round in 0..3 {
+        let mut callers = JoinSet::new();
+        for _ in 0..4 {
+            let store = Arc::clone(&store);
+            callers.spawn(async move {
+                let mut told = 0;
+                while store.charge(&quota(1_000_000)).await.is_ok() {
+                    told += 1;
+                }
+                told
+            });
+        }
+        sleep(Duration::from_millis(300 + 50 * round)).await;
+        server.kill();
+        let now: i64 = callers.join_all().await.into_iter().sum();
+        assert!(now > 0);
+        told += now;
+        server.run();
+        let mut tool = connection(&server.url()).await;
+        let used = number(&mut tool, "SELECT used FROM api_key_counts").await;
+        // Four may have been counted, and their answers lost, each time.
+        let lost = used - told;
+        assert!(
+            (0..=4 * (i64::try_from(round).unwrap() + 1)).contains(&lost),
+            "{used}, {told}"
+        );
+        told = used;
+    }
+}
+
+/// A server whose commits wait for a standby that is not there: those that wait for the disk are
+/// those that wait for it.
+#[tokio::test]
+async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let store = PostgresStore::new(server.url());
+    store.start().await.unwrap();
+    store.insert(&record(1)).await.unwrap();
+    let rate = one(vec![Meter::new("r", Rate::per_day(1_000))]);
+    store.charge(&rate).await.unwrap();
+    store.charge(&quota(9)).await.unwrap();
+    let mut tool = connection(&server.url()).await;
+    for sql in [
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+        "SELECT pg_reload_conf()",
+    ] {
+        run(&mut tool, sql).await.unwrap();
+    }
+    let set = "SELECT count(*) WHERE current_setting('synchronous_standby_names') = 'nobody'";
+    while number(&mut tool, set).await == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..20 {
+        let charged = timeout(Duration::from_secs(2), store.charge(&rate)).await;
+        assert!(charged.unwrap().unwrap().admitted);
+    }
+    // The setting is the one transaction's: the same connection waits in the next.
+    let quota_of_nine = quota(9);
+    let waiting = timeout(Duration::from_secs(1), store.charge(&quota_of_nine));
+    assert!(waiting.await.is_err());
+    // What is refused waits for nothing, whatever it is.
+    let refused = store.charge(&quota(1)).await.unwrap();
+    assert!(!refused.admitted);
+}

@@ -1,0 +1,198 @@
+//! The function of the database that counts, held against the `Count` of this crate, at times that
+//! the test sets.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use apikey_runtime::{Charge, Count, KeyStore, Meter, Period, Quota, Rate, Rule};
+use sqlx::{PgConnection, Row};
+
+use super::place;
+use crate::{id, record};
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+/// 2026-11-22T00:00:00Z.
+const START: i64 = 20_779 * DAY;
+
+/// Numbers that are the same at every run (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+    }
+
+    /// Some limits in any order. One name has several rules, as of a limit that is changed.
+    fn meters(&mut self) -> Vec<Meter> {
+        let rolling = |dice: &mut Self, seconds| {
+            Quota::rolling(3 + dice.below(6), Duration::from_secs(seconds))
+        };
+        let mut meters = vec![
+            Meter::new("fast", Rate::per_second(20).with_burst(8)),
+            Meter::new("slow", self.one(&[Rate::per_minute(4), Rate::per_hour(3)])),
+            Meter::new("daily", Quota::per_day(4 + self.below(8))),
+            Meter::new("monthly", Quota::per_month(6 + self.below(10))),
+            Meter::new("credits", Quota::lifetime(10 + self.below(300))),
+            Meter::new("hour", rolling(self, 3_600)),
+            Meter::new("two days", rolling(self, 2 * 86_400)),
+        ];
+        for index in (1..meters.len()).rev() {
+            meters.swap(
+                index,
+                usize::try_from(self.below(index as u64 + 1)).unwrap(),
+            );
+        }
+        meters.truncate(1 + usize::try_from(self.below(4)).unwrap());
+        meters
+    }
+
+    /// How much later the next charge is; now and then a clock is set back, or a month passes.
+    fn pause(&mut self) -> i64 {
+        let sign = if self.below(12) == 0 { -1 } else { 1 };
+        let longest = self.one(&[
+            SECOND / 10,
+            SECOND,
+            60 * SECOND,
+            3_600 * SECOND,
+            DAY,
+            32 * DAY,
+        ]);
+        sign * i64::try_from(self.below(longest.unsigned_abs())).unwrap()
+    }
+}
+
+/// The last microsecond of a day, or of a month, and the first of the next.
+fn edge(dice: &mut Dice, now: i64) -> i64 {
+    let midnight = (now / DAY + 1) * DAY;
+    // 2026-12-01, 2027-03-01, 2028-03-01 (after a leap day).
+    let months = [20_788, 20_878, 21_244];
+    let at = dice.one(&[midnight, months[0] * DAY, months[1] * DAY, months[2] * DAY]);
+    at.max(now) - i64::try_from(dice.below(2)).unwrap()
+}
+
+/// Asks the function itself, at `now`.
+async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec<Count>) {
+    let lines = charge.meters.iter().map(|meter| match meter.rule() {
+        Rule::Rate(rate) => {
+            let micros = |units: u32| i64::from(units) * i64::try_from(rate.step_micros()).unwrap();
+            ("rate", micros(rate.burst()), micros(charge.cost), 0)
+        }
+        Rule::Quota(quota) => {
+            let kind = match quota.period() {
+                Period::Day => "day",
+                Period::Month => "month",
+                Period::Lifetime => "lifetime",
+                _ => "rolling",
+            };
+            let part = quota.period().part_millis().unwrap_or(0);
+            let amount = i64::try_from(quota.amount()).unwrap();
+            let cost = i64::from(charge.cost);
+            (kind, amount, cost, i64::try_from(part).unwrap())
+        }
+        _ => unreachable!(),
+    });
+    let lines: Vec<_> = lines.collect();
+    let names: Vec<_> = charge.meters.iter().map(|meter| meter.name()).collect();
+    let rows = sqlx::query("SELECT * FROM api_key_charge($1, $2, $3, $4, $5, $6, $7)")
+        .bind(charge.key.as_str())
+        .bind(names)
+        .bind(lines.iter().map(|line| line.0).collect::<Vec<_>>())
+        .bind(lines.iter().map(|line| line.1).collect::<Vec<_>>())
+        .bind(lines.iter().map(|line| line.2).collect::<Vec<_>>())
+        .bind(lines.iter().map(|line| line.3).collect::<Vec<_>>())
+        .bind(now)
+        .fetch_all(tool)
+        .await
+        .unwrap();
+    assert!(rows.iter().all(|row| row.get::<i64, _>("now") == now));
+    let counts = rows.iter().map(count).collect();
+    (rows[0].get("admitted"), counts)
+}
+
+fn count(row: &sqlx::postgres::PgRow) -> Count {
+    let numbers: Vec<i64> = row.get("parts");
+    let uses: Vec<i64> = row.get("parts_used");
+    let uses = uses.into_iter().map(i64::unsigned_abs);
+    let mut count = Count::default();
+    count.arrival = row.get("arrival");
+    count.period = row.get("period");
+    count.used = row.get::<i64, _>("used").unsigned_abs();
+    count.parts = numbers.into_iter().zip(uses).collect::<BTreeMap<_, _>>();
+    count
+}
+
+/// All that is kept, by name, without what is as at the start.
+async fn kept(tool: &mut PgConnection) -> HashMap<String, Count> {
+    let rows = sqlx::query("SELECT * FROM api_key_counts WHERE key = $1").bind(id(1).as_str());
+    let rows = rows.fetch_all(tool).await.unwrap();
+    let counts = rows.iter().map(|row| (row.get("name"), count(row)));
+    counts
+        .filter(|(_, count)| *count != Count::default())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_function_counts_as_the_model_does() {
+    let place = place!();
+    let store = place.started().await;
+    let mut tool = place.tool().await;
+    let (mut admitted, mut refused) = (0, 0);
+    for round in 0..30 {
+        store.insert(&record(1)).await.unwrap();
+        let mut dice = Dice(round);
+        let (mut now, mut model) = (START, HashMap::<String, Count>::new());
+        for step in 0..60 {
+            now = match dice.below(10) {
+                0 => edge(&mut dice, now),
+                _ => now + dice.pause(),
+            };
+            let said = format!("round {round}, step {step}, at {now}");
+            let cost = dice.one(&[0, 1, 1, 1, 2, 5, 9]);
+            let charge = Charge::new(id(1), cost, dice.meters());
+            let mut counts: Vec<_> = charge
+                .meters
+                .iter()
+                .map(|meter| model.remove(meter.name()).unwrap_or_default())
+                .collect();
+            let expected = charge.apply(&mut counts, now).admitted;
+            let answer = asked(&mut tool, &charge, now).await;
+            assert_eq!(answer, (expected, counts.clone()), "{said}: {charge:?}");
+            if expected {
+                admitted += 1;
+            } else {
+                refused += 1;
+            }
+            let names = charge.meters.iter().map(|meter| meter.name().to_owned());
+            model.extend(names.zip(counts));
+            if dice.below(6) == 0 {
+                let meter = &charge.meters[0];
+                let amount = dice.below(8);
+                store.refill(&id(1), meter, amount).await.unwrap();
+                let count = model.get_mut(meter.name()).unwrap();
+                count.refill(meter.rule(), amount);
+            }
+            model.retain(|_, count| *count != Count::default());
+            assert_eq!(kept(&mut tool).await, model, "{said}: {charge:?}");
+        }
+        // Its counts go with it.
+        place_anew(&mut tool).await;
+    }
+    assert!(
+        admitted > 500 && refused > 500,
+        "{admitted} and {refused}: neither is rare"
+    );
+}
+
+async fn place_anew(tool: &mut PgConnection) {
+    super::run(tool, "DELETE FROM api_keys").await.unwrap();
+    assert_eq!(kept(tool).await, HashMap::new());
+}

@@ -1,0 +1,222 @@
+//! Usage, where it is PostgreSQL's own matter; the rest is the suite's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{
+    KeyStore, LastUsed, NodeId, Outcome, PostgresStore, UsageBatch, UsageQuery, UsageRow,
+};
+use tokio::task::JoinSet;
+
+use super::{cursor, number, place, run, until_waiting};
+use crate::{at, id, record};
+
+const KEEP: Duration = Duration::from_secs(3_600);
+
+fn node(number: u32) -> NodeId {
+    format!("{number:022}").parse().unwrap()
+}
+
+fn row(key: u128, route: &str, hour: i64, requests: u64) -> UsageRow {
+    let mut row = UsageRow::new(id(key), route, hour, Outcome::Allowed);
+    row.requests = requests;
+    row.cost = requests.saturating_mul(2);
+    row
+}
+
+fn batch(by: u32, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
+    let mut batch = UsageBatch::new(node(by), number, KEEP);
+    batch.rows = rows;
+    batch
+}
+
+async fn requests(store: &PostgresStore, key: u128) -> u64 {
+    let all = UsageQuery::new(vec![id(key)], i64::MIN, i64::MAX);
+    let rows = store.usage(&all).await.unwrap();
+    rows.iter().map(|row| row.requests).sum()
+}
+
+#[tokio::test]
+async fn a_batch_that_is_offered_twice_counts_once_and_takes_no_epoch() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    store.insert(&record(1)).await.unwrap();
+    let since = cursor(&*store).await;
+    let mut first = batch(1, 7, vec![row(1, "/a", 5, 3)]);
+    first
+        .last_used
+        .push(LastUsed::new(id(1), at(50), "10.0.0.0/8".parse().ok()));
+    let mut offers = JoinSet::new();
+    for _ in 0..8 {
+        let (store, first) = (Arc::clone(&store), first.clone());
+        offers.spawn(async move { store.add_usage(&first).await });
+    }
+    for offer in offers.join_all().await {
+        offer.unwrap();
+    }
+    store
+        .add_usage(&batch(1, 6, vec![row(1, "/a", 5, 100)]))
+        .await
+        .unwrap();
+    assert_eq!(requests(&store, 1).await, 3);
+    store
+        .add_usage(&batch(2, 1, vec![row(1, "/a", 5, 10)]))
+        .await
+        .unwrap();
+    assert_eq!(requests(&store, 1).await, 13);
+    // Forward only.
+    let mut late = batch(2, 2, Vec::new());
+    late.last_used.push(LastUsed::new(id(1), at(49), None));
+    store.add_usage(&late).await.unwrap();
+    let last = store.last_used(&[id(1), id(2)]).await.unwrap();
+    assert_eq!(last, first.last_used);
+    store.forget_usage(6).await.unwrap();
+    assert_eq!(requests(&store, 1).await, 0);
+    assert_eq!(cursor(&*store).await, since);
+}
+
+/// What a batch holds that cannot be kept as it is must not bring it back for ever.
+#[tokio::test]
+async fn no_batch_is_refused_for_what_is_in_it() {
+    let place = place!();
+    let store = place.started().await;
+    let mut rows = vec![
+        row(1, "/a", 5, u64::MAX),
+        row(1, "/\0'; DROP TABLE api_keys; --", i64::MIN, 1),
+    ];
+    for number in 1..=2 {
+        let mut batch = batch(1, number, rows.clone());
+        // Of a key that is not there.
+        batch
+            .last_used
+            .push(LastUsed::new(id(1), at(i64::MAX), None));
+        store.add_usage(&batch).await.unwrap();
+    }
+    store
+        .add_usage(&batch(1, u64::MAX, Vec::new()))
+        .await
+        .unwrap();
+    let all = UsageQuery::new(vec![id(1)], i64::MIN, i64::MAX);
+    let mut kept = store.usage(&all).await.unwrap();
+    kept.sort_by_key(|row| std::cmp::Reverse(row.hour));
+    rows[0].requests = i64::MAX.unsigned_abs();
+    rows[0].cost = i64::MAX.unsigned_abs();
+    rows[1].requests = 2;
+    rows[1].cost = 4;
+    rows[1].route = rows[1].route.replace('\0', "\u{fffd}");
+    assert_eq!(kept, rows);
+    assert_eq!(store.last_used(&[id(1)]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_outcome_of_a_later_release_is_left_out() {
+    let place = place!();
+    let store = place.started().await;
+    store
+        .add_usage(&batch(1, 1, vec![row(1, "/a", 5, 3)]))
+        .await
+        .unwrap();
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "INSERT INTO api_key_usage SELECT key, hour, route, 'bored', 9, 9 FROM api_key_usage",
+    )
+    .await
+    .unwrap();
+    assert_eq!(requests(&store, 1).await, 3);
+}
+
+/// More than is removed in one statement, while it is added to.
+#[tokio::test]
+async fn what_is_old_goes_in_pieces_and_what_is_not_stays() {
+    let place = place!();
+    let store = place.started().await;
+    let mut tool = place.tool().await;
+    let many = "INSERT INTO api_key_usage \
+         SELECT lpad(n::text, 22, '0'), n % 20, '/a', 'allowed', 1, 1 FROM generate_series(1, 24000) AS n";
+    run(&mut tool, many).await.unwrap();
+    store
+        .add_usage(&batch(1, 1, vec![row(1, "/b", 12, 1)]))
+        .await
+        .unwrap();
+    // One that another is adding to is left to the next time.
+    run(
+        &mut tool,
+        "BEGIN; SELECT * FROM api_key_usage WHERE key LIKE '%0020' FOR UPDATE",
+    )
+    .await
+    .unwrap();
+    store.forget_usage(10).await.unwrap();
+    run(&mut tool, "COMMIT").await.unwrap();
+    let old = "SELECT count(*) FROM api_key_usage WHERE hour < 10";
+    assert_eq!(number(&mut tool, old).await, 3);
+    let kept = "SELECT count(*) FROM api_key_usage WHERE hour >= 10";
+    assert_eq!(number(&mut tool, kept).await, 12_001);
+    store.forget_usage(10).await.unwrap();
+    assert_eq!(number(&mut tool, old).await, 0);
+    let batches = "SELECT count(*) FROM api_key_usage_batches";
+    assert_eq!(number(&mut tool, batches).await, 1);
+    store.forget_usage(i64::MAX).await.unwrap();
+    assert_eq!(number(&mut tool, batches).await, 0);
+}
+
+#[tokio::test]
+async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    store.insert(&record(1)).await.unwrap();
+    store.insert(&record(2)).await.unwrap();
+    let mut batch = batch(1, 1, vec![row(1, "/a", 5, 3)]);
+    for key in 1..=2 {
+        batch.last_used.push(LastUsed::new(id(key), at(50), None));
+    }
+    store.add_usage(&batch).await.unwrap();
+    let mut tool = place.tool().await;
+    run(&mut tool, "DELETE FROM api_keys WHERE id LIKE '%1'")
+        .await
+        .unwrap();
+    let left = store.last_used(&[id(1), id(2)]).await.unwrap();
+    assert_eq!(left, [batch.last_used[1]]);
+    assert_eq!(requests(&store, 1).await, 3);
+    // One that was written as its key was removed goes with the old usage.
+    let orphan =
+        "INSERT INTO api_key_last_used VALUES ('0000000000000000000009', 50, 'no network')";
+    run(&mut tool, orphan).await.unwrap();
+    let found = store.last_used(&[id(9)]).await.unwrap();
+    assert_eq!(found, [LastUsed::new(id(9), at(50), None)]);
+    store.forget_usage(1).await.unwrap();
+    assert_eq!(store.last_used(&[id(9)]).await.unwrap(), []);
+    assert_eq!(store.last_used(&[id(2)]).await.unwrap().len(), 1);
+}
+
+/// Two that add at once wait for each other, and none of what they add is lost.
+#[tokio::test]
+async fn what_many_add_at_once_is_all_there() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    let mut tool = place.tool().await;
+    store
+        .add_usage(&batch(99, 1, vec![row(1, "/0", 5, 1)]))
+        .await
+        .unwrap();
+    run(&mut tool, "BEGIN; SELECT * FROM api_key_usage FOR UPDATE")
+        .await
+        .unwrap();
+    let mut adding = JoinSet::new();
+    for by in 0..6 {
+        let store = Arc::clone(&store);
+        let mut rows: Vec<_> = (0..50)
+            .map(|number| row(1, &format!("/{number}"), 5, 1))
+            .collect();
+        if by % 2 == 0 {
+            rows.reverse();
+        }
+        adding.spawn(async move { store.add_usage(&batch(by, 1, rows)).await });
+    }
+    until_waiting(&place, &mut tool, 6).await;
+    run(&mut tool, "COMMIT").await.unwrap();
+    for added in adding.join_all().await {
+        added.unwrap();
+    }
+    assert_eq!(requests(&store, 1).await, 6 * 50 + 1);
+}
