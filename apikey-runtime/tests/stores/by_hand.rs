@@ -231,12 +231,20 @@ async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
         "UPDATE api_keys SET expires_at = 'tomorrow'",
         "UPDATE api_keys SET metadata = 'no json'",
         "UPDATE api_keys SET metadata = '[]'",
+        "UPDATE api_keys SET limits = 'no json'",
+        "UPDATE api_keys SET limits = '{}'",
+        "UPDATE api_keys SET limits = NULL",
         "UPDATE api_keys SET previous_digest = 'd'",
         "UPDATE api_keys SET revoked_reason = 'but not when'",
-        "INSERT INTO api_keys SELECT 'short', prefix, label, owner, digest, NULL, NULL, scopes, metadata, NULL, 0, \
-         NULL, NULL, NULL, NULL, 1, 1 FROM api_keys LIMIT 1",
+        "INSERT INTO api_keys SELECT 'short', prefix, label, owner, digest, NULL, NULL, scopes, metadata, NULL, '', \
+         '', 0, NULL, NULL, NULL, NULL, 1, 1, '[]' FROM api_keys LIMIT 1",
     ] {
-        assert!(run(&mut tool, statement).await.is_err(), "{statement}");
+        let refused = run(&mut tool, statement).await.expect_err(statement);
+        let said = refused.to_string();
+        assert!(
+            said.contains("constraint failed") || said.contains("cannot store"),
+            "{statement}: {said}"
+        );
     }
     assert_eq!(
         store
@@ -250,7 +258,15 @@ async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
 }
 
 /// What breaks a row, and the column that the error names.
-const BROKEN: [(&str, &str); 6] = [
+const BROKEN: [(&str, &str); 8] = [
+    (
+        "UPDATE api_keys SET limits = '[{\"name\": \"planted\", \"quota\": \"1\"}]' WHERE id LIKE '%2'",
+        "limits",
+    ),
+    (
+        "UPDATE api_keys SET limits = '[\"planted\"]' WHERE id LIKE '%2'",
+        "limits",
+    ),
     (
         "UPDATE api_keys SET scopes = 'a  b' WHERE id LIKE '%2'",
         "scopes",

@@ -246,7 +246,7 @@ async fn a_file_with_other_tables_is_shared_and_a_table_of_the_same_name_is_not_
     assert_eq!(number(&mut tool, tables).await, 1, "all or nothing");
 }
 
-async fn sqlite_new(place: &Place) -> sqlx::SqliteConnection {
+pub(crate) async fn sqlite_new(place: &Place) -> sqlx::SqliteConnection {
     std::fs::File::create(place.file()).unwrap();
     place.tool().await
 }

@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod by_hand;
+mod counts;
 mod crash;
 mod file;
 mod history;
 mod lease;
+mod miscounting;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod suite;
+mod usage;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod warnings;
 mod wrong;

@@ -1,0 +1,354 @@
+//! The suite finds what is counted wrong: each of these stores breaks one rule, and fails the check of that rule.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use apikey_runtime::{
+    Charge, Charged, Count, Counting, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed, ListQuery,
+    MemoryStore, Meter, NodeId, Page, Quota, Rate, Revocation, Rule, StoreError, Timestamp,
+    UsageBatch, UsageQuery, UsageRow, conformance,
+};
+
+use crate::id;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// Reads, and writes what it made of that when others may have read the same.
+    ReadsThenWrites,
+    ChargesSome,
+    CountsEachAsOne,
+    CountsLooks,
+    RoundsAmounts,
+    ForgetsRollingWindows,
+    TellsMillis,
+    GivesBackMore,
+    StartsAnewWhenChanged,
+    FoldsTheCaseOfNames,
+    CountsAllKeysAsOne,
+    ForgetsAtTheEnd,
+    AddsAgain,
+    AddsAgainInARace,
+    ForgetsTheCost,
+    CutsBatches,
+    ReadsTheLastHourToo,
+    UsesBackwards,
+    ForgetsAnHourTooMuch,
+}
+
+#[derive(Debug)]
+struct Wrong {
+    right: MemoryStore,
+    fault: Fault,
+    counts: Mutex<HashMap<(KeyId, String), Count>>,
+    /// Gives each batch a number of its own.
+    batches: AtomicU64,
+    added: Mutex<Vec<(NodeId, u64)>>,
+    /// The last that was told of each key, late or not.
+    uses: Mutex<HashMap<KeyId, LastUsed>>,
+}
+
+impl Wrong {
+    fn new(fault: Fault) -> Self {
+        Self {
+            right: MemoryStore::new(),
+            fault,
+            counts: Mutex::default(),
+            batches: AtomicU64::new(0),
+            added: Mutex::default(),
+            uses: Mutex::default(),
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    /// The charge that this store makes of `charge`.
+    fn taken(&self, charge: &Charge) -> Charge {
+        let mut taken = charge.clone();
+        if self.is(Fault::CountsAllKeysAsOne) {
+            taken.key = id(1);
+        }
+        if self.is(Fault::CountsEachAsOne) {
+            taken.cost = taken.cost.min(1);
+        }
+        for meter in &mut taken.meters {
+            *meter = self.meter(meter);
+        }
+        taken
+    }
+
+    fn meter(&self, meter: &Meter) -> Meter {
+        let (name, _) = meter.name().rsplit_once('/').unwrap();
+        match (self.fault, meter.rule()) {
+            (Fault::FoldsTheCaseOfNames, rule) => Meter::new(&name.to_lowercase(), rule),
+            (Fault::StartsAnewWhenChanged, rule) => Meter::new(&format!("{name} {rule}"), rule),
+            (Fault::RoundsAmounts, Rule::Quota(quota)) if quota.amount() == 50 => {
+                Meter::new(name, "64/lifetime".parse::<Quota>().unwrap())
+            }
+            _ => meter.clone(),
+        }
+    }
+
+    /// As a store without transactions counts.
+    async fn charge_in_steps(&self, charge: &Charge) -> Charged {
+        let names = charge
+            .meters
+            .iter()
+            .map(|meter| (charge.key, meter.name().to_owned()));
+        let names: Vec<_> = names.collect();
+        let held = |name| {
+            self.counts
+                .lock()
+                .unwrap()
+                .get(name)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let mut counts: Vec<_> = names.iter().map(held).collect();
+        tokio::task::yield_now().await;
+        let now = Timestamp::from(std::time::SystemTime::now()).as_millis() * 1_000;
+        let charged = charge.apply(&mut counts, now);
+        self.counts
+            .lock()
+            .unwrap()
+            .extend(names.into_iter().zip(counts));
+        charged
+    }
+
+    /// Charges each limit by itself.
+    async fn charge_each(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        let mut verdicts = Vec::new();
+        for meter in &charge.meters {
+            let one = Charge::new(charge.key, charge.cost, vec![meter.clone()]);
+            verdicts.extend(self.right.charge(&one).await?.verdicts);
+        }
+        let admitted = verdicts.iter().all(|verdict| verdict.admits);
+        Ok(Charged::new(admitted, verdicts))
+    }
+}
+
+#[async_trait::async_trait]
+impl KeyStore for Wrong {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.right.insert(record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.right.find(id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.right.list(query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.right.update(id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.right.revoke(id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.right.revoke_owner(owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.right.purge(before).await
+    }
+
+    /// A store in memory counts rates as it counts quotas, where it is asked to.
+    fn counting(&self) -> Counting {
+        Counting::All
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        let taken = self.taken(charge);
+        let mut charged = match self.fault {
+            Fault::ReadsThenWrites => return Ok(self.charge_in_steps(charge).await),
+            Fault::ChargesSome => return self.charge_each(charge).await,
+            Fault::CountsLooks if charge.cost == 0 => {
+                let mut one = charge.clone();
+                one.cost = 1;
+                self.right.charge(&one).await?;
+                self.right.charge(&taken).await?
+            }
+            _ => self.right.charge(&taken).await?,
+        };
+        for (verdict, meter) in charged.verdicts.iter_mut().zip(&charge.meters) {
+            let rolling = meter.name().contains("rolling");
+            if self.is(Fault::TellsMillis) {
+                verdict.reset = verdict.reset.map(|reset| reset / 1_000);
+            }
+            if self.is(Fault::ForgetsRollingWindows) && rolling && !verdict.admits {
+                verdict.retry = None;
+            }
+        }
+        Ok(charged)
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        let more = u64::from(self.is(Fault::GivesBackMore));
+        self.right
+            .refill(key, meter, amount.saturating_add(more))
+            .await
+    }
+
+    fn keeps_usage(&self) -> bool {
+        true
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        let mut batch = batch.clone();
+        match self.fault {
+            Fault::AddsAgain => {
+                batch.number = self.batches.fetch_add(1, Ordering::SeqCst) + 1;
+                batch.node = NodeId::from_u128(7);
+            }
+            Fault::AddsAgainInARace => {
+                let key = (batch.node, batch.number);
+                let added = self.added.lock().unwrap().contains(&key);
+                tokio::task::yield_now().await;
+                self.added.lock().unwrap().push(key);
+                batch.number = self.batches.fetch_add(1, Ordering::SeqCst) + 1;
+                batch.node = NodeId::from_u128(7);
+                let newer = |(node, number): &(NodeId, u64)| *node == key.0 && *number > key.1;
+                if added || self.added.lock().unwrap().iter().any(newer) {
+                    return Ok(());
+                }
+            }
+            Fault::ForgetsTheCost => batch.rows.iter_mut().for_each(|row| row.cost = 0),
+            Fault::CutsBatches => batch.rows.truncate(9_999),
+            Fault::UsesBackwards => {
+                let used = batch.last_used.iter().map(|used| (used.key, *used));
+                self.uses.lock().unwrap().extend(used);
+            }
+            _ => {}
+        }
+        self.right.add_usage(&batch).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        let mut query = query.clone();
+        query.to = query
+            .to
+            .saturating_add(i64::from(self.is(Fault::ReadsTheLastHourToo)));
+        self.right.usage(&query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        if self.is(Fault::UsesBackwards) {
+            let uses = self.uses.lock().unwrap();
+            return Ok(keys
+                .iter()
+                .filter_map(|key| uses.get(key))
+                .copied()
+                .collect());
+        }
+        self.right.last_used(keys).await
+    }
+
+    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+        let more = i64::from(self.is(Fault::ForgetsAnHourTooMuch));
+        self.right.forget_usage(hour + more).await
+    }
+
+    async fn stop(&self) {
+        if self.is(Fault::ForgetsAtTheEnd) {
+            let meters = (0..10).flat_map(|number| {
+                let name = format!("kept {number}");
+                let long = Duration::from_secs(600);
+                [
+                    Meter::new(&name, Quota::lifetime(9)),
+                    Meter::new(&name, Quota::per_day(9)),
+                    Meter::new(&name, Quota::rolling(9, long)),
+                    Meter::new(&name, Rate::per_minute(9)),
+                ]
+            });
+            for meter in meters {
+                self.right.refill(&id(1), &meter, u64::MAX).await.unwrap();
+            }
+        }
+    }
+}
+
+/// What the check of that name says of a store with `fault`; `None` where it passes.
+async fn said_of(fault: Fault, check: &'static str) -> Option<String> {
+    let make = move || std::future::ready(Arc::new(Wrong::new(fault)) as Arc<dyn KeyStore>);
+    let run = tokio::spawn(async move { assert!(conformance::check(check, make).await) });
+    let panic = run.await.err()?.into_panic();
+    Some(panic.downcast_ref::<String>().unwrap().clone())
+}
+
+#[tokio::test]
+async fn each_miscount_fails_the_check_of_its_rule() {
+    const RACE: &str = "of_charges_that_race_as_many_pass_as_the_limit_admits";
+    const AGAIN: &str = "a_batch_that_is_offered_again_is_added_once";
+    for (fault, check) in [
+        (Fault::ReadsThenWrites, RACE),
+        (Fault::RoundsAmounts, RACE),
+        (
+            Fault::ChargesSome,
+            "where_one_limit_refuses_none_is_charged",
+        ),
+        (Fault::CountsEachAsOne, "a_charge_weighs_its_cost"),
+        (Fault::CountsLooks, "looking_at_limits_counts_nothing"),
+        (
+            Fault::ForgetsRollingWindows,
+            "a_store_counts_as_the_model_does",
+        ),
+        (Fault::TellsMillis, "a_store_counts_as_the_model_does"),
+        (
+            Fault::GivesBackMore,
+            "a_refill_gives_back_no_more_than_was_used",
+        ),
+        (
+            Fault::StartsAnewWhenChanged,
+            "a_limit_that_is_changed_keeps_what_was_used",
+        ),
+        (
+            Fault::FoldsTheCaseOfNames,
+            "counts_of_other_keys_names_and_kinds_are_apart",
+        ),
+        (
+            Fault::CountsAllKeysAsOne,
+            "counts_of_other_keys_names_and_kinds_are_apart",
+        ),
+        (
+            Fault::CountsAllKeysAsOne,
+            "counts_of_a_removed_key_are_nobody_elses",
+        ),
+        (Fault::ForgetsAtTheEnd, "counts_outlive_a_restart"),
+        (Fault::AddsAgain, AGAIN),
+        (Fault::AddsAgainInARace, AGAIN),
+        (Fault::ForgetsTheCost, "usage_adds_up"),
+        (Fault::CutsBatches, "a_large_batch_is_added_as_a_whole"),
+        (
+            Fault::ReadsTheLastHourToo,
+            "usage_is_read_from_an_hour_up_to_another",
+        ),
+        (Fault::UsesBackwards, "the_last_use_moves_forward_only"),
+        (
+            Fault::ForgetsAnHourTooMuch,
+            "forgetting_keeps_what_is_not_old",
+        ),
+    ] {
+        let said = said_of(fault, check).await;
+        let said = said.unwrap_or_else(|| panic!("{check} takes a store with {fault:?} for right"));
+        let failed = format!("fails the check `{check}`");
+        assert!(said.contains(&failed), "{fault:?}: {said}");
+    }
+    for check in conformance::checks() {
+        let make = || std::future::ready(Arc::new(Wrong::new(Fault::None)) as Arc<dyn KeyStore>);
+        // The wrapper keeps no history, and else breaks no rule.
+        conformance::check(check, make).await;
+    }
+}
