@@ -82,6 +82,18 @@ impl Example {
             .collect()
     }
 
+    /// Asks it to end, and waits until it has.
+    #[cfg(unix)]
+    async fn stop(mut self) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let ended = support::within(support::PATIENCE, async || {
+            self.child.try_wait().unwrap().is_some()
+        });
+        assert!(ended.await.is_some(), "it goes on");
+    }
+
     async fn send(&self, message: Message) -> Answer {
         self.send_to(0, message).await
     }
@@ -491,4 +503,105 @@ async fn cluster_accepts_nothing_after_the_confirmation() {
     }
     let (fine, text) = run("cluster", &[], &[("STORE_URL", Path::new("sqlite.db"))]);
     assert!(!fine && !text.contains("accepts"), "{text}");
+}
+
+fn metered(folder: &Path) -> [(&'static str, std::path::PathBuf); 1] {
+    [("APIKEYS_DB", folder.join("keys.db"))]
+}
+
+#[actix_web::test]
+async fn metered_holds_the_free_plan_to_ten_a_minute_and_a_hundred_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let [(name, file)] = metered(folder.path());
+    let example = Example::start("metered", 1, &[(name, &file)]).await;
+    let keys = example.keys();
+    let (free, paid) = (keys["free"].as_str(), keys["paid"].as_str());
+    for left in (0..10).rev() {
+        let answer = example.get("/work", Some(free)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let stands = answer.header("ratelimit").unwrap();
+        assert!(
+            stands.contains(&format!("\"minute\";r={left};")),
+            "{stands}"
+        );
+        let policy = answer.header("ratelimit-policy").unwrap();
+        assert_eq!(policy, "\"minute\";q=10;w=60, \"daily\";q=100;w=86400");
+    }
+    let refused = example.get("/work", Some(free)).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").is_some());
+    for _ in 0..30 {
+        assert_eq!(example.get("/work", Some(paid)).await.status, 200);
+    }
+    let heavy = example.get("/heavy", Some(paid)).await;
+    assert_eq!(heavy.status, 200);
+    assert!(
+        heavy
+            .header("ratelimit")
+            .unwrap()
+            .contains("\"minute\";r=9")
+    );
+}
+
+#[cfg(unix)]
+#[actix_web::test]
+async fn metered_shows_a_key_its_own_usage_and_keeps_it_over_a_graceful_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let [(name, file)] = metered(folder.path());
+    let example = Example::start("metered", 1, &[(name, &file)]).await;
+    let key = example.keys()["free"].clone();
+    for path in ["/work", "/work", "/heavy", "/heavy"] {
+        // The second of the heavy ones is one too many.
+        example.get(path, Some(&key)).await;
+    }
+    let shown = parsed(&example.get("/usage", Some(&key)).await);
+    assert_eq!(shown["plan"], "free");
+    assert_eq!(shown["last_30_days"]["cost"], 7);
+    assert_eq!(
+        shown["last_30_days"]["refused"],
+        json!({ "rate-limited": 1 })
+    );
+    let heavy =
+        json!({ "route": "/heavy", "requests": 1, "cost": 5, "refused": { "rate-limited": 1 } });
+    assert!(
+        shown["by_route"].as_array().unwrap().contains(&heavy),
+        "{shown}"
+    );
+    assert_eq!(shown["limits"][1]["remaining"], 93);
+    let chart = example
+        .get(&format!("/usage.svg?api_key={key}"), None)
+        .await;
+    let chart_text = String::from_utf8(chart.body.clone()).unwrap();
+    assert_eq!(chart.header("content-type"), Some("image/svg+xml"));
+    assert!(
+        chart_text.starts_with("<svg xmlns") && chart_text.ends_with("</svg>"),
+        "{chart_text}"
+    );
+    assert!(
+        chart_text.contains(" let through, 1 refused"),
+        "{chart_text}"
+    );
+    // Figures are carried to the recorder once a second.
+    let refused = r#"apikey_decisions_total{result="refused",reason="rate-limited"} 1"#;
+    let told = support::within(support::PATIENCE, async || {
+        let page = example.get("/metrics", None).await;
+        let page = String::from_utf8(page.body).unwrap();
+        assert!(!page.contains(&key));
+        page.contains(refused)
+    });
+    assert!(told.await.is_some());
+    assert_eq!(example.get("/usage", None).await.status, 401);
+
+    example.stop().await;
+    let again = Example::start("metered", 1, &[(name, &file)]).await;
+    assert!(!again.keys().contains_key("free"), "a secret is shown once");
+    let shown = parsed(&again.get("/usage", Some(&key)).await);
+    assert_eq!(shown["limits"][1]["remaining"], 93);
+    assert_eq!(shown["last_30_days"]["cost"], 7);
+    assert_eq!(
+        shown["last_30_days"]["refused"],
+        json!({ "rate-limited": 1 })
+    );
+    let (made, printed) = run("metered", &["new-key", "paid"], &[(name, &file)]);
+    assert!(made && printed.starts_with("paid: my_api_"), "{printed}");
 }

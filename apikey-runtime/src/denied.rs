@@ -233,8 +233,18 @@ pub struct LimitStanding {
     pub rule: Rule,
     /// How many units could still pass at once.
     pub remaining: u64,
-    /// After what time all of it is there again; `None` for never.
+    /// After what time all of it is there again; `None` for never. Serialised as whole seconds,
+    /// rounded up.
+    #[serde(serialize_with = "as_seconds")]
     pub reset: Option<Duration>,
+}
+
+fn as_seconds<S: serde::Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let seconds = time.map(|time| time.as_secs() + u64::from(time.subsec_nanos() > 0));
+    serde::Serialize::serialize(&seconds, serializer)
 }
 
 impl Denied {

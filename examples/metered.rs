@@ -1,0 +1,227 @@
+//! An API with a free and a paid plan: limits, quotas, and who used what.
+//!
+//! ```text
+//! cargo run --example metered                       # PORT (8080) and APIKEYS_DB (./apikeys.db) are optional
+//! cargo run --example metered -- new-key free       # makes another key of a plan and prints it
+//!
+//! curl -i -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/work      # and /heavy, which costs 5
+//! curl    -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/usage     # also /usage.svg?api_key=.. in a browser
+//! curl http://127.0.0.1:8080/metrics                                      # for Prometheus
+//! ```
+//!
+//! `free` may do 10 requests a minute and 100 a day, `paid` 1000 a minute. Looking at one's usage
+//! costs nothing. Start it again on the same file: what was used counts on.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+use actix_web::http::header::ContentType;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, get, web};
+use apikey_runtime::{
+    ApiKey, ApiKeyManager, Limit, Quota, Rate, RateLimitHeaders, SqliteStore, Timestamp,
+    UsagePeriod, api_key_required,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::json;
+
+const HOUR_MILLIS: i64 = 3_600_000;
+
+/// The hours of the chart.
+const HOURS: i64 = 24;
+
+/// The limits of a plan; `None` where there is no such plan.
+fn plan(name: &str) -> Option<Vec<Limit>> {
+    match name {
+        "free" => Some(vec![
+            Limit::new("minute", Rate::per_minute(10)),
+            Limit::new("daily", Quota::per_day(100)),
+        ]),
+        "paid" => Some(vec![Limit::new("minute", Rate::per_minute(1_000))]),
+        _ => None,
+    }
+}
+
+#[get("/work")]
+#[api_key_required]
+async fn work(key: ApiKey) -> impl Responder {
+    format!("done for {}\n", key.label())
+}
+
+#[get("/heavy")]
+#[api_key_required(cost = 5)]
+async fn heavy(key: ApiKey) -> impl Responder {
+    format!("much done for {}\n", key.label())
+}
+
+#[get("/usage")]
+#[api_key_required(cost = 0)]
+async fn own_usage(
+    key: ApiKey,
+    manager: web::Data<ApiKeyManager>,
+    request: HttpRequest,
+) -> Result<impl Responder, Box<dyn Error>> {
+    let usage = manager.usage(key.id()).await?;
+    Ok(web::Json(json!({
+        "key": key.id(),
+        "plan": key.label(),
+        "limits": ApiKey::limits_of_request(&request),
+        "last_30_days": usage.total(),
+        "by_hour": usage.by_hour(),
+        "by_day": usage.by_day(),
+        "by_route": usage.by_route(),
+    })))
+}
+
+// Where a picture is looked at, no header can be sent along.
+#[get("/usage.svg")]
+#[api_key_required(cost = 0, locations = [bearer, query("api_key")])]
+async fn usage_chart(
+    key: ApiKey,
+    manager: web::Data<ApiKeyManager>,
+) -> Result<impl Responder, Box<dyn Error>> {
+    let now = Timestamp::from(std::time::SystemTime::now()).as_millis();
+    let first = now.div_euclid(HOUR_MILLIS) + 1 - HOURS;
+    let from = Timestamp::from_millis(first * HOUR_MILLIS);
+    let to = Timestamp::from_millis((first + HOURS) * HOUR_MILLIS);
+    let usage = manager.usage(key.id()).between(from, to).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("image/svg+xml")
+        .body(chart(first, &usage.by_hour())?))
+}
+
+#[get("/metrics")]
+async fn metrics(recorder: web::Data<PrometheusHandle>) -> impl Responder {
+    HttpResponse::Ok()
+        .content_type(ContentType::plaintext())
+        .body(recorder.render())
+}
+
+/// A bar for each hour: what was let through, and above it what was refused. Only numbers get into
+/// the picture.
+fn chart(first: i64, hours: &[UsagePeriod]) -> Result<String, std::fmt::Error> {
+    let mut bars = vec![(0, 0); 24];
+    for hour in hours {
+        let place = hour.start.as_millis().div_euclid(HOUR_MILLIS) - first;
+        if let Some(bar) = usize::try_from(place)
+            .ok()
+            .and_then(|place| bars.get_mut(place))
+        {
+            let refused = hour
+                .counts
+                .refused
+                .iter()
+                .map(|(_, count)| count)
+                .sum::<u64>();
+            *bar = (hour.counts.requests, refused);
+        }
+    }
+    let highest = bars
+        .iter()
+        .map(|(passed, refused)| passed + refused)
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    let height = |count: u64| count as f64 * 100.0 / highest as f64;
+    let mut svg = String::from(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 510 150\" font-family=\"sans-serif\" font-size=\"11\">\
+         <title>Requests of the last 24 hours</title>",
+    );
+    for (place, (passed, refused)) in bars.into_iter().enumerate() {
+        let (x, top) = (place * 20 + 20, 120.0 - height(passed));
+        let hour = (first + place as i64).rem_euclid(24);
+        write!(
+            svg,
+            "<g><title>{hour}:00 UTC: {passed} let through, {refused} refused</title>\
+             <rect x=\"{x}\" y=\"{top:.1}\" width=\"16\" height=\"{:.1}\" fill=\"#2b6cb0\"/>\
+             <rect x=\"{x}\" y=\"{:.1}\" width=\"16\" height=\"{:.1}\" fill=\"#c05621\"/></g>",
+            height(passed),
+            top - height(refused),
+            height(refused),
+        )?;
+        if hour % 6 == 0 {
+            write!(svg, "<text x=\"{x}\" y=\"135\">{hour}:00</text>")?;
+        }
+    }
+    write!(
+        svg,
+        "<text x=\"20\" y=\"12\">{highest} an hour at most; \
+         <tspan fill=\"#2b6cb0\">let through</tspan>, <tspan fill=\"#c05621\">refused</tspan></text></svg>"
+    )?;
+    Ok(svg)
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    // Before the manager, which looks its counters up when it is made.
+    let recorder = PrometheusBuilder::new().install_recorder()?;
+    let upkeep = recorder.clone();
+    actix_web::rt::spawn(async move {
+        loop {
+            actix_web::rt::time::sleep(Duration::from_secs(5)).await;
+            upkeep.run_upkeep();
+        }
+    });
+    let path = std::env::var("APIKEYS_DB").unwrap_or_else(|_| "apikeys.db".to_owned());
+    let manager = ApiKeyManager::builder()
+        .store(SqliteStore::new(&path))
+        .start()
+        .await?;
+
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["new-key", name @ ("free" | "paid")] => {
+            make_key(&manager, name).await?;
+            return Ok(manager.shutdown().await?);
+        }
+        _ => return Err("usage: metered [new-key free|paid]".into()),
+    }
+    for name in ["free", "paid"] {
+        let made = manager.list().label(name).page_size(1).await?.keys;
+        if made.is_empty() {
+            make_key(&manager, name).await?;
+        } else {
+            println!(
+                "A key of the plan {name} exists in {path}; its secret cannot be shown again."
+            );
+            println!("Make another: cargo run --example metered -- new-key {name}");
+        }
+    }
+
+    let app = manager.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(RateLimitHeaders)
+            .configure(|config| app.init_app(config))
+            .app_data(web::Data::new(recorder.clone()))
+            .service((work, heavy, own_usage, usage_chart, metrics))
+    })
+    .bind(("127.0.0.1", port()?))?;
+    let address = server
+        .addrs()
+        .first()
+        .copied()
+        .ok_or("no address was bound")?;
+    println!("listening on http://{address}");
+    server.run().await?;
+    // What was counted and not yet written is written now.
+    manager.shutdown().await?;
+    Ok(())
+}
+
+async fn make_key(manager: &ApiKeyManager, name: &str) -> Result<(), Box<dyn Error>> {
+    let limits = plan(name).ok_or("there is no such plan")?;
+    let key = manager.create(name).limits(limits).await?;
+    println!("{name}: {}", key.expose_secret());
+    Ok(())
+}
+
+fn port() -> Result<u16, Box<dyn Error>> {
+    match std::env::var("PORT") {
+        Ok(port) => port
+            .parse()
+            .map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
+        Err(_) => Ok(8080),
+    }
+}
