@@ -145,6 +145,14 @@ impl UsageQuery {
     }
 }
 
+/// Nodes whose last batch came before that time are forgotten with the usage of hours before
+/// `hour`: after a day at the earliest, so that a batch which is offered again is still known.
+pub(crate) fn silent_before(hour: i64, now: Timestamp) -> Timestamp {
+    const HOUR_MILLIS: i64 = 3_600_000;
+    let yesterday = now.as_millis().saturating_sub(24 * HOUR_MILLIS);
+    Timestamp::from_millis(hour.saturating_mul(HOUR_MILLIS).min(yesterday))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

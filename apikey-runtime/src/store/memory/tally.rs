@@ -5,21 +5,20 @@ use std::collections::{BTreeMap, HashMap};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::limit::Count;
+use crate::store::usage::silent_before;
 use crate::store::{
     Charge, Charged, LastUsed, Meter, NodeId, Outcome, UsageBatch, UsageQuery, UsageRow,
 };
 
-const MILLIS_PER_HOUR: i64 = 3_600_000;
-
-/// The number of a node's last batch is kept for as long at least.
-const KEEP_NUMBERS_MILLIS: i64 = 24 * MILLIS_PER_HOUR;
+/// Requests and their cost, on each route and of each outcome.
+type Hour = HashMap<(String, Outcome), (u64, u64)>;
 
 /// What keys used of their limits, and what else is told of their use.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     counts: HashMap<KeyId, HashMap<String, Count>>,
-    /// What came of a key's requests of an hour on each route: how many, and at what cost.
-    usage: BTreeMap<(KeyId, i64), HashMap<(String, Outcome), (u64, u64)>>,
+    /// What came of a key's requests of an hour.
+    usage: BTreeMap<(KeyId, i64), Hour>,
     last_used: HashMap<KeyId, LastUsed>,
     /// The number of each node's last batch, and when it came.
     batches: HashMap<NodeId, (u64, Timestamp)>,
@@ -100,9 +99,8 @@ impl Tally {
     /// Forgets the counts of hours before `hour`, and nodes that went silent before it.
     pub(super) fn forget(&mut self, hour: i64, now: Timestamp) {
         self.usage.retain(|(_, kept), _| *kept >= hour);
-        let silent = now.as_millis().saturating_sub(KEEP_NUMBERS_MILLIS);
-        let silent = silent.min(hour.saturating_mul(MILLIS_PER_HOUR));
-        self.batches.retain(|_, (_, at)| at.as_millis() >= silent);
+        let silent = silent_before(hour, now);
+        self.batches.retain(|_, (_, at)| *at >= silent);
     }
 
     /// Forgets what is counted of a key that is no more; its usage stays until its time is over.

@@ -207,11 +207,12 @@ impl Slot {
             (_, ..0) => Some("`used` of a count is negative"),
             _ => None,
         };
-        let mut count = Count::default();
-        count.arrival = row.try_get("arrival")?;
-        count.period = row.try_get("period")?;
-        count.used = used.unsigned_abs();
-        count.parts = parts.unwrap_or_default();
+        let count = Count {
+            arrival: row.try_get("arrival")?,
+            period: row.try_get("period")?,
+            used: used.unsigned_abs(),
+            parts: parts.unwrap_or_default(),
+        };
         Ok(Self {
             count,
             changed: false,

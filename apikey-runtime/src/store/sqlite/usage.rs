@@ -9,12 +9,8 @@ use super::error::failed;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
+use crate::store::usage::silent_before;
 use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
-
-const MILLIS_PER_HOUR: i64 = 3_600_000;
-
-/// The number of a node's last batch is kept for as long at least.
-const KEEP_NUMBERS_MILLIS: i64 = 24 * MILLIS_PER_HOUR;
 
 /// So many rows at most are removed at once, so that nobody waits long for their turn to write.
 const FORGET_TOGETHER: i64 = 5_000;
@@ -207,10 +203,8 @@ pub(super) async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Resu
             break;
         }
     }
-    let at = hour.saturating_mul(MILLIS_PER_HOUR);
-    let at = at.min(now.as_millis().saturating_sub(KEEP_NUMBERS_MILLIS));
     sqlx::query("DELETE FROM api_key_usage_batches WHERE at < ?")
-        .bind(at)
+        .bind(silent_before(hour, now).as_millis())
         .execute(pool)
         .await
         .map_err(forgetting_failed)?;
