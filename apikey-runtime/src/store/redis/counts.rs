@@ -77,13 +77,12 @@ pub(super) async fn refill(
 const EXACT: u64 = 1 << 53;
 
 /// A rule's kind, and its numbers, as the script wants them.
-fn described(rule: Rule, cost: u32) -> (&'static str, [u64; 2]) {
+fn described(rule: Rule, cost: u32) -> (&'static str, [i64; 2]) {
     match rule {
         Rule::Rate(rate) => {
             // One more than the burst is refused as all above it are, and is not too large a number.
             let cost = cost.min(rate.burst() + 1);
-            let span = |units: u32| rate.step_micros().saturating_mul(u64::from(units));
-            ("rate", [span(rate.burst()), span(cost)])
+            ("rate", [rate.span(rate.burst()), rate.span(cost)])
         }
         Rule::Quota(quota) => {
             let period = quota.period();
@@ -93,7 +92,8 @@ fn described(rule: Rule, cost: u32) -> (&'static str, [u64; 2]) {
                 Period::Rolling(_) => "rolling",
                 Period::Lifetime => "lifetime",
             };
-            (kind, [quota.amount(), period.part_millis().unwrap_or(0)])
+            let part = period.part_millis().unwrap_or(0);
+            (kind, [quota.amount().cast_signed(), part.cast_signed()])
         }
     }
 }
@@ -116,7 +116,10 @@ fn count(rule: Rule, text: &[u8]) -> Option<Count> {
     match rule {
         Rule::Rate(_) => count.arrival = number(text)?,
         Rule::Quota(quota) if quota.period().part_millis().is_some() => {
-            count.parts = parts(text)?;
+            let mut fields = text.splitn(3, |byte| *byte == b':');
+            number::<u64>(fields.next()?)?;
+            number::<i64>(fields.next()?)?;
+            count.parts = parts(fields.next()?)?;
         }
         Rule::Quota(_) => {
             let middle = text.iter().position(|byte| *byte == b':')?;
@@ -154,23 +157,17 @@ mod tests {
         let rolling = Rule::from(Quota::rolling(1, Duration::from_secs(60)));
         for rule in [rate, month, rolling] {
             assert_eq!(count(rule, b""), Some(Count::default()));
-            for bad in [
-                &b"a"[..],
-                b":",
-                b"1:a",
-                b"-",
-                b"1=",
-                b"=1,",
-                b"1:-3",
-                b"\xff",
-            ] {
+            let bad: [&[u8]; 8] = [
+                b"a", b":", b"1:a", b"-", b"1=1,", b"1:-3", b"1:1:1=", b"\xff",
+            ];
+            for bad in bad {
                 assert_eq!(count(rule, bad), None, "{rule}: {bad:?}");
             }
         }
         assert_eq!(count(rate, b"1700").unwrap().arrival, 1_700);
         let read = count(month, b"2:3").unwrap();
         assert_eq!((read.period, read.used), (2, 3));
-        let read = count(rolling, b"4=5,6=7,").unwrap();
+        let read = count(rolling, b"12:4:6=7,4=5,").unwrap();
         assert_eq!(read.parts, BTreeMap::from([(4, 5), (6, 7)]));
         assert_eq!(count(month, b"1:99999999999999999999"), None);
     }

@@ -1,5 +1,6 @@
 //! What was used of limits: the script against the rules in Rust, and what a server can do to it.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
 use apikey_runtime::{
@@ -89,9 +90,12 @@ fn packed(rule: Rule, count: &Count) -> String {
     let parts = count.parts.iter();
     match rule {
         Rule::Rate(_) => count.arrival.to_string(),
-        Rule::Quota(quota) if quota.period().part_millis().is_some() => parts
-            .map(|(part, used)| format!("{part}={used},"))
-            .collect(),
+        Rule::Quota(quota) if quota.period().part_millis().is_some() => {
+            let sum: u64 = count.parts.values().sum();
+            let oldest = count.parts.keys().next().copied().unwrap_or_default();
+            let parts = parts.rev().map(|(part, used)| format!("{part}={used},"));
+            format!("{sum}:{oldest}:{}", parts.collect::<String>())
+        }
         _ => format!("{}:{}", count.period, count.used),
     }
 }
@@ -182,7 +186,7 @@ fn compare(server: &RedisServer, rules: &[Rule], start: i64, steps: &[(i64, Step
 fn the_script_counts_as_the_rules_in_rust_do() {
     let server = redis_server!();
     let mut runner = TestRunner::new(Config {
-        cases: 150,
+        cases: 600,
         failure_persistence: None,
         ..Config::default()
     });
@@ -209,6 +213,17 @@ fn the_script_knows_the_months_of_the_calendar() {
             (year - 1970) * 365 + (year - 1969) / 4 - (year - 1901) / 100 + (year - 1601) / 400;
         let steps: Vec<_> = (0..370 * 2).map(|_| (DAY / 2, Step::Charge(1))).collect();
         compare(&server, &month, first * DAY, &steps);
+    }
+}
+
+/// A minute is counted in parts of a second.
+#[test]
+fn the_script_knows_when_a_part_leaves_the_window() {
+    let server = redis_server!();
+    for (amount, pause) in [(40, 1), (1_000, 1), (7, 5), (2, 60), (2, 61), (3, 30)] {
+        let minute = [Rule::from(Quota::rolling(amount, Duration::from_secs(60)))];
+        let steps = vec![(pause * SECOND, Step::Charge(1)); 150];
+        compare(&server, &minute, 1_700_000_000 * SECOND, &steps);
     }
 }
 
@@ -280,7 +295,7 @@ async fn i02_odd_names_of_limits_are_names_only() {
     }
     for meter in &meters {
         store.refill(&id(1), meter, 1).await.unwrap();
-        let alone = store.charge(&charge(1, std::slice::from_ref(meter))).await;
+        let alone = store.charge(&charge(1, from_ref(meter))).await;
         assert!(alone.unwrap().admitted, "{meter:?}");
     }
     let long = Meter::new(&"ü".repeat(400), Quota::lifetime(1));
@@ -307,15 +322,15 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
         (&daily, "2:99999999999999999999"),
         (&daily, ":1"),
         (&rolling, "planted"),
-        (&rolling, "4=5"),
-        (&rolling, "planted=5,4=5,"),
-        (&rolling, "4=99999999999999999999,"),
+        (&rolling, "4=5,"),
+        (&rolling, "5:4:planted=5,"),
+        (&rolling, "5:4:"),
         (&rate, "planted"),
         (&rate, "99999999999999999999"),
         (&rate, ""),
     ] {
         server.command(&["HSET", &name(1), meter.name(), broken]);
-        let charged = store.charge(&charge(1, &[meter.clone()])).await;
+        let charged = store.charge(&charge(1, from_ref(meter))).await;
         // All of a rate is given back, whatever it was.
         let refilled = match meter == &rate {
             true => None,

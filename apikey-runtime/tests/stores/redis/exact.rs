@@ -2,13 +2,13 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use apikey_runtime::{Charge, KeyStore, Meter, Quota, Rate, RedisStore, StoreError};
 use tokio::runtime::Runtime;
 
 use super::server::{DURABLE, RedisServer};
-use super::{redis_server, started};
+use super::{PATIENCE, redis_server, started};
 use crate::id;
 
 /// How many connections charge at once.
@@ -115,7 +115,8 @@ fn a_server_that_forgets_its_scripts_in_mid_run_counts_on() {
     let (done, flushes) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            while !done.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
                 server.command(&["SCRIPT", "FLUSH"]).text();
                 flushes.fetch_add(1, Ordering::Relaxed);
             }
@@ -185,13 +186,16 @@ fn charge_until_killed(server: &mut RedisServer) -> u64 {
                 }
             });
         }
-        while told.load(Ordering::Relaxed) < 300 {
+        let begun = Instant::now();
+        while told.load(Ordering::Relaxed) < 300 && begun.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
         server.kill();
     });
     server.restart();
-    told.into_inner()
+    let told = told.into_inner();
+    assert!(told >= 300, "the charges do not come through");
+    told
 }
 
 /// R-01, S-03.

@@ -97,6 +97,22 @@ fn usage() -> UsageBatch {
     batch
 }
 
+/// Uses all that counts.
+async fn count(store: &RedisStore) {
+    let rate = Meter::new("fast", Rate::per_minute(1));
+    let rolling = Meter::new("minute", Quota::rolling(5, Duration::from_secs(60)));
+    let mut charge = charge();
+    charge.meters.extend([rate, rolling]);
+    assert!(store.charge(&charge).await.unwrap().admitted);
+    for meter in &charge.meters {
+        store.refill(&id(1), meter, 1).await.unwrap();
+    }
+    store.add_usage(&usage()).await.unwrap();
+    let query = UsageQuery::new(vec![id(1)], 0, i64::MAX);
+    assert_eq!(store.usage(&query).await.unwrap(), usage().rows);
+    assert_eq!(store.last_used(&[id(1)]).await.unwrap(), usage().last_used);
+}
+
 /// A primary that becomes a replica under a connection that lives on.
 #[tokio::test]
 async fn a_server_that_is_demoted_answers_nothing_more() {
@@ -223,27 +239,25 @@ async fn a_url_that_cannot_be_used_is_an_error_at_the_start() {
     }
 }
 
-/// The rights that the docs name are enough.
-#[tokio::test]
-async fn a_user_with_the_rights_of_the_docs_can_do_all() {
-    let server = redis_server!();
+/// A user with the rights that the docs name, and no others; the URL with that user.
+fn rightful(server: &RedisServer) -> String {
     let docs = include_str!("../../../src/store/redis/docs.md");
     let (_, rights) = docs.split_once("# Rights").unwrap();
     let words: Vec<&str> = rights.split('`').skip(1).step_by(2).collect();
-    let mut rule = vec![
-        "ACL",
-        "SETUSER",
-        "store",
-        "on",
-        ">secret",
-        "resetkeys",
-        "resetchannels",
-    ];
+    let mut rule = vec!["ACL", "SETUSER", "store", "on", ">secret"];
+    rule.extend(["resetkeys", "resetchannels"]);
     let commands: Vec<String> = words[2..].iter().map(|word| format!("+{word}")).collect();
     rule.extend(&words[..2]);
     rule.extend(commands.iter().map(String::as_str));
     assert_eq!(server.command(&rule).text(), "OK", "{rule:?}");
-    let url = format!("redis://store:secret@127.0.0.1:{}", server.port());
+    format!("redis://store:secret@127.0.0.1:{}", server.port())
+}
+
+/// The rights that the docs name are enough.
+#[tokio::test]
+async fn a_user_with_the_rights_of_the_docs_can_do_all() {
+    let server = redis_server!();
+    let url = rightful(&server);
     let (warnings, guard) = Warnings::capture();
     let store = RedisStore::new(url);
     let mut listener = store.listen().unwrap();
@@ -268,15 +282,7 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
         store.revoke_owner("a", &because("left")).await.unwrap(),
         [id(2)]
     );
-    assert!(store.charge(&charge()).await.unwrap().admitted);
-    let meter = &charge().meters[0];
-    store.refill(&id(1), meter, 1).await.unwrap();
-    let rate = Meter::new("fast", Rate::per_minute(1));
-    store.refill(&id(1), &rate, 1).await.unwrap();
-    store.add_usage(&usage()).await.unwrap();
-    let query = UsageQuery::new(vec![id(1)], 0, i64::MAX);
-    assert_eq!(store.usage(&query).await.unwrap(), usage().rows);
-    assert_eq!(store.last_used(&[id(1)]).await.unwrap(), usage().last_used);
+    count(&store).await;
     let days = server.command(&["ZRANGE", "{apikey}:days", "0", "-1"]);
     assert_eq!(days.list().len(), 1);
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());

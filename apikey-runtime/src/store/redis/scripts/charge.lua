@@ -1,7 +1,7 @@
 -- KEYS: the counts of a key. ARGV: when, in microseconds since 1970, or nothing, which is now; the cost; and four of each
 -- limit: its name, its kind, and two numbers. Those of a rate are the times that its burst takes up and that the cost does,
 -- in microseconds; those of a quota its amount, and the milliseconds of a part of its window.
-local call, floor, tonumber = redis.call, math.floor, tonumber
+local call, floor, match, tonumber = redis.call, math.floor, string.match, tonumber
 local cost, now = tonumber(ARGV[2]), tonumber(ARGV[1])
 if not now then
     local time = call('TIME')
@@ -39,25 +39,38 @@ local function ask_rate(text, burst, span)
 end
 
 local function ask_rolling(text, amount, length)
-    local parts = read_parts(text)
-    if not parts then
-        return nil
-    end
     local present = floor(floor(now / 1000) / length)
-    local kept, used = {}, 0
-    for _, part in ipairs(parts) do
-        if part[1] >= present - 60 then
-            kept[#kept + 1] = part
-            used = used + part[2]
+    local sum, oldest, parts = 0, present, ''
+    if text then
+        sum, oldest, parts = match(text, '^(%d+):(%d+):(.+)$')
+        sum, oldest = tonumber(sum), tonumber(oldest)
+        if not sum or sum > EXACT then
+            return nil
         end
     end
-    local last = kept[#kept]
-    if not last or last[1] < present then
-        last = { present, 0 }
-        kept[#kept + 1] = last
+    if oldest < present - 60 then
+        local kept
+        kept, sum = read_parts(parts, present - 60)
+        if not kept then
+            return nil
+        end
+        oldest = kept[1] and kept[#kept][1] or present
+        parts = write_parts(kept)
     end
-    last[2] = last[2] + cost
-    return used + cost <= amount or cost == 0, kept
+    -- A clock that was set back counts into the latest part that was used.
+    local last, used, rest = present, 0, parts
+    if parts ~= '' then
+        local newest, newest_used, older = match(parts, '^(%d+)=(%d+),(.*)$')
+        if not newest then
+            return nil
+        end
+        newest = tonumber(newest)
+        if newest >= present then
+            last, used, rest = newest, tonumber(newest_used), older
+        end
+    end
+    sum = sum + cost
+    return sum <= amount or cost == 0, digits('%.0f:%.0f:%.0f=%.0f,', sum, oldest, last, used + cost) .. rest
 end
 
 local function ask_period(text, amount, kind)
@@ -91,7 +104,7 @@ local function write(kind, a, b)
     if kind == 'rate' then
         return digits('%.0f', a)
     elseif kind == 'rolling' then
-        return write_parts(a)
+        return a
     end
     return digits('%.0f:%.0f', a, b)
 end

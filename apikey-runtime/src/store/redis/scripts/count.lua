@@ -1,7 +1,8 @@
 #!lua
--- Counts of limits, as limit/count.rs has them. One is kept as a text: that of a rate is its arrival, that of a quota
--- `period:used`, of a rolling one `part=used,` for each part of its window, the oldest first. Every number is below 2^53,
--- up to which one of Lua is exact, and is written with all its digits.
+-- Counts of limits, as limit/count.rs has them. One is kept as a text: that of a rate is its arrival; that of a quota
+-- `period:used`; that of a rolling one `used:oldest:`, the sum and the number of its last part, and then `part=used,` for each
+-- part of its window, the newest first, so that most charges need not read them all. Every number is below 2^53, up to which
+-- one of Lua is exact, and is written with all its digits.
 local EXACT, digits = 9007199254740992, string.format
 
 -- The period that was counted, and what was used in it; nothing where the text is none: to take it for a new count would be
@@ -17,19 +18,20 @@ local function read_period(text)
     end
 end
 
--- The parts of a rolling window; nothing where the text is none.
-local function read_parts(text)
-    local parts, length = {}, 0
-    for part, used in string.gmatch(text or '', '(%d+)=(%d+),') do
+-- Those parts in a text that are not before `first`, the newest first, and the sum of what was used in them; nothing where
+-- the text is none.
+local function read_parts(text, first)
+    local parts, sum, length = {}, 0, 0
+    for part, used in string.gmatch(text, '(%d+)=(%d+),') do
         length = length + #part + #used + 2
         part, used = tonumber(part), tonumber(used)
-        if part > EXACT or used > EXACT then
-            return nil
+        if part >= first then
+            parts[#parts + 1] = { part, used }
+            sum = sum + used
         end
-        parts[#parts + 1] = { part, used }
     end
-    if length == #(text or '') then
-        return parts
+    if length == #text then
+        return parts, sum
     end
 end
 

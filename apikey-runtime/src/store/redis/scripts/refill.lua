@@ -5,22 +5,22 @@ if not text then
     return { 'done' }
 end
 if kind == 'rate' then
-    redis.call('HDEL', KEYS[1], name)
-    return { 'done' }
-end
-if kind == 'rolling' then
-    local parts, kept = read_parts(text), {}
+    text = nil
+elseif kind == 'rolling' then
+    local parts, sum = read_parts(string.match(text, '^%d+:%d+:(.+)$') or 'none', 0)
     if not parts then
         return { 'broken' }
     end
-    for _, part in ipairs(parts) do
+    -- The oldest first.
+    while left > 0 and #parts > 0 do
+        local part = parts[#parts]
         local back = math.min(left, part[2])
-        part[2], left = part[2] - back, left - back
-        if part[2] > 0 then
-            kept[#kept + 1] = part
+        part[2], left, sum = part[2] - back, left - back, sum - back
+        if part[2] == 0 then
+            parts[#parts] = nil
         end
     end
-    text = write_parts(kept)
+    text = #parts > 0 and digits('%.0f:%.0f:', sum, parts[#parts][1]) .. write_parts(parts)
 else
     local period, used = read_period(text)
     if not period then
@@ -28,5 +28,9 @@ else
     end
     text = digits('%.0f:%.0f', period, math.max(used - left, 0))
 end
-redis.call('HSET', KEYS[1], name, text)
+if text then
+    redis.call('HSET', KEYS[1], name, text)
+else
+    redis.call('HDEL', KEYS[1], name)
+end
 return { 'done' }

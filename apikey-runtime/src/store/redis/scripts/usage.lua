@@ -15,18 +15,24 @@ local now = redis.call('TIME')
 pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', now[1] .. '000')
 local first_row = 4 + 2 * (#KEYS - 3)
 local first_use = first_row + 4 * rows
+local is_new = {}
 for i = first_row, first_use - 1, 4 do
-    local key, field, cost = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 3]
-    pcall('HINCRBY', key, field, ARGV[i + 2])
+    local place, field, requests, cost = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    if pcall('HINCRBY', KEYS[place], field, requests) == tonumber(requests) then
+        is_new[place] = true
+    end
     if cost ~= '0' then
-        pcall('HINCRBY', key, 'c' .. field, cost)
+        pcall('HINCRBY', KEYS[place], 'c' .. field, cost)
     end
 end
 
+-- A place that has no new field has its end, and setting that takes twice as long as to count.
 local days = {}
 for i = 4, #KEYS do
     local day, ends = ARGV[2 * i - 4], ARGV[2 * i - 3]
-    pcall('PEXPIREAT', KEYS[i], ends)
+    if is_new[i] then
+        pcall('PEXPIREAT', KEYS[i], ends)
+    end
     if not days[day] then
         days[day] = true
         pcall('ZADD', KEYS[2], 'GT', ends, day)
