@@ -94,6 +94,7 @@ mod error;
 mod events;
 #[cfg(apikey_faults)]
 mod faults;
+mod guard;
 mod key;
 mod limit;
 mod limiter;

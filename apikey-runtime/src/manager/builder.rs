@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
 use crate::events::Teller;
+use crate::guard::FailedAttempts;
 use crate::key::{FastHasher, KeyHasher};
 use crate::limit::Limit;
 use crate::limiter::{Ahead, DEFAULT, Local, Plan, Plans};
@@ -149,12 +150,14 @@ impl ApiKeyManagerBuilder {
         let ahead = Ahead::new(self.config.limit_batch(), self.config.store_timeout());
         let node = node_id(&*self.random)?;
         let usage = Usage::new(&*reader.store, &self.config, node);
+        let attempts = self.config.failed_attempts().map(FailedAttempts::new);
         let verifier = Arc::new(Verifier {
             config: self.config,
             reader,
             feed: Feed::new(node),
             usage,
             teller: Teller::default(),
+            attempts,
             local: Local::new(),
             default_plan,
             ahead,

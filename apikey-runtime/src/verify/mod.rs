@@ -4,6 +4,7 @@
 //! comes out is the key or a refusal. No other module compares digests, looks at a key's state or
 //! at its scopes.
 
+mod defend;
 mod outcome;
 mod settle;
 mod standing;
@@ -17,6 +18,7 @@ use crate::clock::{Reading, Timestamp};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::Teller;
+use crate::guard::FailedAttempts;
 use crate::key::{IdText, KeyId, ParsedKey, PreparedDigest};
 use crate::limiter::{Ahead, Line, Local, Plan};
 use crate::policy::{Caller, Location, Policy};
@@ -37,6 +39,8 @@ pub(crate) struct Verifier {
     pub(crate) feed: Feed,
     pub(crate) teller: Teller,
     pub(crate) usage: Usage,
+    /// Whose address has shown how many keys that are none; `None` where that is not counted.
+    pub(crate) attempts: Option<FailedAttempts>,
     /// What this process counts by itself.
     pub(crate) local: Local,
     /// What it took ahead of limits that the store counts.
@@ -225,8 +229,10 @@ impl Verifier {
         };
         self.reader.cache.counters.count_miss();
         let known = (question.known)(question.caller);
-        let admitted = self.judge_late(question, refused, known.as_ref()).await?;
-        match self.settle_now(question, admitted) {
+        self.turn_away(question)?;
+        let judged = self.judge_late(question, refused, known.as_ref()).await;
+        self.note_failure(question, &judged);
+        match self.settle_now(question, judged?) {
             Now::Decided(decision) => decision,
             Now::Ask(Why::Charge(admitted)) => self.settle_late(question, *admitted).await,
             // Settling asks for nothing else.

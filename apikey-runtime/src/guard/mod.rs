@@ -1,0 +1,257 @@
+//! The defence against guessing: failed attempts, counted by the client's address.
+//!
+//! A flood of keys that are none costs a store read each. Here an address that has shown too many is
+//! turned away before the store is asked. It is the address that is turned away, and never the key
+//! whose id was guessed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::limit::Rate;
+
+/// How many sets there are; a power of two.
+const SETS: usize = 4_096;
+
+/// How many addresses a set holds: 65,536 in all sets, in one mebibyte.
+const WAYS: usize = 16;
+
+/// Who failed how often, as far as it is not worked off yet: GCRA by the address, on the uptime.
+///
+/// Memory is bounded: an address has a place in one set, chosen by a hash that nobody outside can
+/// foresee. Where a set is full, a newcomer takes the place of the address that has failed the least,
+/// *and starts from its count*: never does an address that failed count for less than it did. So an
+/// attacker with many addresses gains nothing by crowding out a blocked one: for that each other
+/// place of its set has to be filled with an address that failed as often, which takes as many failed
+/// attempts as the flood was to be kept from, and when the blocked one comes back it starts from
+/// the count of one of those. What the crowd can do is to make a newcomer's *failures* count for more; who
+/// shows right keys has none.
+#[derive(Debug)]
+pub(crate) struct FailedAttempts {
+    /// The time that one failure takes up, in microseconds.
+    step: u64,
+    /// How far ahead of the time an address may be.
+    burst: u64,
+    hasher: RandomState,
+    /// Made with the first failure.
+    sets: OnceLock<Box<[Mutex<Set>]>>,
+}
+
+type Set = [Place; WAYS];
+
+/// What is known of an address. A place whose time is over is free.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    address: u64,
+    /// When all its failures are worked off, in microseconds of uptime.
+    arrival: u64,
+}
+
+impl FailedAttempts {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let step = rate.step_micros();
+        Self {
+            step,
+            burst: step.saturating_mul(u64::from(rate.burst())),
+            hasher: RandomState::new(),
+            sets: OnceLock::new(),
+        }
+    }
+
+    /// How long the address has to wait until it may try again; `None` where it may at once. `now` is
+    /// the uptime in nanoseconds.
+    pub(crate) fn is_blocked(&self, address: IpAddr, now: u64) -> Option<Duration> {
+        let sets = self.sets.get()?;
+        let (address, now) = (counted_as(address), now / 1_000);
+        let arrival = {
+            let set = self.set(sets, address);
+            set.iter().find(|place| place.is_of(address, now))?.arrival
+        };
+        let next = arrival.saturating_add(self.step);
+        let wait = next.saturating_sub(now.saturating_add(self.burst));
+        (wait > 0).then(|| Duration::from_micros(wait))
+    }
+
+    /// The address has shown a key that is none. `now` is the uptime in nanoseconds.
+    pub(crate) fn note_failure(&self, address: IpAddr, now: u64) {
+        let sets = self
+            .sets
+            .get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
+        let (address, now) = (counted_as(address), now / 1_000);
+        let mut set = self.set(sets, address);
+        let own = set.iter().position(|place| place.is_of(address, now));
+        // The least ahead: a free one, where there is one.
+        let least = || (0..WAYS).min_by_key(|way| set[*way].arrival);
+        let way = own.or_else(least).unwrap_or(0);
+        // Requests that were under way together may be more than a burst; they do not make the wait
+        // longer than that of the last of it.
+        let most = now.saturating_add(self.burst);
+        let arrival = set[way].arrival.max(now).saturating_add(self.step);
+        set[way] = Place {
+            address,
+            arrival: arrival.min(most),
+        };
+    }
+
+    fn set<'s>(&self, sets: &'s [Mutex<Set>], address: u64) -> MutexGuard<'s, Set> {
+        // The hash's low bits; `SETS` is a power of two.
+        let index = self.hasher.hash_one(address) as usize & (SETS - 1);
+        // A panic between two writes is none that this code has; a set is whole at any time.
+        sets[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn is_of(&self, address: u64, now: u64) -> bool {
+        self.address == address && self.arrival > now
+    }
+}
+
+/// As what an address counts: IPv6 by its /64, which is what one subscriber has at the least (RFC
+/// 6177), and IPv4 as it is, in IPv6's clothes too.
+///
+/// Those of IPv4 stand under `0:1::/32`, of which nobody has an address (RFC 4291 section 2.4
+/// reserves `::/8`).
+fn counted_as(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => (1 << 32) | u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five at once, and one more every ten seconds.
+    const RATE: Rate = Rate::per_minute(6).with_burst(5);
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn fail(attempts: &FailedAttempts, times: usize, address: IpAddr, now: u64) {
+        for _ in 0..times {
+            attempts.note_failure(address, now);
+        }
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_one_in_each_step() {
+        let attempts = FailedAttempts::new(RATE);
+        let client = address("192.0.2.1");
+        let mut now = 100 * SECOND;
+        for _ in 0..5 {
+            assert_eq!(attempts.is_blocked(client, now), None);
+            attempts.note_failure(client, now);
+        }
+        assert_eq!(
+            attempts.is_blocked(client, now),
+            Some(Duration::from_secs(10))
+        );
+        now += 4 * SECOND;
+        assert_eq!(
+            attempts.is_blocked(client, now),
+            Some(Duration::from_secs(6))
+        );
+        now += 6 * SECOND;
+        assert_eq!(attempts.is_blocked(client, now), None);
+        attempts.note_failure(client, now);
+        assert_eq!(
+            attempts.is_blocked(client, now),
+            Some(Duration::from_secs(10))
+        );
+        now += 50 * SECOND;
+        fail(&attempts, 4, client, now);
+        assert_eq!(attempts.is_blocked(client, now), None);
+    }
+
+    #[test]
+    fn what_was_under_way_together_makes_no_wait_longer() {
+        let attempts = FailedAttempts::new(RATE);
+        let client = address("192.0.2.1");
+        fail(&attempts, 1_000, client, 0);
+        assert_eq!(
+            attempts.is_blocked(client, 0),
+            Some(Duration::from_secs(10))
+        );
+    }
+
+    #[test]
+    fn r12_who_counts_as_one() {
+        for (one, other, same) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+            ("0.0.0.0", "::", false),
+            ("0.0.0.1", "::1", false),
+            ("255.255.255.255", "::ffff:ffff", false),
+        ] {
+            let attempts = FailedAttempts::new(RATE);
+            fail(&attempts, 5, address(one), 0);
+            let blocked = attempts.is_blocked(address(other), 0).is_some();
+            assert_eq!(blocked, same, "{one} {other}");
+        }
+    }
+
+    /// The `number`th of many networks.
+    fn network(number: u32) -> IpAddr {
+        std::net::Ipv6Addr::from_bits(((0x2001_0db8_u128 << 32) | u128::from(number)) << 64).into()
+    }
+
+    fn remembered(attempts: &FailedAttempts, now: u64) -> usize {
+        let sets = attempts.sets.get().unwrap();
+        let of = |set: &Mutex<Set>| {
+            let set = set.lock().unwrap();
+            set.iter().filter(|place| place.arrival > now).count()
+        };
+        sets.iter().map(of).sum()
+    }
+
+    #[test]
+    fn r12_memory_is_bounded_and_a_crowd_frees_no_blocked_address() {
+        let attempts = FailedAttempts::new(RATE);
+        let client = address("192.0.2.1");
+        fail(&attempts, 5, client, 0);
+        // Two for each place that there is.
+        for number in 0..2 * 65_536 {
+            attempts.note_failure(network(number), 0);
+        }
+        assert!(remembered(&attempts, 0) <= SETS * WAYS);
+        assert!(remembered(&attempts, 0) > SETS * WAYS / 2);
+        assert!(attempts.is_blocked(client, 0).is_some());
+        // All of it is worked off, and the places are free again.
+        assert_eq!(remembered(&attempts, 100 * SECOND), 0);
+        assert_eq!(attempts.is_blocked(client, 100 * SECOND), None);
+    }
+
+    #[test]
+    fn r12_a_newcomer_starts_from_the_count_of_whom_it_displaces() {
+        let attempts = FailedAttempts::new(RATE);
+        let client = address("192.0.2.1");
+        // Three times as many as there are places: each set is full of addresses that are blocked.
+        for number in 0..3 * 65_536 {
+            fail(&attempts, 5, network(number), 0);
+        }
+        assert_eq!(remembered(&attempts, 0), SETS * WAYS);
+        assert_eq!(attempts.is_blocked(client, 0), None);
+        attempts.note_failure(client, 0);
+        assert!(attempts.is_blocked(client, 0).is_some());
+    }
+
+    #[test]
+    fn the_largest_numbers_do_no_harm() {
+        let forever = Rate::new(1, Duration::from_secs(366 * 24 * 3_600)).with_burst(100);
+        for rate in [forever, Rate::per_second(1_000_000)] {
+            let attempts = FailedAttempts::new(rate);
+            for now in [0, u64::MAX] {
+                fail(&attempts, 3, address("::1"), now);
+                assert_eq!(attempts.is_blocked(address("::1"), now), None);
+            }
+        }
+    }
+}
