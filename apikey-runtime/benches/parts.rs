@@ -3,6 +3,7 @@
 
 mod support;
 
+/// The very files of the crate, which shows them to nobody.
 #[path = "../src/cache/counters.rs"]
 #[allow(
     dead_code,
@@ -10,18 +11,45 @@ mod support;
     reason = "more than this needs, and its tests"
 )]
 mod counters;
-/// The very files of the crate, which shows them to nobody.
+#[path = "../src/usage/gather.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "more than this needs, and its tests"
+)]
+mod gather;
+#[path = "../src/usage/labels.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "more than this needs, and its tests"
+)]
+mod labels;
 #[path = "../src/place.rs"]
 mod place;
+
+/// What those files look for in the crate.
+mod clock {
+    pub(crate) use apikey_runtime::Timestamp;
+}
+mod denied {
+    pub(crate) use apikey_runtime::DenyReason;
+}
+mod key {
+    pub(crate) use apikey_runtime::KeyId;
+}
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::rt;
-use apikey_runtime::{Clock, FastHasher, KeyHasher, KeyId, Policy, ScopeExpr, SystemClock};
+use apikey_runtime::{
+    Clock, FastHasher, KeyHasher, KeyId, Policy, ScopeExpr, SystemClock, Timestamp,
+};
 use divan::{AllocProfiler, Bencher, black_box};
 use sha2::{Digest, Sha256};
 
 use counters::Counters;
+use gather::{Gather, Used};
 use support::keys;
 use support::poll::at_once;
 use support::routes::Bench;
@@ -87,6 +115,32 @@ fn hit_counted(bencher: Bencher<'_, '_>) {
 fn hit_counted_in_one_place(bencher: Bencher<'_, '_>) {
     let count = AtomicU64::new(0);
     bencher.bench(|| black_box(&count).fetch_add(1, Ordering::Relaxed));
+}
+
+/// A request counted as usage, of so many keys in turn.
+#[divan::bench(threads = [1, 2], args = [1, 100, 10_000])]
+fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
+    let gather = Gather::new();
+    let ids: Vec<_> = (0..keys).map(keys::id).collect();
+    bencher
+        .with_inputs({
+            let next = AtomicU64::new(0);
+            move || next.fetch_add(1, Ordering::Relaxed) as usize % keys
+        })
+        .bench_values(|at| {
+            let used = Used {
+                id: &ids[at],
+                at: Timestamp::from_millis(1_000),
+                refused: None,
+                cost: 1,
+                address: None,
+            };
+            black_box(&gather).note(&used, &|write: &mut dyn FnMut(&str)| {
+                for piece in black_box(["/orders/", "{", "id", "}", ""]) {
+                    write(piece);
+                }
+            })
+        });
 }
 
 /// A manager with a key in its cache.

@@ -78,8 +78,9 @@
 //! Every decision is a `tracing` event at `DEBUG`, with the key's public id where there is one;
 //! creating, rotating and revoking are events at `INFO`; a store that fails is one at `WARN`; a
 //! record that cannot be read, or a route that is set up wrongly, is one at `ERROR`. No event holds
-//! a secret or a digest. [`ApiKeyManager::events`] tells a program what happens; the feature
-//! `metrics` tells a dashboard: [`guide::observing`].
+//! a secret or a digest. [`ApiKeyManager::events`] tells a program what happens,
+//! [`ApiKeyManager::usage`] who used what; the feature `metrics` tells a dashboard:
+//! [`guide::observing`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

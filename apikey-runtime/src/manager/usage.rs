@@ -26,17 +26,14 @@ impl ApiKeyManager {
     /// Starts reading how a key was used. Await it, with or without a span of time.
     ///
     /// Requests are counted in memory, by key, route and hour, and written once an
-    /// [interval](crate::ConfigBuilder::usage_flush_interval). This first writes what this process has counted;
-    /// what others have is there when their interval ends. See
-    /// [`guide::observing`](crate::guide::observing) for what is counted.
+    /// [interval](crate::ConfigBuilder::usage_flush_interval). This first writes what this process
+    /// has counted; what others have is there when their interval ends.
+    /// [`guide::observing`](crate::guide::observing) says what counts.
     ///
     /// ```
-    /// # use apikey_runtime::{ApiKeyManager, SqliteStore};
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
     /// # actix_web::rt::System::new().block_on(async {
-    /// # let folder = std::env::temp_dir().join(format!("apikey-usage-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&folder)?;
-    /// let store = SqliteStore::new(folder.join("apikeys.db"));
-    /// let manager = ApiKeyManager::builder().store(store).start().await?;
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
     /// let key = manager.create("ci").await?;
     /// for _ in 0..3 {
     ///     manager.verify(key.expose_secret()).await?;
@@ -47,8 +44,6 @@ impl ApiKeyManager {
     /// for day in usage.by_day() {
     ///     println!("{}: {} requests", day.start.as_millis(), day.counts.requests);
     /// }
-    /// # manager.shutdown().await?;
-    /// # std::fs::remove_dir_all(&folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```

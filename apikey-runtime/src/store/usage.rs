@@ -61,7 +61,9 @@ pub struct UsageBatch {
     pub number: u64,
     /// How long the counts are to be kept, from the end of their hour.
     pub keep: Duration,
-    /// The counts, to be added to those that are there. No two of one key, route, hour and outcome.
+    /// The counts, to be added to those that are there. No two of one key, route, hour and outcome;
+    /// in the order of their keys, so that nodes that lock rows do so in one order. One may be of no
+    /// requests, and cost all the same.
     pub rows: Vec<UsageRow>,
     /// To be kept where it is later than what is there. No two of one key.
     pub last_used: Vec<LastUsed>,

@@ -123,3 +123,115 @@ impl Tally {
         self.allowed == 0 && self.cost == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::denied::DenyReason;
+    use crate::usage::gather::{Gather, Used};
+
+    const NOW: i64 = 5;
+
+    fn waiting() -> Waiting {
+        Waiting::new(NodeId::from_u128(9), Duration::from_secs(60))
+    }
+
+    fn note(gather: &Gather, id: u128, route: &str, millis: i64, refused: Option<DenyReason>) {
+        let used = Used {
+            id: &KeyId::from_u128(id),
+            at: Timestamp::from_millis(millis),
+            refused,
+            cost: 2,
+            address: "192.0.2.77".parse().ok(),
+        };
+        gather.note(&used, &|write: &mut dyn FnMut(&str)| write(route));
+    }
+
+    fn next(waiting: &mut Waiting) -> (Option<UsageBatch>, usize) {
+        waiting.next(Some(NetworkPrecision::default()), NOW)
+    }
+
+    #[test]
+    fn batches_are_numbered_bounded_sorted_and_hold_each_count_once() {
+        let (gather, mut waiting) = (Gather::new(), waiting());
+        for id in 0..15_000 {
+            note(&gather, id, "/a", 0, None);
+            note(&gather, id, "/a", 0, Some(DenyReason::Expired));
+        }
+        assert_eq!(waiting.add(gather.take()), 0);
+        let (mut rows, mut done, mut numbers) = (Vec::new(), 0, Vec::new());
+        while let (Some(batch), cells) = next(&mut waiting) {
+            assert!(batch.rows.len() <= MOST_ROWS && batch.rows.len() == cells * 2);
+            let place = |row: &UsageRow| (row.key, row.outcome.code());
+            assert!(batch.rows.is_sorted_by_key(place));
+            assert!(batch.last_used.is_sorted_by_key(|used| used.key));
+            assert_eq!((batch.last_used.len(), batch.keep.as_secs()), (cells, 60));
+            done += cells;
+            numbers.push(batch.number);
+            rows.extend(batch.rows);
+        }
+        assert_eq!((done, rows.len(), numbers), (15_000, 30_000, vec![1, 2, 3]));
+        rows.dedup_by_key(|row| (row.key, row.outcome));
+        assert_eq!(rows.len(), 30_000);
+        assert!(rows.iter().all(|row| row.requests == 1));
+        // A number is of a batch, and not of a look that found nothing.
+        note(&gather, 1, "/a", 0, None);
+        waiting.add(gather.take());
+        assert_eq!(next(&mut waiting).0.unwrap().number, 4);
+    }
+
+    #[test]
+    fn what_was_taken_at_several_times_becomes_one_row() {
+        let (gather, mut waiting) = (Gather::new(), waiting());
+        let mut merged = 0;
+        for millis in [7, 9, 8] {
+            note(&gather, 1, "/a", millis, None);
+            note(&gather, 1, "/b", millis, None);
+            merged += waiting.add(gather.take());
+        }
+        let (batch, cells) = next(&mut waiting);
+        let batch = batch.unwrap();
+        assert_eq!((merged, cells, batch.rows.len()), (4, 2, 2));
+        let counts = batch.rows.iter().map(|row| (row.requests, row.cost));
+        assert_eq!(counts.collect::<Vec<_>>(), [(3, 6), (3, 6)]);
+        let used = batch.last_used[0];
+        let network = used.network.unwrap().to_string();
+        assert_eq!((batch.last_used.len(), used.at.as_millis()), (1, 9));
+        assert_eq!(network, "192.0.2.0/24");
+    }
+
+    #[test]
+    fn less_than_nothing_waits_for_what_it_is_set_against_while_that_can_come() {
+        let (gather, mut waiting) = (Gather::new(), waiting());
+        let hour = NOW * crate::usage::gather::HOUR_MILLIS;
+        let id = KeyId::from_u128(1);
+        for at in [hour, hour - 1] {
+            let used = Used {
+                id: &id,
+                at: Timestamp::from_millis(at),
+                refused: None,
+                cost: 2,
+                address: None,
+            };
+            let write = |write: &mut dyn FnMut(&str)| write("/a");
+            let noted = gather.note(&used, &write).unwrap();
+            waiting.add(gather.take());
+            assert!(next(&mut waiting).0.is_some());
+            gather.adjust(&id, noted, -1, -2);
+        }
+        waiting.add(gather.take());
+        assert_eq!(
+            next(&mut waiting),
+            (None, 1),
+            "that of the hour that is over"
+        );
+        for _ in 0..3 {
+            note(&gather, 1, "/a", hour, None);
+        }
+        waiting.add(gather.take());
+        let batch = next(&mut waiting).0.unwrap();
+        assert_eq!((batch.rows[0].requests, batch.rows[0].cost), (2, 4));
+        assert_eq!(next(&mut waiting), (None, 0));
+    }
+}

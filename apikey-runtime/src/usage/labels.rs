@@ -83,14 +83,8 @@ fn hash(state: &RandomState, write: &impl WriteLabel) -> u64 {
 /// Without control characters, which forge lines and which not every store takes.
 fn build(write: &impl WriteLabel) -> Arc<str> {
     let mut label = String::new();
-    write(&mut |piece| {
-        for character in piece.chars().filter(|one| !one.is_control()) {
-            if label.len() + character.len_utf8() > LONGEST {
-                return;
-            }
-            label.push(character);
-        }
-    });
+    write(&mut |piece| label.extend(piece.chars().filter(|one| !one.is_control())));
+    label.truncate(label.floor_char_boundary(LONGEST));
     match label.as_str() {
         "" => Arc::from(NO_ROUTE),
         label => Arc::from(label),

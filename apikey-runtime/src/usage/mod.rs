@@ -20,7 +20,7 @@ use crate::config::{Config, NetworkPrecision};
 use crate::denied::DenyReason;
 use crate::key::KeyId;
 use crate::policy::Caller;
-use crate::store::{KeyStore, NodeId, Outcome};
+use crate::store::{KeyStore, NodeId};
 use batch::Waiting;
 use flush::Flusher;
 use gather::{Gather, Used};
@@ -68,7 +68,7 @@ impl Usage {
         let used = Used {
             id,
             at,
-            outcome: Outcome::Allowed,
+            refused: None,
             cost,
             address: self.network.and_then(|_| caller.address()),
         };
@@ -106,7 +106,7 @@ impl Usage {
         let used = Used {
             id,
             at,
-            outcome: Outcome::Refused(reason),
+            refused: Some(reason),
             cost: 0,
             address: None,
         };
