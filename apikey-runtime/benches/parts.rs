@@ -39,6 +39,7 @@ mod key {
     pub(crate) use apikey_runtime::KeyId;
 }
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::rt;
@@ -120,27 +121,29 @@ fn hit_counted_in_one_place(bencher: Bencher<'_, '_>) {
 /// A request counted as usage, of so many keys in turn.
 #[divan::bench(threads = [1, 2], args = [1, 100, 10_000])]
 fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
+    thread_local! {
+        static NEXT: Cell<usize> = const { Cell::new(0) };
+    }
     let gather = Gather::new();
     let ids: Vec<_> = (0..keys).map(keys::id).collect();
-    bencher
-        .with_inputs({
-            let next = AtomicU64::new(0);
-            move || next.fetch_add(1, Ordering::Relaxed) as usize % keys
+    let note = |id| {
+        let used = Used {
+            id,
+            at: Timestamp::from_millis(1_000),
+            refused: None,
+            cost: 1,
+            address: None,
+        };
+        black_box(&gather).note(&used, &|write: &mut dyn FnMut(&str)| {
+            for piece in black_box(["/orders/", "{", "id", "}", ""]) {
+                write(piece);
+            }
         })
-        .bench_values(|at| {
-            let used = Used {
-                id: &ids[at],
-                at: Timestamp::from_millis(1_000),
-                refused: None,
-                cost: 1,
-                address: None,
-            };
-            black_box(&gather).note(&used, &|write: &mut dyn FnMut(&str)| {
-                for piece in black_box(["/orders/", "{", "id", "}", ""]) {
-                    write(piece);
-                }
-            })
-        });
+    };
+    bencher.bench(|| {
+        let at = NEXT.replace((NEXT.get() + 1) % keys);
+        note(&ids[at])
+    });
 }
 
 /// A manager with a key in its cache.

@@ -56,6 +56,9 @@ impl Labels {
     /// The label of this hash, and the hash under which it counts: another where there are too many
     /// to tell apart.
     pub(crate) fn of(&self, hash: u64, write: &impl WriteLabel) -> (u64, Arc<str>) {
+        if hash == self.rest_hash {
+            return self.rest();
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(label) = seen.get(&hash) {
             return (hash, Arc::clone(label));
@@ -131,6 +134,9 @@ mod tests {
             assert_eq!(one, (labels.rest_hash, REST.to_owned()));
         }
         assert_eq!(label(&labels, &["/7"]).1, "/7");
+        // Where only the hash is left of it.
+        let nothing = |_: &mut dyn FnMut(&str)| {};
+        assert_eq!(&*labels.of(labels.rest_hash, &nothing).1, REST);
         assert_eq!(labels.seen.lock().unwrap().len(), MOST);
     }
 }
