@@ -7,7 +7,7 @@ use super::error::failed;
 use super::pool::Pool;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{Count, Period, Rate, Rule};
+use crate::limit::{Count, Period, Rule};
 use crate::store::sql::{Connections, Statement};
 use crate::store::{Charge, Charged, Meter};
 
@@ -60,8 +60,8 @@ impl Line {
         match meter.rule() {
             Rule::Rate(rate) => Self {
                 kind: "rate",
-                most: micros(rate, rate.burst()),
-                cost: micros(rate, units),
+                most: rate.span(rate.burst()),
+                cost: rate.span(units),
                 part_millis: 0,
             },
             Rule::Quota(quota) => Self {
@@ -77,12 +77,6 @@ impl Line {
             },
         }
     }
-}
-
-/// The time that so many units take up. What does not fit is more than any burst, and is refused.
-fn micros(rate: Rate, units: u32) -> i64 {
-    let micros = rate.step_micros().saturating_mul(u64::from(units));
-    i64::try_from(micros).unwrap_or(i64::MAX / 4)
 }
 
 /// The largest number that the database knows stands for all that are larger.

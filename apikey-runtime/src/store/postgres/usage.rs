@@ -121,16 +121,19 @@ pub(super) async fn forget(pool: &Pool, hour: i64) -> Result<(), StoreError> {
             LIMIT $2 FOR UPDATE OF used SKIP LOCKED)) \
          RETURNING 1";
     let millis = hour.saturating_mul(HOUR_MILLIS);
-    for (sql, before) in [(OLD, hour), (SILENT, millis), (GONE, millis)] {
-        let limit = i64::try_from(REMOVED_AT_ONCE).unwrap_or(i64::MAX);
-        let statement = Statement::new(sql).bind(before).bind(limit);
-        while {
-            let removed = pool.rows(&statement).await;
-            removed.map_err(|error| failed("removing old usage", error))?
+    remove(pool, OLD, hour).await?;
+    remove(pool, SILENT, millis).await?;
+    remove(pool, GONE, millis).await
+}
+
+async fn remove(pool: &Pool, sql: &'static str, before: i64) -> Result<(), StoreError> {
+    let limit = i64::try_from(REMOVED_AT_ONCE).unwrap_or(i64::MAX);
+    let statement = Statement::new(sql).bind(before).bind(limit);
+    loop {
+        let removed = pool.rows(&statement).await;
+        let removed = removed.map_err(|error| failed("removing old usage", error))?;
+        if removed.len() < REMOVED_AT_ONCE {
+            return Ok(());
         }
-        .len()
-            >= REMOVED_AT_ONCE
-        {}
     }
-    Ok(())
 }

@@ -1,12 +1,9 @@
-//! Charges of many at once: exact, without deadlocks, and not lost.
+//! Charges of many at once: exact, and not lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{
-    Charge, Counting, KeyStore, Meter, PostgresStore, Quota, Rate, UsageBatch, UsageRow,
-};
-use sqlx::PgConnection;
+use apikey_runtime::{Charge, Counting, KeyStore, Meter, PostgresStore, Quota, Rate};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -213,121 +210,6 @@ async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
     run(&mut tool, "RESET ROLE").await.unwrap();
     let count = "SELECT count(*) FROM api_key_counts";
     assert_eq!(number(&mut tool, count).await, 0);
-}
-
-/// Deadlocks that the server has seen in this database.
-async fn deadlocks(tool: &mut PgConnection) -> i64 {
-    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    number(tool, sql).await
-}
-
-/// Charges in opposite orders, of limits that are new and old, with removals of keys and counts of
-/// usage between them.
-async fn tangle(store: Arc<PostgresStore>, worker: u32) {
-    let order = |count: u32| {
-        let mut order: Vec<_> = (0..count).collect();
-        if worker % 2 == 1 {
-            order.reverse();
-        }
-        order
-    };
-    for turn in 0..40 {
-        let meters = order(6).into_iter().map(|number| {
-            Meter::new(
-                &format!("{number} {}", turn / (number + 1)),
-                Quota::per_day(1_000),
-            )
-        });
-        let charge = Charge::new(id(u128::from(turn % 3)), 1, meters.collect());
-        store.charge(&charge).await.unwrap();
-        let mut batch = UsageBatch::new(
-            format!("{worker:022}").parse().unwrap(),
-            u64::from(turn) + 1,
-            Duration::ZERO,
-        );
-        for number in order(20) {
-            let mut row = UsageRow::new(
-                id(u128::from(number % 3)),
-                format!("/{number}"),
-                0,
-                apikey_runtime::Outcome::Allowed,
-            );
-            row.requests = 1;
-            batch.rows.push(row);
-        }
-        for number in order(3) {
-            batch.last_used.push(apikey_runtime::LastUsed::new(
-                id(u128::from(number)),
-                crate::at(i64::from(turn)),
-                None,
-            ));
-        }
-        store.add_usage(&batch).await.unwrap();
-        match worker {
-            0 if turn % 4 == 3 => {
-                let removed = store.purge(crate::at(i64::MAX)).await.unwrap();
-                for id in removed {
-                    let mut record = record(0);
-                    record.id = id;
-                    record.expires = Some(crate::at(0));
-                    store.insert(&record).await.unwrap();
-                }
-            }
-            1 => store.forget_usage(1).await.unwrap(),
-            _ => {}
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn limits_in_opposite_orders_never_deadlock() {
-    let Some(server) = Postgres::start() else {
-        return;
-    };
-    let store = Arc::new(PostgresStore::new(server.url()));
-    store.start().await.unwrap();
-    for key in 0..3 {
-        let mut record = record(key);
-        record.expires = Some(crate::at(0));
-        store.insert(&record).await.unwrap();
-    }
-    let mut workers = JoinSet::new();
-    for worker in 0..8 {
-        workers.spawn(tangle(Arc::clone(&store), worker));
-    }
-    workers.join_all().await;
-    // A process of the server tells what it saw when it ends, at the latest.
-    store.stop().await;
-    let mut tool = connection(&server.url()).await;
-    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikey'";
-    while number(&mut tool, busy).await > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(deadlocks(&mut tool).await, 0);
-    // The negative control: two that lock one row, and then the other's, are seen.
-    run(
-        &mut tool,
-        "CREATE TABLE rows (n int); INSERT INTO rows VALUES (1), (2)",
-    )
-    .await
-    .unwrap();
-    let mut others = [
-        connection(&server.url()).await,
-        connection(&server.url()).await,
-    ];
-    let lock = |row: u32| format!("BEGIN; UPDATE rows SET n = n WHERE n = {row}");
-    run(&mut others[0], &lock(1)).await.unwrap();
-    run(&mut others[1], &lock(2)).await.unwrap();
-    let [first, second] = &mut others;
-    let outcomes = tokio::join!(
-        run(first, "UPDATE rows SET n = n WHERE n = 2"),
-        run(second, "UPDATE rows SET n = n WHERE n = 1")
-    );
-    assert!(outcomes.0.is_err() != outcomes.1.is_err());
-    drop(others);
-    while deadlocks(&mut tool).await == 0 {
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// S-03: the server is killed in the midst of it, and what was told is there.

@@ -14,6 +14,7 @@ mod secrets;
 mod server;
 mod start;
 mod suite;
+mod tangle;
 mod usage;
 
 use std::str::FromStr;

@@ -70,13 +70,22 @@ impl Dice {
     }
 }
 
-/// The last microsecond of a day, or of a month, and the first of the next.
+/// The last microsecond of a day, of a month, or of the time in which a part of a rolling window
+/// still counts; or the first after it.
 fn edge(dice: &mut Dice, now: i64) -> i64 {
-    let midnight = (now / DAY + 1) * DAY;
-    // 2026-12-01, 2027-03-01, 2028-03-01 (after a leap day).
-    let months = [20_788, 20_878, 21_244];
-    let at = dice.one(&[midnight, months[0] * DAY, months[1] * DAY, months[2] * DAY]);
-    at.max(now) - i64::try_from(dice.below(2)).unwrap()
+    let after = |length: i64| (now / length + 1) * length;
+    let (part, long_part) = (60 * SECOND, 48 * 60 * SECOND);
+    let edges = [
+        after(DAY),
+        // 2026-12-01, 2027-03-01, 2028-03-01 (after a leap day).
+        (20_788 * DAY).max(now),
+        (20_878 * DAY).max(now),
+        (21_244 * DAY).max(now),
+        after(part) + 60 * part,
+        after(part) + 60 * part,
+        after(long_part) + 60 * long_part,
+    ];
+    dice.one(&edges) - i64::try_from(dice.below(2)).unwrap()
 }
 
 /// Asks the function itself, at `now`.
@@ -151,7 +160,7 @@ async fn the_function_counts_as_the_model_does() {
         let mut dice = Dice(round);
         let (mut now, mut model) = (START, HashMap::<String, Count>::new());
         for step in 0..60 {
-            now = match dice.below(10) {
+            now = match dice.below(5) {
                 0 => edge(&mut dice, now),
                 _ => now + dice.pause(),
             };
