@@ -158,7 +158,7 @@ impl Cluster {
 
     /// A number for another text that is a key, which all nodes check from now on.
     pub async fn watch(&self, secret: &str) -> Key {
-        let key = self.next_key.fetch_add(1, Ordering::SeqCst);
+        let key = self.number_key();
         let mut round = self.round.lock().unwrap();
         round.watched.push((key, secret.to_owned()));
         drop(round);
@@ -170,6 +170,11 @@ impl Cluster {
         });
         drop(asked.collect::<Vec<_>>());
         key
+    }
+
+    /// A number that no other key has.
+    pub fn number_key(&self) -> Key {
+        self.next_key.fetch_add(1, Ordering::SeqCst)
     }
 
     pub fn note(&self, change: Change) {

@@ -36,15 +36,8 @@ pub async fn outcome(
     schedule: impl AsyncFnOnce(&Cluster) -> History,
 ) -> Outcome {
     let settings = Settings {
-        seed: 0,
-        revocations: 1,
-        nodes: 2,
-        lease,
-        // The store of these schedules is late, and not down.
-        store_timeout: Duration::from_secs(10),
         fault,
-        round: None,
-        schedule: None,
+        ..Settings::calm(2, lease)
     };
     let checker = Checker::new(lease);
     let folder = tempfile::tempdir().unwrap();

@@ -25,6 +25,7 @@ pub mod round;
 pub mod run;
 pub mod schedules;
 pub mod settings;
+pub mod spending;
 
 #[path = "../../support/servers/postgres.rs"]
 mod postgres_server;

@@ -4,6 +4,8 @@ use std::env::var;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::node::Charging;
+
 /// How a run goes.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -17,6 +19,10 @@ pub struct Settings {
     pub lease: Duration,
     /// How long a node waits for its store.
     pub store_timeout: Duration,
+    /// How many units of a limit a node takes ahead.
+    pub limit_batch: u32,
+    /// How the store charges.
+    pub charging: Charging,
     /// The protection that is taken out, in a build in which that can be done.
     pub fault: Option<&'static str>,
     /// Only this round, with its number. `CLUSTER_ROUND`.
@@ -34,9 +40,28 @@ impl Settings {
             nodes: number("CLUSTER_NODES").unwrap_or(3).max(2),
             lease: Duration::from_millis(number("CLUSTER_LEASE_MS").unwrap_or(200)),
             store_timeout: Duration::from_secs(1),
+            limit_batch: 1,
+            charging: Charging::Soundly,
             fault: None,
             round: number("CLUSTER_ROUND"),
             schedule: var("CLUSTER_SCHEDULE").ok(),
+        }
+    }
+
+    /// So many nodes on a store that is not in trouble.
+    pub fn calm(nodes: usize, lease: Duration) -> Self {
+        Self {
+            seed: 0,
+            revocations: 1,
+            nodes,
+            lease,
+            // The store may be late, and is not down.
+            store_timeout: Duration::from_secs(10),
+            limit_batch: 1,
+            charging: Charging::Soundly,
+            fault: None,
+            round: None,
+            schedule: None,
         }
     }
 

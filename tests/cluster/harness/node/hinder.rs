@@ -13,6 +13,8 @@ use apikey_runtime::{
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::careless::Charging;
+
 /// What is done to the calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hindrance {
@@ -52,6 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Hands on to a store, past the hindrance.
 pub struct Hindered {
     inner: Arc<dyn KeyStore>,
+    charging: Charging,
     hindrance: Arc<Mutex<Hindrance>>,
     /// How many answers about single keys the store has given.
     finds: AtomicU64,
@@ -60,9 +63,10 @@ pub struct Hindered {
 }
 
 impl Hindered {
-    pub fn new(inner: Arc<dyn KeyStore>) -> Arc<Self> {
+    pub fn new(inner: Arc<dyn KeyStore>, charging: Charging) -> Arc<Self> {
         Arc::new(Self {
             inner,
+            charging,
             hindrance: Arc::new(Mutex::new(Hindrance::Nothing)),
             finds: AtomicU64::new(0),
             free: AtomicUsize::new(0),
@@ -199,7 +203,7 @@ impl KeyStore for Hindered {
     }
 
     async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
-        self.pass(self.inner.charge(charge)).await
+        self.pass(self.charging.charge(&*self.inner, charge)).await
     }
 
     async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {

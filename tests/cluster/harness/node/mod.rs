@@ -1,9 +1,11 @@
 //! A node: a process with a manager of its own, which checks keys without a pause, notes every
 //! check, and does what it is told by lines on its standard input.
 
+mod careless;
 mod changes;
 mod hinder;
 mod log;
+mod spend;
 mod watch;
 
 use std::env::var;
@@ -12,10 +14,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{ApiKeyManager, Config, KeyStore, PostgresStore, RedisStore, SqliteStore};
+use apikey_runtime::{
+    ApiKeyManager, Config, KeyId, KeyStore, Limit, PostgresStore, RedisStore, SqliteStore,
+};
 
+pub use careless::Charging;
 pub use hinder::{Hindered, Hindrance};
 use log::Log;
+use spend::Spender;
 use watch::Watch;
 
 /// Says to the test binary that it is to be a node, and on which store.
@@ -27,6 +33,10 @@ pub const LOG: &str = "CLUSTER_NODE_LOG";
 
 /// How long the node waits for its store, in milliseconds.
 pub const STORE_TIMEOUT: &str = "CLUSTER_NODE_STORE_TIMEOUT_MS";
+/// How many units of a limit the node takes ahead.
+pub const LIMIT_BATCH: &str = "CLUSTER_NODE_LIMIT_BATCH";
+/// How the node's store charges: the name of a [`Charging`].
+pub const CHARGING: &str = "CLUSTER_NODE_CHARGING";
 /// Names a protection that is taken out, in a build in which that can be done.
 pub const FAULT: &str = "APIKEY_FAULT";
 
@@ -35,6 +45,7 @@ struct Node {
     manager: ApiKeyManager,
     store: Arc<Hindered>,
     watch: Watch,
+    spender: Spender,
     log: Arc<Log>,
 }
 
@@ -55,9 +66,11 @@ pub fn run_if_asked() {
 async fn run(store: &str) {
     let lease = millis(LEASE);
     let log = Log::to(&PathBuf::from(var(LOG).unwrap()));
-    let store = Hindered::new(open(store, lease));
+    let charging = Charging::named(&var(CHARGING).unwrap()).unwrap();
+    let store = Hindered::new(open(store, lease), charging);
     let config = Config::builder()
         .store_timeout(millis(STORE_TIMEOUT))
+        .limit_batch(var(LIMIT_BATCH).unwrap().parse().unwrap())
         .build();
     let started = ApiKeyManager::builder()
         .config(config.unwrap())
@@ -71,6 +84,7 @@ async fn run(store: &str) {
     say("0", Ok("ready"));
     let node = Arc::new(Node {
         watch: Watch::new(manager.clone(), Arc::clone(&log)),
+        spender: Spender::new(manager.clone(), Arc::clone(&log)),
         manager,
         store,
         log,
@@ -118,6 +132,20 @@ impl Node {
                     .await;
                 Ok(String::new())
             }
+            ["issue", ref limits @ ..] => self.issue(&limits.join(" ")).await,
+            ["ready", order] => {
+                let order = serde_json::from_str(order).unwrap();
+                self.spender.ready(order).await.map(|()| String::new())
+            }
+            ["go", at] => {
+                let gone = self.spender.go(at.parse().unwrap()).await;
+                gone.map(|()| String::new())
+            }
+            ["go-on"] => {
+                self.spender.go_on();
+                Ok(String::new())
+            }
+            ["limits", id] => self.limits(id.parse().unwrap()).await,
             ["finds"] => Ok(self.store.finds().to_string()),
             ["hinder", how, millis] => {
                 let millis = Duration::from_millis(millis.parse().unwrap());
@@ -136,6 +164,21 @@ impl Node {
             }
             _ => self.change(&words).await,
         }
+    }
+
+    /// Makes a key with these limits.
+    async fn issue(&self, limits: &str) -> Result<String, String> {
+        let limits: Vec<Limit> = serde_json::from_str(limits).unwrap();
+        let made = self.manager.create("limited").limits(limits).await;
+        let made = made.map_err(|error| error.to_string())?;
+        Ok(format!("{} {}", made.id(), made.expose_secret()))
+    }
+
+    /// How the limits of a key stand.
+    async fn limits(&self, id: KeyId) -> Result<String, String> {
+        let limits = self.manager.limits(id).await;
+        let limits = limits.map_err(|error| error.to_string())?;
+        Ok(serde_json::to_string(&limits).unwrap())
     }
 }
 

@@ -1,0 +1,166 @@
+//! Using up what a key is limited to, at the same time as other nodes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use apikey_runtime::{ApiKeyManager, DenyReason, Policy, ScopeExpr};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::log::Log;
+use crate::harness::clock::{Nanos, now};
+use crate::harness::history::{Check, Outcome};
+use crate::harness::spending::Order;
+
+/// After a refusal that ends by itself.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What no key of the harness may do: a check for it brings the key into memory and charges nothing.
+const FORBIDDEN: Policy = Policy::new().scopes(ScopeExpr::One("forbidden"));
+
+/// How far tasks may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Shut,
+    /// From this moment, and up to where the order halts them.
+    Half(Nanos),
+    Open,
+}
+
+/// What uses a key, one at a time.
+pub struct Spender {
+    manager: ApiKeyManager,
+    log: Arc<Log>,
+    gate: watch::Sender<Gate>,
+    tasks: Mutex<Vec<JoinHandle<Result<(), String>>>>,
+}
+
+/// A key that is being used.
+struct Spending {
+    manager: ApiKeyManager,
+    log: Arc<Log>,
+    order: Order,
+    admitted: AtomicU32,
+}
+
+impl Spender {
+    pub fn new(manager: ApiKeyManager, log: Arc<Log>) -> Self {
+        Self {
+            manager,
+            log,
+            gate: watch::Sender::new(Gate::Shut),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Reads the key into memory, and lets tasks wait for [`go`](Self::go).
+    pub async fn ready(&self, order: Order) -> Result<(), String> {
+        let warm = self.manager.verify_for(&order.secret, &FORBIDDEN).await;
+        match warm.map_err(|denied| denied.reason()) {
+            Err(DenyReason::InsufficientScope) => {}
+            other => return Err(format!("a key without scopes is told {other:?}")),
+        }
+        self.gate.send_replace(Gate::Shut);
+        let spending = Arc::new(Spending {
+            manager: self.manager.clone(),
+            log: Arc::clone(&self.log),
+            admitted: AtomicU32::new(0),
+            order,
+        });
+        let task = |_| tokio::spawn(Arc::clone(&spending).run(self.gate.subscribe()));
+        *self.tasks.lock().unwrap() = (0..spending.order.tasks).map(task).collect();
+        Ok(())
+    }
+
+    /// Lets the tasks begin at that moment; returns when all are at their end.
+    pub async fn go(&self, at: Nanos) -> Result<(), String> {
+        self.gate.send_replace(Gate::Half(at));
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
+        for task in tasks {
+            task.await.unwrap()?;
+        }
+        Ok(())
+    }
+
+    /// Lets go on what was halted.
+    pub fn go_on(&self) {
+        self.gate.send_replace(Gate::Open);
+    }
+}
+
+impl Spending {
+    async fn run(self: Arc<Self>, mut gate: watch::Receiver<Gate>) -> Result<(), String> {
+        let begins = match *gate.wait_for(|gate| *gate != Gate::Shut).await.unwrap() {
+            Gate::Half(at) => at,
+            Gate::Shut | Gate::Open => 0,
+        };
+        sleep(Duration::from_nanos(begins.saturating_sub(now()))).await;
+        while !self.is_over(begins) {
+            if self.has_passed(self.order.halts) {
+                gate.wait_for(|gate| *gate == Gate::Open).await.unwrap();
+            }
+            if self.check().await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks once. Whether the quota is used up.
+    async fn check(&self) -> Result<bool, String> {
+        let start = now();
+        let answer = self.manager.verify(&self.order.secret).await;
+        match answer.map_err(|denied| denied.reason()) {
+            Ok(_) => {
+                self.note(start, Outcome::Accepted);
+                let admitted = self.admitted.fetch_add(1, Ordering::SeqCst) + 1;
+                if self.order.dies == Some(admitted) {
+                    die();
+                }
+            }
+            Err(DenyReason::QuotaExceeded) => return Ok(true),
+            Err(DenyReason::RateLimited) => sleep(PAUSE).await,
+            Err(DenyReason::StoreUnavailable) => {
+                self.note(start, Outcome::Unavailable);
+                sleep(PAUSE).await;
+            }
+            Err(other) => return Err(format!("a live key is refused: {}", other.code())),
+        }
+        Ok(false)
+    }
+
+    /// In the file when this returns, so that a node that is killed has told all but what is under
+    /// way.
+    fn note(&self, start: Nanos, outcome: Outcome) {
+        self.log.note(Check {
+            key: self.order.key,
+            process: 0,
+            start,
+            end: now(),
+            outcome,
+        });
+        self.log.flush();
+    }
+
+    fn is_over(&self, begins: Nanos) -> bool {
+        let late = self
+            .order
+            .lasts
+            .is_some_and(|lasts| now() >= begins + lasts);
+        late || self.has_passed(self.order.most)
+    }
+
+    fn has_passed(&self, number: Option<u32>) -> bool {
+        number.is_some_and(|number| self.admitted.load(Ordering::SeqCst) >= number)
+    }
+}
+
+/// Ends the process as `kill -9` does, at a moment that no coordinator could meet.
+fn die() -> ! {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    kill_process(getpid(), Signal::KILL).unwrap();
+    unreachable!("no process outlives this signal");
+}

@@ -1,0 +1,140 @@
+//! Whether what nodes were let is what a key's limits allow.
+
+use apikey_runtime::{Rate, Rule};
+
+use super::{End, Spent};
+use crate::harness::clock::Nanos;
+use crate::harness::history::Check;
+
+/// The clocks of a store and of this machine may run unlike by a thousandth, and a store counts in
+/// steps: this, in addition.
+const SLACK: Nanos = 1_000_000;
+
+/// How a quota stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub name: String,
+    pub amount: u64,
+    pub remaining: u64,
+}
+
+/// What was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// More was let through than a quota has.
+    TooMany { quota: u64, admitted: u64 },
+    /// Less was charged than was let through.
+    Uncharged { charged: u64, admitted: u64 },
+    /// More was charged than was let through, and lost with what was under way.
+    Lost {
+        charged: u64,
+        admitted: u64,
+        unsure: u64,
+    },
+    /// Quotas were not charged alike: of one, another than of the first.
+    Unlike { charged: u64, first: u64 },
+    /// All were refused, and no quota was used up.
+    LeftOver { remaining: u64 },
+    /// More passed in a window than a rate allows there.
+    TooFast {
+        window: Nanos,
+        admitted: u64,
+        allowed: u64,
+    },
+    /// A rate let much less through than it allows.
+    TooSlow { admitted: u64, allowed: u64 },
+}
+
+impl Standing {
+    fn charged(&self) -> u64 {
+        self.amount - self.remaining
+    }
+}
+
+impl Spent {
+    /// What is wrong with quotas that stand like this after all nodes were done.
+    pub fn judge(&self, standings: &[Standing]) -> Vec<Broken> {
+        let (admitted, unsure) = (self.admitted.len() as u64, self.unsure);
+        let mut broken = Vec::new();
+        for standing in standings {
+            let (quota, charged) = (standing.amount, standing.charged());
+            if admitted > quota {
+                broken.push(Broken::TooMany { quota, admitted });
+            }
+            if charged < admitted {
+                broken.push(Broken::Uncharged { charged, admitted });
+            }
+            if charged > admitted + unsure {
+                broken.push(Broken::Lost {
+                    charged,
+                    admitted,
+                    unsure,
+                });
+            }
+            let first = standings[0].charged();
+            if charged != first {
+                broken.push(Broken::Unlike { charged, first });
+            }
+        }
+        let least = standings.iter().map(|standing| standing.remaining).min();
+        match least {
+            Some(remaining) if remaining > 0 && self.end == End::UsedUp => {
+                broken.push(Broken::LeftOver { remaining });
+            }
+            _ => {}
+        }
+        broken
+    }
+
+    /// What is wrong with how fast it was, by its rates. In any window, what began and ended in it
+    /// was decided in it, whatever the store's clock says.
+    pub fn judge_speed(&self) -> Vec<Broken> {
+        let rates = self.limits.iter().filter_map(|limit| match limit.rule() {
+            Rule::Rate(rate) => Some(rate),
+            _ => None,
+        });
+        rates
+            .flat_map(|rate| [too_fast(&self.admitted, rate), self.too_slow(rate)])
+            .flatten()
+            .collect()
+    }
+
+    /// A rate that lets less than half through is not what the key was promised, and proves
+    /// nothing.
+    fn too_slow(&self, rate: Rate) -> Option<Broken> {
+        let (admitted, allowed) = (self.admitted.len() as u64, allowed(rate, self.lasted));
+        (admitted * 2 < allowed).then_some(Broken::TooSlow { admitted, allowed })
+    }
+}
+
+/// How many may pass in a window.
+fn allowed(rate: Rate, window: Nanos) -> u64 {
+    u64::from(rate.burst()) + window / (rate.step_micros() * 1_000)
+}
+
+/// The window that is worst.
+fn too_fast(admitted: &[Check], rate: Rate) -> Option<Broken> {
+    let mut by_end: Vec<&Check> = admitted.iter().collect();
+    by_end.sort_by_key(|check| check.end);
+    let mut worst = None;
+    for first in admitted {
+        let within = by_end.iter().filter(|check| check.start >= first.start);
+        for (passed, last) in (1..).zip(within) {
+            let window = last.end - first.start;
+            let allowed = allowed(rate, window / 1000 * 1001 + SLACK);
+            let over = passed - i128::from(allowed);
+            if over > 0 && worst.as_ref().is_none_or(|(most, _)| over > *most) {
+                let admitted = passed as u64;
+                worst = Some((
+                    over,
+                    Broken::TooFast {
+                        window,
+                        admitted,
+                        allowed,
+                    },
+                ));
+            }
+        }
+    }
+    worst.map(|(_, broken)| broken)
+}

@@ -1,0 +1,231 @@
+//! Nodes that use up what a key is limited to, all at the same time, and what they were let.
+
+mod judge;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{Limit, Rule};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use super::clock::{Nanos, nanos, now};
+use super::cluster::Cluster;
+use super::history::{Check, Key, Outcome, Process, millis};
+use super::process::{Answer, Failure, NodeProcess};
+
+pub use judge::{Broken, Standing};
+
+/// From when all nodes are told to begin until they do, so that no telling comes late.
+const RUN_UP: Duration = Duration::from_millis(40);
+
+/// How a node is to use a key. All numbers are of admissions in that node; tasks that are under way
+/// then add theirs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Order {
+    pub key: Key,
+    pub secret: String,
+    /// How many checks are under way at a time.
+    pub tasks: u32,
+    /// Where it waits to be told to go on.
+    pub halts: Option<u32>,
+    /// Where it kills itself.
+    pub dies: Option<u32>,
+    /// Where it stops.
+    pub most: Option<u32>,
+    /// How long after the beginning it stops.
+    pub lasts: Option<Nanos>,
+}
+
+/// What nodes are to do with a key of their own.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub limits: Vec<Limit>,
+    /// The first so many take part.
+    pub nodes: usize,
+    /// How many checks each has under way.
+    pub tasks: u32,
+    pub end: End,
+    /// After how many admissions the last of them is killed.
+    pub dies: Option<u32>,
+}
+
+/// When nodes stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// When a quota is used up.
+    UsedUp,
+    /// When each has been let through so often.
+    After(u32),
+    /// After this time.
+    In(Duration),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Spent {
+    pub id: String,
+    pub limits: Vec<Limit>,
+    pub end: End,
+    /// What was let through.
+    pub admitted: Vec<Check>,
+    /// How many units may have been charged for nothing that was noted: answers that were lost, and
+    /// what a node that was killed had under way.
+    pub unsure: u64,
+    /// How long the nodes were at it.
+    pub lasted: Nanos,
+}
+
+impl Plan {
+    /// Nodes that use up limits, with a few checks under way each.
+    pub fn of(nodes: usize, limits: impl Into<Vec<Limit>>) -> Self {
+        Self {
+            limits: limits.into(),
+            nodes,
+            tasks: 4,
+            end: End::UsedUp,
+            dies: None,
+        }
+    }
+
+    /// The same, and the last is killed after so many admissions.
+    pub fn killing(self, dies: u32) -> Self {
+        let dies = Some(dies);
+        Self { dies, ..self }
+    }
+
+    fn order(&self, node: usize, key: Key, secret: &str) -> Order {
+        let dies = self.dies.filter(|_| node + 1 == self.nodes);
+        Order {
+            key,
+            secret: secret.to_owned(),
+            tasks: self.tasks,
+            // The others leave half of the smallest quota, so that the one comes to its end.
+            halts: self.dies.filter(|_| dies.is_none()).map(|_| self.half()),
+            dies,
+            most: match self.end {
+                End::After(most) => Some(most),
+                End::UsedUp | End::In(_) => None,
+            },
+            lasts: match self.end {
+                End::In(time) => Some(nanos(time)),
+                End::UsedUp | End::After(_) => None,
+            },
+        }
+    }
+
+    fn half(&self) -> u32 {
+        let amounts = quotas(&self.limits).map(|(_, amount)| amount);
+        let smallest = amounts.min().expect("a quota is used up");
+        let share = u32::try_from(smallest / 2).unwrap_or(u32::MAX) / self.nodes as u32;
+        // With what is then under way.
+        share.saturating_sub(self.tasks).max(1)
+    }
+}
+
+/// The names and the amounts of the quotas among limits.
+fn quotas(limits: &[Limit]) -> impl Iterator<Item = (&str, u64)> {
+    limits.iter().filter_map(|limit| match limit.rule() {
+        Rule::Quota(quota) => Some((limit.name(), quota.amount())),
+        _ => None,
+    })
+}
+
+impl Cluster {
+    /// Makes a key, and has nodes use it until they are done.
+    pub async fn spend(&self, plan: &Plan) -> Spent {
+        let nodes: Vec<_> = (0..plan.nodes)
+            .map(|slot| self.node(slot).expect("it runs"))
+            .collect();
+        let limits = serde_json::to_string(&plan.limits).unwrap();
+        let issued = nodes[0].ask(&format!("issue {limits}")).await.unwrap();
+        let (id, secret) = issued.split_once(' ').expect("an id and a secret");
+        let key = self.number_key();
+        for (number, node) in nodes.iter().enumerate() {
+            let order = plan.order(number, key, secret);
+            let order = serde_json::to_string(&order).unwrap();
+            node.ask(&format!("ready {order}")).await.unwrap();
+        }
+        let begins = now() + nanos(RUN_UP);
+        self.run(plan, &nodes, begins).await;
+        let lasted = now() - begins;
+
+        let checks: Vec<Check> = nodes.iter().flat_map(|node| node.take_checks()).collect();
+        let of_key = |outcome| {
+            let checks = checks.iter().copied();
+            checks.filter(move |check| check.key == key && check.outcome == outcome)
+        };
+        let batch = u64::from(self.settings.limit_batch);
+        // The one that kills the node has noted its own.
+        let under_way = |_| u64::from(plan.tasks) * batch - 1;
+        Spent {
+            id: id.to_owned(),
+            limits: plan.limits.clone(),
+            end: plan.end,
+            admitted: of_key(Outcome::Accepted).collect(),
+            unsure: plan.dies.map_or(0, under_way)
+                + of_key(Outcome::Unavailable).count() as u64 * batch,
+            lasted,
+        }
+    }
+
+    /// Lets nodes begin that are ready, and waits for their ends.
+    async fn run(&self, plan: &Plan, nodes: &[Arc<NodeProcess>], begins: Nanos) {
+        let go = |node: &Arc<NodeProcess>| -> JoinHandle<Answer> {
+            let node = Arc::clone(node);
+            tokio::spawn(async move { node.ask(&format!("go {begins}")).await })
+        };
+        let mut going: Vec<_> = nodes.iter().map(go).collect();
+        if plan.dies.is_some() {
+            let end = going.pop().expect("a node").await.unwrap();
+            assert_eq!(end, Err(Failure::Lost), "the node is killed in mid-run");
+            self.kill_node(plan.nodes - 1);
+            for node in &nodes[..going.len()] {
+                node.ask("go-on").await.unwrap();
+            }
+        }
+        for node in going {
+            assert_eq!(node.await.unwrap(), Ok(String::new()));
+        }
+    }
+
+    /// How the quotas of a key stand, as the node in this slot says.
+    pub async fn standings(&self, slot: usize, spent: &Spent) -> Vec<Standing> {
+        let node = self.node(slot).expect("it runs");
+        let said = node.ask(&format!("limits {}", spent.id)).await.unwrap();
+        let said: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+        let remaining = |name: &str| {
+            let limit = said.iter().find(|limit| limit["name"] == name);
+            limit.and_then(|limit| limit["remaining"].as_u64())
+        };
+        quotas(&spent.limits)
+            .map(|(name, amount)| Standing {
+                name: name.to_owned(),
+                amount,
+                remaining: remaining(name).expect("it is told of"),
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shares: BTreeMap<Process, u64> = BTreeMap::new();
+        for check in &self.admitted {
+            *shares.entry(check.process).or_default() += 1;
+        }
+        let shares: Vec<_> = shares.into_values().collect();
+        write!(
+            f,
+            "{} admitted, by each {shares:?}, in {:.0} ms, {} not sure; ",
+            self.admitted.len(),
+            millis(self.lasted),
+            self.unsure
+        )?;
+        let limits = self.limits.iter();
+        let limits: Vec<_> = limits.map(|limit| limit.rule().to_string()).collect();
+        f.write_str(&limits.join(", "))
+    }
+}
