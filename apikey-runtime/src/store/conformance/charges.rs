@@ -30,7 +30,10 @@ pub(super) async fn await_a_new_day(store: &dyn KeyStore) -> Result<(), Broken> 
     let stands = look(store, id(u128::MAX), &day("midnight", 1)).await?;
     let left = stands.reset.unwrap_or(u64::MAX);
     if left < CHECK_MICROS {
-        tokio::time::sleep(Duration::from_micros(left + 1_000)).await;
+        // The runtime of whoever runs the suite may have no timer.
+        let wait = Duration::from_micros(left + 1_000);
+        let waited = tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await;
+        ensure!(waited.is_ok(), "nobody waits for midnight");
     }
     Ok(())
 }
