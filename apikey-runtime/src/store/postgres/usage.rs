@@ -111,8 +111,11 @@ pub(super) async fn forget(pool: &Pool, hour: i64) -> Result<(), StoreError> {
     const OLD: &str = "DELETE FROM api_key_usage WHERE ctid = ANY (ARRAY( \
             SELECT ctid FROM api_key_usage WHERE hour < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
          RETURNING 1";
+    // After a day at the earliest, as `silent_before` has it, and by the clock that wrote the times.
     const SILENT: &str = "DELETE FROM api_key_usage_batches WHERE ctid = ANY (ARRAY( \
-            SELECT ctid FROM api_key_usage_batches WHERE at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+            SELECT ctid FROM api_key_usage_batches \
+            WHERE at < least($1, (extract(epoch FROM now()) * 1000)::bigint - 86400000) \
+            LIMIT $2 FOR UPDATE SKIP LOCKED)) \
          RETURNING 1";
     // Written for a key that was removed at that moment.
     const GONE: &str = "DELETE FROM api_key_last_used WHERE ctid = ANY (ARRAY( \
