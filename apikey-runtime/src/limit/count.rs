@@ -78,14 +78,15 @@ impl Count {
         }
     }
 
-    /// Gives back up to `amount` of what was used of a quota, the oldest first; of a rate, all.
+    /// Gives back up to `amount` of what was used of a quota, the newest first, since the oldest may
+    /// count no more; of a rate, all.
     pub fn refill(&mut self, rule: Rule, amount: u64) {
         match rule {
             Rule::Rate(_) => self.arrival = 0,
             Rule::Quota(_) => {
                 self.used = self.used.saturating_sub(amount);
                 let mut left = amount;
-                for used in self.parts.values_mut() {
+                for used in self.parts.values_mut().rev() {
                     let back = left.min(*used);
                     (*used, left) = (*used - back, left - back);
                 }
@@ -369,6 +370,17 @@ mod tests {
             assert_eq!(month_of(day), month, "{day}");
         }
         assert_eq!(first_day_of(682), 20_758);
+    }
+
+    /// What left the window soaks up nothing.
+    #[test]
+    fn a_rolling_quota_is_refilled_from_what_still_counts() {
+        let rule = Rule::from(Quota::rolling(10, Duration::from_secs(3_600)));
+        let (mut count, minute) = (Count::default(), 60 * SECOND);
+        assert!(pass(&mut count, rule, 5, 0));
+        assert!(pass(&mut count, rule, 5, 50 * minute));
+        count.refill(rule, 5);
+        assert_eq!(count.ask(rule, 0, 70 * minute).remaining, 10);
     }
 
     ///

@@ -114,12 +114,12 @@ pub(super) async fn refill(
     amount: u64,
 ) -> Result<(), StoreError> {
     const RATE: &str = "UPDATE api_key_counts SET arrival = 0 WHERE key = $1 AND name = $2";
-    // The oldest part first: of each as much as those before it have left of the amount.
+    // The newest part first: of each as much as those after it have left of the amount.
     const QUOTA: &str = "UPDATE api_key_counts AS kept SET used = greatest(kept.used - $3, 0), \
             (parts, parts_used) = ( \
                 SELECT coalesce(array_agg(part.number ORDER BY part.number), '{}'), \
                     coalesce(array_agg(least(part.used, part.so_far - $3) ORDER BY part.number), '{}') \
-                FROM (SELECT one.number, one.used, (sum(one.used) OVER (ORDER BY one.number))::bigint AS so_far \
+                FROM (SELECT one.number, one.used, (sum(one.used) OVER (ORDER BY one.number DESC))::bigint AS so_far \
                     FROM unnest(kept.parts, kept.parts_used) AS one(number, used)) AS part \
                 WHERE part.so_far > $3) \
          WHERE kept.key = $1 AND kept.name = $2";

@@ -28,10 +28,9 @@ impl Verifier {
     pub(super) async fn charge_in_store(&self, key: KeyId, admitted: &mut Admitted) -> Paid {
         let slot = Slot::of(key, &admitted.bill).filter(|_| self.ahead.is_on());
         if let Some(slot) = slot {
-            match self.charge_ahead(slot, key, admitted).await {
-                Some(paid) => return paid,
-                // It was not to be had for several requests; perhaps for one.
-                None => {}
+            // Where it is not to be had for several requests, it may be for one.
+            if let Some(paid) = self.charge_ahead(slot, key, admitted).await {
+                return paid;
             }
         }
         let mut charged: Vec<usize> = Vec::new();

@@ -11,13 +11,13 @@ elseif kind == 'rolling' then
     if not parts then
         return { 'broken' }
     end
-    -- The oldest first.
+    -- The newest first: the oldest may have left the window.
     while left > 0 and #parts > 0 do
-        local part = parts[#parts]
+        local part = parts[1]
         local back = math.min(left, part[2])
         part[2], left, sum = part[2] - back, left - back, sum - back
         if part[2] == 0 then
-            parts[#parts] = nil
+            table.remove(parts, 1)
         end
     end
     text = #parts > 0 and digits('%.0f:%.0f:', sum, parts[#parts][1]) .. write_parts(parts)
