@@ -288,7 +288,7 @@ async fn a_request_without_a_manager_is_counted() {
 
 /// What labels may say: every one is here, and nothing of a key or a request.
 fn stranger((name, labels): &Series) -> Option<String> {
-    const REASONS: [&str; 19] = [
+    const REASONS: [&str; 22] = [
         "",
         "missing-key",
         "invalid-key",
@@ -321,6 +321,11 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "revoke_owner",
         "purge",
         "nodes",
+        "charge",
+        "refill",
+        "add_usage",
+        "read_usage",
+        "forget_usage",
     ];
     let allowed = |label: &str| -> &[&str] {
         match (name.as_str(), label) {

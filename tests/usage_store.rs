@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::get;
 use apikey_runtime::{
-    ApiKeyManager, Clock, Config, KeyId, KeyStore, ManualClock, MemoryStore, SqliteStore,
-    Timestamp, UsagePeriod, api_key_required,
+    ApiKeyManager, Clock, Config, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, ManualClock,
+    MemoryStore, Page, Revocation, SqliteStore, StoreError, Timestamp, UsagePeriod,
+    api_key_required,
 };
+use async_trait::async_trait;
 use support::http::Server;
 use support::recorder::Recorder;
-use support::store::{Call, Fault, GateStore, NoHistory};
+use support::store::{Call, Fault, GateStore};
 use support::{PATIENCE, manager_at, manager_on, within};
 
 const HOUR: i64 = 3_600_000;
@@ -306,9 +308,48 @@ async fn the_last_use_is_known_by_time_and_network() {
     }
 }
 
+/// A store of the least that a store must have.
+#[derive(Debug, Default)]
+struct KeepsNone(MemoryStore);
+
+#[async_trait]
+impl KeyStore for KeepsNone {
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.0.insert(record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.0.find(id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.0.list(query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.0.update(id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.0.revoke(id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.0.revoke_owner(owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.0.purge(before).await
+    }
+}
+
 #[actix_web::test]
 async fn a_store_that_keeps_no_usage_says_so() {
-    let manager = manager_on(Arc::new(NoHistory::default())).await;
+    let manager = manager_on(Arc::new(KeepsNone::default())).await;
     let key = manager.create("a").await.unwrap();
     manager.verify(key.expose_secret()).await.unwrap();
     let read = manager.usage(key.id()).await.unwrap_err().to_string();

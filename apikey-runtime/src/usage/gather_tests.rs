@@ -1,0 +1,146 @@
+//! Tests of `gather`.
+
+use super::*;
+
+const ROUTE: &[&str] = &["/orders/", "{", "id", "}"];
+
+fn note(
+    gather: &Gather,
+    id: u128,
+    route: &[&str],
+    at: i64,
+    refused: Option<DenyReason>,
+) -> Option<Noted> {
+    let used = Used {
+        id: &KeyId::from_u128(id),
+        at: Timestamp::from_millis(at),
+        refused,
+        cost: 3,
+        address: None,
+    };
+    let write = |write: &mut dyn FnMut(&str)| route.iter().for_each(|piece| write(piece));
+    gather.note(&used, &write)
+}
+
+fn allow(gather: &Gather, id: u128, at: i64) -> Option<Noted> {
+    note(gather, id, ROUTE, at, None)
+}
+
+#[test]
+fn requests_count_by_key_route_hour_and_outcome() {
+    let gather = Gather::new();
+    let expired = Some(DenyReason::Expired);
+    for _ in 0..3 {
+        allow(&gather, 1, 5);
+        note(&gather, 1, ROUTE, HOUR_MILLIS - 1, expired);
+        allow(&gather, 2, 5);
+        note(&gather, 1, &["/"], 5, None);
+        allow(&gather, 1, -1);
+    }
+    let mut taken = gather.take();
+    taken.sort_by_key(|cell| (cell.id(), cell.hour(), cell.route.len()));
+    let cells = taken
+        .iter()
+        .map(|cell| (&*cell.route, cell.hour(), cell.tally.allowed));
+    assert_eq!(
+        cells.collect::<Vec<_>>(),
+        [
+            ("/orders/{id}", -1, 3),
+            ("/", 0, 3),
+            ("/orders/{id}", 0, 3),
+            ("/orders/{id}", 0, 3)
+        ]
+    );
+    let tally = &taken[2].tally;
+    assert_eq!(
+        (tally.cost, &*tally.refused),
+        (9, &[(DenyReason::Expired, 3)][..])
+    );
+    assert_eq!(tally.last, Some((Timestamp::from_millis(5), None)));
+    assert_eq!(gather.held(), 4, "taken, and not released");
+    assert!(gather.take().is_empty());
+}
+
+/// More threads than shards; none is lost or counted twice, with the cells taken meanwhile.
+#[test]
+fn every_request_of_every_thread_is_taken_once() {
+    let (gather, threads) = (Gather::new(), SHARDS as u128 + 20);
+    let mut taken = Vec::new();
+    std::thread::scope(|scope| {
+        let work = |thread: u128| {
+            let gather = &gather;
+            move || {
+                for at in 0..1_000 {
+                    allow(gather, thread % 7, at);
+                }
+            }
+        };
+        let all: Vec<_> = (0..threads).map(|one| scope.spawn(work(one))).collect();
+        while !all.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            taken.extend(gather.take());
+        }
+    });
+    taken.extend(gather.take());
+    let sum: i64 = taken.iter().map(|cell| cell.tally.allowed).sum();
+    assert_eq!(sum, threads as i64 * 1_000);
+    assert_eq!(gather.held(), taken.len());
+    gather.release(taken.len());
+    assert_eq!((gather.held(), gather.lost()), (0, 0));
+}
+
+#[test]
+fn with_little_room_routes_fold_into_one_and_then_requests_go_uncounted() {
+    let gather = Gather::new();
+    let keys = 0..MOST_CELLS as u128 * 2;
+    let noted: Vec<_> = keys.map(|id| allow(&gather, id, 0)).collect();
+    assert!(noted[..MOST_CELLS].iter().all(Option::is_some));
+    assert!(noted[MOST_CELLS..].iter().all(Option::is_none));
+    assert_eq!(
+        (gather.held(), gather.lost()),
+        (MOST_CELLS, MOST_CELLS as u64)
+    );
+    // What has a cell goes on being counted, on whatever route.
+    let last = MOST_CELLS as u128 - 1;
+    assert!(note(&gather, last, &["/other"], 0, None).is_some());
+    let taken = gather.take();
+    let folded = taken.iter().filter(|cell| &*cell.route == "*").count();
+    assert_eq!(
+        (taken.len(), folded),
+        (MOST_CELLS, MOST_CELLS - FOLDED_FROM)
+    );
+    assert_eq!(taken[MOST_CELLS - 1].tally.allowed, 2);
+    // Taking gives no room: it is still in memory.
+    assert_eq!(allow(&gather, last + 1, 0), None);
+    gather.release(taken.len());
+    assert!(allow(&gather, last + 1, 0).is_some());
+}
+
+#[test]
+fn what_is_taken_back_is_set_against_what_was_counted_wherever_that_is_now() {
+    let gather = Gather::new();
+    let noted = allow(&gather, 1, 0).unwrap();
+    let id = KeyId::from_u128(1);
+    gather.adjust(&id, noted, -1, -3);
+    assert_eq!(gather.take()[0].tally.allowed, 0);
+    gather.adjust(&id, noted, -1, -3);
+    let late = &gather.take()[0];
+    assert_eq!(
+        (late.tally.allowed, late.tally.cost, &*late.route),
+        (-1, -3, "/orders/{id}")
+    );
+}
+
+#[test]
+fn the_last_use_is_the_latest_whichever_is_counted_last() {
+    let (gather, at) = (Gather::new(), |tally: &Tally| {
+        tally.last.unwrap().0.as_millis()
+    });
+    for time in [5, 9, 7] {
+        allow(&gather, 1, time);
+    }
+    let mut tally = gather.take().remove(0).tally;
+    assert_eq!(at(&tally), 9);
+    allow(&gather, 1, 8);
+    tally.merge(&gather.take()[0].tally);
+    assert_eq!((at(&tally), tally.allowed), (9, 4));
+}
