@@ -1,10 +1,10 @@
-//! Revocation in a cluster under faults.
+//! Revocation in a cluster under faults, and limits that many processes use up.
 //!
 //! Each run starts a store and several node processes with a wire of their own to it. All nodes
 //! check all keys all the time and note every check, while keys are revoked, rotated and switched
 //! off, nodes are frozen, killed and started, wires are cut and slowed down, and the store is
 //! frozen and killed. What was noted is then held against what is promised; see
-//! `harness/checker`.
+//! `harness/checker`. The tests of limits, in `limits`, have nodes use up what a key is limited to.
 //!
 //! ```text
 //! cargo test --test cluster                                    # a few hundred revocations a store

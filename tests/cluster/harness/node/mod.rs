@@ -139,13 +139,14 @@ impl Node {
             }
             ["go", at] => {
                 let gone = self.spender.go(at.parse().unwrap()).await;
-                gone.map(|()| String::new())
+                gone.map(|refused| serde_json::to_string(&refused).unwrap())
             }
             ["go-on"] => {
                 self.spender.go_on();
                 Ok(String::new())
             }
             ["limits", id] => self.limits(id.parse().unwrap()).await,
+            ["usage", id] => self.usage(id.parse().unwrap()).await,
             ["finds"] => Ok(self.store.finds().to_string()),
             ["hinder", how, millis] => {
                 let millis = Duration::from_millis(millis.parse().unwrap());
@@ -172,6 +173,13 @@ impl Node {
         let made = self.manager.create("limited").limits(limits).await;
         let made = made.map_err(|error| error.to_string())?;
         Ok(format!("{} {}", made.id(), made.expose_secret()))
+    }
+
+    /// How a key was used.
+    async fn usage(&self, id: KeyId) -> Result<String, String> {
+        let usage = self.manager.usage(id).await;
+        let usage = usage.map_err(|error| error.to_string())?;
+        Ok(serde_json::to_string(&usage.total()).unwrap())
     }
 
     /// How the limits of a key stand.

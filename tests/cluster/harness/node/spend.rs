@@ -12,10 +12,13 @@ use tokio::time::sleep;
 use super::log::Log;
 use crate::harness::clock::{Nanos, now};
 use crate::harness::history::{Check, Outcome};
-use crate::harness::spending::Order;
+use crate::harness::spending::{Order, Refusals};
 
-/// After a refusal that ends by itself.
+/// After a refusal by a rate.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// After the store gave no answer.
+const LONG_PAUSE: Duration = Duration::from_millis(20);
 
 /// What no key of the harness may do: a check for it brings the key into memory and charges nothing.
 const FORBIDDEN: Policy = Policy::new().scopes(ScopeExpr::One("forbidden"));
@@ -34,7 +37,13 @@ pub struct Spender {
     manager: ApiKeyManager,
     log: Arc<Log>,
     gate: watch::Sender<Gate>,
-    tasks: Mutex<Vec<JoinHandle<Result<(), String>>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// Tasks that use a key, or are about to.
+struct Running {
+    spending: Arc<Spending>,
+    tasks: Vec<JoinHandle<Result<(), String>>>,
 }
 
 /// A key that is being used.
@@ -43,6 +52,7 @@ struct Spending {
     log: Arc<Log>,
     order: Order,
     admitted: AtomicU32,
+    refused: Mutex<Refusals>,
 }
 
 impl Spender {
@@ -51,7 +61,7 @@ impl Spender {
             manager,
             log,
             gate: watch::Sender::new(Gate::Shut),
-            tasks: Mutex::default(),
+            running: Mutex::default(),
         }
     }
 
@@ -67,21 +77,25 @@ impl Spender {
             manager: self.manager.clone(),
             log: Arc::clone(&self.log),
             admitted: AtomicU32::new(0),
+            refused: Mutex::default(),
             order,
         });
+        spending.count(DenyReason::InsufficientScope);
         let task = |_| tokio::spawn(Arc::clone(&spending).run(self.gate.subscribe()));
-        *self.tasks.lock().unwrap() = (0..spending.order.tasks).map(task).collect();
+        let tasks = (0..spending.order.tasks).map(task).collect();
+        *self.running.lock().unwrap() = Some(Running { spending, tasks });
         Ok(())
     }
 
-    /// Lets the tasks begin at that moment; returns when all are at their end.
-    pub async fn go(&self, at: Nanos) -> Result<(), String> {
+    /// Lets the tasks begin at that moment; returns what they were refused when all are at their end.
+    pub async fn go(&self, at: Nanos) -> Result<Refusals, String> {
         self.gate.send_replace(Gate::Half(at));
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
+        let running = self.running.lock().unwrap().take();
+        let Running { spending, tasks } = running.expect("it is ready");
         for task in tasks {
             task.await.unwrap()?;
         }
-        Ok(())
+        Ok(std::mem::take(&mut *spending.refused.lock().unwrap()))
     }
 
     /// Lets go on what was halted.
@@ -120,11 +134,17 @@ impl Spending {
                     die();
                 }
             }
-            Err(DenyReason::QuotaExceeded) => return Ok(true),
-            Err(DenyReason::RateLimited) => sleep(PAUSE).await,
+            Err(reason @ DenyReason::QuotaExceeded) => {
+                self.count(reason);
+                return Ok(true);
+            }
+            Err(reason @ DenyReason::RateLimited) => {
+                self.count(reason);
+                sleep(PAUSE).await;
+            }
             Err(DenyReason::StoreUnavailable) => {
                 self.note(start, Outcome::Unavailable);
-                sleep(PAUSE).await;
+                sleep(LONG_PAUSE).await;
             }
             Err(other) => return Err(format!("a live key is refused: {}", other.code())),
         }
@@ -142,6 +162,11 @@ impl Spending {
             outcome,
         });
         self.log.flush();
+    }
+
+    fn count(&self, reason: DenyReason) {
+        let mut refused = self.refused.lock().unwrap();
+        *refused.entry(reason.code().to_owned()).or_default() += 1;
     }
 
     fn is_over(&self, begins: Nanos) -> bool {

@@ -138,3 +138,100 @@ fn too_fast(admitted: &[Check], rate: Rate) -> Option<Broken> {
     }
     worst.map(|(_, broken)| broken)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use apikey_runtime::{Limit, Quota};
+
+    use super::*;
+    use crate::harness::history::Outcome;
+
+    const MILLI: Nanos = 1_000_000;
+
+    /// Nodes that were let through at these times, in milliseconds, each for one millisecond.
+    fn spent(limit: Limit, admitted: impl IntoIterator<Item = Nanos>) -> Spent {
+        let check = |at: Nanos| Check {
+            key: 1,
+            process: 1,
+            start: at * MILLI,
+            end: (at + 1) * MILLI,
+            outcome: Outcome::Accepted,
+        };
+        Spent {
+            id: String::new(),
+            secret: String::new(),
+            limits: vec![limit],
+            end: End::UsedUp,
+            admitted: admitted.into_iter().map(check).collect(),
+            unsure: 0,
+            refused: Default::default(),
+            lasted: 1_000 * MILLI,
+        }
+    }
+
+    fn standing(amount: u64, remaining: u64) -> Standing {
+        Standing {
+            name: "a".to_owned(),
+            amount,
+            remaining,
+        }
+    }
+
+    fn of_ten(admitted: Nanos) -> Spent {
+        spent(Limit::new("a", Quota::lifetime(10)), 0..admitted)
+    }
+
+    #[test]
+    fn a_quota_admits_its_amount_and_counts_it() {
+        assert_eq!(of_ten(10).judge(&[standing(10, 0)]), []);
+        let [quota, admitted] = [10, 11];
+        let too_many = of_ten(11).judge(&[standing(10, 0)]);
+        assert!(too_many.contains(&Broken::TooMany { quota, admitted }));
+        let uncharged = of_ten(10).judge(&[standing(11, 2)]);
+        let [charged, admitted] = [9, 10];
+        assert!(uncharged.contains(&Broken::Uncharged { charged, admitted }));
+    }
+
+    #[test]
+    fn no_more_is_lost_than_was_under_way() {
+        let mut spent = of_ten(7);
+        spent.unsure = 3;
+        assert_eq!(spent.judge(&[standing(10, 0)]), []);
+        spent.unsure = 2;
+        let [charged, admitted, unsure] = [10, 7, 2];
+        let lost = Broken::Lost {
+            charged,
+            admitted,
+            unsure,
+        };
+        assert_eq!(spent.judge(&[standing(10, 0)]), [lost]);
+    }
+
+    #[test]
+    fn quotas_are_charged_alike_and_one_is_used_up() {
+        let spent = of_ten(10);
+        assert_eq!(spent.judge(&[standing(10, 0), standing(30, 20)]), []);
+        let left = spent.judge(&[standing(20, 10), standing(30, 20)]);
+        assert_eq!(left, [Broken::LeftOver { remaining: 10 }]);
+        let unlike = spent.judge(&[standing(10, 0), standing(30, 19)]);
+        let [charged, first] = [11, 10];
+        assert!(unlike.contains(&Broken::Unlike { charged, first }));
+    }
+
+    /// One each 100 ms and 3 at once: the first 4 come in 101 ms, for which 4 are allowed.
+    #[test]
+    fn a_rate_holds_in_any_window() {
+        let rate = Rate::new(10, Duration::from_secs(1)).with_burst(3);
+        let limit = || Limit::new("a", rate);
+        let sound = [0, 0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900];
+        assert_eq!(spent(limit(), sound).judge_speed(), []);
+        let fast = [0, 0, 0, 100, 200, 300, 390, 395, 400, 500];
+        let broken = spent(limit(), fast).judge_speed();
+        assert!(matches!(broken[..], [Broken::TooFast { .. }]), "{broken:?}");
+        let slow = spent(limit(), [0, 500]).judge_speed();
+        let [admitted, allowed] = [2, 13];
+        assert_eq!(slow, [Broken::TooSlow { admitted, allowed }]);
+    }
+}

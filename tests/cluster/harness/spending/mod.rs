@@ -21,6 +21,9 @@ pub use judge::{Broken, Standing};
 /// From when all nodes are told to begin until they do, so that no telling comes late.
 const RUN_UP: Duration = Duration::from_millis(40);
 
+/// How often something was refused, by the reason's code.
+pub type Refusals = BTreeMap<String, u64>;
+
 /// How a node is to use a key. All numbers are of admissions in that node; tasks that are under way
 /// then add theirs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -67,6 +70,7 @@ pub enum End {
 #[derive(Debug)]
 pub struct Spent {
     pub id: String,
+    pub secret: String,
     pub limits: Vec<Limit>,
     pub end: End,
     /// What was let through.
@@ -74,6 +78,8 @@ pub struct Spent {
     /// How many units may have been charged for nothing that was noted: answers that were lost, and
     /// what a node that was killed had under way.
     pub unsure: u64,
+    /// What was refused, but by a node that was killed.
+    pub refused: Refusals,
     /// How long the nodes were at it.
     pub lasted: Nanos,
 }
@@ -136,12 +142,18 @@ fn quotas(limits: &[Limit]) -> impl Iterator<Item = (&str, u64)> {
 impl Cluster {
     /// Makes a key, and has nodes use it until they are done.
     pub async fn spend(&self, plan: &Plan) -> Spent {
+        let node = self.node(0).expect("it runs");
+        let limits = serde_json::to_string(&plan.limits).unwrap();
+        let issued = node.ask(&format!("issue {limits}")).await.unwrap();
+        let (id, secret) = issued.split_once(' ').expect("an id and a secret");
+        self.spend_key(plan, id, secret).await
+    }
+
+    /// Has nodes use a key that has the limits of the plan.
+    pub async fn spend_key(&self, plan: &Plan, id: &str, secret: &str) -> Spent {
         let nodes: Vec<_> = (0..plan.nodes)
             .map(|slot| self.node(slot).expect("it runs"))
             .collect();
-        let limits = serde_json::to_string(&plan.limits).unwrap();
-        let issued = nodes[0].ask(&format!("issue {limits}")).await.unwrap();
-        let (id, secret) = issued.split_once(' ').expect("an id and a secret");
         let key = self.number_key();
         for (number, node) in nodes.iter().enumerate() {
             let order = plan.order(number, key, secret);
@@ -149,7 +161,7 @@ impl Cluster {
             node.ask(&format!("ready {order}")).await.unwrap();
         }
         let begins = now() + nanos(RUN_UP);
-        self.run(plan, &nodes, begins).await;
+        let refused = self.run(plan, &nodes, begins).await;
         let lasted = now() - begins;
 
         let checks: Vec<Check> = nodes.iter().flat_map(|node| node.take_checks()).collect();
@@ -162,17 +174,19 @@ impl Cluster {
         let under_way = |_| u64::from(plan.tasks) * batch - 1;
         Spent {
             id: id.to_owned(),
+            secret: secret.to_owned(),
             limits: plan.limits.clone(),
             end: plan.end,
             admitted: of_key(Outcome::Accepted).collect(),
             unsure: plan.dies.map_or(0, under_way)
                 + of_key(Outcome::Unavailable).count() as u64 * batch,
+            refused,
             lasted,
         }
     }
 
     /// Lets nodes begin that are ready, and waits for their ends.
-    async fn run(&self, plan: &Plan, nodes: &[Arc<NodeProcess>], begins: Nanos) {
+    async fn run(&self, plan: &Plan, nodes: &[Arc<NodeProcess>], begins: Nanos) -> Refusals {
         let go = |node: &Arc<NodeProcess>| -> JoinHandle<Answer> {
             let node = Arc::clone(node);
             tokio::spawn(async move { node.ask(&format!("go {begins}")).await })
@@ -186,9 +200,24 @@ impl Cluster {
                 node.ask("go-on").await.unwrap();
             }
         }
+        let mut refused = Refusals::new();
         for node in going {
-            assert_eq!(node.await.unwrap(), Ok(String::new()));
+            let said = node.await.unwrap().expect("it comes to its end");
+            let of_node: Refusals = serde_json::from_str(&said).unwrap();
+            for (reason, count) in of_node {
+                *refused.entry(reason).or_default() += count;
+            }
         }
+        refused
+    }
+
+    /// How the key was used, as the node in this slot says: how often it was let through, and refused.
+    pub async fn usage(&self, slot: usize, spent: &Spent) -> (u64, Refusals) {
+        let node = self.node(slot).expect("it runs");
+        let said = node.ask(&format!("usage {}", spent.id)).await.unwrap();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let refused = serde_json::from_value(said["refused"].clone()).unwrap();
+        (said["requests"].as_u64().expect("a number"), refused)
     }
 
     /// How the quotas of a key stand, as the node in this slot says.

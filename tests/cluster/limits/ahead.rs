@@ -1,0 +1,60 @@
+//! What is taken ahead of limits.
+
+use super::{LEASE, On, credits, hourly, keeps, nodes};
+use crate::harness::control::in_turn;
+use crate::harness::settings::Settings;
+use crate::harness::spending::{End, Plan};
+
+/// How many units a node takes ahead.
+const BATCH: u32 = 10;
+
+/// What is taken ahead never makes more of a quota. It is given back by nodes that end by themselves;
+/// with one that is killed, no more is lost than it may take ahead for each check under way.
+async fn ahead(on: On, test: &str) {
+    let settings = Settings {
+        limit_batch: BATCH,
+        ..Settings::calm(3, LEASE)
+    };
+    let Some(cluster) = nodes(on, test, settings).await else {
+        return;
+    };
+    for tasks in [1, 4] {
+        let plan = Plan {
+            tasks,
+            ..Plan::of(3, [credits(300), hourly(400)])
+        };
+        assert_eq!(keeps(&cluster, &plan).await.admitted.len(), 300);
+        keeps(&cluster, &plan.killing(20)).await;
+    }
+    let plan = Plan {
+        end: End::After(35),
+        ..Plan::of(3, [credits(1_000), hourly(2_000)])
+    };
+    let spent = cluster.spend(&plan).await;
+    for slot in cluster.regular_slots() {
+        cluster.stop_node(slot).await;
+    }
+    cluster.start_node(0).await.unwrap();
+    let standings = cluster.standings(0, &spent).await;
+    println!("limits: after all nodes ended, {spent}; {standings:?}");
+    assert_eq!(spent.judge(&standings), [], "after all nodes ended");
+    assert!(spent.admitted.len() >= 3 * 35);
+}
+
+#[test]
+fn units_taken_ahead_by_many_processes_are_used_or_given_back_on_sqlite() {
+    in_turn(ahead(On::Sqlite, ""));
+}
+
+#[test]
+fn units_taken_ahead_by_many_processes_are_used_or_given_back_on_postgres() {
+    in_turn(ahead(On::Postgres, ""));
+}
+
+#[test]
+fn units_taken_ahead_by_many_processes_are_used_or_given_back_on_redis() {
+    in_turn(ahead(
+        On::Redis,
+        "units_taken_ahead_by_many_processes_are_used_or_given_back_on_redis",
+    ));
+}

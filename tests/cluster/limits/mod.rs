@@ -1,0 +1,86 @@
+//! Limits, used up by several nodes at the same time, what is taken ahead, and what
+//! is told of usage.
+//!
+//! Nodes note each admission before they go on, so that what a node was let is known that was
+//! killed, up to what it had under way; and the store says what was charged. See
+//! `harness/spending`.
+
+mod ahead;
+mod controls;
+mod exact;
+mod rates;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apikey_runtime::{Limit, Quota};
+
+use crate::harness::cluster::Cluster;
+use crate::harness::place::Place;
+use crate::harness::settings::Settings;
+use crate::harness::spending::{Broken, Plan, Spent};
+
+const LEASE: Duration = Duration::from_secs(5);
+
+/// What a test is run on.
+#[derive(Debug, Clone, Copy)]
+enum On {
+    Sqlite,
+    Postgres,
+    Redis,
+}
+
+/// Nodes on a store of their own; `None` where its server is not installed.
+async fn nodes(on: On, test: &str, settings: Settings) -> Option<Arc<Cluster>> {
+    let name = match on {
+        On::Sqlite => "sqlite",
+        On::Postgres => "postgres",
+        On::Redis => "redis",
+    };
+    if !Settings::wants(name) {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = match on {
+        On::Sqlite => Some(Place::Sqlite(folder.path().join("keys.db"))),
+        On::Postgres => Place::postgres(),
+        On::Redis => Place::redis(test),
+    };
+    Some(Cluster::start(settings, place?, "node_process", folder).await)
+}
+
+/// For good, so that no midnight comes in between.
+fn credits(amount: u64) -> Limit {
+    Limit::new("credits", Quota::lifetime(amount))
+}
+
+fn hourly(amount: u64) -> Limit {
+    Limit::new("hourly", Quota::rolling(amount, Duration::from_secs(3_600)))
+}
+
+/// Uses up the limits, and says what is wrong with what came of it.
+async fn judged(cluster: &Cluster, plan: &Plan) -> (Spent, Vec<Broken>) {
+    let spent = cluster.spend(plan).await;
+    let standings = cluster.standings(0, &spent).await;
+    let broken = spent.judge(&standings);
+    println!(
+        "limits: on {}, {spent}; {standings:?}",
+        cluster.place.name()
+    );
+    (spent, broken)
+}
+
+/// Uses up the limits, and panics where something is wrong. A node that was killed is started
+/// anew.
+async fn keeps(cluster: &Cluster, plan: &Plan) -> Spent {
+    let (spent, broken) = judged(cluster, plan).await;
+    let admitted = spent.admitted.len();
+    assert_eq!(broken, [], "{plan:?}: {admitted} admitted");
+    if plan.dies.is_some() {
+        cluster.start_node(plan.nodes - 1).await.unwrap();
+    } else {
+        assert_eq!(spent.unsure, 0, "{plan:?}: answers were lost");
+    }
+    spent
+}
