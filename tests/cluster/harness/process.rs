@@ -152,6 +152,12 @@ impl NodeProcess {
             .collect()
     }
 
+    /// Whether there are checks that were not taken yet.
+    pub fn has_checks(&self) -> bool {
+        let noted = std::fs::metadata(&self.log).map_or(0, |file| file.len());
+        noted >= (*self.taken.lock().unwrap() + CHECK_BYTES) as u64
+    }
+
     /// Lets go of the file's bytes that were taken. Only while nothing is checked.
     pub fn forget_taken(&self) {
         let mut taken = self.taken.lock().unwrap();

@@ -5,10 +5,13 @@ use std::time::Duration;
 use apikey_runtime::{Limit, Rate};
 
 use super::{LEASE, On, credits, hourly, keeps, nodes};
-use crate::harness::clock::now;
+use crate::harness::clock::{nanos, now};
 use crate::harness::control::in_turn;
 use crate::harness::settings::Settings;
 use crate::harness::spending::{End, Plan};
+
+/// The longest that a store is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// a quota of 100 and of 1, from 1, 3 and 9 processes, one of which is killed in mid-run.
 async fn r01(on: On, test: &str) {
@@ -91,14 +94,22 @@ async fn store_killed(on: On, test: &str) {
         return;
     };
     let plan = Plan {
-        end: End::In(Duration::from_millis(2_500)),
+        end: End::Told,
         ..Plan::of(3, [credits(1_000_000), hourly(2_000_000)])
     };
     let killing = async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        wait_until(async || cluster.nodes().iter().all(|node| node.has_checks())).await;
         let killed = now();
         cluster.place.kill(Duration::from_millis(200)).await;
-        (killed, now())
+        let runs = now();
+        for node in cluster.nodes() {
+            wait_until(async || node.ask("issue []").await.is_ok()).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for node in cluster.nodes() {
+            node.ask("enough").await.unwrap();
+        }
+        (killed, runs)
     };
     let (spent, (killed, runs)) = tokio::join!(cluster.spend(&plan), killing);
     let standings = cluster.standings(0, &spent).await;
@@ -108,6 +119,15 @@ async fn store_killed(on: On, test: &str) {
     let admitted = || spent.admitted.iter();
     assert!(admitted().any(|check| check.end < killed));
     assert!(admitted().any(|check| check.start > runs));
+}
+
+/// Panics where it does not come true in time.
+async fn wait_until(is_true: impl AsyncFn() -> bool) {
+    let begun = now();
+    while !is_true().await {
+        assert!(now() - begun < nanos(PATIENCE), "not in {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[test]

@@ -145,6 +145,10 @@ impl Node {
                 self.spender.go_on();
                 Ok(String::new())
             }
+            ["enough"] => {
+                self.spender.end();
+                Ok(String::new())
+            }
             ["limits", id] => self.limits(id.parse().unwrap()).await,
             ["usage", id] => self.usage(id.parse().unwrap()).await,
             ["finds"] => Ok(self.store.finds().to_string()),

@@ -30,6 +30,8 @@ enum Gate {
     /// From this moment, and up to where the order halts them.
     Half(Nanos),
     Open,
+    /// It is enough.
+    Over,
 }
 
 /// What uses a key, one at a time.
@@ -102,18 +104,24 @@ impl Spender {
     pub fn go_on(&self) {
         self.gate.send_replace(Gate::Open);
     }
+
+    /// Lets all come to their ends.
+    pub fn end(&self) {
+        self.gate.send_replace(Gate::Over);
+    }
 }
 
 impl Spending {
     async fn run(self: Arc<Self>, mut gate: watch::Receiver<Gate>) -> Result<(), String> {
         let begins = match *gate.wait_for(|gate| *gate != Gate::Shut).await.unwrap() {
             Gate::Half(at) => at,
-            Gate::Shut | Gate::Open => 0,
+            Gate::Shut | Gate::Open | Gate::Over => 0,
         };
         sleep(Duration::from_nanos(begins.saturating_sub(now()))).await;
-        while !self.is_over(begins) {
+        while *gate.borrow() != Gate::Over && !self.is_over(begins) {
             if self.has_passed(self.order.halts) {
-                gate.wait_for(|gate| *gate == Gate::Open).await.unwrap();
+                let goes_on = |gate: &Gate| matches!(gate, Gate::Open | Gate::Over);
+                gate.wait_for(goes_on).await.unwrap();
             }
             if self.check().await? {
                 break;

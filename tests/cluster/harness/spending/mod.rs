@@ -64,6 +64,8 @@ pub enum End {
     After(u32),
     /// After this time.
     In(Duration),
+    /// When they are told that it is enough.
+    Told,
 }
 
 /// What came of it.
@@ -113,11 +115,11 @@ impl Plan {
             dies,
             most: match self.end {
                 End::After(most) => Some(most),
-                End::UsedUp | End::In(_) => None,
+                End::UsedUp | End::In(_) | End::Told => None,
             },
             lasts: match self.end {
                 End::In(time) => Some(nanos(time)),
-                End::UsedUp | End::After(_) => None,
+                End::UsedUp | End::After(_) | End::Told => None,
             },
         }
     }
