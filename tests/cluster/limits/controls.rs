@@ -4,7 +4,8 @@ use super::{LEASE, On, credits, hourly, judged, nodes};
 use crate::harness::control::in_turn;
 use crate::harness::node::Charging;
 use crate::harness::settings::Settings;
-use crate::harness::spending::{Broken, Plan};
+use crate::harness::spending::Plan;
+use crate::harness::spending::judge::Broken;
 
 /// What is wrong with what came of `plan`, on a store that charges like this.
 async fn careless(charging: Charging, plan: &Plan) -> Option<Vec<Broken>> {

@@ -19,7 +19,8 @@ use apikey_runtime::{Limit, Quota};
 use crate::harness::cluster::Cluster;
 use crate::harness::place::Place;
 use crate::harness::settings::Settings;
-use crate::harness::spending::{Broken, Plan, Spent};
+use crate::harness::spending::judge::Broken;
+use crate::harness::spending::{Plan, Spent};
 
 const LEASE: Duration = Duration::from_secs(5);
 

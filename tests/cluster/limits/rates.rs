@@ -7,7 +7,8 @@ use apikey_runtime::{Limit, Rate};
 use super::{LEASE, On, nodes};
 use crate::harness::control::in_turn;
 use crate::harness::settings::Settings;
-use crate::harness::spending::{Broken, End, Plan};
+use crate::harness::spending::judge::Broken;
+use crate::harness::spending::{End, Plan};
 
 /// Three nodes on one rate, for a while.
 fn at_a_rate() -> Plan {

@@ -1,6 +1,6 @@
 //! Nodes that use up what a key is limited to, all at the same time, and what they were let.
 
-mod judge;
+pub mod judge;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::cluster::Cluster;
 use super::history::{Check, Key, Outcome, Process, millis};
 use super::process::{Answer, Failure, NodeProcess};
 
-pub use judge::{Broken, Standing};
+use judge::Standing;
 
 /// From when all nodes are told to begin until they do, so that no telling comes late.
 const RUN_UP: Duration = Duration::from_millis(40);
