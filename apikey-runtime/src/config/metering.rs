@@ -51,10 +51,11 @@ impl ConfigBuilder {
         self
     }
 
-    /// How many units of a limit a process may take ahead from its store in one call, 1 to 1,000:
-    /// with 1, each request that is limited asks the store; with more, fewer do, and what a process
-    /// took and did not use is lost to the others. By default, 1. A store that counts in this process
-    /// takes nothing ahead.
+    /// For how many requests a process may take units ahead of the limits that its store counts, in
+    /// one call: 1 to 1,000. With 1, each request that is so limited asks the store; with more, fewer
+    /// do. No quota is exceeded. What is not used within a second is given back to quotas; a process
+    /// that is killed takes it along: at most so many requests' units for each check of the key that was
+    /// under way. By default, 1. See [`guide::limits`](crate::guide::limits).
     #[must_use]
     pub fn limit_batch(mut self, units: u32) -> Self {
         self.limit_batch = Some(units);
