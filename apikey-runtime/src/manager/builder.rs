@@ -161,6 +161,7 @@ impl ApiKeyManagerBuilder {
             local: Local::new(),
             default_plan,
             ahead,
+            under_way: Arc::default(),
             dummy,
         });
         thread.run(begin(Arc::clone(&verifier))).await?;

@@ -199,8 +199,9 @@ impl ApiKeyManager {
     }
 
     /// Ends the manager: what is under way is finished (but for waiting for other nodes, which ends
-    /// with [`Error::Stopped`]: the change is made and not confirmed), the store is closed, and from then on every
-    /// check answers that the store is unavailable.
+    /// with [`Error::Stopped`]: the change is made and not confirmed), checks that wait for the store
+    /// among it, for as long as the store may take; the store is closed, and from then on every check
+    /// answers that the store is unavailable.
     ///
     /// # Errors
     ///
@@ -212,6 +213,9 @@ impl ApiKeyManager {
         self.0
             .thread
             .finish(async move {
+                // While it may still be believed what they are about.
+                let under_way = verifier.under_way.end();
+                let _ = tokio::time::timeout(verifier.reader.deadline, under_way).await;
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
                 verifier.feed.close();

@@ -8,6 +8,7 @@ mod defend;
 mod outcome;
 mod settle;
 mod standing;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use standing::{Compared, Standing};
 
 pub(crate) use outcome::deny_unmanaged;
 pub(crate) use settle::standings;
+pub(crate) use under_way::UnderWay;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
 const READS: usize = 3;
@@ -45,6 +47,8 @@ pub(crate) struct Verifier {
     pub(crate) local: Local,
     /// What it took ahead of limits that the store counts.
     pub(crate) ahead: Ahead,
+    /// Decisions that wait for the store.
+    pub(crate) under_way: Arc<UnderWay>,
     /// The limits of keys that have none of their own.
     pub(crate) default_plan: Option<Plan>,
     /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.
@@ -208,6 +212,9 @@ impl Verifier {
         question: &Question<'_, C>,
         why: Why,
     ) -> Result<Admitted, Denied> {
+        let Some(_under_way) = self.under_way.begin() else {
+            return Err(self.refuse(question, DenyReason::StoreUnavailable));
+        };
         let begun = self.reader.meter.begin_late();
         let decision = self.conclude(question, why).await;
         self.reader.meter.decided_by_store(begun);

@@ -220,10 +220,11 @@ impl Verifier {
     }
 
     fn refill_in_background(&self, rest: Rest) {
-        let reader = Arc::clone(&self.reader);
-        self.reader
-            .runtime
-            .spawn(async move { refill(&reader, rest).await });
+        let (reader, under_way) = (Arc::clone(&self.reader), self.under_way.follow());
+        self.reader.runtime.spawn(async move {
+            refill(&reader, rest).await;
+            drop(under_way);
+        });
     }
 
     async fn give_rest_back(&self, rest: Rest) {
