@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::rt;
+use apikey_runtime::{Limit, Policy, Rate};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use support::measure::Work;
@@ -29,8 +30,10 @@ fn main() -> Outcome {
     }
     rt::System::new().block_on(async {
         allocations().await?;
+        allocations_of_limits().await?;
         store_calls().await?;
-        bytes_of_a_key().await
+        bytes_of_a_key().await?;
+        bytes_of_limits().await
     })
 }
 
@@ -66,6 +69,38 @@ async fn allocations() -> Outcome {
             );
             table.row(what, added.to_string(), "", target);
         }
+    }
+    table.print();
+    Ok(())
+}
+
+/// The heap allocations that limits add to a request under the same guard. The list of what it was
+/// charged, which answers tell of, is one.
+async fn allocations_of_limits() -> Outcome {
+    let wide = Rate::per_second(1_000_000);
+    let bench = Bench::start().await?;
+    let one = bench.limited([Limit::new("second", wide)]).await?;
+    let two = [Limit::new("second", wide), Limit::new("minute", wide)];
+    let two = bench.limited(two).await?;
+    let mut table = Table::new("heap allocations added by limits that the process counts");
+    let mut plain = 0;
+    for (bench, guard, what, target) in [
+        (&bench, Guard::Plain, "", ""),
+        (&one, Guard::Plain, "a key with a rate", "1"),
+        (&two, Guard::Plain, "a key with two rates", "1"),
+        (&bench, Guard::WithRate, "a route with `rate_limit`", "1"),
+        (&two, Guard::WithRate, "that route, that key with two", "1"),
+    ] {
+        let value = bench.authorization();
+        let work = bench.requests(guard, Some(&value), StatusCode::OK).await?;
+        let count = allocations_of(work);
+        if what.is_empty() {
+            plain = count;
+            continue;
+        }
+        let added = count - plain;
+        assert!(added <= 1, "{what} adds {added} allocations");
+        table.row(what, added.to_string(), "", target);
     }
     table.print();
     Ok(())
@@ -131,6 +166,39 @@ async fn bytes_of_a_key() -> Outcome {
             );
         }
         managers.push(manager);
+    }
+    table.print();
+    Ok(())
+}
+
+/// What two limits of a plan that all keys share add to a key in the cache, and what counting them
+/// takes for each key that is used.
+async fn bytes_of_limits() -> Outcome {
+    let mut table = Table::new("bytes of a cached key with two limits of a shared plan, 1M keys");
+    let mut store = keys::EndlessStore::new(KEYS);
+    // Slow, so that none of what is counted is worked off meanwhile.
+    let slow = |amount| Rate::per_day(amount).with_burst(10);
+    store.limits = vec![Limit::new("wide", slow(20)), Limit::new("narrow", slow(10))];
+    let manager = keys::manager(&Arc::new(store)).await?;
+    let free = Policy::new().cost(0);
+    let each = |bytes: usize| format!("{}", bytes / (KEYS - 1_000));
+    let steps = [
+        (free, "a label of 12, in the cache and not counted", "256"),
+        (Policy::new(), "... what counting its two rates adds", ""),
+    ];
+    for (policy, what, target) in steps {
+        keys::warm_for(&manager, 0..1_000, &policy).await?;
+        let (bytes, pages) = (memory::in_use(COUNTED), memory::resident());
+        keys::warm_for(&manager, 1_000..KEYS, &policy).await?;
+        table.row(what, each(memory::in_use(COUNTED) - bytes), "", target);
+        if let (Some(before), Some(after)) = (pages, memory::resident()) {
+            table.row(
+                "... resident, the allocator's own included",
+                each(after.saturating_sub(before)),
+                "",
+                "",
+            );
+        }
     }
     table.print();
     Ok(())

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use apikey_runtime::{
     ApiKeyManager, Changes, Config, Cursor, FastHasher, History, KeyHasher, KeyId, KeyPatch,
-    KeyRecord, KeyStore, ListQuery, NodeId, Page, Revocation, Scopes, StoreError, Timestamp,
+    KeyRecord, KeyStore, Limit, ListQuery, NodeId, Page, Policy, Revocation, Scopes, StoreError,
+    Timestamp, UsageBatch,
 };
 use async_trait::async_trait;
 
@@ -48,6 +49,12 @@ pub(crate) struct EndlessStore {
     known: std::collections::HashSet<KeyId>,
     /// With an owner and two scopes, or with a label and no more.
     pub(crate) rich: bool,
+    /// Of each key.
+    pub(crate) limits: Vec<Limit>,
+    /// Whether it keeps usage, or says so.
+    pub(crate) keeps_usage: bool,
+    /// How often it was told of usage.
+    pub(crate) batches: AtomicUsize,
     /// How often a record was asked for.
     pub(crate) finds: AtomicUsize,
     /// How often there was one.
@@ -62,6 +69,9 @@ impl EndlessStore {
         Self {
             known: (0..keys).map(id).collect(),
             rich: false,
+            limits: Vec::new(),
+            keeps_usage: false,
+            batches: AtomicUsize::new(0),
             finds: AtomicUsize::new(0),
             found: AtomicUsize::new(0),
             gate: None,
@@ -84,6 +94,7 @@ impl EndlessStore {
             let scopes = Scopes::new(["orders:read", "orders:write"]);
             record.scopes = scopes.map_err(|_| StoreError::Conflict)?;
         }
+        record.limits.clone_from(&self.limits);
         Ok(record)
     }
 }
@@ -134,6 +145,15 @@ impl KeyStore for EndlessStore {
         Ok(Vec::new())
     }
 
+    fn keeps_usage(&self) -> bool {
+        self.keeps_usage
+    }
+
+    async fn add_usage(&self, _batch: &UsageBatch) -> Result<(), StoreError> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn changes(
         &self,
         _since: Option<&Cursor>,
@@ -172,11 +192,20 @@ pub(crate) async fn manager_with_room(
 
 /// Brings the keys of these numbers into the manager's cache.
 pub(crate) async fn warm(manager: &ApiKeyManager, keys: std::ops::Range<usize>) -> Outcome {
+    warm_for(manager, keys, &Policy::new()).await
+}
+
+/// Checks the keys of these numbers, as a route of this policy would.
+pub(crate) async fn warm_for(
+    manager: &ApiKeyManager,
+    keys: std::ops::Range<usize>,
+    policy: &Policy,
+) -> Outcome {
     let numbers: Vec<usize> = keys.collect();
     for some in numbers.chunks(1_000) {
         let checks = some.iter().map(|number| {
-            let (manager, key) = (manager.clone(), text(id(*number)));
-            async move { manager.verify(&key).await.map(drop) }
+            let (manager, key, policy) = (manager.clone(), text(id(*number)), *policy);
+            async move { manager.verify_for(&key, &policy).await.map(drop) }
         });
         together(checks).await?;
     }

@@ -1,4 +1,8 @@
 //! Stores that several nodes share, on servers of the bench's own.
+#![allow(
+    dead_code,
+    reason = "each bench is a crate of its own and uses a part of this"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,6 +68,35 @@ impl Place {
         Ok(places)
     }
 
+    /// A Redis that keeps nothing on a disk, so that what is measured is the way to it and its work;
+    /// `None` where it is not installed.
+    pub(crate) fn redis_in_memory() -> Option<Self> {
+        is_installed("limits").then(|| Self {
+            name: "Redis, in memory only",
+            lease: Duration::from_secs(2),
+            target: None,
+            kept: Kept::Redis(RedisServer::start(&[("save", "")])),
+        })
+    }
+
+    /// The port of its server, where it has one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match &self.kept {
+            Kept::File(_) => None,
+            Kept::Postgres(server) => Some(server.port()),
+            Kept::Redis(server) => Some(server.port()),
+        }
+    }
+
+    /// The store as it is reached by way of another port.
+    pub(crate) fn store_at(&self, port: u16) -> Arc<dyn KeyStore> {
+        match &self.kept {
+            Kept::File(_) => self.store(),
+            Kept::Postgres(server) => Arc::new(PostgresStore::new(server.url_at(port))),
+            Kept::Redis(_) => Arc::new(RedisStore::new(format!("redis://127.0.0.1:{port}"))),
+        }
+    }
+
     /// The store as one more node sees it: with connections of its own.
     pub(crate) fn store(&self) -> Arc<dyn KeyStore> {
         match &self.kept {
@@ -119,10 +152,28 @@ impl Client {
         Ok(())
     }
 
+    /// Reads one number: the least that a request could ask.
+    pub(crate) async fn look(&mut self) -> Outcome {
+        const SELECT: &str = "SELECT number FROM bench WHERE id = 1";
+        let number: i64 = match self {
+            Self::Sqlite(connection) => sqlx::query(SELECT)
+                .fetch_one(connection)
+                .await?
+                .try_get(0)?,
+            Self::Postgres(connection) => sqlx::query(SELECT)
+                .fetch_one(connection)
+                .await?
+                .try_get(0)?,
+            Self::Redis(connection) => connection.get("bench").await?,
+        };
+        assert!(number >= 0, "never written");
+        Ok(())
+    }
+
     /// Makes what [`write`](Self::write) changes.
     pub(crate) async fn prepare(&mut self) -> Outcome {
-        const CREATE: &str = "CREATE TABLE bench (number BIGINT)";
-        const INSERT: &str = "INSERT INTO bench VALUES (0)";
+        const CREATE: &str = "CREATE TABLE bench (id BIGINT PRIMARY KEY, number BIGINT)";
+        const INSERT: &str = "INSERT INTO bench VALUES (1, 0)";
         match self {
             Self::Sqlite(connection) => {
                 sqlx::query(CREATE).execute(&mut *connection).await?;
@@ -132,14 +183,14 @@ impl Client {
                 sqlx::query(CREATE).execute(&mut *connection).await?;
                 sqlx::query(INSERT).execute(connection).await?;
             }
-            Self::Redis(_) => {}
+            Self::Redis(connection) => connection.set("bench", 0).await?,
         }
         Ok(())
     }
 
     /// Changes a number; it is on the disk when this returns.
     pub(crate) async fn write(&mut self) -> Outcome {
-        const UPDATE: &str = "UPDATE bench SET number = number + 1";
+        const UPDATE: &str = "UPDATE bench SET number = number + 1 WHERE id = 1";
         match self {
             Self::Sqlite(connection) => {
                 sqlx::query(UPDATE).execute(connection).await?;

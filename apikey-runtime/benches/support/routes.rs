@@ -1,6 +1,7 @@
 //! One route, guarded in different ways, in an app that holds nothing else.
 
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use actix_web::dev::Service;
@@ -9,7 +10,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, Responder, rt};
-use apikey_runtime::{ApiKey, ApiKeyManager, MemoryStore, api_key_required};
+use apikey_runtime::{ApiKey, ApiKeyManager, Limit, MemoryStore, api_key_required};
 
 use super::handwritten::{Keys, Lean, Shared};
 use super::measure::Work;
@@ -19,6 +20,9 @@ use super::{Outcome, clock, keys};
 /// Longer than a push takes to come.
 const SETTLED: Duration = Duration::from_millis(20);
 
+/// Where requests come from.
+const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_000);
+
 /// How a route is guarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guard {
@@ -26,6 +30,7 @@ pub(crate) enum Guard {
     Plain,
     WithKey,
     WithScope,
+    WithRate,
     HandWrittenLean,
     HandWrittenShared,
 }
@@ -47,6 +52,11 @@ async fn with_key(key: ApiKey) -> impl Responder {
 
 #[api_key_required(scope = "orders:read")]
 async fn with_scope() -> impl Responder {
+    "{}"
+}
+
+#[api_key_required(rate_limit = "1000000/second")]
+async fn with_rate() -> impl Responder {
     "{}"
 }
 
@@ -96,6 +106,12 @@ impl Bench {
         })
     }
 
+    /// The same with a key that has these limits.
+    pub(crate) async fn limited(&self, limits: impl IntoIterator<Item = Limit>) -> Outcome<Self> {
+        let key = self.manager.create("LIMITED").limits(limits).await?;
+        Self::of(self.manager.clone(), key.expose_secret()).await
+    }
+
     /// The route `/` under this guard.
     pub(crate) fn route(&self, guard: Guard, app: &mut ServiceConfig) {
         let at = web::get();
@@ -104,6 +120,7 @@ impl Bench {
             Guard::Plain => at.to(plain),
             Guard::WithKey => at.to(with_key),
             Guard::WithScope => at.to(with_scope),
+            Guard::WithRate => at.to(with_rate),
             Guard::HandWrittenLean => at.to(lean),
             Guard::HandWrittenShared => at.to(shared),
         };
@@ -127,11 +144,14 @@ impl Bench {
         let app = init_service(App::new().configure(|app| self.route(guard, app))).await;
         let authorization = authorization.map(HeaderValue::from_str).transpose()?;
         Ok(Box::new(move |count| {
-            let request = || match &authorization {
-                None => TestRequest::get().to_request(),
-                Some(value) => {
-                    let header = (AUTHORIZATION, value.clone());
-                    TestRequest::get().insert_header(header).to_request()
+            let request = || {
+                let request = TestRequest::get().peer_addr(CLIENT);
+                match &authorization {
+                    None => request.to_request(),
+                    Some(value) => {
+                        let header = (AUTHORIZATION, value.clone());
+                        request.insert_header(header).to_request()
+                    }
                 }
             };
             let requests: Vec<_> = (0..count).map(|_| request()).collect();

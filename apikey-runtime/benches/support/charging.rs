@@ -1,0 +1,312 @@
+//! What a charge takes where a store counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use apikey_runtime::{
+    ApiKeyManager, Changes, Charge, Charged, Config, Counting, Cursor, KeyId, KeyPatch, KeyRecord,
+    KeyStore, ListQuery, Meter, NewKey, NodeId, Page, Quota, Rate, Revocation, Rule, StoreError,
+    Timestamp,
+};
+use async_trait::async_trait;
+use tokio::runtime::{Builder, Runtime};
+
+use super::places::Place;
+use super::support::measure::{Work, in_turns};
+use super::support::spread::Spread;
+use super::support::table::{Table, times};
+use super::support::{Outcome, clock};
+use super::turns::Turns;
+
+const CHARGES: usize = 3_000;
+const TRIPS: usize = 200;
+const CHECKS: usize = 1_000;
+
+/// As much as a rate can admit.
+const RATE: Rate = Rate::per_second(1_000_000);
+const QUOTA: Quota = Quota::per_day(1_000_000_000);
+
+/// All of it on one store.
+pub(crate) fn measure(place: &Place) -> Outcome {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    charges(&runtime, place)?;
+    round_trips(&runtime, place)?;
+    batches(&runtime, place)
+}
+
+/// A manager on a store value of its own, and keys with a rate, a quota, and both.
+async fn keys(place: &Place) -> Outcome<(ApiKeyManager, [NewKey; 3])> {
+    let builder = ApiKeyManager::builder().shared_store(place.store());
+    let manager = builder.start().await?;
+    let rate = manager.create("RATE").limit("rate", RATE).await?;
+    let quota = manager.create("QUOTA").limit("quota", QUOTA).await?;
+    let both = manager.create("BOTH").limit("rate", RATE);
+    let both = both.limit("quota", QUOTA).await?;
+    Ok((manager, [rate, quota, both]))
+}
+
+/// The store's own charge and the whole check, in turns with the least that its client could ask,
+/// and with a durable write.
+fn charges(runtime: &Runtime, place: &Place) -> Outcome {
+    let (manager, [rate, quota, both]) = runtime.block_on(keys(place))?;
+    let mut client = runtime.block_on(place.client())?;
+    let mut writer = runtime.block_on(place.client())?;
+    runtime.block_on(writer.prepare())?;
+    let store = place.store();
+    runtime.block_on(store.start())?;
+    let charge = |key: &NewKey, rules: &[Rule]| {
+        let meters = rules.iter().map(|rule| Meter::new("bench", *rule));
+        Charge::new(key.id(), 1, meters.collect())
+    };
+    let (rule, other) = (Rule::from(RATE), Rule::from(QUOTA));
+    let bills = [
+        charge(&rate, &[rule]),
+        charge(&quota, &[other]),
+        charge(&both, &[rule, other]),
+    ];
+    let mut subjects: Vec<Work<'_>> = vec![
+        second(runtime, async || agree(client.look().await)),
+        second(runtime, async || agree(writer.write().await)),
+    ];
+    for bill in &bills {
+        let charge = async || assert!(agree(store.charge(bill).await).admitted);
+        subjects.push(second(runtime, charge));
+    }
+    for key in [&rate, &quota, &both] {
+        let check = async || drop(agree(manager.verify(key.expose_secret()).await));
+        subjects.push(second(runtime, check));
+    }
+    let rounds = in_turns(CHARGES, 1, &mut subjects);
+    drop(subjects);
+    let whats = [
+        "the client reads a number by its key",
+        "the client changes it",
+        "charge() of the store, a rate",
+        "... a quota",
+        "... both",
+        "a check of a key with a rate",
+        "... with a quota",
+        "... with both",
+    ];
+    let target = |subject| match (subject, place.name.starts_with("Redis")) {
+        (2 | 3, true) => "1.30",
+        _ => "",
+    };
+    let mut table = Table::new(format!(
+        "{}: counted by the store (it counts {}); ratio to the client's read / its write",
+        place.name,
+        counted(store.counting()),
+    ));
+    for (subject, what) in whats.into_iter().enumerate() {
+        let ratio = [0, 1].map(|base| times(rounds.ratio(subject, base)));
+        let spread = rounds.spread(subject);
+        table.row(
+            format!("{what}, p50"),
+            micros(spread.quantile(0.5)),
+            ratio.join(" / "),
+            target(subject),
+        );
+        table.row("    p99", micros(spread.quantile(0.99)), "", "");
+    }
+    table.print();
+    runtime.block_on(store.stop());
+    runtime.block_on(manager.shutdown())?;
+    Ok(())
+}
+
+/// Carries it out twice and measures the second: where another thread did the work before, all that
+/// it needs is elsewhere, and the processor that it wakes is asleep.
+fn second<'w>(runtime: &'w Runtime, mut work: impl AsyncFnMut() + 'w) -> Work<'w> {
+    Box::new(move |_| {
+        runtime.block_on(work());
+        timed(runtime, work())
+    })
+}
+
+fn counted(counting: Counting) -> &'static str {
+    match counting {
+        Counting::All => "rates and quotas",
+        Counting::Quotas => "quotas",
+        _ => "nothing",
+    }
+}
+
+/// How often the store waits for its server in one charge.
+fn round_trips(runtime: &Runtime, place: &Place) -> Outcome {
+    let Some(port) = place.port() else {
+        return Ok(());
+    };
+    let turns = Turns::to(port)?;
+    let (manager, [.., key]) = runtime.block_on(keys(place))?;
+    runtime.block_on(manager.shutdown())?;
+    let store = place.store_at(turns.port());
+    let meters = vec![Meter::new("rate", RATE), Meter::new("quota", QUOTA)];
+    let charge = Charge::new(key.id(), 1, meters);
+    let each = runtime.block_on(async {
+        store.start().await?;
+        // The first one prepares what the server then knows.
+        store.charge(&charge).await?;
+        let before = turns.count();
+        for _ in 0..TRIPS {
+            store.charge(&charge).await?;
+        }
+        let after = turns.count();
+        store.stop().await;
+        Ok::<_, StoreError>((after - before) as f64 / TRIPS as f64)
+    })?;
+    let mut table = Table::new(format!("{}: round trips of a charge", place.name));
+    table.row("a rate and a quota", times(each), "", "1.00");
+    table.print();
+    Ok(())
+}
+
+/// Checks of a key whose quota is taken ahead.
+fn batches(runtime: &Runtime, place: &Place) -> Outcome {
+    let mut table = Table::new(format!(
+        "{}: checks of a key with a quota, one after another; ratio to the one above",
+        place.name
+    ));
+    let mut single = f64::NAN;
+    for units in [1, 10, 100] {
+        let store = Arc::new(Counted {
+            inner: place.store(),
+            charges: AtomicUsize::new(0),
+        });
+        let shared: Arc<dyn KeyStore> = Arc::clone(&store) as _;
+        let config = Config::builder().limit_batch(units).build()?;
+        let builder = ApiKeyManager::builder().config(config).shared_store(shared);
+        let manager = runtime.block_on(builder.start())?;
+        let key = manager.create("AHEAD").limit("quota", QUOTA);
+        let key = runtime.block_on(key.into_future())?;
+        let check = || {
+            timed(runtime, async {
+                agree(manager.verify(key.expose_secret()).await);
+            })
+        };
+        let took: Vec<f64> = (0..CHECKS).map(|_| check() as f64).collect();
+        let mean = took.iter().sum::<f64>() / CHECKS as f64;
+        let spread = Spread::new(took);
+        if units == 1 {
+            single = mean;
+        }
+        let what = format!("`limit_batch({units})`");
+        let charges = store.charges.load(Ordering::Relaxed);
+        table.row(
+            format!("{what}, charges for {CHECKS} checks"),
+            charges.to_string(),
+            "",
+            "",
+        );
+        table.row(format!("{what}, p50"), micros(spread.quantile(0.5)), "", "");
+        table.row(
+            format!("{what}, mean"),
+            micros(mean),
+            times(mean / single),
+            "",
+        );
+        runtime.block_on(manager.shutdown())?;
+    }
+    table.print();
+    Ok(())
+}
+
+/// Nanoseconds that this takes.
+fn timed(runtime: &Runtime, work: impl Future<Output = ()>) -> u64 {
+    let start = clock::wall();
+    runtime.block_on(work);
+    clock::wall() - start
+}
+
+fn agree<T, E: std::fmt::Debug>(answer: Result<T, E>) -> T {
+    match answer {
+        Ok(answer) => answer,
+        Err(error) => panic!("not what is measured: {error:?}"),
+    }
+}
+
+fn micros(nanos: f64) -> String {
+    format!("{:.1} us", nanos / 1e3)
+}
+
+/// A store that hands on what these benches ask, and counts its charges.
+#[derive(Debug)]
+struct Counted {
+    inner: Arc<dyn KeyStore>,
+    charges: AtomicUsize,
+}
+
+#[async_trait]
+impl KeyStore for Counted {
+    async fn start(&self) -> Result<(), StoreError> {
+        self.inner.start().await
+    }
+
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        self.inner.insert(record).await
+    }
+
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        self.inner.find(id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.inner.list(query).await
+    }
+
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        self.inner.update(id, patch).await
+    }
+
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+        self.inner.revoke(id, revocation).await
+    }
+
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        self.inner.revoke_owner(owner, revocation).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        self.inner.purge(before).await
+    }
+
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Option<Changes>, StoreError> {
+        self.inner.changes(since, node).await
+    }
+
+    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
+        self.inner.join(node).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        self.inner.acknowledge(node, cursor).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.inner.leave(node).await
+    }
+
+    fn counting(&self) -> Counting {
+        self.inner.counting()
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+        self.charges.fetch_add(1, Ordering::Relaxed);
+        self.inner.charge(charge).await
+    }
+
+    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+        self.inner.refill(key, meter, amount).await
+    }
+
+    async fn stop(&self) {
+        self.inner.stop().await;
+    }
+}
