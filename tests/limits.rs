@@ -471,6 +471,70 @@ async fn m12_a_request_that_passes_two_gates_is_charged_once_and_the_higher_cost
     );
 }
 
+/// An app and a scope inside it, each with a rate of its own and neither with a name.
+#[actix_web::test]
+async fn of_two_nested_rates_each_holds() {
+    let scene = Scene::new().await;
+    let manager = scene.manager.clone();
+    let strict = Policy::new().rate_limit(Rate::per_minute(2));
+    let app = asking!(
+        App::new()
+            .configure(move |app| manager.init_app(app))
+            .wrap(RequireApiKey::with(
+                Policy::new().rate_limit(Rate::per_minute(100))
+            ))
+            .service(
+                web::scope("/in")
+                    .wrap(RequireApiKey::with(strict))
+                    .route("/plain", web::get().to(plain)),
+            )
+            .route("/plain", web::get().to(plain))
+    );
+    let key = scene.key([]).await;
+    for status in [200, 200, 429, 429] {
+        assert_eq!(app("/in/plain", &key).await.status, status);
+    }
+    for _ in 0..9 {
+        assert_eq!(app("/plain", &key).await.status, 200);
+    }
+}
+
+/// R-04, where an inner gate refuses a while after the outer one charged: what came back would be
+/// the next day's.
+#[actix_web::test]
+async fn what_was_charged_before_midnight_is_not_given_to_the_next_day() {
+    let scene = Scene::new().await;
+    let manager = scene.manager.clone();
+    let clock = Arc::clone(&scene.clock);
+    let app = asking!(
+        App::new()
+            .configure(move |app| manager.init_app(app))
+            .service(
+                web::scope("/late")
+                    // The second is asked first.
+                    .wrap(actix_web::middleware::from_fn(
+                        move |request, next: actix_web::middleware::Next<_>| {
+                            clock.advance(MINUTE);
+                            next.call(request)
+                        }
+                    ))
+                    .wrap(RequireApiKey::new())
+                    .route("/admin", web::get().to(admin)),
+            )
+            .route("/plain", web::get().to(plain))
+    );
+    let key = scene.key([Limit::new("daily", Quota::per_day(3))]).await;
+    assert_eq!(app("/late/admin", &key).await.status, 403);
+    let mut passed = 0;
+    // What is given back is given back in the background.
+    let refused = support::within(Duration::from_millis(300), async || {
+        passed += u32::from(app("/plain", &key).await.status == 200);
+        false
+    });
+    assert!(refused.await.is_none());
+    assert_eq!(passed, 3);
+}
+
 #[actix_web::test]
 async fn a_quota_that_nears_its_end_is_told_once_at_each_mark() {
     let scene = Scene::new().await;

@@ -286,6 +286,62 @@ async fn what_was_taken_ahead_and_not_used_is_given_back() {
     }
 }
 
+/// Those who find nothing left do not all take a batch.
+#[actix_web::test]
+async fn many_at_once_take_one_batch_ahead() {
+    let scene = Scene::new(ahead(100)).await;
+    let key = scene.key(5_000).await;
+    for _ in 0..127 {
+        let wide = Policy::new();
+        if scene.ask(&key, &wide).await.is_some() {
+            // The rate is 50 a minute.
+            scene.clock.advance(Duration::from_secs(60));
+        }
+    }
+    scene.clock.advance(Duration::from_secs(60));
+    let before = scene.left(&key).await.1;
+    let gate = scene.store.gate_before(Call::Charge);
+    let checks: Vec<_> = (0..40)
+        .map(|_| {
+            let (manager, key) = (scene.manager.clone(), key.expose_secret().to_owned());
+            actix_web::rt::spawn(async move { manager.verify(&key).await.is_ok() })
+        })
+        .collect();
+    for _ in 0..40 {
+        gate.arrived().await;
+    }
+    gate.open();
+    for check in checks {
+        assert!(soon(check).await.unwrap());
+    }
+    scene.store.heal();
+    let taken = before - scene.left(&key).await.1;
+    assert!(taken <= 40 + 100, "{taken} units for 40 requests");
+}
+
+/// Units that were asked for by one who went away are there for others.
+#[actix_web::test]
+async fn a_batch_whose_caller_goes_away_is_kept() {
+    let scene = Scene::new(ahead(64)).await;
+    let key = scene.key(100).await;
+    for _ in 0..3 {
+        assert_eq!(scene.ask(&key, &Policy::new()).await, None);
+    }
+    let gate = scene.store.gate_after(Call::Charge);
+    let policy = Policy::new();
+    let check = scene.ask(&key, &policy);
+    tokio::select! {
+        _ = check => panic!("it has to wait"),
+        () = gate.arrived() => {}
+    }
+    gate.open();
+    scene.store.heal();
+    // 1, 2 and 4 were charged: all but the three that were used come back.
+    scene.clock.advance(Duration::from_millis(1_500));
+    let back = within(PATIENCE, async || scene.left(&key).await.1 == 97);
+    assert!(back.await.is_some(), "{:?}", scene.left(&key).await);
+}
+
 #[actix_web::test]
 async fn a_key_that_is_used_rarely_takes_nothing_ahead() {
     let scene = Scene::new(ahead(100)).await;

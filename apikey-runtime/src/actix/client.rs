@@ -73,6 +73,15 @@ impl Caller for Client<'_> {
         self.route().address
     }
 
+    fn counted_address(&self) -> Option<IpAddr> {
+        let socket = || {
+            self.request
+                .peer_addr()
+                .map(|peer| peer.ip().to_canonical())
+        };
+        self.route().address.or_else(socket)
+    }
+
     fn method(&self) -> Option<&str> {
         Some(self.request.method().as_str())
     }

@@ -138,7 +138,8 @@ impl Count {
                 .retain(|number, _| *number >= present - PARTS as i64);
             // A clock that was set back counts into the latest part that was used.
             let latest = self.parts.keys().next_back().copied().unwrap_or(present);
-            *self.parts.entry(present.max(latest)).or_default() += cost;
+            let part = self.parts.entry(present.max(latest)).or_default();
+            *part = part.saturating_add(cost);
         } else {
             let present = period_of(quota.period(), millis);
             if present > self.period {
@@ -154,7 +155,9 @@ impl Count {
         match period.part_millis() {
             Some(part) => {
                 let oldest = millis.div_euclid(part as i64) - PARTS as i64;
-                self.parts.range(oldest..).map(|(_, used)| used).sum()
+                self.parts
+                    .range(oldest..)
+                    .fold(0, |sum: u64, (_, used)| sum.saturating_add(*used))
             }
             None if period_of(period, millis) > self.period => 0,
             None => self.used,
@@ -180,8 +183,8 @@ impl Count {
         let oldest = millis.div_euclid(part as i64) - PARTS as i64;
         let mut used = self.used_at(quota.period(), millis);
         for (number, part_used) in self.parts.range(oldest..) {
-            used -= part_used;
-            if used + u64::from(cost) <= quota.amount() {
+            used = used.saturating_sub(*part_used);
+            if used.saturating_add(u64::from(cost)) <= quota.amount() {
                 return Some(leaves(*number, part));
             }
         }

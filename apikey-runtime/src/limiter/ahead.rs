@@ -34,8 +34,11 @@ struct Batch {
     /// How many requests it is still good for.
     left: u32,
     cost: u32,
-    taken_nanos: u64,
+    /// When it was asked for: the store charged it then, or later.
+    sent_nanos: u64,
     until_nanos: u64,
+    /// Whether the next batch is being asked for.
+    next_is_asked: bool,
     /// How each limit stood when it was taken, in the order of the bill.
     limits: Vec<(Meter, Verdict)>,
 }
@@ -45,7 +48,9 @@ struct Batch {
 pub(crate) struct Rest {
     pub(crate) key: KeyId,
     pub(crate) units: u64,
-    pub(crate) quotas: Vec<Meter>,
+    /// Each with the uptime at which its period ends at the earliest: what comes back later would be
+    /// given to the next.
+    pub(crate) quotas: Vec<(Meter, Option<u64>)>,
 }
 
 /// What this process took ahead, of all keys.
@@ -54,8 +59,6 @@ pub(crate) struct Ahead {
     shards: Box<[Mutex<HashMap<Slot, Batch, RandomState>>]>,
     /// For how many requests it takes ahead at most; 1 is not at all.
     most: u32,
-    /// How long before a period's end nothing is given back: it could come into the next.
-    margin: Duration,
 }
 
 impl Slot {
@@ -69,12 +72,11 @@ impl Slot {
 }
 
 impl Ahead {
-    /// `most` is for how many requests it may take ahead, `deadline` how long the store may take.
-    pub(crate) fn new(most: u32, deadline: Duration) -> Self {
+    /// `most` is for how many requests it may take ahead.
+    pub(crate) fn new(most: u32) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             most,
-            margin: deadline * 2,
         }
     }
 
@@ -93,7 +95,7 @@ impl Ahead {
             return false;
         }
         batch.left -= 1;
-        let passed = now.uptime_nanos.saturating_sub(batch.taken_nanos) / 1_000;
+        let passed = now.uptime_nanos.saturating_sub(batch.sent_nanos) / 1_000;
         let kept = u64::from(batch.left) * u64::from(batch.cost);
         let stored = bill.iter_mut().filter(|line| line.by == By::Store);
         for (line, (_, verdict)) in stored.zip(&batch.limits) {
@@ -103,54 +105,55 @@ impl Ahead {
     }
 
     /// For how many requests to charge now: twice as many as the last time where those were used up
-    /// while they were good, so that a key that is used rarely takes nothing along.
+    /// while they were good, so that a key that is used rarely takes nothing along. More than one is
+    /// said to one caller at a time, who then tells what came of it: `keep` or `refuse`.
     pub(crate) fn size(&self, slot: Slot, now: Reading) -> u32 {
-        let shard = self.shard(slot.0);
-        let last = shard.get(&slot);
-        let last = last.filter(|batch| batch.left == 0 && now.uptime_nanos < batch.until_nanos);
-        last.map_or(1, |batch| batch.size.saturating_mul(2).clamp(1, self.most))
+        let mut shard = self.shard(slot.0);
+        let last = shard.get_mut(&slot);
+        let used_up = |batch: &&mut Batch| batch.left == 0 && now.uptime_nanos < batch.until_nanos;
+        let Some(last) = last.filter(used_up).filter(|batch| !batch.next_is_asked) else {
+            return 1;
+        };
+        let size = last.size.saturating_mul(2).clamp(1, self.most);
+        last.next_is_asked = size > 1;
+        size
     }
 
-    /// The limits did not admit `size`: half of it the next time.
-    pub(crate) fn shrink(&self, slot: Slot, size: u32) {
+    /// So many were not to be had; `next` is what to ask for the next time.
+    pub(crate) fn refuse(&self, slot: Slot, next: u32) {
         if let Some(batch) = self.shard(slot.0).get_mut(&slot) {
-            batch.size = size / 4;
+            batch.size = next / 2;
+            batch.next_is_asked = false;
         }
     }
 
-    /// Keeps what was charged for `size` requests, of which one is served at once. `limits` are those
-    /// of the bill, and how they stand after it. Returns what of an earlier batch is to be given
-    /// back.
+    /// Keeps what was charged for `size` requests, of which `left` are not served yet. `limits` are
+    /// those of the bill, and how they stand after it. Returns what of an earlier batch is to be
+    /// given back.
     pub(crate) fn keep(
         &self,
         slot: Slot,
-        size: u32,
+        (size, left): (u32, u32),
         cost: u32,
         limits: Vec<(Meter, Verdict)>,
         sent: Reading,
     ) -> Option<Rest> {
-        let mut batch = Batch {
+        let batch = Batch {
             size,
-            left: size.saturating_sub(1),
+            left,
             cost,
-            taken_nanos: sent.uptime_nanos,
+            sent_nanos: sent.uptime_nanos,
             until_nanos: sent.uptime_nanos.saturating_add(nanos(good_for(&limits))),
+            next_is_asked: false,
             limits,
         };
         let mut shard = self.shard(slot.0);
-        match shard.remove(&slot) {
-            // Two requests took ahead at the same time.
-            Some(other) if sent.uptime_nanos < other.until_nanos => {
-                batch.left += other.left;
-                batch.until_nanos = batch.until_nanos.min(other.until_nanos);
-                shard.insert(slot, batch);
-                None
-            }
-            other => {
-                shard.insert(slot, batch);
-                self.rest(slot, other?, sent)
-            }
+        // One by itself says nothing about the batch that another is asking for.
+        if size == 1 && shard.get(&slot).is_some_and(|batch| batch.next_is_asked) {
+            return None;
         }
+        let replaced = shard.insert(slot, batch)?;
+        rest(slot, replaced)
     }
 
     /// Takes out what is good no longer, or all; returns what is to be given back.
@@ -160,32 +163,9 @@ impl Ahead {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let over = |batch: &Batch| all || now.uptime_nanos >= batch.until_nanos;
             let ended = shard.extract_if(|_, batch| over(batch));
-            rests.extend(ended.filter_map(|(slot, batch)| self.rest(slot, batch, now)));
+            rests.extend(ended.filter_map(|(slot, batch)| rest(slot, batch)));
         }
         rests
-    }
-
-    /// What is left of a batch, for those quotas whose period does not end meanwhile.
-    fn rest(&self, slot: Slot, batch: Batch, now: Reading) -> Option<Rest> {
-        let passed = now.uptime_nanos.saturating_sub(batch.taken_nanos) / 1_000;
-        let margin = u64::try_from(self.margin.as_micros()).unwrap_or(u64::MAX);
-        let lasts = |verdict: &Verdict| {
-            verdict
-                .reset
-                .is_none_or(|reset| reset > passed.saturating_add(margin))
-        };
-        let quotas: Vec<_> = batch
-            .limits
-            .into_iter()
-            .filter(|(meter, verdict)| matches!(meter.rule(), Rule::Quota(_)) && lasts(verdict))
-            .map(|(meter, _)| meter)
-            .collect();
-        let units = u64::from(batch.left) * u64::from(batch.cost);
-        (units > 0 && !quotas.is_empty()).then_some(Rest {
-            key: slot.0,
-            units,
-            quotas,
-        })
     }
 
     fn shard(&self, key: KeyId) -> MutexGuard<'_, HashMap<Slot, Batch, RandomState>> {
@@ -193,6 +173,29 @@ impl Ahead {
         let shard = &self.shards[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is left of a batch.
+fn rest(slot: Slot, batch: Batch) -> Option<Rest> {
+    let sent = batch.sent_nanos;
+    let quotas = batch.limits.into_iter();
+    let quotas = quotas.filter(|(meter, _)| matches!(meter.rule(), Rule::Quota(_)));
+    let quotas: Vec<_> = quotas
+        .map(|(meter, verdict)| (meter, ends(sent, verdict)))
+        .collect();
+    let units = u64::from(batch.left) * u64::from(batch.cost);
+    (units > 0 && !quotas.is_empty()).then_some(Rest {
+        key: slot.0,
+        units,
+        quotas,
+    })
+}
+
+/// The uptime at which a limit's period ends at the earliest that said this to a charge that was sent
+/// at `sent_nanos`.
+pub(crate) fn ends(sent_nanos: u64, verdict: Verdict) -> Option<u64> {
+    let reset = verdict.reset?;
+    Some(sent_nanos.saturating_add(reset.saturating_mul(1_000)))
 }
 
 /// How a limit stands a while later, with `kept` units still here.
@@ -228,8 +231,6 @@ mod tests {
     use crate::limit::Quota;
     use crate::store::Counting;
 
-    const DEADLINE: Duration = Duration::from_secs(2);
-
     fn bill() -> Vec<Line> {
         let rate = crate::limit::Rate::per_minute(1);
         let mut line = Line::of_route(Name::Route("a"), rate, 2, Counting::All);
@@ -252,27 +253,40 @@ mod tests {
     #[test]
     fn what_was_taken_pays_for_as_many_and_no_more() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Ahead::new(8, DEADLINE);
+        let ahead = Ahead::new(8);
         let mut bill = bill();
         let slot = Slot::of(KeyId::from_u128(1), &bill).unwrap();
         assert_eq!(ahead.size(slot, clock.read()), 1);
         assert!(!ahead.pay(slot, &mut bill, clock.read()));
-        assert!(ahead.keep(slot, 4, 2, stands(HOUR), clock.read()).is_none());
+        assert!(
+            ahead
+                .keep(slot, (4, 3), 2, stands(HOUR), clock.read())
+                .is_none()
+        );
         let paid = (0..9).filter(|_| ahead.pay(slot, &mut bill, clock.read()));
         assert_eq!(paid.count(), 3);
         assert_eq!(bill[0].verdict.unwrap().remaining, 50);
-        // It was used up while it was good: more the next time, up to the most.
+        // It was used up while it was good: more the next time, up to the most, for one who asks.
         assert_eq!(ahead.size(slot, clock.read()), 8);
+        assert_eq!(ahead.size(slot, clock.read()), 1);
+        assert!(
+            ahead
+                .keep(slot, (1, 0), 2, stands(HOUR), clock.read())
+                .is_none()
+        );
+        assert_eq!(ahead.size(slot, clock.read()), 1);
+        ahead.refuse(slot, 4);
+        assert_eq!(ahead.size(slot, clock.read()), 4);
         assert!(ahead.sweep(clock.read(), true).is_empty());
     }
 
     #[test]
     fn what_was_not_used_in_time_is_given_back_and_not_used_later() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Ahead::new(8, DEADLINE);
+        let ahead = Ahead::new(8);
         let mut bill = bill();
         let slot = Slot::of(KeyId::from_u128(1), &bill).unwrap();
-        ahead.keep(slot, 4, 2, stands(HOUR), clock.read());
+        ahead.keep(slot, (4, 3), 2, stands(HOUR), clock.read());
         clock.advance(GOOD_FOR);
         assert!(!ahead.pay(slot, &mut bill, clock.read()));
         assert_eq!(ahead.size(slot, clock.read()), 1);
@@ -288,12 +302,24 @@ mod tests {
     #[test]
     fn nothing_is_carried_into_the_next_period() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Ahead::new(8, DEADLINE);
+        let ahead = Ahead::new(8);
         let mut bill = bill();
         let slot = Slot::of(KeyId::from_u128(1), &bill).unwrap();
-        ahead.keep(slot, 4, 2, stands(Duration::from_millis(300)), clock.read());
+        ahead.keep(
+            slot,
+            (4, 3),
+            2,
+            stands(Duration::from_millis(300)),
+            clock.read(),
+        );
         clock.advance(Duration::from_millis(300));
         assert!(!ahead.pay(slot, &mut bill, clock.read()));
-        assert!(ahead.sweep(clock.read(), true).is_empty());
+        let rests = ahead.sweep(clock.read(), true);
+        let end = Duration::from_millis(300).as_nanos() as u64;
+        assert_eq!(
+            rests[0].quotas[0].1,
+            Some(end),
+            "it says when it is too late"
+        );
     }
 }

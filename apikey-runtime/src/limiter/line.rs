@@ -15,6 +15,8 @@ pub(crate) struct Line {
     pub(crate) rule: Rule,
     pub(crate) cost: u32,
     pub(crate) by: By,
+    /// The uptime when it was charged, or sent to be.
+    pub(crate) at_nanos: u64,
     /// `None` before the limit was asked.
     pub(crate) verdict: Option<Verdict>,
 }
@@ -31,8 +33,10 @@ pub(crate) enum Name {
     Default,
     /// The route's, which the policy names.
     Route(&'static str),
-    /// The route's, by its pattern.
+    /// The route's, by its pattern, or by a name with a number where another rate has the name.
     Pattern(Arc<str>),
+    /// A limit that the key had when it was charged, and perhaps has no more.
+    Former { shown: Arc<str>, meter: Arc<Meter> },
 }
 
 /// Who counts.
@@ -56,6 +60,39 @@ impl By {
     }
 }
 
+impl Name {
+    /// Whether it is a limit of the key, and not of a route.
+    pub(crate) fn is_of_key(&self) -> bool {
+        matches!(self, Self::Key(_) | Self::Default | Self::Former { .. })
+    }
+
+    /// The name of a route's rate.
+    pub(crate) fn of_route(&self) -> Option<&str> {
+        match self {
+            Self::Route(name) => Some(name),
+            Self::Pattern(name) => Some(name),
+            Self::Key(_) | Self::Default | Self::Former { .. } => None,
+        }
+    }
+}
+
+/// Gives the lines of a bill that was made by another plan the names that they had there.
+pub(crate) fn pin(bill: &mut [Line], made_by: Option<&Arc<Plan>>, now: Option<&Arc<Plan>>) {
+    let Some(plan) = made_by.filter(|plan| !now.is_some_and(|now| Arc::ptr_eq(plan, now))) else {
+        return;
+    };
+    for line in bill {
+        if let Name::Key(place) = line.name
+            && let Some(prepared) = plan.0.get(usize::from(place))
+        {
+            line.name = Name::Former {
+                shown: prepared.limit.name().into(),
+                meter: Arc::new(prepared.meter.clone()),
+            };
+        }
+    }
+}
+
 impl Line {
     /// Of the limit at this place of a plan.
     pub(crate) fn of_plan(prepared: &Prepared, name: Name, cost: u32, counting: Counting) -> Self {
@@ -66,6 +103,7 @@ impl Line {
             rule,
             cost,
             by: By::of(rule, counting),
+            at_nanos: 0,
             verdict: None,
         }
     }
@@ -73,17 +111,13 @@ impl Line {
     /// Of a route's rate.
     pub(crate) fn of_route(name: Name, rate: Rate, cost: u32, counting: Counting) -> Self {
         let rule = Rule::Rate(rate);
-        let text = match &name {
-            Name::Route(name) => name,
-            Name::Pattern(name) => &**name,
-            Name::Key(_) | Name::Default => "",
-        };
         Self {
-            hash: hash_route(text),
+            hash: hash_route(name.of_route().unwrap_or_default()),
             name,
             rule,
             cost,
             by: By::of(rule, counting),
+            at_nanos: 0,
             verdict: None,
         }
     }
@@ -100,6 +134,7 @@ impl Line {
             Name::Default => of_plan(default, 0),
             Name::Route(name) => Meter::new(&format!("route:{name}"), self.rule),
             Name::Pattern(name) => Meter::new(&format!("route:{name}"), self.rule),
+            Name::Former { meter, .. } => Meter::clone(meter),
         }
     }
 
@@ -113,6 +148,7 @@ impl Line {
             // Where its code lies is nobody's business.
             Name::Route(name) => name.rsplit("::").next().unwrap_or(name),
             Name::Pattern(name) => name,
+            Name::Former { shown, .. } => shown,
         }
     }
 }

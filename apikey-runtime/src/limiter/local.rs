@@ -13,6 +13,9 @@ use crate::limit::{Count, Rule, Verdict};
 
 const SHARDS: usize = 64;
 
+/// The latest time that is told apart: the year 9999.
+const MOST_MILLIS: i64 = 253_402_300_799_999;
+
 /// The most quotas that a shard counts while the store is down.
 const QUOTAS_PER_SHARD: usize = 4_096;
 
@@ -34,13 +37,16 @@ pub(crate) struct Now {
     uptime: i64,
     /// For quotas: days and months.
     wall: i64,
+    nanos: u64,
 }
 
 impl From<Reading> for Now {
     fn from(reading: Reading) -> Self {
         Self {
             uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
-            wall: reading.now.as_millis().saturating_mul(1_000),
+            // Within what a count can go on from.
+            wall: reading.now.as_millis().clamp(-MOST_MILLIS, MOST_MILLIS) * 1_000,
+            nanos: reading.uptime_nanos,
         }
     }
 }
@@ -64,7 +70,7 @@ struct Shard {
     rates: HashMap<Slot, i64, RandomState>,
     /// How many rates there may be before those that lie behind are thrown out.
     room: usize,
-    quotas: HashMap<Slot, Count, RandomState>,
+    quotas: HashMap<Slot, (Rule, Count), RandomState>,
 }
 
 impl Local {
@@ -88,15 +94,18 @@ impl Local {
         }
         for line in lines.iter_mut().filter(own).filter(|line| line.cost > 0) {
             line.verdict = Some(shard.charge(key, line, now));
+            line.at_nanos = now.nanos;
         }
         true
     }
 
-    /// Takes back what `charge` charged.
-    pub(crate) fn give_back(&self, key: KeyId, lines: &[Line]) {
+    /// Takes back what `charge` charged, as far as others have not had the good of it by now: time
+    /// that has passed has worked off some, and a period may be over.
+    pub(crate) fn give_back(&self, key: KeyId, lines: &[Line], now: Now) {
         let mut shard = self.shard(&key);
-        for line in lines.iter().filter(|line| line.by == By::Process) {
-            shard.give_back(key, line);
+        let charged = |line: &&Line| line.by == By::Process && line.cost > 0;
+        for line in lines.iter().filter(charged) {
+            shard.give_back(key, line, now);
         }
     }
 
@@ -118,14 +127,14 @@ impl Local {
 }
 
 impl Shard {
-    fn ask(&self, key: KeyId, line: &Line, now: Now) -> Verdict {
+    fn ask(&mut self, key: KeyId, line: &Line, now: Now) -> Verdict {
         let slot = (key, line.hash);
         let mut count = match line.rule {
             Rule::Rate(_) => Count::of_rate(self.rates.get(&slot).copied().unwrap_or(0)),
             // Fail closed: what there is no room to count is not let through.
-            Rule::Quota(_) => match self.quotas.get(&slot) {
-                Some(count) => count.clone(),
-                None if self.quotas.len() < QUOTAS_PER_SHARD => Count::default(),
+            Rule::Quota(_) => match self.quotas.get(&slot).map(|(_, count)| count.clone()) {
+                Some(count) => count,
+                None if self.has_room(now) => Count::default(),
                 None => return NO_ROOM,
             },
         };
@@ -147,26 +156,44 @@ impl Shard {
                 verdict
             }
             Rule::Quota(_) => {
-                let count = self.quotas.entry(slot).or_default();
+                let empty = || (line.rule, Count::default());
+                let (rule, count) = self.quotas.entry(slot).or_insert_with(empty);
+                *rule = line.rule;
                 count.charge(line.rule, line.cost, at)
             }
         }
     }
 
-    fn give_back(&mut self, key: KeyId, line: &Line) {
+    fn give_back(&mut self, key: KeyId, line: &Line, now: Now) {
         let slot = (key, line.hash);
+        let reset = line.verdict.and_then(|verdict| verdict.reset);
+        let passed = now.nanos.saturating_sub(line.at_nanos) / 1_000;
         match line.rule {
             Rule::Rate(rate) => {
+                // The last units of what was ahead of the time then are those of this charge.
+                let left = reset.unwrap_or(0).saturating_sub(passed);
+                let left = i64::try_from(left).unwrap_or(i64::MAX);
                 if let Some(arrival) = self.rates.get_mut(&slot) {
-                    *arrival -= rate.span(line.cost);
+                    *arrival -= left.min(rate.span(line.cost));
                 }
             }
+            Rule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
             Rule::Quota(_) => {
-                if let Some(count) = self.quotas.get_mut(&slot) {
+                if let Some((_, count)) = self.quotas.get_mut(&slot) {
                     count.refill(line.rule, u64::from(line.cost));
                 }
             }
         }
+    }
+
+    /// Throws out the quotas of which nothing is used any more; whether there is room for another.
+    fn has_room(&mut self, now: Now) -> bool {
+        if self.quotas.len() >= QUOTAS_PER_SHARD {
+            self.quotas.retain(|_, (rule, count)| {
+                count.ask(*rule, 0, now.for_rule(*rule)).remaining < rule.largest_cost()
+            });
+        }
+        self.quotas.len() < QUOTAS_PER_SHARD
     }
 
     fn make_room(&mut self, now: i64) {
@@ -192,6 +219,7 @@ mod tests {
         Now {
             uptime,
             wall: 1_700_000_000 * SECOND + uptime,
+            nanos: uptime as u64 * 1_000,
         }
     }
 
@@ -218,8 +246,24 @@ mod tests {
         let mut lines = [line("a", Rate::per_minute(5), 5)];
         assert!(local.charge(key, &mut lines, at(0)));
         assert!(!local.charge(key, &mut lines, at(0)));
-        local.give_back(key, &lines);
+        local.give_back(key, &lines, at(0));
         assert!(local.charge(key, &mut lines, at(0)));
+    }
+
+    /// R-02, where a request is refused long after it was charged: another had the good of the time
+    /// that has passed.
+    #[test]
+    fn what_was_worked_off_meanwhile_is_not_given_back() {
+        let (local, key) = (Local::new(), KeyId::from_u128(1));
+        let rate = Rate::new(1, Duration::from_secs(1));
+        let (mut first, mut second) = ([line("a", rate, 1)], [line("a", rate, 1)]);
+        assert!(local.charge(key, &mut first, at(0)));
+        assert!(local.charge(key, &mut second, at(SECOND)));
+        local.give_back(key, &first, at(SECOND));
+        assert!(!local.charge(key, &mut [line("a", rate, 1)], at(SECOND)));
+        // Half of it was not worked off.
+        local.give_back(key, &second, at(SECOND * 3 / 2));
+        assert!(local.charge(key, &mut [line("a", rate, 1)], at(SECOND * 3 / 2)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod line;
 mod local;
 mod plan;
 
-pub(crate) use ahead::{Ahead, GOOD_FOR, Rest, Slot, later};
-pub(crate) use line::{By, DEFAULT, Line, Name};
+pub(crate) use ahead::{Ahead, GOOD_FOR, Rest, Slot, ends};
+pub(crate) use line::{By, DEFAULT, Line, Name, pin};
 pub(crate) use local::{Local, Now};
 pub(crate) use plan::{Plan, Plans};

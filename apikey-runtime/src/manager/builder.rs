@@ -147,7 +147,7 @@ impl ApiKeyManagerBuilder {
             .rate_limit()
             .map(|rate| Limit::new(DEFAULT, rate));
         let default_plan = Plan::of(default.as_slice());
-        let ahead = Ahead::new(self.config.limit_batch(), self.config.store_timeout());
+        let ahead = Arc::new(Ahead::new(self.config.limit_batch()));
         let node = node_id(&*self.random)?;
         let usage = Usage::new(&*reader.store, &self.config, node);
         let attempts = self.config.failed_attempts().map(FailedAttempts::new);

@@ -315,6 +315,10 @@ impl Caller for NoRequest {
         None
     }
 
+    fn counted_address(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
     fn method(&self) -> Option<&str> {
         None
     }

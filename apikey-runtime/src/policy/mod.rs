@@ -15,6 +15,10 @@ use crate::limit::Rate;
 pub(crate) trait Caller: PathValues {
     /// The client's address; `None` where it is not known.
     fn address(&self) -> Option<IpAddr>;
+    /// The address that failed attempts are counted by: the client's, or, where a proxy that is
+    /// believed states none that can be read, that of the proxy. A client can bring that about, and is
+    /// not to escape by it.
+    fn counted_address(&self) -> Option<IpAddr>;
     /// The request's method; `None` where there is no request.
     fn method(&self) -> Option<&str>;
     /// Whether the client sent its request over TLS, as far as that is known for sure.

@@ -126,8 +126,8 @@ impl Charge {
     }
 
     /// What to answer where the store itself decided and counted: `counts` are those after it.
-    #[cfg(any(feature = "postgres", feature = "redis"))]
-    pub(crate) fn answer(&self, admitted: bool, counts: &mut [Count], now: i64) -> Charged {
+    #[must_use]
+    pub fn answer(&self, admitted: bool, counts: &mut [Count], now: i64) -> Charged {
         let cost = if admitted { 0 } else { self.cost };
         let asked = counts.iter_mut().zip(&self.meters);
         let verdicts = asked.map(|(count, meter)| count.ask(meter.rule, cost, now));

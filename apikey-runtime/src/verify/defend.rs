@@ -16,7 +16,7 @@ impl Verifier {
         let now = self.reader.clock.read().uptime_nanos;
         let blocked = question
             .caller
-            .address()
+            .counted_address()
             .and_then(|address| attempts.is_blocked(address, now));
         blocked.map_or(Ok(()), |wait| {
             let denied = self.refuse(question, DenyReason::TooManyFailures);
@@ -35,7 +35,7 @@ impl Verifier {
         let Some(attempts) = self.attempts.as_ref().filter(|_| guessed) else {
             return;
         };
-        if let Some(address) = question.caller.address() {
+        if let Some(address) = question.caller.counted_address() {
             attempts.note_failure(address, self.reader.clock.read().uptime_nanos);
         }
     }

@@ -46,7 +46,7 @@ pub(crate) struct Verifier {
     /// What this process counts by itself.
     pub(crate) local: Local,
     /// What it took ahead of limits that the store counts.
-    pub(crate) ahead: Ahead,
+    pub(crate) ahead: Arc<Ahead>,
     /// Decisions that wait for the store.
     pub(crate) under_way: Arc<UnderWay>,
     /// The limits of keys that have none of their own.

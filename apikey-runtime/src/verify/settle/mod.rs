@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::{Admitted, Now, Question, Verifier, Why};
 use crate::denied::{Denied, DenyReason};
-use crate::limit::Rule;
-use crate::limiter::{self, By, Line, Name, Slot};
+use crate::limit::{Rate, Rule};
+use crate::limiter::{self, By, Line, Name, Slot, pin};
 use crate::policy::{Caller, LimiterDown};
 use crate::store::Meter;
 use store::Paid;
@@ -57,7 +57,7 @@ impl Verifier {
         }
         if slot.is_some_and(|slot| !self.ahead.pay(slot, bill, now)) {
             // It is all charged together, later.
-            self.local.give_back(key, bill);
+            self.local.give_back(key, bill, now.into());
             return Now::Ask(Why::Charge(Box::new(admitted)));
         }
         Now::Decided(Ok(self.finish(question, before, admitted)))
@@ -77,16 +77,22 @@ impl Verifier {
         match self.charge_in_store(key, &mut admitted).await {
             Paid::Yes => {}
             Paid::Refused => {
-                self.local.give_back(key, &admitted.bill);
+                self.local.give_back(key, &admitted.bill, self.now());
                 return Err(self.refuse_limited(question, &admitted));
             }
             Paid::Unknown => {
-                self.local.give_back(key, &admitted.bill);
+                self.local.give_back(key, &admitted.bill, self.now());
                 self.settle_without_store(question, &mut admitted)?;
             }
         }
         match self.confirm_charged(question, &admitted).await {
             Ok(mut confirmed) => {
+                let (made_by, now) = (&admitted.key, &confirmed.key);
+                pin(
+                    &mut admitted.bill,
+                    made_by.facts().plan.as_ref(),
+                    now.facts().plan.as_ref(),
+                );
                 confirmed.bill = admitted.bill;
                 Ok(self.finish(question, before, confirmed))
             }
@@ -137,10 +143,8 @@ impl Verifier {
             bill.extend(lines.map(|(at, one)| Line::of_plan(one, name(at), cost, counting)));
         }
         if let Some(rate) = policy.rate {
-            let name = route_name(question);
-            let paid =
-                before.is_some_and(|before| before.bill.iter().any(|line| line.name == name));
-            if !paid {
+            let earlier = before.map_or(&[][..], |before| &before.bill);
+            if let Some(name) = unpaid_name(route_name(question), rate, earlier) {
                 bill.push(Line::of_route(name, rate, policy.cost, counting));
             }
         }
@@ -153,6 +157,10 @@ impl Verifier {
         question: &Question<'_, C>,
         admitted: &mut Admitted,
     ) -> Result<(), Denied> {
+        // Nothing was to be charged, so nothing is missing.
+        if admitted.bill.iter().all(|line| line.cost == 0) {
+            return Ok(());
+        }
         if question.policy.limiter_down == LimiterDown::Refuse {
             return Err(self.refuse(question, DenyReason::StoreUnavailable));
         }
@@ -186,8 +194,14 @@ impl Verifier {
         before: Option<Admitted>,
         mut admitted: Admitted,
     ) -> Admitted {
-        if let Some(before) = before {
-            add_earlier(&mut admitted.bill, before.bill);
+        if let Some(mut before) = before {
+            let (made_by, now) = (&before.key, &admitted.key);
+            pin(
+                &mut before.bill,
+                made_by.facts().plan.as_ref(),
+                now.facts().plan.as_ref(),
+            );
+            admitted.bill.append(&mut before.bill);
         }
         self.admit(question, admitted)
     }
@@ -213,18 +227,29 @@ impl Verifier {
 
 /// What a request paid its key's limits; `None` where it has not been asked to.
 fn paid_by_key(before: &Admitted) -> Option<u32> {
-    let of_key = |line: &&Line| matches!(line.name, Name::Key(_) | Name::Default);
-    before.bill.iter().find(of_key).map(|line| line.cost)
+    let first = before.bill.iter().find(|line| line.name.is_of_key())?;
+    let same = before.bill.iter().filter(|line| line.name == first.name);
+    Some(same.fold(0, |sum, line| sum.saturating_add(line.cost)))
 }
 
-/// Joins what an earlier gate charged to what this one did.
-fn add_earlier(bill: &mut Vec<Line>, earlier: Vec<Line>) {
-    for line in earlier {
-        match bill.iter_mut().find(|own| own.name == line.name) {
-            Some(own) => own.cost += line.cost,
-            None => bill.push(line),
+/// The name under which a route's rate is charged; `None` where an earlier gate has charged it. Another
+/// rate of that name, as an app and a scope inside may have for one pattern, is counted apart from
+/// it.
+fn unpaid_name(name: Name, rate: Rate, earlier: &[Line]) -> Option<Name> {
+    let base = name.of_route()?.to_owned();
+    let (mut number, mut name) = (1, name);
+    let taken = |name: &Name| {
+        let same = |line: &&Line| line.name.of_route() == name.of_route();
+        earlier.iter().find(same)
+    };
+    while let Some(line) = taken(&name) {
+        if line.rule == Rule::Rate(rate) {
+            return None;
         }
+        number += 1;
+        name = Name::Pattern(format!("{base}#{number}").into());
     }
+    Some(name)
 }
 
 fn route_name<C: Caller>(question: &Question<'_, C>) -> Name {

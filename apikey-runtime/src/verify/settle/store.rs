@@ -1,7 +1,8 @@
 //! Limits that the key store counts.
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::super::{Admitted, Verifier};
 use super::tell::standings_of;
@@ -9,10 +10,13 @@ use crate::cache::Reader;
 use crate::denied::LimitStanding;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{Limit, Rule};
-use crate::limiter::{By, GOOD_FOR, Line, Name, Plan, Rest, Slot, later};
+use crate::limit::{Limit, Rule, Verdict};
+use crate::limiter::{By, GOOD_FOR, Line, Name, Plan, Rest, Slot, ends};
 use crate::meter::StoreCall;
 use crate::store::{Charge, Charged, Meter};
+
+/// How many refills are under way at once.
+const REFILLS_AT_ONCE: usize = 16;
 
 /// What the store said of a bill.
 pub(super) enum Paid {
@@ -41,60 +45,95 @@ impl Verifier {
                 return Paid::Yes;
             };
             let (places, meters) = self.lines_of_cost(admitted, cost);
-            let Some(answer) = self.ask_to_charge(Charge::new(key, cost, meters)).await else {
+            let sent = self.reader.clock.read();
+            let charge = Charge::new(key, cost, meters.clone());
+            let Some(answer) = ask_to_charge(&self.reader, charge).await else {
                 self.give_some_back(admitted, &charged);
                 return Paid::Unknown;
             };
             for (at, verdict) in places.iter().zip(&answer.verdicts) {
                 admitted.bill[*at].verdict = Some(*verdict);
+                admitted.bill[*at].at_nanos = sent.uptime_nanos;
             }
             if !answer.admitted {
                 self.give_some_back(admitted, &charged);
                 return Paid::Refused;
             }
-            for at in &places {
-                self.tell_of_shares(admitted, &admitted.bill[*at], u64::from(cost));
+            self.tell_of_shares(admitted, &places, &answer.verdicts, u64::from(cost));
+            if let Some(slot) = slot {
+                let limits = meters.into_iter().zip(answer.verdicts).collect();
+                let rest = self.ahead.keep(slot, (1, 0), cost, limits, sent);
+                if let Some(rest) = rest {
+                    self.refill_in_background(rest);
+                }
             }
             charged.extend(places);
         }
     }
 
-    /// Charges for several requests at once, and keeps what is left of it. `None` where the limits do
-    /// not admit so many.
+    /// Charges for several requests at once, and pays with it. `None` where that did not serve this
+    /// one.
     async fn charge_ahead(&self, slot: Slot, key: KeyId, admitted: &mut Admitted) -> Option<Paid> {
-        let sent = self.reader.clock.read();
-        if self.ahead.pay(slot, &mut admitted.bill, sent) {
+        let now = self.reader.clock.read();
+        if self.ahead.pay(slot, &mut admitted.bill, now) {
             return Some(Paid::Yes);
         }
-        let size = self.ahead.size(slot, sent);
+        let size = self.ahead.size(slot, now);
         let stored = admitted.bill.iter().find(|line| line.by == By::Store);
         let cost = stored.map_or(0, |line| line.cost);
-        let all = cost.checked_mul(size)?;
-        let (places, meters) = self.lines_of_cost(admitted, cost);
-        let charge = Charge::new(key, all, meters.clone());
-        let Some(answer) = self.ask_to_charge(charge).await else {
-            return Some(Paid::Unknown);
-        };
-        if !answer.admitted && size > 1 {
-            self.ahead.shrink(slot, size);
+        if size <= 1 {
             return None;
         }
-        let kept = u64::from(cost) * u64::from(size - 1);
-        for (at, verdict) in places.iter().zip(&answer.verdicts) {
-            admitted.bill[*at].verdict = Some(*verdict);
-            if answer.admitted {
-                self.tell_of_shares(admitted, &admitted.bill[*at], u64::from(all));
-                admitted.bill[*at].verdict = Some(later(*verdict, kept, 0));
-            }
-        }
-        if !answer.admitted {
-            return Some(Paid::Refused);
-        }
-        let limits = meters.into_iter().zip(answer.verdicts).collect();
-        if let Some(rest) = self.ahead.keep(slot, size, cost, limits, sent) {
-            self.refill_in_background(rest);
-        }
-        Some(Paid::Yes)
+        let (places, meters) = self.lines_of_cost(admitted, cost);
+        let Some(verdicts) = self.take_ahead(slot, key, size, cost, meters).await else {
+            return Some(Paid::Unknown);
+        };
+        let verdicts = verdicts?;
+        let all = u64::from(cost) * u64::from(size);
+        self.tell_of_shares(admitted, &places, &verdicts, all);
+        let now = self.reader.clock.read();
+        let paid = self.ahead.pay(slot, &mut admitted.bill, now);
+        paid.then_some(Paid::Yes)
+    }
+
+    /// Takes units for `size` requests. They are kept also where the one who asked has gone away by
+    /// then. `None` where the store gives no answer, and `Some(None)` where it does not admit so many.
+    async fn take_ahead(
+        &self,
+        slot: Slot,
+        key: KeyId,
+        size: u32,
+        cost: u32,
+        meters: Vec<Meter>,
+    ) -> Option<Option<Vec<Verdict>>> {
+        let (reader, ahead) = (Arc::clone(&self.reader), Arc::clone(&self.ahead));
+        let under_way = self.under_way.follow();
+        let taken = self.reader.runtime.spawn(async move {
+            let sent = reader.clock.read();
+            let charge = Charge::new(key, cost.saturating_mul(size), meters.clone());
+            let answer = ask_to_charge(&reader, charge).await;
+            let taken = match answer {
+                None => {
+                    ahead.refuse(slot, size);
+                    None
+                }
+                Some(answer) if !answer.admitted => {
+                    ahead.refuse(slot, size / 2);
+                    Some(None)
+                }
+                Some(answer) => {
+                    let limits = meters.into_iter().zip(answer.verdicts.iter().copied());
+                    let rest = ahead.keep(slot, (size, size), cost, limits.collect(), sent);
+                    if let Some(rest) = rest {
+                        refill(&reader, rest).await;
+                    }
+                    Some(Some(answer.verdicts))
+                }
+            };
+            drop(under_way);
+            taken
+        });
+        taken.await.ok().flatten()
     }
 
     /// The lines that the store counts at this cost: their places, and their meters.
@@ -110,17 +149,15 @@ impl Verifier {
     pub(crate) async fn tend_what_was_taken(&self) {
         loop {
             tokio::time::sleep(GOOD_FOR).await;
-            for rest in self.ahead.sweep(self.reader.clock.read(), false) {
-                self.give_rest_back(rest).await;
-            }
+            let rests = self.ahead.sweep(self.reader.clock.read(), false);
+            refill_all(&self.reader, rests).await;
         }
     }
 
     /// Gives all back that was taken ahead and not used: the manager ends.
     pub(crate) async fn give_up_what_was_taken(&self) {
-        for rest in self.ahead.sweep(self.reader.clock.read(), true) {
-            self.give_rest_back(rest).await;
-        }
+        let rests = self.ahead.sweep(self.reader.clock.read(), true);
+        refill_all(&self.reader, rests).await;
     }
 
     /// How the limits of a key stand. Charges nothing.
@@ -148,40 +185,13 @@ impl Verifier {
         if !meters.is_empty() {
             let charge = Charge::new(id, 0, meters);
             let silent = || StoreError::unavailable("it did not tell how limits stand");
-            let answer = self.ask_to_charge(charge).await.ok_or_else(silent)?;
+            let answer = ask_to_charge(&self.reader, charge).await;
+            let answer = answer.ok_or_else(silent)?;
             for (at, verdict) in places.into_iter().zip(answer.verdicts) {
                 bill[at].verdict = Some(verdict);
             }
         }
         Ok(standings_of(&bill, plan))
-    }
-
-    /// `None` where there is no answer.
-    async fn ask_to_charge(&self, charge: Charge) -> Option<Charged> {
-        let (reader, expected) = (Arc::clone(&self.reader), charge.meters.len());
-        let key = charge.key;
-        // On the manager's runtime, where the store's connections are driven, and to its end though
-        // the client goes away.
-        let call = self.reader.runtime.spawn(async move {
-            let answer = tokio::time::timeout(reader.deadline, reader.store.charge(&charge)).await;
-            reader.meter.called(StoreCall::Charge, answer.as_ref().ok());
-            answer
-        });
-        match call.await {
-            Ok(Ok(Ok(charged))) if charged.verdicts.len() == expected => Some(charged),
-            Ok(Ok(Ok(_))) => {
-                tracing::error!(key_id = %key, "the key store's answer to a charge does not fit it");
-                None
-            }
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(key_id = %key, %error, "the key store counted no limit");
-                None
-            }
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!(key_id = %key, "the key store gave no answer to a charge in time");
-                None
-            }
-        }
     }
 
     /// Takes back what a request was charged that came to nothing, and that it was let through. The
@@ -191,7 +201,7 @@ impl Verifier {
         if let Some(noted) = admitted.noted {
             self.usage.take_back(&key, noted);
         }
-        self.local.give_back(key, &admitted.bill);
+        self.local.give_back(key, &admitted.bill, self.now());
         for line in &admitted.bill {
             self.give_back_to_store(key, admitted, line);
         }
@@ -205,16 +215,15 @@ impl Verifier {
     }
 
     fn give_back_to_store(&self, key: KeyId, admitted: &Admitted, line: &Line) {
-        // What comes back after the end of its period would be given to the next.
-        let soon = self.reader.deadline * 2;
-        let reset = line.verdict.and_then(|verdict| verdict.reset);
-        let lasts = reset.is_none_or(|reset| Duration::from_micros(reset) > soon);
         let quota = matches!(line.rule, Rule::Quota(_));
-        if line.by == By::Store && line.cost > 0 && quota && lasts {
+        if line.by == By::Store && line.cost > 0 && quota {
+            let until = line
+                .verdict
+                .and_then(|verdict| ends(line.at_nanos, verdict));
             self.refill_in_background(Rest {
                 key,
                 units: u64::from(line.cost),
-                quotas: vec![self.meter_of(admitted, line)],
+                quotas: vec![(self.meter_of(admitted, line), until)],
             });
         }
     }
@@ -226,14 +235,56 @@ impl Verifier {
             drop(under_way);
         });
     }
+}
 
-    async fn give_rest_back(&self, rest: Rest) {
-        refill(&self.reader, rest).await;
+/// `None` where there is no answer.
+async fn ask_to_charge(reader: &Arc<Reader>, charge: Charge) -> Option<Charged> {
+    let (key, expected) = (charge.key, charge.meters.len());
+    let own = Arc::clone(reader);
+    // On the manager's runtime, where the store's connections are driven, and to its end though the
+    // client goes away.
+    let call = reader.runtime.spawn(async move {
+        let answer = tokio::time::timeout(own.deadline, own.store.charge(&charge)).await;
+        own.meter.called(StoreCall::Charge, answer.as_ref().ok());
+        answer
+    });
+    match call.await {
+        Ok(Ok(Ok(charged))) if charged.verdicts.len() == expected => Some(charged),
+        Ok(Ok(Ok(_))) => {
+            tracing::error!(key_id = %key, "the key store's answer to a charge does not fit it");
+            None
+        }
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(key_id = %key, %error, "the key store counted no limit");
+            None
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!(key_id = %key, "the key store gave no answer to a charge in time");
+            None
+        }
     }
 }
 
+async fn refill_all(reader: &Arc<Reader>, rests: Vec<Rest>) {
+    let mut under_way = JoinSet::new();
+    for rest in rests {
+        if under_way.len() >= REFILLS_AT_ONCE {
+            under_way.join_next().await;
+        }
+        let reader = Arc::clone(reader);
+        under_way.spawn(async move { refill(&reader, rest).await });
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
 async fn refill(reader: &Reader, rest: Rest) {
-    for meter in &rest.quotas {
+    // What is under way when a period ends would be given to the next.
+    let margin = u64::try_from((reader.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
+    for (meter, until) in &rest.quotas {
+        let latest = reader.clock.read().uptime_nanos.saturating_add(margin);
+        if until.is_some_and(|until| latest >= until) {
+            continue;
+        }
         let call = reader.store.refill(&rest.key, meter, rest.units);
         let answer = tokio::time::timeout(reader.deadline, call).await;
         reader.meter.called(StoreCall::Refill, answer.as_ref().ok());

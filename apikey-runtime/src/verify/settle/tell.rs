@@ -5,32 +5,46 @@ use std::time::Duration;
 use super::super::{Admitted, Verifier};
 use crate::denied::LimitStanding;
 use crate::events::{Event, EventKind};
-use crate::limit::Rule;
+use crate::limit::{Rule, Verdict};
 use crate::limiter::{Line, Plan};
 
 /// At which parts of a quota it is told that they are used up, in percent.
 const SHARES: [u8; 2] = [80, 100];
 
 impl Verifier {
-    /// Tells of a quota that a charge of so many units brought to one of [`SHARES`].
-    pub(super) fn tell_of_shares(&self, admitted: &Admitted, line: &Line, units: u64) {
-        let (Rule::Quota(quota), Some(verdict)) = (line.rule, line.verdict) else {
-            return;
-        };
-        let used = quota.amount().saturating_sub(verdict.remaining);
-        for share in crossed(quota.amount(), used.saturating_sub(units), used) {
-            let limit = line.shown(admitted.key.facts().plan.as_deref());
-            tracing::info!(key_id = %admitted.key.id(), limit, percent = share, "a quota is used up so far");
-            self.teller.tell(|| Event {
-                at: self.reader.clock.read().now,
-                kind: EventKind::LimitReached {
-                    limit: limit.to_owned(),
-                    percent: share,
-                },
-                key_id: Some(admitted.key.id()),
-                actor: None,
-            });
+    /// Tells of the quotas that a charge of so many units brought to one of [`SHARES`]: those at
+    /// `places` in the bill, which then said `verdicts`.
+    pub(super) fn tell_of_shares(
+        &self,
+        admitted: &Admitted,
+        places: &[usize],
+        verdicts: &[Verdict],
+        units: u64,
+    ) {
+        for (at, verdict) in places.iter().zip(verdicts) {
+            let line = &admitted.bill[*at];
+            if let Rule::Quota(quota) = line.rule {
+                let used = quota.amount().saturating_sub(verdict.remaining);
+                for share in crossed(quota.amount(), used.saturating_sub(units), used) {
+                    self.tell_of_share(admitted, line, share);
+                }
+            }
         }
+    }
+
+    fn tell_of_share(&self, admitted: &Admitted, line: &Line, share: u8) {
+        let limit = line.shown(admitted.key.facts().plan.as_deref());
+        let id = admitted.key.id();
+        tracing::info!(key_id = %id, limit, percent = share, "a quota is used up so far");
+        self.teller.tell(|| Event {
+            at: self.reader.clock.read().now,
+            kind: EventKind::LimitReached {
+                limit: limit.to_owned(),
+                percent: share,
+            },
+            key_id: Some(id),
+            actor: None,
+        });
     }
 }
 
@@ -48,9 +62,14 @@ pub(crate) fn standings(admitted: &Admitted) -> Vec<LimitStanding> {
 }
 
 pub(super) fn standings_of(bill: &[Line], own: Option<&Plan>) -> Vec<LimitStanding> {
-    bill.iter()
-        .filter_map(|line| Some((line, line.verdict?)))
-        .map(|(line, verdict)| LimitStanding {
+    let asked = bill
+        .iter()
+        .enumerate()
+        .filter_map(|(at, line)| Some((at, line, line.verdict?)));
+    asked
+        // Where several gates charged one limit, the last word on it comes first.
+        .filter(|(at, line, _)| bill[..*at].iter().all(|earlier| earlier.name != line.name))
+        .map(|(_, line, verdict)| LimitStanding {
             name: line.shown(own).to_owned(),
             rule: line.rule,
             remaining: verdict.remaining,
