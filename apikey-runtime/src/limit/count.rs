@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Rule;
 use super::quota::{PARTS, Period, Quota};
-use super::rate::Rate;
+use super::rate::{Rate, span};
 
 /// What is remembered of one limit of one key: what a store keeps that counts.
 ///
@@ -43,24 +43,73 @@ pub struct Verdict {
     pub retry: Option<u64>,
 }
 
-impl Count {
-    /// Of a rate, with this theoretical arrival time.
-    pub(crate) fn of_rate(arrival: i64) -> Self {
+/// A rate and a cost as times, in microseconds: worked out once for all that a charge asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    step: u64,
+    burst: i64,
+    cost: i64,
+    /// Whether so much can ever pass at once.
+    fits: bool,
+}
+
+impl Pace {
+    pub(crate) fn of(rate: Rate, cost: u32) -> Self {
+        let step = rate.step_micros();
         Self {
-            arrival,
-            ..Self::default()
+            step,
+            burst: span(step, rate.burst()),
+            cost: span(step, cost),
+            fits: cost <= rate.burst(),
         }
     }
 
+    /// The arrival time, no further ahead than a whole burst: there a clock that was set back, or a
+    /// rate that was raised, would leave it.
+    pub(crate) fn within(self, arrival: i64, now: i64) -> i64 {
+        arrival.min(now + self.burst)
+    }
+
+    /// What the rate says to the cost, after an arrival time that is within its burst.
+    pub(crate) fn ask(self, arrival: i64, now: i64) -> Verdict {
+        let ahead = positive(arrival - now);
+        let after = arrival.max(now) - now + self.cost;
+        Verdict {
+            admits: after <= self.burst,
+            remaining: self.remaining(ahead),
+            reset: Some(ahead),
+            retry: self.fits.then(|| positive(after - self.burst)),
+        }
+    }
+
+    /// The arrival time with the cost, which was admitted, and how the rate stands then.
+    pub(crate) fn charge(self, arrival: i64, now: i64) -> (i64, Verdict) {
+        let arrival = self.within(arrival.max(now) + self.cost, now);
+        let ahead = positive(arrival - now);
+        let verdict = Verdict {
+            admits: true,
+            remaining: self.remaining(ahead),
+            reset: Some(ahead),
+            retry: Some(0),
+        };
+        (arrival, verdict)
+    }
+
+    fn remaining(self, ahead: u64) -> u64 {
+        self.burst.unsigned_abs().saturating_sub(ahead) / self.step
+    }
+}
+
+impl Count {
     /// What `rule` says to `cost` at `now` (microseconds since 1970). Nothing is counted yet, but a
     /// rate is brought within its burst, which holds from then on.
     pub fn ask(&mut self, rule: Rule, cost: u32, now: i64) -> Verdict {
         match rule {
             Rule::Rate(rate) => {
-                // No further ahead than a whole burst: there a clock that was set back, or a rate
-                // that was raised, would leave it.
-                self.arrival = self.arrival.min(now + rate.span(rate.burst()));
-                self.ask_rate(rate, cost, now)
+                let pace = Pace::of(rate, cost);
+                // Which holds from then on.
+                self.arrival = pace.within(self.arrival, now);
+                pace.ask(self.arrival, now)
             }
             Rule::Quota(quota) => self.ask_quota(quota, cost, now),
         }
@@ -69,12 +118,18 @@ impl Count {
     /// Counts `cost`, which was admitted; how the limit stands then.
     pub fn charge(&mut self, rule: Rule, cost: u32, now: i64) -> Verdict {
         match rule {
-            Rule::Rate(rate) => self.arrival = self.arrival.max(now) + rate.span(cost),
-            Rule::Quota(quota) => self.charge_quota(quota, cost, now),
-        }
-        Verdict {
-            admits: true,
-            ..self.ask(rule, 0, now)
+            Rule::Rate(rate) => {
+                let verdict;
+                (self.arrival, verdict) = Pace::of(rate, cost).charge(self.arrival, now);
+                verdict
+            }
+            Rule::Quota(quota) => {
+                self.charge_quota(quota, cost, now);
+                Verdict {
+                    admits: true,
+                    ..self.ask_quota(quota, 0, now)
+                }
+            }
         }
     }
 
@@ -92,20 +147,6 @@ impl Count {
                 }
                 self.parts.retain(|_, used| *used > 0);
             }
-        }
-    }
-
-    fn ask_rate(&self, rate: Rate, cost: u32, now: i64) -> Verdict {
-        let burst = rate.span(rate.burst());
-        let base = self.arrival.max(now);
-        let ahead = base + rate.span(cost) - now;
-        let admits = ahead <= burst;
-        let step = i64::try_from(rate.step_micros()).unwrap_or(i64::MAX);
-        Verdict {
-            admits,
-            remaining: positive((burst - (base - now)) / step),
-            reset: Some(positive(base - now)),
-            retry: (cost <= rate.burst()).then(|| positive(ahead - burst)),
         }
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use count::Pace;
 pub use count::{Count, Verdict};
 pub use quota::{Period, Quota};
 pub use rate::Rate;

@@ -165,11 +165,16 @@ impl Rate {
 
     /// The time that so many units take up, in microseconds.
     pub(crate) fn span(&self, units: u32) -> i64 {
-        let micros = self.step_micros().saturating_mul(u64::from(units));
-        // More than a burst may take, and such that a time can be added in a double too, in which
-        // Redis computes.
-        i64::try_from(micros).unwrap_or(i64::MAX).min(1 << 52)
+        span(self.step_micros(), units)
     }
+}
+
+/// The time that so many units take up, each of them `step` microseconds.
+pub(super) fn span(step: u64, units: u32) -> i64 {
+    let micros = step.saturating_mul(u64::from(units));
+    // More than a burst may take, and such that a time can be added in a double too, in which Redis
+    // computes.
+    i64::try_from(micros).unwrap_or(i64::MAX).min(1 << 52)
 }
 
 impl FromStr for Rate {

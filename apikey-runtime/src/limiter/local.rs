@@ -2,6 +2,7 @@
 //! a store that should count does not answer, where a route says so.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
@@ -9,7 +10,7 @@ use foldhash::fast::RandomState;
 use super::line::{By, Line};
 use crate::clock::Reading;
 use crate::key::KeyId;
-use crate::limit::{Count, Rule, Verdict};
+use crate::limit::{Count, Pace, Rate, Rule, Verdict};
 
 const SHARDS: usize = 64;
 
@@ -51,15 +52,6 @@ impl From<Reading> for Now {
     }
 }
 
-impl Now {
-    fn for_rule(self, rule: Rule) -> i64 {
-        match rule {
-            Rule::Rate(_) => self.uptime,
-            Rule::Quota(_) => self.wall,
-        }
-    }
-}
-
 /// The counts of this process.
 #[derive(Debug)]
 pub(crate) struct Local(Box<[Mutex<Shard>]>);
@@ -83,20 +75,18 @@ impl Local {
     pub(crate) fn charge(&self, key: KeyId, lines: &mut [Line], now: Now) -> bool {
         let own = |line: &&mut Line| line.by == By::Process;
         let mut shard = self.shard(&key);
-        let mut admitted = true;
+        // Most often all of them admit it, and then each is looked up once.
+        let mut charging = lines.iter_mut().filter(own);
+        let Some(charged) = charging.position(|line| !shard.charge(key, line, now)) else {
+            return true;
+        };
+        for line in lines.iter_mut().filter(own).take(charged) {
+            shard.give_back(key, line, now);
+        }
         for line in lines.iter_mut().filter(own) {
-            let verdict = shard.ask(key, line, now);
-            admitted &= verdict.admits;
-            line.verdict = Some(verdict);
+            line.verdict = Some(shard.ask(key, line, now));
         }
-        if !admitted {
-            return false;
-        }
-        for line in lines.iter_mut().filter(own).filter(|line| line.cost > 0) {
-            line.verdict = Some(shard.charge(key, line, now));
-            line.at_nanos = now.nanos;
-        }
-        true
+        false
     }
 
     /// Takes back what `charge` charged, as far as others have not had the good of it by now: time
@@ -127,10 +117,53 @@ impl Local {
 }
 
 impl Shard {
+    /// Charges a limit, where it admits that; it is told how it stands.
+    fn charge(&mut self, key: KeyId, line: &mut Line, now: Now) -> bool {
+        let slot = (key, line.hash);
+        let verdict = match line.rule {
+            Rule::Rate(rate) => self.charge_rate(slot, rate, line.cost, now.uptime),
+            Rule::Quota(_) => {
+                let asked = self.ask(key, line, now);
+                if asked.admits && line.cost > 0 {
+                    let empty = || (line.rule, Count::default());
+                    let (rule, count) = self.quotas.entry(slot).or_insert_with(empty);
+                    *rule = line.rule;
+                    count.charge(line.rule, line.cost, now.wall)
+                } else {
+                    asked
+                }
+            }
+        };
+        line.at_nanos = now.nanos;
+        line.verdict = Some(verdict);
+        verdict.admits
+    }
+
+    fn charge_rate(&mut self, slot: Slot, rate: Rate, cost: u32, now: i64) -> Verdict {
+        let pace = Pace::of(rate, cost);
+        self.make_room(now);
+        let slot = self.rates.entry(slot);
+        let arrival = match &slot {
+            Entry::Occupied(known) => pace.within(*known.get(), now),
+            Entry::Vacant(_) => 0,
+        };
+        let asked = pace.ask(arrival, now);
+        if !asked.admits || cost == 0 {
+            return asked;
+        }
+        let (arrival, verdict) = pace.charge(arrival, now);
+        slot.insert_entry(arrival);
+        verdict
+    }
+
     fn ask(&mut self, key: KeyId, line: &Line, now: Now) -> Verdict {
         let slot = (key, line.hash);
         let mut count = match line.rule {
-            Rule::Rate(_) => Count::of_rate(self.rates.get(&slot).copied().unwrap_or(0)),
+            Rule::Rate(rate) => {
+                let pace = Pace::of(rate, line.cost);
+                let arrival = self.rates.get(&slot).copied().unwrap_or(0);
+                return pace.ask(pace.within(arrival, now.uptime), now.uptime);
+            }
             // Fail closed: what there is no room to count is not let through.
             Rule::Quota(_) => match self.quotas.get(&slot).map(|(_, count)| count.clone()) {
                 Some(count) => count,
@@ -138,30 +171,7 @@ impl Shard {
                 None => return NO_ROOM,
             },
         };
-        count.ask(line.rule, line.cost, now.for_rule(line.rule))
-    }
-
-    fn charge(&mut self, key: KeyId, line: &Line, now: Now) -> Verdict {
-        let slot = (key, line.hash);
-        let at = now.for_rule(line.rule);
-        match line.rule {
-            Rule::Rate(_) => {
-                self.make_room(at);
-                let arrival = self.rates.entry(slot).or_default();
-                let mut count = Count::of_rate(*arrival);
-                // Brings it within its burst.
-                count.ask(line.rule, 0, at);
-                let verdict = count.charge(line.rule, line.cost, at);
-                *arrival = count.arrival;
-                verdict
-            }
-            Rule::Quota(_) => {
-                let empty = || (line.rule, Count::default());
-                let (rule, count) = self.quotas.entry(slot).or_insert_with(empty);
-                *rule = line.rule;
-                count.charge(line.rule, line.cost, at)
-            }
-        }
+        count.ask(line.rule, line.cost, now.wall)
     }
 
     fn give_back(&mut self, key: KeyId, line: &Line, now: Now) {
@@ -190,7 +200,7 @@ impl Shard {
     fn has_room(&mut self, now: Now) -> bool {
         if self.quotas.len() >= QUOTAS_PER_SHARD {
             self.quotas.retain(|_, (rule, count)| {
-                count.ask(*rule, 0, now.for_rule(*rule)).remaining < rule.largest_cost()
+                count.ask(*rule, 0, now.wall).remaining < rule.largest_cost()
             });
         }
         self.quotas.len() < QUOTAS_PER_SHARD
@@ -208,10 +218,12 @@ impl Shard {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::super::line::Name;
     use super::*;
-    use crate::limit::{Quota, Rate};
-    use crate::store::Counting;
+    use crate::limit::Quota;
+    use crate::store::{Charge, Counting, Meter};
 
     const SECOND: i64 = 1_000_000;
 
@@ -225,6 +237,33 @@ mod tests {
 
     fn line(name: &'static str, rate: Rate, cost: u32) -> Line {
         Line::of_route(Name::Route(name), rate, cost, Counting::Nothing)
+    }
+
+    proptest! {
+        /// Also where one was charged before another refused.
+        #[test]
+        fn a_rate_is_counted_as_a_store_would_by_itself_and_beside_others(
+            amount in 1u32..6, steps in prop::collection::vec((0i64..30, 0u32..5), 1..60),
+        ) {
+            let (key, mut now) = (KeyId::from_u128(1), 1_000 * SECOND);
+            let rate = Rate::per_minute(amount).with_burst(3);
+            let other = Rate::per_minute(amount + 2).with_burst(2);
+            let (alone, beside) = (Local::new(), Local::new());
+            let (mut counts, mut both_counts) = (<[Count; 1]>::default(), <[Count; 2]>::default());
+            for (seconds, cost) in steps {
+                now += seconds * SECOND;
+                let meters = vec![Meter::new("a", rate), Meter::new("b", other)];
+                let charge = Charge::new(key, cost, meters[..1].to_vec());
+                let model = charge.apply(&mut counts, now);
+                let mut lines = [line("a", rate, cost)];
+                prop_assert_eq!(alone.charge(key, &mut lines, at(now)), model.admitted);
+                prop_assert_eq!(lines[0].verdict, Some(model.verdicts[0]));
+                let model = Charge::new(key, cost, meters).apply(&mut both_counts, now);
+                let mut lines = [line("a", rate, cost), line("b", other, cost)];
+                prop_assert_eq!(beside.charge(key, &mut lines, at(now)), model.admitted);
+                prop_assert_eq!(lines.map(|line| line.verdict.unwrap()).to_vec(), model.verdicts);
+            }
+        }
     }
 
     #[test]

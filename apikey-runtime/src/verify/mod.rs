@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::api_key::ApiKey;
 use crate::cache::{Answer, Asked, CachedKey, Feed, ReadFault, Reader};
-use crate::clock::{Reading, Timestamp};
+use crate::clock::Reading;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::Teller;
@@ -98,7 +98,7 @@ pub(crate) struct Admitted {
     /// How the store was asked, where it was for this decision.
     pub(crate) read: Option<Asked>,
     /// When it was decided.
-    pub(crate) at: Timestamp,
+    pub(crate) at: Reading,
     /// The limits that the request was counted against.
     pub(crate) bill: Vec<Line>,
     /// Where it counts as usage, once it does.
@@ -125,13 +125,13 @@ pub(crate) enum Why {
 
 /// What memory says of a key.
 enum Memory {
-    Allow(ApiKey, Timestamp),
+    Allow(ApiKey, Reading),
     Refuse(DenyReason),
     Nothing,
 }
 
 impl Admitted {
-    fn of(key: ApiKey, read: Option<Asked>, at: Timestamp) -> Self {
+    fn of(key: ApiKey, read: Option<Asked>, at: Reading) -> Self {
         Self {
             key,
             read,
@@ -301,7 +301,7 @@ impl Verifier {
                 return Memory::Nothing;
             }
             match judged.at(now) {
-                Ok(()) => Memory::Allow(ApiKey::new(Arc::clone(entry)), now.now),
+                Ok(()) => Memory::Allow(ApiKey::new(Arc::clone(entry)), now),
                 Err(reason) => Memory::Refuse(reason),
             }
         });
@@ -372,7 +372,7 @@ impl Verifier {
             None => Err(DenyReason::InvalidKey),
             Some((found, judged)) => judged.at(now).map(|()| {
                 let key = ApiKey::new(Arc::clone(found));
-                Admitted::of(key, Some(answer.asked), now.now)
+                Admitted::of(key, Some(answer.asked), now)
             }),
         };
         Some(decision.map_err(|reason| self.refuse(question, reason)))
@@ -443,7 +443,7 @@ pub(crate) fn judge_acting(
 ) -> Result<Admitted, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
-        Ok(()) => Ok(Admitted::of(key, None, now.now)),
+        Ok(()) => Ok(Admitted::of(key, None, now)),
         Err(reason) => Err(outcome::denied(reason, policy)),
     }
 }

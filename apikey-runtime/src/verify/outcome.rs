@@ -33,7 +33,7 @@ impl Verifier {
             Some(noted) => Some(self.usage.note_again(id, noted, cost)),
             None => self
                 .usage
-                .note_allowed(id, admitted.at, cost, question.caller),
+                .note_allowed(id, admitted.at.now, cost, question.caller),
         }
     }
 
