@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::super::under_way::Pass;
 use super::super::{Admitted, Verifier};
 use super::tell::standings_of;
 use crate::cache::Reader;
@@ -47,7 +48,7 @@ impl Verifier {
             let (places, meters) = self.lines_of_cost(admitted, cost);
             let sent = self.reader.clock.read();
             let charge = Charge::new(key, cost, meters.clone());
-            let Some(answer) = ask_to_charge(&self.reader, charge).await else {
+            let Some(answer) = self.ask_to_charge(charge).await else {
                 self.give_some_back(admitted, &charged);
                 return Paid::Unknown;
             };
@@ -214,6 +215,28 @@ impl Verifier {
         }
     }
 
+    /// `None` where there is no answer. What was charged to one who has gone away by then is given
+    /// back: nothing came of it.
+    async fn ask_to_charge(&self, charge: Charge) -> Option<Charged> {
+        let (reader, pass) = (Arc::clone(&self.reader), self.under_way.follow());
+        let call = self.reader.runtime.spawn(async move {
+            let sent = reader.clock.read().uptime_nanos;
+            let answer = ask_to_charge(&reader, charge.clone()).await;
+            let charged = answer.as_ref().filter(|answer| answer.admitted);
+            let rest = charged.map(|charged| rest_of(charge, charged, sent));
+            let unclaimed = Unclaimed {
+                reader,
+                rest,
+                pass: Some(pass),
+            };
+            (answer, unclaimed)
+        });
+        // Where this is not reached, the output of the task is dropped.
+        let (answer, mut unclaimed) = call.await.ok()?;
+        unclaimed.rest = None;
+        answer
+    }
+
     fn give_back_to_store(&self, key: KeyId, admitted: &Admitted, line: &Line) {
         let quota = matches!(line.rule, Rule::Quota(_));
         if line.by == By::Store && line.cost > 0 && quota {
@@ -234,6 +257,38 @@ impl Verifier {
             refill(&reader, rest).await;
             drop(under_way);
         });
+    }
+}
+
+/// What was charged, and is given back where nobody is there any more to take it.
+struct Unclaimed {
+    reader: Arc<Reader>,
+    rest: Option<Rest>,
+    pass: Option<Pass>,
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let (reader, pass) = (Arc::clone(&self.reader), self.pass.take());
+        if let Some(rest) = self.rest.take() {
+            self.reader.runtime.spawn(async move {
+                refill(&reader, rest).await;
+                drop(pass);
+            });
+        }
+    }
+}
+
+/// What of a charge can be given back to quotas.
+fn rest_of(charge: Charge, charged: &Charged, sent_nanos: u64) -> Rest {
+    let meters = charge.meters.into_iter().zip(&charged.verdicts);
+    let quotas = meters.filter(|(meter, _)| matches!(meter.rule(), Rule::Quota(_)));
+    Rest {
+        key: charge.key,
+        units: u64::from(charge.cost),
+        quotas: quotas
+            .map(|(meter, verdict)| (meter, ends(sent_nanos, *verdict)))
+            .collect(),
     }
 }
 
@@ -280,7 +335,7 @@ async fn refill_all(reader: &Arc<Reader>, rests: Vec<Rest>) {
 async fn refill(reader: &Reader, rest: Rest) {
     // What is under way when a period ends would be given to the next.
     let margin = u64::try_from((reader.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
-    for (meter, until) in &rest.quotas {
+    for (meter, until) in rest.quotas.iter().filter(|_| rest.units > 0) {
         let latest = reader.clock.read().uptime_nanos.saturating_add(margin);
         if until.is_some_and(|until| latest >= until) {
             continue;
