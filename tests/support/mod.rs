@@ -12,6 +12,7 @@ pub mod forge;
 pub mod hasher;
 pub mod http;
 pub mod log;
+pub mod machine;
 pub mod recorder;
 pub mod servers;
 pub mod store;

@@ -75,6 +75,8 @@ pub struct GateStore {
     restored: AtomicBool,
     /// Whether no push comes through.
     deaf: AtomicBool,
+    /// Whether the next batch of usage is taken and not added.
+    forgetful: AtomicBool,
 }
 
 impl GateStore {
@@ -91,6 +93,7 @@ impl GateStore {
             calls: Mutex::default(),
             restored: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
+            forgetful: AtomicBool::new(false),
         })
     }
 
@@ -102,6 +105,16 @@ impl GateStore {
     /// Lets no push through to managers that start from now on.
     pub fn cut_push(&self) {
         self.deaf.store(true, SeqCst);
+    }
+
+    /// Says of the next batch of usage that it was added, and does not add it.
+    pub fn forget_a_batch(&self) {
+        self.forgetful.store(true, SeqCst);
+    }
+
+    /// Whether a batch was forgotten that was to be.
+    pub fn has_forgotten(&self) -> bool {
+        !self.forgetful.load(SeqCst)
     }
 
     /// Stops each call before it reaches the store.
@@ -350,6 +363,9 @@ impl KeyStore for GateStore {
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let said = format!("{batch:?}");
+        if self.forgetful.swap(false, SeqCst) {
+            return Ok(());
+        }
         self.hand_on(Call::AddUsage, said, self.inner.add_usage(batch))
             .await
     }
