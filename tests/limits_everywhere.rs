@@ -382,6 +382,47 @@ async fn a_check_whose_charge_is_under_way_when_the_manager_ends_passes_and_coun
     }
 }
 
+/// Nobody took what was charged, so the key has it still: one unit, or as many as are taken ahead.
+#[actix_web::test]
+async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
+    for fleet in Fleet::every(LEASE).await {
+        for units in [1, 10] {
+            let store = GateStore::around(fleet.store());
+            let config = Config::builder().limit_batch(units).build().unwrap();
+            let manager = ApiKeyManager::builder().config(config);
+            let manager = manager.shared_store(store.clone()).start();
+            let manager = manager.await.unwrap();
+            let key = key(&manager, [credits(100), hourly(100)]).await;
+            let (mut passed, mut left_alone) = (0, 0);
+            while left_alone < 3 {
+                let gate = store.gate_after(Call::Charge);
+                let (asking, secret) = (manager.clone(), key.expose_secret().to_owned());
+                let mut check = actix_web::rt::spawn(async move { asking.verify(&secret).await });
+                tokio::select! {
+                    () = gate.arrived() => {
+                        check.abort();
+                        assert!(check.await.unwrap_err().is_cancelled());
+                        left_alone += 1;
+                    }
+                    // Paid with what was taken ahead.
+                    done = &mut check => passed += u64::from(done.unwrap().is_ok()),
+                }
+                gate.open();
+                store.heal();
+                for _ in 0..2 {
+                    assert_eq!(ask(&manager, &key, &PLAIN).await, None);
+                    passed += 1;
+                }
+            }
+            manager.shutdown().await.unwrap();
+            let next = manager_on(fleet.store()).await;
+            let expected = 100 - passed;
+            let left = left(&next, key.id()).await;
+            assert_eq!(left, [expected, expected], "{}, {units}", fleet.name);
+        }
+    }
+}
+
 /// A day has to have an hour to go, as its own clock sees it.
 async fn not_at_midnight() {
     let second = Timestamp::from(std::time::SystemTime::now()).as_millis() / 1_000 % 86_400;
