@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use apikey_runtime::{
     ApiKeyManager, Changes, Charge, Charged, Config, Counting, Cursor, KeyId, KeyPatch, KeyRecord,
@@ -12,13 +13,15 @@ use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 
 use super::places::Place;
-use super::support::measure::{Work, in_turns};
+use super::support::measure::{Rounds, Work, in_turns};
 use super::support::spread::Spread;
 use super::support::table::{Table, times};
 use super::support::{Outcome, clock};
 use super::turns::Turns;
 
-const CHARGES: usize = 3_000;
+const CHARGES: usize = 1_000;
+/// Long enough for all threads to fall asleep: a request in a quiet hour has to wake each on its way.
+const QUIET: Duration = Duration::from_millis(1);
 const TRIPS: usize = 200;
 const CHECKS: usize = 1_000;
 
@@ -29,7 +32,8 @@ const QUOTA: Quota = Quota::per_day(1_000_000_000);
 /// All of it on one store.
 pub(crate) fn measure(place: &Place) -> Outcome {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    charges(&runtime, place)?;
+    charges(&runtime, place, false)?;
+    charges(&runtime, place, true)?;
     round_trips(&runtime, place)?;
     batches(&runtime, place)
 }
@@ -47,7 +51,7 @@ async fn keys(place: &Place) -> Outcome<(ApiKeyManager, [NewKey; 3])> {
 
 /// The store's own charge and the whole check, in turns with the least that its client could ask,
 /// and with a durable write.
-fn charges(runtime: &Runtime, place: &Place) -> Outcome {
+fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
     let (manager, [rate, quota, both]) = runtime.block_on(keys(place))?;
     let mut client = runtime.block_on(place.client())?;
     let mut writer = runtime.block_on(place.client())?;
@@ -65,19 +69,27 @@ fn charges(runtime: &Runtime, place: &Place) -> Outcome {
         charge(&both, &[rule, other]),
     ];
     let mut subjects: Vec<Work<'_>> = vec![
-        second(runtime, async || agree(client.look().await)),
-        second(runtime, async || agree(writer.write().await)),
+        turn(runtime, quiet, async || agree(client.look().await)),
+        turn(runtime, quiet, async || agree(writer.write().await)),
     ];
     for bill in &bills {
         let charge = async || assert!(agree(store.charge(bill).await).admitted);
-        subjects.push(second(runtime, charge));
+        subjects.push(turn(runtime, quiet, charge));
     }
     for key in [&rate, &quota, &both] {
         let check = async || drop(agree(manager.verify(key.expose_secret()).await));
-        subjects.push(second(runtime, check));
+        subjects.push(turn(runtime, quiet, check));
     }
     let rounds = in_turns(CHARGES, 1, &mut subjects);
     drop(subjects);
+    let counting = counted(store.counting());
+    print_charges(place, quiet, counting, &rounds);
+    runtime.block_on(store.stop());
+    runtime.block_on(manager.shutdown())?;
+    Ok(())
+}
+
+fn print_charges(place: &Place, quiet: bool, counting: &str, rounds: &Rounds) {
     let whats = [
         "the client reads a number by its key",
         "the client changes it",
@@ -93,13 +105,19 @@ fn charges(runtime: &Runtime, place: &Place) -> Outcome {
         _ => "",
     };
     let mut table = Table::new(format!(
-        "{}: counted by the store (it counts {}); ratio to the client's read / its write",
+        "{}, {}: counted by the store (it counts {}); ratio to the client's read / its write",
         place.name,
-        counted(store.counting()),
+        if quiet {
+            "each after 1 ms of nothing"
+        } else {
+            "one right after another"
+        },
+        counting,
     ));
     for (subject, what) in whats.into_iter().enumerate() {
-        let ratio = [0, 1].map(|base| times(rounds.ratio(subject, base)));
         let spread = rounds.spread(subject);
+        let ratio =
+            [0, 1].map(|base| times(spread.quantile(0.5) / rounds.spread(base).quantile(0.5)));
         table.row(
             format!("{what}, p50"),
             micros(spread.quantile(0.5)),
@@ -109,16 +127,16 @@ fn charges(runtime: &Runtime, place: &Place) -> Outcome {
         table.row("    p99", micros(spread.quantile(0.99)), "", "");
     }
     table.print();
-    runtime.block_on(store.stop());
-    runtime.block_on(manager.shutdown())?;
-    Ok(())
 }
 
-/// Carries it out twice and measures the second: where another thread did the work before, all that
-/// it needs is elsewhere, and the processor that it wakes is asleep.
-fn second<'w>(runtime: &'w Runtime, mut work: impl AsyncFnMut() + 'w) -> Work<'w> {
+/// Measures one, after a pause or right after another of its kind, which has it all at hand: never
+/// after one of another kind, which has left things elsewhere.
+fn turn<'w>(runtime: &'w Runtime, quiet: bool, mut work: impl AsyncFnMut() + 'w) -> Work<'w> {
     Box::new(move |_| {
         runtime.block_on(work());
+        if quiet {
+            std::thread::sleep(QUIET);
+        }
         timed(runtime, work())
     })
 }

@@ -172,8 +172,9 @@ impl Client {
 
     /// Makes what [`write`](Self::write) changes.
     pub(crate) async fn prepare(&mut self) -> Outcome {
-        const CREATE: &str = "CREATE TABLE bench (id BIGINT PRIMARY KEY, number BIGINT)";
-        const INSERT: &str = "INSERT INTO bench VALUES (1, 0)";
+        const CREATE: &str =
+            "CREATE TABLE IF NOT EXISTS bench (id BIGINT PRIMARY KEY, number BIGINT)";
+        const INSERT: &str = "INSERT INTO bench VALUES (1, 0) ON CONFLICT DO NOTHING";
         match self {
             Self::Sqlite(connection) => {
                 sqlx::query(CREATE).execute(&mut *connection).await?;
