@@ -135,11 +135,23 @@ impl Gather {
             tally.add(used);
             return Some(noted(key.route));
         }
-        let route = self.open(&mut cells, key, write_label, |tally| tally.add(used));
-        if route.is_none() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let (route, label) = self.label_of(key.route, write_label);
+        let key = CellKey { route, ..key };
+        if self.open(&mut cells, key, label, |tally| tally.add(used)) {
+            return Some(noted(route));
         }
-        route.map(noted)
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// The label of a new cell, and the hash under which it counts.
+    #[cold]
+    fn label_of(&self, hash: u64, write_label: &impl WriteLabel) -> (u64, Arc<str>) {
+        if self.held() < FOLDED_FROM {
+            self.labels.of(hash, write_label)
+        } else {
+            self.labels.rest()
+        }
     }
 
     /// Corrects what was counted there.
@@ -157,43 +169,37 @@ impl Gather {
         if let Some(tally) = cells.find(&key) {
             return add(tally);
         }
-        // Its label was seen then, and is not written again.
+        // Its label was seen then, and is not written again. With little room too it is the route
+        // that counts one too many, and not whichever others are folded into.
         let nothing = |_: &mut dyn FnMut(&str)| {};
-        if self.open(&mut cells, key, &nothing, add).is_none() {
+        let (_, label) = self.labels.of(noted.route, &nothing);
+        if !self.open(&mut cells, key, label, add) {
             tracing::debug!(key_id = %id, "a count of usage is not corrected: too much is in memory");
         }
     }
 
-    /// Counts in a cell that is not there yet, as far as there is room; returns the route that it
-    /// counts by.
+    /// Counts in a cell that may not be there yet; returns whether there is room.
     #[cold]
     fn open(
         &self,
         cells: &mut Cells,
-        mut key: CellKey,
-        write_label: &impl WriteLabel,
+        key: CellKey,
+        label: Arc<str>,
         count: impl FnOnce(&mut Tally),
-    ) -> Option<u64> {
-        let held = self.held.load(Ordering::Relaxed);
-        let (route, label) = if held < FOLDED_FROM {
-            self.labels.of(key.route, write_label)
-        } else {
-            self.labels.rest()
-        };
-        key.route = route;
+    ) -> bool {
         if let Some(tally) = cells.find(&key) {
             count(tally);
-            return Some(route);
+            return true;
         }
-        if held >= MOST_CELLS {
-            return None;
+        if self.held() >= MOST_CELLS {
+            return false;
         }
         // Others do so at the same moment, one a shard at most.
         if self.held.fetch_add(1, Ordering::Relaxed) + 1 == FULL_FROM {
             self.full.notify_one();
         }
         count(cells.insert(key, label));
-        Some(route)
+        true
     }
 
     /// Takes all that was counted. It goes on being held until it is released.

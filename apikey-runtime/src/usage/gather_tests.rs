@@ -130,6 +130,30 @@ fn what_is_taken_back_is_set_against_what_was_counted_wherever_that_is_now() {
     );
 }
 
+/// With so little room that new cells do not tell routes apart.
+#[test]
+fn what_is_taken_back_is_set_against_its_own_route_while_others_are_folded() {
+    let gather = Gather::new();
+    let (id, noted) = (KeyId::from_u128(1), allow(&gather, 1, 0).unwrap());
+    gather.release(gather.take().len());
+    for other in 2..=FOLDED_FROM as u128 + 1 {
+        allow(&gather, other, 0);
+    }
+    let folded = allow(&gather, 1, 0).unwrap();
+    assert_ne!(folded.route, noted.route);
+    gather.adjust(&id, noted, -1, -3);
+    let routes = |gather: &Gather| -> Vec<_> {
+        let own = gather.take().into_iter().filter(|cell| cell.id() == id);
+        own.map(|cell| (cell.route.to_string(), cell.tally.allowed))
+            .collect()
+    };
+    let expected = [("*".to_owned(), 1), ("/orders/{id}".to_owned(), -1)];
+    assert_eq!(routes(&gather), expected);
+    // And what was folded from that.
+    gather.adjust(&id, folded, -1, -3);
+    assert_eq!(routes(&gather), [("*".to_owned(), -1)]);
+}
+
 #[test]
 fn the_last_use_is_the_latest_whichever_is_counted_last() {
     let (gather, at) = (Gather::new(), |tally: &Tally| {
