@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::get;
 use apikey_runtime::{
-    ApiKeyManager, Clock, Config, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, ManualClock,
-    MemoryStore, Page, Revocation, SqliteStore, StoreError, Timestamp, UsagePeriod,
-    api_key_required,
+    ApiKeyManager, ApiKeyManagerBuilder, Clock, Config, KeyId, KeyPatch, KeyRecord, KeyStore,
+    ListQuery, ManualClock, MemoryStore, Page, Revocation, SqliteStore, StoreError, Timestamp,
+    UsagePeriod, api_key_required,
 };
 use async_trait::async_trait;
 use support::http::Server;
@@ -23,6 +23,11 @@ const HOUR: i64 = 3_600_000;
 
 /// The shortest interval that can be configured.
 const SOON: Duration = Duration::from_millis(100);
+
+/// The longest: not during a test.
+const LATE: Duration = Duration::from_secs(3_600);
+
+const STORE_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[get("/plain")]
 #[api_key_required]
@@ -38,17 +43,18 @@ fn serve(manager: &ApiKeyManager) -> Server {
     })
 }
 
-async fn start(store: &Arc<GateStore>, interval: Duration) -> ApiKeyManager {
+fn builder(store: &Arc<GateStore>, interval: Duration) -> ApiKeyManagerBuilder {
     let config = Config::builder()
         .usage_flush_interval(interval)
-        .store_timeout(Duration::from_millis(200))
+        .store_timeout(STORE_TIMEOUT)
         .build();
     ApiKeyManager::builder()
         .config(config.unwrap())
         .shared_store(Arc::<GateStore>::clone(store))
-        .start()
-        .await
-        .unwrap()
+}
+
+async fn start(store: &Arc<GateStore>, interval: Duration) -> ApiKeyManager {
+    builder(store, interval).start().await.unwrap()
 }
 
 async fn total(manager: &ApiKeyManager, id: KeyId) -> u64 {
@@ -135,6 +141,88 @@ async fn a_dead_store_slows_no_request_and_has_it_all_when_it_is_back() {
     }
 }
 
+/// It is not the store that is down: it is what it was offered. What is newer does not wait behind it.
+#[actix_web::test]
+async fn a_batch_that_the_store_refuses_for_good_is_dropped_and_told() {
+    let (recorder, store) = (Recorder::default(), GateStore::new());
+    let manager = recorder.start(builder(&store, SOON)).await;
+    let key = manager.create("a").await.unwrap();
+    let lost = || recorder.counter("apikey_usage_lost_total", &[]);
+    store.fail(Call::AddUsage, Fault::Backend);
+    use_it(&manager, key.expose_secret(), 7).await;
+    assert!(within(PATIENCE, async || lost() == 7).await.is_some());
+    // They are in two batches where a turn came between.
+    let calls = store.count(Call::AddUsage);
+    assert!(calls == 5 || calls == 10, "{calls}");
+    store.heal();
+    use_it(&manager, key.expose_secret(), 4).await;
+    assert_eq!(total(&manager, key.id()).await, 4);
+    assert_eq!(lost(), 7);
+}
+
+/// The control: whatever the store is asked meanwhile, and however long it is away, nothing is given
+/// up.
+#[actix_web::test]
+async fn neither_readers_nor_a_store_that_is_away_drop_a_batch() {
+    let (recorder, store) = (Recorder::default(), GateStore::new());
+    let manager = recorder.start(builder(&store, LATE)).await;
+    let key = manager.create("a").await.unwrap();
+    store.fail(Call::AddUsage, Fault::Backend);
+    use_it(&manager, key.expose_secret(), 7).await;
+    for _ in 0..20 {
+        manager.usage(key.id()).await.unwrap_err();
+    }
+    store.heal();
+    assert_eq!(total(&manager, key.id()).await, 7);
+
+    let manager = recorder.start(builder(&store, SOON)).await;
+    store.fail(Call::AddUsage, Fault::Unavailable);
+    use_it(&manager, key.expose_secret(), 7).await;
+    let begun = store.count(Call::AddUsage);
+    let tries = async || store.count(Call::AddUsage) >= begun + 12;
+    assert!(within(PATIENCE, tries).await.is_some());
+    store.heal();
+    assert_eq!(total(&manager, key.id()).await, 14);
+    assert_eq!(recorder.counter("apikey_usage_lost_total", &[]), 0);
+}
+
+/// A large batch would be offered again and again, and never fit into the time of a request.
+#[actix_web::test]
+async fn a_store_may_take_longer_for_usage_than_for_requests() {
+    let store = GateStore::new();
+    let manager = start(&store, SOON).await;
+    let key = manager.create("a").await.unwrap();
+    let gate = store.gate_before(Call::AddUsage);
+    use_it(&manager, key.expose_secret(), 1).await;
+    gate.arrived().await;
+    tokio::time::sleep(STORE_TIMEOUT * 3).await;
+    // Whoever reads does not wait for that long.
+    let begun = Instant::now();
+    let read = manager.usage(key.id()).await.unwrap_err().to_string();
+    assert!(read.contains("slow to take it"), "{read}");
+    assert!(begun.elapsed() < STORE_TIMEOUT * 4);
+    gate.open();
+    let written = async || stored(&store, key.id()).await == 1;
+    assert!(within(PATIENCE, written).await.is_some());
+    assert_eq!(store.count(Call::AddUsage), 1);
+}
+
+/// A turn that stands still has more time than the end waits for.
+#[actix_web::test]
+async fn the_end_waits_for_no_turn_and_offers_its_batch_again() {
+    let store = GateStore::new();
+    let manager = start(&store, SOON).await;
+    let key = manager.create("a").await.unwrap();
+    let gate = store.gate_before(Call::AddUsage);
+    use_it(&manager, key.expose_secret(), 7).await;
+    gate.arrived().await;
+    use_it(&manager, key.expose_secret(), 4).await;
+    // For those calls that begin from now on.
+    store.heal();
+    manager.shutdown().await.unwrap();
+    assert_eq!(stored(&store, key.id()).await, 11);
+}
+
 /// A request is let through while the store stands still with a batch.
 #[actix_web::test]
 async fn requests_pass_while_usage_is_being_written() {
@@ -157,14 +245,14 @@ async fn requests_pass_while_usage_is_being_written() {
 #[actix_web::test]
 async fn the_end_writes_the_rest_and_waits_for_no_dead_store() {
     let store = GateStore::new();
-    let manager = start(&store, Duration::from_secs(3_600)).await;
+    let manager = start(&store, LATE).await;
     let key = manager.create("a").await.unwrap();
     use_it(&manager, key.expose_secret(), 7).await;
     assert_eq!(stored(&store, key.id()).await, 0);
     manager.shutdown().await.unwrap();
     assert_eq!(stored(&store, key.id()).await, 7);
 
-    let manager = start(&store, Duration::from_secs(3_600)).await;
+    let manager = start(&store, LATE).await;
     use_it(&manager, key.expose_secret(), 7).await;
     store.fail(Call::AddUsage, Fault::Hangs);
     let begun = Instant::now();

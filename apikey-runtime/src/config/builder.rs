@@ -116,7 +116,7 @@ impl ConfigBuilder {
     }
 
     /// How long a call of the store may take, from 1 ms to 60 s; then the request is answered with
-    /// 503. By default, 2 s.
+    /// 503. Writing usage, which no request waits for, may take ten times as long. By default, 2 s.
     #[must_use]
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));

@@ -63,7 +63,7 @@ impl ConfigBuilder {
     }
 
     /// How often usage is written to the store, every 100 ms to 1 hour: the most that a crash can
-    /// lose of it. By default, 10 s.
+    /// lose of it, while the store takes it. By default, 10 s.
     #[must_use]
     pub fn usage_flush_interval(mut self, interval: Duration) -> Self {
         let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);

@@ -249,11 +249,13 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 
     /// Adds what a node counted, all or none, unless a batch of that node with this number or a
     /// higher one was added before. Takes no epoch. Counts of keys that are gone may be kept or
-    /// not.
+    /// not. It may take ten times as long as other calls: no request waits for it.
     ///
     /// # Errors
     ///
-    /// Any; the same batch is then offered again.
+    /// [`StoreError::Unavailable`] where it may go well later: the same batch is then offered again
+    /// until it does. Any other where it never will: after five in a row, an interval apart, the
+    /// batch is dropped, so that newer ones do not wait for it.
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let _ = batch;
         Ok(())

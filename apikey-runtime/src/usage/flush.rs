@@ -1,5 +1,10 @@
 //! Writing usage: batch after batch, the same one again until the store has taken it.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
 use super::batch::Waiting;
 use super::{Usage, hour_of};
 use crate::cache::Reader;
@@ -11,6 +16,13 @@ use crate::store::UsageBatch;
 /// How often the last of it is offered when a manager ends.
 const LAST_TRIES: usize = 2;
 
+/// How often in a row the store may refuse a batch, once at each turn, before it is dropped.
+const MOST_REFUSALS: u32 = 5;
+
+/// Writing that nobody waits for may take so many times as long as a call of a request: a batch that
+/// does not fit into the time is offered again as it is, and would never fit.
+const UNHURRIED: u32 = 10;
+
 /// What is to be written.
 #[derive(Debug)]
 pub(super) struct Flusher {
@@ -18,7 +30,13 @@ pub(super) struct Flusher {
     /// The batch that the store has not said to have taken. It may have, with the answer lost, and
     /// knows it by its number: so it is offered again as it is, before anything newer.
     offered: Option<UsageBatch>,
+    /// How often in a row the store refused it.
+    refusals: u32,
+    /// How many requests were in batches that were dropped.
+    dropped: u64,
     failing: bool,
+    /// Whether it was told that more is counted than fits.
+    told_full: bool,
     /// How many requests were told to be lost.
     told_lost: u64,
 }
@@ -28,9 +46,48 @@ impl Flusher {
         Self {
             waiting,
             offered: None,
+            refusals: 0,
+            dropped: 0,
             failing: false,
+            told_full: false,
             told_lost: 0,
         }
+    }
+
+    /// A turn came to this. What the store refuses again and again it would refuse for ever, and all
+    /// that is newer would wait behind it. A store that cannot be reached is waited for.
+    fn mind(&mut self, outcome: &Result<(), StoreError>) {
+        match outcome {
+            Ok(()) | Err(StoreError::Unavailable { .. }) => self.refusals = 0,
+            Err(error) => {
+                self.refusals += 1;
+                if self.refusals >= MOST_REFUSALS {
+                    self.drop_offered(error);
+                }
+            }
+        }
+    }
+
+    fn drop_offered(&mut self, error: &StoreError) {
+        self.refusals = 0;
+        let Some(batch) = self.offered.take() else {
+            return;
+        };
+        let requests = batch.rows.iter().map(|row| row.requests);
+        let requests = requests.fold(0, u64::saturating_add);
+        let hours = batch.rows.iter().map(|row| row.hour);
+        tracing::error!(
+            %error,
+            requests,
+            counts = batch.rows.len(),
+            first_hour = hours.clone().min(),
+            last_hour = hours.max(),
+            node = %batch.node,
+            number = batch.number,
+            "the key store refused a batch of usage {MOST_REFUSALS} times in a row: it is dropped, \
+             and these requests (their hours are since 1970) are in no count; mend what the error names"
+        );
+        self.dropped = self.dropped.saturating_add(requests);
     }
 }
 
@@ -45,13 +102,35 @@ impl Usage {
         loop {
             // Sooner where much is held.
             let _ = tokio::time::timeout(self.interval, self.gather.is_full()).await;
-            // It has said so itself, and is tried again.
-            let _ = self.flush(reader).await;
+            self.take_turn(reader).await;
             self.forget(reader, &mut forgotten).await;
         }
     }
 
-    /// Writes all that was counted when this is called.
+    /// Writes what was counted, while nobody waits for that: only here is time for what is large, and
+    /// only turns that are an interval apart tell of a store that refuses for good.
+    async fn take_turn(&self, reader: &Reader) {
+        let mut flusher = self.flusher.lock().await;
+        let deadline = reader.deadline.saturating_mul(UNHURRIED);
+        let work = self.write(&mut flusher, reader, deadline);
+        // The end offers the same batch again.
+        if let Some(outcome) = self.until_the_end(work).await {
+            flusher.mind(&outcome);
+            self.tell(&mut flusher, &outcome, reader);
+        }
+    }
+
+    /// `None` where the manager ends before that.
+    async fn until_the_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut end) = (pin!(work), pin!(self.end.notified()));
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => end.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    }
+
+    /// Writes all that was counted when this is called, for somebody who waits.
     ///
     /// # Errors
     ///
@@ -60,14 +139,19 @@ impl Usage {
         if !self.kept {
             return Ok(());
         }
-        let mut flusher = self.flusher.lock().await;
-        let outcome = self.write(&mut flusher, reader).await;
+        let turn = tokio::time::timeout(reader.deadline, self.flusher.lock()).await;
+        let mut flusher = turn.map_err(|_| {
+            StoreError::unavailable("usage is being written, and the store is slow to take it")
+        })?;
+        let outcome = self.write(&mut flusher, reader, reader.deadline).await;
         self.tell(&mut flusher, &outcome, reader);
         outcome
     }
 
     /// Writes the last of it.
     pub(crate) async fn finish(&self, reader: &Reader) {
+        // A turn that is under way has more time than an end has.
+        self.end.notify_one();
         for _ in 0..LAST_TRIES {
             if self.flush(reader).await.is_ok() {
                 return;
@@ -79,7 +163,12 @@ impl Usage {
         );
     }
 
-    async fn write(&self, flusher: &mut Flusher, reader: &Reader) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        flusher: &mut Flusher,
+        reader: &Reader,
+        deadline: Duration,
+    ) -> Result<(), StoreError> {
         // Taken even where nothing can be written: what threads counted apart takes less room in
         // one place.
         let settled = hour_of(reader.clock.read().now) - 1;
@@ -94,36 +183,38 @@ impl Usage {
             if flusher.offered.is_none() {
                 return Ok(());
             }
-            self.offer(&mut flusher.offered, reader).await?;
+            self.offer(flusher, reader, deadline).await?;
         }
     }
 
     /// Offers the batch, and forgets it where the store has taken it.
     async fn offer(
         &self,
-        offered: &mut Option<UsageBatch>,
+        flusher: &mut Flusher,
         reader: &Reader,
+        deadline: Duration,
     ) -> Result<(), StoreError> {
-        let Some(batch) = offered else { return Ok(()) };
+        let Some(batch) = &flusher.offered else {
+            return Ok(());
+        };
         let call = reader.store.add_usage(batch);
-        let answer = tokio::time::timeout(reader.deadline, call).await;
+        let answer = tokio::time::timeout(deadline, call).await;
         reader
             .meter
             .called(StoreCall::AddUsage, answer.as_ref().ok());
         answer.unwrap_or_else(|_| {
-            let deadline = reader.deadline;
             Err(StoreError::unavailable(format!(
                 "usage was not taken within {deadline:?}; it is offered again"
             )))
         })?;
         reader.meter.usage_written(batch.rows.len());
-        *offered = None;
+        flusher.offered = None;
+        flusher.refusals = 0;
         Ok(())
     }
 
     /// Says what has to be known, once and not at each turn.
     fn tell(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>, reader: &Reader) {
-        let (lost, before) = (self.gather.lost(), flusher.told_lost);
         match outcome {
             Err(error) if !flusher.failing => {
                 tracing::warn!(%error, "usage cannot be written; it is kept in memory and offered again");
@@ -132,11 +223,15 @@ impl Usage {
             _ => {}
         }
         flusher.failing = outcome.is_err();
-        if lost > 0 && before == 0 {
+        let uncounted = self.gather.lost();
+        if uncounted > 0 && !flusher.told_full {
             tracing::warn!("more usage is kept in memory than fits; requests go uncounted");
+            flusher.told_full = true;
         }
+        let lost = uncounted.saturating_add(flusher.dropped);
+        let newly = lost.saturating_sub(flusher.told_lost);
         flusher.told_lost = lost;
-        reader.meter.usage_stands(self.gather.held(), lost - before);
+        reader.meter.usage_stands(self.gather.held(), newly);
     }
 
     /// Removes what is no longer to be kept: once an hour, whichever nodes do.

@@ -2,7 +2,8 @@
 //!
 //! A request counts in a cell of its thread ([`gather`]), under its route's label ([`labels`]). Once
 //! an interval the manager's thread takes the cells and offers them to the store ([`flush`]). What
-//! the store has not taken yet is lost where the process is killed, and nowhere else.
+//! the store has not taken yet is lost where the process is killed, and where the store refuses it
+//! for good.
 
 mod batch;
 mod flush;
@@ -11,6 +12,8 @@ mod labels;
 mod report;
 
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 pub(crate) use gather::{Noted, hour_of};
 pub use report::{KeyUsage, RouteUsage, UsageCounts, UsagePeriod, UsageReport};
@@ -36,6 +39,8 @@ pub(crate) struct Usage {
     retention: Duration,
     /// One writes at a time.
     flusher: tokio::sync::Mutex<Flusher>,
+    /// The manager ends.
+    end: Notify,
 }
 
 impl Usage {
@@ -49,6 +54,7 @@ impl Usage {
             interval: config.usage_flush_interval(),
             retention,
             flusher: tokio::sync::Mutex::new(Flusher::new(Waiting::new(node, retention))),
+            end: Notify::new(),
         }
     }
 

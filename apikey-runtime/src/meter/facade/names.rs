@@ -89,7 +89,7 @@ pub(super) fn describe() {
     );
     describe_counter!(
         USAGE_LOST,
-        "Requests that are in no count of usage, since too much was in memory"
+        "Requests that are in no count of usage: too much was in memory, or the store refused them for good"
     );
     describe_counter!(CALLS_MADE, "Calls of the store, and whether it answered");
 }
