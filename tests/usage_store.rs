@@ -300,6 +300,46 @@ async fn what_is_older_than_the_retention_is_forgotten() {
     }
 }
 
+/// It is the usage of all nodes, and gone for good.
+#[actix_web::test]
+async fn nothing_is_forgotten_by_a_clock_that_jumped_ahead() {
+    const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000 * HOUR)));
+    let store = GateStore::new();
+    let manager = builder(&store, SOON).clock(clock.clone()).start();
+    let manager = manager.await.unwrap();
+    let key = manager.create("a").await.unwrap();
+    use_it(&manager, key.expose_secret(), 1).await;
+    let forgotten = async |times| {
+        let done = async || store.count(Call::ForgetUsage) == times;
+        within(PATIENCE, done).await.is_some()
+    };
+    assert!(forgotten(1).await);
+    // Of the second that is written the turn began after all that went before, so the turn before
+    // that is over, and what it would forget is forgotten.
+    let turns = async || {
+        for _ in 0..2 {
+            let calls = store.count(Call::AddUsage);
+            use_it(&manager, key.expose_secret(), 1).await;
+            let written = async || store.count(Call::AddUsage) > calls;
+            assert!(within(PATIENCE, written).await.is_some());
+        }
+    };
+    clock.jump_wall(TEN_YEARS);
+    turns().await;
+    clock.advance(Duration::from_millis(23 * HOUR as u64));
+    turns().await;
+    assert_eq!(store.count(Call::ForgetUsage), 1);
+    let kept = async |count| {
+        let all = async || stored(&store, key.id()).await == count;
+        within(PATIENCE, all).await.is_some()
+    };
+    assert!(kept(5).await);
+    // The control: a day later it is believed.
+    clock.advance(Duration::from_millis(HOUR as u64));
+    assert!(forgotten(2).await && kept(4).await);
+}
+
 #[actix_web::test]
 async fn figures_of_usage_are_told() {
     let (recorder, store) = (Recorder::default(), GateStore::new());

@@ -72,7 +72,8 @@ impl ConfigBuilder {
     }
 
     /// For how long usage is kept, 1 hour to 10 years (87,600 hours), in whole hours: a part of one
-    /// does not count. By default, 90 days.
+    /// does not count. A node removes the usage of all nodes that is older, so write the same for each.
+    /// By default, 90 days.
     #[must_use]
     pub fn usage_retention(mut self, retention: Duration) -> Self {
         self.usage_retention_hours = Some(retention.as_secs() / HOUR.as_secs());

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::batch::Waiting;
 use super::{Usage, hour_of};
 use crate::cache::Reader;
-use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::meter::StoreCall;
 use crate::store::UsageBatch;
@@ -98,12 +97,12 @@ impl Usage {
         if !self.kept {
             return;
         }
-        let mut forgotten = None;
+        self.forgetting.lock().await.watch(reader.clock.read());
         loop {
             // Sooner where much is held.
             let _ = tokio::time::timeout(self.interval, self.gather.is_full()).await;
             self.take_turn(reader).await;
-            self.forget(reader, &mut forgotten).await;
+            self.forget(reader).await;
         }
     }
 
@@ -232,28 +231,5 @@ impl Usage {
         let newly = lost.saturating_sub(flusher.told_lost);
         flusher.told_lost = lost;
         reader.meter.usage_stands(self.gather.held(), newly);
-    }
-
-    /// Removes what is no longer to be kept: once an hour, whichever nodes do.
-    async fn forget(&self, reader: &Reader, forgotten: &mut Option<i64>) {
-        let now = reader.clock.read().now;
-        if *forgotten == Some(hour_of(now)) {
-            return;
-        }
-        let kept = i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX);
-        // The hour in which the retention begins has not been over for as long.
-        let before = hour_of(Timestamp::from_millis(now.as_millis().saturating_sub(kept)));
-        let call = reader.store.forget_usage(before);
-        let answer = tokio::time::timeout(reader.deadline, call).await;
-        reader
-            .meter
-            .called(StoreCall::ForgetUsage, answer.as_ref().ok());
-        match answer {
-            Ok(Ok(())) => *forgotten = Some(hour_of(now)),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "old usage was not removed; it is tried again")
-            }
-            Err(_) => tracing::debug!("old usage was not removed in time; it is tried again"),
-        }
     }
 }

@@ -1,12 +1,13 @@
 //! Who used what: counted in memory, and written to the store in batches.
 //!
 //! A request counts in a cell of its thread ([`gather`]), under its route's label ([`labels`]). Once
-//! an interval the manager's thread takes the cells and offers them to the store ([`flush`]). What
-//! the store has not taken yet is lost where the process is killed, and where the store refuses it
-//! for good.
+//! an interval the manager's thread takes the cells and offers them to the store ([`flush`]), and has
+//! it remove what is old ([`forget`]). What the store has not taken yet is lost where the process is
+//! killed, and where the store refuses it for good.
 
 mod batch;
 mod flush;
+mod forget;
 mod gather;
 mod labels;
 mod report;
@@ -26,6 +27,7 @@ use crate::policy::Caller;
 use crate::store::{KeyStore, NodeId};
 use batch::Waiting;
 use flush::Flusher;
+use forget::Forgetting;
 use gather::{Gather, Used};
 
 /// The usage of a manager's keys, as far as it is not written yet.
@@ -39,6 +41,7 @@ pub(crate) struct Usage {
     retention: Duration,
     /// One writes at a time.
     flusher: tokio::sync::Mutex<Flusher>,
+    forgetting: tokio::sync::Mutex<Forgetting>,
     /// The manager ends.
     end: Notify,
 }
@@ -54,6 +57,7 @@ impl Usage {
             interval: config.usage_flush_interval(),
             retention,
             flusher: tokio::sync::Mutex::new(Flusher::new(Waiting::new(node, retention))),
+            forgetting: tokio::sync::Mutex::default(),
             end: Notify::new(),
         }
     }
