@@ -59,6 +59,12 @@ async fn nowhere(_: Guarded<PlainPolicy, ()>) -> &'static str {
     "nowhere"
 }
 
+#[get("/closed")]
+#[api_key_required(require_https)]
+async fn closed() -> &'static str {
+    "in"
+}
+
 struct Dear;
 
 impl RoutePolicy for Dear {
@@ -82,7 +88,7 @@ async fn cheap(_: Guarded<Cheap, ()>) -> &'static str {
 const READER: Policy = Policy::new().scopes(ScopeExpr::One("read"));
 
 fn routes(app: &mut web::ServiceConfig) {
-    app.service((plain, item, year, file, scoped, methods));
+    app.service((plain, item, year, file, scoped, methods, closed));
     app.route("/dear", web::get().to(dear));
     app.route("/cheap", web::get().to(cheap));
     app.service(
@@ -346,6 +352,23 @@ async fn costs_are_those_of_the_routes() {
         cost("/scoped", 0),
     ];
     assert_eq!(costs, all);
+}
+
+/// It is refused before anyone looks whether its secret is right.
+#[actix_web::test]
+async fn a_key_in_clear_text_is_no_usage() {
+    let manager = manager().await;
+    let server = serve(&manager);
+    let key = manager.create("a").await.unwrap();
+    let wrong = forge::wrong_secret(key.expose_secret());
+    for key in [key.expose_secret(), wrong.as_str()] {
+        let answer = server.get("/closed", key).await;
+        assert_eq!(answer.problem(), DenyReason::ClearText.code());
+    }
+    // The control: what is refused later is counted.
+    assert_eq!(server.get("/scoped", key.expose_secret()).await.status, 403);
+    let total = manager.usage(key.id()).await.unwrap().total();
+    assert_eq!(total.refused, [(DenyReason::InsufficientScope, 1)]);
 }
 
 #[actix_web::test]

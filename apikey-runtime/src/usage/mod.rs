@@ -140,7 +140,6 @@ fn is_of_the_holder(reason: DenyReason) -> bool {
             | DenyReason::Disabled
             | DenyReason::Address
             | DenyReason::Method
-            | DenyReason::ClearText
             | DenyReason::InsufficientScope
             | DenyReason::RateLimited
             | DenyReason::QuotaExceeded

@@ -25,9 +25,10 @@ pub struct UsageReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UsageCounts {
-    /// Those that were let through.
+    /// Those that were let through: by all of their gates, and once however many they passed. What
+    /// the handler answered is not in it.
     pub requests: u64,
-    /// What they cost: units of the key's limits.
+    /// What they cost: the routes' `cost`, in units of the key's limits.
     pub cost: u64,
     /// Those that were refused although the key was right, by the reason, in the order of the
     /// reasons' codes; none with 0.
@@ -50,8 +51,11 @@ pub struct UsagePeriod {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RouteUsage {
-    /// The route's pattern, such as `/orders/{id}`; `-` for checks that the application asked for
-    /// itself, and `*` for routes that were not told apart, since there was too much to count.
+    /// The route's pattern, such as `/orders/{id}`; `/*` for what matched none, with the scope's
+    /// pattern before it where there is one; `-` for checks that the application asked for itself,
+    /// and `*` for routes that were not told apart, since there was too much to count. Of several
+    /// gates the first says for a request that is let through, and for one that is refused the gate
+    /// that refused it.
     pub route: String,
     /// How much.
     #[serde(flatten)]
