@@ -9,8 +9,10 @@
 //! curl http://127.0.0.1:8080/metrics                                      # for Prometheus
 //! ```
 //!
-//! `free` may do 10 requests a minute and 100 a day, `paid` 1000 a minute. Looking at one's usage
-//! costs nothing. Start it again on the same file: what was used counts on.
+//! `free` may do 10 requests a minute (10 at once, then one every 6 seconds) and 100 a day, `paid`
+//! 1000 a minute. Looking at one's usage costs nothing. Start it again on the same file: what was
+//! used of a day counts on; rates are the process's, and start anew. `/metrics` is open here: in a
+//! service it is for the inner network.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -283,6 +283,7 @@ async fn r07_a_quota_that_is_used_up_charges_no_rate() {
             "there is no time to wait for"
         );
         assert_eq!(refused.state["credits"], (0, None));
+        assert_eq!(refused.state["minute"].0, 3, "it was charged nothing");
     }
     let id = scene.manager.list().await.unwrap().keys[0].id;
     let stands = scene.manager.limits(id).await.unwrap();

@@ -187,10 +187,10 @@ impl DenyReason {
                 "The API key does not have the scope that this resource needs."
             }
             Self::RateLimited => {
-                "The API key is used too fast. Wait as long as `Retry-After` says, and send less."
+                "The API key is used too fast. Wait as long as `Retry-After` says, and send less; where it says nothing, the request costs more than the key may ever use at once."
             }
             Self::QuotaExceeded => {
-                "The API key has used up what it may use. Wait as long as `Retry-After` says, or ask for more."
+                "The API key has used up what it may use. Wait as long as `Retry-After` says; where it says nothing, ask for more."
             }
             Self::TooManyFailures => {
                 "Too many requests with wrong API keys came from this address. Wait as long as `Retry-After` says."

@@ -32,8 +32,27 @@ const NAMES: [&str; 21] = [
 
 impl Config {
     /// The settings that the environment's `ACTIX_API_KEY_*` variables give, such as
-    /// `ACTIX_API_KEY_HEADER_NAME`; `PREFIXES` is a list with commas. The others have their
-    /// defaults.
+    /// `ACTIX_API_KEY_HEADER_NAME`. What is not set has its default. Each name is that of a method of
+    /// [`ConfigBuilder`], which says what it means and its bounds:
+    ///
+    /// | after `ACTIX_API_KEY_` | value | default |
+    /// |---|---|---|
+    /// | `LOCATION` | `header`, `basic`, `query`, `cookie`, `json`, `form` | `header` |
+    /// | `HEADER_NAME`, `HEADER_TYPE` | a header, and the scheme in it | `Authorization`, `Bearer` |
+    /// | `PARAM_NAME` | the name of the parameter, cookie, member or field | `api_key` |
+    /// | `PREFIX`, `PREFIXES` | one, or a list with commas | `my_api` |
+    /// | `SECRET_LENGTH`, `SECRET_CHARSET` | characters, and of what they are | `64`, `ascii_62` |
+    /// | `REALM` | a text | none |
+    /// | `TRUSTED_PROXIES`, `FORWARDED_HEADER` | networks with commas, and `Forwarded` or `X-Forwarded-For` | none |
+    /// | `BODY_LIMIT`, `BODY_TIMEOUT_MS` | bytes, milliseconds | `65536`, `5000` |
+    /// | `STORE_TIMEOUT_MS` | milliseconds | `2000` |
+    /// | `CACHE_CAPACITY` | keys | `100000` |
+    /// | `RATE_LIMIT` | a rate, such as `100/minute burst 20` | none |
+    /// | `FAILED_ATTEMPTS` | a rate, or `off` | `1000/minute` |
+    /// | `LIMIT_BATCH` | requests | `1` |
+    /// | `USAGE_FLUSH_INTERVAL_MS` | milliseconds | `10000` |
+    /// | `USAGE_RETENTION_HOURS` | hours | `2160` |
+    /// | `USAGE_NETWORK_PRECISION` | bits of IPv4 and of IPv6, or `off` | `24/48` |
     ///
     /// # Errors
     ///

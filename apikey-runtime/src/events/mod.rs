@@ -65,8 +65,9 @@ pub enum EventKind {
         /// Why; serialised as its [code](DenyReason::code).
         reason: DenyReason,
     },
-    /// A quota of a key is used up to this part. Told once where a request crosses it, by the process
-    /// that let it through.
+    /// A quota of a key is used up to this part. Told where a charge crosses it, by the process that
+    /// charged it; units that were [taken ahead](crate::ConfigBuilder::limit_batch) count, also where
+    /// they are given back later.
     #[non_exhaustive]
     LimitReached {
         /// The limit's name.

@@ -23,7 +23,9 @@ const LONGEST_MILLIS: u128 = 366 * 24 * 3_600 * 1_000;
 /// It is kept by the generic cell rate algorithm (GCRA; ITU-T I.371): each unit takes up
 /// `window / amount` of time, and a request is refused that would be more than `burst` units ahead
 /// of the time. So in any stretch of time `w` at most `burst + w * amount / window` units pass;
-/// there is no edge of a window at which twice as much would.
+/// there is no edge of a window at which twice as much would. `10/minute` is 10 at once and then one
+/// every 6 seconds, up to 20 in the first minute after a rest; with a burst of 1 it is one every 6
+/// seconds.
 ///
 /// ```
 /// use apikey_runtime::Rate;
@@ -196,7 +198,7 @@ impl FromStr for Rate {
         let (amount, window) = pace.split_once('/').ok_or_else(|| unfit("it has no `/`"))?;
         let amount = whole(amount).ok_or_else(|| unfit("its amount is no whole number"))?;
         let amount = u32::try_from(amount).map_err(|_| unfit("its amount is too large"))?;
-        let window = window_of(window).ok_or_else(|| unfit("its window is none"))?;
+        let window = window_of(window).ok_or_else(|| unfit("its window is no `second`, `minute`, `hour`, `day`, and no number of `ms`, `s`, `m`, `h`, `d`"))?;
         let rate = Self::checked(amount, window).map_err(unfit)?;
         let Some(burst) = burst else {
             return Ok(rate);

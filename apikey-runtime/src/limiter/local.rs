@@ -89,6 +89,22 @@ impl Local {
         false
     }
 
+    /// Takes back what `charge` charged, where another limit refused; each is told how it stands then.
+    pub(crate) fn retract(&self, key: KeyId, lines: &mut [Line], now: Now) {
+        let mut shard = self.shard(&key);
+        for line in lines.iter_mut().filter(|line| line.by == By::Process) {
+            if line.cost > 0 {
+                shard.give_back(key, line, now);
+            }
+            let asked = shard.ask(key, line, now);
+            // Not this one refuses, whatever others have used meanwhile.
+            line.verdict = Some(Verdict {
+                admits: true,
+                ..asked
+            });
+        }
+    }
+
     /// Takes back what `charge` charged, as far as others have not had the good of it by now: time
     /// that has passed has worked off some, and a period may be over.
     pub(crate) fn give_back(&self, key: KeyId, lines: &[Line], now: Now) {

@@ -185,7 +185,9 @@ impl Policy {
         self
     }
 
-    /// No key may use the route faster than this. By default, a route has no rate of its own.
+    /// No key may use the route faster than this. By default, a route has no rate of its own. In a
+    /// middleware each route inside has this rate by itself; with a [`name`](Self::name), all of them
+    /// together.
     ///
     /// # Panics
     ///
@@ -207,7 +209,8 @@ impl Policy {
     }
 
     /// How many units of each limit, the key's and the route's, one request takes: 0 to 1,000,000. By
-    /// default, 1.
+    /// default, 1. A request that costs more than a key's burst, or than its quota, never passes for
+    /// that key.
     ///
     /// # Panics
     ///
@@ -233,7 +236,8 @@ impl Policy {
         }
     }
 
-    /// What becomes of a request whose limits cannot be counted. By default, it is refused.
+    /// What becomes of a request whose limits cannot be counted. By default, it is refused. Either way
+    /// the store is waited for first, for as long as [`store_timeout`](crate::Config::store_timeout).
     #[must_use]
     pub const fn on_limiter_down(mut self, down: LimiterDown) -> Self {
         self.limiter_down = down;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::NodeId;
 use crate::clock::Timestamp;
@@ -38,7 +39,7 @@ pub struct UsageRow {
 }
 
 /// When a key was last let through, and from where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LastUsed {
     /// The key.

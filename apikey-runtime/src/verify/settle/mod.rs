@@ -78,7 +78,7 @@ impl Verifier {
         match self.charge_in_store(key, &mut admitted).await {
             Paid::Yes => {}
             Paid::Refused => {
-                self.local.give_back(key, &admitted.bill, self.now());
+                self.local.retract(key, &mut admitted.bill, self.now());
                 return Err(self.refuse_limited(question, &admitted));
             }
             Paid::Unknown => {

@@ -72,7 +72,7 @@ impl Spent {
                 });
             }
             let first = standings[0].charged();
-            if charged != first {
+            if charged.abs_diff(first) > self.half_given_back {
                 broken.push(Broken::Unlike { charged, first });
             }
         }
@@ -166,6 +166,7 @@ mod tests {
             end: End::UsedUp,
             admitted: admitted.into_iter().map(check).collect(),
             unsure: 0,
+            half_given_back: 0,
             refused: Default::default(),
             lasted: 1_000 * MILLI,
         }

@@ -80,6 +80,8 @@ pub struct Spent {
     /// How many units may have been charged for nothing that was noted: answers that were lost, and
     /// what a node that was killed had under way.
     pub unsure: u64,
+    /// How many units a killed node may have given back to some of the limits, and not yet to others.
+    pub half_given_back: u64,
     /// What was refused, but by a node that was killed.
     pub refused: Refusals,
     /// How long the nodes were at it.
@@ -182,6 +184,10 @@ impl Cluster {
             admitted: of_key(Outcome::Accepted).collect(),
             unsure: plan.dies.map_or(0, under_way)
                 + of_key(Outcome::Unavailable).count() as u64 * batch,
+            half_given_back: match plan.dies {
+                Some(_) if batch > 1 => u64::from(plan.tasks) * batch,
+                _ => 0,
+            },
             refused,
             lasted,
         }
