@@ -151,7 +151,7 @@ fn parameters(
         return BTreeMap::new();
     };
     let list: List = Parser::new(&field).parse().expect("it is a list");
-    let number = |item: &BareItem| item.as_integer().map(|number| i64::from(number)).unwrap();
+    let number = |item: &BareItem| item.as_integer().map(i64::from).unwrap();
     list.iter()
         .map(|entry| {
             let ListEntry::Item(item) = entry else {
