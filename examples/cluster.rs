@@ -161,7 +161,8 @@ fn client(node: SocketAddr, key: &str, stop: &AtomicBool) -> Outcome<Vec<Instant
         let sent = Instant::now();
         match connection.send("GET", "/who", key)?.0 {
             200 => accepted.push(sent),
-            401 => {}
+            // A node whose store does not answer in time lets nobody in.
+            401 | 503 => {}
             status => return Err(format!("a node answered {status}").into()),
         }
     }

@@ -122,7 +122,10 @@ fn run(name: &str, arguments: &[&str], variables: &[(&str, &Path)]) -> (bool, St
     let mut command = Command::new(binary(name));
     command.args(arguments).envs(variables.iter().copied());
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        text += &String::from_utf8_lossy(&output.stderr);
+    }
     (output.status.success(), text)
 }
 
