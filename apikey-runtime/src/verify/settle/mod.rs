@@ -237,17 +237,17 @@ fn paid_by_key(before: &Admitted) -> Option<u32> {
 /// rate of that name, as an app and a scope inside may have for one pattern, is counted apart from
 /// it.
 fn unpaid_name(name: Name, rate: Rate, earlier: &[Line]) -> Option<Name> {
-    let base = name.of_route()?.to_owned();
-    let (mut number, mut name) = (1, name);
     let taken = |name: &Name| {
         let same = |line: &&Line| line.name.of_route() == name.of_route();
         earlier.iter().find(same)
     };
+    let (first, mut number, mut name) = (name.clone(), 1, name);
     while let Some(line) = taken(&name) {
         if line.rule == Rule::Rate(rate) {
             return None;
         }
         number += 1;
+        let base = first.of_route().unwrap_or_default();
         name = Name::Pattern(format!("{base}#{number}").into());
     }
     Some(name)
