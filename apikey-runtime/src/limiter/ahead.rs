@@ -100,6 +100,8 @@ impl Ahead {
         let stored = bill.iter_mut().filter(|line| line.by == By::Store);
         for (line, (_, verdict)) in stored.zip(&batch.limits) {
             line.verdict = Some(later(*verdict, kept, passed));
+            // How the limit stands is as of now.
+            line.at_nanos = now.uptime_nanos;
         }
         true
     }
@@ -263,8 +265,11 @@ mod tests {
                 .keep(slot, (4, 3), 2, stands(HOUR), clock.read())
                 .is_none()
         );
+        clock.advance(Duration::from_millis(500));
         let paid = (0..9).filter(|_| ahead.pay(slot, &mut bill, clock.read()));
         assert_eq!(paid.count(), 3);
+        // What is given back of it is told apart from what a period that is over was charged.
+        assert_eq!(bill[0].at_nanos, clock.read().uptime_nanos);
         assert_eq!(bill[0].verdict.unwrap().remaining, 50);
         // It was used up while it was good: more the next time, up to the most, for one who asks.
         assert_eq!(ahead.size(slot, clock.read()), 8);
