@@ -13,8 +13,8 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use apikey_runtime::{
-    ApiKeyManager, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, Page, Revocation, StoreError,
-    Timestamp, conformance,
+    ApiKeyManager, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, RecordPage, Revocation,
+    StoreError, Timestamp, conformance,
 };
 use async_trait::async_trait;
 
@@ -85,10 +85,10 @@ impl KeyStore for LegacyTable {
             .transpose()
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         let after = query.after.map(|id| id.to_string()).unwrap_or_default();
         let limit = query.limit.clamp(1, 1_000) as usize;
-        let mut page = Page::default();
+        let mut page = RecordPage::default();
         for (id, row) in self
             .rows()
             .range(after.clone()..)

@@ -190,7 +190,7 @@ async fn add_device(
                 .await
                 .map_err(ErrorInternalServerError)?;
             return Err(match error {
-                apikey_runtime::Error::Invalid(why) => ErrorBadRequest(why),
+                apikey_runtime::Error::InvalidArgument(why) => ErrorBadRequest(why),
                 other => ErrorInternalServerError(other),
             });
         }

@@ -21,8 +21,8 @@ use std::time::Duration;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, get, web};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Limit, Quota, Rate, RateLimitHeaders, SqliteStore, Timestamp,
-    UsagePeriod, api_key_required,
+    ApiKey, ApiKeyManager, KeyHeaders, Limit, Quota, Rate, SqliteStore, Timestamp, UsageInterval,
+    api_key_required,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
@@ -67,7 +67,7 @@ async fn own_usage(
     Ok(web::Json(json!({
         "key": key.id(),
         "plan": key.label(),
-        "limits": ApiKey::limits_of_request(&request),
+        "limits": ApiKey::limit_status(&request),
         "last_30_days": usage.total(),
         "by_hour": usage.by_hour(),
         "by_day": usage.by_day(),
@@ -101,7 +101,7 @@ async fn metrics(recorder: web::Data<PrometheusHandle>) -> impl Responder {
 
 /// A bar for each hour: what was let through, and above it what was refused. Only numbers get into
 /// the picture.
-fn chart(first: i64, hours: &[UsagePeriod]) -> Result<String, std::fmt::Error> {
+fn chart(first: i64, hours: &[UsageInterval]) -> Result<String, std::fmt::Error> {
     let mut bars = vec![(0, 0); 24];
     for hour in hours {
         let place = hour.start.as_millis().div_euclid(HOUR_MILLIS) - first;
@@ -194,7 +194,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = manager.clone();
     let server = HttpServer::new(move || {
         App::new()
-            .wrap(RateLimitHeaders)
+            .wrap(KeyHeaders)
             .configure(|config| app.init_app(config))
             .app_data(web::Data::new(recorder.clone()))
             .service((work, heavy, own_usage, usage_chart, metrics))

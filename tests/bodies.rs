@@ -174,7 +174,7 @@ async fn j01_a_name_that_comes_twice_is_400_however_it_is_written() {
             let body = format!("{{\"{one}\":\"{first}\", \"n\":[1,2], \"{other}\":\"{second}\"}}");
             for path in ["/json", "/mw/json", "/either", "/optional"] {
                 let answer = house.post(path, JSON, &body).await;
-                answer.refused(400, "several-keys");
+                answer.refused(400, "multiple-keys");
             }
         }
         for (one, other) in [
@@ -186,7 +186,7 @@ async fn j01_a_name_that_comes_twice_is_400_however_it_is_written() {
             let body = format!("{one}={first}&n=1&{other}={second}");
             for path in ["/form", "/mw/form", "/either"] {
                 let answer = house.post(path, FORM, &body).await;
-                answer.refused(400, "several-keys");
+                answer.refused(400, "multiple-keys");
             }
         }
     }
@@ -196,12 +196,12 @@ async fn j01_a_name_that_comes_twice_is_400_however_it_is_written() {
         house
             .post("/json", JSON, &body)
             .await
-            .refused(400, "several-keys");
+            .refused(400, "multiple-keys");
     }
     house
         .post("/form", FORM, format!("api_key={key}&api_key"))
         .await
-        .refused(400, "several-keys");
+        .refused(400, "multiple-keys");
     assert_eq!(house.traces.counts(), (0, 0));
     // The control: other names may come twice, and the key's name deeper down.
     let body = format!("{{\"n\":1,\"n\":2,\"api_key\":\"{key}\",\"m\":{{\"api_key\":\"x\"}}}}");
@@ -352,7 +352,7 @@ async fn j01_an_encoded_body_is_415_and_nothing_is_inflated() {
                 .server
                 .send(post(path, &headers, body.as_bytes()))
                 .await;
-            answer.refused(415, "body-encoded");
+            answer.refused(415, "unsupported-content-encoding");
         }
     }
     assert_eq!(house.traces.counts(), (0, 0));
@@ -385,7 +385,7 @@ async fn j01_a_body_up_to_its_limit_passes_and_one_byte_more_is_413() {
         house
             .post(path, JSON, &over)
             .await
-            .refused(413, "body-too-long");
+            .refused(413, "body-too-large");
         for size in [1, 1_000, LIMIT + 1] {
             let bytes = chunked(path, JSON, exact.as_bytes(), size);
             house.server.send(bytes).await.says(&exact);
@@ -393,7 +393,7 @@ async fn j01_a_body_up_to_its_limit_passes_and_one_byte_more_is_413() {
             client
                 .send_in_vain(chunked(path, JSON, over.as_bytes(), size))
                 .await;
-            client.answer().await.refused(413, "body-too-long");
+            client.answer().await.refused(413, "body-too-large");
         }
     }
     let pad = "&pad=".to_owned() + &"x".repeat(LIMIT);
@@ -401,11 +401,11 @@ async fn j01_a_body_up_to_its_limit_passes_and_one_byte_more_is_413() {
     house
         .post("/form", FORM, &form)
         .await
-        .refused(413, "body-too-long");
+        .refused(413, "body-too-large");
     house
         .post("/mw/form", FORM, &form)
         .await
-        .refused(413, "body-too-long");
+        .refused(413, "body-too-large");
 }
 
 /// Bounded memory: the answer comes although the rest of the body never does.
@@ -467,11 +467,11 @@ async fn j01_a_body_that_does_not_come_in_time_is_408() {
             answer = soon.await.ok().flatten();
         }
         assert!(bytes.len() > 0, "the answer came before the last byte");
-        answer.unwrap().refused(408, "body-too-slow");
+        answer.unwrap().refused(408, "body-timeout");
         // Nothing at all comes.
         let mut client = house.server.connect().await;
         client.send(&head).await;
-        client.answer().await.refused(408, "body-too-slow");
+        client.answer().await.refused(408, "body-timeout");
     }
     assert_eq!(house.traces.counts(), (0, 0));
     // The control: the same bytes, one by one and in time.

@@ -49,7 +49,7 @@ async fn settled<const N: usize>(
 }
 
 async fn names(store: &dyn KeyStore) -> Vec<NodeId> {
-    let roster = store.nodes().await.unwrap().unwrap();
+    let roster = store.members().await.unwrap().unwrap();
     roster.nodes.iter().map(|node| node.id).collect()
 }
 
@@ -351,7 +351,7 @@ async fn a_manager_that_ends_waits_for_no_other_node() {
     assert!(revoked.await.is_some());
     soon(manager.shutdown()).await.unwrap();
     let error = soon(confirming).await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::Stopped), "{error}");
+    assert!(matches!(error, Error::ShutDown), "{error}");
 }
 
 #[actix_web::test]
@@ -404,7 +404,7 @@ async fn a_node_that_ends_leaves_the_list_and_one_that_vanished_is_struck_off() 
     let vanished = NodeId::from_u128(7);
     assert!(store.join(&vanished).await.unwrap());
     let struck = within(PATIENCE, async || !names(&*store).await.contains(&vanished)).await;
-    assert!(struck.is_some(), "{:?}", store.nodes().await);
+    assert!(struck.is_some(), "{:?}", store.members().await);
     assert_eq!(names(&*store).await.len(), 1, "a node that lives stays");
     drop(stays);
 }
@@ -423,15 +423,15 @@ async fn a_node_that_was_struck_off_joins_anew_with_an_empty_memory() {
     assert_eq!(store.count(Call::Find), read, "from memory");
     // In one poll's time, lest the beat moves.
     loop {
-        let node = inner.nodes().await.unwrap().unwrap().nodes[0].clone();
+        let node = inner.members().await.unwrap().unwrap().nodes[0].clone();
         inner.suspect(&node).await.unwrap();
-        let suspected = inner.nodes().await.unwrap().unwrap().nodes;
+        let suspected = inner.members().await.unwrap().unwrap().nodes;
         if suspected.iter().any(|node| node.suspected) {
             break;
         }
     }
     let back = within(PATIENCE, async || {
-        let nodes = inner.nodes().await.unwrap().unwrap().nodes;
+        let nodes = inner.members().await.unwrap().unwrap().nodes;
         nodes.len() == 1 && !nodes[0].suspected
     })
     .await;
@@ -445,9 +445,9 @@ async fn the_health_report_tells_how_the_store_and_the_lease_stand() {
     let store = GateStore::around(leased(LEASE));
     let manager = manager_on(store.clone()).await;
     let health = manager.health();
-    assert!(health.is_ready() && health.store == StoreHealth::Answering);
+    assert!(health.is_ready() && health.store == StoreHealth::Up);
     assert_eq!(health.lease_length, Some(LEASE));
-    assert!(health.lease_left.is_some_and(|left| left <= LEASE));
+    assert!(health.lease_remaining.is_some_and(|left| left <= LEASE));
     assert!(health.last_answer.is_some());
 
     let key = manager.create("a").await.unwrap();
@@ -469,8 +469,8 @@ async fn the_health_report_tells_how_the_store_and_the_lease_stand() {
     let ended = within(PATIENCE, async || !manager.health().is_ready()).await;
     assert!(ended.is_some(), "no store, no lease");
     let health = manager.health();
-    assert!(health.lease_left.is_none());
-    let StoreHealth::Failing { reason, .. } = &health.store else {
+    assert!(health.lease_remaining.is_none());
+    let StoreHealth::Down { reason, .. } = &health.store else {
         panic!("{health:?}")
     };
     assert!(!reason.is_empty());
@@ -482,6 +482,6 @@ async fn the_health_report_tells_how_the_store_and_the_lease_stand() {
     let healed = within(PATIENCE, async || manager.health().is_ready()).await;
     assert!(healed.is_some());
     manager.shutdown().await.unwrap();
-    assert_eq!(manager.health().store, StoreHealth::Stopped);
+    assert_eq!(manager.health().store, StoreHealth::ShutDown);
     assert!(!manager.health().is_ready());
 }

@@ -150,7 +150,7 @@ async fn r12_a_flood_of_bad_keys_reaches_the_store_as_often_as_is_configured() {
     let house = House::under(RATE).await;
     assert_eq!(flood(&house).await, 5);
     let answer = house.server.get("/who", guess(0).as_str()).await;
-    answer.refused(429, "too-many-failures");
+    answer.refused(429, "too-many-failed-attempts");
     assert_eq!(answer.header("retry-after"), Some("10"));
     assert_eq!(answer.header("www-authenticate"), None);
     house.clock.advance(STEP);
@@ -170,7 +170,7 @@ async fn r12_the_default_is_a_thousand_in_a_minute() {
         assert_eq!(answer.status, 401, "{number}");
     }
     let answer = show(&mut client, "/who", &guess(1_000)).await;
-    answer.refused(429, "too-many-failures");
+    answer.refused(429, "too-many-failed-attempts");
     // 60 ms, in whole seconds.
     assert_eq!(answer.header("retry-after"), Some("1"));
     house.clock.advance(Duration::from_millis(60));
@@ -192,7 +192,7 @@ async fn r12_the_wait_is_told_in_whole_seconds_rounded_up() {
             .await
             .refused(401, "invalid-key");
         let answer = house.server.get("/who", guess(1).as_str()).await;
-        answer.refused(429, "too-many-failures");
+        answer.refused(429, "too-many-failed-attempts");
         assert_eq!(answer.header("retry-after"), Some(told), "{rate}");
     }
 }
@@ -206,7 +206,7 @@ async fn r12_a_right_key_in_memory_passes_from_the_address_of_the_flood() {
     house.server.get("/who", house.secret()).await.says("a");
     // What has to ask the store is turned away until its time comes.
     let late = house.server.get("/fresh", house.secret()).await;
-    late.refused(429, "too-many-failures");
+    late.refused(429, "too-many-failed-attempts");
     assert_eq!(house.store.count_all(), before);
     house.clock.advance(STEP);
     house.server.get("/fresh", house.secret()).await.says("a");
@@ -227,7 +227,7 @@ async fn r12_guesses_at_an_id_lock_out_the_guesser_and_not_the_key() {
     let answer = house
         .from(guesser, &forge::wrong_secret(house.secret()))
         .await;
-    answer.refused(429, "too-many-failures");
+    answer.refused(429, "too-many-failed-attempts");
     // Neither read nor asked what changed.
     assert_eq!(
         (house.reads(), house.store.count(Call::Changes)),
@@ -241,7 +241,7 @@ async fn r12_guesses_at_an_id_lock_out_the_guesser_and_not_the_key() {
     house
         .from(guesser, house.secret())
         .await
-        .refused(429, "too-many-failures");
+        .refused(429, "too-many-failed-attempts");
     house.from(owner, house.secret()).await.says("a");
     // It is in memory now, and passes from anywhere.
     house.from(guesser, house.secret()).await.says("a");
@@ -256,7 +256,7 @@ async fn r12_an_unknown_id_that_is_remembered_counts_each_time() {
     }
     assert_eq!(house.reads(), 1, "it is remembered");
     let answer = house.server.get("/who", forge::unknown().as_str()).await;
-    answer.refused(429, "too-many-failures");
+    answer.refused(429, "too-many-failed-attempts");
 }
 
 #[actix_web::test]
@@ -275,7 +275,7 @@ async fn r12_it_is_the_clients_address_that_counts_and_not_the_proxys() {
         .server
         .get("/who", guess(7).as_str())
         .await
-        .refused(429, "too-many-failures");
+        .refused(429, "too-many-failed-attempts");
 }
 
 #[actix_web::test]
@@ -366,7 +366,7 @@ async fn only_keys_that_are_none_count() {
         .server
         .get("/who", guess(1).as_str())
         .await
-        .refused(429, "too-many-failures");
+        .refused(429, "too-many-failed-attempts");
 }
 
 #[actix_web::test]
@@ -386,7 +386,7 @@ async fn a_check_without_a_request_has_no_address_to_count_by() {
         .server
         .get("/who", guess(1).as_str())
         .await
-        .refused(429, "too-many-failures");
+        .refused(429, "too-many-failed-attempts");
     let refused = soon(house.manager.verify(&guess(2))).await;
     assert_eq!(refused.unwrap_err().reason(), DenyReason::InvalidKey);
 }

@@ -154,13 +154,13 @@ impl Keys {
                 "network",
                 text(&with(|create| create.networks(["192.0.2.0/24".parse().unwrap()])).await),
                 403,
-                "address-not-allowed",
+                "address-not-permitted",
             ),
             (
                 "method of the key",
                 text(&with(|create| create.methods(["PUT"])).await),
                 403,
-                "method-not-allowed",
+                "method-not-permitted",
             ),
             (
                 "scope",
@@ -276,9 +276,9 @@ async fn every_denial(
             }
         }
         let put = both(server, place, ("PUT", "https"), Some(&keys.good)).await;
-        check("method of the route", &put, 403, "method-not-allowed");
+        check("method of the route", &put, 403, "method-not-permitted");
         let clear = both(server, place, ("POST", "http"), Some(&keys.good)).await;
-        check("clear text", &clear, 403, "clear-text");
+        check("clear text", &clear, 403, "https-required");
     }
     // Who has not the right secret sees one and the same answer.
     of_401.dedup();
@@ -437,7 +437,7 @@ async fn l03_l04_keys_at_two_doors_are_refused_whatever_they_are_and_the_store_i
                 // What has not the form of a key in the head is refused before the body is read.
                 let (status, reason) = match (other.is_in_body(), first) {
                     (true, "nonsense" | "") => (401, "invalid-key"),
-                    _ => (400, "several-keys"),
+                    _ => (400, "multiple-keys"),
                 };
                 let message = Message::post(&path).with(one, first).with(other, second);
                 let answer = server.send(message.bytes()).await;
@@ -490,7 +490,7 @@ async fn l05_a_repeated_key_at_any_door_is_refused_and_another_name_is_absent() 
             for second in [good, &forge::unknown(), "", "nonsense"] {
                 let message = Message::post(&path).with(door, good).with(door, second);
                 let answer = server.send(message.bytes()).await;
-                answer.refused(400, "several-keys");
+                answer.refused(400, "multiple-keys");
             }
             assert_eq!((store.count_all(), traces.counts()), before, "{path}");
             let message = Message::post(&path).with(door, good);
@@ -523,7 +523,7 @@ async fn l05_a_repeated_key_at_any_door_is_refused_and_another_name_is_absent() 
     ];
     for message in twice {
         let answer = server.send(message.bytes()).await;
-        answer.refused(400, "several-keys");
+        answer.refused(400, "multiple-keys");
     }
     let written_otherwise = [
         Message::post("/Query").query(&format!("api%5Fkey={good}")),

@@ -73,7 +73,7 @@ fn expected(route: &Route, placed: &[(Door, Kind)]) -> (u16, &'static str) {
         .count();
     let second_line = lines > 1 && seen.iter().any(|(door, _)| in_authorization(*door));
     if second_line || in_head.len() > 1 {
-        return (400, "several-keys");
+        return (400, "multiple-keys");
     }
     // What has not the form of a key is refused before the body is looked at.
     if let [(_, Kind::Malformed | Kind::Empty)] = in_head[..] {
@@ -86,7 +86,7 @@ fn expected(route: &Route, placed: &[(Door, Kind)]) -> (u16, &'static str) {
         [(_, Kind::Weak)] => (403, "insufficient-scope"),
         [(_, Kind::Revoked)] => (401, "revoked-key"),
         [_] => (401, "invalid-key"),
-        _ => (400, "several-keys"),
+        _ => (400, "multiple-keys"),
     }
 }
 

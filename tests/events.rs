@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use actix_web::{get, post, rt, web};
 use apikey_runtime::{
-    ApiKeyManager, Config, DenyReason, Error, Event, EventKind, Events, KeyId, MemoryStore, Policy,
-    RequireApiKey, Timestamp, api_key_required,
+    ApiKeyManager, Config, DenyReason, Error, Event, EventKind, EventStream, KeyId, MemoryStore,
+    Policy, RequireApiKey, Timestamp, api_key_required,
 };
 use support::http::{Answer, Server};
 use support::store::{Call, Fault, GateStore};
@@ -20,12 +20,12 @@ const NOTHING: [&str; 0] = [];
 /// Long enough for what must not come, and then would.
 const NEVER: Duration = Duration::from_millis(50);
 
-async fn next(events: &mut Events) -> Event {
+async fn next(events: &mut EventStream) -> Event {
     soon(events.next()).await.expect("the stream is at its end")
 }
 
 /// What has been told by now, in words; told last is the creation of a key that is made for this.
-async fn told(events: &mut Events, manager: &ApiKeyManager) -> Vec<String> {
+async fn told(events: &mut EventStream, manager: &ApiKeyManager) -> Vec<String> {
     let mark = manager.create("a mark").actor("mark").await.unwrap().id();
     let mut all = Vec::new();
     loop {
@@ -45,7 +45,7 @@ fn words(event: &Event) -> String {
 
 fn reason(event: &Event) -> Option<DenyReason> {
     match event.kind {
-        EventKind::Refused { reason, .. } => Some(reason),
+        EventKind::Denied { reason, .. } => Some(reason),
         _ => None,
     }
 }
@@ -140,7 +140,10 @@ async fn an_actor_that_could_forge_a_line_is_refused_before_the_store_is_asked()
             manager.purge(Timestamp::MAX).actor(wrong).await.map(drop),
         ];
         for outcome in outcomes {
-            assert!(matches!(outcome, Err(Error::Invalid(_))), "{wrong:?}");
+            assert!(
+                matches!(outcome, Err(Error::InvalidArgument(_))),
+                "{wrong:?}"
+            );
         }
     }
     assert_eq!(store.count_all(), calls);
@@ -165,7 +168,7 @@ async fn a_change_that_fails_tells_nothing() {
             Call::Insert,
             Call::Update,
             Call::Revoke,
-            Call::RevokeOwner,
+            Call::RevokeAll,
             Call::Purge,
         ] {
             store.fail(call, fault);
@@ -294,7 +297,7 @@ fn serve(manager: &ApiKeyManager) -> Server {
 }
 
 /// A refusal over HTTP is one event, with the reason of the answer and this key.
-async fn refused(events: &mut Events, answer: Answer, id: Option<KeyId>) -> DenyReason {
+async fn refused(events: &mut EventStream, answer: Answer, id: Option<KeyId>) -> DenyReason {
     let event = next(events).await;
     let reason = reason(&event).unwrap_or_else(|| panic!("{event:?}"));
     assert_eq!(answer.problem(), reason.code());
@@ -341,24 +344,27 @@ async fn every_refusal_over_http_is_one_event_with_the_reason_of_the_answer() {
     }
     let twice = format!("{}Authorization: Bearer {text}\r\n\r\n", bearer(text));
     let answer = server.send(twice).await;
-    saw(refused(&mut events, answer, None).await, R::SeveralKeys);
+    saw(refused(&mut events, answer, None).await, R::MultipleKeys);
     let answer = server.get("/query?api_key=%ZZ", None).await;
     saw(
         refused(&mut events, answer, None).await,
         R::MalformedRequest,
     );
     let answer = server.get("/secure", text).await;
-    saw(refused(&mut events, answer, id).await, R::ClearText);
+    saw(refused(&mut events, answer, id).await, R::HttpsRequired);
     let long = format!("{{\"api_key\": \"{}\"}}", "x".repeat(1_000));
     let answer = server.post("/body", None, &long).await;
-    saw(refused(&mut events, answer, None).await, R::BodyTooLong);
+    saw(refused(&mut events, answer, None).await, R::BodyTooLarge);
     let head = "POST /body HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let slow = format!("{head}Content-Length: 10\r\n\r\n{{");
     let answer = server.send(slow).await;
-    saw(refused(&mut events, answer, None).await, R::BodyTooSlow);
+    saw(refused(&mut events, answer, None).await, R::BodyTimeout);
     let packed = format!("{head}Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{{}}");
     let answer = server.send(packed).await;
-    saw(refused(&mut events, answer, None).await, R::BodyEncoded);
+    saw(
+        refused(&mut events, answer, None).await,
+        R::UnsupportedContentEncoding,
+    );
 
     // By what the key is.
     let other = forge::parts(text);
@@ -381,12 +387,18 @@ async fn every_refusal_over_http_is_one_event_with_the_reason_of_the_answer() {
     let answer = server.get("/scoped", text).await;
     saw(refused(&mut events, answer, id).await, R::InsufficientScope);
     let answer = server.post("/methods", text, "").await;
-    saw(refused(&mut events, answer, id).await, R::Method);
+    saw(
+        refused(&mut events, answer, id).await,
+        R::MethodNotPermitted,
+    );
     let answer = server.get("/template", text).await;
     saw(refused(&mut events, answer, id).await, R::Misconfigured);
     let answer = server.get("/plain", elsewhere.expose_secret()).await;
     let own = Some(elsewhere.id());
-    saw(refused(&mut events, answer, own).await, R::Address);
+    saw(
+        refused(&mut events, answer, own).await,
+        R::AddressNotPermitted,
+    );
     let answer = server.get("/plain", later.expose_secret()).await;
     let own = Some(later.id());
     saw(refused(&mut events, answer, own).await, R::NotYetValid);
@@ -470,7 +482,7 @@ async fn a_slow_reader_learns_how_many_it_missed_and_nobody_waits_for_it() {
     for events in [&mut slow, &mut other] {
         let missed = next(events).await;
         assert!(
-            matches!(missed.kind, EventKind::Missed { count: 5, .. }),
+            matches!(missed.kind, EventKind::Lagged { count: 5, .. }),
             "{missed:?}"
         );
         assert_eq!((missed.key_id, missed.actor), (None, None));

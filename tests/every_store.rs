@@ -258,7 +258,7 @@ async fn v10_an_error_at_any_step_is_never_ok() {
             let key = manager.create("a").owner("42").await.unwrap();
             assert!(is_accepted(&manager, &key).await);
             store.fail(Call::Revoke, fault);
-            store.fail(Call::RevokeOwner, fault);
+            store.fail(Call::RevokeAll, fault);
             assert!(
                 soon(manager.revoke(key.id())).await.is_err(),
                 "{} {fault:?}",

@@ -199,7 +199,7 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
         ("rotated-old", 200, ""),
         ("rotated-new", 200, ""),
         ("loopback", 200, ""),
-        ("elsewhere", 403, "address-not-allowed"),
+        ("elsewhere", 403, "address-not-permitted"),
         ("project7", 403, "insufficient-scope"),
         ("expired", 401, "expired-key"),
         ("revoked", 401, "revoked-key"),
@@ -289,7 +289,7 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
         orders.send(unknown).await.refused(401, "invalid-key");
         orders.get(path, None).await.refused(401, "missing-key");
         let twice = Message::get(path).with(door, reader).with(door, reader);
-        orders.send(twice).await.refused(400, "several-keys");
+        orders.send(twice).await.refused(400, "multiple-keys");
     }
     let own_scheme = Message::get("/apikey").header("Authorization", &format!("ApiKey {reader}"));
     orders.send(own_scheme).await.says("reader");
@@ -300,7 +300,7 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
     let two = Message::get("/anywhere")
         .with(Door::Bearer, reader)
         .with(Door::Query, reader);
-    orders.send(two).await.refused(400, "several-keys");
+    orders.send(two).await.refused(400, "multiple-keys");
 
     let rest = Message::post("/json")
         .member("\"n\":1")
@@ -327,7 +327,7 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
         orders
             .send(post(method))
             .await
-            .refused(403, "method-not-allowed");
+            .refused(403, "method-not-permitted");
     }
     let scoped = orders.get("/scoped/a/b", Some(reader)).await;
     assert_eq!(parsed(&scoped), json!({ "tail": "a/b", "key": "reader" }));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use actix_web::{get, web};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, BoxError, Config, DenyReason, Error, FastHasher, KeyHasher, KeyId,
-    KeyRecord, KeyStore, MemoryStore, Pepper, PreparedDigest, Timestamp, api_key_required,
+    ApiKey, ApiKeyManager, BoxError, Config, DenyReason, Error, KeyHasher, KeyId, KeyRecord,
+    KeyStore, MemoryStore, ParsedDigest, Pepper, Sha256Hasher, Timestamp, api_key_required,
 };
 use support::http::Server;
 use support::log::Log;
@@ -65,7 +65,7 @@ async fn f01_a_forged_key_with_the_right_digest_is_as_good_as_a_generated_one() 
     // Independent of the crate's own writer: what another program wrote is read.
     let store = Arc::new(MemoryStore::new());
     let text = forge::key("my_api", "0000000000000000000007", &"s".repeat(43));
-    let digest = FastHasher::new().hash(&text).unwrap();
+    let digest = Sha256Hasher::new().hash(&text).unwrap();
     let id: KeyId = "0000000000000000000007".parse().unwrap();
     let record = KeyRecord::new(id, "my_api", "other", digest, Timestamp::from_millis(0));
     store.insert(&record).await.unwrap();
@@ -184,7 +184,7 @@ async fn f06_a_rename_keeps_old_keys_and_a_route_may_take_one_family_only() {
     assert!(new.expose_secret().starts_with("acme_"));
     assert!(matches!(
         manager.create("x").prefix("other").await,
-        Err(Error::Invalid(_))
+        Err(Error::InvalidArgument(_))
     ));
     let server = serve(&manager);
     for key in [&old, &new, &adm] {
@@ -258,11 +258,11 @@ impl KeyHasher for BrokenHasher {
         }
     }
 
-    fn prepare(&self, stored: &str) -> Option<PreparedDigest> {
-        Some(PreparedDigest::text(stored))
+    fn prepare(&self, stored: &str) -> Option<ParsedDigest> {
+        Some(ParsedDigest::text(stored))
     }
 
-    fn verify(&self, _key: &str, _digest: &PreparedDigest) -> bool {
+    fn verify(&self, _key: &str, _digest: &ParsedDigest) -> bool {
         false
     }
 }
@@ -326,7 +326,7 @@ async fn f13_a_digest_of_an_unknown_or_weak_kind_refuses_that_key_and_is_logged(
 async fn f14_keys_under_an_older_pepper_still_verify_under_a_newer() {
     let pepper = |id: &str| Pepper::new(id, format!("sixteen bytes or more: {id}")).unwrap();
     let start = async |store: &Arc<GateStore>, peppers| {
-        let hasher = FastHasher::with_peppers(peppers).unwrap();
+        let hasher = Sha256Hasher::with_peppers(peppers).unwrap();
         let builder = ApiKeyManager::builder()
             .hasher(hasher)
             .shared_store(store.clone());

@@ -181,7 +181,7 @@ async fn h09_bytes_above_127_are_a_wrong_key_and_not_an_absent_one() {
         let value = [alone, b"\r\nX-API-Key: ", key.expose_secret().as_bytes()].concat();
         send(&server, "/either", "Authorization", &value)
             .await
-            .refused(400, "several-keys");
+            .refused(400, "multiple-keys");
     }
 }
 
@@ -308,14 +308,14 @@ async fn l03_a_second_key_is_one_too_many_even_where_it_is_the_same() {
     server
         .get_with("/secure", &twice)
         .await
-        .refused(400, "several-keys");
+        .refused(400, "multiple-keys");
     let bad = forge::unknown();
     for other in [key, bad.as_str(), ""] {
         let both = [("Authorization", bearer.as_str()), ("X-API-Key", other)];
         server
             .get_with("/either", &both)
             .await
-            .refused(400, "several-keys");
+            .refused(400, "multiple-keys");
         // Not one of the route's locations, so no second key.
         server.get_with("/secure", &both).await.says("a");
     }
@@ -326,7 +326,7 @@ async fn l03_a_second_key_is_one_too_many_even_where_it_is_the_same() {
     server
         .get_with("/secure", &mixed)
         .await
-        .refused(400, "several-keys");
+        .refused(400, "multiple-keys");
     let answer = server.get_with("/secure", &twice).await;
     assert_eq!(
         answer.header("www-authenticate"),

@@ -222,7 +222,7 @@ async fn i01_a_text_that_would_forge_a_line_is_refused() {
                 manager.create("a").scopes([text]).await.map(|_| ()),
             ] {
                 assert!(
-                    matches!(outcome, Err(Error::Invalid(_))),
+                    matches!(outcome, Err(Error::InvalidArgument(_))),
                     "{text:?}: {outcome:?}"
                 );
             }

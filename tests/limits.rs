@@ -12,8 +12,8 @@ use actix_web::http::StatusCode;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, HttpResponse, web};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Clock, Config, EventKind, Guarded, Limit, ManualClock, MemoryStore,
-    PlainPolicy, Policy, Quota, Rate, RateLimitHeaders, RequireApiKey, RoutePolicy, ScopeExpr,
+    ApiKey, ApiKeyManager, Clock, Config, DefaultPolicy, EventKind, Guarded, KeyHeaders, Limit,
+    ManualClock, MemoryStore, Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr,
     Timestamp,
 };
 use sfv::{BareItem, List, ListEntry, Parser};
@@ -43,7 +43,7 @@ impl RoutePolicy for Admin {
     const POLICY: Policy = Policy::new().scopes(ScopeExpr::One("admin"));
 }
 
-async fn plain(_: Guarded<PlainPolicy, ()>) -> &'static str {
+async fn plain(_: Guarded<DefaultPolicy, ()>) -> &'static str {
     "done"
 }
 
@@ -100,7 +100,7 @@ impl Scene {
         let manager = self.manager.clone();
         asking!(
             App::new()
-                .wrap(RateLimitHeaders)
+                .wrap(KeyHeaders)
                 .configure(move |app| manager.init_app(app))
                 .route("/plain", web::get().to(plain))
                 .route("/search", web::get().to(search))
@@ -374,7 +374,7 @@ async fn a_wall_clock_that_is_moved_an_hour_gives_no_rate_and_no_quota() {
         for _ in 0..3 {
             assert_eq!(app("/plain", &key).await.status, 200);
         }
-        scene.clock.jump_wall(hours * 3_600_000);
+        scene.clock.step_wall(hours * 3_600_000);
         let refused = app("/plain", &key).await;
         assert_eq!(
             (refused.status, refused.retry_after),
@@ -409,7 +409,10 @@ async fn a_limit_is_changed_while_it_is_used() {
 
 #[actix_web::test]
 async fn the_configured_rate_is_for_keys_that_have_no_limits_of_their_own() {
-    let config = Config::builder().rate_limit("2/minute").build().unwrap();
+    let config = Config::builder()
+        .default_rate_limit("2/minute")
+        .build()
+        .unwrap();
     let scene = Scene::with(config).await;
     let app = scene.app().await;
     let (bare, own) = (
@@ -563,7 +566,7 @@ async fn a_quota_that_nears_its_end_is_told_once_at_each_mark() {
 #[actix_web::test]
 async fn a_handler_sees_how_the_limits_stand() {
     async fn shows(request: actix_web::HttpRequest) -> HttpResponse {
-        let limits = ApiKey::limits_of_request(&request);
+        let limits = ApiKey::limit_status(&request);
         HttpResponse::Ok().json(limits)
     }
     async fn handler(

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use apikey_runtime::{
-    ApiKeyManager, Clock, Config, Counting, DenyReason, KeyId, Limit, ManualClock, NewKey, Policy,
-    Quota, Rate, ScopeExpr, Timestamp,
+    ApiKeyManager, Clock, Config, DenyReason, KeyId, Limit, LimitSupport, ManualClock, NewKey,
+    Policy, Quota, Rate, ScopeExpr, Timestamp,
 };
 use support::fleet::Fleet;
 use support::store::{Call, GateStore};
@@ -88,8 +88,8 @@ async fn spend(managers: &[ApiKeyManager], key: &NewKey, tasks: usize, times: us
 
 /// Of how many nodes each has a rate of its own.
 fn rates_of(fleet: &Fleet) -> u64 {
-    match fleet.store().counting() {
-        Counting::All => 1,
+    match fleet.store().limit_support() {
+        LimitSupport::All => 1,
         _ => 2,
     }
 }
@@ -292,7 +292,7 @@ async fn soon_known(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason>
 
 /// A manager that takes so many units ahead.
 async fn ahead(fleet: &Fleet, units: u32) -> ApiKeyManager {
-    let config = Config::builder().limit_batch(units).build().unwrap();
+    let config = Config::builder().limit_prefetch(units).build().unwrap();
     let manager = ApiKeyManager::builder().config(config);
     manager.shared_store(fleet.store()).start().await.unwrap()
 }
@@ -388,7 +388,7 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
     for fleet in Fleet::every(LEASE).await {
         for units in [1, 10] {
             let store = GateStore::around(fleet.store());
-            let config = Config::builder().limit_batch(units).build().unwrap();
+            let config = Config::builder().limit_prefetch(units).build().unwrap();
             let manager = ApiKeyManager::builder().config(config);
             let manager = manager.shared_store(store.clone()).start();
             let manager = manager.await.unwrap();
@@ -446,7 +446,7 @@ async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
             keys.push(key);
         }
         for jump in [3_600_000, -7_200_000, 25 * 3_600_000, -24 * 3_600_000] {
-            clock.jump_wall(jump);
+            clock.step_wall(jump);
             for key in &keys {
                 let refused = within(PATIENCE, async || {
                     let refused = ask(&moved, key, &PLAIN).await;
@@ -458,7 +458,7 @@ async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
                 assert_eq!(passed, 0, "{}: {jump}", fleet.name);
             }
         }
-        if fleet.store().counting() == Counting::All {
+        if fleet.store().limit_support() == LimitSupport::All {
             // Time that passes for the manager alone.
             clock.advance(HOUR + HOUR);
             for key in &keys {

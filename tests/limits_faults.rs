@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::web;
 use apikey_runtime::{
-    ApiKeyManager, Config, Guarded, KeyId, KeyStore, LimiterDown, NewKey, PlainPolicy, Policy,
-    Quota, Rate, RedisStore, RoutePolicy,
+    ApiKeyManager, Config, DefaultPolicy, Guarded, KeyId, KeyStore, LimiterFallback, NewKey,
+    Policy, Quota, Rate, RedisStore, RoutePolicy,
 };
 use support::http::{Answer, Client, Server};
 use support::machine::Machine;
@@ -29,10 +29,10 @@ const SLACK: Duration = Duration::from_millis(1_500);
 struct Local;
 
 impl RoutePolicy for Local {
-    const POLICY: Policy = Policy::new().on_limiter_down(LimiterDown::Local);
+    const POLICY: Policy = Policy::new().on_limiter_down(LimiterFallback::Local);
 }
 
-async fn plain(_: Guarded<PlainPolicy, ()>) -> &'static str {
+async fn plain(_: Guarded<DefaultPolicy, ()>) -> &'static str {
     "in"
 }
 

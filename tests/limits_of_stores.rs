@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::{
-    ApiKeyManager, Clock, Config, DenyReason, KeyStore, LimiterDown, ManualClock, MemoryStore,
+    ApiKeyManager, Clock, Config, DenyReason, KeyStore, LimiterFallback, ManualClock, MemoryStore,
     NewKey, Policy, Quota, Rate, Timestamp,
 };
 use support::store::{Call, Fault, GateStore};
@@ -16,7 +16,7 @@ use support::{PATIENCE, soon, within};
 /// 2026-11-22T12:00:00Z.
 const NOON: i64 = 1_795_348_800_000;
 
-const LOCAL: Policy = Policy::new().on_limiter_down(LimiterDown::Local);
+const LOCAL: Policy = Policy::new().on_limiter_down(LimiterFallback::Local);
 
 struct Scene {
     store: Arc<GateStore>,
@@ -223,7 +223,7 @@ async fn a_key_without_limits_costs_no_call_and_one_with_limits_one() {
 #[actix_web::test]
 async fn r01_a_quota_holds_for_many_at_once() {
     for (quota, batch) in [(1, 1), (30, 1), (1, 10), (30, 10)] {
-        let config = Config::builder().limit_batch(batch).build().unwrap();
+        let config = Config::builder().limit_prefetch(batch).build().unwrap();
         let scene = Scene::new(config).await;
         let key = scene.key(quota).await;
         let checks = (0..45).map(|_| {
@@ -243,7 +243,7 @@ async fn r01_a_quota_holds_for_many_at_once() {
 }
 
 fn ahead(batch: u32) -> Config {
-    Config::builder().limit_batch(batch).build().unwrap()
+    Config::builder().limit_prefetch(batch).build().unwrap()
 }
 
 #[actix_web::test]
@@ -274,10 +274,10 @@ async fn what_was_taken_ahead_and_not_used_is_given_back() {
         assert_eq!(scene.left(&key).await.1, 93);
         if ends {
             scene.manager.shutdown().await.unwrap();
-            let meter = apikey_runtime::Meter::new("credits", Quota::lifetime(100));
-            let look = apikey_runtime::Charge::new(key.id(), 0, vec![meter]);
+            let counter = apikey_runtime::LimitCounter::new("credits", Quota::lifetime(100));
+            let look = apikey_runtime::Charge::new(key.id(), 0, vec![counter]);
             let charged = scene.store.charge(&look).await.unwrap();
-            assert_eq!(charged.verdicts[0].remaining, 96);
+            assert_eq!(charged.decisions[0].remaining, 96);
         } else {
             scene.clock.advance(Duration::from_secs(1));
             // Of a rate of 50 a minute nothing whole comes back in a second.

@@ -296,18 +296,18 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "key-not-yet-valid",
         "revoked-key",
         "disabled-key",
-        "several-keys",
+        "multiple-keys",
         "malformed-request",
-        "body-too-long",
-        "body-too-slow",
-        "body-encoded",
-        "address-not-allowed",
-        "method-not-allowed",
-        "clear-text",
+        "body-too-large",
+        "body-timeout",
+        "unsupported-content-encoding",
+        "address-not-permitted",
+        "method-not-permitted",
+        "https-required",
         "insufficient-scope",
         "rate-limited",
         "quota-exceeded",
-        "too-many-failures",
+        "too-many-failed-attempts",
         "no-manager",
         "misconfigured-route",
         "store-unavailable",
@@ -325,7 +325,7 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "refill",
         "add_usage",
         "read_usage",
-        "forget_usage",
+        "prune_usage",
     ];
     let allowed = |label: &str| -> &[&str] {
         match (name.as_str(), label) {
@@ -363,7 +363,7 @@ async fn every_label_is_a_word_of_a_closed_list_and_every_name_is_described() {
     let described = recorder.described();
     assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), names);
     assert!(described.values().all(|text| text.len() > 10));
-    let guide = include_str!("../apikey-runtime/docs/observing.md");
+    let guide = include_str!("../apikey-runtime/docs/observability.md");
     for name in &names {
         assert!(guide.contains(&format!("`{name}`")), "{name} in the guide");
     }

@@ -335,7 +335,7 @@ async fn l07_where_the_route_looks_at_all_doors_each_is_cleared() {
         server
             .send(message.bytes())
             .await
-            .refused(400, "several-keys");
+            .refused(400, "multiple-keys");
         assert_eq!(
             seen.who_saw(&needles),
             Vec::<&str>::new(),

@@ -105,7 +105,7 @@ async fn a_key_that_is_there_and_bad_is_refused_and_never_anonymous() {
     server
         .get_with("/who", &twice)
         .await
-        .refused(400, "several-keys");
+        .refused(400, "multiple-keys");
 
     store.fail(Call::Find, Fault::Unavailable);
     let cold = forge::key("my_api", "0000000000000000000009", &"s".repeat(64));

@@ -86,16 +86,16 @@ async fn n01_without_a_trusted_proxy_what_headers_say_is_ignored() {
     for _ in 0..2 {
         get(&server, "/plain", &elsewhere, &FORGED)
             .await
-            .refused(403, "address-not-allowed");
+            .refused(403, "address-not-permitted");
         get(&server, "/plain", &elsewhere, &[])
             .await
-            .refused(403, "address-not-allowed");
+            .refused(403, "address-not-permitted");
         get(&server, "/secure", &anywhere, &FORGED)
             .await
-            .refused(403, "clear-text");
+            .refused(403, "https-required");
         get(&server, "/secure", &anywhere, &[])
             .await
-            .refused(403, "clear-text");
+            .refused(403, "https-required");
         // The control.
         get(&server, "/plain", &here, &FORGED).await.says("in");
         get(&server, "/plain", &anywhere, &FORGED).await.says("in");
@@ -110,10 +110,10 @@ async fn n01_without_a_trusted_proxy_what_headers_say_is_ignored() {
     let elsewhere = key_for(&manager, &["192.0.2.0/24"]).await;
     get(&server, "/plain", &elsewhere, &FORGED)
         .await
-        .refused(403, "address-not-allowed");
+        .refused(403, "address-not-permitted");
     get(&server, "/secure", &elsewhere, &FORGED)
         .await
-        .refused(403, "clear-text");
+        .refused(403, "https-required");
 }
 
 #[actix_web::test]
@@ -158,7 +158,7 @@ async fn n02_forged_entries_further_left_are_not_reached() {
         &["0300.0.2.7"],
         &["\"192.0.2.7\""],
     ] {
-        ask(lines).await.refused(403, "address-not-allowed");
+        ask(lines).await.refused(403, "address-not-permitted");
     }
     // The other header is anyone's word.
     let other = [
@@ -167,10 +167,10 @@ async fn n02_forged_entries_further_left_are_not_reached() {
     ];
     get(&server, "/plain", &key, &other)
         .await
-        .refused(403, "address-not-allowed");
+        .refused(403, "address-not-permitted");
     get(&server, "/plain", &key, &other[..1])
         .await
-        .refused(403, "address-not-allowed");
+        .refused(403, "address-not-permitted");
 }
 
 #[actix_web::test]
@@ -208,12 +208,12 @@ async fn n02_the_same_with_forwarded() {
         &["192.0.2.7"],
         &["for=2001:db8::1]"],
     ] {
-        ask(lines).await.refused(403, "address-not-allowed");
+        ask(lines).await.refused(403, "address-not-permitted");
     }
     let other = [("X-Forwarded-For", "192.0.2.7")];
     get(&server, "/plain", &key, &other)
         .await
-        .refused(403, "address-not-allowed");
+        .refused(403, "address-not-permitted");
 }
 
 #[actix_web::test]
@@ -272,7 +272,7 @@ async fn networks_can_be_changed_and_the_next_request_is_judged_by_the_new_ones(
         .unwrap();
     get(&server, "/plain", text, &[])
         .await
-        .refused(403, "address-not-allowed");
+        .refused(403, "address-not-permitted");
     manager
         .update(key.id())
         .networks([elsewhere, here])
@@ -287,7 +287,7 @@ async fn networks_can_be_changed_and_the_next_request_is_judged_by_the_new_ones(
     manager.update(key.id()).label("b").await.unwrap();
     get(&server, "/plain", text, &[])
         .await
-        .refused(403, "address-not-allowed");
+        .refused(403, "address-not-permitted");
     manager.update(key.id()).networks([]).await.unwrap();
     get(&server, "/plain", text, &[]).await.says("in");
     let mapped = ["::ffff:127.0.0.1/128".parse().unwrap()];
@@ -324,7 +324,7 @@ async fn encryption_is_the_word_of_the_trusted_proxy_that_the_client_spoke_to() 
         &[of, ("X-Forwarded-Ssl", "on"), ("Front-End-Https", "on")],
         &[of, ("Forwarded", "for=203.0.113.9;proto=https")],
     ] {
-        ask(headers).await.refused(403, "clear-text");
+        ask(headers).await.refused(403, "https-required");
     }
     let manager = proxied("Forwarded").await;
     let server = serve(&manager);
@@ -345,7 +345,7 @@ async fn encryption_is_the_word_of_the_trusted_proxy_that_the_client_spoke_to() 
         "for=203.0.113.9;proto=https;proto=http",
         "for=203.0.113.9;proto=\"https",
     ] {
-        ask(value).await.refused(403, "clear-text");
+        ask(value).await.refused(403, "https-required");
     }
     let words = [
         ("X-Forwarded-Proto", "https"),
@@ -353,7 +353,7 @@ async fn encryption_is_the_word_of_the_trusted_proxy_that_the_client_spoke_to() 
     ];
     get(&server, "/secure", &key, &words)
         .await
-        .refused(403, "clear-text");
+        .refused(403, "https-required");
     // Without a key there is nothing that came in clear text.
     server
         .get("/secure", None)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use apikey_runtime::{
     ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery,
-    MemoryStore, NewKey, Page, Policy, Revocation, SqliteStore, StoreError, Timestamp,
+    MemoryStore, NewKey, Policy, RecordPage, Revocation, SqliteStore, StoreError, Timestamp,
 };
 use async_trait::async_trait;
 use support::store::{Call, GateStore, StaleStore};
@@ -300,8 +300,8 @@ impl KeyStore for WholeRecords {
         Ok(self.inner.lock().unwrap().get(id).cloned())
     }
 
-    async fn list(&self, _query: &ListQuery) -> Result<Page, StoreError> {
-        Ok(Page::default())
+    async fn list(&self, _query: &ListQuery) -> Result<RecordPage, StoreError> {
+        Ok(RecordPage::default())
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {

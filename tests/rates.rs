@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use actix_web::get;
-use apikey_runtime::{Guarded, LimiterDown, Policy, Rate, RoutePolicy, api_key_required};
+use apikey_runtime::{Guarded, LimiterFallback, Policy, Rate, RoutePolicy, api_key_required};
 
 /// The attribute's own reading of a rate.
 #[path = "../apikey-macros/src/limits/rate.rs"]
@@ -174,7 +174,7 @@ async fn r#type() -> &'static str {
     "type"
 }
 
-#[api_key_required(cost = 0, on_limiter_down = "refuse")]
+#[api_key_required(cost = 0, on_limiter_down = "deny")]
 async fn unlimited() -> &'static str {
     "unlimited"
 }
@@ -209,7 +209,7 @@ fn what_is_written_is_what_the_route_demands() {
             .name("rates::written")
             .rate_limit(rate("100/minute burst 20"))
             .cost(5)
-            .on_limiter_down(LimiterDown::Local)
+            .on_limiter_down(LimiterFallback::Local)
     );
     assert_eq!(
         policy_of(by_const),

@@ -276,7 +276,7 @@ async fn w02_every_refusal_is_a_problem_and_every_401_has_a_challenge() {
             &[("Authorization", &bearer), ("Authorization", "Bearer x")],
         )
         .await;
-    answer.refused(400, "several-keys");
+    answer.refused(400, "multiple-keys");
     assert_eq!(
         challenge(&answer).as_deref(),
         Some("Bearer error=\"invalid_request\"")

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, get, post, web};
 use apikey_runtime::{
-    ActingKey, ApiKey, ApiKeyManager, Config, FastHasher, Guarded, KeyHasher, KeyPatch, KeyRecord,
-    KeyStore, ListQuery, ManualClock, MemoryStore, Pepper, PlainPolicy, SqliteStore, SystemClock,
-    Timestamp, api_key_required,
+    ActingKey, ApiKey, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyHasher, KeyPatch,
+    KeyRecord, KeyStore, ListQuery, ManualClock, MemoryStore, Pepper, Sha256Hasher, SqliteStore,
+    SystemClock, Timestamp, api_key_required,
 };
 use support::http::{Answer, Server};
 use support::log::Log;
@@ -63,7 +63,7 @@ fn the_search_finds_a_secret_whole_in_part_and_twice() {
 async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
     const PEPPER: &str = "a pepper of many bytes: 0123456789";
     let pepper = Pepper::new("v1", PEPPER).unwrap();
-    let hasher = FastHasher::with_peppers(vec![pepper.clone()]).unwrap();
+    let hasher = Sha256Hasher::with_peppers(vec![pepper.clone()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let sqlite = Arc::new(SqliteStore::new(folder.path().join("keys.db")));
     let memory = Arc::new(MemoryStore::new());
@@ -124,7 +124,7 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
         show(&store.find(&key.id()).await.unwrap());
         show(&store.changes(None, None).await.unwrap());
         show(manager.config());
-        show(&Guarded::<PlainPolicy, _>::for_test((
+        show(&Guarded::<DefaultPolicy, _>::for_test((
             checked.clone(),
             Some(checked.clone()),
         )));
@@ -369,7 +369,7 @@ async fn o02_no_event_and_no_figure_holds_a_secret_or_a_digest() {
         assert_eq!(found(hidden, &told), 0);
         assert_eq!(found(hidden, &format!("{told}{hidden}")), 1, "the control");
     }
-    for part in ["rotated", "several-keys", "apikey_decisions_total"] {
+    for part in ["rotated", "multiple-keys", "apikey_decisions_total"] {
         assert!(told.contains(part), "no {part} in what was told");
     }
     assert!(told.contains(forge::parts(&secrets[0]).id.as_str()));

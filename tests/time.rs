@@ -85,21 +85,24 @@ async fn e04_a_lifetime_that_time_cannot_tell_is_an_error_and_nothing_is_stored(
     ] {
         let outcome = manager.create("a").expires_in(life).await;
         assert!(
-            matches!(outcome, Err(Error::Invalid(_))),
+            matches!(outcome, Err(Error::InvalidArgument(_))),
             "{life:?}: {outcome:?}"
         );
     }
     for past in [Timestamp::from_millis(i64::MIN), Timestamp::from_millis(0)] {
         assert!(matches!(
             manager.create("a").expires_at(past).await,
-            Err(Error::Invalid(_))
+            Err(Error::InvalidArgument(_))
         ));
     }
     assert_eq!(store.count(Call::Insert), 0);
 
     let key = manager.create("a").await.unwrap();
     let outcome = manager.rotate(key.id()).grace(Duration::MAX).await;
-    assert!(matches!(outcome, Err(Error::Invalid(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(Error::InvalidArgument(_))),
+        "{outcome:?}"
+    );
     assert_eq!(store.count(Call::Update), 0);
     assert!(manager.verify(key.expose_secret()).await.is_ok());
 
@@ -120,7 +123,7 @@ async fn e07_a_wall_clock_that_jumps_ahead_locks_nobody_out_and_its_correction_i
     for key in [&endless, &short] {
         assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     }
-    clock.jump_wall(HOUR_MILLIS);
+    clock.step_wall(HOUR_MILLIS);
     // The wall is believed: it may be the one that is right.
     assert_eq!(refusal(&manager, endless.expose_secret()).await, None);
     assert_eq!(
@@ -130,7 +133,7 @@ async fn e07_a_wall_clock_that_jumps_ahead_locks_nobody_out_and_its_correction_i
     // New keys are made and are good.
     let meanwhile = manager.create("meanwhile").await.unwrap();
     assert_eq!(refusal(&manager, meanwhile.expose_secret()).await, None);
-    clock.jump_wall(-HOUR_MILLIS);
+    clock.step_wall(-HOUR_MILLIS);
     for key in [&endless, &short, &meanwhile] {
         assert_eq!(
             refusal(&manager, key.expose_secret()).await,
@@ -140,9 +143,9 @@ async fn e07_a_wall_clock_that_jumps_ahead_locks_nobody_out_and_its_correction_i
         );
     }
     // And revoking works under every clock.
-    clock.jump_wall(HOUR_MILLIS);
+    clock.step_wall(HOUR_MILLIS);
     manager.revoke(endless.id()).await.unwrap();
-    clock.jump_wall(-HOUR_MILLIS);
+    clock.step_wall(-HOUR_MILLIS);
     assert_eq!(
         refusal(&manager, endless.expose_secret()).await,
         Some(DenyReason::Revoked)
@@ -175,7 +178,7 @@ async fn e07_a_wall_clock_that_jumps_back_lets_nobody_live_longer_and_locks_nobo
         );
     };
     check().await;
-    clock.jump_wall(-HOUR_MILLIS);
+    clock.step_wall(-HOUR_MILLIS);
     check().await;
     // Half an hour after it was made it dies, whatever the wall says.
     clock.advance(HOUR / 2 - Duration::from_secs(101));
@@ -287,12 +290,18 @@ async fn a_change_after_which_a_key_could_never_be_used_is_refused_and_changes_n
     let before = manager.get(key.id()).await.unwrap();
     for end in [1, 2] {
         let refused = manager.update(key.id()).expires_at(ahead(end)).await;
-        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::InvalidArgument(_))),
+            "{refused:?}"
+        );
     }
     assert_eq!(manager.get(key.id()).await.unwrap(), before);
     manager.update(key.id()).expires_at(ahead(3)).await.unwrap();
     let refused = manager.update(key.id()).not_before(ahead(3)).await;
-    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::InvalidArgument(_))),
+        "{refused:?}"
+    );
     // The control: what fits is done, and a key can be ended at once whenever it begins.
     manager.update(key.id()).not_before(ahead(1)).await.unwrap();
     manager.update(key.id()).expires_at(now).await.unwrap();

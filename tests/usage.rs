@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, get, web};
 use apikey_runtime::{
-    ApiKeyManager, DenyReason, Guarded, KeyId, KeyStore, ManualClock, MemoryStore, PlainPolicy,
+    ApiKeyManager, DefaultPolicy, DenyReason, Guarded, KeyId, KeyStore, ManualClock, MemoryStore,
     Policy, RequireApiKey, RoutePolicy, ScopeExpr, SqliteStore, Timestamp, api_key_required,
 };
 use support::http::Server;
@@ -55,7 +55,7 @@ async fn methods() -> &'static str {
 }
 
 /// A handler of its own for what no route matches.
-async fn nowhere(_: Guarded<PlainPolicy, ()>) -> &'static str {
+async fn nowhere(_: Guarded<DefaultPolicy, ()>) -> &'static str {
     "nowhere"
 }
 
@@ -363,7 +363,7 @@ async fn a_key_in_clear_text_is_no_usage() {
     let wrong = forge::wrong_secret(key.expose_secret());
     for key in [key.expose_secret(), wrong.as_str()] {
         let answer = server.get("/closed", key).await;
-        assert_eq!(answer.problem(), DenyReason::ClearText.code());
+        assert_eq!(answer.problem(), DenyReason::HttpsRequired.code());
     }
     // The control: what is refused later is counted.
     assert_eq!(server.get("/scoped", key.expose_secret()).await.status, 403);
@@ -392,9 +392,12 @@ async fn each_reason_counts_for_who_has_the_secret_and_for_nobody_else() {
             manager
                 .create("e")
                 .networks(["192.0.2.0/24".parse().unwrap()]),
-            DenyReason::Address,
+            DenyReason::AddressNotPermitted,
         ),
-        (manager.create("f").methods(["POST"]), DenyReason::Method),
+        (
+            manager.create("f").methods(["POST"]),
+            DenyReason::MethodNotPermitted,
+        ),
     ] {
         keys.push((builder.await.unwrap(), reason));
     }

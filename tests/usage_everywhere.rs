@@ -237,7 +237,7 @@ async fn read(manager: &ApiKeyManager, keys: &[(KeyId, String)]) -> Ledger {
     for (id, _) in keys {
         add(&mut ledger, counted(&manager.usage(*id).await.unwrap()));
     }
-    let of_owner = manager.usage_of_owner(OWNER).await.unwrap();
+    let of_owner = manager.owner_usage(OWNER).await.unwrap();
     assert_eq!(counted(&of_owner), ledger);
     assert_eq!(of_owner.by_key().len(), keys.len());
     ledger

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use actix_web::get;
 use apikey_runtime::{
     ApiKeyManager, ApiKeyManagerBuilder, Clock, Config, KeyId, KeyPatch, KeyRecord, KeyStore,
-    ListQuery, ManualClock, MemoryStore, Page, Revocation, SqliteStore, StoreError, Timestamp,
-    UsagePeriod, api_key_required,
+    ListQuery, ManualClock, MemoryStore, RecordPage, Revocation, SqliteStore, StoreError,
+    Timestamp, UsageInterval, api_key_required,
 };
 use async_trait::async_trait;
 use support::http::Server;
@@ -90,7 +90,7 @@ async fn usage_is_written_once_an_interval_and_no_request_calls_the_store_for_it
         "{}",
         store.count(Call::AddUsage)
     );
-    assert_eq!(store.count(Call::ForgetUsage), 1, "once an hour");
+    assert_eq!(store.count(Call::PruneUsage), 1, "once an hour");
     // With nothing new there is nothing to write.
     let calls = store.count(Call::AddUsage);
     tokio::time::sleep(SOON * 3).await;
@@ -311,7 +311,7 @@ async fn nothing_is_forgotten_by_a_clock_that_jumped_ahead() {
     let key = manager.create("a").await.unwrap();
     use_it(&manager, key.expose_secret(), 1).await;
     let forgotten = async |times| {
-        let done = async || store.count(Call::ForgetUsage) == times;
+        let done = async || store.count(Call::PruneUsage) == times;
         within(PATIENCE, done).await.is_some()
     };
     assert!(forgotten(1).await);
@@ -325,11 +325,11 @@ async fn nothing_is_forgotten_by_a_clock_that_jumped_ahead() {
             assert!(within(PATIENCE, written).await.is_some());
         }
     };
-    clock.jump_wall(TEN_YEARS);
+    clock.step_wall(TEN_YEARS);
     turns().await;
     clock.advance(Duration::from_millis(23 * HOUR as u64));
     turns().await;
-    assert_eq!(store.count(Call::ForgetUsage), 1);
+    assert_eq!(store.count(Call::PruneUsage), 1);
     let kept = async |count| {
         let all = async || stored(&store, key.id()).await == count;
         within(PATIENCE, all).await.is_some()
@@ -381,7 +381,7 @@ async fn hours_days_and_spans_are_those_of_the_managers_clock() {
         }
         clock.advance(Duration::from_millis(HOUR as u64));
     }
-    let starts = |periods: Vec<UsagePeriod>| -> Vec<(i64, u64)> {
+    let starts = |periods: Vec<UsageInterval>| -> Vec<(i64, u64)> {
         let periods = periods.iter();
         let hour = |at: Timestamp| at.as_millis() / HOUR;
         periods
@@ -391,7 +391,7 @@ async fn hours_days_and_spans_are_those_of_the_managers_clock() {
     let report = manager.usage(key.id()).await.unwrap();
     assert_eq!(starts(report.by_hour()), [(47, 1), (48, 1), (49, 1)]);
     assert_eq!(starts(report.by_day()), [(24, 1), (48, 2)]);
-    let all = manager.usage_of_owner("42").await.unwrap();
+    let all = manager.owner_usage("42").await.unwrap();
     assert_eq!(starts(all.by_day()), [(24, 2), (48, 4)]);
     assert_eq!(all.by_key().len(), 2);
     let at = Timestamp::from_millis;
@@ -450,7 +450,7 @@ impl KeyStore for KeepsNone {
         self.0.find(id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.0.list(query).await
     }
 

@@ -5,10 +5,10 @@ use quote::{format_ident, quote};
 use syn::{ext::IdentExt, token};
 
 use crate::{
-    limits::{LimiterDown, Limits, Rate},
+    handler::{Argument, Handler},
+    limits::{LimiterFallback, Limits, Rate},
     locations::Location,
     scopes::ScopeExpr,
-    signature::{Argument, Handler},
     validate::Policy,
 };
 
@@ -17,7 +17,7 @@ pub(crate) fn expand(policy: &Policy, handler: &Handler, fingerprint: u64) -> To
     let krate = &policy.krate;
     if policy.is_plain() {
         // No type of its own, so that the plain attribute can stand inside an `impl` too.
-        return guarded_handler(policy, handler, &quote!(#krate::__private::PlainPolicy));
+        return guarded_handler(policy, handler, &quote!(#krate::__private::DefaultPolicy));
     }
     let name = policy_name(handler, fingerprint);
     let policy_type = policy_type(policy, handler, &name);
@@ -158,8 +158,8 @@ fn limits(krate: &TokenStream, limits: &Limits, handler: &Handler) -> TokenStrea
     });
     let cost = cost.iter();
     let down = down.iter().map(|down| match down {
-        LimiterDown::Refuse => quote!(#krate::__private::LimiterDown::Refuse),
-        LimiterDown::Local => quote!(#krate::__private::LimiterDown::Local),
+        LimiterFallback::Deny => quote!(#krate::__private::LimiterFallback::Deny),
+        LimiterFallback::Local => quote!(#krate::__private::LimiterFallback::Local),
     });
     quote!(#rate #(.cost(#cost))* #(.on_limiter_down(#down))*)
 }
@@ -231,7 +231,7 @@ fn location(krate: &TokenStream, location: &Location) -> TokenStream {
         Location::Json { name } => quote!(Json { name: #name }),
         Location::Form { name } => quote!(Form { name: #name }),
     };
-    quote!(#krate::__private::Location::#variant)
+    quote!(#krate::__private::KeyLocation::#variant)
 }
 
 /// The handler, with the guard as its only argument.
@@ -275,7 +275,7 @@ fn guarded_handler(policy: &Policy, handler: &Handler, policy_type: &TokenStream
 /// of its own: the temporaries of its last expression have to go before the arguments do, which is
 /// how they go in any function.
 fn body(handler: &Handler) -> TokenStream {
-    let crate::handler::Body {
+    let crate::function::Body {
         braces,
         inner_attributes,
         rest,

@@ -15,13 +15,13 @@ mod args;
 mod attributes;
 mod diagnostics;
 mod expand;
+mod function;
 mod handler;
 mod limits;
 mod locations;
 mod methods;
 mod options;
 mod scopes;
-mod signature;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -101,8 +101,8 @@ fn try_guard(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, E
     let options = args::parse(arguments.clone(), &mut errors);
     let policy = validate::check(options, &mut errors);
     let handler = errors
-        .keep(handler::parse(item))
-        .and_then(|function| signature::check(function, &mut errors));
+        .keep(function::parse(item))
+        .and_then(|function| handler::check(function, &mut errors));
     match handler {
         Some(handler) if errors.is_empty() => {
             let fingerprint = expand::fingerprint(&arguments, handler.attributes.len());

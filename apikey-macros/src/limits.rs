@@ -52,7 +52,7 @@ pub(crate) struct Limits {
     /// The units that a request takes.
     pub(crate) cost: Option<u32>,
     /// What becomes of requests that cannot be counted.
-    pub(crate) down: Option<LimiterDown>,
+    pub(crate) down: Option<LimiterFallback>,
 }
 
 /// A rate.
@@ -70,9 +70,9 @@ pub(crate) enum Rate {
 
 /// What becomes of a request whose limits cannot be counted.
 #[derive(Clone, Copy)]
-pub(crate) enum LimiterDown {
+pub(crate) enum LimiterFallback {
     /// It is refused.
-    Refuse,
+    Deny,
     /// It is counted in the process.
     Local,
 }
@@ -278,12 +278,12 @@ fn check_cost(literal: &LitInt, cost: u32, most: u32, errors: &mut Errors) {
     }
 }
 
-fn check_down(literal: &LitStr, errors: &mut Errors) -> Option<LimiterDown> {
+fn check_down(literal: &LitStr, errors: &mut Errors) -> Option<LimiterFallback> {
     match literal.value().as_str() {
-        "refuse" => Some(LimiterDown::Refuse),
-        "local" => Some(LimiterDown::Local),
+        "deny" => Some(LimiterFallback::Deny),
+        "local" => Some(LimiterFallback::Local),
         other => {
-            let known = ["refuse", "local"].into_iter();
+            let known = ["deny", "local"].into_iter();
             errors.on(literal, unknown("value", other.escape_debug(), known));
             None
         }

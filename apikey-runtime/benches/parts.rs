@@ -4,20 +4,13 @@
 mod support;
 
 /// The very files of the crate, which shows them to nobody.
-#[path = "../src/cache/counters.rs"]
+#[path = "../src/cache/hit_counters.rs"]
 #[allow(
     dead_code,
     unused_imports,
     reason = "more than this needs, and its tests"
 )]
-mod counters;
-#[path = "../src/usage/gather.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "more than this needs, and its tests"
-)]
-mod gather;
+mod hit_counters;
 #[path = "../src/usage/labels.rs"]
 #[allow(
     dead_code,
@@ -25,8 +18,15 @@ mod gather;
     reason = "more than this needs, and its tests"
 )]
 mod labels;
-#[path = "../src/place.rs"]
-mod place;
+#[path = "../src/usage/tally.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "more than this needs, and its tests"
+)]
+mod tally;
+#[path = "../src/util/thread_slot.rs"]
+mod thread_slot;
 
 /// What those files look for in the crate.
 mod clock {
@@ -38,22 +38,25 @@ mod denied {
 mod key {
     pub(crate) use apikey_runtime::KeyId;
 }
+mod util {
+    pub(crate) use crate::thread_slot;
+}
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::rt;
 use apikey_runtime::{
-    Clock, FastHasher, KeyHasher, KeyId, Policy, ScopeExpr, SystemClock, Timestamp,
+    Clock, KeyHasher, KeyId, Policy, ScopeExpr, Sha256Hasher, SystemClock, Timestamp,
 };
 use divan::{AllocProfiler, Bencher, black_box};
 use sha2::{Digest, Sha256};
 
-use counters::Counters;
-use gather::{Gather, Used};
+use hit_counters::Counters;
 use support::keys;
 use support::poll::at_once;
 use support::routes::Bench;
+use tally::{Gather, Used};
 
 #[global_allocator]
 static COUNTED: AllocProfiler = AllocProfiler::system();
@@ -75,7 +78,7 @@ fn sha256_of_a_key(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn digest_compared(bencher: Bencher<'_, '_>) {
-    let (key, hasher) = (text(), FastHasher::new());
+    let (key, hasher) = (text(), Sha256Hasher::new());
     let digest = hasher
         .hash(&key)
         .ok()

@@ -64,7 +64,7 @@ impl From<SystemTime> for Timestamp {
 /// What a [`Clock`] says at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Reading {
+pub struct ClockReading {
     /// The time that decisions use: the wall clock's, but never earlier than the time at which the
     /// clock was made plus what has passed since. A wall clock that is set back lengthens no key's
     /// life.
@@ -81,7 +81,7 @@ pub struct Reading {
 /// [`SystemClock`] serves a running application; [`ManualClock`] a test.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// What the clock says now.
-    fn read(&self) -> Reading;
+    fn read(&self) -> ClockReading;
 }
 
 /// The moment at which a clock was made, from which on `now` never falls behind.
@@ -92,11 +92,11 @@ struct Origin {
 }
 
 impl Origin {
-    fn reading(self, wall: Timestamp, uptime_nanos: u64) -> Reading {
+    fn reading(self, wall: Timestamp, uptime_nanos: u64) -> ClockReading {
         let passed = uptime_nanos.saturating_sub(self.uptime_nanos) / 1_000_000;
         let passed = i64::try_from(passed).unwrap_or(i64::MAX);
         let floor = Timestamp(self.wall.0.saturating_add(passed));
-        Reading {
+        ClockReading {
             now: wall.max(floor),
             wall,
             uptime_nanos,
@@ -133,7 +133,7 @@ impl Clock for SystemClock {
     /// Uptime comes first: a thread that is paused between the two readings then sees the wall
     /// ahead of uptime, by which a lease ends early at worst. The other way round it would look
     /// like a wall clock set back.
-    fn read(&self) -> Reading {
+    fn read(&self) -> ClockReading {
         let uptime_nanos = uptime_nanos();
         self.origin.reading(wall(), uptime_nanos)
     }
@@ -217,13 +217,13 @@ impl ManualClock {
 
     /// Sets the wall clock `millis` milliseconds ahead (or back, where negative) with no time
     /// passing: what an operator or a time server does.
-    pub fn jump_wall(&self, millis: i64) {
+    pub fn step_wall(&self, millis: i64) {
         self.wall_millis.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
-    fn read(&self) -> Reading {
+    fn read(&self) -> ClockReading {
         let uptime_nanos = self.uptime_nanos.load(Ordering::SeqCst);
         self.origin.reading(
             Timestamp(self.wall_millis.load(Ordering::SeqCst)),
@@ -240,7 +240,7 @@ mod tests {
     fn a_wall_clock_set_back_does_not_turn_now_back() {
         let clock = ManualClock::at(Timestamp::from_millis(10_000));
         clock.advance(Duration::from_secs(1));
-        clock.jump_wall(-3_600_000);
+        clock.step_wall(-3_600_000);
         let reading = clock.read();
         assert_eq!(reading.now.as_millis(), 11_000);
         assert!(reading.wall < reading.now);
@@ -249,9 +249,9 @@ mod tests {
     #[test]
     fn a_wall_clock_set_ahead_is_believed_and_its_correction_too() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        clock.jump_wall(3_600_000);
+        clock.step_wall(3_600_000);
         assert_eq!(clock.read().now.as_millis(), 3_600_000);
-        clock.jump_wall(-3_600_000);
+        clock.step_wall(-3_600_000);
         assert_eq!(clock.read().now.as_millis(), 0);
     }
 

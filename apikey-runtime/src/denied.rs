@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Rule;
+use crate::limit::LimitRule;
 use crate::policy::ScopeExpr;
 
 /// Why a request is refused.
@@ -25,21 +25,21 @@ pub enum DenyReason {
     /// The key is right and is switched off. 401.
     Disabled,
     /// More than one key came with the request. 400.
-    SeveralKeys,
+    MultipleKeys,
     /// The request's credentials cannot be read: a broken percent-encoding, a broken body. 400.
     MalformedRequest,
     /// The body is longer than a body is read in which a key is looked for. 413.
-    BodyTooLong,
+    BodyTooLarge,
     /// The body did not come in time. 408.
-    BodyTooSlow,
+    BodyTimeout,
     /// The body is compressed, and a key is looked for in it. 415.
-    BodyEncoded,
+    UnsupportedContentEncoding,
     /// The key may not be used from the client's address. 403.
-    Address,
+    AddressNotPermitted,
     /// The key is not good for the request's method. 403.
-    Method,
+    MethodNotPermitted,
     /// The key came in clear text where the route demands TLS. 403.
-    ClearText,
+    HttpsRequired,
     /// The key does not hold the scopes that the route demands. 403.
     InsufficientScope,
     /// The key, or the key on this route, is used too fast. 429.
@@ -47,7 +47,7 @@ pub enum DenyReason {
     /// The key has used up a quota. 429.
     QuotaExceeded,
     /// The client's address has shown too many keys that are none. 429.
-    TooManyFailures,
+    TooManyFailedAttempts,
     /// The request reached a guarded handler and no manager was found. 500.
     NoManager,
     /// The route's demand cannot be judged; the log says what to mend. 500.
@@ -65,18 +65,18 @@ impl DenyReason {
         Self::NotYetValid,
         Self::Revoked,
         Self::Disabled,
-        Self::SeveralKeys,
+        Self::MultipleKeys,
         Self::MalformedRequest,
-        Self::BodyTooLong,
-        Self::BodyTooSlow,
-        Self::BodyEncoded,
-        Self::Address,
-        Self::Method,
-        Self::ClearText,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::UnsupportedContentEncoding,
+        Self::AddressNotPermitted,
+        Self::MethodNotPermitted,
+        Self::HttpsRequired,
         Self::InsufficientScope,
         Self::RateLimited,
         Self::QuotaExceeded,
-        Self::TooManyFailures,
+        Self::TooManyFailedAttempts,
         Self::NoManager,
         Self::Misconfigured,
         Self::StoreUnavailable,
@@ -86,18 +86,21 @@ impl DenyReason {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::SeveralKeys | Self::MalformedRequest => 400,
+            Self::MultipleKeys | Self::MalformedRequest => 400,
             Self::MissingKey
             | Self::InvalidKey
             | Self::Expired
             | Self::NotYetValid
             | Self::Revoked
             | Self::Disabled => 401,
-            Self::Address | Self::Method | Self::ClearText | Self::InsufficientScope => 403,
-            Self::BodyTooSlow => 408,
-            Self::BodyTooLong => 413,
-            Self::BodyEncoded => 415,
-            Self::RateLimited | Self::QuotaExceeded | Self::TooManyFailures => 429,
+            Self::AddressNotPermitted
+            | Self::MethodNotPermitted
+            | Self::HttpsRequired
+            | Self::InsufficientScope => 403,
+            Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::UnsupportedContentEncoding => 415,
+            Self::RateLimited | Self::QuotaExceeded | Self::TooManyFailedAttempts => 429,
             Self::NoManager | Self::Misconfigured => 500,
             Self::StoreUnavailable => 503,
         }
@@ -114,18 +117,18 @@ impl DenyReason {
             Self::NotYetValid => "key-not-yet-valid",
             Self::Revoked => "revoked-key",
             Self::Disabled => "disabled-key",
-            Self::SeveralKeys => "several-keys",
+            Self::MultipleKeys => "multiple-keys",
             Self::MalformedRequest => "malformed-request",
-            Self::BodyTooLong => "body-too-long",
-            Self::BodyTooSlow => "body-too-slow",
-            Self::BodyEncoded => "body-encoded",
-            Self::Address => "address-not-allowed",
-            Self::Method => "method-not-allowed",
-            Self::ClearText => "clear-text",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BodyTimeout => "body-timeout",
+            Self::UnsupportedContentEncoding => "unsupported-content-encoding",
+            Self::AddressNotPermitted => "address-not-permitted",
+            Self::MethodNotPermitted => "method-not-permitted",
+            Self::HttpsRequired => "https-required",
             Self::InsufficientScope => "insufficient-scope",
             Self::RateLimited => "rate-limited",
             Self::QuotaExceeded => "quota-exceeded",
-            Self::TooManyFailures => "too-many-failures",
+            Self::TooManyFailedAttempts => "too-many-failed-attempts",
             Self::NoManager => "no-manager",
             Self::Misconfigured => "misconfigured-route",
             Self::StoreUnavailable => "store-unavailable",
@@ -142,18 +145,18 @@ impl DenyReason {
             Self::NotYetValid => "API key not yet valid",
             Self::Revoked => "Revoked API key",
             Self::Disabled => "Disabled API key",
-            Self::SeveralKeys => "More than one API key",
+            Self::MultipleKeys => "More than one API key",
             Self::MalformedRequest => "Malformed request",
-            Self::BodyTooLong => "Body too long",
-            Self::BodyTooSlow => "Body too slow",
-            Self::BodyEncoded => "Encoded body",
-            Self::Address => "Address not allowed",
-            Self::Method => "Method not allowed for this API key",
-            Self::ClearText => "TLS required",
+            Self::BodyTooLarge => "Body too long",
+            Self::BodyTimeout => "Body too slow",
+            Self::UnsupportedContentEncoding => "Encoded body",
+            Self::AddressNotPermitted => "Address not allowed",
+            Self::MethodNotPermitted => "Method not allowed for this API key",
+            Self::HttpsRequired => "TLS required",
             Self::InsufficientScope => "Insufficient scope",
             Self::RateLimited => "Too many requests",
             Self::QuotaExceeded => "Quota used up",
-            Self::TooManyFailures => "Too many failed attempts",
+            Self::TooManyFailedAttempts => "Too many failed attempts",
             Self::NoManager | Self::Misconfigured => "Server misconfigured",
             Self::StoreUnavailable => "API keys cannot be checked now",
         }
@@ -173,16 +176,20 @@ impl DenyReason {
             Self::NotYetValid => "The API key is not valid yet. Try again later.",
             Self::Revoked => "The API key was revoked. Ask for a new one.",
             Self::Disabled => "The API key is switched off. Ask its issuer.",
-            Self::SeveralKeys => "The request has more than one API key. Send one, in one place.",
+            Self::MultipleKeys => "The request has more than one API key. Send one, in one place.",
             Self::MalformedRequest => {
                 "The API key cannot be read from the request. Check how it is encoded."
             }
-            Self::BodyTooLong => "The body is too long to be searched for an API key. Send less.",
-            Self::BodyTooSlow => "The body with the API key did not come in time. Try again.",
-            Self::BodyEncoded => "The body with the API key is encoded. Send it as it is.",
-            Self::Address => "The API key may not be used from this address.",
-            Self::Method => "The API key is not good for this method here.",
-            Self::ClearText => "The API key came in clear text. Use https, and replace the key.",
+            Self::BodyTooLarge => "The body is too long to be searched for an API key. Send less.",
+            Self::BodyTimeout => "The body with the API key did not come in time. Try again.",
+            Self::UnsupportedContentEncoding => {
+                "The body with the API key is encoded. Send it as it is."
+            }
+            Self::AddressNotPermitted => "The API key may not be used from this address.",
+            Self::MethodNotPermitted => "The API key is not good for this method here.",
+            Self::HttpsRequired => {
+                "The API key came in clear text. Use https, and replace the key."
+            }
             Self::InsufficientScope => {
                 "The API key does not have the scope that this resource needs."
             }
@@ -192,7 +199,7 @@ impl DenyReason {
             Self::QuotaExceeded => {
                 "The API key has used up what it may use. Wait as long as `Retry-After` says; where it says nothing, ask for more."
             }
-            Self::TooManyFailures => {
+            Self::TooManyFailedAttempts => {
                 "Too many requests with wrong API keys came from this address. Wait as long as `Retry-After` says."
             }
             Self::NoManager | Self::Misconfigured => {
@@ -219,18 +226,18 @@ pub struct Denied {
     reason: DenyReason,
     wanted: Option<ScopeExpr>,
     retry: Option<Duration>,
-    limits: Vec<LimitStanding>,
+    limits: Vec<LimitStatus>,
 }
 
 /// How a limit stands that a request was counted against.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
-pub struct LimitStanding {
+pub struct LimitStatus {
     /// The limit's name; for that of a route the handler's name or the route's pattern.
     pub name: String,
     /// What it is.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: LimitRule,
     /// How many units could still pass at once.
     pub remaining: u64,
     /// After what time all of it is there again; `None` for never. Serialised as whole seconds,
@@ -262,7 +269,7 @@ impl Denied {
         self
     }
 
-    pub(crate) fn with_limits(mut self, limits: Vec<LimitStanding>) -> Self {
+    pub(crate) fn with_limits(mut self, limits: Vec<LimitStatus>) -> Self {
         self.limits = limits;
         self
     }
@@ -287,7 +294,7 @@ impl Denied {
     /// The scopes that the route demands, for [`DenyReason::InsufficientScope`]; those under `not`
     /// are left out.
     #[must_use]
-    pub fn wanted_scopes(&self) -> Vec<&'static str> {
+    pub fn required_scopes(&self) -> Vec<&'static str> {
         let mut wanted = Vec::new();
         if let Some(scopes) = self.wanted {
             scopes.wanted(&mut wanted);
@@ -306,7 +313,7 @@ impl Denied {
 
     /// How the limits stand, for [`DenyReason::RateLimited`] and [`DenyReason::QuotaExceeded`].
     #[must_use]
-    pub fn limits(&self) -> &[LimitStanding] {
+    pub fn limits(&self) -> &[LimitStatus] {
         &self.limits
     }
 }

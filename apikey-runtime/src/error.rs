@@ -16,7 +16,7 @@ pub enum Error {
     Config(String),
     /// An argument of a call that cannot work. The message names it and says what to write.
     #[error("{0}")]
-    Invalid(String),
+    InvalidArgument(String),
     /// No key has this id.
     #[error("no key has the id `{0}`; `list` names those that exist")]
     NotFound(KeyId),
@@ -39,7 +39,7 @@ pub enum Error {
     AlreadyInstalled,
     /// The manager was shut down.
     #[error("the manager was shut down; start a new one")]
-    Stopped,
+    ShutDown,
 }
 
 /// What a store can answer instead of a value.
@@ -73,7 +73,7 @@ pub enum StoreError {
     /// A setting of the store, or what it was asked to keep, cannot work. The message says what to
     /// write.
     #[error("{0}")]
-    Invalid(String),
+    InvalidArgument(String),
     /// Anything else that the store's client library reports.
     #[error("the store refused: {reason}")]
     Backend {

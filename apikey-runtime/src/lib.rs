@@ -69,7 +69,7 @@
 //! | `postgres` | `PostgresStore`: keys of many machines in PostgreSQL | no |
 //! | `redis` | `RedisStore`: keys of many machines in Redis | no |
 //! | `tls` | TLS between `PostgresStore` and its server, which its URL then asks for (`sslmode`) | no |
-//! | `metrics` | counters, gauges and latencies through the `metrics` facade: see [`guide::observing`] | no |
+//! | `metrics` | counters, gauges and latencies through the `metrics` facade: see [`guide::observability`] | no |
 //! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
 //! | `test-util` | `ActingKey` and `acting_as`: tests of an application without real keys | no |
 //!
@@ -80,7 +80,7 @@
 //! record that cannot be read, or a route that is set up wrongly, is one at `ERROR`. No event holds
 //! a secret or a digest. [`ApiKeyManager::events`] tells a program what happens,
 //! [`ApiKeyManager::usage`] who used what; the feature `metrics` tells a dashboard:
-//! [`guide::observing`].
+//! [`guide::observability`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -89,24 +89,25 @@ mod actix;
 mod api_key;
 mod cache;
 mod clock;
+mod cluster;
 mod config;
 mod denied;
 mod error;
 mod events;
+mod failed_attempts;
 #[cfg(apikey_faults)]
 mod faults;
-mod guard;
 mod key;
 mod limit;
 mod limiter;
 mod manager;
-mod meter;
-mod place;
+mod metrics;
 mod policy;
 mod record;
 mod scope;
 mod store;
 mod usage;
+mod util;
 mod verify;
 
 #[doc(inline)]
@@ -114,21 +115,21 @@ pub use apikey_macros::api_key_required;
 
 #[cfg(feature = "test-util")]
 pub use actix::{ActingKey, acting_as};
-pub use actix::{Guarded, PlainPolicy, RateLimitHeaders, RequireApiKey, RoutePolicy};
+pub use actix::{DefaultPolicy, Guarded, KeyHeaders, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
-pub use clock::{Clock, ManualClock, Reading, SystemClock, Timestamp};
+pub use clock::{Clock, ClockReading, ManualClock, SystemClock, Timestamp};
 pub use config::{Config, ConfigBuilder, ForwardedHeader, NetworkPrecision};
-pub use denied::{Denied, DenyReason, LimitStanding};
+pub use denied::{Denied, DenyReason, LimitStatus};
 pub use error::{BoxError, Error, StoreError};
-pub use events::{Event, EventKind, Events};
-pub use key::{Charset, FastHasher, KeyHasher, KeyId, Pepper, PreparedDigest};
-pub use limit::{Count, Limit, Period, Quota, Rate, Rule, Verdict};
+pub use events::{Event, EventKind, EventStream};
+pub use key::{Charset, KeyHasher, KeyId, ParsedDigest, Pepper, Sha256Hasher};
+pub use limit::{CounterState, Limit, LimitDecision, LimitRule, Quota, QuotaPeriod, Rate};
 pub use manager::{
-    ApiKeyManager, ApiKeyManagerBuilder, Confirmed, Confirming, CreateKey, Health, KeyExport,
-    KeyPage, ListKeys, NewKey, PurgeKeys, Reach, ReadUsage, RevokeKey, RevokeOwner, RotateKey,
-    StoreHealth, SwitchKey, UpdateKey,
+    ApiKeyManager, ApiKeyManagerBuilder, Confirmed, ConfirmedCall, CreateKey, Health, KeyExport,
+    KeyPage, ListKeys, NewKey, Propagation, PurgeKeys, RevokeAll, RevokeKey, RotateKey,
+    SetKeyEnabled, StoreHealth, UpdateKey, UsageRequest,
 };
-pub use policy::{LimiterDown, Location, Policy, ScopeExpr};
+pub use policy::{KeyLocation, LimiterFallback, Policy, ScopeExpr};
 pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
 pub use scope::Scopes;
 #[cfg(feature = "postgres")]
@@ -140,11 +141,11 @@ pub use store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use store::conformance;
 pub use store::{
-    Changes, Charge, Charged, Counting, Cursor, History, KeyStore, LastUsed, ListQuery, Listener,
-    MemoryStore, Meter, Node, NodeId, Outcome, Page, Roster, Signal, UsageBatch, UsageQuery,
-    UsageRow,
+    ChangeListener, ChangeNotifier, ChangeSet, Changes, Charge, ChargeOutcome, Cursor, KeyStore,
+    LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, MemoryStore, Node, NodeId,
+    Outcome, RecordPage, UsageBatch, UsageQuery, UsageRow,
 };
-pub use usage::{KeyUsage, RouteUsage, UsageCounts, UsagePeriod, UsageReport};
+pub use usage::{KeyUsage, RouteUsage, UsageCounts, UsageInterval, UsageReport};
 
 /// Pages that answer longer questions.
 pub mod guide {
@@ -154,7 +155,7 @@ pub mod guide {
     #[doc = include_str!("../docs/limits.md")]
     pub mod limits {}
 
-    #[doc = include_str!("../docs/observing.md")]
+    #[doc = include_str!("../docs/observability.md")]
     pub mod observing {}
 
     #[doc = include_str!("../docs/where-keys-travel.md")]
@@ -170,11 +171,11 @@ pub mod guide {
 /// What generated code touches, and nothing else of the crate. No promise is made for it.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::actix::{Guarded, GuardedFuture, PlainPolicy, Rest, RoutePolicy};
+    pub use crate::actix::{DefaultPolicy, Guarded, GuardedFuture, Rest, RoutePolicy};
     pub use crate::denied::Denied;
     pub use crate::limit::Rate;
     pub use crate::manager::ApiKeyManager;
-    pub use crate::policy::{LimiterDown, Location, Policy, ScopeExpr};
+    pub use crate::policy::{KeyLocation, LimiterFallback, Policy, ScopeExpr};
     pub use actix_web::{HttpRequest, HttpResponse};
     pub use core::option::Option;
     pub use core::time::Duration;

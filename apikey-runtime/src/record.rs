@@ -5,7 +5,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Reading, Timestamp};
+use crate::clock::{ClockReading, Timestamp};
 use crate::key::KeyId;
 use crate::limit::Limit;
 use crate::scope::Scopes;
@@ -128,7 +128,7 @@ impl KeyRecord {
 
     /// The key's state at the time of `reading`.
     #[must_use]
-    pub fn state(&self, reading: Reading) -> KeyState {
+    pub fn state(&self, reading: ClockReading) -> KeyState {
         Validity::of(self).state(reading.now)
     }
 }

@@ -141,7 +141,7 @@ impl Scopes {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] where one has not the form `segment(:segment)*`, with segments of ASCII
+    /// [`Error::InvalidArgument`] where one has not the form `segment(:segment)*`, with segments of ASCII
     /// letters, digits, `.`, `_` and `-` and 128 bytes at most, or where there are more than 256.
     pub fn new<I>(scopes: I) -> Result<Self, Error>
     where
@@ -152,13 +152,13 @@ impl Scopes {
         for scope in scopes {
             let scope = scope.as_ref();
             check_scope(scope, false)
-                .map_err(|fault| Error::Invalid(fault.message().to_owned()))?;
+                .map_err(|fault| Error::InvalidArgument(fault.message().to_owned()))?;
             names.push(scope.to_owned());
         }
         names.sort_unstable();
         names.dedup();
         if names.len() > MAX_SCOPES {
-            return Err(Error::Invalid(format!(
+            return Err(Error::InvalidArgument(format!(
                 "a key holds at most {MAX_SCOPES} scopes; group some under one name"
             )));
         }

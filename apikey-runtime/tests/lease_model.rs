@@ -13,7 +13,7 @@ use std::time::Duration;
 use loom::sync::Arc;
 use loom::thread;
 
-use clock::{Reading, Timestamp};
+use clock::{ClockReading, Timestamp};
 use lease::Lease;
 use sync::{AtomicBool, Ordering};
 
@@ -29,9 +29,9 @@ mod lease;
 const LENGTH: Duration = Duration::from_millis(100);
 
 /// The clock `millis` milliseconds after the start, on the wall and in uptime.
-fn at(millis: u64) -> Reading {
+fn at(millis: u64) -> ClockReading {
     let wall = Timestamp::from_millis(i64::try_from(millis).unwrap());
-    Reading {
+    ClockReading {
         now: wall,
         wall,
         uptime_nanos: millis * 1_000_000,
@@ -65,19 +65,19 @@ impl Node {
     }
 
     /// What `Verifier::remember` asks, in its order: the lease, then the entry.
-    fn believes(&self, now: Reading) -> bool {
+    fn believes(&self, now: ClockReading) -> bool {
         self.lease.holds(now) && !self.stale.load(Ordering::SeqCst)
     }
 
     /// The same the other way round.
-    fn believes_hastily(&self, now: Reading) -> bool {
+    fn believes_hastily(&self, now: ClockReading) -> bool {
         !self.stale.load(Ordering::SeqCst) && self.lease.holds(now)
     }
 }
 
 /// Runs `poll` beside `check`, which is made at 120 ms: the key was revoked before 60, so it may
 /// not be accepted.
-fn hand_over(poll: fn(&Node), check: fn(&Node, Reading) -> bool) {
+fn hand_over(poll: fn(&Node), check: fn(&Node, ClockReading) -> bool) {
     loom::model(move || {
         let node = Node::new();
         let polling = Arc::clone(&node);
@@ -137,7 +137,7 @@ fn a_grant_that_is_seen_in_part_lengthens_nothing() {
         });
         assert!(!node.lease.holds(at(100)), "later than either ends");
         // The wall clock was set ahead by 150 ms: more than either length.
-        let jumped = Reading {
+        let jumped = ClockReading {
             wall: Timestamp::from_millis(220),
             ..at(70)
         };

@@ -2,7 +2,7 @@
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use apikey_runtime::Location;
+use apikey_runtime::KeyLocation;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -34,23 +34,23 @@ impl Door {
 
     /// As a route names it: `Authorization: Token KEY` for [`Door::Scheme`], `X-API-Key` for
     /// [`Door::Header`], and the name `api_key` elsewhere.
-    pub fn location(self) -> Location<'static> {
+    pub fn location(self) -> KeyLocation<'static> {
         let name = "api_key";
         match self {
-            Self::Bearer => Location::BEARER,
-            Self::Header => Location::Header {
+            Self::Bearer => KeyLocation::BEARER,
+            Self::Header => KeyLocation::Header {
                 name: "x-api-key",
                 scheme: None,
             },
-            Self::Scheme => Location::Header {
+            Self::Scheme => KeyLocation::Header {
                 name: "authorization",
                 scheme: Some("Token"),
             },
-            Self::Basic => Location::Basic,
-            Self::Query => Location::Query { name },
-            Self::Cookie => Location::Cookie { name },
-            Self::Json => Location::Json { name },
-            Self::Form => Location::Form { name },
+            Self::Basic => KeyLocation::Basic,
+            Self::Query => KeyLocation::Query { name },
+            Self::Cookie => KeyLocation::Cookie { name },
+            Self::Json => KeyLocation::Json { name },
+            Self::Form => KeyLocation::Form { name },
         }
     }
 
@@ -83,7 +83,7 @@ impl Door {
 }
 
 /// Places for a route, for as long as the process runs.
-pub fn places(doors: &[Door]) -> &'static [Location<'static>] {
+pub fn places(doors: &[Door]) -> &'static [KeyLocation<'static>] {
     let places: Vec<_> = doors.iter().map(|door| door.location()).collect();
     Box::leak(places.into_boxed_slice())
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use apikey_runtime::{BoxError, FastHasher, KeyHasher, PreparedDigest};
+use apikey_runtime::{BoxError, KeyHasher, ParsedDigest, Sha256Hasher};
 
 /// The usual hasher; how often it was asked is counted. A clone counts into the same place.
 #[derive(Debug, Clone, Default)]
 pub struct CountingHasher {
-    inner: FastHasher,
+    inner: Sha256Hasher,
     comparisons: Arc<AtomicUsize>,
 }
 
@@ -24,11 +24,11 @@ impl KeyHasher for CountingHasher {
         self.inner.hash(key)
     }
 
-    fn prepare(&self, stored: &str) -> Option<PreparedDigest> {
+    fn prepare(&self, stored: &str) -> Option<ParsedDigest> {
         self.inner.prepare(stored)
     }
 
-    fn verify(&self, key: &str, digest: &PreparedDigest) -> bool {
+    fn verify(&self, key: &str, digest: &ParsedDigest) -> bool {
         self.comparisons.fetch_add(1, SeqCst);
         self.inner.verify(key, digest)
     }

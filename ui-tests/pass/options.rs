@@ -136,7 +136,7 @@ async fn rate() -> &'static str {
     "ok"
 }
 
-#[api_key_required(rate_limit = "5/10s burst 7", on_limiter_down = "refuse")]
+#[api_key_required(rate_limit = "5/10s burst 7", on_limiter_down = "deny")]
 async fn rate_with_burst() -> &'static str {
     "ok"
 }

@@ -20,7 +20,7 @@ fn the_plain_attribute_adds_no_type() {
                     (key, Json(body)),
                     ..,
                 ): ::apikey_runtime::__private::Guarded<
-                    ::apikey_runtime::__private::PlainPolicy,
+                    ::apikey_runtime::__private::DefaultPolicy,
                     (ApiKey, Json<Order>),
                 >,
             ) -> impl Responder {
@@ -40,7 +40,7 @@ fn a_handler_without_arguments() {
                 ::apikey_runtime::__private::Guarded(
                     (),
                     ..,
-                ): ::apikey_runtime::__private::Guarded<::apikey_runtime::__private::PlainPolicy, ()>,
+                ): ::apikey_runtime::__private::Guarded<::apikey_runtime::__private::DefaultPolicy, ()>,
             ) -> &'static str {
                 "hello"
             }
@@ -110,15 +110,15 @@ fn every_option() {
                     )
                     .locations(
                         &[
-                            crate::reexport::__private::Location::Header {
+                            crate::reexport::__private::KeyLocation::Header {
                                 name: "authorization",
                                 scheme: crate::reexport::__private::Option::Some("Bearer"),
                             },
-                            crate::reexport::__private::Location::Header {
+                            crate::reexport::__private::KeyLocation::Header {
                                 name: "x-api-key",
                                 scheme: crate::reexport::__private::Option::None,
                             },
-                            crate::reexport::__private::Location::Header {
+                            crate::reexport::__private::KeyLocation::Header {
                                 name: "authorization",
                                 scheme: crate::reexport::__private::Option::Some("ApiKey"),
                             },
@@ -139,7 +139,7 @@ fn every_option() {
                         ),
                     )
                     .cost(5u32)
-                    .on_limiter_down(crate::reexport::__private::LimiterDown::Local)
+                    .on_limiter_down(crate::reexport::__private::LimiterFallback::Local)
                     .prefix("adm")
                     .environment("live");
                 const ON_ERROR: crate::reexport::__private::Option<
@@ -172,7 +172,7 @@ fn every_option() {
 #[test]
 fn rates() {
     check(
-        r#"rate_limit = "1000/10s burst 50", on_limiter_down = "refuse""#,
+        r#"rate_limit = "1000/10s burst 50", on_limiter_down = "deny""#,
         "async fn f() -> R { R }",
         expect![[r##"
             #[doc(hidden)]
@@ -190,7 +190,7 @@ fn rates() {
                             50u32,
                         ),
                     )
-                    .on_limiter_down(::apikey_runtime::__private::LimiterDown::Refuse);
+                    .on_limiter_down(::apikey_runtime::__private::LimiterFallback::Deny);
             }
             async fn f(
                 ::apikey_runtime::__private::Guarded(
@@ -265,21 +265,21 @@ fn every_location() {
                 const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
                     .locations(
                         &[
-                            ::apikey_runtime::__private::Location::Header {
+                            ::apikey_runtime::__private::KeyLocation::Header {
                                 name: "x-api-key",
                                 scheme: ::apikey_runtime::__private::Option::None,
                             },
-                            ::apikey_runtime::__private::Location::Basic,
-                            ::apikey_runtime::__private::Location::Query {
+                            ::apikey_runtime::__private::KeyLocation::Basic,
+                            ::apikey_runtime::__private::KeyLocation::Query {
                                 name: "k",
                             },
-                            ::apikey_runtime::__private::Location::Cookie {
+                            ::apikey_runtime::__private::KeyLocation::Cookie {
                                 name: "c.1",
                             },
-                            ::apikey_runtime::__private::Location::Json {
+                            ::apikey_runtime::__private::KeyLocation::Json {
                                 name: "J",
                             },
-                            ::apikey_runtime::__private::Location::Form {
+                            ::apikey_runtime::__private::KeyLocation::Form {
                                 name: "f-",
                             },
                         ],
@@ -343,7 +343,7 @@ fn a_function_that_returns_a_future() {
                     (a,),
                     ..,
                 ): ::apikey_runtime::__private::Guarded<
-                    ::apikey_runtime::__private::PlainPolicy,
+                    ::apikey_runtime::__private::DefaultPolicy,
                     (A,),
                 >,
             ) -> impl Future<Output = HttpResponse> {
@@ -365,7 +365,7 @@ fn an_argument_with_a_lint_attribute_gets_a_let_of_its_own() {
                     (a, __apikey_argument_1, c),
                     ..,
                 ): ::apikey_runtime::__private::Guarded<
-                    ::apikey_runtime::__private::PlainPolicy,
+                    ::apikey_runtime::__private::DefaultPolicy,
                     (A, B, C),
                 >,
             ) -> R {

@@ -42,7 +42,7 @@ fn every_option_but_the_path_of_the_runtime_makes_a_type() {
             _ => spec.usage.to_owned(),
         };
         let expansion = expand(&arguments, HANDLER);
-        let plain = expansion.contains("PlainPolicy");
+        let plain = expansion.contains("DefaultPolicy");
         assert_eq!(plain, spec.name == "crate", "{}", spec.usage);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use apikey_runtime::{
-    ApiKeyManager, Changes, Charge, Charged, Config, Counting, Cursor, KeyId, KeyPatch, KeyRecord,
-    KeyStore, ListQuery, Meter, NewKey, NodeId, Page, Quota, Rate, Revocation, Rule, StoreError,
-    Timestamp,
+    ApiKeyManager, Changes, Charge, ChargeOutcome, Config, Cursor, KeyId, KeyPatch, KeyRecord,
+    KeyStore, LimitCounter, LimitRule, LimitSupport, ListQuery, NewKey, NodeId, Quota, Rate,
+    RecordPage, Revocation, StoreError, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
@@ -58,11 +58,11 @@ fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
     runtime.block_on(writer.prepare())?;
     let store = place.store();
     runtime.block_on(store.start())?;
-    let charge = |key: &NewKey, rules: &[Rule]| {
-        let meters = rules.iter().map(|rule| Meter::new("bench", *rule));
-        Charge::new(key.id(), 1, meters.collect())
+    let charge = |key: &NewKey, rules: &[LimitRule]| {
+        let counters = rules.iter().map(|rule| LimitCounter::new("bench", *rule));
+        Charge::new(key.id(), 1, counters.collect())
     };
-    let (rule, other) = (Rule::from(RATE), Rule::from(QUOTA));
+    let (rule, other) = (LimitRule::from(RATE), LimitRule::from(QUOTA));
     let bills = [
         charge(&rate, &[rule]),
         charge(&quota, &[other]),
@@ -73,7 +73,7 @@ fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
         turn(runtime, quiet, async || agree(writer.write().await)),
     ];
     for bill in &bills {
-        let charge = async || assert!(agree(store.charge(bill).await).admitted);
+        let charge = async || assert!(agree(store.charge(bill).await).allowed);
         subjects.push(turn(runtime, quiet, charge));
     }
     for key in [&rate, &quota, &both] {
@@ -82,7 +82,7 @@ fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
     }
     let rounds = in_turns(CHARGES, 1, &mut subjects);
     drop(subjects);
-    let counting = counted(store.counting());
+    let counting = counted(store.limit_support());
     print_charges(place, quiet, counting, &rounds);
     runtime.block_on(store.stop());
     runtime.block_on(manager.shutdown())?;
@@ -141,10 +141,10 @@ fn turn<'w>(runtime: &'w Runtime, quiet: bool, mut work: impl AsyncFnMut() + 'w)
     })
 }
 
-fn counted(counting: Counting) -> &'static str {
+fn counted(counting: LimitSupport) -> &'static str {
     match counting {
-        Counting::All => "rates and quotas",
-        Counting::Quotas => "quotas",
+        LimitSupport::All => "rates and quotas",
+        LimitSupport::Quotas => "quotas",
         _ => "nothing",
     }
 }
@@ -158,8 +158,11 @@ fn round_trips(runtime: &Runtime, place: &Place) -> Outcome {
     let (manager, [.., key]) = runtime.block_on(keys(place))?;
     runtime.block_on(manager.shutdown())?;
     let store = place.store_at(turns.port());
-    let meters = vec![Meter::new("rate", RATE), Meter::new("quota", QUOTA)];
-    let charge = Charge::new(key.id(), 1, meters);
+    let counters = vec![
+        LimitCounter::new("rate", RATE),
+        LimitCounter::new("quota", QUOTA),
+    ];
+    let charge = Charge::new(key.id(), 1, counters);
     let each = runtime.block_on(async {
         store.start().await?;
         // The first one prepares what the server then knows.
@@ -191,7 +194,7 @@ fn batches(runtime: &Runtime, place: &Place) -> Outcome {
             charges: AtomicUsize::new(0),
         });
         let shared: Arc<dyn KeyStore> = Arc::clone(&store) as _;
-        let config = Config::builder().limit_batch(units).build()?;
+        let config = Config::builder().limit_prefetch(units).build()?;
         let builder = ApiKeyManager::builder().config(config).shared_store(shared);
         let manager = runtime.block_on(builder.start())?;
         let key = manager.create("AHEAD").limit("quota", QUOTA);
@@ -207,7 +210,7 @@ fn batches(runtime: &Runtime, place: &Place) -> Outcome {
         if units == 1 {
             single = mean;
         }
-        let what = format!("`limit_batch({units})`");
+        let what = format!("`limit_prefetch({units})`");
         let charges = store.charges.load(Ordering::Relaxed);
         table.row(
             format!("{what}, charges for {CHECKS} checks"),
@@ -267,7 +270,7 @@ impl KeyStore for Counted {
         self.inner.find(id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.inner.list(query).await
     }
 
@@ -311,17 +314,22 @@ impl KeyStore for Counted {
         self.inner.leave(node).await
     }
 
-    fn counting(&self) -> Counting {
-        self.inner.counting()
+    fn limit_support(&self) -> LimitSupport {
+        self.inner.limit_support()
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         self.charges.fetch_add(1, Ordering::Relaxed);
         self.inner.charge(charge).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        self.inner.refill(key, meter, amount).await
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.refill(key, counter, amount).await
     }
 
     async fn stop(&self) {

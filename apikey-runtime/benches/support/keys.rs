@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use apikey_runtime::{
-    ApiKeyManager, Changes, Config, Cursor, FastHasher, History, KeyHasher, KeyId, KeyPatch,
-    KeyRecord, KeyStore, Limit, ListQuery, NodeId, Page, Policy, Revocation, Scopes, StoreError,
-    Timestamp, UsageBatch,
+    ApiKeyManager, ChangeSet, Changes, Config, Cursor, KeyHasher, KeyId, KeyPatch, KeyRecord,
+    KeyStore, Limit, ListQuery, NodeId, Policy, RecordPage, Revocation, Scopes, Sha256Hasher,
+    StoreError, Timestamp, UsageBatch,
 };
 use async_trait::async_trait;
 
@@ -52,7 +52,7 @@ pub(crate) struct EndlessStore {
     /// Of each key.
     pub(crate) limits: Vec<Limit>,
     /// Whether it keeps usage, or says so.
-    pub(crate) keeps_usage: bool,
+    pub(crate) supports_usage: bool,
     /// How often it was told of usage.
     pub(crate) batches: AtomicUsize,
     /// How often a record was asked for.
@@ -70,7 +70,7 @@ impl EndlessStore {
             known: (0..keys).map(id).collect(),
             rich: false,
             limits: Vec::new(),
-            keeps_usage: false,
+            supports_usage: false,
             batches: AtomicUsize::new(0),
             finds: AtomicUsize::new(0),
             found: AtomicUsize::new(0),
@@ -79,7 +79,7 @@ impl EndlessStore {
     }
 
     fn record(&self, id: &KeyId) -> Result<KeyRecord, StoreError> {
-        let digest = FastHasher::new()
+        let digest = Sha256Hasher::new()
             .hash(&text(*id))
             .map_err(|_| StoreError::Conflict)?;
         let mut record = KeyRecord::new(
@@ -121,8 +121,8 @@ impl KeyStore for EndlessStore {
         self.record(id).map(Some)
     }
 
-    async fn list(&self, _query: &ListQuery) -> Result<Page, StoreError> {
-        Ok(Page::default())
+    async fn list(&self, _query: &ListQuery) -> Result<RecordPage, StoreError> {
+        Ok(RecordPage::default())
     }
 
     async fn update(&self, _id: &KeyId, _patch: &KeyPatch) -> Result<(), StoreError> {
@@ -145,8 +145,8 @@ impl KeyStore for EndlessStore {
         Ok(Vec::new())
     }
 
-    fn keeps_usage(&self) -> bool {
-        self.keeps_usage
+    fn supports_usage(&self) -> bool {
+        self.supports_usage
     }
 
     async fn add_usage(&self, _batch: &UsageBatch) -> Result<(), StoreError> {
@@ -164,7 +164,7 @@ impl KeyStore for EndlessStore {
             tag: Vec::new(),
         };
         Ok(Some(Changes::new(
-            History::Changed(Vec::new()),
+            ChangeSet::Entries(Vec::new()),
             cursor,
             LEASE,
         )))

@@ -3,23 +3,23 @@
 
 use actix_web::http::header::HeaderValue;
 use actix_web::{App, test, web};
-use apikey_runtime::{ApiKeyManager, Guarded, Location, MemoryStore, Policy, RoutePolicy};
+use apikey_runtime::{ApiKeyManager, Guarded, KeyLocation, MemoryStore, Policy, RoutePolicy};
 use libfuzzer_sys::fuzz_target;
 
 struct Everywhere;
 
 impl RoutePolicy for Everywhere {
     const POLICY: Policy = Policy::new().locations(&[
-        Location::BEARER,
-        Location::Header {
+        KeyLocation::BEARER,
+        KeyLocation::Header {
             name: "x-api-key",
             scheme: None,
         },
-        Location::Basic,
-        Location::Query { name: "k" },
-        Location::Cookie { name: "k" },
-        Location::Json { name: "k" },
-        Location::Form { name: "k" },
+        KeyLocation::Basic,
+        KeyLocation::Query { name: "k" },
+        KeyLocation::Cookie { name: "k" },
+        KeyLocation::Json { name: "k" },
+        KeyLocation::Form { name: "k" },
     ]);
 }
 

@@ -10,17 +10,17 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forwar
 use actix_web::{Error, HttpRequest, HttpResponse};
 use pin_project_lite::pin_project;
 
-use super::answer::Refused;
-use super::client::is_preflight;
-use super::gate::{Gate, gate};
-use super::install;
-use super::limits::add_headers;
-use super::route::{RoutePolicy, Rules};
-use super::strip;
+use super::app_data;
+use super::check::{Gate, gate};
+use super::credential::strip;
+use super::key_headers::add_headers;
+use super::policy::{RoutePolicy, Rules};
+use super::request_info::is_preflight;
+use super::response::Refused;
 use crate::config::Config;
 use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
-use crate::policy::{Location, Policy};
+use crate::policy::{KeyLocation, Policy};
 
 /// Middleware that lets only requests with a key through: the attribute's check, for a scope or a
 /// whole app.
@@ -228,11 +228,11 @@ fn strip_if_asked(request: &mut ServiceRequest, rules: &Rules) {
         None => {
             // The configuration's names are borrowed from the request, so they are copied before it
             // is changed.
-            let manager = install::find(request.request(), rules).map(|manager| manager.clone());
+            let manager = app_data::find(request.request(), rules).map(|manager| manager.clone());
             let config = manager.as_ref().map(ApiKeyManager::config);
             strip::request(
                 request,
-                &[config.map_or(Location::BEARER, Config::location)],
+                &[config.map_or(KeyLocation::BEARER, Config::location)],
             );
         }
     }

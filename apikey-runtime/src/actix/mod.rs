@@ -1,25 +1,24 @@
 //! The floor that knows actix-web.
 
-mod answer;
-mod body;
-mod client;
-mod extractor;
+mod app_data;
+mod check;
+mod credential;
+mod extension;
 mod forwarded;
-mod gate;
-mod guarded;
-mod install;
-mod limits;
-mod locate;
+mod guard;
+mod key_headers;
 mod middleware;
-mod pattern;
-mod route;
-mod strip;
+mod payload;
+mod policy;
+mod request_info;
+mod response;
+mod route_pattern;
 #[cfg(feature = "test-util")]
 mod testing;
 
-pub use guarded::{Guarded, GuardedFuture, Rest};
-pub use limits::RateLimitHeaders;
+pub use guard::{Guarded, GuardedFuture, Rest};
+pub use key_headers::KeyHeaders;
 pub use middleware::RequireApiKey;
-pub use route::{PlainPolicy, RoutePolicy};
+pub use policy::{DefaultPolicy, RoutePolicy};
 #[cfg(feature = "test-util")]
 pub use testing::{ActingKey, acting_as};

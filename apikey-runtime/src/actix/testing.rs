@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest};
 
-use super::client::Client;
-use super::route::Rules;
+use super::policy::Rules;
+use super::request_info::Client;
 use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
 use crate::clock::Timestamp;
 use crate::denied::Denied;
 use crate::error::Error;
-use crate::key::{FastHasher, KeyHasher, KeyId};
+use crate::key::{KeyHasher, KeyId, Sha256Hasher};
 use crate::limiter::Plans;
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
@@ -25,7 +25,7 @@ impl ActingKey {
     /// A key with this label, no scope and no owner.
     #[must_use]
     pub fn new(label: impl Into<String>) -> Self {
-        let digest = FastHasher::new().hash("acting").unwrap_or_default();
+        let digest = Sha256Hasher::new().hash("acting").unwrap_or_default();
         Self(KeyRecord::new(
             KeyId::from_u128(1),
             "test",
@@ -107,7 +107,7 @@ struct Acting(ApiKey);
 /// # }).unwrap();
 /// ```
 pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
-    if let Some(key) = CachedKey::of(key.0, &FastHasher::new(), &Plans::default()) {
+    if let Some(key) = CachedKey::of(key.0, &Sha256Hasher::new(), &Plans::default()) {
         request
             .extensions_mut()
             .insert(Acting(ApiKey::new(Arc::new(key))));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::key::{IdText, KeyHasher, KeyId, PreparedDigest};
+use crate::key::{IdText, KeyHasher, KeyId, ParsedDigest};
 use crate::limiter::{Plan, Plans};
 use crate::policy::{Caller, allows_method};
 use crate::record::{KeyRecord, Metadata, Validity};
@@ -25,7 +25,7 @@ pub(crate) struct CachedKey {
     pub(crate) scopes: Scopes,
     /// What few keys have.
     pub(crate) rare: Option<Box<Rare>>,
-    pub(crate) previous: Option<Box<(PreparedDigest, Timestamp)>>,
+    pub(crate) previous: Option<Box<(ParsedDigest, Timestamp)>>,
     /// What the key is limited to, where it is.
     pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) id: KeyId,
@@ -35,7 +35,7 @@ pub(crate) struct CachedKey {
     /// Whether the entry was asked for since the queue last looked.
     used: AtomicBool,
     pub(crate) validity: Validity,
-    pub(crate) digest: PreparedDigest,
+    pub(crate) digest: ParsedDigest,
 }
 
 /// Label and owner, one behind the other: one allocation, and no second pointer.

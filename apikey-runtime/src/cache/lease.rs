@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use crate::clock::Reading;
+use crate::clock::ClockReading;
 
 /// How far the wall clock may fall behind uptime: two readings cut to milliseconds differ by one,
 /// and a time server nudges by a few.
@@ -30,7 +30,7 @@ impl Lease {
     ///
     /// `sent` is two readings of the clock, the second right after the first: where the thread was
     /// paused within one of them, the other tells how wall and uptime really stand to each other.
-    pub(crate) fn grant(&self, sent: [Reading; 2], length: Duration) {
+    pub(crate) fn grant(&self, sent: [ClockReading; 2], length: Duration) {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
@@ -45,7 +45,7 @@ impl Lease {
     }
 
     /// Whether the lease holds at `now`.
-    pub(crate) fn holds(&self, now: Reading) -> bool {
+    pub(crate) fn holds(&self, now: ClockReading) -> bool {
         #[cfg(apikey_faults)]
         if crate::faults::no_lease() {
             return true;
@@ -54,7 +54,7 @@ impl Lease {
     }
 
     /// How long the lease still holds at `now`, if the clocks go on as they do.
-    pub(crate) fn remaining(&self, now: Reading) -> Option<Duration> {
+    pub(crate) fn remaining(&self, now: ClockReading) -> Option<Duration> {
         let moved = offset(now).saturating_sub(self.offset_millis.load(Ordering::Acquire));
         let until = self.until.load(Ordering::Acquire);
         if !(-SLACK_MILLIS..=self.length_millis.load(Ordering::Relaxed)).contains(&moved) {
@@ -91,7 +91,7 @@ impl Lease {
     }
 }
 
-fn offset(reading: Reading) -> i64 {
+fn offset(reading: ClockReading) -> i64 {
     let uptime = i64::try_from(reading.uptime_nanos / 1_000_000).unwrap_or(i64::MAX);
     reading.wall.as_millis().saturating_sub(uptime)
 }

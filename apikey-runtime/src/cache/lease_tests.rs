@@ -42,13 +42,13 @@ fn a_late_answer_lengthens_nothing() {
 fn a_pause_within_a_reading_ends_no_lease() {
     let clock = ManualClock::starting_now();
     let exact = clock.read();
-    clock.jump_wall(40);
+    clock.step_wall(40);
     let paused = clock.read();
-    clock.jump_wall(-40);
+    clock.step_wall(-40);
     let lease = Lease::default();
     lease.grant([paused, exact], LENGTH);
     assert!(lease.holds(clock.read()), "the grant was paused");
-    clock.jump_wall(40);
+    clock.step_wall(40);
     assert!(lease.holds(clock.read()), "the check was paused");
 }
 
@@ -57,13 +57,13 @@ fn a_pause_within_a_reading_ends_no_lease() {
 fn e07_a_wall_clock_that_jumps_ends_the_lease_and_the_next_grant_starts_another() {
     for jump in [3_600_000, -3_600_000, 201, -6] {
         let (clock, lease) = leased();
-        clock.jump_wall(jump);
+        clock.step_wall(jump);
         assert!(!lease.holds(clock.read()), "{jump}");
         lease.grant([clock.read(); 2], LENGTH);
         assert!(lease.holds(clock.read()), "{jump}");
     }
     let (clock, lease) = leased();
-    clock.jump_wall(3);
+    clock.step_wall(3);
     assert!(lease.holds(clock.read()), "a nudge is no jump");
 }
 
@@ -71,7 +71,7 @@ fn e07_a_wall_clock_that_jumps_ends_the_lease_and_the_next_grant_starts_another(
 #[test]
 fn what_only_the_wall_clock_counted_has_passed_too() {
     let (clock, lease) = leased();
-    clock.jump_wall(150);
+    clock.step_wall(150);
     clock.advance(Duration::from_millis(49));
     assert!(lease.holds(clock.read()));
     clock.advance(Duration::from_millis(1));

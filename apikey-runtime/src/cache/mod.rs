@@ -6,17 +6,15 @@
 //! bring the old record back, [`feed`] for how changes are learned of, and [`member`] for what nodes
 //! tell each other.
 
-mod counters;
 mod entry;
-mod feed;
 mod fence;
+mod hit_counters;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
-mod map;
-mod member;
-mod queue;
-mod read;
+mod loader;
+mod s3_fifo;
+mod table;
 
 /// What `fence` and `lease` are built of; their model-checked tests put another module in this
 /// place.
@@ -25,9 +23,8 @@ mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 
-#[cfg(feature = "metrics")]
-pub(crate) use counters::Cells;
 pub(crate) use entry::CachedKey;
-pub(crate) use feed::{Feed, Polled};
-pub(crate) use map::Cache;
-pub(crate) use read::{Answer, Asked, ReadFault, Reader};
+#[cfg(feature = "metrics")]
+pub(crate) use hit_counters::Cells;
+pub(crate) use loader::{Answer, Asked, ReadFault, Reader};
+pub(crate) use table::Cache;

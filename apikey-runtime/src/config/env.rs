@@ -22,9 +22,9 @@ const NAMES: [&str; 21] = [
     "BODY_TIMEOUT_MS",
     "STORE_TIMEOUT_MS",
     "CACHE_CAPACITY",
-    "RATE_LIMIT",
+    "DEFAULT_RATE_LIMIT",
     "FAILED_ATTEMPTS",
-    "LIMIT_BATCH",
+    "LIMIT_PREFETCH",
     "USAGE_FLUSH_INTERVAL_MS",
     "USAGE_RETENTION_HOURS",
     "USAGE_NETWORK_PRECISION",
@@ -47,9 +47,9 @@ impl Config {
     /// | `BODY_LIMIT`, `BODY_TIMEOUT_MS` | bytes, milliseconds | `65536`, `5000` |
     /// | `STORE_TIMEOUT_MS` | milliseconds | `2000` |
     /// | `CACHE_CAPACITY` | keys | `100000` |
-    /// | `RATE_LIMIT` | a rate, such as `100/minute burst 20` | none |
+    /// | `DEFAULT_RATE_LIMIT` | a rate, such as `100/minute burst 20` | none |
     /// | `FAILED_ATTEMPTS` | a rate, or `off` | `1000/minute` |
-    /// | `LIMIT_BATCH` | requests | `1` |
+    /// | `LIMIT_PREFETCH` | requests | `1` |
     /// | `USAGE_FLUSH_INTERVAL_MS` | milliseconds | `10000` |
     /// | `USAGE_RETENTION_HOURS` | hours | `2160` |
     /// | `USAGE_NETWORK_PRECISION` | bits of IPv4 and of IPv6, or `off` | `24/48` |
@@ -121,9 +121,9 @@ fn set(
         "BODY_TIMEOUT_MS" => builder.body_timeout_ms = Some(number(name, &value)?),
         "STORE_TIMEOUT_MS" => builder.store_timeout_ms = Some(number(name, &value)?),
         "CACHE_CAPACITY" => builder.cache_capacity = Some(number(name, &value)?),
-        "RATE_LIMIT" => builder.rate_limit = Some(value),
+        "DEFAULT_RATE_LIMIT" => builder.default_rate_limit = Some(value),
         "FAILED_ATTEMPTS" => builder.failed_attempts = Some(value),
-        "LIMIT_BATCH" => builder.limit_batch = Some(number(name, &value)?),
+        "LIMIT_PREFETCH" => builder.limit_prefetch = Some(number(name, &value)?),
         "USAGE_FLUSH_INTERVAL_MS" => builder.usage_flush_interval_ms = Some(number(name, &value)?),
         "USAGE_RETENTION_HOURS" => builder.usage_retention_hours = Some(number(name, &value)?),
         "USAGE_NETWORK_PRECISION" => builder.usage_network_precision = Some(value),
@@ -184,7 +184,7 @@ mod tests {
                 ("ACTIX_API_KEY_REALM", "orders"),
                 ("ACTIX_API_KEY_STORE_TIMEOUT_MS", "500"),
                 ("ACTIX_API_KEY_CACHE_CAPACITY", "10"),
-                ("ACTIX_API_KEY_RATE_LIMIT", "100/minute burst 20"),
+                ("ACTIX_API_KEY_DEFAULT_RATE_LIMIT", "100/minute burst 20"),
                 ("ACTIX_API_KEY_FAILED_ATTEMPTS", "off"),
                 ("ACTIX_API_KEY_LIMIT_BATCH", "50"),
                 ("ACTIX_API_KEY_USAGE_FLUSH_INTERVAL_MS", "300"),
@@ -214,10 +214,10 @@ mod tests {
         );
         let rate = crate::limit::Rate::per_minute(100).with_burst(20);
         assert_eq!(
-            (config.rate_limit(), config.failed_attempts()),
+            (config.default_rate_limit(), config.failed_attempts()),
             (Some(rate), None)
         );
-        assert_eq!(config.limit_batch(), 50);
+        assert_eq!(config.limit_prefetch(), 50);
         assert_eq!(config.usage_flush_interval().as_millis(), 300);
         assert_eq!(config.usage_retention().as_secs(), 5 * 3_600);
         let precision = config.usage_network_precision().unwrap();

@@ -23,9 +23,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// What is counted, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Metering {
-    rate_limit: Option<Rate>,
+    default_rate_limit: Option<Rate>,
     failed_attempts: Option<Rate>,
-    limit_batch: u32,
+    limit_prefetch: u32,
     usage_flush_interval: Duration,
     usage_retention: Duration,
     usage_network_precision: Option<NetworkPrecision>,
@@ -36,8 +36,8 @@ impl ConfigBuilder {
     /// a text such as `100/minute` or `100/minute burst 20`; `off` for no limit. By default, there
     /// is none.
     #[must_use]
-    pub fn rate_limit(mut self, rate: impl fmt::Display) -> Self {
-        self.rate_limit = Some(rate.to_string());
+    pub fn default_rate_limit(mut self, rate: impl fmt::Display) -> Self {
+        self.default_rate_limit = Some(rate.to_string());
         self
     }
 
@@ -57,8 +57,8 @@ impl ConfigBuilder {
     /// that is killed takes it along: at most so many requests' units for each check of the key that was
     /// under way. By default, 1. See [`guide::limits`](crate::guide::limits).
     #[must_use]
-    pub fn limit_batch(mut self, units: u32) -> Self {
-        self.limit_batch = Some(units);
+    pub fn limit_prefetch(mut self, units: u32) -> Self {
+        self.limit_prefetch = Some(units);
         self
     }
 
@@ -104,17 +104,17 @@ impl ConfigBuilder {
             "hours); write `2160`",
         )?;
         let batch = within(
-            "limit_batch",
-            self.limit_batch,
+            "limit_prefetch",
+            self.limit_prefetch,
             BATCHES,
             "units); write `1` to take none ahead",
         )?;
         Ok(Metering {
-            rate_limit: rate("rate_limit", self.rate_limit.as_deref())?
-                .unwrap_or(defaults.rate_limit),
+            default_rate_limit: rate("default_rate_limit", self.default_rate_limit.as_deref())?
+                .unwrap_or(defaults.default_rate_limit),
             failed_attempts: rate("failed_attempts", self.failed_attempts.as_deref())?
                 .unwrap_or(defaults.failed_attempts),
-            limit_batch: batch.unwrap_or(defaults.limit_batch),
+            limit_prefetch: batch.unwrap_or(defaults.limit_prefetch),
             usage_flush_interval: flush
                 .map_or(defaults.usage_flush_interval, Duration::from_millis),
             // At most ten years, by the check.
@@ -130,8 +130,8 @@ impl ConfigBuilder {
 impl Config {
     /// How fast a key may be used that has no limits of its own; `None` for as fast as it likes.
     #[must_use]
-    pub fn rate_limit(&self) -> Option<Rate> {
-        self.metering.rate_limit
+    pub fn default_rate_limit(&self) -> Option<Rate> {
+        self.metering.default_rate_limit
     }
 
     /// How many keys that are none a client's address may show; `None` where they are not counted.
@@ -142,8 +142,8 @@ impl Config {
 
     /// How many units of a limit a process may take ahead from its store; 1 for none.
     #[must_use]
-    pub fn limit_batch(&self) -> u32 {
-        self.metering.limit_batch
+    pub fn limit_prefetch(&self) -> u32 {
+        self.metering.limit_prefetch
     }
 
     /// How often usage is written to the store.
@@ -169,9 +169,9 @@ impl Config {
 impl Default for Metering {
     fn default() -> Self {
         Self {
-            rate_limit: None,
+            default_rate_limit: None,
             failed_attempts: Some(Rate::per_minute(1_000)),
-            limit_batch: 1,
+            limit_prefetch: 1,
             usage_flush_interval: Duration::from_secs(10),
             usage_retention: HOUR * 24 * 90,
             usage_network_precision: Some(NetworkPrecision::default()),
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn nothing_is_limited_by_default_but_failed_attempts() {
         let config = Config::default();
-        assert_eq!(config.rate_limit(), None);
+        assert_eq!(config.default_rate_limit(), None);
         assert_eq!(config.failed_attempts(), Some(Rate::per_minute(1_000)));
-        assert_eq!(config.limit_batch(), 1);
+        assert_eq!(config.limit_prefetch(), 1);
         assert_eq!(config.usage_flush_interval().as_millis(), 10_000);
         assert_eq!(config.usage_retention(), HOUR * 2_160);
         let precision = config.usage_network_precision().unwrap();
@@ -250,21 +250,21 @@ mod tests {
     #[test]
     fn a_rate_is_a_text_or_a_rate_and_can_be_off() {
         let rate = Rate::per_minute(100).with_burst(20);
-        let by_text = Config::builder().rate_limit("100/minute burst 20");
-        let by_rate = Config::builder().rate_limit(rate);
-        let data = r#"{ "rate_limit": "100/60s burst 20" }"#;
+        let by_text = Config::builder().default_rate_limit("100/minute burst 20");
+        let by_rate = Config::builder().default_rate_limit(rate);
+        let data = r#"{ "default_rate_limit": "100/60s burst 20" }"#;
         let by_data: Config = serde_json::from_str(data).unwrap();
         for config in [by_text.build().unwrap(), by_rate.build().unwrap(), by_data] {
-            assert_eq!(config.rate_limit(), Some(rate));
+            assert_eq!(config.default_rate_limit(), Some(rate));
         }
         let config = Config::builder()
-            .rate_limit("OFF")
+            .default_rate_limit("OFF")
             .failed_attempts("off")
             .usage_network_precision("off")
             .build()
             .unwrap();
         assert_eq!(
-            (config.rate_limit(), config.failed_attempts()),
+            (config.default_rate_limit(), config.failed_attempts()),
             (None, None)
         );
         assert_eq!(config.usage_network_precision(), None);
@@ -282,7 +282,10 @@ mod tests {
             "100/minute burst 0",
         ] {
             for (name, builder) in [
-                ("`rate_limit`", Config::builder().rate_limit(text)),
+                (
+                    "`default_rate_limit`",
+                    Config::builder().default_rate_limit(text),
+                ),
                 ("`failed_attempts`", Config::builder().failed_attempts(text)),
             ] {
                 let message = message(builder);
@@ -296,7 +299,7 @@ mod tests {
     #[test]
     fn numbers_have_their_bounds() {
         let (day, milli) = (HOUR * 24, Duration::from_millis(1));
-        let batch = |units| Config::builder().limit_batch(units);
+        let batch = |units| Config::builder().limit_prefetch(units);
         let flush = |interval| Config::builder().usage_flush_interval(interval);
         let keep = |retention| Config::builder().usage_retention(retention);
         for builder in [
@@ -310,8 +313,8 @@ mod tests {
             assert!(builder.clone().build().is_ok(), "{builder:?}");
         }
         for (builder, name) in [
-            (batch(0), "limit_batch"),
-            (batch(1_001), "limit_batch"),
+            (batch(0), "limit_prefetch"),
+            (batch(1_001), "limit_prefetch"),
             (flush(milli * 99), "usage_flush_interval_ms"),
             (flush(HOUR + milli), "usage_flush_interval_ms"),
             (flush(Duration::MAX), "usage_flush_interval_ms"),

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::key::Charset;
-use crate::policy::Location;
+use crate::policy::KeyLocation;
 
 pub use builder::ConfigBuilder;
 use metering::Metering;
@@ -196,18 +196,18 @@ impl Config {
     }
 
     /// Where the key is looked for on a route that does not say.
-    pub(crate) fn location(&self) -> Location<'_> {
+    pub(crate) fn location(&self) -> KeyLocation<'_> {
         let name = self.param_name.as_str();
         match self.place {
-            Place::Header => Location::Header {
+            Place::Header => KeyLocation::Header {
                 name: &self.header_key,
                 scheme: self.header_type.as_deref(),
             },
-            Place::Basic => Location::Basic,
-            Place::Query => Location::Query { name },
-            Place::Cookie => Location::Cookie { name },
-            Place::Json => Location::Json { name },
-            Place::Form => Location::Form { name },
+            Place::Basic => KeyLocation::Basic,
+            Place::Query => KeyLocation::Query { name },
+            Place::Cookie => KeyLocation::Cookie { name },
+            Place::Json => KeyLocation::Json { name },
+            Place::Form => KeyLocation::Form { name },
         }
     }
 

@@ -28,7 +28,7 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
-    /// To which key. For [`EventKind::Refused`] the id that the request named, whether or not there
+    /// To which key. For [`EventKind::Denied`] the id that the request named, whether or not there
     /// is such a key and the secret is right; `None` where no id can be read.
     pub key_id: Option<KeyId>,
     /// Who did it, where the caller said so: see [`CreateKey::actor`](crate::CreateKey::actor) and
@@ -61,12 +61,12 @@ pub enum EventKind {
     Purged,
     /// A request was refused, or a check that the application asked for.
     #[non_exhaustive]
-    Refused {
+    Denied {
         /// Why; serialised as its [code](DenyReason::code).
         reason: DenyReason,
     },
     /// A quota of a key is used up to this part. Told where a charge crosses it, by the process that
-    /// charged it; units that were [taken ahead](crate::ConfigBuilder::limit_batch) count, also where
+    /// charged it; units that were [taken ahead](crate::ConfigBuilder::limit_prefetch) count, also where
     /// they are given back later.
     #[non_exhaustive]
     LimitReached {
@@ -78,7 +78,7 @@ pub enum EventKind {
     /// This reader was too slow: events were overwritten before it read them. `at` is the time of
     /// the oldest one that is left.
     #[non_exhaustive]
-    Missed {
+    Lagged {
         /// How many.
         count: u64,
     },
@@ -89,12 +89,12 @@ pub enum EventKind {
 ///
 /// It is a [`Stream`] too, for those who combine streams.
 #[must_use = "events are kept for as long as this is held, and are read with `next`"]
-pub struct Events {
+pub struct EventStream {
     ring: Arc<Ring>,
     place: Place,
 }
 
-impl Events {
+impl EventStream {
     /// The next event, when there is one; `None` when the manager was shut down and all was read.
     ///
     /// A call that is dropped before its end loses nothing.
@@ -103,7 +103,7 @@ impl Events {
     }
 }
 
-impl Stream for Events {
+impl Stream for EventStream {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
@@ -112,7 +112,7 @@ impl Stream for Events {
             Read::Event(event) => Some(event),
             Read::Missed(count, next) => Some(Event {
                 at: next.at,
-                kind: EventKind::Missed { count },
+                kind: EventKind::Lagged { count },
                 key_id: None,
                 actor: None,
             }),
@@ -121,15 +121,15 @@ impl Stream for Events {
     }
 }
 
-impl Drop for Events {
+impl Drop for EventStream {
     fn drop(&mut self) {
         self.ring.leave(&self.place);
     }
 }
 
-impl std::fmt::Debug for Events {
+impl std::fmt::Debug for EventStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
+        f.debug_struct("EventStream").finish_non_exhaustive()
     }
 }
 
@@ -146,8 +146,8 @@ impl Teller {
         }
     }
 
-    pub(crate) fn listen(&self) -> Events {
-        Events {
+    pub(crate) fn subscribe(&self) -> EventStream {
+        EventStream {
             place: self.0.enter(),
             ring: Arc::clone(&self.0),
         }

@@ -27,16 +27,16 @@ impl Wake for Woken {
     }
 }
 
-fn poll(events: &mut Events, waker: &Waker) -> Poll<Option<Event>> {
+fn poll(events: &mut EventStream, waker: &Waker) -> Poll<Option<Event>> {
     Pin::new(events).poll_next(&mut Context::from_waker(waker))
 }
 
 /// What can be read at once: the times of events, or how many were missed.
-fn read_all(events: &mut Events) -> Vec<Result<i64, u64>> {
+fn read_all(events: &mut EventStream) -> Vec<Result<i64, u64>> {
     let mut read = Vec::new();
     while let Poll::Ready(Some(event)) = poll(events, Waker::noop()) {
         read.push(match event.kind {
-            EventKind::Missed { count } => Err(count),
+            EventKind::Lagged { count } => Err(count),
             _ => Ok(event.at.as_millis()),
         });
     }
@@ -47,23 +47,23 @@ fn read_all(events: &mut Events) -> Vec<Result<i64, u64>> {
 fn with_nobody_listening_no_event_is_made_or_kept() {
     let teller = Teller::default();
     teller.tell(|| panic!("made in vain"));
-    let mut events = teller.listen();
+    let mut events = teller.subscribe();
     tell(&teller, 0..3);
-    drop(teller.listen());
+    drop(teller.subscribe());
     assert_eq!(read_all(&mut events), [Ok(0), Ok(1), Ok(2)]);
     tell(&teller, 3..5);
     drop(events);
     teller.tell(|| panic!("made in vain"));
     // Nothing of before is left for one who comes later.
-    assert_eq!(read_all(&mut teller.listen()), []);
+    assert_eq!(read_all(&mut teller.subscribe()), []);
 }
 
 #[test]
 fn each_reader_hears_what_was_told_since_it_began() {
     let teller = Teller::default();
-    let mut first = teller.listen();
+    let mut first = teller.subscribe();
     tell(&teller, 0..1);
-    let mut second = teller.listen();
+    let mut second = teller.subscribe();
     tell(&teller, 1..2);
     assert_eq!(read_all(&mut second), [Ok(1)]);
     assert_eq!(read_all(&mut first), [Ok(0), Ok(1)]);
@@ -72,7 +72,7 @@ fn each_reader_hears_what_was_told_since_it_began() {
 #[test]
 fn a_slow_reader_loses_the_oldest_and_learns_how_many() {
     let teller = Teller::default();
-    let (mut slow, mut quick) = (teller.listen(), teller.listen());
+    let (mut slow, mut quick) = (teller.subscribe(), teller.subscribe());
     let room = ROOM as u64;
     tell(&teller, 0..room);
     assert_eq!(read_all(&mut quick).len(), ROOM, "as many as fit");
@@ -87,7 +87,7 @@ fn a_slow_reader_loses_the_oldest_and_learns_how_many() {
 #[test]
 fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
     let teller = Teller::default();
-    let mut events = teller.listen();
+    let mut events = teller.subscribe();
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     for round in 0..3 {
@@ -109,7 +109,7 @@ fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
 #[test]
 fn what_was_told_before_the_end_can_still_be_read() {
     let teller = Teller::default();
-    let mut events = teller.listen();
+    let mut events = teller.subscribe();
     tell(&teller, 0..2);
     teller.close();
     tell(&teller, 2..3);
@@ -121,7 +121,7 @@ fn what_was_told_before_the_end_can_still_be_read() {
 fn an_event_is_one_flat_object() {
     let told = Event {
         at: Timestamp::from_millis(5),
-        kind: EventKind::Refused {
+        kind: EventKind::Denied {
             reason: DenyReason::Expired,
         },
         key_id: Some(KeyId::from_u128(1)),

@@ -17,7 +17,7 @@ const HMAC_TAG: &str = "hmac-sha256$";
 
 /// Makes and checks the digests that a store keeps.
 ///
-/// The default is [`FastHasher`]. Write your own to keep digests that another system made
+/// The default is [`Sha256Hasher`]. Write your own to keep digests that another system made
 /// (flask-api-key's `hash_api_key_loader` and `verify_api_key_loader`).
 pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
     /// The digest of `key` as a store keeps it, with a tag that names how it was made.
@@ -29,16 +29,16 @@ pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
 
     /// Reads a stored digest once, when its record comes into the cache. `None` where this hasher
     /// does not know the tag: that key is then refused, with an error in the log.
-    fn prepare(&self, stored: &str) -> Option<PreparedDigest>;
+    fn prepare(&self, stored: &str) -> Option<ParsedDigest>;
 
     /// Whether `key` is the one of this digest. The comparison must take the same time whether or
     /// not it is.
-    fn verify(&self, key: &str, digest: &PreparedDigest) -> bool;
+    fn verify(&self, key: &str, digest: &ParsedDigest) -> bool;
 }
 
 /// A stored digest as its hasher wants it for comparison.
 #[derive(Clone)]
-pub struct PreparedDigest(Form);
+pub struct ParsedDigest(Form);
 
 #[derive(Clone)]
 enum Form {
@@ -50,7 +50,7 @@ enum Form {
     Text(Box<str>),
 }
 
-impl PreparedDigest {
+impl ParsedDigest {
     /// The stored text itself, for a hasher of your own.
     #[must_use]
     pub fn text(stored: &str) -> Self {
@@ -72,7 +72,7 @@ impl PreparedDigest {
         }
     }
 
-    /// The stored text, where this was made by [`PreparedDigest::text`].
+    /// The stored text, where this was made by [`ParsedDigest::text`].
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match &self.0 {
@@ -82,9 +82,9 @@ impl PreparedDigest {
     }
 }
 
-impl fmt::Debug for PreparedDigest {
+impl fmt::Debug for ParsedDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PreparedDigest(..)")
+        f.write_str("ParsedDigest(..)")
     }
 }
 
@@ -147,11 +147,11 @@ impl fmt::Debug for Pepper {
 /// SHA-256 of the whole key (`sha256$hex`), or HMAC-SHA-256 under a [`Pepper`]
 /// (`hmac-sha256$<pepper id>$hex`).
 #[derive(Debug, Clone, Default)]
-pub struct FastHasher {
+pub struct Sha256Hasher {
     peppers: Vec<Pepper>,
 }
 
-impl FastHasher {
+impl Sha256Hasher {
     /// SHA-256, with no pepper.
     #[must_use]
     pub fn new() -> Self {
@@ -192,7 +192,7 @@ impl FastHasher {
     }
 }
 
-impl KeyHasher for FastHasher {
+impl KeyHasher for Sha256Hasher {
     fn hash(&self, key: &str) -> Result<String, BoxError> {
         let pepper = (!self.peppers.is_empty()).then_some(0);
         let words = self.words(key, pepper).unwrap_or_default();
@@ -203,7 +203,7 @@ impl KeyHasher for FastHasher {
         })
     }
 
-    fn prepare(&self, stored: &str) -> Option<PreparedDigest> {
+    fn prepare(&self, stored: &str) -> Option<ParsedDigest> {
         let (pepper, hex) = if let Some(hex) = stored.strip_prefix(SHA256_TAG) {
             (None, hex)
         } else {
@@ -211,13 +211,13 @@ impl KeyHasher for FastHasher {
             let index = self.peppers.iter().position(|pepper| pepper.id == id)?;
             (Some(u8::try_from(index).ok()?), hex)
         };
-        Some(PreparedDigest(Form::Words {
+        Some(ParsedDigest(Form::Words {
             pepper,
             words: words_of_hex(hex)?,
         }))
     }
 
-    fn verify(&self, key: &str, digest: &PreparedDigest) -> bool {
+    fn verify(&self, key: &str, digest: &ParsedDigest) -> bool {
         let Form::Words { pepper, words } = &digest.0 else {
             return false;
         };
@@ -267,7 +267,7 @@ mod tests {
     fn the_digest_is_sha_256() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(
-            FastHasher::new().hash("abc").unwrap(),
+            Sha256Hasher::new().hash("abc").unwrap(),
             format!("sha256${hex}")
         );
     }
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn the_peppered_digest_is_hmac_sha_256() {
         let state = Hmac::new_from_slice(b"Jefe").unwrap();
-        let hasher = FastHasher {
+        let hasher = Sha256Hasher {
             peppers: vec![Pepper {
                 id: "v1".to_owned(),
                 state,
@@ -290,14 +290,14 @@ mod tests {
     /// F-14.
     #[test]
     fn f14_keys_of_an_older_pepper_still_verify() {
-        let old = FastHasher::with_peppers(vec![pepper("v1")]).unwrap();
-        let new = FastHasher::with_peppers(vec![pepper("v2"), pepper("v1")]).unwrap();
+        let old = Sha256Hasher::with_peppers(vec![pepper("v1")]).unwrap();
+        let new = Sha256Hasher::with_peppers(vec![pepper("v2"), pepper("v1")]).unwrap();
         let digest = new.prepare(&old.hash("a key").unwrap()).unwrap();
         assert!(new.verify("a key", &digest));
         assert!(!new.verify("a kez", &digest));
         assert!(new.hash("a key").unwrap().starts_with("hmac-sha256$v2$"));
         let plain = new
-            .prepare(&FastHasher::new().hash("a key").unwrap())
+            .prepare(&Sha256Hasher::new().hash("a key").unwrap())
             .unwrap();
         assert!(new.verify("a key", &plain));
     }
@@ -305,7 +305,7 @@ mod tests {
     /// F-13.
     #[test]
     fn f13_an_unknown_or_weak_digest_is_not_prepared() {
-        let hasher = FastHasher::with_peppers(vec![pepper("v1")]).unwrap();
+        let hasher = Sha256Hasher::with_peppers(vec![pepper("v1")]).unwrap();
         let hex = "0".repeat(64);
         for stored in [
             String::new(),
@@ -327,11 +327,11 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_pepper_nor_digest() {
-        let hasher = FastHasher::with_peppers(vec![pepper("v1")]).unwrap();
+        let hasher = Sha256Hasher::with_peppers(vec![pepper("v1")]).unwrap();
         let digest = hasher.prepare(&hasher.hash("abc").unwrap()).unwrap();
         assert_eq!(
             format!("{hasher:?} {digest:?}"),
-            "FastHasher { peppers: [Pepper(\"v1\")] } PreparedDigest(..)"
+            "Sha256Hasher { peppers: [Pepper(\"v1\")] } ParsedDigest(..)"
         );
     }
 }

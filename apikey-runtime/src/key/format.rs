@@ -1,4 +1,4 @@
-//! Reading a presented text as a key, with no I/O and no allocation.
+//! ClockReading a presented text as a key, with no I/O and no allocation.
 
 use super::checksum::{CHECKSUM_LEN, checksum};
 use super::id::{ID_LEN, IdText};

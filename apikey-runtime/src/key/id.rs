@@ -145,7 +145,7 @@ impl FromStr for KeyId {
     /// Reads the 22 characters, or a UUID (with hyphens or as 32 hex digits).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
-            crate::Error::Invalid(
+            crate::Error::InvalidArgument(
                 "this is no id of a key; write its 22 letters and digits, or its UUID".to_owned(),
             )
         };

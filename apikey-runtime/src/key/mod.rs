@@ -11,7 +11,7 @@ mod generate;
 mod id;
 
 pub use charset::Charset;
-pub use digest::{FastHasher, KeyHasher, Pepper, PreparedDigest};
+pub use digest::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
 pub use id::KeyId;
 
 pub(crate) use format::{ParsedKey, check_prefix};

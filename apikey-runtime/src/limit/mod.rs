@@ -1,6 +1,6 @@
 //! What a key or a route is limited to: rates and quotas, as data, and how each is counted.
 
-mod count;
+mod counter;
 mod quota;
 mod rate;
 
@@ -9,9 +9,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use count::Pace;
-pub use count::{Count, Verdict};
-pub use quota::{Period, Quota};
+pub(crate) use counter::Pace;
+pub use counter::{CounterState, LimitDecision};
+pub use quota::{Quota, QuotaPeriod};
 pub use rate::Rate;
 
 use crate::error::Error;
@@ -20,7 +20,7 @@ use crate::error::Error;
 pub(crate) const MOST_LIMITS: usize = 16;
 
 /// The longest name of a limit, in bytes.
-pub(crate) const LONGEST_NAME: usize = 64;
+pub(crate) const MAX_NAME_LEN: usize = 64;
 
 /// A limit of a key: a rate or a quota, under a name of its own.
 ///
@@ -37,14 +37,14 @@ pub(crate) const LONGEST_NAME: usize = 64;
 pub struct Limit {
     name: String,
     #[serde(flatten)]
-    rule: Rule,
+    rule: LimitRule,
 }
 
 /// What a limit holds a key to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Rule {
+pub enum LimitRule {
     /// How fast.
     Rate(Rate),
     /// How much in all, or in a day or a month.
@@ -55,7 +55,7 @@ impl Limit {
     /// A limit of that name: what clients read in `RateLimit-Policy`, and under which it is counted.
     /// A name is 1 to 64 ASCII letters, digits, `-`, `_` and `.`; a key is not made with another.
     #[must_use]
-    pub fn new(name: impl Into<String>, rule: impl Into<Rule>) -> Self {
+    pub fn new(name: impl Into<String>, rule: impl Into<LimitRule>) -> Self {
         Self {
             name: name.into(),
             rule: rule.into(),
@@ -70,7 +70,7 @@ impl Limit {
 
     /// What it holds a key to.
     #[must_use]
-    pub fn rule(&self) -> Rule {
+    pub fn rule(&self) -> LimitRule {
         self.rule
     }
 }
@@ -78,20 +78,20 @@ impl Limit {
 /// Refuses limits that cannot be counted apart, or stored.
 pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Error> {
     if limits.len() > MOST_LIMITS {
-        return Err(Error::Invalid(format!(
+        return Err(Error::InvalidArgument(format!(
             "a key has at most {MOST_LIMITS} limits; leave some out"
         )));
     }
     for (index, limit) in limits.iter().enumerate() {
         let name = &limit.name;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain) {
-            return Err(Error::Invalid(format!(
-                "the name of a limit is 1 to {LONGEST_NAME} letters, digits, `-`, `_` and `.`; write one as in `daily`"
+        if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(plain) {
+            return Err(Error::InvalidArgument(format!(
+                "the name of a limit is 1 to {MAX_NAME_LEN} letters, digits, `-`, `_` and `.`; write one as in `daily`"
             )));
         }
         if limits[..index].iter().any(|other| other.name == *name) {
-            return Err(Error::Invalid(format!(
+            return Err(Error::InvalidArgument(format!(
                 "two limits have the name `{name}`; give each its own"
             )));
         }
@@ -99,19 +99,19 @@ pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Error> {
     Ok(())
 }
 
-impl From<Rate> for Rule {
+impl From<Rate> for LimitRule {
     fn from(rate: Rate) -> Self {
         Self::Rate(rate)
     }
 }
 
-impl From<Quota> for Rule {
+impl From<Quota> for LimitRule {
     fn from(quota: Quota) -> Self {
         Self::Quota(quota)
     }
 }
 
-impl Rule {
+impl LimitRule {
     /// The number that clients are told (`q` of `RateLimit-Policy`): how much in a window.
     #[must_use]
     pub fn amount(self) -> u64 {
@@ -136,10 +136,12 @@ impl Rule {
         match self {
             Self::Rate(_) => Cow::Borrowed("rate"),
             Self::Quota(quota) => match quota.period() {
-                Period::Day => Cow::Borrowed("day"),
-                Period::Month => Cow::Borrowed("month"),
-                Period::Lifetime => Cow::Borrowed("lifetime"),
-                Period::Rolling(window) => Cow::Owned(format!("rolling-{}", window.as_millis())),
+                QuotaPeriod::Day => Cow::Borrowed("day"),
+                QuotaPeriod::Month => Cow::Borrowed("month"),
+                QuotaPeriod::Lifetime => Cow::Borrowed("lifetime"),
+                QuotaPeriod::Rolling(window) => {
+                    Cow::Owned(format!("rolling-{}", window.as_millis()))
+                }
             },
         }
     }
@@ -154,7 +156,7 @@ impl Rule {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for LimitRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rate(rate) => rate.fmt(f),

@@ -24,24 +24,24 @@ pub(super) const PARTS: u64 = 60;
 /// A quota: so much in a period, and never more.
 ///
 /// ```
-/// use apikey_runtime::{Period, Quota};
+/// use apikey_runtime::{QuotaPeriod, Quota};
 /// use std::time::Duration;
 ///
 /// assert_eq!("50000/month".parse::<Quota>()?, Quota::per_month(50_000));
 /// let rolling: Quota = "100/rolling 24h".parse()?;
-/// assert_eq!(rolling.period(), Period::Rolling(Duration::from_secs(24 * 3_600)));
+/// assert_eq!(rolling.period(), QuotaPeriod::Rolling(Duration::from_secs(24 * 3_600)));
 /// # Ok::<(), apikey_runtime::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
     amount: u64,
-    period: Period,
+    period: QuotaPeriod,
 }
 
 /// What a quota is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Period {
+pub enum QuotaPeriod {
     /// A day from midnight to midnight, UTC.
     Day,
     /// A month of the calendar, UTC.
@@ -61,7 +61,7 @@ impl Quota {
     /// Where `amount` is not 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn per_day(amount: u64) -> Self {
-        Self::new(amount, Period::Day)
+        Self::new(amount, QuotaPeriod::Day)
     }
 
     /// So much in a month of the calendar, UTC.
@@ -71,7 +71,7 @@ impl Quota {
     /// Where `amount` is not 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn per_month(amount: u64) -> Self {
-        Self::new(amount, Period::Month)
+        Self::new(amount, QuotaPeriod::Month)
     }
 
     /// So much in any stretch of `window`: 1 second to 366 days.
@@ -81,7 +81,7 @@ impl Quota {
     /// Where one is out of its bounds; `amount` is 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn rolling(amount: u64, window: Duration) -> Self {
-        Self::new(amount, Period::Rolling(window))
+        Self::new(amount, QuotaPeriod::Rolling(window))
     }
 
     /// So much for good.
@@ -91,10 +91,10 @@ impl Quota {
     /// Where `amount` is not 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn lifetime(amount: u64) -> Self {
-        Self::new(amount, Period::Lifetime)
+        Self::new(amount, QuotaPeriod::Lifetime)
     }
 
-    const fn new(amount: u64, period: Period) -> Self {
+    const fn new(amount: u64, period: QuotaPeriod) -> Self {
         match Self::checked(amount, period) {
             Ok(quota) => quota,
             Err(_) => {
@@ -105,11 +105,11 @@ impl Quota {
         }
     }
 
-    const fn checked(amount: u64, period: Period) -> Result<Self, &'static str> {
+    const fn checked(amount: u64, period: QuotaPeriod) -> Result<Self, &'static str> {
         if amount == 0 || amount > LARGEST {
             return Err("the amount of a quota is 1 to 999,999,999,999,999");
         }
-        if let Period::Rolling(window) = period {
+        if let QuotaPeriod::Rolling(window) = period {
             let millis = window.as_millis();
             if millis < *ROLLING_MILLIS.start() || millis > *ROLLING_MILLIS.end() {
                 return Err("a rolling window is 1 second to 366 days");
@@ -126,12 +126,12 @@ impl Quota {
 
     /// In what period.
     #[must_use]
-    pub const fn period(&self) -> Period {
+    pub const fn period(&self) -> QuotaPeriod {
         self.period
     }
 }
 
-impl Period {
+impl QuotaPeriod {
     /// Its length in seconds, rounded up; `None` for good, and for a month, whose length differs.
     pub(super) fn seconds(self) -> Option<u64> {
         match self {
@@ -159,20 +159,20 @@ impl FromStr for Quota {
     /// or a number of `ms`, `s`, `m`, `h`, `d`), `500/lifetime`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let unfit = |why: &str| {
-            Error::Invalid(format!(
+            Error::InvalidArgument(format!(
                 "{text:?} is no quota: {why}; write one as in `1000/day`, `50000/month`, `100/rolling 24h` or `500/lifetime`"
             ))
         };
         let (amount, period) = text.split_once('/').ok_or_else(|| unfit("it has no `/`"))?;
         let amount = whole(amount).ok_or_else(|| unfit("its amount is no whole number"))?;
         let period = match period {
-            "day" => Period::Day,
-            "month" => Period::Month,
-            "lifetime" => Period::Lifetime,
+            "day" => QuotaPeriod::Day,
+            "month" => QuotaPeriod::Month,
+            "lifetime" => QuotaPeriod::Lifetime,
             other => other
                 .strip_prefix("rolling ")
                 .and_then(window_of)
-                .map(Period::Rolling)
+                .map(QuotaPeriod::Rolling)
                 .ok_or_else(|| unfit("its period is none"))?,
         };
         Self::checked(amount, period).map_err(unfit)
@@ -183,13 +183,13 @@ impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = self.amount;
         match self.period {
-            Period::Day => write!(f, "{amount}/day"),
-            Period::Month => write!(f, "{amount}/month"),
-            Period::Rolling(window) if window.subsec_millis() == 0 => {
+            QuotaPeriod::Day => write!(f, "{amount}/day"),
+            QuotaPeriod::Month => write!(f, "{amount}/month"),
+            QuotaPeriod::Rolling(window) if window.subsec_millis() == 0 => {
                 write!(f, "{amount}/rolling {}s", window.as_secs())
             }
-            Period::Rolling(window) => write!(f, "{amount}/rolling {}ms", window.as_millis()),
-            Period::Lifetime => write!(f, "{amount}/lifetime"),
+            QuotaPeriod::Rolling(window) => write!(f, "{amount}/rolling {}ms", window.as_millis()),
+            QuotaPeriod::Lifetime => write!(f, "{amount}/lifetime"),
         }
     }
 }

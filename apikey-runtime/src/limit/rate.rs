@@ -187,7 +187,7 @@ impl FromStr for Rate {
     /// amount, as in `100/minute burst 20`.
     fn from_str(text: &str) -> Result<Self, Error> {
         let unfit = |why: &str| {
-            Error::Invalid(format!(
+            Error::InvalidArgument(format!(
                 "{text:?} is no rate: {why}; write one as in `100/minute`, `5/10s` or `100/minute burst 20`"
             ))
         };

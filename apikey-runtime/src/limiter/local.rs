@@ -1,4 +1,4 @@
-//! Counting in this process: rates where the store leaves them to it, and all limits for as long as
+//! LimitSupport in this process: rates where the store leaves them to it, and all limits for as long as
 //! a store that should count does not answer, where a route says so.
 
 use std::collections::HashMap;
@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
-use super::line::{By, Line};
-use crate::clock::Reading;
+use super::applied::{By, Line};
+use crate::clock::ClockReading;
 use crate::key::KeyId;
-use crate::limit::{Count, Pace, Rate, Rule, Verdict};
+use crate::limit::{CounterState, LimitDecision, LimitRule, Pace, Rate};
 
 const SHARDS: usize = 64;
 
@@ -21,8 +21,8 @@ const MOST_MILLIS: i64 = 253_402_300_799_999;
 const QUOTAS_PER_SHARD: usize = 4_096;
 
 /// What a quota says that there is no room to count.
-const NO_ROOM: Verdict = Verdict {
-    admits: false,
+const NO_ROOM: LimitDecision = LimitDecision {
+    allowed: false,
     remaining: 0,
     reset: None,
     retry: None,
@@ -41,8 +41,8 @@ pub(crate) struct Now {
     nanos: u64,
 }
 
-impl From<Reading> for Now {
-    fn from(reading: Reading) -> Self {
+impl From<ClockReading> for Now {
+    fn from(reading: ClockReading) -> Self {
         Self {
             uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
             // Within what a count can go on from.
@@ -62,7 +62,7 @@ struct Shard {
     rates: HashMap<Slot, i64, RandomState>,
     /// How many rates there may be before those that lie behind are thrown out.
     room: usize,
-    quotas: HashMap<Slot, (Rule, Count), RandomState>,
+    quotas: HashMap<Slot, (LimitRule, CounterState), RandomState>,
 }
 
 impl Local {
@@ -84,7 +84,7 @@ impl Local {
             shard.give_back(key, line, now);
         }
         for line in lines.iter_mut().filter(own) {
-            line.verdict = Some(shard.ask(key, line, now));
+            line.decision = Some(shard.ask(key, line, now));
         }
         false
     }
@@ -98,8 +98,8 @@ impl Local {
             }
             let asked = shard.ask(key, line, now);
             // Not this one refuses, whatever others have used meanwhile.
-            line.verdict = Some(Verdict {
-                admits: true,
+            line.decision = Some(LimitDecision {
+                allowed: true,
                 ..asked
             });
         }
@@ -136,12 +136,12 @@ impl Shard {
     /// Charges a limit, where it admits that; it is told how it stands.
     fn charge(&mut self, key: KeyId, line: &mut Line, now: Now) -> bool {
         let slot = (key, line.hash);
-        let verdict = match line.rule {
-            Rule::Rate(rate) => self.charge_rate(slot, rate, line.cost, now.uptime),
-            Rule::Quota(_) => {
+        let decision = match line.rule {
+            LimitRule::Rate(rate) => self.charge_rate(slot, rate, line.cost, now.uptime),
+            LimitRule::Quota(_) => {
                 let asked = self.ask(key, line, now);
-                if asked.admits && line.cost > 0 {
-                    let empty = || (line.rule, Count::default());
+                if asked.allowed && line.cost > 0 {
+                    let empty = || (line.rule, CounterState::default());
                     let (rule, count) = self.quotas.entry(slot).or_insert_with(empty);
                     *rule = line.rule;
                     count.charge(line.rule, line.cost, now.wall)
@@ -151,11 +151,11 @@ impl Shard {
             }
         };
         line.at_nanos = now.nanos;
-        line.verdict = Some(verdict);
-        verdict.admits
+        line.decision = Some(decision);
+        decision.allowed
     }
 
-    fn charge_rate(&mut self, slot: Slot, rate: Rate, cost: u32, now: i64) -> Verdict {
+    fn charge_rate(&mut self, slot: Slot, rate: Rate, cost: u32, now: i64) -> LimitDecision {
         let pace = Pace::of(rate, cost);
         self.make_room(now);
         let slot = self.rates.entry(slot);
@@ -164,26 +164,26 @@ impl Shard {
             Entry::Vacant(_) => 0,
         };
         let asked = pace.ask(arrival, now);
-        if !asked.admits || cost == 0 {
+        if !asked.allowed || cost == 0 {
             return asked;
         }
-        let (arrival, verdict) = pace.charge(arrival, now);
+        let (arrival, decision) = pace.charge(arrival, now);
         slot.insert_entry(arrival);
-        verdict
+        decision
     }
 
-    fn ask(&mut self, key: KeyId, line: &Line, now: Now) -> Verdict {
+    fn ask(&mut self, key: KeyId, line: &Line, now: Now) -> LimitDecision {
         let slot = (key, line.hash);
         let mut count = match line.rule {
-            Rule::Rate(rate) => {
+            LimitRule::Rate(rate) => {
                 let pace = Pace::of(rate, line.cost);
                 let arrival = self.rates.get(&slot).copied().unwrap_or(0);
                 return pace.ask(pace.within(arrival, now.uptime), now.uptime);
             }
             // Fail closed: what there is no room to count is not let through.
-            Rule::Quota(_) => match self.quotas.get(&slot).map(|(_, count)| count.clone()) {
+            LimitRule::Quota(_) => match self.quotas.get(&slot).map(|(_, count)| count.clone()) {
                 Some(count) => count,
-                None if self.has_room(now) => Count::default(),
+                None if self.has_room(now) => CounterState::default(),
                 None => return NO_ROOM,
             },
         };
@@ -192,10 +192,10 @@ impl Shard {
 
     fn give_back(&mut self, key: KeyId, line: &Line, now: Now) {
         let slot = (key, line.hash);
-        let reset = line.verdict.and_then(|verdict| verdict.reset);
+        let reset = line.decision.and_then(|decision| decision.reset);
         let passed = now.nanos.saturating_sub(line.at_nanos) / 1_000;
         match line.rule {
-            Rule::Rate(rate) => {
+            LimitRule::Rate(rate) => {
                 // The last units of what was ahead of the time then are those of this charge.
                 let left = reset.unwrap_or(0).saturating_sub(passed);
                 let left = i64::try_from(left).unwrap_or(i64::MAX);
@@ -203,8 +203,8 @@ impl Shard {
                     *arrival -= left.min(rate.span(line.cost));
                 }
             }
-            Rule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
-            Rule::Quota(_) => {
+            LimitRule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
+            LimitRule::Quota(_) => {
                 if let Some((_, count)) = self.quotas.get_mut(&slot) {
                     count.refill(line.rule, u64::from(line.cost));
                 }
@@ -236,10 +236,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::line::Name;
+    use super::super::applied::Name;
     use super::*;
     use crate::limit::Quota;
-    use crate::store::{Charge, Counting, Meter};
+    use crate::store::{Charge, LimitCounter, LimitSupport};
 
     const SECOND: i64 = 1_000_000;
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn line(name: &'static str, rate: Rate, cost: u32) -> Line {
-        Line::of_route(Name::Route(name), rate, cost, Counting::Nothing)
+        Line::of_route(Name::Route(name), rate, cost, LimitSupport::Nothing)
     }
 
     proptest! {
@@ -265,19 +265,19 @@ mod tests {
             let rate = Rate::per_minute(amount).with_burst(3);
             let other = Rate::per_minute(amount + 2).with_burst(2);
             let (alone, beside) = (Local::new(), Local::new());
-            let (mut counts, mut both_counts) = (<[Count; 1]>::default(), <[Count; 2]>::default());
+            let (mut counts, mut both_counts) = (<[CounterState; 1]>::default(), <[CounterState; 2]>::default());
             for (seconds, cost) in steps {
                 now += seconds * SECOND;
-                let meters = vec![Meter::new("a", rate), Meter::new("b", other)];
-                let charge = Charge::new(key, cost, meters[..1].to_vec());
+                let counters = vec![LimitCounter::new("a", rate), LimitCounter::new("b", other)];
+                let charge = Charge::new(key, cost, counters[..1].to_vec());
                 let model = charge.apply(&mut counts, now);
                 let mut lines = [line("a", rate, cost)];
-                prop_assert_eq!(alone.charge(key, &mut lines, at(now)), model.admitted);
-                prop_assert_eq!(lines[0].verdict, Some(model.verdicts[0]));
-                let model = Charge::new(key, cost, meters).apply(&mut both_counts, now);
+                prop_assert_eq!(alone.charge(key, &mut lines, at(now)), model.allowed);
+                prop_assert_eq!(lines[0].decision, Some(model.decisions[0]));
+                let model = Charge::new(key, cost, counters).apply(&mut both_counts, now);
                 let mut lines = [line("a", rate, cost), line("b", other, cost)];
-                prop_assert_eq!(beside.charge(key, &mut lines, at(now)), model.admitted);
-                prop_assert_eq!(lines.map(|line| line.verdict.unwrap()).to_vec(), model.verdicts);
+                prop_assert_eq!(beside.charge(key, &mut lines, at(now)), model.allowed);
+                prop_assert_eq!(lines.map(|line| line.decision.unwrap()).to_vec(), model.decisions);
             }
         }
     }
@@ -291,7 +291,7 @@ mod tests {
         ];
         let passed = (0..9).filter(|_| local.charge(key, &mut lines, at(0)));
         assert_eq!(passed.count(), 2);
-        assert_eq!(lines[0].verdict.unwrap().remaining, 8);
+        assert_eq!(lines[0].decision.unwrap().remaining, 8);
         assert!(local.charge(KeyId::from_u128(2), &mut lines, at(0)));
     }
 

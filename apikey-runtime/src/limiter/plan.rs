@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use foldhash::quality::RandomState;
 use once_cell::sync::Lazy;
 
-use super::line::{By, Line};
+use super::applied::{By, Line};
 use crate::limit::Limit;
-use crate::store::Meter;
+use crate::store::LimitCounter;
 
 /// Names are told apart by 64 bits of a hash that nobody outside can know: two names of one key
 /// would share a count once in 10^19 keys.
@@ -42,7 +42,7 @@ pub(crate) struct Plan(pub(crate) Box<[Prepared]>);
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) limit: Limit,
-    pub(crate) meter: Meter,
+    pub(crate) counter: LimitCounter,
     pub(crate) hash: u64,
 }
 
@@ -50,11 +50,11 @@ impl Plan {
     /// `None` where there is no limit.
     pub(crate) fn of(limits: &[Limit]) -> Option<Self> {
         let prepare = |limit: &Limit| {
-            let meter = Meter::new(limit.name(), limit.rule());
+            let counter = LimitCounter::new(limit.name(), limit.rule());
             Prepared {
-                hash: hash_name(meter.name()),
+                hash: hash_name(counter.name()),
                 limit: limit.clone(),
-                meter,
+                counter,
             }
         };
         (!limits.is_empty()).then(|| Self(limits.iter().map(prepare).collect()))

@@ -10,16 +10,17 @@ use rand::rngs::SysRng;
 
 use super::thread::Thread;
 use super::{ApiKeyManager, Inner};
-use crate::cache::{Cache, Feed, Polled, Reader};
+use crate::cache::{Cache, Reader};
 use crate::clock::{Clock, SystemClock};
+use crate::cluster::{Feed, Polled};
 use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
 use crate::events::Teller;
-use crate::guard::FailedAttempts;
-use crate::key::{FastHasher, KeyHasher};
+use crate::failed_attempts::FailedAttempts;
+use crate::key::{KeyHasher, Sha256Hasher};
 use crate::limit::Limit;
 use crate::limiter::{Ahead, DEFAULT, Local, Plan, Plans};
-use crate::meter::Meter;
+use crate::metrics::Metrics;
 use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
 use crate::verify::Verifier;
@@ -60,7 +61,7 @@ impl ApiKeyManagerBuilder {
         Self {
             config: Config::default(),
             store: None,
-            hasher: Arc::new(FastHasher::new()),
+            hasher: Arc::new(Sha256Hasher::new()),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             face: None,
@@ -89,8 +90,8 @@ impl ApiKeyManagerBuilder {
         self
     }
 
-    /// How digests are made. By default, SHA-256 ([`FastHasher`]); with peppers,
-    /// [`FastHasher::with_peppers`].
+    /// How digests are made. By default, SHA-256 ([`Sha256Hasher`]); with peppers,
+    /// [`Sha256Hasher::with_peppers`].
     #[must_use]
     pub fn hasher(mut self, hasher: impl KeyHasher) -> Self {
         self.hasher = Arc::new(hasher);
@@ -138,16 +139,16 @@ impl ApiKeyManagerBuilder {
             clock: self.clock,
             cache: Arc::new(Cache::new(self.config.cache_capacity())),
             plans: Plans::default(),
-            meter: Meter::new(),
+            metrics: Metrics::new(),
             runtime: thread.runtime().clone(),
             deadline: self.config.store_timeout(),
         });
         let default = self
             .config
-            .rate_limit()
+            .default_rate_limit()
             .map(|rate| Limit::new(DEFAULT, rate));
         let default_plan = Plan::of(default.as_slice());
-        let ahead = Arc::new(Ahead::new(self.config.limit_batch()));
+        let ahead = Arc::new(Ahead::new(self.config.limit_prefetch()));
         let node = node_id(&*self.random)?;
         let usage = Usage::new(&*reader.store, &self.config, node);
         let attempts = self.config.failed_attempts().map(FailedAttempts::new);
@@ -239,7 +240,7 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     reader
         .runtime
         .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            crate::meter::publish(&verifier.reader).await;
+            crate::metrics::publish(&verifier.reader).await;
         }));
     Ok(())
 }
@@ -264,7 +265,7 @@ where
 }
 
 /// The digest of a text that no key is, for the comparison on a miss.
-fn dummy_digest(hasher: &dyn KeyHasher) -> Result<crate::key::PreparedDigest, Error> {
+fn dummy_digest(hasher: &dyn KeyHasher) -> Result<crate::key::ParsedDigest, Error> {
     let stored = hasher.hash("no key has this text").map_err(Error::Hasher)?;
     hasher.prepare(&stored).ok_or_else(|| {
         Error::Hasher("`prepare` does not know the tag that `hash` writes; make both agree".into())

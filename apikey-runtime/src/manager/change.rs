@@ -11,7 +11,7 @@ use super::ApiKeyManager;
 use super::checks::{
     check_actor, check_environment, check_methods, check_networks, check_span, check_text,
 };
-use super::confirm::Confirming;
+use super::confirm::ConfirmedCall;
 use super::create::Work;
 use super::new_key::NewKey;
 use crate::clock::Timestamp;
@@ -136,8 +136,8 @@ impl UpdateKey {
     /// Returns only when the change has reached every node: from then on no check that starts
     /// anywhere goes by the record as it was before. See
     /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
+    pub fn confirmed(self) -> ConfirmedCall<Self> {
+        ConfirmedCall::new(self.manager.clone(), self)
     }
 
     async fn carry_out(self) -> Result<KeyRecord, Error> {
@@ -260,8 +260,8 @@ impl RotateKey {
     /// Returns only when the rotation has reached every node: from then on no check that starts
     /// anywhere accepts the old secret after its grace time. See
     /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
+    pub fn confirmed(self) -> ConfirmedCall<Self> {
+        ConfirmedCall::new(self.manager.clone(), self)
     }
 
     async fn carry_out(self) -> Result<NewKey, Error> {
@@ -293,7 +293,7 @@ impl RotateKey {
 
     fn turn(&self, record: &KeyRecord) -> Result<(SecretString, KeyPatch), Error> {
         if !self.manager.config().accepts_prefix(&record.prefix) {
-            return Err(Error::Invalid(format!(
+            return Err(Error::InvalidArgument(format!(
                 "the key's prefix {:?} is none of the configured `prefixes`; add it there, or create a new key",
                 record.prefix
             )));
@@ -318,7 +318,7 @@ fn left_behind(
         return Ok(None);
     }
     let until = now.checked_add(grace).ok_or_else(|| {
-        Error::Invalid(
+        Error::InvalidArgument(
             "the grace time ends later than time can be told; write a shorter one".to_owned(),
         )
     })?;
@@ -341,14 +341,14 @@ impl IntoFuture for RotateKey {
 /// A key being switched on or off; see [`ApiKeyManager::enable`] and [`ApiKeyManager::disable`].
 #[derive(Debug)]
 #[must_use = "nothing is switched until this is awaited"]
-pub struct SwitchKey {
+pub struct SetKeyEnabled {
     manager: ApiKeyManager,
     id: KeyId,
     enabled: bool,
     actor: Option<String>,
 }
 
-impl SwitchKey {
+impl SetKeyEnabled {
     pub(super) fn new(manager: ApiKeyManager, id: KeyId, enabled: bool) -> Self {
         Self {
             manager,
@@ -368,12 +368,12 @@ impl SwitchKey {
     /// Returns only when every node knows: from then on no check that starts anywhere accepts a key
     /// that was switched off. See
     /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
+    pub fn confirmed(self) -> ConfirmedCall<Self> {
+        ConfirmedCall::new(self.manager.clone(), self)
     }
 }
 
-impl IntoFuture for SwitchKey {
+impl IntoFuture for SetKeyEnabled {
     type Output = Result<(), Error>;
     type IntoFuture = Work<()>;
 

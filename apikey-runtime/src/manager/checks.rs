@@ -9,7 +9,7 @@ use crate::record::is_mapped;
 /// Refuses a key that could never be used.
 pub(super) fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<(), Error> {
     match from.zip(to) {
-        Some((from, to)) if from >= to => Err(Error::Invalid(
+        Some((from, to)) if from >= to => Err(Error::InvalidArgument(
             "`not_before` is not before the key's end, so it could never be used; write an earlier time".to_owned(),
         )),
         _ => Ok(()),
@@ -19,7 +19,7 @@ pub(super) fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Resu
 /// Refuses texts that would forge lines in logs and pages. Whatever else is in them is data.
 pub(super) fn check_text(name: &str, text: &str) -> Result<(), Error> {
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
-        return Err(Error::Invalid(format!(
+        return Err(Error::InvalidArgument(format!(
             "the {name} of a key has 1 to 256 bytes and no control characters; write another"
         )));
     }
@@ -34,7 +34,7 @@ pub(super) fn check_actor(actor: Option<&str>) -> Result<(), Error> {
 pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if environment.is_empty() || environment.len() > 32 || !environment.bytes().all(fits) {
-        return Err(Error::Invalid(
+        return Err(Error::InvalidArgument(
             "an environment has 1 to 32 ASCII letters, digits, `_` and `-`; write a name such as `live`".to_owned(),
         ));
     }
@@ -44,7 +44,7 @@ pub(super) fn check_environment(environment: &str) -> Result<(), Error> {
 pub(super) fn check_networks(networks: &[IpNet]) -> Result<(), Error> {
     let mapped = |network: &&IpNet| is_mapped(network);
     match networks.iter().find(mapped) {
-        Some(network) => Err(Error::Invalid(format!(
+        Some(network) => Err(Error::InvalidArgument(format!(
             "the network {network} is an IPv4 network in IPv6; write it as IPv4, such as `192.0.2.0/24`"
         ))),
         None => Ok(()),
@@ -59,7 +59,7 @@ pub(super) fn check_methods(methods: &[String]) -> Result<(), Error> {
                 .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
     };
     match methods.iter().find(|method| !fits(method)) {
-        Some(method) => Err(Error::Invalid(format!(
+        Some(method) => Err(Error::InvalidArgument(format!(
             "{method:?} is no method; write capital letters, as in `GET`"
         ))),
         None => Ok(()),

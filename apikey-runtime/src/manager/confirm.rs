@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::ApiKeyManager;
 use super::create::Work;
 use crate::error::{Error, StoreError};
-use crate::meter::StoreCall;
-use crate::store::{LONGEST_LEASE, Node, NodeId, Roster, outlasts};
+use crate::metrics::StoreCall;
+use crate::store::{LONGEST_LEASE, MemberList, Node, NodeId, outlasts};
 use crate::verify::Verifier;
 
 /// The first pause between two looks at the list of nodes; each is twice the one before.
@@ -23,18 +23,18 @@ const LAST_LOOK: Duration = Duration::from_millis(16);
 /// [`RevokeKey::confirmed`]: super::RevokeKey::confirmed
 #[derive(Debug)]
 #[must_use = "nothing is changed until this is awaited"]
-pub struct Confirming<C> {
+pub struct ConfirmedCall<C> {
     manager: ApiKeyManager,
     change: C,
 }
 
-impl<C> Confirming<C> {
+impl<C> ConfirmedCall<C> {
     pub(super) fn new(manager: ApiKeyManager, change: C) -> Self {
         Self { manager, change }
     }
 }
 
-impl<C, T> IntoFuture for Confirming<C>
+impl<C, T> IntoFuture for ConfirmedCall<C>
 where
     C: IntoFuture<Output = Result<T, Error>, IntoFuture = Work<T>> + Send + 'static,
     T: Send + 'static,
@@ -61,13 +61,13 @@ pub struct Confirmed<T> {
     /// What the change itself returns.
     pub value: T,
     /// How the other nodes learned of it.
-    pub reach: Reach,
+    pub reach: Propagation,
 }
 
 /// How the other nodes that use the store learned of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Reach {
+pub struct Propagation {
     /// Those that said that they have dropped from memory what changed. A node that left, or was
     /// struck off with its lease ended, while it was waited for is in neither list.
     pub acknowledged: Vec<NodeId>,
@@ -84,12 +84,12 @@ impl Verifier {
     /// Returns when no node believes anything any more that it remembers from before now. The
     /// change is committed, and dropped from this node's memory. An error where this manager ends
     /// meanwhile.
-    async fn confirm(&self) -> Result<Reach, Error> {
+    async fn confirm(&self) -> Result<Propagation, Error> {
         let committed = Instant::now();
         let Some(roster) = self.roster(committed).await? else {
-            return Ok(Reach {
+            return Ok(Propagation {
                 outlasted: true,
-                ..Reach::default()
+                ..Propagation::default()
             });
         };
         // A poll that fits the ones before tells that the list is that of the history which this
@@ -103,7 +103,7 @@ impl Verifier {
             false => seen,
         };
         let end = committed + outlasts(longest);
-        let mut reach = Reach::default();
+        let mut reach = Propagation::default();
         let epoch = roster.cursor.epoch;
         let mut waiting = roster.nodes;
         waiting.retain(|node| node.id != self.feed.node());
@@ -136,11 +136,11 @@ impl Verifier {
 
     /// The list of nodes as it stands after the change. `None` where all that anyone may remember
     /// was waited out here.
-    async fn roster(&self, committed: Instant) -> Result<Option<Roster>, Error> {
+    async fn roster(&self, committed: Instant) -> Result<Option<MemberList>, Error> {
         let latest = committed + outlasts(LONGEST_LEASE);
         while Instant::now() < latest {
             match self
-                .within(StoreCall::Nodes, self.reader.store.nodes())
+                .within(StoreCall::Nodes, self.reader.store.members())
                 .await
             {
                 Ok(Some(roster)) => return Ok(Some(roster)),
@@ -174,7 +174,7 @@ impl Verifier {
     async fn rest_until(&self, end: Instant) -> Result<(), Error> {
         loop {
             if self.feed.is_stopping() {
-                return Err(Error::Stopped);
+                return Err(Error::ShutDown);
             }
             if Instant::now() >= end {
                 return Ok(());
@@ -197,14 +197,14 @@ impl Verifier {
     }
 
     /// Whether this node stands on the list: one that it is missing from has lost something.
-    fn is_on(&self, roster: &Roster) -> bool {
+    fn is_on(&self, roster: &MemberList) -> bool {
         roster.nodes.iter().any(|node| node.id == self.feed.node())
     }
 
     /// What those have acknowledged by now who are waited for. One that is not on the list any more
     /// has left, or was dismissed, with no lease.
     async fn look_again(&self, waiting: &mut Vec<Node>, epoch: u64, end: Instant) {
-        let looking = tokio::time::timeout_at(end, self.reader.store.nodes());
+        let looking = tokio::time::timeout_at(end, self.reader.store.members());
         let Ok(Ok::<_, StoreError>(Some(now))) = looking.await else {
             return;
         };

@@ -19,8 +19,8 @@ use crate::clock::Timestamp;
 use crate::error::{BoxError, Error};
 use crate::events::EventKind;
 use crate::key::{KeyId, generate, random_id};
-use crate::limit::{Limit, Rule};
-use crate::meter::StoreCall;
+use crate::limit::{Limit, LimitRule};
+use crate::metrics::StoreCall;
 use crate::record::{KeyRecord, Metadata};
 use crate::scope::Scopes;
 
@@ -153,7 +153,7 @@ impl CreateKey {
     /// # Ok::<(), apikey_runtime::Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn limit(mut self, name: impl Into<String>, rule: impl Into<Rule>) -> Self {
+    pub fn limit(mut self, name: impl Into<String>, rule: impl Into<LimitRule>) -> Self {
         self.limits.push(Limit::new(name, rule));
         self
     }
@@ -196,7 +196,7 @@ impl CreateKey {
             None => config.prefix(),
             Some(prefix) if config.accepts_prefix(prefix) => prefix,
             Some(prefix) => {
-                return Err(Error::Invalid(format!(
+                return Err(Error::InvalidArgument(format!(
                     "the prefix {prefix:?} is none of the configured `prefixes`; add it there, or leave it out"
                 )));
             }
@@ -292,13 +292,13 @@ impl End {
             Self::Never => return Ok(None),
             Self::At(at) => at,
             Self::In(life) => now.checked_add(life).ok_or_else(|| {
-                Error::Invalid(
+                Error::InvalidArgument(
                     "the lifetime ends later than time can be told; leave it out for a key that never ends".to_owned(),
                 )
             })?,
         };
         if at <= now {
-            return Err(Error::Invalid(
+            return Err(Error::InvalidArgument(
                 "the key would end before it begins; write a time that lies ahead".to_owned(),
             ));
         }

@@ -1,7 +1,7 @@
 //! Telling what happened.
 
 use super::ApiKeyManager;
-use crate::events::{Event, EventKind, Events};
+use crate::events::{Event, EventKind, EventStream};
 use crate::key::KeyId;
 use crate::verify::Verifier;
 
@@ -16,7 +16,7 @@ impl ApiKeyManager {
     ///
     /// Each reader hears all that is told from now on, and nobody waits for it: up to 1024 events
     /// are kept, the oldest is lost, and a reader that is behind learns how many it has
-    /// [missed](EventKind::Missed). With nobody listening no event is made.
+    /// [missed](EventKind::Lagged). With nobody listening no event is made.
     ///
     /// ```
     /// use apikey_runtime::{ApiKeyManager, EventKind, MemoryStore};
@@ -37,8 +37,8 @@ impl ApiKeyManager {
     /// # Ok::<(), apikey_runtime::Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn events(&self) -> Events {
-        self.0.verifier.teller.listen()
+    pub fn events(&self) -> EventStream {
+        self.0.verifier.teller.subscribe()
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Health {
     /// How long what is in memory may still be believed; `None` where it may not: the store is
     /// asked for each request then.
     #[serde(rename = "lease_left_ms", with = "millis")]
-    pub lease_left: Option<Duration>,
+    pub lease_remaining: Option<Duration>,
     /// The length of a lease, as the store last stated it; `None` where it keeps no history.
     #[serde(rename = "lease_length_ms", with = "millis")]
     pub lease_length: Option<Duration>,
@@ -42,9 +42,9 @@ pub struct Health {
 #[non_exhaustive]
 pub enum StoreHealth {
     /// It answered the last one.
-    Answering,
+    Up,
     /// It did not.
-    Failing {
+    Down {
         /// For how long.
         #[serde(rename = "for_ms", serialize_with = "whole_millis")]
         lasting: Duration,
@@ -52,7 +52,7 @@ pub enum StoreHealth {
         reason: String,
     },
     /// The manager was shut down.
-    Stopped,
+    ShutDown,
 }
 
 impl Health {
@@ -60,17 +60,17 @@ impl Health {
         let cache = &verifier.reader.cache;
         let standing = verifier.feed.standing();
         let store = match standing.failing {
-            _ if cache.lease.is_closed() => StoreHealth::Stopped,
-            Some((since, reason)) => StoreHealth::Failing {
+            _ if cache.lease.is_closed() => StoreHealth::ShutDown,
+            Some((since, reason)) => StoreHealth::Down {
                 lasting: since.elapsed(),
                 reason,
             },
-            None => StoreHealth::Answering,
+            None => StoreHealth::Up,
         };
         Self {
             store,
             last_answer: standing.answered.map(|sent| sent.elapsed()),
-            lease_left: cache.lease.remaining(verifier.reader.clock.read()),
+            lease_remaining: cache.lease.remaining(verifier.reader.clock.read()),
             lease_length: cache.lease.length(),
             cached_keys: cache.len(),
             cache_capacity: verifier.config.cache_capacity(),
@@ -84,9 +84,9 @@ impl Health {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         match self.store {
-            StoreHealth::Answering => true,
-            StoreHealth::Failing { .. } => self.lease_left.is_some(),
-            StoreHealth::Stopped => false,
+            StoreHealth::Up => true,
+            StoreHealth::Down { .. } => self.lease_remaining.is_some(),
+            StoreHealth::ShutDown => false,
         }
     }
 

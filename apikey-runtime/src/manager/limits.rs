@@ -1,12 +1,12 @@
 //! Limits of keys.
 
 use super::ApiKeyManager;
-use crate::denied::LimitStanding;
+use crate::denied::LimitStatus;
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::limit::{Limit, Rule, check_limits};
-use crate::meter::StoreCall;
-use crate::store::{Counting, Meter};
+use crate::limit::{Limit, LimitRule, check_limits};
+use crate::metrics::StoreCall;
+use crate::store::{LimitCounter, LimitSupport};
 
 impl ApiKeyManager {
     /// How the limits of a key stand: its own, or, where it has none, the configured one. Charges
@@ -26,8 +26,8 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Store`], [`Error::Stopped`].
-    pub async fn limits(&self, id: KeyId) -> Result<Vec<LimitStanding>, Error> {
+    /// [`Error::NotFound`], [`Error::Store`], [`Error::ShutDown`].
+    pub async fn limits(&self, id: KeyId) -> Result<Vec<LimitStatus>, Error> {
         self.on_thread(move |verifier| async move {
             let record = verifier.find(id).await?;
             Ok(verifier.look_at_limits(id, &record.limits).await?)
@@ -55,21 +55,22 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Invalid`] where the key has no quota of that name;
-    /// [`Error::Store`], [`Error::Stopped`].
+    /// [`Error::NotFound`]; [`Error::InvalidArgument`] where the key has no quota of that name;
+    /// [`Error::Store`], [`Error::ShutDown`].
     pub async fn refill(&self, id: KeyId, name: &str, amount: u64) -> Result<(), Error> {
         let name = name.to_owned();
         self.on_thread(move |verifier| async move {
             let record = verifier.find(id).await?;
-            let quota =
-                |limit: &&Limit| limit.name() == name && matches!(limit.rule(), Rule::Quota(_));
+            let quota = |limit: &&Limit| {
+                limit.name() == name && matches!(limit.rule(), LimitRule::Quota(_))
+            };
             let Some(limit) = record.limits.iter().find(quota) else {
-                return Err(Error::Invalid(format!(
+                return Err(Error::InvalidArgument(format!(
                     "the key `{id}` has no quota of the name {name:?}; `get` shows its limits"
                 )));
             };
-            let meter = Meter::new(limit.name(), limit.rule());
-            let refill = verifier.reader.store.refill(&id, &meter, amount);
+            let counter = LimitCounter::new(limit.name(), limit.rule());
+            let refill = verifier.reader.store.refill(&id, &counter, amount);
             Ok(verifier.within(StoreCall::Refill, refill).await?)
         })
         .await
@@ -78,10 +79,12 @@ impl ApiKeyManager {
     /// Refuses limits that cannot be stored, or that the store cannot count.
     pub(super) fn check_limits(&self, limits: &[Limit]) -> Result<(), Error> {
         check_limits(limits)?;
-        let quota = |limit: &&Limit| matches!(limit.rule(), Rule::Quota(_));
+        let quota = |limit: &&Limit| matches!(limit.rule(), LimitRule::Quota(_));
         match limits.iter().find(quota) {
-            Some(limit) if self.0.verifier.reader.store.counting() == Counting::Nothing => {
-                Err(Error::Invalid(format!(
+            Some(limit)
+                if self.0.verifier.reader.store.limit_support() == LimitSupport::Nothing =>
+            {
+                Err(Error::InvalidArgument(format!(
                     "the limit `{}` is a quota, and the key store counts none; \
                      implement `KeyStore::charge`, or write a rate",
                     limit.name()

@@ -6,7 +6,7 @@ use super::ApiKeyManager;
 use super::create::Work;
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::meter::StoreCall;
+use crate::metrics::StoreCall;
 use crate::record::{KeyRecord, KeyState};
 use crate::store::ListQuery;
 

@@ -20,25 +20,25 @@ use std::any::Any;
 use std::sync::Arc;
 
 pub use builder::ApiKeyManagerBuilder;
-pub use change::{RotateKey, SwitchKey, UpdateKey};
-pub use confirm::{Confirmed, Confirming, Reach};
+pub use change::{RotateKey, SetKeyEnabled, UpdateKey};
+pub use confirm::{Confirmed, ConfirmedCall, Propagation};
 pub use create::CreateKey;
 pub use health::{Health, StoreHealth};
 pub use list::{KeyPage, ListKeys};
 pub use new_key::{KeyExport, NewKey};
 pub use purge::PurgeKeys;
-pub use revoke::{RevokeKey, RevokeOwner};
-pub use usage::ReadUsage;
+pub use revoke::{RevokeAll, RevokeKey};
+pub use usage::UsageRequest;
 
 pub(crate) use global::installed;
 
 use crate::api_key::ApiKey;
-use crate::clock::{Reading, Timestamp};
+use crate::clock::{ClockReading, Timestamp};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;
-use crate::meter::StoreCall;
+use crate::metrics::StoreCall;
 use crate::policy::{Caller, PathValues, Policy};
 use crate::record::{KeyPatch, KeyRecord};
 use crate::verify::{Claim, Now, Question, Verifier, nothing_known};
@@ -111,7 +111,7 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Store`], [`Error::Stopped`].
+    /// [`Error::NotFound`], [`Error::Store`], [`Error::ShutDown`].
     pub async fn get(&self, id: KeyId) -> Result<KeyRecord, Error> {
         self.on_thread(move |verifier| async move { verifier.find(id).await })
             .await
@@ -143,24 +143,24 @@ impl ApiKeyManager {
     }
 
     /// Starts revoking all keys of an owner, all or none.
-    pub fn revoke_all(&self, owner: impl Into<String>) -> RevokeOwner {
-        RevokeOwner::new(self.clone(), owner.into())
+    pub fn revoke_all(&self, owner: impl Into<String>) -> RevokeAll {
+        RevokeAll::new(self.clone(), owner.into())
     }
 
     /// Starts switching a key on. Await it; its errors are [`Error::NotFound`], [`Error::Revoked`],
-    /// [`Error::Store`] and [`Error::Stopped`].
-    pub fn enable(&self, id: KeyId) -> SwitchKey {
-        SwitchKey::new(self.clone(), id, true)
+    /// [`Error::Store`] and [`Error::ShutDown`].
+    pub fn enable(&self, id: KeyId) -> SetKeyEnabled {
+        SetKeyEnabled::new(self.clone(), id, true)
     }
 
     /// Starts switching a key off, until it is switched on again. Await it; its errors are those of
     /// [`enable`](Self::enable).
-    pub fn disable(&self, id: KeyId) -> SwitchKey {
-        SwitchKey::new(self.clone(), id, false)
+    pub fn disable(&self, id: KeyId) -> SetKeyEnabled {
+        SetKeyEnabled::new(self.clone(), id, false)
     }
 
     /// Starts removing the records of keys that were revoked, or expired, before `before`. Await it
-    /// for which; its errors are [`Error::Invalid`], [`Error::Store`] and [`Error::Stopped`]. A
+    /// for which; its errors are [`Error::InvalidArgument`], [`Error::Store`] and [`Error::ShutDown`]. A
     /// removed key is answered as unknown.
     pub fn purge(&self, before: impl Into<Timestamp>) -> PurgeKeys {
         PurgeKeys::new(self.clone(), before.into())
@@ -199,13 +199,13 @@ impl ApiKeyManager {
     }
 
     /// Ends the manager: what is under way is finished (but for waiting for other nodes, which ends
-    /// with [`Error::Stopped`]: the change is made and not confirmed), checks that wait for the store
+    /// with [`Error::ShutDown`]: the change is made and not confirmed), checks that wait for the store
     /// among it, for as long as the store may take; the store is closed, and from then on every check
     /// answers that the store is unavailable.
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] where it was ended before.
+    /// [`Error::ShutDown`] where it was ended before.
     pub async fn shutdown(&self) -> Result<(), Error> {
         let verifier = Arc::clone(&self.0.verifier);
         // Whoever waits for other nodes would be waited for.
@@ -224,7 +224,7 @@ impl ApiKeyManager {
                 verifier.usage.finish(&verifier.reader).await;
                 verifier.teller.close();
                 #[cfg(feature = "metrics")]
-                verifier.reader.meter.carry(&verifier.reader);
+                verifier.reader.metrics.carry(&verifier.reader);
                 let store = &verifier.reader.store;
                 let end = async {
                     // Others strike it off by themselves, only later.
@@ -277,7 +277,7 @@ impl ApiKeyManager {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    fn now(&self) -> Reading {
+    fn now(&self) -> ClockReading {
         self.0.verifier.reader.clock.read()
     }
 
@@ -340,7 +340,7 @@ impl Verifier {
     ) -> Result<T, StoreError> {
         let deadline = self.reader.deadline;
         let answer = tokio::time::timeout(deadline, call).await;
-        self.reader.meter.called(what, answer.as_ref().ok());
+        self.reader.metrics.called(what, answer.as_ref().ok());
         answer.unwrap_or_else(|_| {
             Err(StoreError::unavailable(format!(
                 "no answer within {deadline:?}; whether a write took effect is not known"

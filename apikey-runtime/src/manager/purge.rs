@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
-use crate::meter::StoreCall;
+use crate::metrics::StoreCall;
 
 /// A removal of records being made; see [`ApiKeyManager::purge`]. Await it for the ids of the keys
 /// that were removed.

@@ -3,13 +3,13 @@
 use std::future::IntoFuture;
 
 use super::checks::{check_actor, check_text};
-use super::confirm::Confirming;
+use super::confirm::ConfirmedCall;
 use super::create::Work;
 use super::{ApiKeyManager, missing};
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
-use crate::meter::StoreCall;
+use crate::metrics::StoreCall;
 use crate::record::Revocation;
 use crate::verify::Verifier;
 
@@ -57,8 +57,8 @@ impl RevokeKey {
     /// was made, it waits for up to 60 seconds, the longest lease that there can be.
     ///
     /// A call that is dropped on the way has revoked the key, or does so still.
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
+    pub fn confirmed(self) -> ConfirmedCall<Self> {
+        ConfirmedCall::new(self.manager.clone(), self)
     }
 }
 
@@ -84,14 +84,14 @@ impl IntoFuture for RevokeKey {
 /// those that this call revoked.
 #[derive(Debug)]
 #[must_use = "nothing is revoked until this is awaited"]
-pub struct RevokeOwner {
+pub struct RevokeAll {
     manager: ApiKeyManager,
     owner: String,
     reason: Option<String>,
     actor: Option<String>,
 }
 
-impl RevokeOwner {
+impl RevokeAll {
     pub(super) fn new(manager: ApiKeyManager, owner: String) -> Self {
         Self {
             manager,
@@ -115,12 +115,12 @@ impl RevokeOwner {
     }
 
     /// Returns only when the revocations have reached every node. See [`RevokeKey::confirmed`].
-    pub fn confirmed(self) -> Confirming<Self> {
-        Confirming::new(self.manager.clone(), self)
+    pub fn confirmed(self) -> ConfirmedCall<Self> {
+        ConfirmedCall::new(self.manager.clone(), self)
     }
 }
 
-impl IntoFuture for RevokeOwner {
+impl IntoFuture for RevokeAll {
     type Output = Result<Vec<KeyId>, Error>;
     type IntoFuture = Work<Vec<KeyId>>;
 
@@ -165,7 +165,7 @@ impl Verifier {
         actor: Option<&str>,
     ) -> Result<Vec<KeyId>, Error> {
         let revoke = self.reader.store.revoke_owner(owner, revocation);
-        match self.within(StoreCall::RevokeOwner, revoke).await {
+        match self.within(StoreCall::RevokeAll, revoke).await {
             Ok(ids) => {
                 ids.iter().for_each(|id| self.reader.cache.evict(id));
                 // Keys of the owner that others revoked before are not among them, and this node

@@ -61,7 +61,7 @@ impl Thread {
     {
         let calls = Arc::clone(&self.calls);
         self.spawn(async move {
-            let _call = calls.acquire().await.map_err(|_| Error::Stopped)?;
+            let _call = calls.acquire().await.map_err(|_| Error::ShutDown)?;
             work.await
         })
         .await
@@ -78,7 +78,7 @@ impl Thread {
             let all = calls
                 .acquire_many(CALLS)
                 .await
-                .map_err(|_| Error::Stopped)?;
+                .map_err(|_| Error::ShutDown)?;
             calls.close();
             drop(all);
             last.await;
@@ -97,7 +97,7 @@ impl Thread {
             Ok(outcome) => outcome,
             Err(join) => match join.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Error::Stopped),
+                Err(_) => Err(Error::ShutDown),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! Reading who used what.
+//! ClockReading who used what.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::create::Work;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::meter::StoreCall;
+use crate::metrics::StoreCall;
 use crate::store::{LastUsed, ListQuery, UsageQuery, UsageRow};
 use crate::usage::{UsageReport, hour_of};
 use crate::verify::Verifier;
@@ -28,7 +28,7 @@ impl ApiKeyManager {
     /// Requests are counted in memory, by key, route and hour, and written once an
     /// [interval](crate::ConfigBuilder::usage_flush_interval). This first writes what this process
     /// has counted; what others have is there when their interval ends.
-    /// [`guide::observing`](crate::guide::observing) says what counts.
+    /// [`guide::observability`](crate::guide::observability) says what counts.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -47,14 +47,14 @@ impl ApiKeyManager {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub fn usage(&self, id: KeyId) -> ReadUsage {
-        ReadUsage::new(self.clone(), Whose::Key(id))
+    pub fn usage(&self, id: KeyId) -> UsageRequest {
+        UsageRequest::new(self.clone(), Whose::Key(id))
     }
 
     /// Starts reading how all keys of an owner were used that the store still has. Await it, as
     /// [`usage`](Self::usage).
-    pub fn usage_of_owner(&self, owner: impl Into<String>) -> ReadUsage {
-        ReadUsage::new(self.clone(), Whose::Owner(owner.into()))
+    pub fn owner_usage(&self, owner: impl Into<String>) -> UsageRequest {
+        UsageRequest::new(self.clone(), Whose::Owner(owner.into()))
     }
 
     /// When a key was last let through, and from which network; `None` where it never was. What this
@@ -62,14 +62,14 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] where the store keeps no usage; [`Error::Store`], [`Error::Stopped`].
+    /// [`Error::InvalidArgument`] where the store keeps no usage; [`Error::Store`], [`Error::ShutDown`].
     pub async fn last_used(&self, id: KeyId) -> Result<Option<LastUsed>, Error> {
         self.check_usage_is_kept()?;
         self.on_thread(move |verifier| async move {
             verifier.usage.flush(&verifier.reader).await?;
             let ids = [id];
             let call = verifier.reader.store.last_used(&ids);
-            let mut found = verifier.within(StoreCall::ReadUsage, call).await?;
+            let mut found = verifier.within(StoreCall::UsageRequest, call).await?;
             Ok(found.pop())
         })
         .await
@@ -79,8 +79,8 @@ impl ApiKeyManager {
         if self.0.verifier.usage.is_kept() {
             return Ok(());
         }
-        Err(Error::Invalid(
-            "the key store keeps no usage; implement `KeyStore::keeps_usage` and what follows it, \
+        Err(Error::InvalidArgument(
+            "the key store keeps no usage; implement `KeyStore::supports_usage` and what follows it, \
              or use a store that has them"
                 .to_owned(),
         ))
@@ -88,11 +88,11 @@ impl ApiKeyManager {
 }
 
 /// Usage being read; see [`ApiKeyManager::usage`]. Await it for a [`UsageReport`]; its errors are
-/// [`Error::Invalid`] for a span that cannot be, or a store that keeps no usage, [`Error::Store`] and
-/// [`Error::Stopped`].
+/// [`Error::InvalidArgument`] for a span that cannot be, or a store that keeps no usage, [`Error::Store`] and
+/// [`Error::ShutDown`].
 #[derive(Debug)]
 #[must_use = "nothing is read until this is awaited"]
-pub struct ReadUsage {
+pub struct UsageRequest {
     manager: ApiKeyManager,
     whose: Whose,
     span: Option<(Timestamp, Timestamp)>,
@@ -104,7 +104,7 @@ enum Whose {
     Owner(String),
 }
 
-impl ReadUsage {
+impl UsageRequest {
     fn new(manager: ApiKeyManager, whose: Whose) -> Self {
         Self {
             manager,
@@ -142,7 +142,7 @@ impl ReadUsage {
     }
 }
 
-impl IntoFuture for ReadUsage {
+impl IntoFuture for UsageRequest {
     type Output = Result<UsageReport, Error>;
     type IntoFuture = Work<UsageReport>;
 
@@ -168,7 +168,7 @@ fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i
         }
         None => {}
     }
-    Err(Error::Invalid(
+    Err(Error::InvalidArgument(
         "usage is read from a time up to a later one, at most ten years; \
          write them in their order, as in `between(from, to)`"
             .to_owned(),
@@ -184,7 +184,7 @@ impl Verifier {
     ) -> Result<Vec<UsageRow>, Error> {
         let query = UsageQuery::new(keys, from, to);
         let call = self.reader.store.usage(&query);
-        Ok(self.within(StoreCall::ReadUsage, call).await?)
+        Ok(self.within(StoreCall::UsageRequest, call).await?)
     }
 
     async fn read_usage_of(

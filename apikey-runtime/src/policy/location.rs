@@ -3,7 +3,7 @@
 /// Where a route looks for the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Location<'a> {
+pub enum KeyLocation<'a> {
     /// A header, as a whole or after a scheme.
     Header {
         /// The header's name, in lower case.
@@ -36,9 +36,9 @@ pub enum Location<'a> {
     },
 }
 
-impl Location<'_> {
+impl KeyLocation<'_> {
     /// `Authorization: Bearer KEY` (RFC 6750 section 2.1).
-    pub const BEARER: Location<'static> = Location::Header {
+    pub const BEARER: KeyLocation<'static> = KeyLocation::Header {
         name: "authorization",
         scheme: Some("Bearer"),
     };

@@ -5,7 +5,7 @@ mod scopes;
 
 use std::net::IpAddr;
 
-pub use location::Location;
+pub use location::KeyLocation;
 pub use scopes::ScopeExpr;
 pub(crate) use scopes::{PathValues, TemplateFault};
 
@@ -42,15 +42,15 @@ pub(crate) fn allows_method<'m>(
 /// The demands of one route. Built by the attribute; every method is `const`.
 ///
 /// ```
-/// use apikey_runtime::{Location, Policy, ScopeExpr};
+/// use apikey_runtime::{KeyLocation, Policy, ScopeExpr};
 ///
 /// const ORDERS: Policy = Policy::new()
-///     .locations(&[Location::Header { name: "x-api-key", scheme: None }])
+///     .locations(&[KeyLocation::Header { name: "x-api-key", scheme: None }])
 ///     .scopes(ScopeExpr::One("orders:read"));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    pub(crate) locations: Option<&'static [Location<'static>]>,
+    pub(crate) locations: Option<&'static [KeyLocation<'static>]>,
     pub(crate) scopes: Option<ScopeExpr>,
     pub(crate) prefix: Option<&'static str>,
     pub(crate) environment: Option<&'static str>,
@@ -61,16 +61,16 @@ pub struct Policy {
     pub(crate) name: Option<&'static str>,
     pub(crate) rate: Option<Rate>,
     pub(crate) cost: u32,
-    pub(crate) limiter_down: LimiterDown,
+    pub(crate) limiter_down: LimiterFallback,
 }
 
 /// What a route does whose limits cannot be counted, since the store is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum LimiterDown {
+pub enum LimiterFallback {
     /// Refuses the request with 503.
     #[default]
-    Refuse,
+    Deny,
     /// Counts in this process for as long, from nothing on: each process then lets as much through
     /// as the limits allow to all.
     Local,
@@ -95,7 +95,7 @@ impl Policy {
             name: None,
             rate: None,
             cost: 1,
-            limiter_down: LimiterDown::Refuse,
+            limiter_down: LimiterFallback::Deny,
         }
     }
 
@@ -119,7 +119,7 @@ impl Policy {
     /// Where there is none, or one has a name that no request could have, such as a header's in
     /// capital letters.
     #[must_use]
-    pub const fn locations(mut self, locations: &'static [Location<'static>]) -> Self {
+    pub const fn locations(mut self, locations: &'static [KeyLocation<'static>]) -> Self {
         assert!(
             !locations.is_empty(),
             "`locations` is empty; write at least one"
@@ -239,7 +239,7 @@ impl Policy {
     /// What becomes of a request whose limits cannot be counted. By default, it is refused. Either way
     /// the store is waited for first, for as long as [`store_timeout`](crate::Config::store_timeout).
     #[must_use]
-    pub const fn on_limiter_down(mut self, down: LimiterDown) -> Self {
+    pub const fn on_limiter_down(mut self, down: LimiterFallback) -> Self {
         self.limiter_down = down;
         self
     }

@@ -20,7 +20,7 @@ pub(crate) fn outlasts(length: Duration) -> Duration {
 pub(super) fn check(lease: Option<Duration>) -> Result<(), crate::error::StoreError> {
     match lease {
         Some(lease) if !(SHORTEST..=LONGEST).contains(&lease) => {
-            Err(crate::error::StoreError::Invalid(
+            Err(crate::error::StoreError::InvalidArgument(
                 "the lease is out of its bounds; write 20 ms to 60 s".to_owned(),
             ))
         }

@@ -1,19 +1,19 @@
 //! Stores: they keep records and judge nothing.
 
+mod charge;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod count;
 mod lease;
+mod member;
 mod memory;
-mod node;
+mod notify;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
-mod signal;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -30,15 +30,15 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
-pub use self::count::{Charge, Charged, Counting, Meter};
+pub use self::charge::{Charge, ChargeOutcome, LimitCounter, LimitSupport};
 pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, outlasts};
+pub use self::member::{MemberList, Node, NodeId};
 pub use self::memory::MemoryStore;
-pub use self::node::{Node, NodeId, Roster};
+pub use self::notify::{ChangeListener, ChangeNotifier};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
-pub use self::signal::{Listener, Signal};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
@@ -53,8 +53,8 @@ pub use self::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 /// and still learn of each change in time; one that does not is asked anew for every request. One
 /// that keeps a list of nodes too ([`join`](KeyStore::join) and what follows it) lets the manager
 /// tell when a change has reached all others, without waiting out a lease. One that
-/// [counts](KeyStore::counting) lets keys have quotas, and one that
-/// [keeps usage](KeyStore::keeps_usage) tells who used what.
+/// [counts](KeyStore::limit_support) lets keys have quotas, and one that
+/// [keeps usage](KeyStore::supports_usage) tells who used what.
 ///
 /// The suite in `conformance` (feature of that name) tells whether a store keeps all this.
 #[async_trait]
@@ -87,8 +87,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Only where none can be read; a record that cannot be read is named in [`Page::unreadable`].
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
+    /// Only where none can be read; a record that cannot be read is named in [`RecordPage::unreadable`].
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError>;
 
     /// Changes columns of a record and counts its version up, in one step. It can not change
     /// `revoked`.
@@ -127,7 +127,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// None of its own.
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
 
-    /// What changed since `since`; with `None`, where the history stands, and [`History::Unknown`].
+    /// What changed since `since`; with `None`, where the history stands, and [`ChangeSet::Resync`].
     /// `Ok(None)` from a store that keeps no history, which is the default.
     ///
     /// Every insert, change, revocation and removal takes the next epoch and logs its key's id, in
@@ -176,7 +176,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Any.
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
         Ok(None)
     }
 
@@ -196,7 +196,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Any.
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
         let _ = seen;
         Ok(())
     }
@@ -213,37 +213,42 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 
     /// Which limits the store counts. By default, none: then keys can have no quotas, and rates are
     /// counted in the process.
-    fn counting(&self) -> Counting {
-        Counting::Nothing
+    fn limit_support(&self) -> LimitSupport {
+        LimitSupport::Nothing
     }
 
     /// Charges all limits of a request, or none, in one step, at the time of the store's own clock;
     /// see [`Charge::apply`]. A charge of a quota that was admitted outlives a crash of the store; of
     /// one of rates alone, the last moments may be lost in it. One of a key that the store does not
     /// have may be counted or not. Asked only for what
-    /// [`counting`](KeyStore::counting) names.
+    /// [`counting`](KeyStore::limit_support) names.
     ///
     /// # Errors
     ///
     /// Any; whether it was counted is then not known, and the request is refused.
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let _ = charge;
         Err(StoreError::unavailable("it counts no limits"))
     }
 
     /// Gives back up to `amount` of what the key used of a limit, in one step; see
-    /// [`Count::refill`](crate::Count::refill).
+    /// [`CounterState::refill`](crate::CounterState::refill).
     ///
     /// # Errors
     ///
     /// Any; whether it was given back is then not known.
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        let _ = (key, meter, amount);
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        let _ = (key, counter, amount);
         Err(StoreError::unavailable("it counts no limits"))
     }
 
     /// Whether the store keeps usage. By default, it does not.
-    fn keeps_usage(&self) -> bool {
+    fn supports_usage(&self) -> bool {
         false
     }
 
@@ -289,14 +294,14 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Any.
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         let _ = hour;
         Ok(())
     }
 
     /// Listens to the store's push, if it has one: to news that something changed. By default,
     /// there is none.
-    fn listen(&self) -> Option<Listener> {
+    fn subscribe(&self) -> Option<ChangeListener> {
         None
     }
 
@@ -319,7 +324,7 @@ pub struct Cursor {
 #[non_exhaustive]
 pub struct Changes {
     /// The changes.
-    pub history: History,
+    pub history: ChangeSet,
     /// Where the history stands now.
     pub cursor: Cursor,
     /// How long, from when this was asked, a record that was read may be used without being read
@@ -333,7 +338,7 @@ pub struct Changes {
 impl Changes {
     /// An answer to nobody in particular.
     #[must_use]
-    pub fn new(history: History, cursor: Cursor, lease: Duration) -> Self {
+    pub fn new(history: ChangeSet, cursor: Cursor, lease: Duration) -> Self {
         Self {
             history,
             cursor,
@@ -352,12 +357,12 @@ impl Changes {
 
 /// Which records changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum History {
+pub enum ChangeSet {
     /// These, and no other.
-    Changed(Vec<KeyId>),
+    Entries(Vec<KeyId>),
     /// Perhaps any: the store does not know the cursor (it was restored, failed over, or has
     /// forgotten that far back).
-    Unknown,
+    Resync,
 }
 
 /// What to list.
@@ -388,7 +393,7 @@ impl ListQuery {
 /// Some records, in the order of their ids.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Page {
+pub struct RecordPage {
     /// The records.
     pub records: Vec<KeyRecord>,
     /// The ids of records that are there and cannot be read.
@@ -397,7 +402,7 @@ pub struct Page {
     pub next: Option<KeyId>,
 }
 
-impl Page {
+impl RecordPage {
     /// A page of these.
     #[must_use]
     pub fn new(records: Vec<KeyRecord>, unreadable: Vec<String>, next: Option<KeyId>) -> Self {

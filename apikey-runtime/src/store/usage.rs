@@ -17,7 +17,7 @@ pub enum Outcome {
     /// Let through.
     Allowed,
     /// Refused.
-    Refused(DenyReason),
+    Denied(DenyReason),
 }
 
 /// How often a key was used on a route in an hour, with one outcome.
@@ -88,7 +88,7 @@ impl Outcome {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
-            Self::Refused(reason) => reason.code(),
+            Self::Denied(reason) => reason.code(),
         }
     }
 
@@ -99,7 +99,7 @@ impl Outcome {
             return Some(Self::Allowed);
         }
         let reason = DenyReason::ALL.iter().find(|reason| reason.code() == code);
-        reason.map(|reason| Self::Refused(*reason))
+        reason.map(|reason| Self::Denied(*reason))
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     fn every_outcome_reads_back() {
         let refused = DenyReason::ALL
             .iter()
-            .map(|reason| Outcome::Refused(*reason));
+            .map(|reason| Outcome::Denied(*reason));
         for outcome in refused.chain([Outcome::Allowed]) {
             assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
         }

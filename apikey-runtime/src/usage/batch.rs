@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::gather::{Cell, Tally};
+use super::tally::{Cell, Tally};
 use crate::config::NetworkPrecision;
 use crate::key::KeyId;
 use crate::store::{LastUsed, NodeId, Outcome, UsageBatch, UsageRow};
@@ -110,7 +110,7 @@ impl Tally {
         (self.allowed, self.cost) = (self.allowed.min(0), self.cost.min(0));
         let allowed = (requests > 0 || cost > 0).then_some((Outcome::Allowed, requests, cost));
         let refused = std::mem::take(&mut self.refused).into_iter();
-        let refused = refused.map(|(reason, count)| (Outcome::Refused(reason), count, 0));
+        let refused = refused.map(|(reason, count)| (Outcome::Denied(reason), count, 0));
         let row = move |(outcome, requests, cost)| UsageRow {
             requests,
             cost,
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::denied::DenyReason;
-    use crate::usage::gather::{Gather, Used};
+    use crate::usage::tally::{Gather, Used};
 
     const NOW: i64 = 5;
 
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn less_than_nothing_waits_for_what_it_is_set_against_while_that_can_come() {
         let (gather, mut waiting) = (Gather::new(), waiting());
-        let hour = NOW * crate::usage::gather::HOUR_MILLIS;
+        let hour = NOW * crate::usage::tally::HOUR_MILLIS;
         let id = KeyId::from_u128(1);
         for at in [hour, hour - 1] {
             let used = Used {

@@ -9,7 +9,7 @@ use super::batch::Waiting;
 use super::{Usage, hour_of};
 use crate::cache::Reader;
 use crate::error::StoreError;
-use crate::meter::StoreCall;
+use crate::metrics::StoreCall;
 use crate::store::UsageBatch;
 
 /// How often the last of it is offered when a manager ends.
@@ -199,14 +199,14 @@ impl Usage {
         let call = reader.store.add_usage(batch);
         let answer = tokio::time::timeout(deadline, call).await;
         reader
-            .meter
+            .metrics
             .called(StoreCall::AddUsage, answer.as_ref().ok());
         answer.unwrap_or_else(|_| {
             Err(StoreError::unavailable(format!(
                 "usage was not taken within {deadline:?}; it is offered again"
             )))
         })?;
-        reader.meter.usage_written(batch.rows.len());
+        reader.metrics.usage_written(batch.rows.len());
         flusher.offered = None;
         flusher.refusals = 0;
         Ok(())
@@ -230,6 +230,6 @@ impl Usage {
         let lost = uncounted.saturating_add(flusher.dropped);
         let newly = lost.saturating_sub(flusher.told_lost);
         flusher.told_lost = lost;
-        reader.meter.usage_stands(self.gather.held(), newly);
+        reader.metrics.usage_stands(self.gather.held(), newly);
     }
 }

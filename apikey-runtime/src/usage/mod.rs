@@ -7,17 +7,17 @@
 
 mod batch;
 mod flush;
-mod forget;
-mod gather;
 mod labels;
 mod report;
+mod retention;
+mod tally;
 
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub(crate) use gather::{Noted, hour_of};
-pub use report::{KeyUsage, RouteUsage, UsageCounts, UsagePeriod, UsageReport};
+pub use report::{KeyUsage, RouteUsage, UsageCounts, UsageInterval, UsageReport};
+pub(crate) use tally::{Noted, hour_of};
 
 use crate::clock::Timestamp;
 use crate::config::{Config, NetworkPrecision};
@@ -27,8 +27,8 @@ use crate::policy::Caller;
 use crate::store::{KeyStore, NodeId};
 use batch::Waiting;
 use flush::Flusher;
-use forget::Forgetting;
-use gather::{Gather, Used};
+use retention::Forgetting;
+use tally::{Gather, Used};
 
 /// The usage of a manager's keys, as far as it is not written yet.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Usage {
     pub(crate) fn new(store: &dyn KeyStore, config: &Config, node: NodeId) -> Self {
         let retention = config.usage_retention();
         Self {
-            kept: store.keeps_usage(),
+            kept: store.supports_usage(),
             gather: Gather::new(),
             network: config.usage_network_precision(),
             interval: config.usage_flush_interval(),
@@ -138,8 +138,8 @@ fn is_of_the_holder(reason: DenyReason) -> bool {
             | DenyReason::NotYetValid
             | DenyReason::Revoked
             | DenyReason::Disabled
-            | DenyReason::Address
-            | DenyReason::Method
+            | DenyReason::AddressNotPermitted
+            | DenyReason::MethodNotPermitted
             | DenyReason::InsufficientScope
             | DenyReason::RateLimited
             | DenyReason::QuotaExceeded

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::gather::HOUR_MILLIS;
+use super::tally::HOUR_MILLIS;
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
@@ -39,7 +39,7 @@ pub struct UsageCounts {
 /// What was used in an hour, or on a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct UsagePeriod {
+pub struct UsageInterval {
     /// When the hour, or the day (of UTC), began.
     pub start: Timestamp,
     /// How much.
@@ -88,13 +88,13 @@ impl UsageReport {
 
     /// By the hour, in their order.
     #[must_use]
-    pub fn by_hour(&self) -> Vec<UsagePeriod> {
+    pub fn by_hour(&self) -> Vec<UsageInterval> {
         self.by_periods_of(1)
     }
 
     /// By the day of UTC, in their order.
     #[must_use]
-    pub fn by_day(&self) -> Vec<UsagePeriod> {
+    pub fn by_day(&self) -> Vec<UsageInterval> {
         self.by_periods_of(DAY_HOURS)
     }
 
@@ -123,10 +123,10 @@ impl UsageReport {
         &self.rows
     }
 
-    fn by_periods_of(&self, hours: i64) -> Vec<UsagePeriod> {
+    fn by_periods_of(&self, hours: i64) -> Vec<UsageInterval> {
         let periods = self.by(|row| row.hour.div_euclid(hours)).into_iter();
         periods
-            .map(|(period, counts)| UsagePeriod {
+            .map(|(period, counts)| UsageInterval {
                 start: Timestamp::from_millis(period.saturating_mul(hours * HOUR_MILLIS)),
                 counts,
             })
@@ -160,7 +160,7 @@ impl UsageCounts {
     fn add(&mut self, row: &UsageRow) {
         let count = match row.outcome {
             Outcome::Allowed => &mut self.requests,
-            Outcome::Refused(reason) => self.count_of(reason),
+            Outcome::Denied(reason) => self.count_of(reason),
         };
         *count = count.saturating_add(row.requests);
         self.cost = self.cost.saturating_add(row.cost);
@@ -199,8 +199,8 @@ mod tests {
     }
 
     fn report() -> UsageReport {
-        let scope = Outcome::Refused(DenyReason::InsufficientScope);
-        let rate = Outcome::Refused(DenyReason::RateLimited);
+        let scope = Outcome::Denied(DenyReason::InsufficientScope);
+        let rate = Outcome::Denied(DenyReason::RateLimited);
         UsageReport::new(vec![
             row(2, "/b", 25, Outcome::Allowed, 4),
             row(1, "/a", 23, Outcome::Allowed, 1),
@@ -229,7 +229,7 @@ mod tests {
             counts.iter().fold((0, 0), both)
         };
         let periods =
-            |view: Vec<UsagePeriod>| sum(view.into_iter().map(|one| one.counts).collect());
+            |view: Vec<UsageInterval>| sum(view.into_iter().map(|one| one.counts).collect());
         assert_eq!(periods(report.by_hour()), (7, 56));
         assert_eq!(periods(report.by_day()), (7, 56));
         let routes = report.by_route().into_iter().map(|one| one.counts);
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn hours_and_days_are_in_their_order_and_begin_when_they_begin() {
-        let starts = |view: Vec<UsagePeriod>| -> Vec<i64> {
-            let hour = |one: &UsagePeriod| one.start.as_millis() / HOUR_MILLIS;
+        let starts = |view: Vec<UsageInterval>| -> Vec<i64> {
+            let hour = |one: &UsageInterval| one.start.as_millis() / HOUR_MILLIS;
             view.iter().map(hour).collect()
         };
         assert_eq!(starts(report().by_hour()), [-1, 23, 24, 25]);

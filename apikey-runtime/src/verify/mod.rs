@@ -4,33 +4,34 @@
 //! comes out is the key or a refusal. No other module compares digests, looks at a key's state or
 //! at its scopes.
 
-mod defend;
-mod outcome;
-mod question;
-mod settle;
-mod standing;
+mod attempts;
+mod evaluate;
+mod limits;
+mod record;
+mod request;
 mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_key::ApiKey;
-use crate::cache::{Answer, Asked, CachedKey, Feed, ReadFault, Reader};
-use crate::clock::Reading;
+use crate::cache::{Answer, Asked, CachedKey, ReadFault, Reader};
+use crate::clock::ClockReading;
+use crate::cluster::Feed;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::Teller;
-use crate::guard::FailedAttempts;
-use crate::key::{ParsedKey, PreparedDigest};
+use crate::failed_attempts::FailedAttempts;
+use crate::key::{ParsedDigest, ParsedKey};
 use crate::limiter::{Ahead, Local, Plan};
-use crate::policy::{Caller, Location, Policy};
+use crate::policy::{Caller, KeyLocation, Policy};
 use crate::usage::Usage;
-use question::Memory;
-use standing::{Compared, Standing};
+use evaluate::{Compared, Standing};
+use request::Memory;
 
-pub(crate) use outcome::deny_unmanaged;
-pub(crate) use question::{Admitted, Claim, Now, Proof, Question, Why, nothing_known};
-pub(crate) use settle::standings;
+pub(crate) use limits::standings;
+pub(crate) use record::deny_unmanaged;
+pub(crate) use request::{Admitted, Claim, Now, Proof, Question, Why, nothing_known};
 pub(crate) use under_way::UnderWay;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
@@ -55,7 +56,7 @@ pub(crate) struct Verifier {
     /// The limits of keys that have none of their own.
     pub(crate) default_plan: Option<Plan>,
     /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.
-    pub(crate) dummy: PreparedDigest,
+    pub(crate) dummy: ParsedDigest,
 }
 
 impl Verifier {
@@ -88,14 +89,14 @@ impl Verifier {
         if question.policy.fresh {
             return Now::Ask(Why::Unknown);
         }
-        let begun = self.reader.meter.begin_check();
+        let begun = self.reader.metrics.begin_check();
         let now = match self.judge_memory(question) {
             Now::Decided(Ok(admitted)) => self.settle_now(question, admitted),
             other => other,
         };
         if matches!(now, Now::Decided(_)) {
             self.reader.cache.counters.count_hit();
-            self.reader.meter.decided_from_memory(begun);
+            self.reader.metrics.decided_from_memory(begun);
         }
         now
     }
@@ -122,9 +123,9 @@ impl Verifier {
         let Some(_under_way) = self.under_way.begin() else {
             return Err(self.refuse(question, DenyReason::StoreUnavailable));
         };
-        let begun = self.reader.meter.begin_late();
+        let begun = self.reader.metrics.begin_late();
         let decision = self.conclude(question, why).await;
-        self.reader.meter.decided_by_store(begun);
+        self.reader.metrics.decided_by_store(begun);
         decision
     }
 
@@ -291,7 +292,7 @@ impl Verifier {
         question: &Question<'_, C>,
         key: &'k CachedKey,
     ) -> Compared<'k> {
-        let proves = |digest: &PreparedDigest| match question.claim {
+        let proves = |digest: &ParsedDigest| match question.claim {
             Claim::Text(presented) => self.reader.hasher.verify(presented.text(), digest),
             Claim::Proven(proof) => proof.digest.is(digest),
         };
@@ -318,7 +319,7 @@ impl Verifier {
     pub(crate) fn proof(
         &self,
         presented: &ParsedKey<'_>,
-        place: Option<Location<'static>>,
+        place: Option<KeyLocation<'static>>,
         admitted: &ApiKey,
     ) -> Proof {
         let facts = admitted.facts();
@@ -335,7 +336,7 @@ impl Verifier {
 }
 
 /// The time between two readings, by the clock that counted more of it.
-fn passed(from: Reading, to: Reading) -> Duration {
+fn passed(from: ClockReading, to: ClockReading) -> Duration {
     let uptime = Duration::from_nanos(to.uptime_nanos.saturating_sub(from.uptime_nanos));
     let wall = to.wall.as_millis().saturating_sub(from.wall.as_millis());
     uptime.max(Duration::from_millis(u64::try_from(wall).unwrap_or(0)))
@@ -351,6 +352,6 @@ pub(crate) fn judge_acting(
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
         Ok(()) => Ok(Admitted::of(key, None, now)),
-        Err(reason) => Err(outcome::denied(reason, policy)),
+        Err(reason) => Err(record::denied(reason, policy)),
     }
 }

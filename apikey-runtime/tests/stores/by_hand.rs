@@ -1,6 +1,6 @@
 //! What an operator does with a tool of their own.
 
-use apikey_runtime::{Cursor, History, KeyPatch, KeyStore, ListQuery, SqliteStore, StoreError};
+use apikey_runtime::{ChangeSet, Cursor, KeyPatch, KeyStore, ListQuery, SqliteStore, StoreError};
 use sqlx::SqliteConnection;
 
 use crate::{Place, at, because, id, number, owned, record, run};
@@ -17,8 +17,8 @@ async fn changed(store: &SqliteStore, since: &Cursor) -> Vec<apikey_runtime::Key
         .unwrap()
         .history
     {
-        History::Changed(ids) => ids,
-        History::Unknown => panic!("{since:?} is unknown"),
+        ChangeSet::Entries(ids) => ids,
+        ChangeSet::Resync => panic!("{since:?} is unknown"),
     }
 }
 

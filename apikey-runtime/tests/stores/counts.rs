@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::{
-    Charge, KeyId, KeyRecord, KeyStore, ManualClock, MemoryStore, Meter, Quota, Rule, SqliteStore,
-    StoreError,
+    Charge, KeyId, KeyRecord, KeyStore, LimitCounter, LimitRule, ManualClock, MemoryStore, Quota,
+    SqliteStore, StoreError,
 };
 use tokio::task::JoinSet;
 
@@ -18,21 +18,21 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// 2024-02-29T23:59:59.999Z.
 const LEAP_DAYS_END: i64 = 1_709_251_199_999;
 
-fn meter(rule: impl Into<Rule>) -> Meter {
-    Meter::new("a limit", rule)
+fn counter(rule: impl Into<LimitRule>) -> LimitCounter {
+    LimitCounter::new("a limit", rule)
 }
 
-fn one(meter: &Meter) -> Charge {
-    Charge::new(id(1), 1, vec![meter.clone()])
+fn one(counter: &LimitCounter) -> Charge {
+    Charge::new(id(1), 1, vec![counter.clone()])
 }
 
-async fn passes(store: &dyn KeyStore, meter: &Meter) -> bool {
-    store.charge(&one(meter)).await.unwrap().admitted
+async fn passes(store: &dyn KeyStore, counter: &LimitCounter) -> bool {
+    store.charge(&one(counter)).await.unwrap().allowed
 }
 
-async fn left(store: &dyn KeyStore, meter: &Meter) -> u64 {
-    let look = Charge::new(id(1), 0, vec![meter.clone()]);
-    store.charge(&look).await.unwrap().verdicts[0].remaining
+async fn left(store: &dyn KeyStore, counter: &LimitCounter) -> u64 {
+    let look = Charge::new(id(1), 0, vec![counter.clone()]);
+    store.charge(&look).await.unwrap().decisions[0].remaining
 }
 
 /// Both kinds of store that count in Rust, at the time of `clock`, with one key.
@@ -59,12 +59,12 @@ async fn r01_two_stores_on_one_file_share_a_quota_exactly() {
         let mut tasks = JoinSet::new();
         for number in 0..300 {
             let store = Arc::clone(&stores[number % 2]);
-            tasks.spawn(async move { passes(&*store, &meter(rule)).await });
+            tasks.spawn(async move { passes(&*store, &counter(rule)).await });
         }
         let passed = tasks.join_all().await.into_iter().filter(|passed| *passed);
         assert_eq!(passed.count(), 70, "{rule}");
         for store in stores {
-            assert_eq!(left(&*store, &meter(rule)).await, 0);
+            assert_eq!(left(&*store, &counter(rule)).await, 0);
         }
     }
 }
@@ -75,19 +75,19 @@ async fn a_month_and_a_day_end_at_midnight_utc_and_not_before() {
     for kind in 0..2 {
         let (place, clock) = (Place::new(), Arc::new(ManualClock::at(at(LEAP_DAYS_END))));
         let store = &clocked(&place, &clock).await[kind];
-        let (month, day) = (meter(Quota::per_month(2)), meter(Quota::per_day(2)));
-        for meter in [&month, &day] {
-            assert!(passes(&**store, meter).await && passes(&**store, meter).await);
-            let refused = store.charge(&one(meter)).await.unwrap();
-            assert!(!refused.admitted);
-            assert_eq!(refused.verdicts[0].retry, Some(1_000), "in a millisecond");
+        let (month, day) = (counter(Quota::per_month(2)), counter(Quota::per_day(2)));
+        for counter in [&month, &day] {
+            assert!(passes(&**store, counter).await && passes(&**store, counter).await);
+            let refused = store.charge(&one(counter)).await.unwrap();
+            assert!(!refused.allowed);
+            assert_eq!(refused.decisions[0].retry, Some(1_000), "in a millisecond");
         }
         clock.advance(Duration::from_millis(1));
-        for (meter, retry) in [(&month, days(31)), (&day, days(1))] {
-            assert_eq!(left(&**store, meter).await, 2);
-            assert!(passes(&**store, meter).await && passes(&**store, meter).await);
-            let refused = store.charge(&one(meter)).await.unwrap();
-            assert_eq!(refused.verdicts[0].retry, retry);
+        for (counter, retry) in [(&month, days(31)), (&day, days(1))] {
+            assert_eq!(left(&**store, counter).await, 2);
+            assert!(passes(&**store, counter).await && passes(&**store, counter).await);
+            let refused = store.charge(&one(counter)).await.unwrap();
+            assert_eq!(refused.decisions[0].retry, retry);
         }
         clock.advance(30 * DAY);
         assert!(!passes(&**store, &month).await && passes(&**store, &day).await);
@@ -101,7 +101,7 @@ async fn a_rolling_window_gives_back_what_has_left_it() {
     for kind in 0..2 {
         let (place, clock) = (Place::new(), Arc::new(ManualClock::at(at(LEAP_DAYS_END))));
         let store = &clocked(&place, &clock).await[kind];
-        let hour = meter(Quota::rolling(2, Duration::from_secs(3_600)));
+        let hour = counter(Quota::rolling(2, Duration::from_secs(3_600)));
         assert!(passes(&**store, &hour).await);
         clock.advance(Duration::from_secs(1_800));
         assert!(passes(&**store, &hour).await && !passes(&**store, &hour).await);
@@ -122,15 +122,15 @@ async fn a_clock_that_is_set_back_grants_nothing() {
             Quota::rolling(2, DAY),
         ];
         // Set ahead by mistake, and then put right.
-        clock.jump_wall(40 * 86_400_000);
+        clock.step_wall(40 * 86_400_000);
         for rule in rules {
-            assert!(passes(&**store, &meter(rule)).await);
+            assert!(passes(&**store, &counter(rule)).await);
         }
-        clock.jump_wall(-40 * 86_400_000);
+        clock.step_wall(-40 * 86_400_000);
         for rule in rules {
-            assert_eq!(left(&**store, &meter(rule)).await, 1, "{rule}");
-            assert!(passes(&**store, &meter(rule)).await, "{rule}");
-            assert!(!passes(&**store, &meter(rule)).await, "{rule}");
+            assert_eq!(left(&**store, &counter(rule)).await, 1, "{rule}");
+            assert!(passes(&**store, &counter(rule)).await, "{rule}");
+            assert!(!passes(&**store, &counter(rule)).await, "{rule}");
         }
     }
 }
@@ -143,9 +143,9 @@ async fn what_is_counted_of_a_key_goes_with_it() {
     let (store, mut tool) = (place.store().await, place.tool().await);
     let use_all = async || {
         for number in [1, 2] {
-            let meters = vec![meter(Quota::per_day(5)), meter(Quota::lifetime(5))];
+            let counters = vec![counter(Quota::per_day(5)), counter(Quota::lifetime(5))];
             store
-                .charge(&Charge::new(id(number), 1, meters))
+                .charge(&Charge::new(id(number), 1, counters))
                 .await
                 .unwrap();
         }
@@ -181,7 +181,7 @@ async fn a_look_at_limits_writes_nothing() {
     let place = Place::new();
     let (store, mut tool) = (place.store().await, place.tool().await);
     store.insert(&record(1)).await.unwrap();
-    let daily = meter(Quota::per_day(5));
+    let daily = counter(Quota::per_day(5));
     assert!(passes(&store, &daily).await);
     run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
     assert_eq!(left(&store, &daily).await, 4);
@@ -198,7 +198,7 @@ fn who_gives_up_on_a_charge_leaves_the_others_theirs() {
             .unwrap()
     };
     let place = Place::new();
-    let daily = meter(Quota::per_day(9));
+    let daily = counter(Quota::per_day(9));
     let (first, second) = (runtime(), runtime());
     let (store, mut tool) = first.block_on(async {
         let (store, mut tool) = (Arc::new(place.store().await), place.tool().await);
@@ -236,7 +236,7 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
     let (store, mut tool) = (Arc::new(place.store().await), place.tool().await);
     for number in [1, 2] {
         store.insert(&record(number)).await.unwrap();
-        let charge = Charge::new(id(number), 1, vec![meter(Quota::per_day(5))]);
+        let charge = Charge::new(id(number), 1, vec![counter(Quota::per_day(5))]);
         store.charge(&charge).await.unwrap();
     }
     for statement in [
@@ -256,7 +256,7 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
         "UPDATE api_key_counts SET parts = '{}', used = -7 WHERE key LIKE '%1'",
     ] {
         run(&mut tool, statement).await.unwrap();
-        let charge = |number| Charge::new(id(number), 1, vec![meter(Quota::per_day(100))]);
+        let charge = |number| Charge::new(id(number), 1, vec![counter(Quota::per_day(100))]);
         let (broken, whole) = (charge(1), charge(2));
         // They come at once, and so are done together.
         let (broken, whole) = tokio::join!(store.charge(&broken), store.charge(&whole));
@@ -267,7 +267,7 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
             }
             other => panic!("{statement}: {other:?}"),
         }
-        assert!(whole.unwrap().admitted);
+        assert!(whole.unwrap().allowed);
     }
 }
 
@@ -298,7 +298,7 @@ async fn a_file_without_limits_gets_them_and_keeps_its_keys() {
     .unwrap();
     let store = place.store().await;
     assert_eq!(store.find(&id(1)).await.unwrap(), Some(record(1)));
-    assert!(passes(&store, &meter(Quota::per_day(1))).await);
+    assert!(passes(&store, &counter(Quota::per_day(1))).await);
     run(
         &mut tool,
         "UPDATE api_keys SET limits = '[{\"name\":\"daily\",\"quota\":\"1000/day\"},{\"name\":\"m\",\"rate\":\"10/minute\"}]'",
@@ -327,7 +327,7 @@ async fn child_that_charges_until_it_is_killed() {
     };
     let store = SqliteStore::new(file);
     store.start().await.unwrap();
-    let credits = meter(Quota::lifetime(1_000_000));
+    let credits = counter(Quota::lifetime(1_000_000));
     while passes(&store, &credits).await {
         writeln!(std::io::stdout(), "\ncharged {}", KeyId::from_u128(1)).unwrap();
     }
@@ -338,7 +338,7 @@ async fn child_that_charges_until_it_is_killed() {
 async fn s03_a_killed_process_has_counted_what_it_admitted() {
     let place = Place::new();
     place.store().await.insert(&record(1)).await.unwrap();
-    let credits = meter(Quota::lifetime(1_000_000));
+    let credits = counter(Quota::lifetime(1_000_000));
     let mut used = 0;
     for round in 1..=5 {
         let told = killed_after(&place, 20 * round);

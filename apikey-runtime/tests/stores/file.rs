@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::{
-    Changes, History, KeyPatch, KeyStore, ListQuery, Metadata, SqliteStore, StoreError,
+    ChangeSet, Changes, KeyPatch, KeyStore, ListQuery, Metadata, SqliteStore, StoreError,
 };
 use tokio::task::JoinSet;
 
@@ -155,7 +155,7 @@ async fn two_stores_on_one_file_see_each_others_changes() {
         .unwrap()
         .unwrap()
         .history;
-    assert_eq!(history, History::Changed(vec![id(1), id(1)]));
+    assert_eq!(history, ChangeSet::Entries(vec![id(1), id(1)]));
 
     let mut tasks = JoinSet::new();
     for (offset, store) in [(100, first), (200, second)] {

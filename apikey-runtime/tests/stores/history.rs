@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{Cursor, History, KeyPatch, KeyStore, SqliteStore};
+use apikey_runtime::{ChangeSet, Cursor, KeyPatch, KeyStore, SqliteStore};
 
 use crate::{Place, because, id, number, record, run};
 
-async fn history(store: &SqliteStore, since: &Cursor) -> History {
+async fn history(store: &SqliteStore, since: &Cursor) -> ChangeSet {
     store
         .changes(Some(since), None)
         .await
@@ -43,7 +43,7 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     });
     for _ in 0..10 {
         let changes = store.changes(Some(&since), None).await.unwrap().unwrap();
-        assert_eq!(changes.history, History::Changed(Vec::new()));
+        assert_eq!(changes.history, ChangeSet::Entries(Vec::new()));
         since = changes.cursor;
     }
     assert!(!second.is_finished(), "one transaction writes at a time");
@@ -51,7 +51,7 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     assert!(second.await.unwrap().unwrap());
     assert_eq!(
         history(&store, &since).await,
-        History::Changed(vec![id(1), id(2)])
+        ChangeSet::Entries(vec![id(1), id(2)])
     );
 }
 
@@ -95,7 +95,7 @@ async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
     store.start().await.unwrap();
     assert_eq!(
         history(&store, &newer).await,
-        History::Unknown,
+        ChangeSet::Resync,
         "it is ahead"
     );
     store.insert(&record(2)).await.unwrap();
@@ -106,12 +106,12 @@ async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
     );
     assert_eq!(
         history(&store, &newer).await,
-        History::Unknown,
+        ChangeSet::Resync,
         "but others"
     );
     assert_eq!(
         history(&store, &shared).await,
-        History::Changed(vec![id(2)]),
+        ChangeSet::Entries(vec![id(2)]),
         "of before the copy"
     );
     store.stop().await;
@@ -131,12 +131,12 @@ async fn more_than_a_thousand_changes_are_not_named() {
     )
     .await
     .unwrap();
-    let History::Changed(ids) = history(&store, &since).await else {
+    let ChangeSet::Entries(ids) = history(&store, &since).await else {
         panic!("a thousand are named")
     };
     assert_eq!(ids.len(), 1_000);
     store.insert(&record(1)).await.unwrap();
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
 }
 
 #[tokio::test]
@@ -161,13 +161,13 @@ async fn the_log_is_trimmed_and_forgets_what_is_long_past() {
         number(&mut tool, "SELECT count(*) FROM api_key_changes").await,
         10_000
     );
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     let present = cursor(&store).await;
     assert_eq!(present.epoch, since.epoch + 22_000);
     store.update(&id(1), &KeyPatch::new()).await.unwrap();
     assert_eq!(
         history(&store, &present).await,
-        History::Changed(vec![id(1)])
+        ChangeSet::Entries(vec![id(1)])
     );
 }
 
@@ -186,7 +186,7 @@ async fn an_emptied_log_is_an_error_till_the_next_start_and_forgets_all_cursors(
         cursor(&store).await.epoch > before.epoch,
         "the counter is not the log's"
     );
-    assert_eq!(history(&store, &before).await, History::Unknown);
+    assert_eq!(history(&store, &before).await, ChangeSet::Resync);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn started(place: &Place, lease: Option<Duration>) -> SqliteStore {
 /// The lease that is granted from now on, and the longest that anyone may still hold.
 async fn leases(store: &SqliteStore) -> (Duration, Duration) {
     let changes = store.changes(None, None).await.unwrap().unwrap();
-    let roster = store.nodes().await.unwrap().unwrap();
+    let roster = store.members().await.unwrap().unwrap();
     (changes.lease, roster.longest_lease)
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apikey_runtime::{
-    Charge, Charged, Count, Counting, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed, ListQuery,
-    MemoryStore, Meter, NodeId, Page, Quota, Rate, Revocation, Rule, StoreError, Timestamp,
-    UsageBatch, UsageQuery, UsageRow, conformance,
+    Charge, ChargeOutcome, CounterState, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
+    LimitCounter, LimitRule, LimitSupport, ListQuery, MemoryStore, NodeId, Quota, Rate, RecordPage,
+    Revocation, StoreError, Timestamp, UsageBatch, UsageQuery, UsageRow, conformance,
 };
 
 use crate::id;
@@ -42,7 +42,7 @@ enum Fault {
 struct Wrong {
     right: MemoryStore,
     fault: Fault,
-    counts: Mutex<HashMap<(KeyId, String), Count>>,
+    counts: Mutex<HashMap<(KeyId, String), CounterState>>,
     /// Gives each batch a number of its own.
     batches: AtomicU64,
     added: Mutex<Vec<(NodeId, u64)>>,
@@ -75,30 +75,32 @@ impl Wrong {
         if self.is(Fault::CountsEachAsOne) {
             taken.cost = taken.cost.min(1);
         }
-        for meter in &mut taken.meters {
-            *meter = self.meter(meter);
+        for counter in &mut taken.counters {
+            *counter = self.counter(counter);
         }
         taken
     }
 
-    fn meter(&self, meter: &Meter) -> Meter {
-        let (name, _) = meter.name().rsplit_once('/').unwrap();
-        match (self.fault, meter.rule()) {
-            (Fault::FoldsTheCaseOfNames, rule) => Meter::new(&name.to_lowercase(), rule),
-            (Fault::StartsAnewWhenChanged, rule) => Meter::new(&format!("{name} {rule}"), rule),
-            (Fault::RoundsAmounts, Rule::Quota(quota)) if quota.amount() == 50 => {
-                Meter::new(name, "64/lifetime".parse::<Quota>().unwrap())
+    fn counter(&self, counter: &LimitCounter) -> LimitCounter {
+        let (name, _) = counter.name().rsplit_once('/').unwrap();
+        match (self.fault, counter.rule()) {
+            (Fault::FoldsTheCaseOfNames, rule) => LimitCounter::new(&name.to_lowercase(), rule),
+            (Fault::StartsAnewWhenChanged, rule) => {
+                LimitCounter::new(&format!("{name} {rule}"), rule)
             }
-            _ => meter.clone(),
+            (Fault::RoundsAmounts, LimitRule::Quota(quota)) if quota.amount() == 50 => {
+                LimitCounter::new(name, "64/lifetime".parse::<Quota>().unwrap())
+            }
+            _ => counter.clone(),
         }
     }
 
     /// As a store without transactions counts.
-    async fn charge_in_steps(&self, charge: &Charge) -> Charged {
+    async fn charge_in_steps(&self, charge: &Charge) -> ChargeOutcome {
         let names = charge
-            .meters
+            .counters
             .iter()
-            .map(|meter| (charge.key, meter.name().to_owned()));
+            .map(|counter| (charge.key, counter.name().to_owned()));
         let names: Vec<_> = names.collect();
         let held = |name| {
             self.counts
@@ -120,14 +122,14 @@ impl Wrong {
     }
 
     /// Charges each limit by itself.
-    async fn charge_each(&self, charge: &Charge) -> Result<Charged, StoreError> {
-        let mut verdicts = Vec::new();
-        for meter in &charge.meters {
-            let one = Charge::new(charge.key, charge.cost, vec![meter.clone()]);
-            verdicts.extend(self.right.charge(&one).await?.verdicts);
+    async fn charge_each(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+        let mut decisions = Vec::new();
+        for counter in &charge.counters {
+            let one = Charge::new(charge.key, charge.cost, vec![counter.clone()]);
+            decisions.extend(self.right.charge(&one).await?.decisions);
         }
-        let admitted = verdicts.iter().all(|verdict| verdict.admits);
-        Ok(Charged::new(admitted, verdicts))
+        let allowed = decisions.iter().all(|decision| decision.allowed);
+        Ok(ChargeOutcome::new(allowed, decisions))
     }
 }
 
@@ -141,7 +143,7 @@ impl KeyStore for Wrong {
         self.right.find(id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.right.list(query).await
     }
 
@@ -166,11 +168,11 @@ impl KeyStore for Wrong {
     }
 
     /// A store in memory counts rates as it counts quotas, where it is asked to.
-    fn counting(&self) -> Counting {
-        Counting::All
+    fn limit_support(&self) -> LimitSupport {
+        LimitSupport::All
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let taken = self.taken(charge);
         let mut charged = match self.fault {
             Fault::ReadsThenWrites => return Ok(self.charge_in_steps(charge).await),
@@ -183,26 +185,31 @@ impl KeyStore for Wrong {
             }
             _ => self.right.charge(&taken).await?,
         };
-        for (verdict, meter) in charged.verdicts.iter_mut().zip(&charge.meters) {
-            let rolling = meter.name().contains("rolling");
+        for (decision, counter) in charged.decisions.iter_mut().zip(&charge.counters) {
+            let rolling = counter.name().contains("rolling");
             if self.is(Fault::TellsMillis) {
-                verdict.reset = verdict.reset.map(|reset| reset / 1_000);
+                decision.reset = decision.reset.map(|reset| reset / 1_000);
             }
-            if self.is(Fault::ForgetsRollingWindows) && rolling && !verdict.admits {
-                verdict.retry = None;
+            if self.is(Fault::ForgetsRollingWindows) && rolling && !decision.allowed {
+                decision.retry = None;
             }
         }
         Ok(charged)
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
         let more = u64::from(self.is(Fault::GivesBackMore));
         self.right
-            .refill(key, meter, amount.saturating_add(more))
+            .refill(key, counter, amount.saturating_add(more))
             .await
     }
 
-    fn keeps_usage(&self) -> bool {
+    fn supports_usage(&self) -> bool {
         true
     }
 
@@ -256,25 +263,25 @@ impl KeyStore for Wrong {
         self.right.last_used(keys).await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         let more = i64::from(self.is(Fault::ForgetsAnHourTooMuch));
-        self.right.forget_usage(hour + more).await
+        self.right.prune_usage(hour + more).await
     }
 
     async fn stop(&self) {
         if self.is(Fault::ForgetsAtTheEnd) {
-            let meters = (0..10).flat_map(|number| {
+            let counters = (0..10).flat_map(|number| {
                 let name = format!("kept {number}");
                 let long = Duration::from_secs(600);
                 [
-                    Meter::new(&name, Quota::lifetime(9)),
-                    Meter::new(&name, Quota::per_day(9)),
-                    Meter::new(&name, Quota::rolling(9, long)),
-                    Meter::new(&name, Rate::per_minute(9)),
+                    LimitCounter::new(&name, Quota::lifetime(9)),
+                    LimitCounter::new(&name, Quota::per_day(9)),
+                    LimitCounter::new(&name, Quota::rolling(9, long)),
+                    LimitCounter::new(&name, Rate::per_minute(9)),
                 ]
             });
-            for meter in meters {
-                self.right.refill(&id(1), &meter, u64::MAX).await.unwrap();
+            for counter in counters {
+                self.right.refill(&id(1), &counter, u64::MAX).await.unwrap();
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use apikey_runtime::conformance::{self, Report};
 use apikey_runtime::{
-    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Page,
-    Revocation, SqliteStore, StoreError, Timestamp,
+    ChangeSet, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore,
+    RecordPage, Revocation, SqliteStore, StoreError, Timestamp,
 };
 
 use crate::{Place, id, record};
@@ -83,7 +83,7 @@ impl KeyStore for Forgetful {
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         self.0.find(id).await
     }
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.0.list(query).await
     }
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
@@ -145,13 +145,13 @@ async fn the_store_in_memory_forgets_what_is_long_past() {
     for _ in 0..9_999 {
         store.update(&id(1), &KeyPatch::new()).await.unwrap();
     }
-    let History::Changed(ids) = ask(Some(&start)).await.history else {
+    let ChangeSet::Entries(ids) = ask(Some(&start)).await.history else {
         panic!("10,000 are kept")
     };
     assert_eq!(ids.len(), 10_000);
     store.update(&id(1), &KeyPatch::new()).await.unwrap();
-    assert_eq!(ask(Some(&start)).await.history, History::Unknown);
+    assert_eq!(ask(Some(&start)).await.history, ChangeSet::Resync);
     assert!(
-        matches!(ask(Some(&first)).await.history, History::Changed(ids) if ids.len() == 10_000)
+        matches!(ask(Some(&first)).await.history, ChangeSet::Entries(ids) if ids.len() == 10_000)
     );
 }

@@ -56,11 +56,11 @@ async fn what_is_forgotten_is_gone_however_much_it_is() {
         let rows = old.chain([row("/", NOW, 7)]).collect();
         store.add_usage(&batch(1, 1, rows)).await.unwrap();
         assert_eq!(all(&*store).await.len(), 12_001);
-        store.forget_usage(NOW).await.unwrap();
+        store.prune_usage(NOW).await.unwrap();
         assert_eq!(all(&*store).await, [row("/", NOW, 7)]);
-        store.forget_usage(i64::MAX).await.unwrap();
+        store.prune_usage(i64::MAX).await.unwrap();
         assert_eq!(all(&*store).await, []);
-        store.forget_usage(i64::MIN).await.unwrap();
+        store.prune_usage(i64::MIN).await.unwrap();
     }
 }
 
@@ -81,8 +81,8 @@ async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_
     };
     clock.advance(Duration::from_secs(23 * 3_600));
     for store in &stores {
-        store.forget_usage(NOW - 1).await.unwrap();
-        store.forget_usage(NOW).await.unwrap();
+        store.prune_usage(NOW - 1).await.unwrap();
+        store.prune_usage(NOW).await.unwrap();
         let (again, next) = (
             batch(1, 1, vec![row("/", NOW, 1)]),
             batch(2, 2, vec![row("/", NOW, 1)]),
@@ -94,13 +94,13 @@ async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_
     clock.advance(Duration::from_secs(2 * 3_600));
     for store in &stores {
         // Of the time for which usage is kept, too.
-        store.forget_usage(NOW).await.unwrap();
+        store.prune_usage(NOW).await.unwrap();
         store
             .add_usage(&batch(1, 1, vec![row("/", NOW, 1)]))
             .await
             .unwrap();
         assert_eq!(counted(store).await, 3);
-        store.forget_usage(NOW + 1).await.unwrap();
+        store.prune_usage(NOW + 1).await.unwrap();
         store
             .add_usage(&batch(1, 1, vec![row("/", NOW, 1)]))
             .await

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Cursor, History, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Node,
-    NodeId, Page, Revocation, Roster, StoreError, Timestamp, conformance,
+    ChangeSet, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemberList,
+    MemoryStore, Node, NodeId, RecordPage, Revocation, StoreError, Timestamp, conformance,
 };
 use tokio::sync::Notify;
 
@@ -113,7 +113,7 @@ impl Wrong {
                     .collect()
             };
             (
-                since.map_or(History::Unknown, |since| History::Changed(after(since))),
+                since.map_or(ChangeSet::Resync, |since| ChangeSet::Entries(after(since))),
                 last,
             )
         });
@@ -169,7 +169,7 @@ impl KeyStore for Wrong {
         Ok(Some(record))
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         let mut page = self.right.list(query).await?;
         if self.is(Fault::EndsTheListEarly) {
             page.next = None;
@@ -239,11 +239,11 @@ impl KeyStore for Wrong {
             return Ok(None);
         };
         match self.fault {
-            Fault::AcceptsAnyCursor if since.is_some() && changes.history == History::Unknown => {
-                changes.history = History::Changed(Vec::new());
+            Fault::AcceptsAnyCursor if since.is_some() && changes.history == ChangeSet::Resync => {
+                changes.history = ChangeSet::Entries(Vec::new());
             }
             Fault::StartsWithNoChange if since.is_none() => {
-                changes.history = History::Changed(Vec::new());
+                changes.history = ChangeSet::Entries(Vec::new());
             }
             Fault::TagsAllStoresAlike => changes.cursor.tag = vec![7],
             Fault::RacySequence | Fault::LuckySequence => {
@@ -251,19 +251,20 @@ impl KeyStore for Wrong {
             }
             _ => {}
         }
-        if let (Fault::LogsNoRevocation, History::Changed(ids)) = (self.fault, &mut changes.history)
+        if let (Fault::LogsNoRevocation, ChangeSet::Entries(ids)) =
+            (self.fault, &mut changes.history)
         {
             self.note(|notes| ids.retain(|id| !notes.revoked.contains(id)));
         }
         if self.is(Fault::TrustsTheSuspected) && node.is_some() {
-            let listed = self.right.nodes().await?.unwrap().nodes;
+            let listed = self.right.members().await?.unwrap().nodes;
             changes.member = listed.iter().any(|listed| Some(&listed.id) == node);
         }
         Ok(Some(changes))
     }
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        let listed = self.right.nodes().await?.unwrap().nodes;
+        let listed = self.right.members().await?.unwrap().nodes;
         if self.is(Fault::JoinsInSilence) && listed.iter().any(|listed| listed.id == *node) {
             return Ok(true);
         }
@@ -278,25 +279,25 @@ impl KeyStore for Wrong {
         self.right.acknowledge(node, &cursor).await
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
-        self.right.nodes().await
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
+        self.right.members().await
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
         let mut seen = seen.clone();
         if self.is(Fault::SuspectsBlindly) {
-            let listed = self.right.nodes().await?.unwrap().nodes;
+            let listed = self.right.members().await?.unwrap().nodes;
             let row = listed.iter().find(|listed| listed.id == seen.id);
-            seen.beat = row.map_or(seen.beat, |row| row.beat);
+            seen.heartbeat = row.map_or(seen.heartbeat, |row| row.heartbeat);
         }
         self.right.suspect(&seen).await
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
         if self.is(Fault::DismissesTheTrusted) {
             self.right.suspect(seen).await?;
         }
-        self.right.dismiss(seen).await
+        self.right.remove_node(seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {

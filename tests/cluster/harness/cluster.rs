@@ -99,7 +99,7 @@ impl Cluster {
     }
 
     /// The nodes that run, frozen ones too.
-    pub fn nodes(&self) -> Vec<Arc<NodeProcess>> {
+    pub fn members(&self) -> Vec<Arc<NodeProcess>> {
         (0..self.slots.len())
             .filter_map(|slot| self.node(slot))
             .collect()
@@ -149,7 +149,7 @@ impl Cluster {
 
     /// Begins a round: no keys, and the nodes that run.
     pub fn begin_round(&self) {
-        let nodes = self.nodes();
+        let nodes = self.members();
         *self.round.lock().unwrap() = Round {
             lives: nodes,
             ..Round::default()
@@ -163,7 +163,7 @@ impl Cluster {
         round.watched.push((key, secret.to_owned()));
         drop(round);
         let order = format!("watch {key} {secret}");
-        let asked = self.nodes().into_iter().map(|node| {
+        let asked = self.members().into_iter().map(|node| {
             let order = order.clone();
             // One that is frozen answers later, one that is gone never.
             tokio::spawn(async move { node.ask(&order).await })
@@ -194,7 +194,7 @@ impl Cluster {
 
     /// Ends the checks of the round, and gives its history.
     pub async fn end_round(&self, throughout: Vec<Process>) -> History {
-        for node in self.nodes() {
+        for node in self.members() {
             let ended = node.ask("unwatch").await;
             assert_eq!(ended, Ok(String::new()), "node {}", node.number);
         }

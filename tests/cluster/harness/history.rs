@@ -15,7 +15,7 @@ pub type Process = u16;
 pub enum Outcome {
     Accepted,
     /// With the place of the reason in [`REASONS`].
-    Refused(u8),
+    Denied(u8),
     /// The store gave no answer.
     Unavailable,
 }
@@ -32,7 +32,7 @@ pub const REASONS: [&str; 5] = [
 impl Outcome {
     pub fn refused(code: &str) -> Self {
         let known = REASONS.iter().position(|reason| *reason == code);
-        Self::Refused(known.unwrap_or(REASONS.len() - 1) as u8)
+        Self::Denied(known.unwrap_or(REASONS.len() - 1) as u8)
     }
 }
 
@@ -96,7 +96,7 @@ impl Check {
         let outcome = match self.outcome {
             Outcome::Accepted => 0,
             Outcome::Unavailable => 1,
-            Outcome::Refused(reason) => 2 + reason,
+            Outcome::Denied(reason) => 2 + reason,
         };
         let mut bytes = [0; CHECK_BYTES];
         bytes[..4].copy_from_slice(&self.key.to_le_bytes());
@@ -118,7 +118,7 @@ impl Check {
             outcome: match bytes[4] {
                 0 => Outcome::Accepted,
                 1 => Outcome::Unavailable,
-                reason => Outcome::Refused(reason - 2),
+                reason => Outcome::Denied(reason - 2),
             },
         }
     }
@@ -129,7 +129,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Accepted => f.write_str("accepted"),
             Self::Unavailable => f.write_str("unavailable"),
-            Self::Refused(reason) => {
+            Self::Denied(reason) => {
                 let reason = REASONS.get(usize::from(*reason)).unwrap_or(&"?");
                 write!(f, "refused ({reason})")
             }

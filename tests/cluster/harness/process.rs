@@ -64,7 +64,7 @@ impl NodeProcess {
             .env(node::STORE, store)
             .env(node::LEASE, millis(settings.lease))
             .env(node::STORE_TIMEOUT, millis(settings.store_timeout))
-            .env(node::LIMIT_BATCH, settings.limit_batch.to_string())
+            .env(node::LIMIT_PREFETCH, settings.limit_prefetch.to_string())
             .env(node::CHARGING, settings.charging.name())
             .envs(settings.fault.map(|fault| (node::FAULT, fault)))
             .env(node::LOG, &log)

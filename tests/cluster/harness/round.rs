@@ -120,7 +120,7 @@ fn scale(cluster: &Cluster) -> usize {
 async fn create(cluster: &Cluster, dice: &mut Dice, number: usize) -> Issued {
     let begun = Instant::now();
     loop {
-        let nodes = cluster.nodes();
+        let nodes = cluster.members();
         let node = dice.pick(&nodes).expect("nodes run");
         match cluster.create(node, &format!("key-{number}")).await {
             Ok(key) => return key,
@@ -235,7 +235,7 @@ impl Work {
         kind: Kind,
         dice: &mut Dice,
     ) -> Option<Done> {
-        let nodes = self.cluster.nodes();
+        let nodes = self.cluster.members();
         let node = dice.pick(&nodes)?;
         let done = self.cluster.take(node, key, step, kind).await.ok()?;
         let mut counted = self.done.lock().unwrap();
@@ -254,7 +254,7 @@ impl Work {
     /// those that are gone are off the list then.
     async fn recovered(&self, key: &mut Issued, dice: &mut Dice) {
         let begun = Instant::now();
-        for node in self.cluster.nodes() {
+        for node in self.cluster.members() {
             loop {
                 let off = self
                     .cluster
@@ -298,7 +298,7 @@ pub async fn settle(cluster: &Cluster, keys: &[Issued], letter: u8) {
     let begun = Instant::now();
     loop {
         let mut differ = Vec::new();
-        for node in cluster.nodes() {
+        for node in cluster.members() {
             let seen = node.ask("seen").await.unwrap_or_default();
             let agree = |key: Key| {
                 seen.split(' ')

@@ -20,7 +20,7 @@ pub struct Settings {
     /// How long a node waits for its store.
     pub store_timeout: Duration,
     /// How many units of a limit a node takes ahead.
-    pub limit_batch: u32,
+    pub limit_prefetch: u32,
     /// How the store charges.
     pub charging: Charging,
     /// The protection that is taken out, in a build in which that can be done.
@@ -40,7 +40,7 @@ impl Settings {
             nodes: number("CLUSTER_NODES").unwrap_or(3).max(2),
             lease: Duration::from_millis(number("CLUSTER_LEASE_MS").unwrap_or(200)),
             store_timeout: Duration::from_secs(1),
-            limit_batch: 1,
+            limit_prefetch: 1,
             charging: Charging::Soundly,
             fault: None,
             round: number("CLUSTER_ROUND"),
@@ -57,7 +57,7 @@ impl Settings {
             lease,
             // The store may be late, and is not down.
             store_timeout: Duration::from_secs(10),
-            limit_batch: 1,
+            limit_prefetch: 1,
             charging: Charging::Soundly,
             fault: None,
             round: None,

@@ -12,7 +12,7 @@ const BATCH: u32 = 10;
 /// with one that is killed, no more is lost than it may take ahead for each check under way.
 async fn ahead(on: On, test: &str) {
     let settings = Settings {
-        limit_batch: BATCH,
+        limit_prefetch: BATCH,
         ..Settings::calm(3, LEASE)
     };
     let Some(cluster) = nodes(on, test, settings).await else {

@@ -98,15 +98,15 @@ async fn store_killed(on: On, test: &str) {
         ..Plan::of(3, [credits(1_000_000), hourly(2_000_000)])
     };
     let killing = async {
-        wait_until(async || cluster.nodes().iter().all(|node| node.has_checks())).await;
+        wait_until(async || cluster.members().iter().all(|node| node.has_checks())).await;
         let killed = now();
         cluster.place.kill(Duration::from_millis(200)).await;
         let runs = now();
-        for node in cluster.nodes() {
+        for node in cluster.members() {
             wait_until(async || node.ask("issue []").await.is_ok()).await;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-        for node in cluster.nodes() {
+        for node in cluster.members() {
             node.ask("enough").await.unwrap();
         }
         (killed, runs)

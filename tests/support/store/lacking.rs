@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Charge, Charged, Counting, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
-    ListQuery, MemoryStore, Meter, NodeId, Page, Revocation, StoreError, Timestamp, UsageBatch,
-    UsageQuery, UsageRow,
+    Changes, Charge, ChargeOutcome, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
+    LimitCounter, LimitSupport, ListQuery, MemoryStore, NodeId, RecordPage, Revocation, StoreError,
+    Timestamp, UsageBatch, UsageQuery, UsageRow,
 };
 use async_trait::async_trait;
 
@@ -47,7 +47,7 @@ impl KeyStore for StaleStore {
         Ok(found)
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.inner.list(query).await
     }
 
@@ -79,20 +79,25 @@ impl KeyStore for StaleStore {
         self.inner.changes(since, node).await
     }
 
-    fn counting(&self) -> Counting {
-        self.inner.counting()
+    fn limit_support(&self) -> LimitSupport {
+        self.inner.limit_support()
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         self.inner.charge(charge).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        self.inner.refill(key, meter, amount).await
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.refill(key, counter, amount).await
     }
 
-    fn keeps_usage(&self) -> bool {
-        self.inner.keeps_usage()
+    fn supports_usage(&self) -> bool {
+        self.inner.supports_usage()
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
@@ -107,8 +112,8 @@ impl KeyStore for StaleStore {
         self.inner.last_used(keys).await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
-        self.inner.forget_usage(hour).await
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.inner.prune_usage(hour).await
     }
 }
 
@@ -126,7 +131,7 @@ impl KeyStore for NoHistory {
         self.0.find(id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.0.list(query).await
     }
 
@@ -150,20 +155,25 @@ impl KeyStore for NoHistory {
         self.0.purge(before).await
     }
 
-    fn counting(&self) -> Counting {
-        self.0.counting()
+    fn limit_support(&self) -> LimitSupport {
+        self.0.limit_support()
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         self.0.charge(charge).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        self.0.refill(key, meter, amount).await
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self.0.refill(key, counter, amount).await
     }
 
-    fn keeps_usage(&self) -> bool {
-        self.0.keeps_usage()
+    fn supports_usage(&self) -> bool {
+        self.0.supports_usage()
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
@@ -178,7 +188,7 @@ impl KeyStore for NoHistory {
         self.0.last_used(keys).await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
-        self.0.forget_usage(hour).await
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.0.prune_usage(hour).await
     }
 }

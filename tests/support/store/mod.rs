@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    Changes, Charge, Charged, Counting, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
-    ListQuery, Listener, MemoryStore, Meter, Node, NodeId, Page, Revocation, Roster, StoreError,
-    Timestamp, UsageBatch, UsageQuery, UsageRow,
+    ChangeListener, Changes, Charge, ChargeOutcome, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore,
+    LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, MemoryStore, Node, NodeId,
+    RecordPage, Revocation, StoreError, Timestamp, UsageBatch, UsageQuery, UsageRow,
 };
 use async_trait::async_trait;
 
@@ -30,7 +30,7 @@ pub enum Call {
     List,
     Update,
     Revoke,
-    RevokeOwner,
+    RevokeAll,
     Purge,
     Changes,
     Join,
@@ -41,7 +41,7 @@ pub enum Call {
     AddUsage,
     Usage,
     LastUsed,
-    ForgetUsage,
+    PruneUsage,
 }
 
 /// How a method goes wrong.
@@ -166,7 +166,7 @@ impl GateStore {
             Call::Acknowledge,
             Call::Nodes,
             Call::AddUsage,
-            Call::ForgetUsage,
+            Call::PruneUsage,
         ];
         let calls = self.calls.lock().unwrap();
         calls
@@ -253,7 +253,7 @@ impl KeyStore for GateStore {
             .await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.hand_on(Call::List, format!("{query:?}"), self.inner.list(query))
             .await
     }
@@ -284,7 +284,7 @@ impl KeyStore for GateStore {
     ) -> Result<Vec<KeyId>, StoreError> {
         let said = format!("{owner} {revocation:?}");
         self.hand_on(
-            Call::RevokeOwner,
+            Call::RevokeAll,
             said,
             self.inner.revoke_owner(owner, revocation),
         )
@@ -324,8 +324,8 @@ impl KeyStore for GateStore {
         .await
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
-        self.hand_on(Call::Nodes, String::new(), self.inner.nodes())
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
+        self.hand_on(Call::Nodes, String::new(), self.inner.members())
             .await
     }
 
@@ -333,32 +333,37 @@ impl KeyStore for GateStore {
         self.inner.suspect(seen).await
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
-        self.inner.dismiss(seen).await
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        self.inner.remove_node(seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         self.inner.leave(node).await
     }
 
-    fn counting(&self) -> Counting {
-        self.inner.counting()
+    fn limit_support(&self) -> LimitSupport {
+        self.inner.limit_support()
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let said = format!("{charge:?}");
         self.hand_on(Call::Charge, said, self.inner.charge(charge))
             .await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        let said = format!("{key} {meter:?} {amount}");
-        self.hand_on(Call::Refill, said, self.inner.refill(key, meter, amount))
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        let said = format!("{key} {counter:?} {amount}");
+        self.hand_on(Call::Refill, said, self.inner.refill(key, counter, amount))
             .await
     }
 
-    fn keeps_usage(&self) -> bool {
-        self.inner.keeps_usage()
+    fn supports_usage(&self) -> bool {
+        self.inner.supports_usage()
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
@@ -384,17 +389,17 @@ impl KeyStore for GateStore {
         .await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         self.hand_on(
-            Call::ForgetUsage,
+            Call::PruneUsage,
             hour.to_string(),
-            self.inner.forget_usage(hour),
+            self.inner.prune_usage(hour),
         )
         .await
     }
 
-    fn listen(&self) -> Option<Listener> {
-        self.inner.listen().filter(|_| !self.deaf.load(SeqCst))
+    fn subscribe(&self) -> Option<ChangeListener> {
+        self.inner.subscribe().filter(|_| !self.deaf.load(SeqCst))
     }
 
     async fn stop(&self) {

@@ -4,33 +4,33 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Outcome, counting, history, listing, nodes, records, revocation, usage};
+use super::{CheckResult, history, limits, listing, membership, records, revocation, usage};
 use crate::store::KeyStore;
 
-type Checking = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type CheckFuture = Pin<Box<dyn Future<Output = CheckResult> + Send>>;
 
 /// One check.
-pub(super) struct Check {
+pub(super) struct ConformanceCheck {
     pub(super) name: &'static str,
-    pub(super) run: Run,
+    pub(super) run: CheckFn,
 }
 
 /// How many stores a check needs.
-pub(super) enum Run {
-    One(fn(Arc<dyn KeyStore>) -> Checking),
-    Two(fn(Arc<dyn KeyStore>, Arc<dyn KeyStore>) -> Checking),
+pub(super) enum CheckFn {
+    One(fn(Arc<dyn KeyStore>) -> CheckFuture),
+    Two(fn(Arc<dyn KeyStore>, Arc<dyn KeyStore>) -> CheckFuture),
 }
 
 /// Each check under the name of its function.
 macro_rules! checks {
     ($($module:ident { $($kind:ident $name:ident),+ $(,)? })+) => {
-        &[$($(Check { name: stringify!($name), run: checks!(@$kind $module::$name) }),+),+]
+        &[$($(ConformanceCheck { name: stringify!($name), run: checks!(@$kind $module::$name) }),+),+]
     };
-    (@one $($path:tt)+) => { Run::One(|store| Box::pin($($path)+(store))) };
-    (@two $($path:tt)+) => { Run::Two(|store, other| Box::pin($($path)+(store, other))) };
+    (@one $($path:tt)+) => { CheckFn::One(|store| Box::pin($($path)+(store))) };
+    (@two $($path:tt)+) => { CheckFn::Two(|store, other| Box::pin($($path)+(store, other))) };
 }
 
-pub(super) static CHECKS: &[Check] = checks! {
+pub(super) static CHECKS: &[ConformanceCheck] = checks! {
     records {
         one every_field_comes_back,
         one odd_texts_come_back_and_find_only_themselves,
@@ -69,14 +69,14 @@ pub(super) static CHECKS: &[Check] = checks! {
         one the_lease_is_the_same_for_all_who_ask,
         one a_follower_misses_no_change_of_many_writers,
     }
-    nodes {
+    membership {
         one a_node_that_joins_is_listed_and_a_member,
         one joining_takes_an_epoch_and_names_no_key,
         one an_acknowledgement_counts_for_the_history_it_names,
         one a_suspected_node_is_no_member_until_it_joins,
         one only_a_node_that_stayed_suspected_is_dismissed,
     }
-    counting {
+    limits {
         one of_charges_that_race_as_many_pass_as_the_limit_admits,
         one where_one_limit_refuses_none_is_charged,
         one a_charge_weighs_its_cost,

@@ -7,12 +7,13 @@ use tokio::task::JoinSet;
 
 use super::records::add;
 use super::samples::{at, because, id, owned, plain};
-use super::{Broken, OrBroken, Outcome, Verdict, ensure};
+use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord};
-use crate::store::{Changes, Cursor, History, KeyStore, ListQuery};
+use crate::store::{ChangeSet, Changes, Cursor, KeyStore, ListQuery};
 
-const NO_HISTORY: Verdict = Verdict::Skipped("the store keeps no history: `changes` is `None`");
+const NO_HISTORY: CheckVerdict =
+    CheckVerdict::Skipped("the store keeps no history: `changes` is `None`");
 
 /// What `changes` answers, or ends the check where the store keeps no history.
 macro_rules! changes {
@@ -20,7 +21,7 @@ macro_rules! changes {
         match $store
             .changes($since, None)
             .await
-            .or_broken("`changes` fails")?
+            .or_violation("`changes` fails")?
         {
             Some(changes) => changes,
             None => return Ok(NO_HISTORY),
@@ -29,28 +30,30 @@ macro_rules! changes {
 }
 
 /// The ids that changed after `since`, which this store gave a moment ago; and where that leads.
-async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Broken> {
+async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Violation> {
     let changes = store
         .changes(Some(since), None)
         .await
-        .or_broken("`changes` fails")?;
-    let changes = changes.or_broken("a store that keeps a history has one for every cursor")?;
+        .or_violation("`changes` fails")?;
+    let changes = changes.or_violation("a store that keeps a history has one for every cursor")?;
     match changes.history {
-        History::Changed(ids) => Ok((ids, changes.cursor)),
-        History::Unknown => Err(Broken(format!(
+        ChangeSet::Entries(ids) => Ok((ids, changes.cursor)),
+        ChangeSet::Resync => Err(Violation(format!(
             "the store does not know {since:?}, which it gave a moment ago"
         ))),
     }
 }
 
-pub(super) async fn without_a_cursor_the_history_is_unknown(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn without_a_cursor_the_history_is_unknown(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let store = &*store;
     for number in 1..=2 {
         let Changes {
             history, cursor, ..
         } = changes!(store, None);
         ensure!(
-            history == History::Unknown,
+            history == ChangeSet::Resync,
             "who has no cursor knows no change yet, so the history is unknown; answered {history:?}"
         );
         let (ids, same) = followed(store, &cursor).await?;
@@ -60,10 +63,10 @@ pub(super) async fn without_a_cursor_the_history_is_unknown(store: Arc<dyn KeySt
         );
         add(store, &plain(number)).await?;
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let cursor = changes!(store, None).cursor;
     let (ids, same) = followed(store, &cursor).await?;
@@ -73,22 +76,22 @@ pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStor
     );
     add(store, &plain(1)).await?;
     let (_, cursor) = followed(store, &cursor).await?;
-    store.find(&id(1)).await.or_broken("`find` fails")?;
+    store.find(&id(1)).await.or_violation("`find` fails")?;
     store
         .list(&ListQuery::first(10))
         .await
-        .or_broken("`list` fails")?;
+        .or_violation("`list` fails")?;
     let (ids, same) = followed(store, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
         "reading is a change: {ids:?} at {same:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     let start = changes!(store, None).cursor;
     let mut cursor = start.clone();
@@ -126,7 +129,7 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
         distinct(ids) == distinct(all_ids),
         "changes are told in the order of their commits"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// A change to make.
@@ -134,12 +137,12 @@ enum Change {
     Insert(Box<KeyRecord>),
     Update(KeyId),
     Revoke(KeyId),
-    RevokeOwner(&'static str),
+    RevokeAll(&'static str),
     Purge(i64),
 }
 
 impl Change {
-    async fn make(self, store: &dyn KeyStore) -> Result<(), Broken> {
+    async fn make(self, store: &dyn KeyStore) -> Result<(), Violation> {
         let reason = because("lost");
         let done = match self {
             Self::Insert(record) => store.insert(&record).await,
@@ -151,10 +154,10 @@ impl Change {
                 store.update(&id, &patch).await
             }
             Self::Revoke(id) => store.revoke(&id, &reason).await.map(drop),
-            Self::RevokeOwner(owner) => store.revoke_owner(owner, &reason).await.map(drop),
+            Self::RevokeAll(owner) => store.revoke_owner(owner, &reason).await.map(drop),
             Self::Purge(before) => store.purge(at(before)).await.map(drop),
         };
-        done.or_broken("a change fails")
+        done.or_violation("a change fails")
     }
 }
 
@@ -178,7 +181,7 @@ fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
         ("a revocation", Change::Revoke(id(4)), vec![id(4)]),
         (
             "revoking an owner's keys",
-            Change::RevokeOwner("a"),
+            Change::RevokeAll("a"),
             vec![id(2), id(3)],
         ),
         (
@@ -200,13 +203,13 @@ fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
     ]
 }
 
-pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     add(store, &plain(1)).await?;
     store
         .revoke(&id(1), &because("lost"))
         .await
-        .or_broken("`revoke` fails")?;
+        .or_violation("`revoke` fails")?;
     let cursor = changes!(store, None).cursor;
     let wrong = KeyPatch {
         expected_version: Some(1),
@@ -225,10 +228,10 @@ pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>)
         ids.is_empty() && same == cursor,
         "what changes nothing is told as {ids:?}, {same:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     for number in 1..=3 {
         add(store, &plain(number)).await?;
@@ -261,7 +264,7 @@ pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -
             history, cursor, ..
         } = changes!(store, Some(&stranger));
         ensure!(
-            history == History::Unknown,
+            history == ChangeSet::Resync,
             "{stranger:?} is no cursor of this store; {history:?}"
         );
         ensure!(
@@ -269,19 +272,19 @@ pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -
             "an unknown cursor is answered with the present one"
         );
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// As after a restore: the same number of changes, but others.
 pub(super) async fn a_cursor_of_another_store_is_unknown(
     store: Arc<dyn KeyStore>,
     other: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     for number in 1..=3 {
         let foreign = changes!(other, None).cursor;
         let own = changes!(store, Some(&foreign));
         ensure!(
-            own.history == History::Unknown,
+            own.history == ChangeSet::Resync,
             "a cursor of another store with as many changes is unknown; {:?}",
             own.history
         );
@@ -292,10 +295,10 @@ pub(super) async fn a_cursor_of_another_store_is_unknown(
         add(&*store, &plain(number)).await?;
         add(&*other, &plain(number)).await?;
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn the_lease_is_the_same_for_all_who_ask(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn the_lease_is_the_same_for_all_who_ask(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let first = changes!(store, None);
     add(store, &plain(1)).await?;
@@ -306,7 +309,7 @@ pub(super) async fn the_lease_is_the_same_for_all_who_ask(store: Arc<dyn KeyStor
         first.lease,
         second.lease
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// How many tasks write at the same time, and how many keys each of them changes.
@@ -317,7 +320,7 @@ const KEYS: u128 = 12;
 /// has returned at the next poll.
 pub(super) async fn a_follower_misses_no_change_of_many_writers(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     for number in 0..WRITERS * KEYS {
         add(&*store, &plain(number)).await?;
     }
@@ -347,11 +350,11 @@ pub(super) async fn a_follower_misses_no_change_of_many_writers(
             "a follower does not hear of the changes of {missed:?}"
         );
         if expected.len() as u128 == WRITERS * KEYS {
-            return Ok(Verdict::Passed);
+            return Ok(CheckVerdict::Passed);
         }
         // A writer that failed never notes all of its changes.
         while let Some(joined) = tasks.try_join_next() {
-            joined.map_err(|error| Broken(format!("a call panics: {error}")))??;
+            joined.map_err(|error| Violation(format!("a call panics: {error}")))??;
         }
         tokio::task::yield_now().await;
     }
@@ -363,7 +366,7 @@ async fn change_each_once(
     store: &dyn KeyStore,
     writer: u128,
     returned: &Mutex<Vec<KeyId>>,
-) -> Result<(), Broken> {
+) -> Result<(), Violation> {
     for number in 0..KEYS {
         let id = id(writer * KEYS + number);
         if number % 2 == 0 {
@@ -379,7 +382,7 @@ async fn change_each_once(
                 )
                 .await
         }
-        .or_broken("one of many changes at once fails")?;
+        .or_violation("one of many changes at once fails")?;
         returned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

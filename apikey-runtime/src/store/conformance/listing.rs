@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::records::add;
 use super::samples::{full, id, owned, plain};
-use super::{Broken, OrBroken, Outcome, Verdict, ensure};
+use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::store::{KeyStore, ListQuery};
 
 pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     let empty = store
         .list(&ListQuery::first(10))
         .await
-        .or_broken("`list` of nothing fails")?;
+        .or_violation("`list` of nothing fails")?;
     ensure!(
         empty.records.is_empty() && empty.next.is_none(),
         "an empty store lists {empty:?}"
@@ -37,7 +37,7 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
     let page = store
         .list(&ListQuery::first(7))
         .await
-        .or_broken("`list` fails")?;
+        .or_violation("`list` fails")?;
     ensure!(
         page.next.is_none(),
         "a page that ends with the last record has no next"
@@ -52,20 +52,20 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
         after: Some(id(u128::MAX)),
         ..ListQuery::first(10)
     };
-    let page = store.list(&late).await.or_broken("`list` fails")?;
+    let page = store.list(&late).await.or_violation("`list` fails")?;
     ensure!(
         page.records.is_empty() && page.next.is_none(),
         "after the last id comes {page:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// The ids on all pages from `query` on.
-async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, Broken> {
+async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, Violation> {
     let mut query = query.clone();
     let mut ids = Vec::new();
     for _ in 0..100 {
-        let page = store.list(&query).await.or_broken("`list` fails")?;
+        let page = store.list(&query).await.or_violation("`list` fails")?;
         let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
         ensure!(
             count <= query.limit,
@@ -78,10 +78,10 @@ async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, B
         }
         query.after = page.next;
     }
-    Err(Broken("the pages of a list do not end".to_owned()))
+    Err(Violation("the pages of a list do not end".to_owned()))
 }
 
-pub(super) async fn a_list_is_filtered_by_whole_texts(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn a_list_is_filtered_by_whole_texts(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     for (number, owner) in (1..).zip(["ann", "Ann", "ann ", "an_", "a%", "ann"]) {
         add(store, &owned(number, owner)).await?;
@@ -119,10 +119,12 @@ pub(super) async fn a_list_is_filtered_by_whole_texts(store: Arc<dyn KeyStore>) 
             );
         }
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_limit_out_of_bounds_is_brought_within(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn a_limit_out_of_bounds_is_brought_within(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let store = &*store;
     for number in 1..=3 {
         add(store, &plain(number)).await?;
@@ -130,16 +132,16 @@ pub(super) async fn a_limit_out_of_bounds_is_brought_within(store: Arc<dyn KeySt
     let page = store
         .list(&ListQuery::first(0))
         .await
-        .or_broken("`list` with limit 0 fails")?;
+        .or_violation("`list` with limit 0 fails")?;
     ensure!(
         page.records.len() == 1 && page.next == Some(id(1)),
         "a limit of 0 counts as 1: a page of none would look like the last; got {page:?}"
     );
     let page = store.list(&ListQuery::first(u32::MAX)).await;
-    let page = page.or_broken("`list` with the largest limit fails")?;
+    let page = page.or_violation("`list` with the largest limit fails")?;
     ensure!(
         page.records.len() == 3 && page.next.is_none(),
         "a large limit gives all; got {page:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }

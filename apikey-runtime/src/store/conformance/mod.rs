@@ -19,10 +19,10 @@
 
 mod charges;
 mod checks;
-mod counting;
 mod history;
+mod limits;
 mod listing;
-mod nodes;
+mod membership;
 mod records;
 mod revocation;
 mod samples;
@@ -32,7 +32,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use self::checks::{CHECKS, Check, Run};
+use self::checks::{CHECKS, CheckFn, ConformanceCheck};
 use crate::error::StoreError;
 use crate::store::KeyStore;
 
@@ -58,9 +58,9 @@ where
 {
     let mut report = Report::default();
     for check in CHECKS {
-        match verdict(check, &make).await {
-            Verdict::Passed => report.passed.push(check.name),
-            Verdict::Skipped(reason) => report.skipped.push((check.name, reason)),
+        match run_check(check, &make).await {
+            CheckVerdict::Passed => report.passed.push(check.name),
+            CheckVerdict::Skipped(reason) => report.skipped.push((check.name, reason)),
         }
     }
     report
@@ -85,32 +85,32 @@ where
     let Some(check) = CHECKS.iter().find(|check| check.name == name) else {
         panic!("no check has the name `{name}`; `conformance::checks` names them");
     };
-    verdict(check, &make).await == Verdict::Passed
+    run_check(check, &make).await == CheckVerdict::Passed
 }
 
-async fn verdict<F, Fut>(check: &Check, make: &F) -> Verdict
+async fn run_check<F, Fut>(check: &ConformanceCheck, make: &F) -> CheckVerdict
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Arc<dyn KeyStore>>,
 {
     match attempt(check, make).await {
-        Ok(verdict) => verdict,
+        Ok(decision) => decision,
         Err(broken) => panic!("the store fails the check `{}`: {}", check.name, broken.0),
     }
 }
 
-async fn attempt<F, Fut>(check: &Check, make: &F) -> Outcome
+async fn attempt<F, Fut>(check: &ConformanceCheck, make: &F) -> CheckResult
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Arc<dyn KeyStore>>,
 {
     let store = make().await;
-    store.start().await.or_broken("`start` fails")?;
+    store.start().await.or_violation("`start` fails")?;
     let outcome = match check.run {
-        Run::One(run) => run(Arc::clone(&store)).await,
-        Run::Two(run) => {
+        CheckFn::One(run) => run(Arc::clone(&store)).await,
+        CheckFn::Two(run) => {
             let other = make().await;
-            other.start().await.or_broken("`start` fails")?;
+            other.start().await.or_violation("`start` fails")?;
             let outcome = run(Arc::clone(&store), Arc::clone(&other)).await;
             other.stop().await;
             outcome
@@ -122,7 +122,7 @@ where
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum CheckVerdict {
     Passed,
     /// The store does not offer this.
     Skipped(&'static str),
@@ -130,40 +130,43 @@ enum Verdict {
 
 /// A rule that the store breaks, in words.
 #[derive(Debug)]
-struct Broken(String);
+struct Violation(String);
 
-type Outcome = Result<Verdict, Broken>;
+type CheckResult = Result<CheckVerdict, Violation>;
 
 /// Fails the check with the formatted text unless the condition holds.
 macro_rules! ensure {
     ($holds:expr, $($rule:tt)+) => {
         if !$holds {
-            return Err($crate::store::conformance::Broken(format!($($rule)+)));
+            return Err($crate::store::conformance::Violation(format!($($rule)+)));
         }
     };
 }
 use ensure;
 
 /// Turns what a store answers into what a check can go on with.
-trait OrBroken<T> {
+trait OrViolation<T> {
     /// The value, where there is to be one; `rule` says so.
-    fn or_broken(self, rule: &str) -> Result<T, Broken>;
+    fn or_violation(self, rule: &str) -> Result<T, Violation>;
 }
 
-impl<T> OrBroken<T> for Result<T, StoreError> {
-    fn or_broken(self, rule: &str) -> Result<T, Broken> {
-        self.map_err(|error| Broken(format!("{rule}: {error} ({error:?})")))
+impl<T> OrViolation<T> for Result<T, StoreError> {
+    fn or_violation(self, rule: &str) -> Result<T, Violation> {
+        self.map_err(|error| Violation(format!("{rule}: {error} ({error:?})")))
     }
 }
 
-impl<T> OrBroken<T> for Option<T> {
-    fn or_broken(self, rule: &str) -> Result<T, Broken> {
-        self.ok_or_else(|| Broken(rule.to_owned()))
+impl<T> OrViolation<T> for Option<T> {
+    fn or_violation(self, rule: &str) -> Result<T, Violation> {
+        self.ok_or_else(|| Violation(rule.to_owned()))
     }
 }
 
 /// Holds where `result` is [`StoreError::Conflict`].
-fn ensure_conflict<T: fmt::Debug>(result: Result<T, StoreError>, rule: &str) -> Result<(), Broken> {
+fn ensure_conflict<T: fmt::Debug>(
+    result: Result<T, StoreError>,
+    rule: &str,
+) -> Result<(), Violation> {
     ensure!(
         matches!(result, Err(StoreError::Conflict)),
         "{rule}: not `Conflict` but {result:?}"
@@ -175,7 +178,7 @@ fn ensure_conflict<T: fmt::Debug>(result: Result<T, StoreError>, rule: &str) -> 
 fn ensure_not_found<T: fmt::Debug>(
     result: Result<T, StoreError>,
     rule: &str,
-) -> Result<(), Broken> {
+) -> Result<(), Violation> {
     ensure!(
         matches!(result, Err(StoreError::NotFound)),
         "{rule}: not `NotFound` but {result:?}"

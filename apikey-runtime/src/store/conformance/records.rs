@@ -5,18 +5,20 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::samples::{ODD_TEXTS, at, full, id, patches, plain};
-use super::{Broken, OrBroken, Outcome, Verdict, ensure, ensure_conflict, ensure_not_found};
+use super::{
+    CheckResult, CheckVerdict, OrViolation, Violation, ensure, ensure_conflict, ensure_not_found,
+};
 use crate::error::StoreError;
 use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 use crate::store::{KeyStore, ListQuery};
 
 /// Adds `record`.
-pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), Broken> {
+pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), Violation> {
     store
         .insert(record)
         .await
-        .or_broken("a record with a new id cannot be inserted")
+        .or_violation("a record with a new id cannot be inserted")
 }
 
 /// Holds where the store has exactly `expected` under its id. Says which field differs, without a
@@ -25,9 +27,12 @@ pub(super) async fn ensure_stored(
     store: &dyn KeyStore,
     expected: &KeyRecord,
     rule: &str,
-) -> Result<(), Broken> {
-    let found = store.find(&expected.id).await.or_broken("`find` fails")?;
-    let found = found.or_broken(&format!("{rule}: the record is not there"))?;
+) -> Result<(), Violation> {
+    let found = store
+        .find(&expected.id)
+        .await
+        .or_violation("`find` fails")?;
+    let found = found.or_violation(&format!("{rule}: the record is not there"))?;
     ensure!(
         found == *expected,
         "{rule}: `{}` differs; found {found:?}, expected {expected:?}",
@@ -50,12 +55,12 @@ fn differing_field(found: &KeyRecord, expected: &KeyRecord) -> &'static str {
         .map_or("a field", |(name, _)| name)
 }
 
-pub(super) async fn every_field_comes_back(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn every_field_comes_back(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let none = store
         .find(&id(1))
         .await
-        .or_broken("`find` of a missing id fails")?;
+        .or_violation("`find` of a missing id fails")?;
     ensure!(none.is_none(), "an empty store finds a record");
     let mut long = plain(3);
     long.label = "l".repeat(70_000);
@@ -70,13 +75,13 @@ pub(super) async fn every_field_comes_back(store: Arc<dyn KeyStore>) -> Outcome 
         ensure_stored(store, &record, "a record comes back as it was inserted").await?;
     }
     ensure_stored(store, &full(2), "an insert leaves other records alone").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// I-01.
 pub(super) async fn odd_texts_come_back_and_find_only_themselves(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     for (number, text) in (1..).zip(ODD_TEXTS) {
         let mut record = full(number);
@@ -107,7 +112,7 @@ pub(super) async fn odd_texts_come_back_and_find_only_themselves(
             ..ListQuery::first(100)
         };
         for query in [by_owner, by_label] {
-            let page = store.list(&query).await.or_broken("`list` fails")?;
+            let page = store.list(&query).await.or_violation("`list` fails")?;
             let ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
             ensure!(
                 ids == [id(number)],
@@ -115,11 +120,11 @@ pub(super) async fn odd_texts_come_back_and_find_only_themselves(
             );
         }
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// E-02: to the millisecond, or a key lives too long.
-pub(super) async fn the_ends_of_time_come_back(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn the_ends_of_time_come_back(store: Arc<dyn KeyStore>) -> CheckResult {
     let times = [
         i64::MIN,
         -1,
@@ -145,10 +150,10 @@ pub(super) async fn the_ends_of_time_come_back(store: Arc<dyn KeyStore>) -> Outc
         add(&*store, &record).await?;
         ensure_stored(&*store, &record, "times are kept to the millisecond").await?;
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) -> CheckResult {
     let mut tasks = JoinSet::new();
     for task in 1..=8_u128 {
         let store = Arc::clone(&store);
@@ -164,7 +169,7 @@ pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) 
                 store
                     .update(&record.id, &patch)
                     .await
-                    .or_broken("`update` fails")?;
+                    .or_violation("`update` fails")?;
                 patch.apply(&mut record);
                 ensure_stored(&*store, &record, "an update is seen once it returned").await?;
             }
@@ -172,23 +177,23 @@ pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) 
         });
     }
     all(tasks).await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// Waits for all of `tasks`; the first failure is the answer.
 pub(super) async fn all<T: Send + 'static>(
-    mut tasks: JoinSet<Result<T, Broken>>,
-) -> Result<Vec<T>, Broken> {
+    mut tasks: JoinSet<Result<T, Violation>>,
+) -> Result<Vec<T>, Violation> {
     let mut results = Vec::new();
     while let Some(joined) = tasks.join_next().await {
-        results.push(joined.map_err(|error| Broken(format!("a call panics: {error}")))??);
+        results.push(joined.map_err(|error| Violation(format!("a call panics: {error}")))??);
     }
     Ok(results)
 }
 
 pub(super) async fn a_taken_id_is_a_conflict_and_changes_nothing(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     let record = full(1);
     add(store, &record).await?;
@@ -198,10 +203,12 @@ pub(super) async fn a_taken_id_is_a_conflict_and_changes_nothing(
         "an insert of the same record again",
     )?;
     ensure_stored(store, &record, "a refused insert changes nothing").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn an_update_changes_the_named_columns_only(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let store = &*store;
     let mut record = plain(1);
     let bystander = full(2);
@@ -211,7 +218,7 @@ pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyS
         store
             .update(&record.id, &patch)
             .await
-            .or_broken("`update` of a record fails")?;
+            .or_violation("`update` of a record fails")?;
         patch.apply(&mut record);
         ensure_stored(
             store,
@@ -221,10 +228,12 @@ pub(super) async fn an_update_changes_the_named_columns_only(store: Arc<dyn KeyS
         .await?;
     }
     ensure_stored(store, &bystander, "an update leaves other records alone").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn an_update_can_clear_what_may_be_missing(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let mut record = full(1);
     add(&*store, &record).await?;
     let patch = KeyPatch {
@@ -243,15 +252,15 @@ pub(super) async fn an_update_can_clear_what_may_be_missing(store: Arc<dyn KeySt
     store
         .update(&record.id, &patch)
         .await
-        .or_broken("`update` of a record fails")?;
+        .or_violation("`update` of a record fails")?;
     patch.apply(&mut record);
     ensure_stored(&*store, &record, "`Some(None)` clears a column").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn an_update_of_a_missing_record_is_not_found(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     add(store, &plain(1)).await?;
     for expected_version in [None, Some(1)] {
@@ -265,15 +274,15 @@ pub(super) async fn an_update_of_a_missing_record_is_not_found(
             "an update of a missing record",
         )?;
     }
-    let found = store.find(&id(2)).await.or_broken("`find` fails")?;
+    let found = store.find(&id(2)).await.or_violation("`find` fails")?;
     ensure!(found.is_none(), "`update` is no upsert, and made a record");
     ensure_stored(store, &plain(1), "an update leaves other records alone").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn an_update_of_another_version_is_a_conflict_and_changes_nothing(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     let record = plain(1);
     add(store, &record).await?;
@@ -290,12 +299,12 @@ pub(super) async fn an_update_of_another_version_is_a_conflict_and_changes_nothi
         )?;
         ensure_stored(store, &record, "a refused update changes nothing").await?;
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn an_update_without_an_expected_version_takes_any(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let mut record = full(1);
     add(&*store, &record).await?;
     for expected_version in [None, Some(record.version + 1), None] {
@@ -307,16 +316,16 @@ pub(super) async fn an_update_without_an_expected_version_takes_any(
         store
             .update(&record.id, &patch)
             .await
-            .or_broken("`update` of the right version fails")?;
+            .or_violation("`update` of the right version fails")?;
         patch.apply(&mut record);
     }
     ensure_stored(&*store, &record, "each update counts the version up by one").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn of_updates_that_race_for_one_version_one_wins(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     add(&*store, &plain(1)).await?;
     for version in 1..=10 {
         let mut tasks = JoinSet::new();
@@ -331,7 +340,7 @@ pub(super) async fn of_updates_that_race_for_one_version_one_wins(
                 match store.update(&id(1), &patch).await {
                     Ok(()) => Ok(true),
                     Err(StoreError::Conflict) => Ok(false),
-                    Err(error) => Err(Broken(format!("an update that loses a race: {error:?}"))),
+                    Err(error) => Err(Violation(format!("an update that loses a race: {error:?}"))),
                 }
             });
         }
@@ -341,5 +350,5 @@ pub(super) async fn of_updates_that_race_for_one_version_one_wins(
             "of 4 updates of version {version}, {winners} succeed and not one"
         );
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }

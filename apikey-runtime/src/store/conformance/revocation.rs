@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::records::{add, all, ensure_stored};
 use super::samples::{at, because, full, id, owned, plain};
-use super::{OrBroken, Outcome, Verdict, ensure, ensure_conflict, ensure_not_found};
+use super::{CheckResult, CheckVerdict, OrViolation, ensure, ensure_conflict, ensure_not_found};
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 use crate::store::KeyStore;
@@ -19,7 +19,7 @@ fn revoked(mut record: KeyRecord, revocation: &Revocation) -> KeyRecord {
     record
 }
 
-pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let mut record = full(1);
     record.revoked = None;
@@ -29,7 +29,7 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Outc
     let done = store
         .revoke(&id(1), &first)
         .await
-        .or_broken("`revoke` fails")?;
+        .or_violation("`revoke` fails")?;
     ensure!(done, "the call that revokes a key answers `true`");
     let expected = revoked(record, &first);
     ensure_stored(
@@ -48,38 +48,40 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Outc
         let done = store
             .revoke(&id(1), &again)
             .await
-            .or_broken("revoking again fails")?;
+            .or_violation("revoking again fails")?;
         ensure!(!done, "revoking a revoked key answers `false`");
         ensure_stored(store, &expected, "the first time and reason stay").await?;
     }
     ensure_stored(store, &plain(2), "revoking leaves other records alone").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn revoking_a_missing_record_is_not_found(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn revoking_a_missing_record_is_not_found(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     add(&*store, &plain(1)).await?;
     let result = store.revoke(&id(2), &because("lost")).await;
     ensure_not_found(result, "revoking a missing record")?;
     let none = store.revoke_owner("nobody", &because("lost")).await;
-    let none = none.or_broken("revoking the keys of an owner without any fails")?;
+    let none = none.or_violation("revoking the keys of an owner without any fails")?;
     ensure!(
         none.is_empty(),
         "an owner without keys has none revoked; answered {none:?}"
     );
     ensure_stored(&*store, &plain(1), "revoking leaves other records alone").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// V-12, column-wise.
 pub(super) async fn a_late_writer_does_not_bring_a_revoked_key_back(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     add(store, &plain(1)).await?;
     store
         .revoke(&id(1), &because("lost"))
         .await
-        .or_broken("`revoke` fails")?;
+        .or_violation("`revoke` fails")?;
     let mut expected = revoked(plain(1), &because("lost"));
     let late = KeyPatch {
         enabled: Some(true),
@@ -91,16 +93,16 @@ pub(super) async fn a_late_writer_does_not_bring_a_revoked_key_back(
     store
         .update(&id(1), &late)
         .await
-        .or_broken("`update` of a revoked record fails")?;
+        .or_violation("`update` of a revoked record fails")?;
     late.apply(&mut expected);
     ensure_stored(store, &expected, "a late update leaves `revoked` as it is").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// V-12, with the version that the writer read.
 pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     for number in [1, 2] {
         add(store, &owned(number, "a")).await?;
@@ -108,11 +110,11 @@ pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
     store
         .revoke(&id(1), &because("lost"))
         .await
-        .or_broken("`revoke` fails")?;
+        .or_violation("`revoke` fails")?;
     store
         .revoke_owner("a", &because("left"))
         .await
-        .or_broken("`revoke_owner` fails")?;
+        .or_violation("`revoke_owner` fails")?;
     let late = KeyPatch {
         expected_version: Some(1),
         label: Some("late".to_owned()),
@@ -124,28 +126,28 @@ pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
         let expected = revoked(owned(number, "a"), &because(reason));
         ensure_stored(store, &expected, "a refused update changes nothing").await?;
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_revoked_id_stays_taken(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn a_revoked_id_stays_taken(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     add(store, &plain(1)).await?;
     store
         .revoke(&id(1), &because("lost"))
         .await
-        .or_broken("`revoke` fails")?;
+        .or_violation("`revoke` fails")?;
     ensure_conflict(
         store.insert(&plain(1)).await,
         "an insert with the id of a revoked key",
     )?;
     let expected = revoked(plain(1), &because("lost"));
     ensure_stored(store, &expected, "a refused insert leaves the key revoked").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     let owners = ["a_%", "a_%", "abc", "A_%", "a_% ", "", "a_%"];
     for (number, owner) in (1..).zip(owners) {
@@ -155,9 +157,12 @@ pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
     store
         .revoke(&id(7), &because("before"))
         .await
-        .or_broken("`revoke` fails")?;
+        .or_violation("`revoke` fails")?;
     let ids = store.revoke_owner("a_%", &because("left")).await;
-    let ids: BTreeSet<KeyId> = ids.or_broken("`revoke_owner` fails")?.into_iter().collect();
+    let ids: BTreeSet<KeyId> = ids
+        .or_violation("`revoke_owner` fails")?
+        .into_iter()
+        .collect();
     ensure!(
         ids == BTreeSet::from([id(1), id(2)]),
         "the answer names the keys that this call revoked; answered {ids:?}"
@@ -172,10 +177,10 @@ pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
         ensure_stored(store, &expected, &rule).await?;
     }
     ensure_stored(store, &plain(8), "a key without an owner is nobody's").await?;
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) -> CheckResult {
     for number in 1..=10 {
         add(&*store, &owned(number, &format!("owner {number}"))).await?;
         let mut tasks = JoinSet::new();
@@ -186,12 +191,12 @@ pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) 
                 let won = if racer == 0 {
                     let owner = format!("owner {number}");
                     let ids = store.revoke_owner(&owner, &reason).await;
-                    !ids.or_broken("`revoke_owner` fails")?.is_empty()
+                    !ids.or_violation("`revoke_owner` fails")?.is_empty()
                 } else {
                     store
                         .revoke(&id(number), &reason)
                         .await
-                        .or_broken("`revoke` fails")?
+                        .or_violation("`revoke` fails")?
                 };
                 Ok(won.then_some(reason))
             });
@@ -205,12 +210,12 @@ pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) 
         let expected = revoked(owned(number, &format!("owner {number}")), &winners[0]);
         ensure_stored(&*store, &expected, "the reason is that of who did it").await?;
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     let store = &*store;
     let ended = |number, expires: Option<i64>, revoked: Option<i64>| {
         let mut record = plain(number);
@@ -236,7 +241,7 @@ pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
     for record in gone.iter().chain(&kept) {
         add(store, record).await?;
     }
-    let ids = store.purge(at(100)).await.or_broken("`purge` fails")?;
+    let ids = store.purge(at(100)).await.or_violation("`purge` fails")?;
     let ids: BTreeSet<KeyId> = ids.into_iter().collect();
     let expected: BTreeSet<KeyId> = gone.iter().map(|record| record.id).collect();
     ensure!(
@@ -244,7 +249,7 @@ pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
         "the answer names what was removed; answered {ids:?}"
     );
     for record in &gone {
-        let found = store.find(&record.id).await.or_broken("`find` fails")?;
+        let found = store.find(&record.id).await.or_violation("`find` fails")?;
         ensure!(
             found.is_none(),
             "what ended before is gone; found {found:?}"
@@ -253,10 +258,10 @@ pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
     for record in &kept {
         ensure_stored(store, record, "what did not end before stays").await?;
     }
-    let again = store.purge(at(100)).await.or_broken("`purge` fails")?;
+    let again = store.purge(at(100)).await.or_violation("`purge` fails")?;
     ensure!(
         again.is_empty(),
         "a second purge finds nothing; answered {again:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }

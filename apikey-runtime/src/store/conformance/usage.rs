@@ -8,22 +8,22 @@ use tokio::task::JoinSet;
 
 use super::records::{add, all};
 use super::samples::{ODD_TEXTS, at, id, plain};
-use super::{Broken, OrBroken, Outcome, Verdict, ensure};
+use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
 use crate::store::{self, KeyStore, LastUsed, NodeId, UsageBatch, UsageQuery, UsageRow};
 
-const NOT_KEPT: Verdict =
-    Verdict::Skipped("the store keeps no usage: `keeps_usage` answers `false`");
+const NOT_KEPT: CheckVerdict =
+    CheckVerdict::Skipped("the store keeps no usage: `supports_usage` answers `false`");
 
 const ALLOWED: store::Outcome = store::Outcome::Allowed;
-const REFUSED: store::Outcome = store::Outcome::Refused(DenyReason::RateLimited);
+const REFUSED: store::Outcome = store::Outcome::Denied(DenyReason::RateLimited);
 
 /// Ends the check where the store keeps no usage; adds records of the keys 1 to 5.
 macro_rules! keeping {
     ($store:expr) => {
-        if !$store.keeps_usage() {
+        if !$store.supports_usage() {
             return Ok(NOT_KEPT);
         }
         for number in 1..=5 {
@@ -56,15 +56,18 @@ fn batch(node: u128, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
     batch
 }
 
-async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Broken> {
-    store.add_usage(batch).await.or_broken("`add_usage` fails")
+async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Violation> {
+    store
+        .add_usage(batch)
+        .await
+        .or_violation("`add_usage` fails")
 }
 
 /// Each row's counts, by what they are counts of.
 type Counts = BTreeMap<(KeyId, String, i64, &'static str), (u64, u64)>;
 
-async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Broken> {
-    let rows = store.usage(query).await.or_broken("`usage` fails")?;
+async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Violation> {
+    let rows = store.usage(query).await.or_violation("`usage` fails")?;
     let mut counts = Counts::new();
     for row in rows {
         let of = (row.key, row.route, row.hour, row.outcome.code());
@@ -79,7 +82,7 @@ async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Broke
 }
 
 /// All of the keys 1 to 5.
-async fn everything(store: &dyn KeyStore) -> Result<Counts, Broken> {
+async fn everything(store: &dyn KeyStore) -> Result<Counts, Violation> {
     let keys = (1..=5).map(id).collect();
     usage(
         store,
@@ -99,7 +102,7 @@ fn sums<'a>(rows: impl IntoIterator<Item = &'a UsageRow>) -> Counts {
     counts
 }
 
-pub(super) async fn usage_adds_up(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn usage_adds_up(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let hour = this_hour();
     let mut rows = Vec::new();
@@ -131,10 +134,10 @@ pub(super) async fn usage_adds_up(store: Arc<dyn KeyStore>) -> Outcome {
         found == expected,
         "what 4 nodes added 5 times is there 20 times; found {found:?}, expected {expected:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_large_batch_is_added_as_a_whole(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn a_large_batch_is_added_as_a_whole(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let hour = this_hour();
     let of = |number: usize| {
@@ -155,13 +158,13 @@ pub(super) async fn a_large_batch_is_added_as_a_whole(store: Arc<dyn KeyStore>) 
         "of 10,000 rows of one batch, {} are found, or others",
         found.len()
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// The answer to the first may have been lost.
 pub(super) async fn a_batch_that_is_offered_again_is_added_once(
     store: Arc<dyn KeyStore>,
-) -> Outcome {
+) -> CheckResult {
     keeping!(store);
     let hour = this_hour();
     let numbered = |node, number| {
@@ -202,10 +205,12 @@ pub(super) async fn a_batch_that_is_offered_again_is_added_once(
         found == sums(&[row(1, "/", hour, ALLOWED, (added, 2 * added))]),
         "a batch that is offered 8 times at once is added once; {found:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn usage_is_read_from_an_hour_up_to_another(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn usage_is_read_from_an_hour_up_to_another(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     keeping!(store);
     let store = &*store;
     let hour = this_hour();
@@ -234,10 +239,10 @@ pub(super) async fn usage_is_read_from_an_hour_up_to_another(store: Arc<dyn KeyS
             "the usage of {keys:?} from {from} up to {to} is {expected:?}; found {found:?}"
         );
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let store = &*store;
     let now = Timestamp::from(SystemTime::now()).as_millis();
@@ -268,7 +273,7 @@ pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) ->
     ] {
         let keys: Vec<_> = keys.into_iter().map(id).collect();
         let found = store.last_used(&keys).await;
-        let mut found = found.or_broken("`last_used` fails")?;
+        let mut found = found.or_violation("`last_used` fails")?;
         found.sort_by_key(|used| used.key);
         ensure!(
             found == expected,
@@ -276,11 +281,11 @@ pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) ->
              expected {expected:?}"
         );
     }
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }
 
 /// A store may also have dropped what is old by itself.
-pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -> Outcome {
+pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let store = &*store;
     let hour = this_hour();
@@ -295,8 +300,8 @@ pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -
     let rows = old.iter().chain(&kept).cloned().collect();
     offer(store, &batch(1, 1, rows)).await?;
     for _ in 0..2 {
-        let done = store.forget_usage(hour).await;
-        done.or_broken("`forget_usage` fails")?;
+        let done = store.prune_usage(hour).await;
+        done.or_violation("`prune_usage` fails")?;
         let mut found = everything(store).await?;
         found.retain(|(_, _, at, _), _| *at >= hour);
         ensure!(
@@ -312,5 +317,5 @@ pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -
         found == sums(&kept),
         "the number of a batch that came just now is not forgotten; found {found:?}"
     );
-    Ok(Verdict::Passed)
+    Ok(CheckVerdict::Passed)
 }

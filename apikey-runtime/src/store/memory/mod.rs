@@ -1,6 +1,6 @@
 //! Records in memory.
 
-mod tally;
+mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::tally::Tally;
-use super::count::micros;
+use self::usage::Tally;
+use super::charge::micros;
 use super::paging::page_size;
 use super::{
-    Changes, Charge, Charged, Counting, Cursor, History, KeyStore, LastUsed, ListQuery, Listener,
-    Meter, Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow,
+    ChangeListener, ChangeNotifier, ChangeSet, Changes, Charge, ChargeOutcome, Cursor, KeyStore,
+    LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage,
+    UsageBatch, UsageQuery, UsageRow,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
@@ -52,7 +53,7 @@ pub struct MemoryStore {
     /// another.
     tag: Vec<u8>,
     state: Mutex<State>,
-    changed: Signal,
+    changed: ChangeNotifier,
 }
 
 #[derive(Default)]
@@ -80,7 +81,7 @@ impl MemoryStore {
                 .to_be_bytes()
                 .to_vec(),
             state: Mutex::default(),
-            changed: Signal::new(),
+            changed: ChangeNotifier::new(),
         }
     }
 
@@ -113,7 +114,7 @@ impl MemoryStore {
     /// before it is done.
     fn change(&self) -> MutexGuard<'_, State> {
         let state = self.state();
-        self.changed.raise();
+        self.changed.notify();
         state
     }
 
@@ -133,7 +134,7 @@ impl State {
         }
     }
 
-    fn beat(&mut self) -> u64 {
+    fn heartbeat(&mut self) -> u64 {
         self.beats += 1;
         self.beats
     }
@@ -189,7 +190,7 @@ impl KeyStore for MemoryStore {
         Ok(self.state().records.get(id).cloned())
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         let state = self.state();
         let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
         let wanted = |record: &&KeyRecord| {
@@ -212,7 +213,7 @@ impl KeyStore for MemoryStore {
             .next()
             .and_then(|_| records.last())
             .map(|record| record.id);
-        Ok(Page::new(records, Vec::new(), next))
+        Ok(RecordPage::new(records, Vec::new(), next))
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
@@ -277,7 +278,7 @@ impl KeyStore for MemoryStore {
             .filter(|cursor| cursor.tag == self.tag)
             .and_then(|cursor| state.since(cursor.epoch));
         let cursor = self.cursor(&state);
-        let history = changed.map_or(History::Unknown, History::Changed);
+        let history = changed.map_or(ChangeSet::Resync, ChangeSet::Entries);
         let member = node
             .and_then(|node| state.nodes.get(node))
             .is_some_and(|node| !node.suspected);
@@ -288,12 +289,12 @@ impl KeyStore for MemoryStore {
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
         let mut state = self.change();
-        let beat = state.beat();
+        let heartbeat = state.heartbeat();
         let listed = state
             .nodes
             .entry(*node)
-            .or_insert(Node::new(*node, 0, beat, false));
-        listed.beat = beat;
+            .or_insert(Node::new(*node, 0, heartbeat, false));
+        listed.heartbeat = heartbeat;
         listed.suspected = false;
         state.log(None);
         Ok(true)
@@ -302,9 +303,9 @@ impl KeyStore for MemoryStore {
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
         let mut state = self.state();
         let known = cursor.tag == self.tag && cursor.epoch <= state.epoch;
-        let beat = state.beat();
+        let heartbeat = state.heartbeat();
         if let Some(listed) = state.nodes.get_mut(node) {
-            listed.beat = beat;
+            listed.heartbeat = heartbeat;
             if known {
                 listed.acknowledged = cursor.epoch;
             }
@@ -312,22 +313,22 @@ impl KeyStore for MemoryStore {
         Ok(())
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
         let state = self.state();
         let cursor = self.cursor(&state);
         let nodes = state.nodes.values().cloned().collect();
-        Ok(Some(Roster::new(cursor, self.lease, nodes)))
+        Ok(Some(MemberList::new(cursor, self.lease, nodes)))
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
         if let Some(node) = self.state().nodes.get_mut(&seen.id) {
-            node.suspected |= node.beat == seen.beat;
+            node.suspected |= node.heartbeat == seen.heartbeat;
         }
         Ok(())
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
-        let gone = |node: &Node| node.suspected && node.beat == seen.beat;
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        let gone = |node: &Node| node.suspected && node.heartbeat == seen.heartbeat;
         let mut state = self.state();
         if state.nodes.get(&seen.id).is_some_and(gone) {
             state.nodes.remove(&seen.id);
@@ -340,23 +341,28 @@ impl KeyStore for MemoryStore {
         Ok(())
     }
 
-    fn counting(&self) -> Counting {
-        Counting::Quotas
+    fn limit_support(&self) -> LimitSupport {
+        LimitSupport::Quotas
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let mut state = self.state();
         // Read while nobody else can charge, so the time does not go back between two who do.
         let now = micros(&*self.clock);
         Ok(state.tally.charge(charge, now))
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        self.state().tally.refill(*key, meter, amount);
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self.state().tally.refill(*key, counter, amount);
         Ok(())
     }
 
-    fn keeps_usage(&self) -> bool {
+    fn supports_usage(&self) -> bool {
         true
     }
 
@@ -373,13 +379,13 @@ impl KeyStore for MemoryStore {
         Ok(self.state().tally.last_used(keys))
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         self.state().tally.forget(hour, self.clock.read().now);
         Ok(())
     }
 
-    fn listen(&self) -> Option<Listener> {
-        Some(self.changed.listen())
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.changed.subscribe())
     }
 }
 

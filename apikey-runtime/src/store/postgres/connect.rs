@@ -174,14 +174,14 @@ async fn look_at_the_server(connection: &mut PgConnection) -> Result<(), StoreEr
         .map_err(looking_failed)?;
     let version: i32 = row.try_get("version").map_err(looking_failed)?;
     if version < OLDEST_SERVER {
-        return Err(StoreError::Invalid(format!(
+        return Err(StoreError::InvalidArgument(format!(
             "the server is PostgreSQL {}; 14 or a newer one is needed",
             version / 10_000
         )));
     }
     let encoding: String = row.try_get("encoding").map_err(looking_failed)?;
     if encoding != "UTF8" {
-        return Err(StoreError::Invalid(format!(
+        return Err(StoreError::InvalidArgument(format!(
             "the database's encoding is {encoding}, which cannot keep every text; make one with \
              the encoding UTF8"
         )));
@@ -217,7 +217,7 @@ async fn migrate(
         .await
         .map_err(migrating_failed)?;
     let Some(search_path) = search_path else {
-        return Err(StoreError::Invalid(
+        return Err(StoreError::InvalidArgument(
             "no schema of the connection's search_path exists; create one, or name another as in \
              `?options=-csearch_path%3Dpublic`"
                 .to_owned(),
@@ -230,7 +230,7 @@ async fn migrate(
         .ok()
         .and_then(|done| MIGRATIONS.get(done..));
     let Some(missing) = missing else {
-        return Err(StoreError::Invalid(format!(
+        return Err(StoreError::InvalidArgument(format!(
             "the schema has tables of version {done}, and this release knows {}; take a newer release",
             MIGRATIONS.len()
         )));

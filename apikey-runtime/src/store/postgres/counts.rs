@@ -7,28 +7,28 @@ use super::error::failed;
 use super::pool::Pool;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{Count, Period, Rule};
+use crate::limit::{CounterState, LimitRule, QuotaPeriod};
 use crate::store::sql::{Connections, Statement};
-use crate::store::{Charge, Charged, Meter};
+use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
 /// See [`KeyStore::charge`](crate::KeyStore::charge).
-pub(super) async fn charge(pool: &Pool, charge: &Charge) -> Result<Charged, StoreError> {
+pub(super) async fn charge(pool: &Pool, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
     // The function is described in the migration that makes it. No time: that of the server.
     const CHARGE: &str = "SELECT now, admitted, arrival, period, used, parts, parts_used \
          FROM api_key_charge($1, $2, $3, $4, $5, $6, NULL)";
-    if charge.meters.is_empty() {
-        return Ok(Charged::new(true, Vec::new()));
+    if charge.counters.is_empty() {
+        return Ok(ChargeOutcome::new(true, Vec::new()));
     }
     let lines: Vec<_> = charge
-        .meters
+        .counters
         .iter()
-        .map(|meter| Line::of(meter, charge.cost))
+        .map(|counter| Line::of(counter, charge.cost))
         .collect();
     let column = |value: fn(&Line) -> i64| lines.iter().map(value).collect::<Vec<_>>();
     let query = || {
         sqlx::query(CHARGE)
             .bind(charge.key.to_string())
-            .bind(names(&charge.meters))
+            .bind(names(&charge.counters))
             .bind(lines.iter().map(|line| line.kind).collect::<Vec<_>>())
             .bind(column(|line| line.most))
             .bind(column(|line| line.cost))
@@ -39,8 +39,8 @@ pub(super) async fn charge(pool: &Pool, charge: &Charge) -> Result<Charged, Stor
     answer(charge, &rows).map_err(charging_failed)
 }
 
-fn names(meters: &[Meter]) -> Vec<String> {
-    let names = meters.iter().map(|meter| meter.name().to_owned());
+fn names(counters: &[LimitCounter]) -> Vec<String> {
+    let names = counters.iter().map(|counter| counter.name().to_owned());
     names.collect()
 }
 
@@ -56,20 +56,20 @@ struct Line {
 }
 
 impl Line {
-    fn of(meter: &Meter, units: u32) -> Self {
-        match meter.rule() {
-            Rule::Rate(rate) => Self {
+    fn of(counter: &LimitCounter, units: u32) -> Self {
+        match counter.rule() {
+            LimitRule::Rate(rate) => Self {
                 kind: "rate",
                 most: rate.span(rate.burst()),
                 cost: rate.span(units),
                 part_millis: 0,
             },
-            Rule::Quota(quota) => Self {
+            LimitRule::Quota(quota) => Self {
                 kind: match quota.period() {
-                    Period::Day => "day",
-                    Period::Month => "month",
-                    Period::Rolling(_) => "rolling",
-                    Period::Lifetime => "lifetime",
+                    QuotaPeriod::Day => "day",
+                    QuotaPeriod::Month => "month",
+                    QuotaPeriod::Rolling(_) => "rolling",
+                    QuotaPeriod::Lifetime => "lifetime",
                 },
                 most: whole(quota.amount()),
                 cost: i64::from(units),
@@ -84,7 +84,7 @@ pub(super) fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn answer(charge: &Charge, rows: &[PgRow]) -> Result<Charged, sqlx::Error> {
+fn answer(charge: &Charge, rows: &[PgRow]) -> Result<ChargeOutcome, sqlx::Error> {
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let mut counts = rows.iter().map(count).collect::<Result<Vec<_>, _>>()?;
     Ok(charge.answer(
@@ -94,11 +94,11 @@ fn answer(charge: &Charge, rows: &[PgRow]) -> Result<Charged, sqlx::Error> {
     ))
 }
 
-fn count(row: &PgRow) -> Result<Count, sqlx::Error> {
+fn count(row: &PgRow) -> Result<CounterState, sqlx::Error> {
     let numbers: Vec<i64> = row.try_get("parts")?;
     let uses: Vec<i64> = row.try_get("parts_used")?;
     let uses = uses.into_iter().map(|used| used.max(0).unsigned_abs());
-    Ok(Count {
+    Ok(CounterState {
         arrival: row.try_get("arrival")?,
         period: row.try_get("period")?,
         used: row.try_get::<i64, _>("used")?.max(0).unsigned_abs(),
@@ -110,7 +110,7 @@ fn count(row: &PgRow) -> Result<Count, sqlx::Error> {
 pub(super) async fn refill(
     pool: &Pool,
     key: &KeyId,
-    meter: &Meter,
+    counter: &LimitCounter,
     amount: u64,
 ) -> Result<(), StoreError> {
     const RATE: &str = "UPDATE api_key_counts SET arrival = 0 WHERE key = $1 AND name = $2";
@@ -123,14 +123,14 @@ pub(super) async fn refill(
                     FROM unnest(kept.parts, kept.parts_used) AS one(number, used)) AS part \
                 WHERE part.so_far > $3) \
          WHERE kept.key = $1 AND kept.name = $2";
-    let statement = match meter.rule() {
-        Rule::Rate(_) => Statement::new(RATE),
-        Rule::Quota(_) => Statement::new(QUOTA),
+    let statement = match counter.rule() {
+        LimitRule::Rate(_) => Statement::new(RATE),
+        LimitRule::Quota(_) => Statement::new(QUOTA),
     };
-    let statement = statement.bind(key.as_str()).bind(meter.name());
-    let statement = match meter.rule() {
-        Rule::Rate(_) => statement,
-        Rule::Quota(_) => statement.bind(whole(amount)),
+    let statement = statement.bind(key.as_str()).bind(counter.name());
+    let statement = match counter.rule() {
+        LimitRule::Rate(_) => statement,
+        LimitRule::Quota(_) => statement.bind(whole(amount)),
     };
     let refilled = pool.rows(&statement).await;
     refilled

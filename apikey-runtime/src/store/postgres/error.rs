@@ -37,7 +37,7 @@ const TAKEN: &str = "23505";
 pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
     let reason = format!("{doing} failed");
     match error {
-        sqlx::Error::Encode(source) => StoreError::Invalid(source.to_string()),
+        sqlx::Error::Encode(source) => StoreError::InvalidArgument(source.to_string()),
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::Decode(_) => StoreError::Backend {

@@ -10,7 +10,7 @@ use super::pool::{Pool, standby};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::sql::{self, Connections, Statement, Value};
-use crate::store::{Changes, Cursor, History, NodeId};
+use crate::store::{ChangeSet, Changes, Cursor, NodeId};
 
 /// More changes than these are not named: reading anew what is used is then cheaper.
 const MOST_CHANGES: usize = 1_000;
@@ -86,7 +86,7 @@ pub(super) async fn changes(
         Some(since) => named(&rows, since, &cursor).map_err(reading_failed)?,
         None => None,
     };
-    let history = history.map_or(History::Unknown, History::Changed);
+    let history = history.map_or(ChangeSet::Resync, ChangeSet::Entries);
     Ok(Changes::new(history, cursor, lease).for_member(member))
 }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::pool::Target;
-use crate::store::Signal;
+use crate::store::ChangeNotifier;
 
 /// After so long without a word, the connection is asked for one: that its other end is gone, it
 /// would never learn.
@@ -28,14 +28,14 @@ pub(super) struct Ear(JoinHandle<()>);
 impl Ear {
     /// Raises `signal` at every word on `channel`, and when it has begun to listen: what came
     /// before then went unheard.
-    pub(super) fn open(target: Target, channel: String, signal: Signal) -> Self {
+    pub(super) fn open(target: Target, channel: String, signal: ChangeNotifier) -> Self {
         Self(tokio::spawn(async move {
             let [mut pause, longest] = PAUSES;
             loop {
                 match connect(&target, &channel).await {
                     Ok(listener) => {
                         pause = PAUSES[0];
-                        signal.raise();
+                        signal.notify();
                         hear(listener, &signal).await;
                     }
                     Err(error) => tracing::debug!(%error, "no push from PostgreSQL"),
@@ -78,10 +78,10 @@ async fn connect(target: &Target, channel: &str) -> Result<PgListener, sqlx::Err
 }
 
 /// Listens until the connection is lost.
-async fn hear(mut listener: PgListener, signal: &Signal) {
+async fn hear(mut listener: PgListener, signal: &ChangeNotifier) {
     loop {
         match timeout(QUIET, listener.try_recv()).await {
-            Ok(Ok(Some(_))) => signal.raise(),
+            Ok(Ok(Some(_))) => signal.notify(),
             Ok(Ok(None) | Err(_)) => return,
             Err(_) => {
                 let answer = timeout(ANSWER, (&mut listener).execute("SELECT 1")).await;

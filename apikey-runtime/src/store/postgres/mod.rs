@@ -21,8 +21,9 @@ use self::listen::Ear;
 use self::pool::Pool;
 use super::sql::{self, COLUMNS, Connections, Statement};
 use super::{
-    Changes, Charge, Charged, Counting, Cursor, KeyStore, LastUsed, ListQuery, Listener, Meter,
-    Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow, lease,
+    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
+    LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
+    UsageQuery, UsageRow, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -36,7 +37,7 @@ pub struct PostgresStore {
     lease: Option<Duration>,
     max_connections: u32,
     timeout: Duration,
-    signal: Signal,
+    signal: ChangeNotifier,
     running: RwLock<Option<Arc<Running>>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
@@ -74,7 +75,7 @@ impl PostgresStore {
             lease: None,
             max_connections: 8,
             timeout: Duration::from_secs(5),
-            signal: Signal::new(),
+            signal: ChangeNotifier::new(),
             running: RwLock::new(None),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -117,19 +118,19 @@ impl PostgresStore {
     fn checked(&self) -> Result<&PgConnectOptions, StoreError> {
         lease::check(self.lease)?;
         if !(1..=1_000).contains(&self.max_connections) {
-            return Err(StoreError::Invalid(
+            return Err(StoreError::InvalidArgument(
                 "`max_connections` is out of its bounds; write 1 to 1000".to_owned(),
             ));
         }
         let timeouts = Duration::from_millis(10)..=Duration::from_secs(60);
         if !timeouts.contains(&self.timeout) {
-            return Err(StoreError::Invalid(
+            return Err(StoreError::InvalidArgument(
                 "the timeout is out of its bounds; write 10 ms to 60 s".to_owned(),
             ));
         }
         self.options
             .as_ref()
-            .map_err(|reason| StoreError::Invalid(reason.clone()))
+            .map_err(|reason| StoreError::InvalidArgument(reason.clone()))
     }
 
     fn running(&self) -> Result<Arc<Running>, StoreError> {
@@ -182,7 +183,7 @@ impl KeyStore for PostgresStore {
         find(&self.running()?.keys, id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         sql::list(&self.running()?.keys, query).await
     }
 
@@ -226,7 +227,7 @@ impl KeyStore for PostgresStore {
         nodes::acknowledge(&self.running()?.nodes, node, cursor).await
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
         nodes::nodes(&self.running()?.roster).await.map(Some)
     }
 
@@ -234,27 +235,32 @@ impl KeyStore for PostgresStore {
         nodes::suspect(&self.running()?.nodes, seen).await
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
-        nodes::dismiss(&self.running()?.nodes, seen).await
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        nodes::remove_node(&self.running()?.nodes, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         nodes::leave(&self.running()?.nodes, node).await
     }
 
-    fn counting(&self) -> Counting {
-        Counting::All
+    fn limit_support(&self) -> LimitSupport {
+        LimitSupport::All
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         counts::charge(&self.running()?.counts, charge).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        counts::refill(&self.running()?.counts, key, meter, amount).await
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        counts::refill(&self.running()?.counts, key, counter, amount).await
     }
 
-    fn keeps_usage(&self) -> bool {
+    fn supports_usage(&self) -> bool {
         true
     }
 
@@ -270,12 +276,12 @@ impl KeyStore for PostgresStore {
         usage::last_used(&self.running()?.keys, keys).await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         usage::forget(&self.running()?.keys, hour).await
     }
 
-    fn listen(&self) -> Option<Listener> {
-        Some(self.signal.listen())
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.signal.subscribe())
     }
 
     async fn stop(&self) {

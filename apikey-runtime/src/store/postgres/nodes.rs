@@ -10,7 +10,7 @@ use super::history::{cursor, head, mark, nowhere, primary};
 use super::pool::Pool;
 use crate::error::StoreError;
 use crate::store::sql::{Connections, Statement, Value};
-use crate::store::{Cursor, Node, NodeId, Roster};
+use crate::store::{Cursor, MemberList, Node, NodeId};
 
 /// See [`KeyStore::join`](crate::KeyStore::join).
 pub(super) async fn join(pool: &Pool, node: &NodeId) -> Result<(), StoreError> {
@@ -52,8 +52,8 @@ pub(super) async fn acknowledge(
     write(pool, "acknowledging changes", statement).await
 }
 
-/// See [`KeyStore::nodes`](crate::KeyStore::nodes).
-pub(super) async fn nodes(pool: &Pool) -> Result<Roster, StoreError> {
+/// See [`KeyStore::members`](crate::KeyStore::members).
+pub(super) async fn nodes(pool: &Pool) -> Result<MemberList, StoreError> {
     // An acknowledgement counts while the log has the very change that was acknowledged: after a
     // restore another may have its number.
     const NODES: &str = concat!(
@@ -82,7 +82,7 @@ pub(super) async fn nodes(pool: &Pool) -> Result<Roster, StoreError> {
             nodes.push(node(row, id).map_err(reading_failed)?);
         }
     }
-    Ok(Roster::new(
+    Ok(MemberList::new(
         cursor(first).map_err(reading_failed)?,
         Duration::from_millis(longest.unsigned_abs()),
         nodes,
@@ -109,7 +109,7 @@ pub(super) async fn suspect(pool: &Pool, seen: &Node) -> Result<(), StoreError> 
 }
 
 /// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
-pub(super) async fn dismiss(pool: &Pool, seen: &Node) -> Result<(), StoreError> {
+pub(super) async fn remove_node(pool: &Pool, seen: &Node) -> Result<(), StoreError> {
     const DISMISS: &str = "DELETE FROM api_key_nodes WHERE id = $1 AND beat = $2 AND suspected";
     write(pool, "dismissing a node", of_seen(DISMISS, seen)).await
 }
@@ -129,7 +129,7 @@ fn of_seen(sql: &'static str, seen: &Node) -> Statement {
     Statement::new(sql)
         .bind(seen.id.as_str())
         // No beat is negative.
-        .bind(i64::try_from(seen.beat).unwrap_or(-1))
+        .bind(i64::try_from(seen.heartbeat).unwrap_or(-1))
 }
 
 async fn write(pool: &Pool, doing: &str, statement: Statement) -> Result<(), StoreError> {

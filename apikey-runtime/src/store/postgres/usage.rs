@@ -105,7 +105,7 @@ pub(super) async fn last_used(pool: &Pool, keys: &[KeyId]) -> Result<Vec<LastUse
     Ok(found)
 }
 
-/// See [`KeyStore::forget_usage`](crate::KeyStore::forget_usage).
+/// See [`KeyStore::prune_usage`](crate::KeyStore::prune_usage).
 pub(super) async fn forget(pool: &Pool, hour: i64) -> Result<(), StoreError> {
     // What another node removes at this moment, or adds to, is left to it, or to the next time.
     const OLD: &str = "DELETE FROM api_key_usage WHERE ctid = ANY (ARRAY( \

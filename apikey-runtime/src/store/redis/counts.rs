@@ -7,13 +7,13 @@ use super::script::{self, Run};
 use super::server::{Server, answer};
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{Count, Period, Rule};
-use crate::store::{Charge, Charged, Meter};
+use crate::limit::{CounterState, LimitRule, QuotaPeriod};
+use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
 /// See [`KeyStore::charge`](crate::KeyStore::charge).
-pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<Charged, StoreError> {
-    if charge.meters.is_empty() {
-        return Ok(Charged::new(true, Vec::new()));
+pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+    if charge.counters.is_empty() {
+        return Ok(ChargeOutcome::new(true, Vec::new()));
     }
     let doing = "charging limits";
     // Without a time, the script takes the server's.
@@ -21,9 +21,9 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<Charged, 
         .key(server.names.counts(&charge.key))
         .argument("")
         .argument(charge.cost);
-    let run = charge.meters.iter().fold(run, |run, meter| {
-        let (kind, numbers) = described(meter.rule(), charge.cost);
-        run.argument(meter.name())
+    let run = charge.counters.iter().fold(run, |run, counter| {
+        let (kind, numbers) = described(counter.rule(), charge.cost);
+        run.argument(counter.name())
             .argument(kind)
             .argument(numbers[0])
             .argument(numbers[1])
@@ -31,7 +31,7 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<Charged, 
     let answered = server.calls.run(doing, &run, DEADLINE).await;
     let answered = answered.map_err(|failure| failure.of_record(charge.key.as_str()))?;
     let answer = answer(doing, answered)?;
-    let admitted = match answer.word.as_str() {
+    let allowed = match answer.word.as_str() {
         "admitted" => true,
         "refused" => false,
         _ => return Err(broken(&charge.key)),
@@ -40,28 +40,28 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<Charged, 
         return Err(broken(&charge.key));
     };
     let now = number(now).ok_or_else(|| broken(&charge.key))?;
-    let counts = charge.meters.iter().zip(counts);
+    let counts = charge.counters.iter().zip(counts);
     let counts: Option<Vec<_>> = counts
-        .map(|(meter, text)| count(meter.rule(), text))
+        .map(|(counter, text)| count(counter.rule(), text))
         .collect();
     let mut counts = counts
-        .filter(|counts| counts.len() == charge.meters.len())
+        .filter(|counts| counts.len() == charge.counters.len())
         .ok_or_else(|| broken(&charge.key))?;
-    Ok(charge.answer(admitted, &mut counts, now))
+    Ok(charge.answer(allowed, &mut counts, now))
 }
 
 /// See [`KeyStore::refill`](crate::KeyStore::refill).
 pub(super) async fn refill(
     server: &Server,
     key: &KeyId,
-    meter: &Meter,
+    counter: &LimitCounter,
     amount: u64,
 ) -> Result<(), StoreError> {
     let doing = "giving back what was used of a limit";
-    let (kind, _) = described(meter.rule(), 0);
+    let (kind, _) = described(counter.rule(), 0);
     let run = Run::new(&script::REFILL)
         .key(server.names.counts(key))
-        .argument(meter.name())
+        .argument(counter.name())
         .argument(kind)
         // No more than that was ever used.
         .argument(amount.min(EXACT));
@@ -77,20 +77,20 @@ pub(super) async fn refill(
 const EXACT: u64 = 1 << 53;
 
 /// A rule's kind, and its numbers, as the script wants them.
-fn described(rule: Rule, cost: u32) -> (&'static str, [i64; 2]) {
+fn described(rule: LimitRule, cost: u32) -> (&'static str, [i64; 2]) {
     match rule {
-        Rule::Rate(rate) => {
+        LimitRule::Rate(rate) => {
             // One more than the burst is refused as all above it are, and is not too large a number.
             let cost = cost.min(rate.burst() + 1);
             ("rate", [rate.span(rate.burst()), rate.span(cost)])
         }
-        Rule::Quota(quota) => {
+        LimitRule::Quota(quota) => {
             let period = quota.period();
             let kind = match period {
-                Period::Day => "day",
-                Period::Month => "month",
-                Period::Rolling(_) => "rolling",
-                Period::Lifetime => "lifetime",
+                QuotaPeriod::Day => "day",
+                QuotaPeriod::Month => "month",
+                QuotaPeriod::Rolling(_) => "rolling",
+                QuotaPeriod::Lifetime => "lifetime",
             };
             let part = period.part_millis().unwrap_or(0);
             (kind, [quota.amount().cast_signed(), part.cast_signed()])
@@ -108,20 +108,20 @@ fn broken(key: &KeyId) -> StoreError {
 }
 
 /// The count of a limit in a text of the script; see `scripts/count.lua`.
-fn count(rule: Rule, text: &[u8]) -> Option<Count> {
-    let mut count = Count::default();
+fn count(rule: LimitRule, text: &[u8]) -> Option<CounterState> {
+    let mut count = CounterState::default();
     if text.is_empty() {
         return Some(count);
     }
     match rule {
-        Rule::Rate(_) => count.arrival = number(text)?,
-        Rule::Quota(quota) if quota.period().part_millis().is_some() => {
+        LimitRule::Rate(_) => count.arrival = number(text)?,
+        LimitRule::Quota(quota) if quota.period().part_millis().is_some() => {
             let mut fields = text.splitn(3, |byte| *byte == b':');
             number::<u64>(fields.next()?)?;
             number::<i64>(fields.next()?)?;
             count.parts = parts(fields.next()?)?;
         }
-        Rule::Quota(_) => {
+        LimitRule::Quota(_) => {
             let middle = text.iter().position(|byte| *byte == b':')?;
             count.period = number(&text[..middle])?;
             count.used = number(&text[middle + 1..])?;
@@ -152,11 +152,11 @@ mod tests {
 
     #[test]
     fn what_is_no_count_is_not_taken_for_a_new_one() {
-        let rate = Rule::from(Rate::per_minute(1));
-        let month = Rule::from(Quota::per_month(1));
-        let rolling = Rule::from(Quota::rolling(1, Duration::from_secs(60)));
+        let rate = LimitRule::from(Rate::per_minute(1));
+        let month = LimitRule::from(Quota::per_month(1));
+        let rolling = LimitRule::from(Quota::rolling(1, Duration::from_secs(60)));
         for rule in [rate, month, rolling] {
-            assert_eq!(count(rule, b""), Some(Count::default()));
+            assert_eq!(count(rule, b""), Some(CounterState::default()));
             let bad: [&[u8]; 8] = [
                 b"a", b":", b"1:a", b"-", b"1=1,", b"1:-3", b"1:1:1=", b"\xff",
             ];

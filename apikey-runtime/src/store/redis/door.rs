@@ -41,7 +41,7 @@ pub(super) struct Door {
 impl Door {
     pub(super) fn new(url: &str, key: String) -> Result<Self, StoreError> {
         let invalid = |_: RedisError| {
-            StoreError::Invalid(
+            StoreError::InvalidArgument(
                 "the URL of the Redis store cannot be used; write \
                  `redis://user:password@host:6379/0` (`rediss://` needs a TLS feature of the crate \
                  `redis`)"

@@ -107,7 +107,7 @@ impl From<Failure> for StoreError {
                 reason,
                 source: source.map(|error| Box::new(error) as BoxError),
             },
-            Kind::Invalid => Self::Invalid(reason),
+            Kind::Invalid => Self::InvalidArgument(reason),
             Kind::WrongType | Kind::Backend => Self::Backend {
                 source: match source {
                     Some(error) => Box::new(error),

@@ -9,7 +9,7 @@ use super::script::{self, Run};
 use super::server::Server;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::{Changes, Cursor, History, Node, NodeId, Roster};
+use crate::store::{ChangeSet, Changes, Cursor, MemberList, Node, NodeId};
 
 /// See [`KeyStore::changes`](crate::KeyStore::changes).
 pub(super) async fn changes(
@@ -39,9 +39,9 @@ pub(super) async fn changes(
     // What the log says of another run of a server is not asked for: that run may have told of
     // changes which this one has lost.
     let history = if known == b"known" && *run == *answer.incarnation {
-        History::Changed(ids.iter().filter_map(|id| KeyId::from_ascii(id)).collect())
+        ChangeSet::Entries(ids.iter().filter_map(|id| KeyId::from_ascii(id)).collect())
     } else {
-        History::Unknown
+        ChangeSet::Resync
     };
     let cursor = cursor(server, epoch, tag, &answer.incarnation)?;
     Ok(Changes::new(history, cursor, lease).for_member(member == b"1"))
@@ -68,12 +68,12 @@ fn number(text: &[u8]) -> Option<u64> {
 /// See [`KeyStore::join`](crate::KeyStore::join).
 pub(super) async fn join(server: &Server, node: &NodeId) -> Result<(), StoreError> {
     // Leaves room to count.
-    let beat = u64::from_be_bytes(random()?) >> 2;
+    let heartbeat = u64::from_be_bytes(random()?) >> 2;
     let run = server
         .write(&script::JOIN, 2)?
-        .key(server.names.nodes())
+        .key(server.names.members())
         .argument(node.as_str())
-        .argument(beat);
+        .argument(heartbeat);
     let doing = "joining the nodes";
     server.founded(&server.polls, doing, run, DEADLINE).await?;
     Ok(())
@@ -89,7 +89,7 @@ pub(super) async fn acknowledge(
     let (epoch, tag, _) = parts(cursor).unwrap_or((0, &[], &[]));
     let run = server
         .write(&script::ACKNOWLEDGE, 2)?
-        .key(server.names.nodes())
+        .key(server.names.members())
         .argument(node.as_str())
         .argument(epoch)
         .argument(tag);
@@ -98,8 +98,8 @@ pub(super) async fn acknowledge(
     Ok(())
 }
 
-/// See [`KeyStore::nodes`](crate::KeyStore::nodes).
-pub(super) async fn nodes(server: &Server) -> Result<Roster, StoreError> {
+/// See [`KeyStore::members`](crate::KeyStore::members).
+pub(super) async fn nodes(server: &Server) -> Result<MemberList, StoreError> {
     let run = Run::new(&script::NODES).keys(server.names.of_history());
     let doing = "listing the nodes";
     let answer = server.founded(&server.polls, doing, run, DEADLINE).await?;
@@ -107,7 +107,11 @@ pub(super) async fn nodes(server: &Server) -> Result<Roster, StoreError> {
         return Err(server.broken("the history is incomplete"));
     };
     let cursor = cursor(server, epoch, tag, &answer.incarnation)?;
-    Ok(Roster::new(cursor, server.length(longest)?, listed(fields)))
+    Ok(MemberList::new(
+        cursor,
+        server.length(longest)?,
+        listed(fields),
+    ))
 }
 
 /// The nodes in the fields of their hash and the values of those. What is not of a node is none: a
@@ -120,16 +124,18 @@ fn listed(fields: &[Vec<u8>]) -> Vec<Node> {
         };
         let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok());
         let Some(id) = id else { continue };
-        let (acknowledged, beat, suspected) = nodes.entry(id).or_default();
+        let (acknowledged, heartbeat, suspected) = nodes.entry(id).or_default();
         match kind {
             b'a' => *acknowledged = number(&pair[1]).unwrap_or(0),
-            b'b' => *beat = Some(number(&pair[1]).unwrap_or(0)),
+            b'b' => *heartbeat = Some(number(&pair[1]).unwrap_or(0)),
             b's' => *suspected = true,
             _ => {}
         }
     }
-    let whole = |(id, (acknowledged, beat, suspected))| {
-        Option::map(beat, |beat| Node::new(id, acknowledged, beat, suspected))
+    let whole = |(id, (acknowledged, heartbeat, suspected))| {
+        Option::map(heartbeat, |heartbeat| {
+            Node::new(id, acknowledged, heartbeat, suspected)
+        })
     };
     nodes.into_iter().filter_map(whole).collect()
 }
@@ -141,16 +147,16 @@ pub(super) async fn suspect(server: &Server, seen: &Node) -> Result<(), StoreErr
 }
 
 /// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
-pub(super) async fn dismiss(server: &Server, seen: &Node) -> Result<(), StoreError> {
+pub(super) async fn remove_node(server: &Server, seen: &Node) -> Result<(), StoreError> {
     let run = Run::new(&script::DISMISS);
     of_seen(server, "dismissing a node", run, seen).await
 }
 
 async fn of_seen(server: &Server, doing: &str, run: Run, seen: &Node) -> Result<(), StoreError> {
     let run = run
-        .key(server.names.nodes())
+        .key(server.names.members())
         .argument(seen.id.as_str())
-        .argument(seen.beat);
+        .argument(seen.heartbeat);
     server.polls.run(doing, &run, DEADLINE).await?;
     Ok(())
 }
@@ -159,7 +165,7 @@ async fn of_seen(server: &Server, doing: &str, run: Run, seen: &Node) -> Result<
 pub(super) async fn leave(server: &Server, node: &NodeId) -> Result<(), StoreError> {
     let doing = "leaving the nodes";
     let mut remove = redis::cmd("HDEL");
-    remove.arg(server.names.nodes());
+    remove.arg(server.names.members());
     for kind in ["b", "a", "s"] {
         remove.arg(format!("{kind}{node}"));
     }

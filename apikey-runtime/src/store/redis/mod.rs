@@ -25,8 +25,9 @@ use self::door::Door;
 use self::names::Names;
 use self::server::Server;
 use super::{
-    Changes, Charge, Charged, Counting, Cursor, KeyStore, LastUsed, ListQuery, Listener, Meter,
-    Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow, lease,
+    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
+    LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
+    UsageQuery, UsageRow, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -38,7 +39,7 @@ pub struct RedisStore {
     url: SecretString,
     namespace: String,
     lease: Option<Duration>,
-    signal: Signal,
+    signal: ChangeNotifier,
     server: RwLock<Option<Arc<Server>>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
@@ -54,7 +55,7 @@ impl RedisStore {
             url: SecretString::from(url.into()),
             namespace: names::DEFAULT.to_owned(),
             lease: None,
-            signal: Signal::new(),
+            signal: ChangeNotifier::new(),
             server: RwLock::new(None),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -118,7 +119,7 @@ impl KeyStore for RedisStore {
         statements::find(&*self.server()?, id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         statements::list(&*self.server()?, query).await
     }
 
@@ -161,7 +162,7 @@ impl KeyStore for RedisStore {
         history::acknowledge(&*self.server()?, node, cursor).await
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
         history::nodes(&*self.server()?).await.map(Some)
     }
 
@@ -169,27 +170,32 @@ impl KeyStore for RedisStore {
         history::suspect(&*self.server()?, seen).await
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
-        history::dismiss(&*self.server()?, seen).await
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        history::remove_node(&*self.server()?, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         history::leave(&*self.server()?, node).await
     }
 
-    fn counting(&self) -> Counting {
-        Counting::All
+    fn limit_support(&self) -> LimitSupport {
+        LimitSupport::All
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         counts::charge(&*self.server()?, charge).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        counts::refill(&*self.server()?, key, meter, amount).await
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        counts::refill(&*self.server()?, key, counter, amount).await
     }
 
-    fn keeps_usage(&self) -> bool {
+    fn supports_usage(&self) -> bool {
         true
     }
 
@@ -205,8 +211,8 @@ impl KeyStore for RedisStore {
         usage::last_used(&*self.server()?, keys).await
     }
 
-    fn listen(&self) -> Option<Listener> {
-        Some(self.signal.listen())
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.signal.subscribe())
     }
 
     async fn stop(&self) {

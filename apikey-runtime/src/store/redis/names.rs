@@ -17,7 +17,7 @@ impl Names {
     pub(super) fn new(namespace: &str) -> Result<Self, StoreError> {
         let is_bad = |c: char| matches!(c, '{' | '}') || c.is_control();
         if namespace.is_empty() || namespace.contains(is_bad) {
-            return Err(StoreError::Invalid(
+            return Err(StoreError::InvalidArgument(
                 "the namespace is empty, or has a brace or a control character; write letters and \
                  digits, as in `apikey`"
                     .to_owned(),
@@ -51,7 +51,7 @@ impl Names {
     }
 
     /// Hash: three fields for every node.
-    pub(super) fn nodes(&self) -> String {
+    pub(super) fn members(&self) -> String {
         self.of("nodes")
     }
 
@@ -108,6 +108,6 @@ impl Names {
 
     /// The keys of the history.
     pub(super) fn of_history(&self) -> [String; 3] {
-        [self.meta(), self.log(), self.nodes()]
+        [self.meta(), self.log(), self.members()]
     }
 }

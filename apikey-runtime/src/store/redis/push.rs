@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::door::Door;
 use super::error::Failure;
-use crate::store::Signal;
+use crate::store::ChangeNotifier;
 
 /// How often a subscription is tried out, and how long it may take to answer: nothing else tells one
 /// on which nothing happens from one that is cut off.
@@ -28,7 +28,7 @@ pub(super) struct Push(AbortHandle);
 impl Push {
     /// Begins to subscribe, on the current runtime. Each message raises `signal`, and so does each
     /// new subscription, since something may have happened before it.
-    pub(super) fn open(door: &Arc<Door>, channel: String, signal: &Signal) -> Self {
+    pub(super) fn open(door: &Arc<Door>, channel: String, signal: &ChangeNotifier) -> Self {
         let listening = keep_up(Arc::clone(door), channel, signal.clone());
         Self(tokio::spawn(listening).abort_handle())
     }
@@ -40,7 +40,7 @@ impl Drop for Push {
     }
 }
 
-async fn keep_up(door: Arc<Door>, channel: String, signal: Signal) {
+async fn keep_up(door: Arc<Door>, channel: String, signal: ChangeNotifier) {
     let mut pause = PAUSES[0];
     let mut failing = false;
     loop {
@@ -64,14 +64,14 @@ async fn keep_up(door: Arc<Door>, channel: String, signal: Signal) {
 async fn listen(
     door: &Door,
     channel: &str,
-    signal: &Signal,
+    signal: &ChangeNotifier,
     subscribed: &mut bool,
 ) -> Result<Infallible, Failure> {
     let ended = Arc::new(Notify::new());
     let (heard, gone) = (signal.clone(), Arc::clone(&ended));
     let hear = move |push: PushInfo| {
         match push.kind {
-            PushKind::Message => heard.raise(),
+            PushKind::Message => heard.notify(),
             PushKind::Disconnection => gone.notify_one(),
             _ => {}
         }
@@ -84,7 +84,7 @@ async fn listen(
     let mut connection = door.enter_any(&config).await?;
     connection.subscribe(channel).await.map_err(failed)?;
     *subscribed = true;
-    signal.raise();
+    signal.notify();
     loop {
         let wait = tokio::time::timeout(PING_EVERY, ended.notified()).await;
         if wait.is_ok() {

@@ -14,7 +14,7 @@ use super::push::Push;
 use super::script::{self, Run, Script};
 use super::settings;
 use crate::error::StoreError;
-use crate::store::{Signal, lease};
+use crate::store::{ChangeNotifier, lease};
 
 /// The lease of a new store, where nothing else is asked for.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
@@ -53,7 +53,7 @@ impl Server {
         door: Door,
         names: Names,
         lease: Option<Duration>,
-        signal: &Signal,
+        signal: &ChangeNotifier,
     ) -> Result<Self, StoreError> {
         let door = Arc::new(door);
         let server = Self {

@@ -13,7 +13,7 @@ use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 use crate::store::columns::Broken;
 use crate::store::paging::page_size;
-use crate::store::{ListQuery, Page};
+use crate::store::{ListQuery, RecordPage};
 
 /// Keys of the store that a change of records needs.
 const KEYS: usize = 4;
@@ -211,7 +211,7 @@ fn ids(doing: &str, value: Value) -> Result<Vec<Vec<u8>>, Failure> {
         .map_err(|error| Failure::of(doing, error))
 }
 
-pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<Page, StoreError> {
+pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<RecordPage, StoreError> {
     let doing = "listing records";
     let size = page_size(query);
     let place = match (&query.owner, &query.label) {
@@ -276,8 +276,8 @@ async fn read_listed(
     Ok(listed)
 }
 
-fn page(mut found: Vec<Listed>, size: usize) -> Page {
-    let mut page = Page::default();
+fn page(mut found: Vec<Listed>, size: usize) -> RecordPage {
+    let mut page = RecordPage::default();
     if found.len() > size {
         found.truncate(size);
         page.next = found.last().map(|(id, _)| *id);

@@ -8,7 +8,7 @@ use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 use crate::store::columns::{limits_text, metadata_text, words};
 use crate::store::paging::page_size;
-use crate::store::{ListQuery, Page};
+use crate::store::{ListQuery, RecordPage};
 
 /// Counts a version up, and stays where there is no higher one.
 macro_rules! next_version {
@@ -178,9 +178,9 @@ pub(in crate::store) async fn purge<C: Connections>(
 pub(in crate::store) async fn list<C: Connections>(
     connections: &C,
     query: &ListQuery,
-) -> Result<Page, StoreError> {
+) -> Result<RecordPage, StoreError> {
     let size = page_size(query);
-    let mut page = Page::default();
+    let mut page = RecordPage::default();
     let mut after = query.after.map(|id| id.as_str().as_bytes().to_vec());
     loop {
         let statement = list_statement(query, after, size);
@@ -222,7 +222,7 @@ fn list_statement(query: &ListQuery, after: Option<Vec<u8>>, size: usize) -> Sta
     sql
 }
 
-fn collect(rows: &[impl Columns], page: &mut Page) {
+fn collect(rows: &[impl Columns], page: &mut RecordPage) {
     for row in rows {
         match row::record(row) {
             Ok(record) => page.records.push(record),

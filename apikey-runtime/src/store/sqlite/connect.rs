@@ -165,7 +165,7 @@ fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
 /// where the process changes its directory.
 fn checked_path(path: &Path) -> Result<PathBuf, StoreError> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
-        return Err(StoreError::Invalid(
+        return Err(StoreError::InvalidArgument(
             "a store in SQLite needs a file; for one in memory take `MemoryStore`".to_owned(),
         ));
     }
@@ -240,7 +240,7 @@ async fn migrate(
         .ok()
         .and_then(|done| MIGRATIONS.get(done..));
     let Some(missing) = missing else {
-        return Err(StoreError::Invalid(format!(
+        return Err(StoreError::InvalidArgument(format!(
             "the file has tables of version {done}, and this release knows {}; take a newer release",
             MIGRATIONS.len()
         )));

@@ -9,9 +9,9 @@ use super::error::failed;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::Count;
-use crate::store::count::micros;
-use crate::store::{Charge, Charged, Meter};
+use crate::limit::CounterState;
+use crate::store::charge::micros;
+use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
 /// One text for any number of counts, so it is prepared once. The join is crossed, which SQLite
 /// takes as the order in which to do it.
@@ -32,7 +32,7 @@ const WRITE: &str = "\
 #[derive(Debug)]
 pub(super) enum Work {
     Charge(Charge),
-    Refill(KeyId, Meter, u64),
+    Refill(KeyId, LimitCounter, u64),
 }
 
 /// How all limits of `charge` stand, where it costs nothing: nothing is written.
@@ -40,7 +40,7 @@ pub(super) async fn look(
     reader: &SqlitePool,
     charge: &Charge,
     clock: &dyn Clock,
-) -> Result<Charged, StoreError> {
+) -> Result<ChargeOutcome, StoreError> {
     let mut counts = Counts::read(reader, charge.names())
         .await
         .map_err(reading_failed)?;
@@ -53,7 +53,7 @@ pub(super) async fn work(
     pool: &SqlitePool,
     work: &[&Work],
     clock: &dyn Clock,
-) -> Result<Vec<Result<Charged, StoreError>>, Error> {
+) -> Result<Vec<Result<ChargeOutcome, StoreError>>, Error> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let names = work.iter().flat_map(|work| work.names());
     let mut counts = Counts::read(&mut *transaction, names).await?;
@@ -79,14 +79,16 @@ impl Work {
     fn names(&self) -> Box<dyn Iterator<Item = (KeyId, &str)> + Send + '_> {
         match self {
             Self::Charge(charge) => Box::new(charge.names()),
-            Self::Refill(key, meter, _) => Box::new(std::iter::once((*key, meter.name()))),
+            Self::Refill(key, counter, _) => Box::new(std::iter::once((*key, counter.name()))),
         }
     }
 }
 
 impl Charge {
     fn names(&self) -> impl Iterator<Item = (KeyId, &str)> + Send {
-        self.meters.iter().map(|meter| (self.key, meter.name()))
+        self.counters
+            .iter()
+            .map(|counter| (self.key, counter.name()))
     }
 }
 
@@ -98,7 +100,7 @@ struct Counts<'a> {
 
 #[derive(Clone, Default)]
 struct Slot {
-    count: Count,
+    count: CounterState,
     changed: bool,
     /// What is there and cannot be read.
     broken: Option<&'static str>,
@@ -130,36 +132,36 @@ impl<'a> Counts<'a> {
         Ok(Self { places, slots })
     }
 
-    fn work(&mut self, work: &Work, now: i64) -> Result<Charged, StoreError> {
+    fn work(&mut self, work: &Work, now: i64) -> Result<ChargeOutcome, StoreError> {
         match work {
             Work::Charge(charge) => self.charge(charge, now),
-            Work::Refill(key, meter, amount) => {
-                let mut count = self.count(*key, meter)?;
-                count.refill(meter.rule(), *amount);
-                self.put(*key, meter, count);
-                Ok(Charged::new(true, Vec::new()))
+            Work::Refill(key, counter, amount) => {
+                let mut count = self.count(*key, counter)?;
+                count.refill(counter.rule(), *amount);
+                self.put(*key, counter, count);
+                Ok(ChargeOutcome::new(true, Vec::new()))
             }
         }
     }
 
-    fn charge(&mut self, charge: &Charge, now: i64) -> Result<Charged, StoreError> {
+    fn charge(&mut self, charge: &Charge, now: i64) -> Result<ChargeOutcome, StoreError> {
         let counts = charge
-            .meters
+            .counters
             .iter()
-            .map(|meter| self.count(charge.key, meter));
+            .map(|counter| self.count(charge.key, counter));
         let mut counts = counts.collect::<Result<Vec<_>, _>>()?;
         let charged = charge.apply(&mut counts, now);
-        if charged.admitted && charge.cost > 0 {
-            for (meter, count) in charge.meters.iter().zip(counts) {
-                self.put(charge.key, meter, count);
+        if charged.allowed && charge.cost > 0 {
+            for (counter, count) in charge.counters.iter().zip(counts) {
+                self.put(charge.key, counter, count);
             }
         }
         Ok(charged)
     }
 
-    fn count(&self, key: KeyId, meter: &Meter) -> Result<Count, StoreError> {
+    fn count(&self, key: KeyId, counter: &LimitCounter) -> Result<CounterState, StoreError> {
         let slot = self
-            .place(key, meter)
+            .place(key, counter)
             .and_then(|place| self.slots.get(place));
         match slot.and_then(|slot| slot.broken) {
             Some(reason) => Err(StoreError::Corrupt {
@@ -170,16 +172,16 @@ impl<'a> Counts<'a> {
         }
     }
 
-    fn put(&mut self, key: KeyId, meter: &Meter, count: Count) {
-        let place = self.place(key, meter);
+    fn put(&mut self, key: KeyId, counter: &LimitCounter, count: CounterState) {
+        let place = self.place(key, counter);
         if let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) {
             slot.changed |= slot.count != count;
             slot.count = count;
         }
     }
 
-    fn place(&self, key: KeyId, meter: &Meter) -> Option<usize> {
-        self.places.get(&(key, meter.name())).copied()
+    fn place(&self, key: KeyId, counter: &LimitCounter) -> Option<usize> {
+        self.places.get(&(key, counter.name())).copied()
     }
 
     /// What is to be written, if anything.
@@ -207,7 +209,7 @@ impl Slot {
             (_, ..0) => Some("`used` of a count is negative"),
             _ => None,
         };
-        let count = Count {
+        let count = CounterState {
             arrival: row.try_get("arrival")?,
             period: row.try_get("period")?,
             used: used.unsigned_abs(),

@@ -8,7 +8,7 @@ use sqlx::{Error, Row};
 use super::error::failed;
 use super::row;
 use crate::error::StoreError;
-use crate::store::{Changes, Cursor, History, NodeId};
+use crate::store::{ChangeSet, Changes, Cursor, NodeId};
 
 /// More changes than these are not named: reading anew what is used is then cheaper.
 const MOST_CHANGES: usize = 1_000;
@@ -53,7 +53,7 @@ pub(super) async fn changes(
         None => None,
     };
     Ok(Changes::new(
-        history.map_or(History::Unknown, History::Changed),
+        history.map_or(ChangeSet::Resync, ChangeSet::Entries),
         cursor,
         lease,
     )

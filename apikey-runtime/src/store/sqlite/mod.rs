@@ -20,8 +20,9 @@ use async_trait::async_trait;
 use self::connect::Pools;
 use self::counts::Work;
 use super::{
-    Changes, Charge, Charged, Counting, Cursor, KeyStore, LastUsed, ListQuery, Listener, Meter,
-    Node, NodeId, Page, Roster, Signal, UsageBatch, UsageQuery, UsageRow, lease,
+    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
+    LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
+    UsageQuery, UsageRow, lease,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
@@ -67,7 +68,7 @@ pub struct SqliteStore {
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
     /// Raised by what this process writes: managers that share the store hear of it at once.
-    changed: Signal,
+    changed: ChangeNotifier,
 }
 
 impl SqliteStore {
@@ -80,7 +81,7 @@ impl SqliteStore {
             clock: Arc::new(SystemClock::new()),
             pools: RwLock::new(None),
             turn: tokio::sync::Mutex::new(()),
-            changed: Signal::new(),
+            changed: ChangeNotifier::new(),
         }
     }
 
@@ -117,7 +118,7 @@ impl SqliteStore {
 
     /// Tells those who listen, whatever came of the write.
     fn wrote<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        self.changed.raise();
+        self.changed.notify();
         outcome
     }
 
@@ -155,7 +156,7 @@ impl KeyStore for SqliteStore {
         statements::find(&self.pools()?.reader, id).await
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         statements::list(&self.pools()?.reader, query).await
     }
 
@@ -203,7 +204,7 @@ impl KeyStore for SqliteStore {
         nodes::acknowledge(&self.pools()?.beats, node, cursor).await
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
         nodes::nodes(&self.pools()?.roster).await.map(Some)
     }
 
@@ -211,19 +212,19 @@ impl KeyStore for SqliteStore {
         nodes::suspect(&self.pools()?.beats, seen).await
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
-        nodes::dismiss(&self.pools()?.beats, seen).await
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        nodes::remove_node(&self.pools()?.beats, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         nodes::leave(&self.pools()?.beats, node).await
     }
 
-    fn counting(&self) -> Counting {
-        Counting::Quotas
+    fn limit_support(&self) -> LimitSupport {
+        LimitSupport::Quotas
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let pools = self.pools()?;
         if charge.cost == 0 {
             return counts::look(&pools.reader, charge, &*self.clock).await;
@@ -231,12 +232,17 @@ impl KeyStore for SqliteStore {
         pools.queue.done(Work::Charge(charge.clone())).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        let work = Work::Refill(*key, meter.clone(), amount);
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        let work = Work::Refill(*key, counter.clone(), amount);
         self.pools()?.queue.done(work).await.map(drop)
     }
 
-    fn keeps_usage(&self) -> bool {
+    fn supports_usage(&self) -> bool {
         true
     }
 
@@ -252,12 +258,12 @@ impl KeyStore for SqliteStore {
         usage::last_used(&self.pools()?.reader, keys).await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         usage::forget(&self.pools()?.counts, hour, self.clock.read().now).await
     }
 
-    fn listen(&self) -> Option<Listener> {
-        Some(self.changed.listen())
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.changed.subscribe())
     }
 
     async fn stop(&self) {

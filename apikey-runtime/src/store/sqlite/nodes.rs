@@ -6,7 +6,7 @@ use sqlx::{Error, Row};
 use super::error::failed;
 use super::history::{head, millis};
 use crate::error::StoreError;
-use crate::store::{Cursor, Node, NodeId, Roster};
+use crate::store::{Cursor, MemberList, Node, NodeId};
 
 /// See [`KeyStore::join`](crate::KeyStore::join).
 pub(super) async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
@@ -50,8 +50,8 @@ pub(super) async fn acknowledge(
     Ok(())
 }
 
-/// See [`KeyStore::nodes`](crate::KeyStore::nodes). One statement, so one snapshot.
-pub(super) async fn nodes(pool: &SqlitePool) -> Result<Roster, StoreError> {
+/// See [`KeyStore::members`](crate::KeyStore::members). One statement, so one snapshot.
+pub(super) async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
     const NODES: &str = "\
         SELECT node.id AS id, node.acknowledged AS acknowledged, node.beat AS beat, node.suspected AS suspected, \
                head.epoch AS head_epoch, head.tag AS head_tag, meta.longest_lease_ms AS longest_lease_ms \
@@ -70,7 +70,11 @@ pub(super) async fn nodes(pool: &SqlitePool) -> Result<Roster, StoreError> {
         .iter()
         .filter_map(|row| node(row).transpose())
         .collect();
-    Ok(Roster::new(cursor, longest, nodes.map_err(listing_failed)?))
+    Ok(MemberList::new(
+        cursor,
+        longest,
+        nodes.map_err(listing_failed)?,
+    ))
 }
 
 /// `None` for the row that stands where there is no node.
@@ -97,7 +101,7 @@ pub(super) async fn suspect(pool: &SqlitePool, seen: &Node) -> Result<(), StoreE
 }
 
 /// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
-pub(super) async fn dismiss(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
+pub(super) async fn remove_node(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
     const DISMISS: &str = "DELETE FROM api_key_nodes WHERE id = ? AND beat = ? AND suspected = 1";
     by_beat(pool, DISMISS, seen, "dismissing a node").await
 }
@@ -120,7 +124,7 @@ async fn by_beat(
 ) -> Result<(), StoreError> {
     sqlx::query(statement)
         .bind(seen.id.as_str())
-        .bind(i64::try_from(seen.beat).unwrap_or(-1))
+        .bind(i64::try_from(seen.heartbeat).unwrap_or(-1))
         .execute(pool)
         .await
         .map_err(|error| failed(doing, error))?;

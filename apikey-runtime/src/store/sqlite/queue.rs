@@ -14,7 +14,7 @@ use super::counts::{self, Work};
 use super::error::failed;
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::store::Charged;
+use crate::store::ChargeOutcome;
 
 /// So many at most are done in one transaction: the first of them wait for the last.
 const TOGETHER: usize = 128;
@@ -41,7 +41,7 @@ struct Waiting {
     worked: bool,
 }
 
-type Answer = Result<Charged, StoreError>;
+type Answer = Result<ChargeOutcome, StoreError>;
 
 #[derive(Debug)]
 struct Task {

@@ -186,7 +186,7 @@ fn texts(keys: &[KeyId]) -> Vec<&str> {
     keys.iter().map(KeyId::as_str).collect()
 }
 
-/// See [`KeyStore::forget_usage`](crate::KeyStore::forget_usage).
+/// See [`KeyStore::prune_usage`](crate::KeyStore::prune_usage).
 pub(super) async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), StoreError> {
     const FORGET: &str = "\
         DELETE FROM api_key_usage WHERE (key, hour, route, outcome) IN \

@@ -1,6 +1,6 @@
 //! What an operator does with a tool of their own, and an application with the same database.
 
-use apikey_runtime::{History, KeyPatch, KeyStore, StoreError};
+use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, StoreError};
 use sqlx::PgConnection;
 
 use super::{Place, changed, cursor, history, number, place, run};
@@ -155,13 +155,13 @@ async fn truncate_by_hand_makes_everyone_forget() {
     let (store, mut tool) = stocked(&place).await;
     let since = cursor(&store).await;
     run(&mut tool, "TRUNCATE api_keys").await.unwrap();
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     assert_eq!(store.find(&id(1)).await.unwrap(), None);
     let present = cursor(&store).await;
     assert!(present.epoch > since.epoch);
     store.insert(&record(1)).await.unwrap();
     assert_eq!(changed(&store, &present).await, [id(1)]);
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     run(&mut tool, "BEGIN; TRUNCATE api_keys; ROLLBACK")
         .await
         .unwrap();
@@ -304,10 +304,10 @@ async fn an_emptied_log_is_an_error_till_the_next_change_or_start_and_forgets_al
     ));
     store.stop().await;
     store.start().await.unwrap();
-    assert_eq!(history(&store, &before).await, History::Unknown);
+    assert_eq!(history(&store, &before).await, ChangeSet::Resync);
     run(&mut tool, "TRUNCATE api_key_changes").await.unwrap();
     store.insert(&record(9)).await.unwrap();
-    assert_eq!(history(&store, &before).await, History::Unknown);
+    assert_eq!(history(&store, &before).await, ChangeSet::Resync);
 }
 
 /// A row that someone takes out of the log is a change that nobody would hear of.
@@ -325,7 +325,7 @@ async fn a_log_with_a_hole_knows_no_cursor_before_it() {
         since.epoch + 2
     );
     run(&mut tool, &hole).await.unwrap();
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
 }
 
 /// A dump that is restored while the server runs: the same tags, in other tables.
@@ -344,7 +344,7 @@ async fn tables_restored_from_a_copy_know_no_cursor_of_before() {
     )
     .await
     .unwrap();
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     let present = cursor(&store).await;
     assert_eq!(present.epoch, since.epoch);
     store.revoke(&id(1), &because("lost")).await.unwrap();

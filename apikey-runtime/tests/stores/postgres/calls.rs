@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{History, KeyPatch, KeyStore, PostgresStore, StoreError};
+use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, PostgresStore, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -32,7 +32,7 @@ async fn a_flood_of_reads_puts_no_poll_off() {
     sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
     store.changes(None, None).await.unwrap();
-    store.nodes().await.unwrap();
+    store.members().await.unwrap();
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     assert!(calls.try_join_next().is_none(), "the flood is still there");
     run(&mut tool, "COMMIT").await.unwrap();
@@ -122,7 +122,10 @@ async fn a_commit_that_fails_is_a_failure() {
         .await
         .unwrap();
     assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
-    assert_eq!(history(&store, &since).await, History::Changed(Vec::new()));
+    assert_eq!(
+        history(&store, &since).await,
+        ChangeSet::Entries(Vec::new())
+    );
 }
 
 /// Two statements that lock each other's rows: one is undone by the server, and done again here.

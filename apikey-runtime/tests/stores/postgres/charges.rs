@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{Charge, Counting, KeyStore, Meter, PostgresStore, Quota, Rate};
+use apikey_runtime::{Charge, KeyStore, LimitCounter, LimitSupport, PostgresStore, Quota, Rate};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -15,25 +15,25 @@ use crate::{id, record};
 const NODES: u32 = 10;
 const EACH: u32 = 100;
 
-fn one(meters: Vec<Meter>) -> Charge {
-    Charge::new(id(1), 1, meters)
+fn one(counters: Vec<LimitCounter>) -> Charge {
+    Charge::new(id(1), 1, counters)
 }
 
 fn quota(amount: u64) -> Charge {
-    one(vec![Meter::new("q", Quota::lifetime(amount))])
+    one(vec![LimitCounter::new("q", Quota::lifetime(amount))])
 }
 
 /// How many of many at once were admitted: `admit` is called with the number of its turn.
-async fn admitted<F: Future<Output = bool> + Send>(
-    admits: impl Fn(u32) -> F + Clone + Send + Sync + 'static,
+async fn allowed<F: Future<Output = bool> + Send>(
+    allowed: impl Fn(u32) -> F + Clone + Send + Sync + 'static,
 ) -> u64 {
     let mut nodes = JoinSet::new();
     for _ in 0..NODES {
-        let admits = admits.clone();
+        let allowed = allowed.clone();
         nodes.spawn(async move {
             let mut passed = 0;
             for turn in 0..EACH {
-                passed += u64::from(admits(turn).await);
+                passed += u64::from(allowed(turn).await);
             }
             passed
         });
@@ -43,9 +43,9 @@ async fn admitted<F: Future<Output = bool> + Send>(
 
 async fn admitted_by(store: &Arc<PostgresStore>, charge: Charge) -> u64 {
     let (store, charge) = (Arc::clone(store), Arc::new(charge));
-    admitted(move |_| {
+    allowed(move |_| {
         let (store, charge) = (Arc::clone(&store), Arc::clone(&charge));
-        async move { store.charge(&charge).await.unwrap().admitted }
+        async move { store.charge(&charge).await.unwrap().allowed }
     })
     .await
 }
@@ -64,17 +64,17 @@ async fn r01_a_quota_is_exact_under_any_default_isolation() {
     for setting in ["", "%20-cdefault_transaction_isolation%3Dserializable"] {
         let place = place!();
         let store = many(&place, setting).await;
-        assert_eq!(store.counting(), Counting::All);
+        assert_eq!(store.limit_support(), LimitSupport::All);
         for amount in [100, 1] {
             let name = format!("of {amount}");
             let charge = one(vec![
-                Meter::new(&name, Quota::rolling(amount, Duration::from_secs(86_400))),
-                Meter::new(&name, Rate::per_second(1_000_000)),
-                Meter::new(&name, Quota::per_month(1_000_000)),
+                LimitCounter::new(&name, Quota::rolling(amount, Duration::from_secs(86_400))),
+                LimitCounter::new(&name, Rate::per_second(1_000_000)),
+                LimitCounter::new(&name, Quota::per_month(1_000_000)),
             ]);
             assert_eq!(admitted_by(&store, charge.clone()).await, amount);
             let stands = store.charge(&charge).await.unwrap();
-            let remaining: Vec<_> = stands.verdicts.iter().map(|one| one.remaining).collect();
+            let remaining: Vec<_> = stands.decisions.iter().map(|one| one.remaining).collect();
             assert_eq!((remaining[0], remaining[2]), (0, 1_000_000 - amount));
         }
     }
@@ -92,7 +92,7 @@ async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
         .unwrap();
     let all_have_read = Arc::new(Barrier::new(NODES as usize));
     let url = Arc::new(place.url());
-    let passed = admitted(move |turn| {
+    let passed = allowed(move |turn| {
         let (url, all_have_read) = (Arc::clone(&url), Arc::clone(&all_have_read));
         async move {
             let mut tool = connection(&url).await;
@@ -117,28 +117,28 @@ async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     let place = place!();
     let store = Arc::new(place.started().await);
     store.insert(&record(1)).await.unwrap();
-    let meters = || {
+    let counters = || {
         vec![
-            Meter::new("b", Quota::per_day(1)),
-            Meter::new("a", Rate::per_hour(100)),
+            LimitCounter::new("b", Quota::per_day(1)),
+            LimitCounter::new("a", Rate::per_hour(100)),
         ]
     };
-    assert!(store.charge(&one(meters())).await.unwrap().admitted);
+    assert!(store.charge(&one(counters())).await.unwrap().allowed);
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; SELECT * FROM api_key_counts FOR UPDATE")
         .await
         .unwrap();
     for _ in 0..100 {
-        let refused = store.charge(&one(meters())).await.unwrap();
-        let admits: Vec<_> = refused.verdicts.iter().map(|one| one.admits).collect();
-        assert_eq!((refused.admitted, admits), (false, vec![false, true]));
-        assert_eq!(refused.verdicts[1].remaining, 99);
+        let refused = store.charge(&one(counters())).await.unwrap();
+        let allowed: Vec<_> = refused.decisions.iter().map(|one| one.allowed).collect();
+        assert_eq!((refused.allowed, allowed), (false, vec![false, true]));
+        assert_eq!(refused.decisions[1].remaining, 99);
     }
-    let look = Charge::new(id(1), 0, meters());
+    let look = Charge::new(id(1), 0, counters());
     let looked = store.charge(&look).await.unwrap();
-    assert!(looked.admitted && looked.verdicts[0].remaining == 0);
+    assert!(looked.allowed && looked.decisions[0].remaining == 0);
     // One that may pass has to wait.
-    let rate = one(vec![Meter::new("a", Rate::per_hour(100))]);
+    let rate = one(vec![LimitCounter::new("a", Rate::per_hour(100))]);
     let waiting = tokio::spawn({
         let store = Arc::clone(&store);
         async move { store.charge(&rate).await }
@@ -146,9 +146,9 @@ async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     until_waiting(&place, &mut tool, 1).await;
     run(&mut tool, "COMMIT").await.unwrap();
     let waited = waiting.await.unwrap().unwrap();
-    assert_eq!((waited.admitted, waited.verdicts[0].remaining), (true, 98));
+    assert_eq!((waited.allowed, waited.decisions[0].remaining), (true, 98));
     // Without meters there is nothing to ask.
-    assert!(store.charge(&one(Vec::new())).await.unwrap().admitted);
+    assert!(store.charge(&one(Vec::new())).await.unwrap().allowed);
 }
 
 /// Counts are no change, and go with their key: none is made behind its removal.
@@ -160,7 +160,7 @@ async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     let since = cursor(&*store).await;
     store.charge(&quota(5)).await.unwrap();
     store
-        .refill(&id(1), &quota(5).meters[0], u64::MAX)
+        .refill(&id(1), &quota(5).counters[0], u64::MAX)
         .await
         .unwrap();
     assert_eq!(cursor(&*store).await, since);
@@ -168,7 +168,7 @@ async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     run(&mut tool, "BEGIN; DELETE FROM api_keys").await.unwrap();
     let late = tokio::spawn({
         let store = Arc::clone(&store);
-        let charge = one(vec![Meter::new("another", Quota::lifetime(5))]);
+        let charge = one(vec![LimitCounter::new("another", Quota::lifetime(5))]);
         async move { store.charge(&charge).await }
     });
     until_waiting(&place, &mut tool, 1).await;
@@ -262,7 +262,7 @@ async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
     let store = PostgresStore::new(server.url());
     store.start().await.unwrap();
     store.insert(&record(1)).await.unwrap();
-    let rate = one(vec![Meter::new("r", Rate::per_day(1_000))]);
+    let rate = one(vec![LimitCounter::new("r", Rate::per_day(1_000))]);
     store.charge(&rate).await.unwrap();
     store.charge(&quota(9)).await.unwrap();
     let mut tool = connection(&server.url()).await;
@@ -278,7 +278,7 @@ async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
     }
     for _ in 0..20 {
         let charged = timeout(Duration::from_secs(2), store.charge(&rate)).await;
-        assert!(charged.unwrap().unwrap().admitted);
+        assert!(charged.unwrap().unwrap().allowed);
     }
     // The setting is the one transaction's: the same connection waits in the next.
     let quota_of_nine = quota(9);
@@ -286,5 +286,5 @@ async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
     assert!(waiting.await.is_err());
     // What is refused waits for nothing, whatever it is.
     let refused = store.charge(&quota(1)).await.unwrap();
-    assert!(!refused.admitted);
+    assert!(!refused.allowed);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use apikey_runtime::{Cursor, History, KeyId, KeyPatch, KeyStore, PostgresStore};
+use apikey_runtime::{ChangeSet, Cursor, KeyId, KeyPatch, KeyStore, PostgresStore};
 use tokio::time::timeout;
 
 use super::server::EPOCHS_FROM_A_SEQUENCE;
@@ -24,10 +24,10 @@ impl Follower {
             .unwrap()
             .unwrap();
         match changes.history {
-            History::Changed(ids) => self.heard.extend(ids),
+            ChangeSet::Entries(ids) => self.heard.extend(ids),
             // Whoever forgets all at this moment keeps nothing that changed before it, and hears of
             // nothing that changes after it.
-            History::Unknown => {}
+            ChangeSet::Resync => {}
         }
         self.cursor = changes.cursor;
     }
@@ -226,7 +226,7 @@ async fn more_than_a_thousand_changes_are_not_named_and_the_log_is_trimmed() {
         .unwrap();
     assert_eq!(changed(&store, &since).await.len(), 1_000);
     store.insert(&record(1)).await.unwrap();
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     run(&mut tool, "DELETE FROM api_keys WHERE prefix = 'p'")
         .await
         .unwrap();
@@ -242,7 +242,7 @@ async fn more_than_a_thousand_changes_are_not_named_and_the_log_is_trimmed() {
     );
     let kept = number(&mut tool, "SELECT count(*) FROM api_key_changes").await;
     assert!((10_000..11_000).contains(&kept), "{kept}");
-    assert_eq!(history(&store, &since).await, History::Unknown);
+    assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     let present = cursor(&store).await;
     assert_eq!(present.epoch, since.epoch + 1_000 + 1 + 1_000 + 20_000);
     store.update(&id(1), &KeyPatch::new()).await.unwrap();
@@ -255,27 +255,27 @@ async fn a_change_by_hand_is_pushed_at_its_commit() {
     let place = place!();
     let store = place.started().await;
     store.insert(&record(1)).await.unwrap();
-    let mut listener = store.listen().unwrap();
+    let mut listener = store.subscribe().unwrap();
     let quiet = Duration::from_millis(300);
     // What raises it at the start has come.
-    while timeout(quiet, listener.raised()).await.is_ok() {}
+    while timeout(quiet, listener.notified()).await.is_ok() {}
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; UPDATE api_keys SET label = 'x'")
         .await
         .unwrap();
-    assert!(timeout(quiet, listener.raised()).await.is_err());
+    assert!(timeout(quiet, listener.notified()).await.is_err());
     run(&mut tool, "ROLLBACK").await.unwrap();
-    assert!(timeout(quiet, listener.raised()).await.is_err());
+    assert!(timeout(quiet, listener.notified()).await.is_err());
     run(&mut tool, "UPDATE api_keys SET label = 'x'")
         .await
         .unwrap();
-    timeout(Duration::from_secs(5), listener.raised())
+    timeout(Duration::from_secs(5), listener.notified())
         .await
         .unwrap();
     // Another set of tables in the same database pushes to its own.
-    while timeout(quiet, listener.raised()).await.is_ok() {}
+    while timeout(quiet, listener.notified()).await.is_ok() {}
     let other = super::Place::on(place.server).await;
     other.started().await.insert(&record(1)).await.unwrap();
-    assert!(timeout(quiet, listener.raised()).await.is_err());
+    assert!(timeout(quiet, listener.notified()).await.is_err());
     store.stop().await;
 }

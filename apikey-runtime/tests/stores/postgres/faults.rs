@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{History, KeyStore, PostgresStore, StoreError};
+use apikey_runtime::{ChangeSet, KeyStore, PostgresStore, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -135,23 +135,23 @@ async fn x03_a_half_open_push_is_found_out() {
     let place = place!();
     let proxy = Proxy::to(place.server.port()).await;
     let store = behind(&proxy, &place).await;
-    let mut listener = store.listen().unwrap();
+    let mut listener = store.subscribe().unwrap();
     let quiet = Duration::from_millis(300);
-    while timeout(quiet, listener.raised()).await.is_ok() {}
+    while timeout(quiet, listener.notified()).await.is_ok() {}
     proxy.forget();
     let mut tool = place.tool().await;
     run(&mut tool, "UPDATE api_keys SET label = 'x'")
         .await
         .unwrap();
     // Whoever listens is woken when the push is there again, since something may have gone unheard.
-    timeout(Duration::from_secs(10), listener.raised())
+    timeout(Duration::from_secs(10), listener.notified())
         .await
         .unwrap();
-    while timeout(quiet, listener.raised()).await.is_ok() {}
+    while timeout(quiet, listener.notified()).await.is_ok() {}
     run(&mut tool, "UPDATE api_keys SET label = 'y'")
         .await
         .unwrap();
-    timeout(Duration::from_secs(2), listener.raised())
+    timeout(Duration::from_secs(2), listener.notified())
         .await
         .unwrap();
 }
@@ -195,7 +195,7 @@ async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up()
     let store = place.started().await;
     store.insert(&record(1)).await.unwrap();
     let since = cursor(&store).await;
-    let mut listener = store.listen().unwrap();
+    let mut listener = store.subscribe().unwrap();
     for stop in [Postgres::stop, Postgres::kill] {
         stop(&server);
         let began = Instant::now();
@@ -209,14 +209,14 @@ async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up()
             "refused at once: {:?}",
             began.elapsed()
         );
-        while timeout(Duration::from_millis(200), listener.raised())
+        while timeout(Duration::from_millis(200), listener.notified())
             .await
             .is_ok()
         {}
         server.run();
         assert!(store.find(&id(1)).await.unwrap().is_some());
-        assert_eq!(history(&store, &since).await, History::Unknown);
-        timeout(Duration::from_secs(5), listener.raised())
+        assert_eq!(history(&store, &since).await, ChangeSet::Resync);
+        timeout(Duration::from_secs(5), listener.notified())
             .await
             .unwrap();
     }
@@ -241,7 +241,7 @@ async fn a_standby_is_never_read() {
     for outcome in [
         store.find(&id(1)).await.map(drop),
         store.changes(None, None).await.map(drop),
-        store.nodes().await.map(drop),
+        store.members().await.map(drop),
         place.store().start().await,
     ] {
         let Err(StoreError::Unavailable {

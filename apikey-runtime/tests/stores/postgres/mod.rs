@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{Cursor, History, KeyId, KeyStore, PostgresStore};
+use apikey_runtime::{ChangeSet, Cursor, KeyId, KeyStore, PostgresStore};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::sleep;
@@ -134,7 +134,7 @@ async fn cursor(store: &impl KeyStore) -> Cursor {
     store.changes(None, None).await.unwrap().unwrap().cursor
 }
 
-async fn history(store: &impl KeyStore, since: &Cursor) -> History {
+async fn history(store: &impl KeyStore, since: &Cursor) -> ChangeSet {
     store
         .changes(Some(since), None)
         .await
@@ -145,7 +145,7 @@ async fn history(store: &impl KeyStore, since: &Cursor) -> History {
 
 async fn changed(store: &impl KeyStore, since: &Cursor) -> Vec<KeyId> {
     match history(store, since).await {
-        History::Changed(ids) => ids,
-        History::Unknown => panic!("{since:?} is unknown"),
+        ChangeSet::Entries(ids) => ids,
+        ChangeSet::Resync => panic!("{since:?} is unknown"),
     }
 }

@@ -1,10 +1,12 @@
-//! The function of the database that counts, held against the `Count` of this crate, at times that
+//! The function of the database that counts, held against the `CounterState` of this crate, at times that
 //! the test sets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use apikey_runtime::{Charge, Count, KeyStore, Meter, Period, Quota, Rate, Rule};
+use apikey_runtime::{
+    Charge, CounterState, KeyStore, LimitCounter, LimitRule, Quota, QuotaPeriod, Rate,
+};
 use sqlx::{PgConnection, Row};
 
 use super::place;
@@ -32,27 +34,27 @@ impl Dice {
     }
 
     /// Some limits in any order. One name has several rules, as of a limit that is changed.
-    fn meters(&mut self) -> Vec<Meter> {
+    fn counters(&mut self) -> Vec<LimitCounter> {
         let rolling = |dice: &mut Self, seconds| {
             Quota::rolling(3 + dice.below(6), Duration::from_secs(seconds))
         };
-        let mut meters = vec![
-            Meter::new("fast", Rate::per_second(20).with_burst(8)),
-            Meter::new("slow", self.one(&[Rate::per_minute(4), Rate::per_hour(3)])),
-            Meter::new("daily", Quota::per_day(4 + self.below(8))),
-            Meter::new("monthly", Quota::per_month(6 + self.below(10))),
-            Meter::new("credits", Quota::lifetime(10 + self.below(300))),
-            Meter::new("hour", rolling(self, 3_600)),
-            Meter::new("two days", rolling(self, 2 * 86_400)),
+        let mut counters = vec![
+            LimitCounter::new("fast", Rate::per_second(20).with_burst(8)),
+            LimitCounter::new("slow", self.one(&[Rate::per_minute(4), Rate::per_hour(3)])),
+            LimitCounter::new("daily", Quota::per_day(4 + self.below(8))),
+            LimitCounter::new("monthly", Quota::per_month(6 + self.below(10))),
+            LimitCounter::new("credits", Quota::lifetime(10 + self.below(300))),
+            LimitCounter::new("hour", rolling(self, 3_600)),
+            LimitCounter::new("two days", rolling(self, 2 * 86_400)),
         ];
-        for index in (1..meters.len()).rev() {
-            meters.swap(
+        for index in (1..counters.len()).rev() {
+            counters.swap(
                 index,
                 usize::try_from(self.below(index as u64 + 1)).unwrap(),
             );
         }
-        meters.truncate(1 + usize::try_from(self.below(4)).unwrap());
-        meters
+        counters.truncate(1 + usize::try_from(self.below(4)).unwrap());
+        counters
     }
 
     /// How much later the next charge is; now and then a clock is set back, or a month passes.
@@ -89,17 +91,17 @@ fn edge(dice: &mut Dice, now: i64) -> i64 {
 }
 
 /// Asks the function itself, at `now`.
-async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec<Count>) {
-    let lines = charge.meters.iter().map(|meter| match meter.rule() {
-        Rule::Rate(rate) => {
+async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec<CounterState>) {
+    let lines = charge.counters.iter().map(|counter| match counter.rule() {
+        LimitRule::Rate(rate) => {
             let micros = |units: u32| i64::from(units) * i64::try_from(rate.step_micros()).unwrap();
             ("rate", micros(rate.burst()), micros(charge.cost), 0)
         }
-        Rule::Quota(quota) => {
+        LimitRule::Quota(quota) => {
             let kind = match quota.period() {
-                Period::Day => "day",
-                Period::Month => "month",
-                Period::Lifetime => "lifetime",
+                QuotaPeriod::Day => "day",
+                QuotaPeriod::Month => "month",
+                QuotaPeriod::Lifetime => "lifetime",
                 _ => "rolling",
             };
             let part = quota.period().part_millis().unwrap_or(0);
@@ -110,7 +112,11 @@ async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec
         _ => unreachable!(),
     });
     let lines: Vec<_> = lines.collect();
-    let names: Vec<_> = charge.meters.iter().map(|meter| meter.name()).collect();
+    let names: Vec<_> = charge
+        .counters
+        .iter()
+        .map(|counter| counter.name())
+        .collect();
     let rows = sqlx::query("SELECT * FROM api_key_charge($1, $2, $3, $4, $5, $6, $7)")
         .bind(charge.key.as_str())
         .bind(names)
@@ -127,11 +133,11 @@ async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec
     (rows[0].get("admitted"), counts)
 }
 
-fn count(row: &sqlx::postgres::PgRow) -> Count {
+fn count(row: &sqlx::postgres::PgRow) -> CounterState {
     let numbers: Vec<i64> = row.get("parts");
     let uses: Vec<i64> = row.get("parts_used");
     let uses = uses.into_iter().map(i64::unsigned_abs);
-    let mut count = Count::default();
+    let mut count = CounterState::default();
     count.arrival = row.get("arrival");
     count.period = row.get("period");
     count.used = row.get::<i64, _>("used").unsigned_abs();
@@ -140,12 +146,12 @@ fn count(row: &sqlx::postgres::PgRow) -> Count {
 }
 
 /// All that is kept, by name, without what is as at the start.
-async fn kept(tool: &mut PgConnection) -> HashMap<String, Count> {
+async fn kept(tool: &mut PgConnection) -> HashMap<String, CounterState> {
     let rows = sqlx::query("SELECT * FROM api_key_counts WHERE key = $1").bind(id(1).as_str());
     let rows = rows.fetch_all(tool).await.unwrap();
     let counts = rows.iter().map(|row| (row.get("name"), count(row)));
     counts
-        .filter(|(_, count)| *count != Count::default())
+        .filter(|(_, count)| *count != CounterState::default())
         .collect()
 }
 
@@ -154,11 +160,11 @@ async fn the_function_counts_as_the_model_does() {
     let place = place!();
     let store = place.started().await;
     let mut tool = place.tool().await;
-    let (mut admitted, mut refused) = (0, 0);
+    let (mut allowed, mut refused) = (0, 0);
     for round in 0..30 {
         store.insert(&record(1)).await.unwrap();
         let mut dice = Dice(round);
-        let (mut now, mut model) = (START, HashMap::<String, Count>::new());
+        let (mut now, mut model) = (START, HashMap::<String, CounterState>::new());
         for step in 0..60 {
             now = match dice.below(5) {
                 0 => edge(&mut dice, now),
@@ -166,38 +172,41 @@ async fn the_function_counts_as_the_model_does() {
             };
             let said = format!("round {round}, step {step}, at {now}");
             let cost = dice.one(&[0, 1, 1, 1, 2, 5, 9]);
-            let charge = Charge::new(id(1), cost, dice.meters());
+            let charge = Charge::new(id(1), cost, dice.counters());
             let mut counts: Vec<_> = charge
-                .meters
+                .counters
                 .iter()
-                .map(|meter| model.remove(meter.name()).unwrap_or_default())
+                .map(|counter| model.remove(counter.name()).unwrap_or_default())
                 .collect();
-            let expected = charge.apply(&mut counts, now).admitted;
+            let expected = charge.apply(&mut counts, now).allowed;
             let answer = asked(&mut tool, &charge, now).await;
             assert_eq!(answer, (expected, counts.clone()), "{said}: {charge:?}");
             if expected {
-                admitted += 1;
+                allowed += 1;
             } else {
                 refused += 1;
             }
-            let names = charge.meters.iter().map(|meter| meter.name().to_owned());
+            let names = charge
+                .counters
+                .iter()
+                .map(|counter| counter.name().to_owned());
             model.extend(names.zip(counts));
             if dice.below(6) == 0 {
-                let meter = &charge.meters[0];
+                let counter = &charge.counters[0];
                 let amount = dice.below(8);
-                store.refill(&id(1), meter, amount).await.unwrap();
-                let count = model.get_mut(meter.name()).unwrap();
-                count.refill(meter.rule(), amount);
+                store.refill(&id(1), counter, amount).await.unwrap();
+                let count = model.get_mut(counter.name()).unwrap();
+                count.refill(counter.rule(), amount);
             }
-            model.retain(|_, count| *count != Count::default());
+            model.retain(|_, count| *count != CounterState::default());
             assert_eq!(kept(&mut tool).await, model, "{said}: {charge:?}");
         }
         // Its counts go with it.
         place_anew(&mut tool).await;
     }
     assert!(
-        admitted > 500 && refused > 500,
-        "{admitted} and {refused}: neither is rare"
+        allowed > 500 && refused > 500,
+        "{allowed} and {refused}: neither is rare"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{Cursor, KeyStore, Node, NodeId, PostgresStore, Roster};
+use apikey_runtime::{Cursor, KeyStore, MemberList, Node, NodeId, PostgresStore};
 
 use super::{changed, cursor, number, place, run};
 use crate::{because, id, record};
@@ -11,8 +11,8 @@ fn node(number: u128) -> NodeId {
     NodeId::from_u128(number)
 }
 
-async fn roster(store: &PostgresStore) -> Roster {
-    store.nodes().await.unwrap().unwrap()
+async fn roster(store: &PostgresStore) -> MemberList {
+    store.members().await.unwrap().unwrap()
 }
 
 /// The one node that is listed.
@@ -42,10 +42,10 @@ async fn joining_is_an_epoch_without_a_key() {
     assert_eq!(changed(&store, &before).await, []);
     assert_eq!(cursor(&store).await.epoch, before.epoch + 1);
     let first = only(&store).await;
-    assert_eq!(first, Node::new(node(1), 0, first.beat, false));
+    assert_eq!(first, Node::new(node(1), 0, first.heartbeat, false));
     assert_eq!(roster(&store).await.cursor, cursor(&store).await);
     assert!(store.join(&node(1)).await.unwrap());
-    let second = Node::new(node(1), 0, first.beat + 1, false);
+    let second = Node::new(node(1), 0, first.heartbeat + 1, false);
     assert_eq!(only(&store).await, second);
     assert_eq!(cursor(&store).await.epoch, before.epoch + 2);
 }
@@ -55,7 +55,7 @@ async fn an_acknowledgement_notes_an_epoch_of_this_history_only() {
     let place = place!();
     let store = place.started().await;
     store.join(&node(1)).await.unwrap();
-    let first = only(&store).await.beat;
+    let first = only(&store).await.heartbeat;
     store.insert(&record(1)).await.unwrap();
     let present = cursor(&store).await;
     store.acknowledge(&node(1), &present).await.unwrap();
@@ -85,11 +85,11 @@ async fn an_acknowledgement_notes_an_epoch_of_this_history_only() {
             ..present.clone()
         },
     ];
-    for (beat, cursor) in (first + 2..).zip(&foreign) {
+    for (heartbeat, cursor) in (first + 2..).zip(&foreign) {
         store.acknowledge(&node(1), cursor).await.unwrap();
         assert_eq!(
             only(&store).await,
-            Node::new(node(1), present.epoch, beat, false),
+            Node::new(node(1), present.epoch, heartbeat, false),
             "{cursor:?}"
         );
     }
@@ -123,7 +123,7 @@ async fn a_node_is_taken_off_only_where_it_has_not_moved() {
     let store = place.started().await;
     store.join(&node(1)).await.unwrap();
     let seen = only(&store).await;
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     assert_eq!(only(&store).await, seen, "it was not suspected");
 
     store
@@ -145,14 +145,14 @@ async fn a_node_is_taken_off_only_where_it_has_not_moved() {
         only(&store).await.suspected,
         "an acknowledgement is no return"
     );
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     assert_eq!(roster(&store).await.nodes.len(), 1, "it has moved since");
 
     store.join(&node(1)).await.unwrap();
     assert!(is_member(&store, &node(1)).await);
     let seen = only(&store).await;
     store.suspect(&seen).await.unwrap();
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     assert_eq!(roster(&store).await.nodes, []);
     assert!(!is_member(&store, &node(1)).await);
 
@@ -171,7 +171,7 @@ async fn joining_and_dismissing_at_once_leave_a_member_or_none_but_nothing_betwe
         let seen = only(&store).await;
         store.suspect(&seen).await.unwrap();
         let other = std::sync::Arc::clone(&store);
-        let dismissing = tokio::spawn(async move { other.dismiss(&seen).await.unwrap() });
+        let dismissing = tokio::spawn(async move { other.remove_node(&seen).await.unwrap() });
         store.join(&node(1)).await.unwrap();
         dismissing.await.unwrap();
         // The one that came last was the join, or the dismissal found it moved.

@@ -42,7 +42,7 @@ async fn o01_neither_a_store_nor_its_errors_show_the_password() {
         let error = store.start().await.unwrap_err();
         let said = format!("{} {store:?}", whole(&error));
         assert!(!said.contains(PASSWORD), "{said}");
-        let invalid = matches!(error, StoreError::Invalid(_));
+        let invalid = matches!(error, StoreError::InvalidArgument(_));
         assert!(
             invalid || matches!(error, StoreError::Unavailable { .. }),
             "{said}"

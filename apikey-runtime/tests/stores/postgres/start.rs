@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use apikey_runtime::{
-    Charge, KeyPatch, KeyStore, ListQuery, Meter, PostgresStore, Quota, StoreError,
+    Charge, KeyPatch, KeyStore, LimitCounter, ListQuery, PostgresStore, Quota, StoreError,
 };
 
 use super::secrets::whole;
@@ -124,9 +124,9 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     let store = place.started().await;
     let found = store.find(&id(9)).await.unwrap().unwrap();
     assert_eq!(found.limits, []);
-    let charge = Charge::new(id(9), 1, vec![Meter::new("a", Quota::lifetime(1))]);
-    for admitted in [true, false] {
-        assert_eq!(store.charge(&charge).await.unwrap().admitted, admitted);
+    let charge = Charge::new(id(9), 1, vec![LimitCounter::new("a", Quota::lifetime(1))]);
+    for allowed in [true, false] {
+        assert_eq!(store.charge(&charge).await.unwrap().allowed, allowed);
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
@@ -176,7 +176,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
         .await
         .unwrap();
     let error = place.store().start().await.unwrap_err();
-    assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+    assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
     assert!(
         error.to_string().contains("take a newer release"),
         "{error}"
@@ -221,7 +221,7 @@ async fn a_schema_or_database_that_cannot_hold_the_tables_is_refused() {
     let nowhere = format!("{}?options=-csearch_path%3Dnowhere", place.server.url());
     let error = PostgresStore::new(nowhere).start().await.unwrap_err();
     assert!(error.to_string().contains("no schema"), "{error}");
-    assert!(matches!(error, StoreError::Invalid(_)));
+    assert!(matches!(error, StoreError::InvalidArgument(_)));
 
     let mut tool = connection(&place.server.url()).await;
     run(
@@ -321,7 +321,7 @@ async fn bounds_are_told() {
     ] {
         let error = store.start().await.unwrap_err();
         assert!(
-            matches!(error, StoreError::Invalid(_)) && error.to_string().contains(told),
+            matches!(error, StoreError::InvalidArgument(_)) && error.to_string().contains(told),
             "{error}"
         );
     }
@@ -341,7 +341,7 @@ async fn a_text_that_postgres_cannot_keep_is_refused_and_a_long_one_is_kept() {
     ] {
         let error = outcome.unwrap_err();
         assert!(
-            matches!(&error, StoreError::Invalid(reason) if reason.contains("U+0000")),
+            matches!(&error, StoreError::InvalidArgument(reason) if reason.contains("U+0000")),
             "{error:?}"
         );
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::{
-    Charge, KeyStore, LastUsed, Meter, Outcome, PostgresStore, Quota, UsageBatch, UsageRow,
+    Charge, KeyStore, LastUsed, LimitCounter, Outcome, PostgresStore, Quota, UsageBatch, UsageRow,
 };
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
@@ -31,13 +31,13 @@ async fn tangle(store: Arc<PostgresStore>, worker: u32) {
         order
     };
     for turn in 0..40 {
-        let meters = order(6).into_iter().map(|number| {
-            Meter::new(
+        let counters = order(6).into_iter().map(|number| {
+            LimitCounter::new(
                 &format!("{number} {}", turn / (number + 1)),
                 Quota::per_day(1_000),
             )
         });
-        let charge = Charge::new(id(u128::from(turn % 3)), 1, meters.collect());
+        let charge = Charge::new(id(u128::from(turn % 3)), 1, counters.collect());
         store.charge(&charge).await.unwrap();
         let mut batch = UsageBatch::new(
             format!("{worker:022}").parse().unwrap(),
@@ -74,7 +74,7 @@ async fn tangle(store: Arc<PostgresStore>, worker: u32) {
                     store.insert(&record).await.unwrap();
                 }
             }
-            1 => store.forget_usage(1).await.unwrap(),
+            1 => store.prune_usage(1).await.unwrap(),
             _ => {}
         }
     }

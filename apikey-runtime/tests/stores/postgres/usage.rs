@@ -70,7 +70,7 @@ async fn a_batch_that_is_offered_twice_counts_once_and_takes_no_epoch() {
     store.add_usage(&late).await.unwrap();
     let last = store.last_used(&[id(1), id(2)]).await.unwrap();
     assert_eq!(last, first.last_used);
-    store.forget_usage(6).await.unwrap();
+    store.prune_usage(6).await.unwrap();
     assert_eq!(requests(&store, 1).await, 0);
     assert_eq!(cursor(&*store).await, since);
 }
@@ -146,13 +146,13 @@ async fn what_is_old_goes_in_pieces_and_what_is_not_stays() {
     )
     .await
     .unwrap();
-    store.forget_usage(10).await.unwrap();
+    store.prune_usage(10).await.unwrap();
     run(&mut tool, "COMMIT").await.unwrap();
     let old = "SELECT count(*) FROM api_key_usage WHERE hour < 10";
     assert_eq!(number(&mut tool, old).await, 3);
     let kept = "SELECT count(*) FROM api_key_usage WHERE hour >= 10";
     assert_eq!(number(&mut tool, kept).await, 12_001);
-    store.forget_usage(10).await.unwrap();
+    store.prune_usage(10).await.unwrap();
     assert_eq!(number(&mut tool, old).await, 0);
     let batches = "SELECT count(*) FROM api_key_usage_batches";
     assert_eq!(number(&mut tool, batches).await, 1);
@@ -161,7 +161,7 @@ async fn what_is_old_goes_in_pieces_and_what_is_not_stays() {
             "UPDATE api_key_usage_batches SET at = extract(epoch FROM now() - interval '{age}') * 1000"
         );
         run(&mut tool, &silent).await.unwrap();
-        store.forget_usage(i64::MAX).await.unwrap();
+        store.prune_usage(i64::MAX).await.unwrap();
         assert_eq!(number(&mut tool, batches).await, left, "{age}");
     }
 }
@@ -190,7 +190,7 @@ async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
     run(&mut tool, orphan).await.unwrap();
     let found = store.last_used(&[id(9)]).await.unwrap();
     assert_eq!(found, [LastUsed::new(id(9), at(50), None)]);
-    store.forget_usage(1).await.unwrap();
+    store.prune_usage(1).await.unwrap();
     assert_eq!(store.last_used(&[id(9)]).await.unwrap(), []);
     assert_eq!(store.last_used(&[id(2)]).await.unwrap().len(), 1);
 }

@@ -4,7 +4,8 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use apikey_runtime::{
-    Charge, Charged, Count, KeyStore, Meter, Period, Quota, Rate, Rule, StoreError,
+    Charge, ChargeOutcome, CounterState, KeyStore, LimitCounter, LimitRule, Quota, QuotaPeriod,
+    Rate, StoreError,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -32,22 +33,22 @@ fn name(number: u128) -> String {
     format!("{{apikey}}:counts:{}", id(number))
 }
 
-fn charge(cost: u32, meters: &[Meter]) -> Charge {
-    Charge::new(id(1), cost, meters.to_vec())
+fn charge(cost: u32, counters: &[LimitCounter]) -> Charge {
+    Charge::new(id(1), cost, counters.to_vec())
 }
 
 /// What the script wants to know of a rule.
-fn described(rule: Rule, cost: u32) -> [String; 3] {
+fn described(rule: LimitRule, cost: u32) -> [String; 3] {
     let (kind, a, b) = match rule {
-        Rule::Rate(rate) => {
+        LimitRule::Rate(rate) => {
             let span = |units: u32| rate.step_micros() * u64::from(units);
             let cost = cost.min(rate.burst() + 1);
             ("rate", span(rate.burst()), span(cost))
         }
-        Rule::Quota(quota) => match quota.period() {
-            Period::Day => ("day", quota.amount(), 0),
-            Period::Month => ("month", quota.amount(), 0),
-            Period::Lifetime => ("lifetime", quota.amount(), 0),
+        LimitRule::Quota(quota) => match quota.period() {
+            QuotaPeriod::Day => ("day", quota.amount(), 0),
+            QuotaPeriod::Month => ("month", quota.amount(), 0),
+            QuotaPeriod::Lifetime => ("lifetime", quota.amount(), 0),
             rolling => ("rolling", quota.amount(), rolling.part_millis().unwrap()),
         },
         _ => unreachable!("there are no others"),
@@ -69,28 +70,28 @@ fn eval(server: &RedisServer, script: &str, arguments: &[String]) -> Vec<String>
 /// Charges by the script, at `now`.
 fn charge_at(server: &RedisServer, charge: &Charge, now: i64) -> Vec<String> {
     let mut arguments = vec![now.to_string(), charge.cost.to_string()];
-    for meter in &charge.meters {
-        arguments.push(meter.name().to_owned());
-        arguments.extend(described(meter.rule(), charge.cost));
+    for counter in &charge.counters {
+        arguments.push(counter.name().to_owned());
+        arguments.extend(described(counter.rule(), charge.cost));
     }
     eval(server, CHARGE, &arguments)
 }
 
-fn refill(server: &RedisServer, meter: &Meter, amount: u64) {
-    let [kind, ..] = described(meter.rule(), 0);
-    let arguments = [meter.name().to_owned(), kind, amount.to_string()];
+fn refill(server: &RedisServer, counter: &LimitCounter, amount: u64) {
+    let [kind, ..] = described(counter.rule(), 0);
+    let arguments = [counter.name().to_owned(), kind, amount.to_string()];
     assert_eq!(eval(server, REFILL, &arguments), ["done"]);
 }
 
 /// A count as the script writes it.
-fn packed(rule: Rule, count: &Count) -> String {
-    if *count == Count::default() {
+fn packed(rule: LimitRule, count: &CounterState) -> String {
+    if *count == CounterState::default() {
         return String::new();
     }
     let parts = count.parts.iter();
     match rule {
-        Rule::Rate(_) => count.arrival.to_string(),
-        Rule::Quota(quota) if quota.period().part_millis().is_some() => {
+        LimitRule::Rate(_) => count.arrival.to_string(),
+        LimitRule::Quota(quota) if quota.period().part_millis().is_some() => {
             let sum: u64 = count.parts.values().sum();
             let oldest = count.parts.keys().next().copied().unwrap_or_default();
             let parts = parts.rev().map(|(part, used)| format!("{part}={used},"));
@@ -106,24 +107,24 @@ enum Step {
     Refill(usize, u64),
 }
 
-fn rules() -> impl Strategy<Value = Rule> {
+fn rules() -> impl Strategy<Value = LimitRule> {
     let rate = (1u32..40, 1u64..400_000, 1u32..40).prop_map(|(amount, window, burst)| {
-        Rule::from(Rate::new(amount, Duration::from_millis(window)).with_burst(burst))
+        LimitRule::from(Rate::new(amount, Duration::from_millis(window)).with_burst(burst))
     });
     let slow = (1u32..4, 1u64..366).prop_map(|(amount, days)| {
-        Rule::from(Rate::new(amount, Duration::from_secs(days * 86_400)).with_burst(90))
+        LimitRule::from(Rate::new(amount, Duration::from_secs(days * 86_400)).with_burst(90))
     });
     let rolling = (1u64..60, 1_000u64..400_000_000).prop_map(|(amount, window)| {
-        Rule::from(Quota::rolling(amount, Duration::from_millis(window)))
+        LimitRule::from(Quota::rolling(amount, Duration::from_millis(window)))
     });
     let calendar = (1u64..60, 0..3).prop_map(|(amount, kind)| {
-        Rule::from(match kind {
+        LimitRule::from(match kind {
             0 => Quota::per_day(amount),
             1 => Quota::per_month(amount),
             _ => Quota::lifetime(amount),
         })
     });
-    let large = Just(Rule::from(Quota::lifetime(999_999_999_999_999)));
+    let large = Just(LimitRule::from(Quota::lifetime(999_999_999_999_999)));
     prop_oneof![4 => rate, 1 => slow, 4 => rolling, 4 => calendar, 1 => large]
 }
 
@@ -148,22 +149,22 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
 }
 
 /// Does the same in Rust and by the script, and compares all that comes of it.
-fn compare(server: &RedisServer, rules: &[Rule], start: i64, steps: &[(i64, Step)]) {
+fn compare(server: &RedisServer, rules: &[LimitRule], start: i64, steps: &[(i64, Step)]) {
     server.command(&["DEL", &name(1)]);
-    let meters: Vec<_> = (0..)
+    let counters: Vec<_> = (0..)
         .zip(rules)
-        .map(|(number, rule)| Meter::new(&format!("limit {number}"), *rule))
+        .map(|(number, rule)| LimitCounter::new(&format!("limit {number}"), *rule))
         .collect();
-    let mut counts = vec![Count::default(); meters.len()];
+    let mut counts = vec![CounterState::default(); counters.len()];
     let mut now = start;
     for (pause, step) in steps {
         now = (now + pause).max(0);
         match step {
             Step::Charge(cost) => {
-                let charge = charge(*cost, &meters);
+                let charge = charge(*cost, &counters);
                 let answer = charge_at(server, &charge, now);
                 let charged = charge.apply(&mut counts, now);
-                let word = ["refused", "admitted"][usize::from(charged.admitted)];
+                let word = ["refused", "admitted"][usize::from(charged.allowed)];
                 let mut expected = vec![word.to_owned(), now.to_string()];
                 expected.extend(
                     rules
@@ -171,12 +172,12 @@ fn compare(server: &RedisServer, rules: &[Rule], start: i64, steps: &[(i64, Step
                         .zip(&counts)
                         .map(|(rule, count)| packed(*rule, count)),
                 );
-                assert_eq!(answer, expected, "{meters:?} {step:?}");
+                assert_eq!(answer, expected, "{counters:?} {step:?}");
             }
             Step::Refill(which, amount) => {
-                let which = which % meters.len();
-                refill(server, &meters[which], *amount);
-                counts[which].refill(meters[which].rule(), *amount);
+                let which = which % counters.len();
+                refill(server, &counters[which], *amount);
+                counts[which].refill(counters[which].rule(), *amount);
             }
         }
     }
@@ -207,7 +208,7 @@ fn the_script_counts_as_the_rules_in_rust_do() {
 #[test]
 fn the_script_knows_the_months_of_the_calendar() {
     let server = redis_server!();
-    let month = [Rule::from(Quota::per_month(2))];
+    let month = [LimitRule::from(Quota::per_month(2))];
     for year in [1970, 1999, 2000, 2026, 2027, 2028, 2100, 2400] {
         let first =
             (year - 1970) * 365 + (year - 1969) / 4 - (year - 1901) / 100 + (year - 1601) / 400;
@@ -221,7 +222,10 @@ fn the_script_knows_the_months_of_the_calendar() {
 fn the_script_knows_when_a_part_leaves_the_window() {
     let server = redis_server!();
     for (amount, pause) in [(40, 1), (1_000, 1), (7, 5), (2, 60), (2, 61), (3, 30)] {
-        let minute = [Rule::from(Quota::rolling(amount, Duration::from_secs(60)))];
+        let minute = [LimitRule::from(Quota::rolling(
+            amount,
+            Duration::from_secs(60),
+        ))];
         let steps = vec![(pause * SECOND, Step::Charge(1)); 150];
         compare(&server, &minute, 1_700_000_000 * SECOND, &steps);
     }
@@ -232,14 +236,14 @@ fn the_script_knows_when_a_part_leaves_the_window() {
 async fn the_store_answers_as_the_rules_in_rust_do() {
     let server = redis_server!();
     let store = started(&server).await;
-    let meters = [
-        Meter::new("slow", Rate::new(5, Duration::from_secs(366 * 86_400))),
-        Meter::new("once", Quota::lifetime(4)),
-        Meter::new("rolling", Quota::rolling(9, Duration::from_secs(86_400))),
+    let counters = [
+        LimitCounter::new("slow", Rate::new(5, Duration::from_secs(366 * 86_400))),
+        LimitCounter::new("once", Quota::lifetime(4)),
+        LimitCounter::new("rolling", Quota::rolling(9, Duration::from_secs(86_400))),
     ];
-    let mut counts = vec![Count::default(); 3];
+    let mut counts = vec![CounterState::default(); 3];
     for cost in [0, 1, 2, 9, 1, 1, 0] {
-        let charge = charge(cost, &meters);
+        let charge = charge(cost, &counters);
         let charged = store.charge(&charge).await.unwrap();
         // The server's clock is read between these two.
         let now = i64::try_from(
@@ -249,26 +253,26 @@ async fn the_store_answers_as_the_rules_in_rust_do() {
                 .as_micros(),
         );
         let expected = charge.apply(&mut counts, now.unwrap());
-        assert_eq!(charged.admitted, expected.admitted, "{cost}");
-        for (verdict, expected) in charged.verdicts.iter().zip(&expected.verdicts) {
+        assert_eq!(charged.allowed, expected.allowed, "{cost}");
+        for (decision, expected) in charged.decisions.iter().zip(&expected.decisions) {
             assert_eq!(
-                (verdict.admits, verdict.remaining),
-                (expected.admits, expected.remaining),
+                (decision.allowed, decision.remaining),
+                (expected.allowed, expected.remaining),
                 "{cost}"
             );
             let is_near = |a: Option<u64>, b: Option<u64>| match (a, b) {
                 (Some(a), Some(b)) => a.abs_diff(b) < 2_000 * SECOND as u64,
                 (a, b) => a == b,
             };
-            assert!(is_near(verdict.reset, expected.reset), "{verdict:?}");
-            assert!(is_near(verdict.retry, expected.retry), "{verdict:?}");
+            assert!(is_near(decision.reset, expected.reset), "{decision:?}");
+            assert!(is_near(decision.retry, expected.retry), "{decision:?}");
         }
     }
     let none = store.charge(&charge(5, &[])).await.unwrap();
-    assert_eq!(none, Charged::new(true, Vec::new()));
-    store.refill(&id(1), &meters[1], 3).await.unwrap();
-    let asked = store.charge(&charge(0, &meters)).await.unwrap();
-    assert_eq!(asked.verdicts[1].remaining, 3);
+    assert_eq!(none, ChargeOutcome::new(true, Vec::new()));
+    store.refill(&id(1), &counters[1], 3).await.unwrap();
+    let asked = store.charge(&charge(0, &counters)).await.unwrap();
+    assert_eq!(asked.decisions[1].remaining, 3);
 }
 
 /// I-02.
@@ -285,25 +289,25 @@ async fn i02_odd_names_of_limits_are_names_only() {
         "%",
         "\u{10ffff}",
     ];
-    let meters: Vec<_> = odd
+    let counters: Vec<_> = odd
         .iter()
-        .map(|name| Meter::new(name, Quota::lifetime(2)))
+        .map(|name| LimitCounter::new(name, Quota::lifetime(2)))
         .collect();
     for expected in [true, true, false] {
-        let charged = store.charge(&charge(1, &meters)).await.unwrap();
-        assert_eq!(charged.admitted, expected);
+        let charged = store.charge(&charge(1, &counters)).await.unwrap();
+        assert_eq!(charged.allowed, expected);
     }
-    for meter in &meters {
-        store.refill(&id(1), meter, 1).await.unwrap();
-        let alone = store.charge(&charge(1, from_ref(meter))).await;
-        assert!(alone.unwrap().admitted, "{meter:?}");
+    for counter in &counters {
+        store.refill(&id(1), counter, 1).await.unwrap();
+        let alone = store.charge(&charge(1, from_ref(counter))).await;
+        assert!(alone.unwrap().allowed, "{counter:?}");
     }
-    let long = Meter::new(&"ü".repeat(400), Quota::lifetime(1));
-    let most: Vec<_> = (0..Charge::MOST_METERS)
-        .map(|number| Meter::new(&format!("{number}{}", long.name()), Quota::lifetime(1)))
+    let long = LimitCounter::new(&"ü".repeat(400), Quota::lifetime(1));
+    let most: Vec<_> = (0..Charge::MAX_COUNTERS)
+        .map(|number| LimitCounter::new(&format!("{number}{}", long.name()), Quota::lifetime(1)))
         .collect();
-    assert!(store.charge(&charge(1, &most)).await.unwrap().admitted);
-    assert!(!store.charge(&charge(1, &most)).await.unwrap().admitted);
+    assert!(store.charge(&charge(1, &most)).await.unwrap().allowed);
+    assert!(!store.charge(&charge(1, &most)).await.unwrap().allowed);
 }
 
 /// S-08: as only a tool can leave it. What was used must not become nothing.
@@ -311,11 +315,11 @@ async fn i02_odd_names_of_limits_are_names_only() {
 async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
     let server = redis_server!();
     let store = started(&server).await;
-    let daily = Meter::new("daily", Quota::per_day(5));
-    let rolling = Meter::new("all", Quota::rolling(5, Duration::from_secs(60)));
-    let rate = Meter::new("fast", Rate::per_minute(5));
+    let daily = LimitCounter::new("daily", Quota::per_day(5));
+    let rolling = LimitCounter::new("all", Quota::rolling(5, Duration::from_secs(60)));
+    let rate = LimitCounter::new("fast", Rate::per_minute(5));
     let other = Charge::new(id(2), 1, vec![daily.clone()]);
-    for (meter, broken) in [
+    for (counter, broken) in [
         (&daily, "planted"),
         (&daily, "2:planted"),
         (&daily, "2:-3"),
@@ -329,12 +333,12 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
         (&rate, "99999999999999999999"),
         (&rate, ""),
     ] {
-        server.command(&["HSET", &name(1), meter.name(), broken]);
-        let charged = store.charge(&charge(1, from_ref(meter))).await;
+        server.command(&["HSET", &name(1), counter.name(), broken]);
+        let charged = store.charge(&charge(1, from_ref(counter))).await;
         // All of a rate is given back, whatever it was.
-        let refilled = match meter == &rate {
+        let refilled = match counter == &rate {
             true => None,
-            false => Some(store.refill(&id(1), meter, 1).await),
+            false => Some(store.refill(&id(1), counter, 1).await),
         };
         for result in [Some(charged.map(drop)), refilled].into_iter().flatten() {
             match result {
@@ -345,18 +349,18 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
                 other => panic!("{broken}: {other:?}"),
             }
         }
-        if meter != &rate {
-            let kept = server.command(&["HGET", &name(1), meter.name()]).text();
+        if counter != &rate {
+            let kept = server.command(&["HGET", &name(1), counter.name()]).text();
             assert_eq!(kept, broken, "nothing is written over it");
         }
     }
     store.refill(&id(1), &rate, 1).await.unwrap();
-    assert!(store.charge(&charge(1, &[rate])).await.unwrap().admitted);
+    assert!(store.charge(&charge(1, &[rate])).await.unwrap().allowed);
     server.command(&["DEL", &name(1)]);
     server.command(&["SET", &name(1), "planted"]);
     let error = store.charge(&charge(1, &[daily])).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-    assert!(store.charge(&other).await.unwrap().admitted);
+    assert!(store.charge(&other).await.unwrap().allowed);
 }
 
 /// A purge leaves nothing of a key but its usage, which goes by itself.
@@ -366,8 +370,8 @@ async fn what_was_used_goes_with_the_record() {
     let store = started(&server).await;
     for number in [1, 2] {
         store.insert(&record(number)).await.unwrap();
-        let meters = vec![Meter::new("daily", Quota::per_day(5))];
-        let charge = Charge::new(id(number), 1, meters);
+        let counters = vec![LimitCounter::new("daily", Quota::per_day(5))];
+        let charge = Charge::new(id(number), 1, counters);
         store.charge(&charge).await.unwrap();
     }
     store.revoke(&id(1), &because("lost")).await.unwrap();

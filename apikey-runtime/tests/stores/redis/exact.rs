@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{Charge, KeyStore, Meter, Quota, Rate, RedisStore, StoreError};
+use apikey_runtime::{Charge, KeyStore, LimitCounter, Quota, Rate, RedisStore, StoreError};
 use tokio::runtime::Runtime;
 
 use super::server::{DURABLE, RedisServer};
@@ -24,16 +24,16 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
-fn charge(meter: Meter) -> Charge {
-    Charge::new(id(1), 1, vec![meter])
+fn charge(counter: LimitCounter) -> Charge {
+    Charge::new(id(1), 1, vec![counter])
 }
 
-fn lifetime(amount: u64) -> Meter {
-    Meter::new("credits", Quota::lifetime(amount))
+fn lifetime(amount: u64) -> LimitCounter {
+    LimitCounter::new("credits", Quota::lifetime(amount))
 }
 
 /// How many of all tries are admitted, where each connection tries by what `make` gives it.
-fn admitted<T: FnMut() -> bool>(make: impl Fn() -> T + Sync) -> usize {
+fn allowed<T: FnMut() -> bool>(make: impl Fn() -> T + Sync) -> usize {
     let start = Barrier::new(CONNECTIONS);
     std::thread::scope(|scope| {
         let run = || {
@@ -53,7 +53,7 @@ fn charging(server: &RedisServer, charge: &Charge) -> impl FnMut() -> bool {
     let store = runtime.block_on(started(server));
     move || {
         let charged = runtime.block_on(store.charge(&charge));
-        charged.unwrap().admitted
+        charged.unwrap().allowed
     }
 }
 
@@ -62,18 +62,18 @@ fn r01_a_quota_admits_what_it_says_to_ten_connections() {
     let server = redis_server!();
     for amount in [100, 1] {
         server.command(&["FLUSHALL"]).text();
-        for meter in [
+        for counter in [
             lifetime(amount),
-            Meter::new("month", Quota::per_month(amount)),
-            Meter::new(
+            LimitCounter::new("month", Quota::per_month(amount)),
+            LimitCounter::new(
                 "rolling",
                 Quota::rolling(amount, Duration::from_secs(86_400)),
             ),
-            Meter::new("rate", Rate::per_day(1).with_burst(amount as u32)),
+            LimitCounter::new("rate", Rate::per_day(1).with_burst(amount as u32)),
         ] {
-            let charge = charge(meter);
+            let charge = charge(counter);
             assert_eq!(
-                admitted(|| charging(&server, &charge)),
+                allowed(|| charging(&server, &charge)),
                 amount as usize,
                 "{charge:?}"
             );
@@ -104,7 +104,7 @@ fn r01_a_count_in_two_steps_is_found_out() {
             true
         }
     };
-    assert!(admitted(in_two_steps) > 1);
+    assert!(allowed(in_two_steps) > 1);
     assert_eq!(passed.into_inner(), CONNECTIONS as u64);
 }
 
@@ -127,13 +127,13 @@ fn a_server_that_forgets_its_scripts_in_mid_run_counts_on() {
             let store = runtime.block_on(started(&server));
             move || loop {
                 match runtime.block_on(store.charge(&charge)) {
-                    Ok(charged) => return charged.admitted,
+                    Ok(charged) => return charged.allowed,
                     Err(StoreError::Unavailable { .. }) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
         };
-        let total = admitted(tries);
+        let total = allowed(tries);
         done.store(true, Ordering::Relaxed);
         assert_eq!(total, 900);
     });
@@ -142,7 +142,7 @@ fn a_server_that_forgets_its_scripts_in_mid_run_counts_on() {
 
 async fn used(store: &RedisStore) -> u64 {
     let look = Charge::new(id(1), 0, vec![lifetime(LARGE)]);
-    LARGE - store.charge(&look).await.unwrap().verdicts[0].remaining
+    LARGE - store.charge(&look).await.unwrap().decisions[0].remaining
 }
 
 const LARGE: u64 = 1_000_000_000;
@@ -163,7 +163,7 @@ async fn with_its_memory_full_a_server_refuses_and_counts_nothing() {
     assert!(matches!(refill, Err(StoreError::Unavailable { .. })));
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
     assert_eq!(used(&store).await, 1);
-    assert!(store.charge(&charge).await.unwrap().admitted);
+    assert!(store.charge(&charge).await.unwrap().allowed);
 }
 
 /// Charges on four connections until the server is killed; how many were acknowledged.

@@ -1,6 +1,6 @@
 //! Histories that were lost, restored or thrown out: none is taken for an unchanged one.
 
-use apikey_runtime::{History, KeyPatch, KeyStore, NodeId, StoreError};
+use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, NodeId, StoreError};
 
 use super::server::DURABLE;
 use super::{ask, changed, cursor, is_unknown, redis_server, soon, started};
@@ -43,7 +43,7 @@ async fn a_write_to_an_emptied_server_starts_a_history_that_has_it() {
     assert!(store.find(&id(1)).await.unwrap().is_some());
     server.command(&["FLUSHALL"]).text();
     assert!(store.join(&NodeId::from_u128(1)).await.unwrap());
-    assert_eq!(store.nodes().await.unwrap().unwrap().nodes.len(), 1);
+    assert_eq!(store.members().await.unwrap().unwrap().nodes.len(), 1);
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn what_was_thrown_out_is_not_taken_for_unchanged() {
         let command = [&["DEL"][..], gone].concat();
         server.command(&command).text();
         assert!(is_unknown(&store, &since).await, "without {gone:?}");
-        let roster = store.nodes().await.unwrap().unwrap();
+        let roster = store.members().await.unwrap().unwrap();
         assert_eq!(roster.nodes[0].acknowledged, 0, "of another history");
         assert_eq!(
             roster.longest_lease.as_secs(),
@@ -161,7 +161,7 @@ async fn a_restart_without_loss_goes_on_and_makes_every_node_forget() {
     let after = after.unwrap();
     assert_eq!(
         (after.history, after.cursor.epoch),
-        (History::Unknown, before.epoch)
+        (ChangeSet::Resync, before.epoch)
     );
     assert_eq!(changed(&store, &after.cursor).await, []);
 }

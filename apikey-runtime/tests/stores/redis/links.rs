@@ -29,7 +29,7 @@ async fn ensure_unavailable(store: &RedisStore) {
     let results = tokio::join!(
         async { store.find(&id(1)).await.map(drop) },
         async { store.changes(None, None).await.map(drop) },
-        async { store.nodes().await.map(drop) },
+        async { store.members().await.map(drop) },
         async { store.join(&node).await.map(drop) },
         async { store.insert(&record(9)).await },
         async { store.revoke(&id(1), &because("lost")).await.map(drop) },
@@ -226,12 +226,12 @@ async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
     let server = redis_server!();
     let proxy = Proxy::to(server.port());
     let listening = RedisStore::new(proxy.url());
-    let mut listener = listening.listen().unwrap();
+    let mut listener = listening.subscribe().unwrap();
     listening.start().await.unwrap();
     let writing = started(&server).await;
     let mut heard = async |what: &str| {
         let begun = Instant::now();
-        let heard = timeout(PATIENCE, listener.raised()).await;
+        let heard = timeout(PATIENCE, listener.notified()).await;
         assert!(heard.is_ok(), "{what} is not heard of");
         begun.elapsed()
     };

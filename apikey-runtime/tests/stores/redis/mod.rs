@@ -17,7 +17,7 @@ mod usage;
 
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{Changes, Cursor, History, KeyId, KeyStore, RedisStore};
+use apikey_runtime::{ChangeSet, Changes, Cursor, KeyId, KeyStore, RedisStore};
 
 use self::server::RedisServer;
 
@@ -54,13 +54,13 @@ async fn cursor(store: &RedisStore) -> Cursor {
 
 async fn changed(store: &RedisStore, since: &Cursor) -> Vec<KeyId> {
     match ask(store, Some(since)).await.history {
-        History::Changed(ids) => ids,
-        History::Unknown => panic!("{since:?} is unknown"),
+        ChangeSet::Entries(ids) => ids,
+        ChangeSet::Resync => panic!("{since:?} is unknown"),
     }
 }
 
 async fn is_unknown(store: &RedisStore, since: &Cursor) -> bool {
-    ask(store, Some(since)).await.history == History::Unknown
+    ask(store, Some(since)).await.history == ChangeSet::Resync
 }
 
 /// Tries until `done` gives something; says how long that took.

@@ -13,7 +13,7 @@ fn node(number: u128) -> NodeId {
 }
 
 async fn listed(store: &RedisStore) -> Vec<Node> {
-    store.nodes().await.unwrap().unwrap().nodes
+    store.members().await.unwrap().unwrap().nodes
 }
 
 /// The only node of the list.
@@ -44,7 +44,7 @@ async fn who_joins_takes_an_epoch_without_a_key_and_is_a_member() {
     assert_eq!((first.acknowledged, first.suspected), (0, false));
     store.join(&node(1)).await.unwrap();
     let again = only(&store).await;
-    assert_eq!(again.beat, first.beat + 1, "it counts as a beat");
+    assert_eq!(again.heartbeat, first.heartbeat + 1, "it counts as a beat");
     assert_eq!(cursor(&store).await.epoch, before.epoch + 2);
     store.leave(&node(1)).await.unwrap();
     assert!(listed(&store).await.is_empty());
@@ -86,7 +86,11 @@ async fn only_what_the_history_has_is_acknowledged() {
         store.acknowledge(&node(1), &stranger).await.unwrap();
         let after = only(&store).await;
         assert_eq!(after.acknowledged, 0, "{stranger:?}");
-        assert_eq!(after.beat, before.beat + 1, "it is alive all the same");
+        assert_eq!(
+            after.heartbeat,
+            before.heartbeat + 1,
+            "it is alive all the same"
+        );
     }
     for (cursor, expected) in [
         (&early, early.epoch),
@@ -110,13 +114,13 @@ async fn a_node_that_moved_is_not_suspected_and_one_that_joined_anew_is_not_dism
         .unwrap();
     store.suspect(&seen).await.unwrap();
     assert!(!only(&store).await.suspected, "it has moved since");
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     let seen = only(&store).await;
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     assert_eq!(listed(&store).await.len(), 1, "it is not suspected");
     store.suspect(&seen).await.unwrap();
     let suspected = only(&store).await;
-    assert!(suspected.suspected && suspected.beat == seen.beat);
+    assert!(suspected.suspected && suspected.heartbeat == seen.heartbeat);
     assert!(!is_member(&store, &node(1)).await, "it gets no lease");
     store
         .acknowledge(&node(1), &cursor(&store).await)
@@ -126,13 +130,13 @@ async fn a_node_that_moved_is_not_suspected_and_one_that_joined_anew_is_not_dism
         only(&store).await.suspected,
         "a suspicion stays until it joins"
     );
-    store.dismiss(&suspected).await.unwrap();
+    store.remove_node(&suspected).await.unwrap();
     assert_eq!(listed(&store).await.len(), 1, "it has moved since");
     store.join(&node(1)).await.unwrap();
     assert!(is_member(&store, &node(1)).await);
     let seen = only(&store).await;
     store.suspect(&seen).await.unwrap();
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     assert!(listed(&store).await.is_empty());
     store.suspect(&seen).await.unwrap();
     assert!(
@@ -142,7 +146,7 @@ async fn a_node_that_moved_is_not_suspected_and_one_that_joined_anew_is_not_dism
     store.join(&node(1)).await.unwrap();
     let back = only(&store).await;
     assert_ne!(
-        back.beat, seen.beat,
+        back.heartbeat, seen.heartbeat,
         "a beat that was seen does not come again"
     );
 }
@@ -163,7 +167,7 @@ async fn of_nodes_that_race_each_is_a_member_after_it_joined() {
                 store.acknowledge(&node(number), &cursor).await.unwrap();
                 for seen in listed(&store).await {
                     store.suspect(&seen).await.unwrap();
-                    store.dismiss(&seen).await.unwrap();
+                    store.remove_node(&seen).await.unwrap();
                 }
             }
         });
@@ -190,12 +194,12 @@ async fn a_lease_is_written_to_the_store_and_holds_for_all() {
     for bad in [0, 19, 60_001] {
         let other = RedisStore::new(server.url()).lease(Duration::from_millis(bad));
         let error = other.start().await.unwrap_err();
-        assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+        assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
     }
     let longer = RedisStore::new(server.url()).lease(Duration::from_secs(60));
     longer.start().await.unwrap();
     let lease = ask(&store, None).await.lease;
-    let longest = store.nodes().await.unwrap().unwrap().longest_lease;
+    let longest = store.members().await.unwrap().unwrap().longest_lease;
     assert_eq!(
         (lease, longest),
         (Duration::from_secs(60), Duration::from_secs(60))
@@ -220,7 +224,7 @@ async fn a_shorter_lease_counts_at_once_and_the_longer_one_until_it_is_over() {
         (
             lease,
             first
-                .nodes()
+                .members()
                 .await
                 .unwrap()
                 .unwrap()
@@ -267,11 +271,11 @@ async fn a_lease_that_changes_meanwhile_is_not_settled() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     lowering.await.unwrap();
-    let longest = first.nodes().await.unwrap().unwrap().longest_lease;
+    let longest = first.members().await.unwrap().unwrap().longest_lease;
     assert_eq!(longest.as_millis(), 600);
     // Whoever starts next settles it, though it asks for nothing.
     started(&server).await;
-    let longest = first.nodes().await.unwrap().unwrap().longest_lease;
+    let longest = first.members().await.unwrap().unwrap().longest_lease;
     assert_eq!(longest.as_millis(), 50);
     assert!(first.find(&id(1)).await.unwrap().is_none());
 }

@@ -73,7 +73,7 @@ async fn i02_odd_namespaces_are_refused_or_kept_apart() {
         let store = RedisStore::new(server.url()).namespace(bad);
         let error = store.start().await.unwrap_err();
         assert!(
-            matches!(error, StoreError::Invalid(_)),
+            matches!(error, StoreError::InvalidArgument(_)),
             "{bad:?}: {error:?}"
         );
     }

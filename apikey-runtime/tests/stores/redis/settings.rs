@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apikey_runtime::{
-    Charge, KeyPatch, KeyStore, LastUsed, ListQuery, Meter, NodeId, Outcome, Quota, Rate,
+    Charge, KeyPatch, KeyStore, LastUsed, LimitCounter, ListQuery, NodeId, Outcome, Quota, Rate,
     RedisStore, StoreError, UsageBatch, UsageQuery, UsageRow,
 };
 
@@ -84,7 +84,11 @@ async fn replicas_without_a_minimum_are_warned_of_and_never_read() {
 }
 
 fn charge() -> Charge {
-    Charge::new(id(1), 1, vec![Meter::new("daily", Quota::per_day(5))])
+    Charge::new(
+        id(1),
+        1,
+        vec![LimitCounter::new("daily", Quota::per_day(5))],
+    )
 }
 
 /// A batch of one use, far ahead so that it does not go at once.
@@ -99,13 +103,13 @@ fn usage() -> UsageBatch {
 
 /// Uses all that counts.
 async fn count(store: &RedisStore) {
-    let rate = Meter::new("fast", Rate::per_minute(1));
-    let rolling = Meter::new("minute", Quota::rolling(5, Duration::from_secs(60)));
+    let rate = LimitCounter::new("fast", Rate::per_minute(1));
+    let rolling = LimitCounter::new("minute", Quota::rolling(5, Duration::from_secs(60)));
     let mut charge = charge();
-    charge.meters.extend([rate, rolling]);
-    assert!(store.charge(&charge).await.unwrap().admitted);
-    for meter in &charge.meters {
-        store.refill(&id(1), meter, 1).await.unwrap();
+    charge.counters.extend([rate, rolling]);
+    assert!(store.charge(&charge).await.unwrap().allowed);
+    for counter in &charge.counters {
+        store.refill(&id(1), counter, 1).await.unwrap();
     }
     store.add_usage(&usage()).await.unwrap();
     let query = UsageQuery::new(vec![id(1)], 0, i64::MAX);
@@ -130,12 +134,12 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
         let answers = [
             store.find(&id(1)).await.map(drop),
             store.changes(None, None).await.map(drop),
-            store.nodes().await.map(drop),
+            store.members().await.map(drop),
             store.join(&node).await.map(drop),
             store.insert(&record(2)).await,
             store.list(&ListQuery::first(1)).await.map(drop),
             store.charge(&charge()).await.map(drop),
-            store.refill(&id(1), &charge().meters[0], 1).await,
+            store.refill(&id(1), &charge().counters[0], 1).await,
             store.add_usage(&usage()).await,
             store
                 .usage(&UsageQuery::new(vec![id(1)], 0, 9))
@@ -211,7 +215,10 @@ async fn the_password_is_shown_nowhere() {
     assert!(matches!(error, StoreError::Backend { .. }), "{error:?}");
     let bad = RedisStore::new(format!("redis://:{PASSWORD}@[nowhere:port"));
     let bad_error = bad.start().await.unwrap_err();
-    assert!(matches!(bad_error, StoreError::Invalid(_)), "{bad_error:?}");
+    assert!(
+        matches!(bad_error, StoreError::InvalidArgument(_)),
+        "{bad_error:?}"
+    );
     let gone = RedisStore::new(format!("redis://:{PASSWORD}@127.0.0.1:1"));
     let gone_error = gone.start().await.unwrap_err();
     let source = |error: &StoreError| format!("{:?}", std::error::Error::source(error));
@@ -234,7 +241,7 @@ async fn a_url_that_cannot_be_used_is_an_error_at_the_start() {
     ] {
         let store = RedisStore::new(bad);
         let error = store.start().await.unwrap_err();
-        let is_invalid = matches!(error, StoreError::Invalid(_));
+        let is_invalid = matches!(error, StoreError::InvalidArgument(_));
         assert!(is_invalid, "{bad:?}: {error:?}");
     }
 }
@@ -260,18 +267,18 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
     let url = rightful(&server);
     let (warnings, guard) = Warnings::capture();
     let store = RedisStore::new(url);
-    let mut listener = store.listen().unwrap();
+    let mut listener = store.subscribe().unwrap();
     store.start().await.unwrap();
-    tokio::time::timeout(super::PATIENCE, listener.raised())
+    tokio::time::timeout(super::PATIENCE, listener.notified())
         .await
         .unwrap();
     let since = cursor(&store).await;
     let node = NodeId::from_u128(1);
     store.join(&node).await.unwrap();
     store.acknowledge(&node, &since).await.unwrap();
-    let seen = store.nodes().await.unwrap().unwrap().nodes.remove(0);
+    let seen = store.members().await.unwrap().unwrap().nodes.remove(0);
     store.suspect(&seen).await.unwrap();
-    store.dismiss(&seen).await.unwrap();
+    store.remove_node(&seen).await.unwrap();
     store.leave(&node).await.unwrap();
     store.insert(&crate::owned(1, "a")).await.unwrap();
     let mut patch = KeyPatch::new();
@@ -318,7 +325,7 @@ async fn a_server_that_is_too_old_is_refused_with_what_to_take() {
     ] {
         let old = Fake::start(hello, version);
         let error = RedisStore::new(old.url("")).start().await.unwrap_err();
-        assert!(matches!(error, StoreError::Invalid(_)), "{error:?}");
+        assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
         assert!(
             error
                 .to_string()
@@ -328,7 +335,10 @@ async fn a_server_that_is_too_old_is_refused_with_what_to_take() {
     }
     let new = Fake::start(hello, "7.0.0");
     let error = RedisStore::new(new.url("")).start().await.unwrap_err();
-    assert!(!matches!(error, StoreError::Invalid(_)), "{error:?}");
+    assert!(
+        !matches!(error, StoreError::InvalidArgument(_)),
+        "{error:?}"
+    );
 }
 
 /// What does not know a command may repeat what came with it.

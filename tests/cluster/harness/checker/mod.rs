@@ -47,7 +47,7 @@ impl Checker {
             let line = lines.get(&check.key).map_or(&[][..], Vec::as_slice);
             match check.outcome {
                 Outcome::Accepted => self.accepted(history, line, check, &mut report),
-                Outcome::Refused(_) => refused(history, line, check, &mut report),
+                Outcome::Denied(_) => refused(history, line, check, &mut report),
                 Outcome::Unavailable => report.unavailable += 1,
             }
         }
@@ -112,7 +112,7 @@ impl Checker {
         for check in &history.checks {
             match check.outcome {
                 Outcome::Accepted => before.insert((check.process, check.key)),
-                Outcome::Refused(_) => after.insert((check.process, check.key)),
+                Outcome::Denied(_) => after.insert((check.process, check.key)),
                 Outcome::Unavailable => false,
             };
         }

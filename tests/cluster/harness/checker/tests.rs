@@ -57,7 +57,7 @@ fn check(process: Process, start: Nanos, outcome: Outcome) -> Check {
 }
 
 const YES: Outcome = Outcome::Accepted;
-const NO: Outcome = Outcome::Refused(2);
+const NO: Outcome = Outcome::Denied(2);
 
 /// What is broken, beyond that few checks were made.
 fn broken(changes: &[Change], checks: &[Check]) -> Vec<Rule> {

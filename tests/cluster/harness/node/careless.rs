@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apikey_runtime::{Charge, Charged, KeyStore, StoreError};
+use apikey_runtime::{Charge, ChargeOutcome, KeyStore, StoreError};
 use tokio::time::sleep;
 
 /// In this time others look who look at the same moment.
@@ -38,7 +38,7 @@ impl Charging {
         self,
         store: &dyn KeyStore,
         charge: &Charge,
-    ) -> Result<Charged, StoreError> {
+    ) -> Result<ChargeOutcome, StoreError> {
         match self {
             Self::Soundly => store.charge(charge).await,
             _ if charge.cost == 0 => store.charge(charge).await,
@@ -48,29 +48,33 @@ impl Charging {
     }
 }
 
-async fn after_a_look(store: &dyn KeyStore, charge: &Charge) -> Result<Charged, StoreError> {
-    let look = Charge::new(charge.key, 0, charge.meters.clone());
+async fn after_a_look(store: &dyn KeyStore, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+    let look = Charge::new(charge.key, 0, charge.counters.clone());
     let seen = store.charge(&look).await?;
     let cost = u64::from(charge.cost);
-    if seen.verdicts.iter().any(|verdict| verdict.remaining < cost) {
+    if seen
+        .decisions
+        .iter()
+        .any(|decision| decision.remaining < cost)
+    {
         return store.charge(charge).await;
     }
     sleep(TURN).await;
     let mut charged = store.charge(charge).await?;
     charged
-        .verdicts
+        .decisions
         .iter_mut()
-        .for_each(|verdict| verdict.admits = true);
-    Ok(Charged::new(true, charged.verdicts))
+        .for_each(|decision| decision.allowed = true);
+    Ok(ChargeOutcome::new(true, charged.decisions))
 }
 
-async fn one_by_one(store: &dyn KeyStore, charge: &Charge) -> Result<Charged, StoreError> {
-    let (mut admitted, mut verdicts) = (true, Vec::new());
-    for meter in &charge.meters {
-        let one = Charge::new(charge.key, charge.cost, vec![meter.clone()]);
+async fn one_by_one(store: &dyn KeyStore, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+    let (mut allowed, mut decisions) = (true, Vec::new());
+    for counter in &charge.counters {
+        let one = Charge::new(charge.key, charge.cost, vec![counter.clone()]);
         let charged = store.charge(&one).await?;
-        admitted &= charged.admitted;
-        verdicts.extend(charged.verdicts);
+        allowed &= charged.allowed;
+        decisions.extend(charged.decisions);
     }
-    Ok(Charged::new(admitted, verdicts))
+    Ok(ChargeOutcome::new(allowed, decisions))
 }

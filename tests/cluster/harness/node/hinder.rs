@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apikey_runtime::{
-    Changes, Charge, Charged, Counting, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, LastUsed,
-    ListQuery, Listener, Meter, Node, NodeId, Page, Revocation, Roster, Signal, StoreError,
-    Timestamp, UsageBatch, UsageQuery, UsageRow,
+    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyId, KeyPatch,
+    KeyRecord, KeyStore, LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId,
+    RecordPage, Revocation, StoreError, Timestamp, UsageBatch, UsageQuery, UsageRow,
 };
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -142,7 +142,7 @@ impl KeyStore for Hindered {
         answer
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
         self.pass(self.inner.list(query)).await
     }
 
@@ -182,36 +182,41 @@ impl KeyStore for Hindered {
         self.pass(self.inner.acknowledge(node, cursor)).await
     }
 
-    async fn nodes(&self) -> Result<Option<Roster>, StoreError> {
-        self.pass(self.inner.nodes()).await
+    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
+        self.pass(self.inner.members()).await
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
         self.pass(self.inner.suspect(seen)).await
     }
 
-    async fn dismiss(&self, seen: &Node) -> Result<(), StoreError> {
-        self.pass(self.inner.dismiss(seen)).await
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        self.pass(self.inner.remove_node(seen)).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
         self.pass(self.inner.leave(node)).await
     }
 
-    fn counting(&self) -> Counting {
-        self.inner.counting()
+    fn limit_support(&self) -> LimitSupport {
+        self.inner.limit_support()
     }
 
-    async fn charge(&self, charge: &Charge) -> Result<Charged, StoreError> {
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         self.pass(self.charging.charge(&*self.inner, charge)).await
     }
 
-    async fn refill(&self, key: &KeyId, meter: &Meter, amount: u64) -> Result<(), StoreError> {
-        self.pass(self.inner.refill(key, meter, amount)).await
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self.pass(self.inner.refill(key, counter, amount)).await
     }
 
-    fn keeps_usage(&self) -> bool {
-        self.inner.keeps_usage()
+    fn supports_usage(&self) -> bool {
+        self.inner.supports_usage()
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
@@ -226,19 +231,19 @@ impl KeyStore for Hindered {
         self.pass(self.inner.last_used(keys)).await
     }
 
-    async fn forget_usage(&self, hour: i64) -> Result<(), StoreError> {
-        self.pass(self.inner.forget_usage(hour)).await
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.pass(self.inner.prune_usage(hour)).await
     }
 
-    fn listen(&self) -> Option<Listener> {
-        let mut heard = self.inner.listen()?;
-        let (signal, hindrance) = (Signal::new(), Arc::clone(&self.hindrance));
-        let listener = signal.listen();
+    fn subscribe(&self) -> Option<ChangeListener> {
+        let mut heard = self.inner.subscribe()?;
+        let (signal, hindrance) = (ChangeNotifier::new(), Arc::clone(&self.hindrance));
+        let listener = signal.subscribe();
         tokio::spawn(async move {
             loop {
-                heard.raised().await;
+                heard.notified().await;
                 if *hindrance.lock().unwrap() != Hindrance::Deaf {
-                    signal.raise();
+                    signal.notify();
                 }
             }
         });

@@ -34,7 +34,7 @@ pub const LOG: &str = "CLUSTER_NODE_LOG";
 /// How long the node waits for its store, in milliseconds.
 pub const STORE_TIMEOUT: &str = "CLUSTER_NODE_STORE_TIMEOUT_MS";
 /// How many units of a limit the node takes ahead.
-pub const LIMIT_BATCH: &str = "CLUSTER_NODE_LIMIT_BATCH";
+pub const LIMIT_PREFETCH: &str = "CLUSTER_NODE_LIMIT_BATCH";
 /// How the node's store charges: the name of a [`Charging`].
 pub const CHARGING: &str = "CLUSTER_NODE_CHARGING";
 /// Names a protection that is taken out, in a build in which that can be done.
@@ -70,7 +70,7 @@ async fn run(store: &str) {
     let store = Hindered::new(open(store, lease), charging);
     let config = Config::builder()
         .store_timeout(millis(STORE_TIMEOUT))
-        .limit_batch(var(LIMIT_BATCH).unwrap().parse().unwrap())
+        .limit_prefetch(var(LIMIT_PREFETCH).unwrap().parse().unwrap())
         .build();
     let started = ApiKeyManager::builder()
         .config(config.unwrap())

@@ -146,12 +146,12 @@ impl Eye {
         while !self.ended.load(Ordering::SeqCst) {
             let outcome = self.look().await;
             refused = match outcome {
-                Outcome::Refused(_) => refused + 1,
+                Outcome::Denied(_) => refused + 1,
                 Outcome::Accepted | Outcome::Unavailable => 0,
             };
             let letter = match outcome {
                 Outcome::Accepted => b'a',
-                Outcome::Refused(_) => b'r',
+                Outcome::Denied(_) => b'r',
                 Outcome::Unavailable => b'u',
             };
             self.last.store(letter, Ordering::SeqCst);

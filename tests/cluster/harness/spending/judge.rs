@@ -1,6 +1,6 @@
 //! Whether what nodes were let is what a key's limits allow.
 
-use apikey_runtime::{Rate, Rule};
+use apikey_runtime::{LimitRule, Rate};
 
 use super::{End, Spent};
 use crate::harness::clock::Nanos;
@@ -90,7 +90,7 @@ impl Spent {
     /// was decided in it, whatever the store's clock says.
     pub fn judge_speed(&self) -> Vec<Broken> {
         let rates = self.limits.iter().filter_map(|limit| match limit.rule() {
-            Rule::Rate(rate) => Some(rate),
+            LimitRule::Rate(rate) => Some(rate),
             _ => None,
         });
         rates

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{Limit, Rule};
+use apikey_runtime::{Limit, LimitRule};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -138,7 +138,7 @@ impl Plan {
 /// The names and the amounts of the quotas among limits.
 fn quotas(limits: &[Limit]) -> impl Iterator<Item = (&str, u64)> {
     limits.iter().filter_map(|limit| match limit.rule() {
-        Rule::Quota(quota) => Some((limit.name(), quota.amount())),
+        LimitRule::Quota(quota) => Some((limit.name(), quota.amount())),
         _ => None,
     })
 }
@@ -173,7 +173,7 @@ impl Cluster {
             let checks = checks.iter().copied();
             checks.filter(move |check| check.key == key && check.outcome == outcome)
         };
-        let batch = u64::from(self.settings.limit_batch);
+        let batch = u64::from(self.settings.limit_prefetch);
         // The one that kills the node has noted its own.
         let under_way = |_| u64::from(plan.tasks) * batch - 1;
         Spent {

@@ -1,0 +1,261 @@
+//! Keys in bodies: a member of a JSON object, a field of a form.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Found;
+use super::pairs::in_form;
+use crate::policy::KeyLocation;
+
+/// Whether the request's body is of the type that `location` looks into.
+pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &KeyLocation<'_>) -> bool {
+    let Some(kind) = request.headers().get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let Some(essence) = kind.as_bytes().split(|byte| *byte == b';').next() else {
+        return false;
+    };
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    match location {
+        // As `web::Json` takes it: of any type, the subtype `json` or a suffix of RFC 6839.
+        KeyLocation::Json { .. } => {
+            let subtype = essence
+                .split(|byte| *byte == b'/')
+                .nth(1)
+                .unwrap_or_default();
+            subtype == b"json" || subtype.ends_with(b"+json")
+        }
+        KeyLocation::Form { .. } => essence == b"application/x-www-form-urlencoded",
+        _ => false,
+    }
+}
+
+/// Looks for the key in a body of the right type.
+pub(in crate::actix) fn in_body<'b>(body: &'b [u8], location: &KeyLocation<'_>) -> Found<'b> {
+    match location {
+        KeyLocation::Json { name } => in_json(body, name),
+        KeyLocation::Form { name } => in_form(body, name),
+        _ => Found::Nothing,
+    }
+}
+
+/// The key among the members at the top of a JSON object. Anything but an object has none; a member
+/// that is no string is no key. One level and no more: `{"a": {"api_key": ".."}}` has none.
+fn in_json<'b>(body: &'b [u8], name: &str) -> Found<'b> {
+    if body.trim_ascii().is_empty() {
+        return Found::Nothing;
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let found = Top { name }.deserialize(&mut deserializer);
+    match found.and_then(|found| deserializer.end().map(|()| found)) {
+        Ok(found) => found,
+        Err(_) => Found::Malformed,
+    }
+}
+
+/// Reads the top of a document.
+struct Top<'n> {
+    name: &'n str,
+}
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = Found<'static>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Whatever is not an object is read to its end and has no key.
+macro_rules! nothing {
+    ($($visit:ident($kind:ty)),*) => {$(
+        fn $visit<E>(self, _: $kind) -> Result<Self::Value, E> {
+            Ok(Found::Nothing)
+        }
+    )*};
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = Found<'static>;
+
+    nothing!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_f64(f64),
+        visit_str(&str)
+    );
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Found::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element_seed(Any)?.is_some() {}
+        Ok(Found::Nothing)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = Found::Nothing;
+        // The name is unescaped, as the handler's parser will read it.
+        while let Some(name) = members.next_key::<String>()? {
+            if name == self.name {
+                let key = members.next_value_seed(Any)?.unwrap_or_default();
+                found = found.and(Found::One(Cow::Owned(key.into_bytes())));
+            } else {
+                members.next_value_seed(Any)?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Any value, read to its end: the text where it is a string. serde_json stops at 128 levels here;
+/// where it skips (`IgnoredAny`) it does not.
+struct Any;
+
+impl<'de> DeserializeSeed<'de> for Any {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+macro_rules! no_text {
+    ($($visit:ident($kind:ty)),*) => {$(
+        fn $visit<E>(self, _: $kind) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    )*};
+}
+
+impl<'de> Visitor<'de> for Any {
+    type Value = Option<String>;
+
+    no_text!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_f64(f64)
+    );
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element_seed(Any)?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        while members.next_key::<IgnoredAny>()?.is_some() {
+            members.next_value_seed(Any)?;
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json(body: &str) -> Found<'_> {
+        in_json(body.as_bytes(), "api_key")
+    }
+
+    fn one(key: &str) -> Found<'_> {
+        Found::One(Cow::Borrowed(key.as_bytes()))
+    }
+
+    /// J-01.
+    #[test]
+    fn j01_a_name_that_comes_twice_is_several_however_it_is_written() {
+        assert_eq!(json(r#"{"api_key": "a", "x": 1}"#), one("a"));
+        assert_eq!(json(r#"{"api_key": "a", "api_key": "a"}"#), Found::Several);
+        assert_eq!(
+            json(r#"{"api_key": "a", "api\u005fkey": "b"}"#),
+            Found::Several
+        );
+        assert_eq!(json(r#"{"API_KEY": "a"}"#), Found::Nothing);
+    }
+
+    #[test]
+    fn only_a_string_at_the_top_is_a_key() {
+        for none in [
+            r#"{"a": {"api_key": "k"}}"#,
+            r#"[{"api_key": "k"}]"#,
+            "5",
+            "null",
+            "\"k\"",
+            "{}",
+            "",
+            "  ",
+        ] {
+            assert_eq!(json(none), Found::Nothing, "{none}");
+        }
+        for no_key in ["5", "null", "true", "[\"k\"]", "{\"api_key\": \"k\"}"] {
+            assert_eq!(
+                json(&format!("{{\"api_key\": {no_key}}}")),
+                one(""),
+                "{no_key}"
+            );
+        }
+    }
+
+    /// J-01.
+    #[test]
+    fn j01_broken_and_deep_bodies_are_malformed() {
+        let deep = format!("{{\"x\": {}{}}}", "[".repeat(30_000), "]".repeat(30_000));
+        for broken in [
+            "{",
+            "{\"api_key\": \"a\"",
+            "{\"api_key\": \"a\"} x",
+            "{'api_key': 1}",
+            "\u{feff}{}",
+            &deep,
+        ] {
+            assert_eq!(json(broken), Found::Malformed, "{:.30}", broken);
+        }
+        let shallow = format!(
+            "{{\"x\": {}{}, \"api_key\": \"a\"}}",
+            "[".repeat(100),
+            "]".repeat(100)
+        );
+        assert_eq!(json(&shallow), one("a"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_parser(bytes: Vec<u8>, text: String) {
+            let _ = in_json(&bytes, "api_key");
+            let _ = json(&text);
+        }
+
+        #[test]
+        fn what_is_written_is_read(key: String, other: String) {
+            prop_assume!(other != "api_key");
+            let body = serde_json::json!({ "api_key": &key, other: [1, {"api_key": "no"}] }).to_string();
+            prop_assert_eq!(in_json(body.as_bytes(), "api_key"), Found::One(Cow::Owned(key.into_bytes())));
+        }
+    }
+}

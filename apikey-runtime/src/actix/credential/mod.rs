@@ -1,0 +1,97 @@
+//! Finding the credential in a request: every place where a key can come from, one answer.
+
+mod body;
+mod header;
+mod pairs;
+pub(super) mod strip;
+
+use std::borrow::Cow;
+
+use actix_web::HttpRequest;
+
+use crate::policy::KeyLocation;
+
+pub(super) use body::{in_body, is_of_type};
+pub(super) use pairs::{is_named_cookie, without_pair};
+
+/// What a request carries at a route's locations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found<'r> {
+    Nothing,
+    /// Something that claims to be a key. It may be empty, or no text at all.
+    One(Cow<'r, [u8]>),
+    Several,
+    /// Something that cannot be read.
+    Malformed,
+}
+
+impl Found<'_> {
+    /// A second credential is one too many, even where it says the same.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Malformed, _) | (_, Self::Malformed) => Self::Malformed,
+            (Self::Nothing, found) | (found, Self::Nothing) => found,
+            _ => Self::Several,
+        }
+    }
+}
+
+/// Looks at every location that needs no body: the first that has something does not hide another.
+pub(super) fn locate<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Found<'r> {
+    locations.iter().fold(Found::Nothing, |found, location| {
+        found.and(match *location {
+            KeyLocation::Header { name, scheme } => {
+                header::in_header(request.headers(), name, scheme)
+            }
+            KeyLocation::Basic => header::in_basic(request.headers()),
+            KeyLocation::Query { name } => pairs::in_query(request.query_string(), name),
+            KeyLocation::Cookie { name } => pairs::in_cookies(request.headers(), name),
+            KeyLocation::Json { .. } | KeyLocation::Form { .. } => Found::Nothing,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    const BEARER: KeyLocation<'static> = KeyLocation::BEARER;
+    const PLAIN: KeyLocation<'static> = KeyLocation::Header {
+        name: "x-api-key",
+        scheme: None,
+    };
+    const QUERY: KeyLocation<'static> = KeyLocation::Query { name: "k" };
+
+    #[test]
+    fn a_repeated_header_is_one_too_many() {
+        let twice = TestRequest::default()
+            .append_header(("X-API-Key", "a"))
+            .append_header(("x-api-key", "a"))
+            .append_header(("Authorization", "Basic x"))
+            .append_header(("Authorization", "Bearer y"))
+            .to_http_request();
+        for location in [PLAIN, BEARER, KeyLocation::Basic] {
+            assert_eq!(locate(&twice, &[location]), Found::Several, "{location:?}");
+        }
+        let basics = TestRequest::default()
+            .append_header(("Authorization", "Basic x"))
+            .append_header(("Authorization", "Basic y"))
+            .to_http_request();
+        assert_eq!(locate(&basics, &[BEARER]), Found::Nothing);
+    }
+
+    /// L-03: even where it is the same key.
+    #[test]
+    fn l03_a_key_at_two_locations_is_one_too_many() {
+        let both = TestRequest::with_uri("/?k=a")
+            .append_header(("X-API-Key", "a"))
+            .append_header(("Authorization", "Bearer a"))
+            .to_http_request();
+        for pair in [[PLAIN, BEARER], [BEARER, QUERY], [QUERY, PLAIN]] {
+            assert_eq!(locate(&both, &pair), Found::Several, "{pair:?}");
+        }
+        assert_eq!(locate(&both, &[PLAIN]), Found::One(Cow::Borrowed(b"a")));
+    }
+}

@@ -1,0 +1,166 @@
+//! The gate: a handler's only extractor, which decides before it starts the handler's own.
+//!
+//! actix polls all extractors of a handler together, and the first error wins. A guard that is one
+//! argument among others is no gate: while it waits for the store, the others read the body.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use pin_project_lite::pin_project;
+
+use super::check::{Gate, Waiting, gate};
+use super::policy::{RoutePolicy, Rules};
+
+/// The arguments `T` of a handler, behind the check that `P` demands.
+///
+/// The attribute writes this type into a handler's signature. Write it yourself where a macro
+/// cannot stand:
+///
+/// ```
+/// use actix_web::web;
+/// use apikey_runtime::{ApiKey, Guarded, DefaultPolicy};
+///
+/// async fn handler(Guarded((key, body), ..): Guarded<DefaultPolicy, (ApiKey, web::Bytes)>) -> String {
+///     format!("{} sent {} bytes", key.label(), body.len())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Guarded<P, T>(pub T, #[doc(hidden)] pub Rest<P>);
+
+impl<P, T> Guarded<P, T> {
+    /// Arguments that no check stood before, for a unit test that calls the handler itself.
+    ///
+    /// ```
+    /// # use apikey_runtime::{Guarded, DefaultPolicy};
+    /// async fn double(Guarded((n,), ..): Guarded<DefaultPolicy, (u32,)>) -> String {
+    ///     (n * 2).to_string()
+    /// }
+    /// # actix_web::rt::System::new().block_on(async {
+    /// assert_eq!(double(Guarded::for_test((21,))).await, "42");
+    /// # });
+    /// ```
+    pub fn for_test(arguments: T) -> Self {
+        Self(arguments, Rest::new(None))
+    }
+}
+
+/// What is left of the request's body, kept until the handler ends: without a reader, actix would
+/// close the connection.
+#[doc(hidden)]
+pub struct Rest<P> {
+    _payload: Option<Payload>,
+    policy: PhantomData<fn() -> P>,
+}
+
+impl<P> Rest<P> {
+    fn new(payload: Option<Payload>) -> Self {
+        Self {
+            _payload: payload,
+            policy: PhantomData,
+        }
+    }
+}
+
+impl<P> std::fmt::Debug for Rest<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rest")
+    }
+}
+
+impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
+    type Error = actix_web::Error;
+    type Future = GuardedFuture<P, T>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        GuardedFuture {
+            state: start(request, payload, const { &Rules::of::<P>() }),
+            policy: PhantomData,
+        }
+    }
+}
+
+/// What is compiled for each type of arguments, and not for each policy too.
+fn start<T: FromRequest>(request: &HttpRequest, payload: &mut Payload, rules: &Rules) -> State<T> {
+    match gate(request, payload, rules) {
+        Gate::Open => State::Extract {
+            future: T::from_request(request, payload),
+            payload: None,
+        },
+        Gate::Shut(refused) => State::Shut {
+            error: Some(refused.into()),
+        },
+        Gate::Wait(verdict) => State::Wait {
+            verdict,
+            request: request.clone(),
+        },
+    }
+}
+
+pin_project! {
+    /// The future of [`Guarded`].
+    #[doc(hidden)]
+    pub struct GuardedFuture<P, T: FromRequest> {
+        #[pin]
+        state: State<T>,
+        policy: PhantomData<fn() -> P>,
+    }
+}
+
+impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
+    type Output = Result<Guarded<P, T>, actix_web::Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = ready!(self.project().state.poll(context));
+        Poll::Ready(done.map(|(arguments, payload)| Guarded(arguments, Rest::new(payload))))
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<T: FromRequest> {
+        Shut { error: Option<actix_web::Error> },
+        Wait { verdict: Waiting, request: HttpRequest },
+        Extract {
+            #[pin]
+            future: T::Future,
+            payload: Option<Payload>,
+        },
+    }
+}
+
+// Written by hand and not as an `async` block, which the compiler would work on anew for every
+// handler.
+impl<T: FromRequest> Future for State<T> {
+    type Output = Result<(T, Option<Payload>), actix_web::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let next = match self.as_mut().project() {
+                StateProjection::Shut { error } => {
+                    let polled_again =
+                        || actix_web::error::ErrorInternalServerError("polled after its end");
+                    return Poll::Ready(Err(error.take().unwrap_or_else(polled_again)));
+                }
+                StateProjection::Wait { verdict, request } => {
+                    let (verdict, mut payload) = ready!(verdict.as_mut().poll(context));
+                    verdict?;
+                    // Only now is anything of the handler's touched.
+                    let future = T::from_request(request, &mut payload);
+                    State::Extract {
+                        future,
+                        payload: Some(payload),
+                    }
+                }
+                StateProjection::Extract { future, payload } => {
+                    let arguments = ready!(future.poll(context)).map_err(Into::into)?;
+                    return Poll::Ready(Ok((arguments, payload.take())));
+                }
+            };
+            self.set(next);
+        }
+    }
+}

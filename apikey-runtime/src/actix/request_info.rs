@@ -1,0 +1,298 @@
+//! Who calls: the path, the method, and the client's address, which only configured proxies may
+//! state.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+
+use super::forwarded::{Hop, hops};
+use super::route_pattern;
+use crate::config::Config;
+use crate::policy::{Caller, PathValues};
+
+/// A request, as decisions see it.
+pub(super) struct Client<'r> {
+    pub(super) request: &'r HttpRequest,
+    /// Where there is no manager, no proxy is trusted.
+    pub(super) config: Option<&'r Config>,
+    /// Which manager asks, by the address of what it shares.
+    pub(super) manager: Option<usize>,
+}
+
+/// What is known of the way that a request took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Route {
+    /// `None` where a proxy did not say it so that it can be read.
+    address: Option<IpAddr>,
+    encrypted: bool,
+}
+
+impl Client<'_> {
+    #[inline]
+    fn socket(&self) -> Option<IpAddr> {
+        let peer = self.request.peer_addr()?;
+        Some(peer.ip().to_canonical())
+    }
+
+    /// Follows the proxies' words from the right: each was added by the hop to its right, and is
+    /// believed as long as that hop is a configured proxy. What a client wrote itself stands
+    /// further left.
+    fn route(&self) -> Route {
+        let socket = self.socket();
+        let direct = Route {
+            address: socket,
+            encrypted: self.request.app_config().secure(),
+        };
+        let Some((header, proxies)) = self.config.and_then(Config::proxies) else {
+            return direct;
+        };
+        let trusted = |address: IpAddr| proxies.iter().any(|network| network.contains(&address));
+        if !socket.is_some_and(trusted) {
+            return direct;
+        }
+        // A proxy that says nothing could be speaking for anyone.
+        let mut route = Route {
+            address: None,
+            encrypted: false,
+        };
+        for Hop { address, encrypted } in hops(self.request.headers(), header).iter().rev() {
+            route = Route {
+                address: *address,
+                encrypted: *encrypted,
+            };
+            if !address.is_some_and(trusted) {
+                break;
+            }
+        }
+        route
+    }
+}
+
+impl Caller for Client<'_> {
+    /// Where no proxy is configured, without the detour over what one might say: each request asks
+    /// that counts as usage.
+    #[inline]
+    fn address(&self) -> Option<IpAddr> {
+        match self.config.and_then(Config::proxies) {
+            None => self.socket(),
+            Some(_) => self.route().address,
+        }
+    }
+
+    fn counted_address(&self) -> Option<IpAddr> {
+        let socket = || {
+            self.request
+                .peer_addr()
+                .map(|peer| peer.ip().to_canonical())
+        };
+        self.route().address.or_else(socket)
+    }
+
+    fn method(&self) -> Option<&str> {
+        Some(self.request.method().as_str())
+    }
+
+    /// By the socket, or by the word of a trusted proxy. Not by `ConnectionInfo`, which believes
+    /// anyone's headers.
+    fn is_encrypted(&self) -> bool {
+        self.route().encrypted
+    }
+
+    fn write_route(&self, write: &mut dyn FnMut(&str)) {
+        route_pattern::write_route(self.request, write);
+    }
+}
+
+impl PathValues for Client<'_> {
+    /// Decoded by `web::Path`, so that the scope is judged by the very text that the handler will
+    /// see: `match_info` leaves `%2F` as it is.
+    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
+        let at = self
+            .request
+            .match_info()
+            .iter()
+            .position(|(known, _)| known == name)?;
+        let decoded =
+            web::Path::<Vec<String>>::from_request(self.request, &mut Payload::None).into_inner();
+        let value = decoded
+            .ok()
+            .and_then(|values| values.into_inner().into_iter().nth(at));
+        // What cannot be decoded fills no segment.
+        Some(value.map_or(Cow::Borrowed(""), Cow::Owned))
+    }
+}
+
+/// Whether the request asks, for a browser, what another origin may send (Fetch section 3.2.2). It
+/// carries no credentials.
+pub(super) fn is_preflight(request: &HttpRequest) -> bool {
+    request.method() == actix_web::http::Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn config(header: &str) -> Config {
+        Config::builder()
+            .trusted_proxies(["10.0.0.0/8", "fd00::/8"])
+            .forwarded_header(header)
+            .build()
+            .unwrap()
+    }
+
+    fn route(config: &Config, peer: &str, headers: &[(&str, &str)]) -> Route {
+        let mut request = TestRequest::default().peer_addr(peer.parse().unwrap());
+        for (name, value) in headers {
+            request = request.append_header((*name, *value));
+        }
+        Client {
+            request: &request.to_http_request(),
+            config: Some(config),
+            manager: None,
+        }
+        .route()
+    }
+
+    fn address(config: &Config, peer: &str, headers: &[(&str, &str)]) -> Option<String> {
+        route(config, peer, headers)
+            .address
+            .map(|address| address.to_string())
+    }
+
+    fn is(address: &str) -> Option<String> {
+        Some(address.to_owned())
+    }
+
+    /// N-01.
+    #[test]
+    fn n01_without_a_trusted_proxy_forwarded_headers_are_ignored() {
+        let headers = [
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("Forwarded", "for=1.1.1.1;proto=https"),
+            ("X-Forwarded-Proto", "https"),
+        ];
+        let plain = Config::default();
+        assert_eq!(address(&plain, "10.0.0.1:1", &headers), is("10.0.0.1"));
+        for header in ["X-Forwarded-For", "Forwarded"] {
+            let config = config(header);
+            assert_eq!(address(&config, "192.0.2.1:1", &headers), is("192.0.2.1"));
+            assert!(!route(&config, "192.0.2.1:1", &headers).encrypted);
+        }
+    }
+
+    /// N-02.
+    #[test]
+    fn n02_forged_leftmost_entries_are_not_reached() {
+        let for_config = config("X-Forwarded-For");
+        let forged = [("X-Forwarded-For", "6.6.6.6, 203.0.113.9, 10.1.1.1")];
+        assert_eq!(
+            address(&for_config, "10.0.0.1:1", &forged),
+            is("203.0.113.9")
+        );
+        let lines = [
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("X-Forwarded-For", "203.0.113.9"),
+        ];
+        assert_eq!(
+            address(&for_config, "10.0.0.1:1", &lines),
+            is("203.0.113.9")
+        );
+        let config = config("Forwarded");
+        let forged = [(
+            "Forwarded",
+            "for=6.6.6.6, for=203.0.113.9;proto=http, for=10.1.1.1;proto=https",
+        )];
+        assert_eq!(
+            route(&config, "10.0.0.1:1", &forged),
+            Route {
+                address: "203.0.113.9".parse().ok(),
+                encrypted: false
+            }
+        );
+        // The other header is anyone's word.
+        assert_eq!(
+            address(&config, "10.0.0.1:1", &[("X-Forwarded-For", "6.6.6.6")]),
+            None
+        );
+    }
+
+    /// N-04.
+    #[test]
+    fn n04_an_ipv4_address_in_ipv6_is_that_ipv4_address() {
+        let config = config("X-Forwarded-For");
+        assert_eq!(address(&config, "[::ffff:1.2.3.4]:1", &[]), is("1.2.3.4"));
+        assert_eq!(
+            address(
+                &config,
+                "[::ffff:10.0.0.1]:1",
+                &[("X-Forwarded-For", "::ffff:1.2.3.4")]
+            ),
+            is("1.2.3.4")
+        );
+    }
+
+    #[test]
+    fn what_a_proxy_does_not_say_readably_is_not_known() {
+        let for_config = config("X-Forwarded-For");
+        for value in [
+            "unknown",
+            "",
+            "1.2.3",
+            "203.0.113.9, ",
+            "203.0.113.9, _hidden",
+        ] {
+            assert_eq!(
+                address(&for_config, "10.0.0.1:1", &[("X-Forwarded-For", value)]),
+                None,
+                "{value:?}"
+            );
+        }
+        assert_eq!(address(&for_config, "10.0.0.1:1", &[]), None);
+        let config = config("Forwarded");
+        for value in [
+            "for=unknown",
+            "for=\"_x\"",
+            "by=1.1.1.1",
+            "for=1.1.1.1;for=2.2.2.2",
+            "for=\"1.1.1.1",
+            "garbage",
+        ] {
+            assert_eq!(
+                address(&config, "10.0.0.1:1", &[("Forwarded", value)]),
+                None,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn encryption_is_the_word_of_the_proxy_that_the_client_spoke_to() {
+        let config_f = config("Forwarded");
+        let said = |value: &str| route(&config_f, "10.0.0.1:1", &[("Forwarded", value)]).encrypted;
+        assert!(said("for=203.0.113.9;proto=https"));
+        assert!(said("for=203.0.113.9;proto=https, for=10.1.1.1;proto=http"));
+        assert!(!said(
+            "for=203.0.113.9;proto=http, for=10.1.1.1;proto=https"
+        ));
+        assert!(!said("for=203.0.113.9"));
+        let config_x = config("X-Forwarded-For");
+        let said = |proto: &str| {
+            let headers = [
+                ("X-Forwarded-For", "203.0.113.9"),
+                ("X-Forwarded-Proto", proto),
+            ];
+            route(&config_x, "10.0.0.1:1", &headers).encrypted
+        };
+        assert!(said("https") && said("HTTPS") && said("https, https"));
+        assert!(!said("http") && !said("https, http") && !said("http, https") && !said(""));
+    }
+}

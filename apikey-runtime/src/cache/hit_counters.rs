@@ -1,0 +1,131 @@
+//! How many decisions were made from memory, and how many had to ask the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::util::thread_slot;
+
+/// Threads that count at the same time without a word to each other; any beyond them share a cell.
+const CELLS: usize = 64;
+
+/// Counts of hits and misses since the start, for a health report.
+///
+/// A hit is a decision that was made from memory: by an entry that was believed, or by an id that
+/// is remembered as unknown. A miss is one for which the store had to be asked.
+#[derive(Debug, Default)]
+pub(crate) struct Counters(Cells<2>);
+
+const HITS: usize = 0;
+const MISSES: usize = 1;
+
+impl Counters {
+    /// One decision was made from memory.
+    pub(crate) fn count_hit(&self) {
+        self.0.count(HITS);
+    }
+
+    /// One decision had to ask the store.
+    pub(crate) fn count_miss(&self) {
+        self.0.count(MISSES);
+    }
+
+    /// Hits since the start. A sum of cells that others go on writing: what is counted while this
+    /// runs may be in it or not.
+    pub(crate) fn hits(&self) -> u64 {
+        self.0.sum(HITS)
+    }
+
+    /// Misses since the start, as [`hits`](Self::hits) are.
+    pub(crate) fn misses(&self) -> u64 {
+        self.0.sum(MISSES)
+    }
+}
+
+/// `N` counts that many threads write.
+///
+/// Each thread has cells of its own and is the only one that writes them, so that counting costs a
+/// load and a store: one count for all would be a line of memory that all threads write on every
+/// request.
+#[derive(Debug)]
+pub(crate) struct Cells<const N: usize> {
+    cells: Box<[Cell<N>]>,
+    shared: Cell<N>,
+}
+
+/// Two cache lines, since processors fetch them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Cell<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Cells<N> {
+    /// Adds one to the count of this number, which is less than `N`; returns what stood in this
+    /// thread's cell before.
+    pub(crate) fn count(&self, which: usize) -> u64 {
+        if let Some(cell) = thread_slot::current().and_then(|place| self.cells.get(place)) {
+            let count = &cell.0[which];
+            let before = count.load(Ordering::Relaxed);
+            count.store(before + 1, Ordering::Relaxed);
+            before
+        } else {
+            self.shared.0[which].fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    /// The count of this number, of all threads.
+    pub(crate) fn sum(&self, which: usize) -> u64 {
+        let all = self.cells.iter().chain([&self.shared]);
+        all.map(|cell| cell.0[which].load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl<const N: usize> Default for Cells<N> {
+    fn default() -> Self {
+        let cell = || Cell([const { AtomicU64::new(0) }; N]);
+        Self {
+            cells: (0..CELLS).map(|_| cell()).collect(),
+            shared: cell(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More threads than cells, at once and one after the other: nothing is lost or counted twice.
+    #[test]
+    fn every_count_of_every_thread_is_in_the_sum() {
+        let counters = Counters::default();
+        let work = |_| {
+            for _ in 0..1_000 {
+                counters.count_hit();
+            }
+            counters.count_miss();
+        };
+        for _ in 0..3 {
+            let together = std::sync::Barrier::new(CELLS + 20);
+            std::thread::scope(|scope| {
+                for thread in 0..CELLS + 20 {
+                    let (together, work) = (&together, &work);
+                    scope.spawn(move || {
+                        // Whoever counts now holds its place until all do.
+                        work(thread);
+                        together.wait();
+                        work(thread);
+                    });
+                }
+            });
+        }
+        let threads = 3 * (CELLS as u64 + 20);
+        let counted = (counters.hits(), counters.misses());
+        assert_eq!(counted, (threads * 2_000, threads * 2));
+    }
+
+    #[test]
+    fn counters_of_two_managers_are_two() {
+        let (first, second) = (Counters::default(), Counters::default());
+        first.count_hit();
+        second.count_miss();
+        assert_eq!((first.hits(), first.misses()), (1, 0));
+        assert_eq!((second.hits(), second.misses()), (0, 1));
+    }
+}

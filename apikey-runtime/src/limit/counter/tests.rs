@@ -1,0 +1,228 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: i64 = 1_000_000;
+
+/// Charges where it is admitted.
+fn pass(count: &mut CounterState, rule: LimitRule, cost: u32, now: i64) -> bool {
+    let allowed = count.ask(rule, cost, now).allowed;
+    if allowed {
+        count.charge(rule, cost, now);
+    }
+    allowed
+}
+
+proptest! {
+    /// in any window w at most burst + w / T. A plain model: all that passed is kept.
+    #[test]
+    fn r02_in_any_window_at_most_a_burst_and_what_the_window_allows(
+        amount in 1u32..50, seconds in 1u64..100, burst in 1u32..30,
+        steps in prop::collection::vec((0i64..30 * SECOND, 1u32..4), 1..120),
+    ) {
+        let rate = Rate::new(amount, Duration::from_secs(seconds)).with_burst(burst);
+        let (mut count, mut now, mut passed) = (CounterState::default(), 1_700_000_000 * SECOND, Vec::new());
+        for (pause, cost) in steps {
+            now += pause;
+            if pass(&mut count, rate.into(), cost, now) {
+                passed.push((now, u64::from(cost)));
+            }
+        }
+        for (index, (from, _)) in passed.iter().enumerate() {
+            let mut sum = 0;
+            for (to, cost) in &passed[index..] {
+                sum += cost;
+                let window = u64::try_from(to - from).unwrap();
+                prop_assert!(sum <= u64::from(burst) + window / rate.step_micros());
+            }
+        }
+    }
+
+    /// What is refused is admitted after the time that it was told, and not before.
+    #[test]
+    fn a_refusal_says_when_it_would_have_passed(
+        amount in 1u32..50, burst in 1u32..30, cost in 1u32..30,
+        used in prop::collection::vec(1u32..5, 0..40),
+    ) {
+        for rule in [
+            LimitRule::from(Rate::new(amount, Duration::from_secs(60)).with_burst(burst)),
+            LimitRule::from(Quota::rolling(u64::from(burst), Duration::from_secs(3_600))),
+            LimitRule::from(Quota::per_month(u64::from(burst))),
+        ] {
+            let (mut count, now) = (CounterState::default(), 1_700_000_000 * SECOND);
+            for (step, cost) in used.iter().enumerate() {
+                pass(&mut count, rule, *cost, now + step as i64 * SECOND);
+            }
+            let now = now + 40 * SECOND;
+            let decision = count.ask(rule, cost, now);
+            match decision.retry {
+                None => prop_assert!(u64::from(cost) > rule.largest_cost()),
+                Some(wait) => {
+                    let then = now + i64::try_from(wait).unwrap();
+                    prop_assert!(count.ask(rule, cost, then).allowed);
+                    prop_assert!(decision.allowed || !count.ask(rule, cost, then - 1_000).allowed);
+                }
+            }
+        }
+    }
+
+    /// A quota of Q admits Q in any window, by a plain model.
+    #[test]
+    fn a_rolling_quota_holds_in_any_stretch_of_its_length(
+        amount in 1u64..20, seconds in 60u64..600,
+        steps in prop::collection::vec((0i64..200 * SECOND, 1u32..4), 1..100),
+    ) {
+        let quota = Quota::rolling(amount, Duration::from_secs(seconds));
+        let (mut count, mut now, mut passed) = (CounterState::default(), 1_700_000_000 * SECOND, Vec::new());
+        for (pause, cost) in steps {
+            now += pause;
+            if pass(&mut count, quota.into(), cost, now) {
+                passed.push((now, u64::from(cost)));
+            }
+        }
+        let window = i64::try_from(seconds).unwrap() * SECOND;
+        for (from, _) in &passed {
+            let sum: u64 = passed.iter().filter(|(at, _)| (*from..from + window).contains(at))
+                .map(|(_, cost)| cost).sum();
+            prop_assert!(sum <= amount, "{sum} in a window");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_used_again(
+        used in 0u64..50, amount in 0u64..60, seconds in 60u64..600,
+    ) {
+        let now = 1_700_000_000 * SECOND;
+        for rule in [
+            LimitRule::from(Quota::lifetime(50)),
+            LimitRule::from(Quota::per_day(50)),
+            LimitRule::from(Quota::rolling(50, Duration::from_secs(seconds))),
+        ] {
+            let mut count = CounterState::default();
+            for step in 0..used {
+                count.charge(rule, 1, now + step as i64 * SECOND / 2);
+            }
+            count.refill(rule, amount);
+            let left = 50 - used.saturating_sub(amount);
+            prop_assert_eq!(count.ask(rule, 0, now + 25 * SECOND).remaining, left);
+        }
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar(day in -1_000_000i64..4_000_000) {
+        let month = month_of(day);
+        prop_assert!(first_day_of(month) <= day && day < first_day_of(month + 1));
+        prop_assert!((28..=31).contains(&(first_day_of(month + 1) - first_day_of(month))));
+    }
+}
+
+#[test]
+fn known_months() {
+    // 1970-01-01, 2000-02-29, 2000-03-01, 2026-11-22.
+    for (day, month) in [(0, 0), (11_016, 361), (11_017, 362), (20_779, 682)] {
+        assert_eq!(month_of(day), month, "{day}");
+    }
+    assert_eq!(first_day_of(682), 20_758);
+}
+
+/// What left the window soaks up nothing.
+#[test]
+fn a_rolling_quota_is_refilled_from_what_still_counts() {
+    let rule = LimitRule::from(Quota::rolling(10, Duration::from_secs(3_600)));
+    let (mut count, minute) = (CounterState::default(), 60 * SECOND);
+    assert!(pass(&mut count, rule, 5, 0));
+    assert!(pass(&mut count, rule, 5, 50 * minute));
+    count.refill(rule, 5);
+    assert_eq!(count.ask(rule, 0, 70 * minute).remaining, 10);
+}
+
+///
+#[test]
+fn r04_there_is_no_edge_at_which_twice_as_much_passes() {
+    let rule = LimitRule::from(Rate::per_minute(10));
+    let mut count = CounterState::default();
+    let edge = 60 * SECOND * 1_000;
+    let passed =
+        |count: &mut CounterState, at| (0..20).filter(|_| pass(count, rule, 1, at)).count();
+    assert_eq!(passed(&mut count, edge - SECOND), 10);
+    assert_eq!(passed(&mut count, edge + SECOND), 0);
+}
+
+/// A month's end.
+#[test]
+fn a_quota_of_the_calendar_starts_anew_at_midnight_utc() {
+    // 2026-11-30T23:59:59Z.
+    let last = (20_787 * 86_400 + 86_399) * SECOND;
+    for quota in [Quota::per_month(3), Quota::per_day(3)] {
+        let rule = LimitRule::from(quota);
+        let mut count = CounterState::default();
+        assert_eq!(
+            (0..5).filter(|_| pass(&mut count, rule, 1, last)).count(),
+            3
+        );
+        let refused = count.ask(rule, 1, last);
+        assert_eq!((refused.allowed, refused.remaining), (false, 0));
+        assert_eq!(
+            (refused.retry, refused.reset),
+            (Some(1_000_000), Some(1_000_000))
+        );
+        assert!(pass(&mut count, rule, 1, last + SECOND));
+        // A clock that is set back finds the period that it left used up or gone: never a new
+        // quota.
+        assert_eq!(
+            (0..5).filter(|_| pass(&mut count, rule, 1, last)).count(),
+            2
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_locks_nobody_out_for_longer_than_the_burst() {
+    let rule = LimitRule::from(Rate::per_minute(10));
+    let mut count = CounterState::default();
+    let now = 1_700_000_000 * SECOND;
+    assert!(pass(&mut count, rule, 10, now + 3_600 * SECOND));
+    let back = count.ask(rule, 1, now);
+    assert!(!back.allowed && back.retry <= Some(6_000_000), "{back:?}");
+}
+
+#[test]
+fn a_limit_that_is_changed_counts_on() {
+    let mut count = CounterState::default();
+    let now = 1_700_000_000 * SECOND;
+    assert!(pass(
+        &mut count,
+        LimitRule::from(Quota::lifetime(5)),
+        5,
+        now
+    ));
+    assert!(!pass(
+        &mut count,
+        LimitRule::from(Quota::lifetime(5)),
+        1,
+        now
+    ));
+    assert_eq!(
+        count
+            .ask(LimitRule::from(Quota::lifetime(8)), 1, now)
+            .remaining,
+        3
+    );
+    assert_eq!(
+        count
+            .ask(LimitRule::from(Quota::lifetime(3)), 1, now)
+            .remaining,
+        0
+    );
+    assert!(pass(
+        &mut count,
+        LimitRule::from(Rate::per_minute(1)),
+        1,
+        now
+    ));
+    let raised = LimitRule::from(Rate::per_second(100));
+    assert!(!pass(&mut count, raised, 1, now));
+    assert!(pass(&mut count, raised, 1, now + 10_000));
+}

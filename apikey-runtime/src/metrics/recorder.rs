@@ -1,0 +1,249 @@
+//! Figures through the facade `metrics`.
+//!
+//! What requests count goes to cells of their threads, and one task carries it to the recorder: a
+//! recorder's counter is one line of memory, which all threads would write on every request. That
+//! task adds what is new instead of stating sums, so that the managers of one process add up.
+
+mod names;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::StoreCall;
+use crate::cache::{Cells, Reader};
+use crate::cluster::Polled;
+use crate::denied::DenyReason;
+use crate::error::StoreError;
+
+/// How often what was counted is carried to the recorder.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// One check in so many is timed, of those that are decided from memory: the two readings of the
+/// clock would take as long as half the check.
+const SAMPLED: u64 = 256;
+
+const REASONS: usize = DenyReason::ALL.len();
+
+/// The numbers of the cells: one for each reason, and these.
+const ALLOWED: usize = REASONS;
+const ANONYMOUS: usize = REASONS + 1;
+const CHECKS: usize = REASONS + 2;
+
+/// What a manager counts. Its handles are looked up when it is made, and kept.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    tally: Cells<{ REASONS + 3 }>,
+    decisions: [Counter; REASONS + 2],
+    from_memory: Histogram,
+    by_store: Histogram,
+    polls: [Counter; 3],
+    calls: [[Counter; 2]; names::CALLS.len()],
+    usage_rows: Counter,
+    usage_held: Gauge,
+    usage_lost: Counter,
+    hits: Counter,
+    misses: Counter,
+    entries: Gauge,
+    lease: Gauge,
+    carried: Mutex<Carried>,
+}
+
+/// What the recorder has been told.
+#[derive(Debug, Default)]
+struct Carried {
+    decisions: [u64; REASONS + 2],
+    hits: u64,
+    misses: u64,
+}
+
+/// When a check began, where it is timed.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun(Option<Instant>);
+
+impl Metrics {
+    /// With the recorder that is in place now.
+    pub(crate) fn new() -> Self {
+        names::describe();
+        Self {
+            tally: Cells::default(),
+            decisions: std::array::from_fn(decision),
+            from_memory: histogram!(names::CHECK, "path" => "memory"),
+            by_store: histogram!(names::CHECK, "path" => "store"),
+            polls: [Polled::Answered, Polled::Stranger, Polled::Failed]
+                .map(|result| counter!(names::POLLS, "result" => names::poll(result))),
+            calls: names::CALLS.map(|call| {
+                ["answered", "failed"].map(|result| {
+                    counter!(names::CALLS_MADE, "call" => names::call(call), "result" => result)
+                })
+            }),
+            usage_rows: counter!(names::USAGE_ROWS),
+            usage_held: gauge!(names::USAGE_HELD),
+            usage_lost: counter!(names::USAGE_LOST),
+            hits: counter!(names::HITS),
+            misses: counter!(names::MISSES),
+            entries: gauge!(names::ENTRIES),
+            lease: gauge!(names::LEASE),
+            carried: Mutex::default(),
+        }
+    }
+
+    /// A check begins that may be decided from memory.
+    pub(crate) fn begin_check(&self) -> Begun {
+        let timed = self.tally.count(CHECKS).is_multiple_of(SAMPLED);
+        Begun(timed.then(Instant::now))
+    }
+
+    /// It was decided from memory.
+    pub(crate) fn decided_from_memory(&self, begun: Begun) {
+        record(&self.from_memory, begun);
+    }
+
+    /// The store has to be asked for a check.
+    pub(crate) fn begin_late(&self) -> Begun {
+        Begun(Some(Instant::now()))
+    }
+
+    /// It was decided.
+    pub(crate) fn decided_by_store(&self, begun: Begun) {
+        record(&self.by_store, begun);
+    }
+
+    /// A key was let through.
+    pub(crate) fn allowed(&self) {
+        self.tally.count(ALLOWED);
+    }
+
+    /// A request without a key was let through.
+    pub(crate) fn anonymous(&self) {
+        self.tally.count(ANONYMOUS);
+    }
+
+    pub(crate) fn refused(&self, reason: DenyReason) {
+        self.tally.count(number(reason));
+    }
+
+    pub(crate) fn polled(&self, result: Polled) {
+        self.polls[result as usize].increment(1);
+    }
+
+    /// The store has taken so many counts of usage.
+    pub(crate) fn usage_written(&self, rows: usize) {
+        self.usage_rows.increment(rows as u64);
+    }
+
+    /// So much usage is in memory, and so many more requests could not be counted.
+    pub(crate) fn usage_stands(&self, held: usize, lost: u64) {
+        self.usage_held.set(held as f64);
+        self.usage_lost.increment(lost);
+    }
+
+    /// The store was called; `None` is no answer in time. That there is no such record, or that it
+    /// was changed by someone else, is an answer.
+    pub(crate) fn called<T>(&self, call: StoreCall, answer: Option<&Result<T, StoreError>>) {
+        let answered = matches!(
+            answer,
+            Some(Ok(_) | Err(StoreError::NotFound | StoreError::Conflict))
+        );
+        self.calls[call as usize][usize::from(!answered)].increment(1);
+    }
+
+    /// Carries to the recorder what is new, and how the cache stands.
+    pub(crate) fn carry(&self, reader: &Reader) {
+        let cache = &reader.cache;
+        let left = cache.lease.remaining(reader.clock.read());
+        self.entries.set(cache.len() as f64);
+        self.lease.set(left.unwrap_or_default().as_secs_f64());
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carry(&self.hits, &mut carried.hits, cache.counters.hits());
+        carry(&self.misses, &mut carried.misses, cache.counters.misses());
+        drop(carried);
+        self.carry_decisions();
+    }
+
+    fn carry_decisions(&self) {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.decisions.iter().zip(&mut carried.decisions);
+        for (which, (counter, told)) in all.enumerate() {
+            carry(counter, told, self.tally.sum(which));
+        }
+    }
+}
+
+/// A refusal of the manager's last moment counts too.
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.carry_decisions();
+    }
+}
+
+/// Carries figures to the recorder for as long as it is polled.
+pub(crate) async fn publish(reader: &Reader) {
+    loop {
+        reader.metrics.carry(reader);
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Counts a refusal that no manager had a part in. The handle is looked up each time: a route that
+/// is set up like this serves nobody.
+pub(crate) fn refused_without_manager(reason: DenyReason) {
+    decision(number(reason)).increment(1);
+}
+
+/// The handle of the cell of this number.
+fn decision(which: usize) -> Counter {
+    let (result, reason) = match (which, DenyReason::ALL.get(which)) {
+        (_, Some(reason)) => ("refused", reason.code()),
+        (ANONYMOUS, None) => ("anonymous", ""),
+        (_, None) => ("allowed", ""),
+    };
+    counter!(names::DECISIONS, "result" => result, "reason" => reason)
+}
+
+/// The number of a reason's cell.
+fn number(reason: DenyReason) -> usize {
+    // A test holds the list to this order.
+    reason as usize
+}
+
+fn carry(counter: &Counter, told: &mut u64, now: u64) {
+    counter.increment(now.saturating_sub(*told));
+    *told = now.max(*told);
+}
+
+fn record(histogram: &Histogram, begun: Begun) {
+    if let Some(begun) = begun.0 {
+        histogram.record(begun.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_the_number_of_its_place_in_the_list() {
+        for (place, reason) in DenyReason::ALL.into_iter().enumerate() {
+            assert_eq!(number(reason), place, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn every_call_and_poll_has_the_number_of_its_place() {
+        for (place, call) in names::CALLS.into_iter().enumerate() {
+            assert_eq!(call as usize, place, "{call:?}");
+        }
+        let polls = [Polled::Answered, Polled::Stranger];
+        assert_eq!(polls.map(|result| result as usize), [0, 1]);
+        assert_eq!(Polled::Failed as usize, 2);
+    }
+
+    #[test]
+    fn the_first_check_of_a_thread_is_timed_and_then_one_in_so_many() {
+        let meter = Metrics::new();
+        let timed = (0..SAMPLED * 3).filter(|_| meter.begin_check().0.is_some());
+        assert_eq!(timed.count(), 3);
+    }
+}

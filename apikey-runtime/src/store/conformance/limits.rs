@@ -1,0 +1,329 @@
+//! Checks of `charge` and `refill`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::task::JoinSet;
+
+use super::charges::{charge, counting, day, ensure_left, look, passes, rules};
+use super::records::{add, all};
+use super::samples::{ODD_TEXTS, because, id, plain};
+use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
+use crate::clock::Timestamp;
+use crate::limit::{CounterState, LimitRule, Quota};
+use crate::store::{Charge, ChargeOutcome, KeyStore, LimitCounter};
+
+/// How far the store's clock may be from ours.
+const CLOCKS_MICROS: u64 = 60_000_000;
+
+/// Makes `count` charges at once; returns how many were admitted.
+async fn race(
+    store: &Arc<dyn KeyStore>,
+    charge: &Charge,
+    count: usize,
+) -> Result<usize, Violation> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..count {
+        let (store, charge) = (Arc::clone(store), charge.clone());
+        tasks.spawn(async move {
+            let charged = store.charge(&charge).await;
+            Ok(charged.or_violation("`charge` fails in a race")?.allowed)
+        });
+    }
+    let allowed = all(tasks).await?;
+    Ok(allowed.into_iter().filter(|allowed| *allowed).count())
+}
+
+/// a quota of Q admits Q.
+pub(super) async fn of_charges_that_race_as_many_pass_as_the_limit_admits(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    counting!(store);
+    add(&*store, &plain(1)).await?;
+    for (number, rule) in (0..).zip(rules(&*store, 50)) {
+        let counter = LimitCounter::new(&format!("raced {number}"), rule);
+        let one = Charge::new(id(1), 1, vec![counter.clone()]);
+        let allowed = race(&store, &one, 200).await?;
+        ensure!(
+            allowed == 50,
+            "of 200 charges that race for `{rule}`, {allowed} are admitted and not 50"
+        );
+        ensure_left(&*store, id(1), &counter, 0, "what all have used").await?;
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+///
+pub(super) async fn where_one_limit_refuses_none_is_charged(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    counting!(store);
+    add(&*store, &plain(1)).await?;
+    let tight = LimitCounter::new("tight", Quota::lifetime(25));
+    let wide = day("wide", 40);
+    let both = Charge::new(id(1), 1, vec![wide.clone(), tight.clone()]);
+    let allowed = race(&store, &both, 100).await?;
+    ensure!(
+        allowed == 25,
+        "of 100 charges that race for 40 and 25, {allowed} are admitted"
+    );
+    let rule = "a charge that one limit refuses is counted by none";
+    ensure_left(&*store, id(1), &wide, 15, rule).await?;
+    let refused = charge(&*store, id(1), 2, &[&wide, &tight]).await?;
+    let allowed: Vec<_> = refused.decisions.iter().map(|one| one.allowed).collect();
+    ensure!(
+        allowed == [true, false],
+        "each limit says whether it admits the charge; {refused:?}"
+    );
+    ensure_left(&*store, id(1), &wide, 15, rule).await?;
+
+    let most: Vec<_> = (0..Charge::MAX_COUNTERS)
+        .map(|number| day(&format!("m{number}"), 3))
+        .collect();
+    let most: Vec<_> = most.iter().collect();
+    let allowed = charge(&*store, id(1), 2, &most).await?.allowed;
+    ensure!(allowed, "{} limits are charged", most.len());
+    for counter in most {
+        ensure_left(&*store, id(1), counter, 1, "all limits are charged").await?;
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+pub(super) async fn a_charge_weighs_its_cost(store: Arc<dyn KeyStore>) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    for (number, rule) in (0..).zip(rules(store, 20)) {
+        let counter = LimitCounter::new(&format!("weighed {number}"), rule);
+        for (cost, allowed, left) in [
+            (7, true, 13),
+            (7, true, 6),
+            (7, false, 6),
+            (21, false, 6),
+            (u32::MAX, false, 6),
+            (6, true, 0),
+            (1, false, 0),
+        ] {
+            let said = charge(store, id(1), cost, &[&counter]).await?;
+            ensure!(
+                said.allowed == allowed,
+                "a charge of {cost} that leaves {left} of `{rule}`: {said:?}"
+            );
+            let never = said
+                .decisions
+                .iter()
+                .all(|decision| decision.retry.is_none());
+            ensure!(
+                cost <= 20 || never,
+                "`{rule}` never admits {cost}, and so has no time to try again; {said:?}"
+            );
+            ensure_left(store, id(1), &counter, left, "a charge takes its cost").await?;
+        }
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+pub(super) async fn looking_at_limits_counts_nothing(store: Arc<dyn KeyStore>) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    for (number, rule) in (0..).zip(rules(store, 3)) {
+        let counter = LimitCounter::new(&format!("seen {number}"), rule);
+        let all = "a charge of 0 counts nothing";
+        for left in [3, 2, 1, 0] {
+            for _ in 0..3 {
+                ensure_left(store, id(1), &counter, left, all).await?;
+            }
+            let passed = passes(store, id(1), 1, &counter).await?;
+            ensure!(passed == (left > 0), "{left} are left of `{rule}`");
+        }
+        let empty = look(store, id(1), &counter).await?;
+        ensure!(empty.allowed, "a charge of 0 is admitted; {empty:?}");
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+/// Each kind of limit, held against [`CounterState`].
+pub(super) async fn a_store_counts_as_the_model_does(store: Arc<dyn KeyStore>) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    for (number, rule) in (0..).zip(rules(store, 12)) {
+        let counter = LimitCounter::new(&format!("modelled {number}"), rule);
+        let mut model = [CounterState::default()];
+        for cost in [0, 1, 5, 4, 3, 2, 0, 1, 13] {
+            let one = Charge::new(id(1), cost, vec![counter.clone()]);
+            let said = charge(store, id(1), cost, &[&counter]).await?;
+            let expected = one.apply(&mut model, now());
+            ensure!(
+                alike(&said, &expected),
+                "a charge of {cost} to `{rule}` is answered {said:?}; the model says {expected:?}"
+            );
+        }
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+fn now() -> i64 {
+    let now = Timestamp::from(SystemTime::now());
+    now.as_millis().saturating_mul(1_000)
+}
+
+/// Times need to be near each other only: the clocks are two.
+fn alike(said: &ChargeOutcome, expected: &ChargeOutcome) -> bool {
+    let near = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (Some(one), Some(other)) => one.abs_diff(other) < CLOCKS_MICROS,
+        (one, other) => one == other,
+    };
+    let both = said.decisions.iter().zip(&expected.decisions);
+    said.allowed == expected.allowed
+        && both.fold(true, |alike, (said, expected)| {
+            alike
+                && (said.allowed, said.remaining) == (expected.allowed, expected.remaining)
+                && near(said.reset, expected.reset)
+                && near(said.retry, expected.retry)
+        })
+}
+
+pub(super) async fn a_refill_gives_back_no_more_than_was_used(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    let quotas = rules(store, 10).into_iter();
+    for (number, rule) in (0..).zip(quotas.filter(|rule| matches!(rule, LimitRule::Quota(_)))) {
+        let counter = LimitCounter::new(&format!("refilled {number}"), rule);
+        let refill = async |amount| {
+            let done = store.refill(&id(1), &counter, amount).await;
+            done.or_violation("`refill` fails")
+        };
+        refill(5).await?;
+        ensure_left(store, id(1), &counter, 10, "nothing was used").await?;
+        ensure!(passes(store, id(1), 10, &counter).await?, "10 are admitted");
+        refill(4).await?;
+        ensure_left(store, id(1), &counter, 4, "4 are given back").await?;
+        ensure!(
+            passes(store, id(1), 1, &counter).await?,
+            "1 of 4 is admitted"
+        );
+        for amount in [7, 1, u64::MAX] {
+            refill(amount).await?;
+        }
+        ensure_left(store, id(1), &counter, 10, "all is given back, and no more").await?;
+        let passed = passes(store, id(1), 11, &counter).await?;
+        ensure!(!passed, "a refill does not raise `{rule}`");
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+/// A key's limit can be changed while it is used.
+pub(super) async fn a_limit_that_is_changed_keeps_what_was_used(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    ensure!(
+        passes(store, id(1), 8, &day("changed", 10)).await?,
+        "8 of 10 are admitted"
+    );
+    for (amount, left) in [(10, 2), (20, 12), (8, 0), (5, 0), (9, 1)] {
+        let counter = day("changed", amount);
+        ensure_left(store, id(1), &counter, left, "of which 8 were used").await?;
+    }
+    let lowered = passes(store, id(1), 1, &day("changed", 5)).await?;
+    ensure!(!lowered, "a limit below what was used admits nothing");
+    Ok(CheckVerdict::Passed)
+}
+
+/// I-01: names are data.
+pub(super) async fn counts_of_other_keys_names_and_kinds_are_apart(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    for number in [1, 2, 62] {
+        add(store, &plain(number)).await?;
+    }
+    let alike = [
+        "a", "A", " a", "a ", "a/b", "a/", "{a}", "a*", "1:a", "\u{e9}", "e\u{301}",
+    ];
+    let long = "\u{fc}".repeat(LimitCounter::MAX_NAME_LEN);
+    let plain_text = |text: &&str| !text.contains(char::is_control);
+    let odd = ODD_TEXTS.into_iter().filter(plain_text);
+    let mut names: Vec<_> = odd.chain(alike).chain([long.as_str()]).collect();
+    names.sort_unstable();
+    names.dedup();
+    for key in [id(1), id(2)] {
+        for name in &names {
+            for rule in rules(store, 2) {
+                let counter = LimitCounter::new(name, rule);
+                // Both kinds of rate are one kind.
+                if matches!(rule, LimitRule::Rate(rate) if rate.amount() == 1) {
+                    continue;
+                }
+                ensure_left(store, key, &counter, 2, "nobody has used it").await?;
+                ensure!(
+                    passes(store, key, 2, &counter).await?,
+                    "2 of 2 are admitted"
+                );
+                ensure_left(store, key, &counter, 0, "both were used").await?;
+            }
+        }
+    }
+    Ok(CheckVerdict::Passed)
+}
+
+pub(super) async fn counts_of_a_removed_key_are_nobody_elses(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    let counter = LimitCounter::new("kept", Quota::lifetime(5));
+    for number in [1, 2] {
+        add(store, &plain(number)).await?;
+        ensure!(passes(store, id(number), 3, &counter).await?, "3 of 5");
+    }
+    let revoked = store.revoke(&id(1), &because("lost")).await;
+    revoked.or_violation("`revoke` fails")?;
+    let purged = store.purge(Timestamp::MAX).await;
+    let purged = purged.or_violation("`purge` fails")?;
+    ensure!(purged == [id(1)], "`purge` removes what was revoked");
+    ensure_left(store, id(2), &counter, 2, "another key was removed").await?;
+    add(store, &plain(3)).await?;
+    ensure_left(store, id(3), &counter, 5, "a new key has used nothing").await?;
+    // What the removed one used may be there still.
+    look(store, id(1), &counter).await?;
+    Ok(CheckVerdict::Passed)
+}
+
+pub(super) async fn counts_outlive_a_restart(store: Arc<dyn KeyStore>) -> CheckResult {
+    counting!(store);
+    let store = &*store;
+    add(store, &plain(1)).await?;
+    for (number, rule) in (0..).zip(rules(store, 9)) {
+        let counter = LimitCounter::new(&format!("kept {number}"), rule);
+        ensure!(
+            passes(store, id(1), 4, &counter).await?,
+            "4 of 9 are admitted"
+        );
+    }
+    store.stop().await;
+    if store.start().await.is_err() {
+        return Ok(CheckVerdict::Skipped(
+            "the store does not start again once it stopped",
+        ));
+    }
+    for (number, rule) in (0..).zip(rules(store, 9)) {
+        let counter = LimitCounter::new(&format!("kept {number}"), rule);
+        ensure_left(store, id(1), &counter, 5, "4 were used before the restart").await?;
+        ensure!(
+            passes(store, id(1), 5, &counter).await?,
+            "5 of 5 are admitted"
+        );
+        let more = passes(store, id(1), 1, &counter).await?;
+        ensure!(!more, "a restart gives nothing back");
+    }
+    Ok(CheckVerdict::Passed)
+}

@@ -1,0 +1,112 @@
+//! What keys used, in memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::clock::Timestamp;
+use crate::key::KeyId;
+use crate::limit::CounterState;
+use crate::store::usage::silent_before;
+use crate::store::{
+    Charge, ChargeOutcome, LastUsed, LimitCounter, NodeId, Outcome, UsageBatch, UsageQuery,
+    UsageRow,
+};
+
+/// Requests and their cost, on each route and of each outcome.
+type Hour = HashMap<(String, Outcome), (u64, u64)>;
+
+/// What keys used of their limits, and what else is told of their use.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    counts: HashMap<KeyId, HashMap<String, CounterState>>,
+    /// What came of a key's requests of an hour.
+    usage: BTreeMap<(KeyId, i64), Hour>,
+    last_used: HashMap<KeyId, LastUsed>,
+    /// The number of each node's last batch, and when it came.
+    batches: HashMap<NodeId, (u64, Timestamp)>,
+}
+
+impl Tally {
+    /// Charges all limits, or none.
+    pub(super) fn charge(&mut self, charge: &Charge, now: i64) -> ChargeOutcome {
+        let names = || charge.counters.iter().map(LimitCounter::name);
+        let held = self.counts.get(&charge.key);
+        let count = |name| held.and_then(|held| held.get(name)).cloned();
+        let mut counts: Vec<_> = names()
+            .map(|name| count(name).unwrap_or_default())
+            .collect();
+        let charged = charge.apply(&mut counts, now);
+        if charged.allowed && charge.cost > 0 {
+            let held = self.counts.entry(charge.key).or_default();
+            held.extend(names().map(str::to_owned).zip(counts));
+        }
+        charged
+    }
+
+    /// Gives back up to `amount`.
+    pub(super) fn refill(&mut self, key: KeyId, counter: &LimitCounter, amount: u64) {
+        let held = self.counts.get_mut(&key);
+        if let Some(count) = held.and_then(|held| held.get_mut(counter.name())) {
+            count.refill(counter.rule(), amount);
+        }
+    }
+
+    /// Adds a batch, unless it was added before.
+    pub(super) fn add(&mut self, batch: &UsageBatch, now: Timestamp) {
+        let last = self.batches.get(&batch.node);
+        if last.is_some_and(|(number, _)| batch.number <= *number) {
+            return;
+        }
+        self.batches.insert(batch.node, (batch.number, now));
+        for row in &batch.rows {
+            let hour = self.usage.entry((row.key, row.hour)).or_default();
+            let (requests, cost) = hour.entry((row.route.clone(), row.outcome)).or_default();
+            *requests = requests.saturating_add(row.requests);
+            *cost = cost.saturating_add(row.cost);
+        }
+        for used in &batch.last_used {
+            let held = self.last_used.entry(used.key).or_insert(*used);
+            if used.at > held.at {
+                *held = *used;
+            }
+        }
+    }
+
+    /// The counts that `query` asks for.
+    pub(super) fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
+        let mut keys = query.keys.clone();
+        keys.sort_unstable();
+        keys.dedup();
+        let hours = keys.into_iter().flat_map(|key| {
+            // A range from later to earlier would be a panic.
+            self.usage
+                .range((key, query.from)..(key, query.to.max(query.from)))
+        });
+        let rows = hours.flat_map(|((key, hour), counts)| {
+            counts.iter().map(|((route, outcome), (requests, cost))| {
+                let mut row = UsageRow::new(*key, route, *hour, *outcome);
+                (row.requests, row.cost) = (*requests, *cost);
+                row
+            })
+        });
+        rows.collect()
+    }
+
+    /// When these keys were last let through.
+    pub(super) fn last_used(&self, keys: &[KeyId]) -> Vec<LastUsed> {
+        let found = keys.iter().filter_map(|key| self.last_used.get(key));
+        found.copied().collect()
+    }
+
+    /// Forgets the counts of hours before `hour`, and nodes that went silent before it.
+    pub(super) fn forget(&mut self, hour: i64, now: Timestamp) {
+        self.usage.retain(|(_, kept), _| *kept >= hour);
+        let silent = silent_before(hour, now);
+        self.batches.retain(|_, (_, at)| *at >= silent);
+    }
+
+    /// Forgets what is counted of a key that is no more; its usage stays until its time is over.
+    pub(super) fn remove(&mut self, key: &KeyId) {
+        self.counts.remove(key);
+        self.last_used.remove(key);
+    }
+}

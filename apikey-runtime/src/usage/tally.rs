@@ -1,0 +1,321 @@
+//! What requests count: in memory, each thread by itself, and never more than so much.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use tokio::sync::Notify;
+
+use super::labels::{Labels, WriteLabel};
+use crate::clock::Timestamp;
+use crate::denied::DenyReason;
+use crate::key::KeyId;
+use crate::util::thread_slot;
+
+/// Threads that count at the same time without waiting for each other; any beyond them share.
+const SHARDS: usize = 64;
+
+/// The most cells that are held, taken or not.
+const MOST_CELLS: usize = 100_000;
+
+/// With so many, new ones do not tell routes apart any more.
+const FOLDED_FROM: usize = 75_000;
+
+/// With so many, they are to be written at once.
+const FULL_FROM: usize = 25_000;
+
+pub(crate) const HOUR_MILLIS: i64 = 3_600_000;
+
+/// The hour of a time, in hours since 1970.
+pub(crate) fn hour_of(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(HOUR_MILLIS)
+}
+
+/// One request of a key.
+pub(crate) struct Used<'u> {
+    pub(crate) id: &'u KeyId,
+    pub(crate) at: Timestamp,
+    /// Why it was refused; `None` where it was let through.
+    pub(crate) refused: Option<DenyReason>,
+    pub(crate) cost: u32,
+    /// Where it came from, where that is to be kept.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// Where a request was counted that was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Noted {
+    hour: i64,
+    route: u64,
+    pub(crate) cost: u32,
+}
+
+/// Counts of requests, until they are taken.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    shards: Box<[Shard]>,
+    labels: Labels,
+    /// Cells in the shards, and those that were taken and are not released yet.
+    held: AtomicUsize,
+    /// Requests for which there was no cell.
+    lost: AtomicU64,
+    full: Notify,
+}
+
+/// On two cache lines, which processors fetch in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(Mutex<Cells>);
+
+#[derive(Debug, Default)]
+struct Cells {
+    index: HashMap<CellKey, usize, RandomState>,
+    list: Vec<Cell>,
+    /// The cell of the request before.
+    latest: usize,
+}
+
+/// The counts of a key on a route in an hour.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    key: CellKey,
+    pub(crate) route: Arc<str>,
+    pub(crate) tally: Tally,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CellKey {
+    id: KeyId,
+    hour: i64,
+    /// The hash of the label.
+    route: u64,
+}
+
+/// What was counted. Less than nothing where a request was taken back whose count was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) allowed: i64,
+    pub(crate) cost: i64,
+    /// Few keys are refused, and for few reasons.
+    pub(crate) refused: Vec<(DenyReason, u64)>,
+    /// When the last that was let through came, and from where.
+    pub(crate) last: Option<(Timestamp, Option<IpAddr>)>,
+}
+
+impl Gather {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            labels: Labels::new(),
+            held: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+            full: Notify::new(),
+        }
+    }
+
+    /// Counts one request. Takes this thread's own lock and no other, and allocates nothing, unless
+    /// it is the first of its key, route and hour since the last were taken. `None` where there is no
+    /// room for it.
+    pub(crate) fn note(&self, used: &Used<'_>, write_label: &impl WriteLabel) -> Option<Noted> {
+        let key = CellKey {
+            id: *used.id,
+            hour: hour_of(used.at),
+            route: self.labels.hash(write_label),
+        };
+        let noted = |route| Noted {
+            hour: key.hour,
+            route,
+            cost: used.cost,
+        };
+        let mut cells = self.own_shard();
+        if let Some(tally) = cells.find(&key) {
+            tally.add(used);
+            return Some(noted(key.route));
+        }
+        let (route, label) = self.label_of(key.route, write_label);
+        let key = CellKey { route, ..key };
+        if self.open(&mut cells, key, label, |tally| tally.add(used)) {
+            return Some(noted(route));
+        }
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// The label of a new cell, and the hash under which it counts.
+    #[cold]
+    fn label_of(&self, hash: u64, write_label: &impl WriteLabel) -> (u64, Arc<str>) {
+        if self.held() < FOLDED_FROM {
+            self.labels.of(hash, write_label)
+        } else {
+            self.labels.rest()
+        }
+    }
+
+    /// Corrects what was counted there.
+    pub(crate) fn adjust(&self, id: &KeyId, noted: Noted, requests: i64, cost: i64) {
+        let key = CellKey {
+            id: *id,
+            hour: noted.hour,
+            route: noted.route,
+        };
+        let add = |tally: &mut Tally| {
+            tally.allowed += requests;
+            tally.cost += cost;
+        };
+        let mut cells = self.own_shard();
+        if let Some(tally) = cells.find(&key) {
+            return add(tally);
+        }
+        // Its label was seen then, and is not written again. With little room too it is the route
+        // that counts one too many, and not whichever others are folded into.
+        let nothing = |_: &mut dyn FnMut(&str)| {};
+        let (_, label) = self.labels.of(noted.route, &nothing);
+        if !self.open(&mut cells, key, label, add) {
+            tracing::debug!(key_id = %id, "a count of usage is not corrected: too much is in memory");
+        }
+    }
+
+    /// Counts in a cell that may not be there yet; returns whether there is room.
+    #[cold]
+    fn open(
+        &self,
+        cells: &mut Cells,
+        key: CellKey,
+        label: Arc<str>,
+        count: impl FnOnce(&mut Tally),
+    ) -> bool {
+        if let Some(tally) = cells.find(&key) {
+            count(tally);
+            return true;
+        }
+        if self.held() >= MOST_CELLS {
+            return false;
+        }
+        // Others do so at the same moment, one a shard at most.
+        if self.held.fetch_add(1, Ordering::Relaxed) + 1 == FULL_FROM {
+            self.full.notify_one();
+        }
+        count(cells.insert(key, label));
+        true
+    }
+
+    /// Takes all that was counted. It goes on being held until it is released.
+    pub(crate) fn take(&self) -> Vec<Cell> {
+        let mut taken = Vec::new();
+        for shard in &self.shards {
+            taken.extend(std::mem::take(&mut *lock(shard)).list);
+        }
+        taken
+    }
+
+    /// So many cells that were taken are held no more.
+    pub(crate) fn release(&self, cells: usize) {
+        self.held.fetch_sub(cells, Ordering::Relaxed);
+    }
+
+    /// How many cells are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many requests could not be counted since the start.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns when so much is held that it should be written.
+    pub(crate) async fn is_full(&self) {
+        self.full.notified().await;
+    }
+
+    fn own_shard(&self) -> MutexGuard<'_, Cells> {
+        let place = thread_slot::current().unwrap_or(0);
+        lock(&self.shards[place % SHARDS])
+    }
+}
+
+fn lock(shard: &Shard) -> MutexGuard<'_, Cells> {
+    // A panic can come between two counts of one cell, and then one of them is missing.
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cells {
+    fn find(&mut self, key: &CellKey) -> Option<&mut Tally> {
+        let latest = self.list.get(self.latest);
+        if latest.is_none_or(|cell| cell.key != *key) {
+            self.latest = *self.index.get(key)?;
+        }
+        self.list.get_mut(self.latest).map(|cell| &mut cell.tally)
+    }
+
+    fn insert(&mut self, key: CellKey, route: Arc<str>) -> &mut Tally {
+        let at = self.list.len();
+        self.index.insert(key, at);
+        self.latest = at;
+        let tally = Tally::default();
+        self.list.push(Cell { key, route, tally });
+        &mut self.list[at].tally
+    }
+}
+
+impl Cell {
+    pub(crate) fn id(&self) -> KeyId {
+        self.key.id
+    }
+
+    pub(crate) fn hour(&self) -> i64 {
+        self.key.hour
+    }
+}
+
+impl Hash for CellKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+        // Hours follow one another, and hashes of labels look like nothing.
+        state.write_u64(self.route.wrapping_add(self.hour.cast_unsigned()));
+    }
+}
+
+impl Tally {
+    fn add(&mut self, used: &Used<'_>) {
+        match used.refused {
+            None => {
+                self.allowed += 1;
+                self.cost += i64::from(used.cost);
+                self.see(Some((used.at, used.address)));
+            }
+            Some(reason) => self.refuse(reason, 1),
+        }
+    }
+
+    /// Adds what was counted elsewhere.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.allowed += other.allowed;
+        self.cost += other.cost;
+        for (reason, count) in &other.refused {
+            self.refuse(*reason, *count);
+        }
+        self.see(other.last);
+    }
+
+    fn refuse(&mut self, reason: DenyReason, count: u64) {
+        match self.refused.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, so_far)) => *so_far += count,
+            None => self.refused.push((reason, count)),
+        }
+    }
+
+    fn see(&mut self, seen: Option<(Timestamp, Option<IpAddr>)>) {
+        let is_last = |at: Timestamp| self.last.is_none_or(|(last, _)| last <= at);
+        if seen.is_some_and(|(at, _)| is_last(at)) {
+            self.last = seen;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tally_tests.rs"]
+mod tests;

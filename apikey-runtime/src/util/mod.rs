@@ -1,0 +1,3 @@
+//! Small helpers with no knowledge of keys.
+
+pub(crate) mod thread_slot;
