@@ -50,8 +50,8 @@ async fn who(key: ApiKey) -> String {
 async fn revoke(id: web::Path<KeyId>, manager: web::Data<ApiKeyManager>) -> HttpResponse {
     match manager.revoke(*id).reason("the example").confirmed().await {
         Ok(confirmed) => HttpResponse::Ok().json(json!({
-            "acknowledged": confirmed.reach.acknowledged.len(),
-            "waited_out": confirmed.reach.waited_out.len(),
+            "acknowledged": confirmed.propagation.acknowledged.len(),
+            "waited_out": confirmed.propagation.waited_out.len(),
         })),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
     }

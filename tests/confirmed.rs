@@ -75,8 +75,8 @@ async fn v02_a_confirmed_revocation_is_acknowledged_by_every_node() {
             assert_eq!(refusal(manager, &key).await, Some(DenyReason::Revoked));
         }
         assert!(confirmed.value, "this call revoked it");
-        assert_eq!(confirmed.reach.acknowledged.len(), 2, "{confirmed:?}");
-        assert!(!confirmed.reach.outlasted, "{confirmed:?}");
+        assert_eq!(confirmed.propagation.acknowledged.len(), 2, "{confirmed:?}");
+        assert!(!confirmed.propagation.outlasted, "{confirmed:?}");
         let again = soon(there.revoke(key.id()).confirmed()).await.unwrap();
         assert!(!again.value, "it was revoked before");
     }
@@ -102,8 +102,8 @@ async fn v03_a_node_that_is_cut_off_is_waited_out() {
         let began = Instant::now();
         if confirmed {
             let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
-            assert_eq!(done.reach.waited_out.len(), 1, "{done:?}");
-            assert!(done.reach.outlasted && done.reach.acknowledged.is_empty());
+            assert_eq!(done.propagation.waited_out.len(), 1, "{done:?}");
+            assert!(done.propagation.outlasted && done.propagation.acknowledged.is_empty());
             assert!(began.elapsed() >= LEASE);
             assert_eq!(refusal(&far, &key).await, Some(DenyReason::Revoked));
         } else {
@@ -161,7 +161,7 @@ async fn v04_update_rotate_disable_and_revoke_all_are_confirmed_too() {
     let all = soon(here.revoke_all("42").confirmed()).await.unwrap();
     assert_eq!(refusal(&there, &key).await, Some(DenyReason::Revoked));
     assert_eq!(all.value, [key.id()]);
-    assert_eq!(all.reach.acknowledged.len(), 1);
+    assert_eq!(all.propagation.acknowledged.len(), 1);
 }
 
 /// V-10.
@@ -213,7 +213,7 @@ async fn a_history_that_was_put_back_lets_a_confirmation_wait_out_the_lease() {
         }
         let began = Instant::now();
         let done = soon(manager.revoke(key.id()).confirmed()).await.unwrap();
-        assert_eq!(done.reach.outlasted, restored, "{done:?}");
+        assert_eq!(done.propagation.outlasted, restored, "{done:?}");
         assert!(!restored || began.elapsed() >= LEASE);
     }
 }
@@ -231,7 +231,7 @@ async fn a_history_that_was_put_back_while_a_poll_was_on_its_way_counts_from_the
     store.heal();
     poll.open();
     let done = soon(manager.revoke(key.id()).confirmed()).await.unwrap();
-    assert!(done.reach.outlasted, "{done:?}");
+    assert!(done.propagation.outlasted, "{done:?}");
 }
 
 #[actix_web::test]
@@ -262,7 +262,7 @@ async fn a_list_that_is_lost_while_it_is_looked_at_lets_nobody_go() {
     }
     let done = soon(confirming).await.unwrap().unwrap();
     assert!(!is_accepted(&far, &key).await);
-    assert!(done.reach.outlasted, "{done:?}");
+    assert!(done.propagation.outlasted, "{done:?}");
     poll.open();
 }
 
@@ -286,7 +286,7 @@ async fn without_a_lease_no_check_joins_a_read_that_began_before_it() {
     });
     read.arrived().await;
     let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
-    assert!(!done.reach.outlasted && done.reach.acknowledged.is_empty());
+    assert!(!done.propagation.outlasted && done.propagation.acknowledged.is_empty());
     let mut late = Box::pin(far.verify(key.expose_secret()));
     // As far as it comes by itself: on board of a read, of its own or of another's.
     assert!(futures_poll(&mut late).is_none());
@@ -359,7 +359,7 @@ async fn a_manager_that_has_just_started_waits_out_the_lease() {
     let manager = manager_on(leased(LEASE)).await;
     let key = manager.create("a").await.unwrap();
     let done = soon(manager.revoke(key.id()).confirmed()).await.unwrap();
-    assert!(done.reach.outlasted && done.reach.waited_out.is_empty());
+    assert!(done.propagation.outlasted && done.propagation.waited_out.is_empty());
 }
 
 #[actix_web::test]
@@ -374,7 +374,7 @@ async fn a_store_without_a_history_is_waited_for_as_long_as_a_read_may_take() {
     let key = manager.create("a").await.unwrap();
     let began = Instant::now();
     let done = soon(manager.revoke(key.id()).confirmed()).await.unwrap();
-    assert!(done.value && done.reach.outlasted && began.elapsed() >= LEASE);
+    assert!(done.value && done.propagation.outlasted && began.elapsed() >= LEASE);
 }
 
 #[actix_web::test]

@@ -111,7 +111,7 @@ async fn v03_a_confirmed_revocation_holds_on_a_node_that_is_cut_off() {
             if confirmed {
                 let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
                 assert!(
-                    done.value && done.reach.outlasted,
+                    done.value && done.propagation.outlasted,
                     "{}: {done:?}",
                     fleet.name
                 );
@@ -155,8 +155,13 @@ async fn v02_nodes_that_answer_confirm_before_a_lease_is_over() {
                 fleet.name
             );
         }
-        assert_eq!(done.reach.acknowledged.len(), 2, "{}: {done:?}", fleet.name);
-        assert!(!done.reach.outlasted, "{}: {done:?}", fleet.name);
+        assert_eq!(
+            done.propagation.acknowledged.len(),
+            2,
+            "{}: {done:?}",
+            fleet.name
+        );
+        assert!(!done.propagation.outlasted, "{}: {done:?}", fleet.name);
     }
 }
 

@@ -315,7 +315,7 @@ fn confirmations(runtime: &Runtime, place: &Place) -> Outcome {
 fn confirm(runtime: &Runtime, manager: &ApiKeyManager, key: &NewKey) -> Outcome<(f64, bool)> {
     let start = clock::wall();
     let done = runtime.block_on(manager.revoke(key.id()).confirmed().into_future())?;
-    Ok(((clock::wall() - start) as f64, done.reach.outlasted))
+    Ok(((clock::wall() - start) as f64, done.propagation.outlasted))
 }
 
 /// Leaves a node on the list that never says anything again.

@@ -52,11 +52,11 @@ use apikey_runtime::{
 use divan::{AllocProfiler, Bencher, black_box};
 use sha2::{Digest, Sha256};
 
-use hit_counters::Counters;
+use hit_counters::HitCounters;
 use support::keys;
 use support::poll::at_once;
 use support::routes::Bench;
-use tally::{Gather, Used};
+use tally::{UsageEvent, UsageTally};
 
 #[global_allocator]
 static COUNTED: AllocProfiler = AllocProfiler::system();
@@ -110,7 +110,7 @@ fn id_parsed(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(threads = [1, 2])]
 fn hit_counted(bencher: Bencher<'_, '_>) {
-    let counters = Counters::default();
+    let counters = HitCounters::default();
     bencher.bench(|| black_box(&counters).count_hit());
 }
 
@@ -127,17 +127,17 @@ fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
     thread_local! {
         static NEXT: Cell<usize> = const { Cell::new(0) };
     }
-    let gather = Gather::new();
+    let gather = UsageTally::new();
     let ids: Vec<_> = (0..keys).map(keys::id).collect();
     let note = |id| {
-        let used = Used {
+        let used = UsageEvent {
             id,
             at: Timestamp::from_millis(1_000),
             refused: None,
             cost: 1,
             address: None,
         };
-        black_box(&gather).note(&used, &|write: &mut dyn FnMut(&str)| {
+        black_box(&gather).record(&used, &|write: &mut dyn FnMut(&str)| {
             for piece in black_box(["/orders/", "{", "id", "}", ""]) {
                 write(piece);
             }

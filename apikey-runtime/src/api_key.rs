@@ -23,7 +23,7 @@ impl ApiKey {
         Self(key)
     }
 
-    pub(crate) fn facts(&self) -> &Arc<CachedKey> {
+    pub(crate) fn record(&self) -> &Arc<CachedKey> {
         &self.0
     }
 
@@ -66,7 +66,7 @@ impl ApiKey {
     /// All of the application's own data about the key; `None` where there is none.
     #[must_use]
     pub fn all_metadata(&self) -> Option<&Metadata> {
-        self.0.rare.as_ref().map(|rare| &rare.metadata)
+        self.0.uncommon.as_ref().map(|uncommon| &uncommon.metadata)
     }
 
     /// The family of keys that this one belongs to.

@@ -45,7 +45,7 @@ type Set = [Place; WAYS];
 struct Place {
     address: u64,
     /// When all its failures are worked off, in microseconds of uptime.
-    arrival: u64,
+    tat: u64,
 }
 
 impl FailedAttempts {
@@ -64,17 +64,17 @@ impl FailedAttempts {
     pub(crate) fn is_blocked(&self, address: IpAddr, now: u64) -> Option<Duration> {
         let sets = self.sets.get()?;
         let (address, now) = (counted_as(address), now / 1_000);
-        let arrival = {
+        let tat = {
             let set = self.set(sets, address);
-            set.iter().find(|place| place.is_of(address, now))?.arrival
+            set.iter().find(|place| place.is_of(address, now))?.tat
         };
-        let next = arrival.saturating_add(self.step);
+        let next = tat.saturating_add(self.step);
         let wait = next.saturating_sub(now.saturating_add(self.burst));
         (wait > 0).then(|| Duration::from_micros(wait))
     }
 
     /// The address has shown a key that is none. `now` is the uptime in nanoseconds.
-    pub(crate) fn note_failure(&self, address: IpAddr, now: u64) {
+    pub(crate) fn record_failure(&self, address: IpAddr, now: u64) {
         let sets = self
             .sets
             .get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
@@ -82,15 +82,15 @@ impl FailedAttempts {
         let mut set = self.set(sets, address);
         let own = set.iter().position(|place| place.is_of(address, now));
         // The least ahead: a free one, where there is one.
-        let least = || (0..WAYS).min_by_key(|way| set[*way].arrival);
+        let least = || (0..WAYS).min_by_key(|way| set[*way].tat);
         let way = own.or_else(least).unwrap_or(0);
         // Requests that were under way together may be more than a burst; they do not make the wait
         // longer than that of the last of it.
         let most = now.saturating_add(self.burst);
-        let arrival = set[way].arrival.max(now).saturating_add(self.step);
+        let tat = set[way].tat.max(now).saturating_add(self.step);
         set[way] = Place {
             address,
-            arrival: arrival.min(most),
+            tat: tat.min(most),
         };
     }
 
@@ -104,7 +104,7 @@ impl FailedAttempts {
 
 impl Place {
     fn is_of(&self, address: u64, now: u64) -> bool {
-        self.address == address && self.arrival > now
+        self.address == address && self.tat > now
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
 
     fn fail(attempts: &FailedAttempts, times: usize, address: IpAddr, now: u64) {
         for _ in 0..times {
-            attempts.note_failure(address, now);
+            attempts.record_failure(address, now);
         }
     }
 
@@ -146,7 +146,7 @@ mod tests {
         let mut now = 100 * SECOND;
         for _ in 0..5 {
             assert_eq!(attempts.is_blocked(client, now), None);
-            attempts.note_failure(client, now);
+            attempts.record_failure(client, now);
         }
         assert_eq!(
             attempts.is_blocked(client, now),
@@ -159,7 +159,7 @@ mod tests {
         );
         now += 6 * SECOND;
         assert_eq!(attempts.is_blocked(client, now), None);
-        attempts.note_failure(client, now);
+        attempts.record_failure(client, now);
         assert_eq!(
             attempts.is_blocked(client, now),
             Some(Duration::from_secs(10))
@@ -207,7 +207,7 @@ mod tests {
         let sets = attempts.sets.get().unwrap();
         let of = |set: &Mutex<Set>| {
             let set = set.lock().unwrap();
-            set.iter().filter(|place| place.arrival > now).count()
+            set.iter().filter(|place| place.tat > now).count()
         };
         sets.iter().map(of).sum()
     }
@@ -219,7 +219,7 @@ mod tests {
         fail(&attempts, 5, client, 0);
         // Two for each place that there is.
         for number in 0..2 * 65_536 {
-            attempts.note_failure(network(number), 0);
+            attempts.record_failure(network(number), 0);
         }
         assert!(remembered(&attempts, 0) <= SETS * WAYS);
         assert!(remembered(&attempts, 0) > SETS * WAYS / 2);
@@ -239,7 +239,7 @@ mod tests {
         }
         assert_eq!(remembered(&attempts, 0), SETS * WAYS);
         assert_eq!(attempts.is_blocked(client, 0), None);
-        attempts.note_failure(client, 0);
+        attempts.record_failure(client, 0);
         assert!(attempts.is_blocked(client, 0).is_some());
     }
 

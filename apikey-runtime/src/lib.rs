@@ -171,7 +171,7 @@ pub mod guide {
 /// What generated code touches, and nothing else of the crate. No promise is made for it.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::actix::{DefaultPolicy, Guarded, GuardedFuture, Rest, RoutePolicy};
+    pub use crate::actix::{DefaultPolicy, Guarded, GuardedFuture, RoutePolicy, UnreadBody};
     pub use crate::denied::Denied;
     pub use crate::limit::Rate;
     pub use crate::manager::ApiKeyManager;

@@ -19,7 +19,7 @@ mod sync {
 #[path = "../src/cache/fence.rs"]
 mod fence;
 
-use fence::{Fence, Ticket};
+use fence::{Fence, Generation};
 
 /// What the cache holds of the one key: whether it was live when it was read.
 type Entry = Option<bool>;
@@ -40,13 +40,14 @@ impl Model {
 
     /// A read of the store, begun with a ticket and kept by it.
     fn fill(&self) {
-        let ticket = self.ticket();
+        let generation = self.generation();
         let live = self.read();
-        self.fence.keep(ticket, |entry| *entry = Some(live));
+        self.fence
+            .commit_if_current(generation, |entry| *entry = Some(live));
     }
 
-    fn ticket(&self) -> Ticket {
-        self.fence.enter(|_, ticket| ticket)
+    fn generation(&self) -> Generation {
+        self.fence.enter(|_, generation| generation)
     }
 
     fn read(&self) -> bool {
@@ -113,8 +114,10 @@ fn v05_a_ticket_taken_after_the_read_is_worth_nothing() {
             let model = Arc::clone(&model);
             thread::spawn(move || {
                 let live = model.read();
-                let ticket = model.ticket();
-                model.fence.keep(ticket, |entry| *entry = Some(live));
+                let generation = model.generation();
+                model
+                    .fence
+                    .commit_if_current(generation, |entry| *entry = Some(live));
             })
         };
         model.revoke();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::policy::Rules;
+use super::policy::RouteRules;
 use crate::denied::Denied;
 use crate::manager::{ApiKeyManager, ApiKeyManagerBuilder, installed};
 
@@ -46,7 +46,7 @@ impl ApiKeyManagerBuilder {
 
 /// That a manager was put there by `init_app`: tells apart which of two managers is nearer to a
 /// route.
-struct InitedHere(ApiKeyManager);
+struct InitAppMarker(ApiKeyManager);
 
 impl ApiKeyManager {
     /// Makes this the manager of an app, or of a scope: `App::new().configure(|app|
@@ -56,7 +56,7 @@ impl ApiKeyManager {
     pub fn init_app(&self, app: &mut web::ServiceConfig) {
         app.app_data(self.clone())
             .app_data(web::Data::new(self.clone()))
-            .app_data(InitedHere(self.clone()));
+            .app_data(InitAppMarker(self.clone()));
     }
 
     /// The manager that a guarded route of this request uses: flask-api-key's
@@ -72,27 +72,27 @@ impl ApiKeyManager {
 }
 
 /// A manager that the request holds, or that a function of the route's handed out.
-pub(super) enum Managed<'r> {
-    Held(&'r ApiKeyManager),
-    Handed(ApiKeyManager),
+pub(super) enum ManagerRef<'r> {
+    Borrowed(&'r ApiKeyManager),
+    Owned(ApiKeyManager),
 }
 
-impl Deref for Managed<'_> {
+impl Deref for ManagerRef<'_> {
     type Target = ApiKeyManager;
 
     fn deref(&self) -> &ApiKeyManager {
         match self {
-            Self::Held(manager) => manager,
-            Self::Handed(manager) => manager,
+            Self::Borrowed(manager) => manager,
+            Self::Owned(manager) => manager,
         }
     }
 }
 
 /// The route's manager.
-pub(super) fn find<'r>(request: &'r HttpRequest, rules: &Rules) -> Option<Managed<'r>> {
+pub(super) fn find<'r>(request: &'r HttpRequest, rules: &RouteRules) -> Option<ManagerRef<'r>> {
     match rules.manager {
-        Some(find) => find(request).map(Managed::Handed),
-        None => nearest(request).map(Managed::Held),
+        Some(find) => find(request).map(ManagerRef::Owned),
+        None => nearest(request).map(ManagerRef::Borrowed),
     }
 }
 
@@ -111,14 +111,14 @@ fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
 
 /// actix finds the nearest value of a type, and does not tell how near. `init_app` puts both kinds
 /// and a mark at one place, so the one that differs from the nearest mark was put in by itself,
-/// further inside. Without a mark there is no telling, and a guess could let the keys of one tenant
+/// further inside. WithoutMember a mark there is no telling, and a guess could let the keys of one tenant
 /// in at another's.
 fn nearer<'r>(
     request: &'r HttpRequest,
     plain: &'r ApiKeyManager,
     data: &'r ApiKeyManager,
 ) -> Option<&'r ApiKeyManager> {
-    let mark = request.app_data::<InitedHere>().map(|mark| &mark.0);
+    let mark = request.app_data::<InitAppMarker>().map(|mark| &mark.0);
     match mark {
         Some(mark) if mark.is(plain) => Some(data),
         Some(mark) if mark.is(data) => Some(plain),

@@ -12,46 +12,49 @@ use actix_web::{HttpMessage, HttpRequest};
 
 use super::app_data;
 use super::credential::strip;
-use super::credential::{Found, in_body, is_of_type, locate};
-use super::payload::{self, Bounds};
-use super::policy::Rules;
-use super::request_info::Client;
-use super::response::{Refused, refuse};
+use super::credential::{Extracted, in_body, is_of_type, locate};
+use super::payload::{self, BodyLimits};
+use super::policy::RouteRules;
+use super::request_info::ActixRequestInfo;
+use super::response::{DeniedResponse, refuse};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{KeyId, ParsedKey};
 use crate::manager::ApiKeyManager;
-use crate::policy::{Caller as _, KeyLocation, Policy};
-use crate::verify::{Admitted, Claim, Now, Proof, Question, Why, deny_unmanaged};
+use crate::policy::{KeyLocation, Policy, RequestInfo as _};
+use crate::verify::{
+    Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential, deny_unmanaged,
+};
 
 /// What the gate says.
-pub(super) enum Gate {
-    Open,
-    Shut(Refused),
+pub(super) enum GuardDecision {
+    Allow,
+    Deny(DeniedResponse),
     /// The store has to be asked, or the body to be read.
-    Wait(Waiting),
+    Pending(PendingDecision),
 }
 
 /// A decision under way. It holds the body, and hands it back as the handler is to see it.
-pub(super) type Waiting = Pin<Box<dyn Future<Output = (Result<(), Refused>, Payload)>>>;
+pub(super) type PendingDecision =
+    Pin<Box<dyn Future<Output = (Result<(), DeniedResponse>, Payload)>>>;
 
 /// A key that was checked, among a request's extensions. The type is private: nothing else can put
 /// one there.
 pub(super) struct Verified {
-    pub(super) admitted: Admitted,
+    pub(super) allowed: Allowed,
     /// Which manager's it is, by the address of what the manager shares.
     manager: usize,
     /// Where the key was taken out of the request.
-    proof: Option<Rc<Proof>>,
+    verified_credential: Option<Rc<VerifiedCredential>>,
 }
 
 /// Where the route looks for the key.
-enum Places<'m> {
+enum Locations<'m> {
     OfRoute(&'static [KeyLocation<'static>]),
     OfConfig([KeyLocation<'m>; 1]),
 }
 
-impl<'m> Places<'m> {
+impl<'m> Locations<'m> {
     fn of(policy: &Policy, config: &'m Config) -> Self {
         policy
             .locations
@@ -67,17 +70,21 @@ impl<'m> Places<'m> {
 }
 
 /// Decides, where that can be done at once. Compiled once, for all routes.
-pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) -> Gate {
-    let shut = |denied, manager| Gate::Shut(refuse(denied, request, rules, manager));
+pub(super) fn check(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    rules: &RouteRules,
+) -> GuardDecision {
+    let shut = |denied, manager| GuardDecision::Deny(refuse(denied, request, rules, manager));
     #[cfg(feature = "test-util")]
     if let Some(decision) = super::testing::acting(request, rules) {
         return match decision {
-            Ok(admitted) => enter(
+            Ok(allowed) => enter(
                 request,
                 Verified {
-                    admitted,
+                    allowed,
                     manager: 0,
-                    proof: None,
+                    verified_credential: None,
                 },
             ),
             Err(denied) => shut(denied, None),
@@ -91,38 +98,40 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
         );
         return shut(deny_unmanaged(DenyReason::NoManager), None);
     };
-    let places = Places::of(&rules.policy, manager.config());
-    let found = locate(request, places.list());
-    let checkpoint = Checkpoint {
+    let locations = Locations::of(&rules.policy, manager.config());
+    let found = locate(request, locations.list());
+    let checkpoint = RouteCheck {
         request,
         rules,
         manager: &manager,
     };
-    match checkpoint.ask(&found, needs_body(request, places.list())) {
-        Asked::Anonymous => {
+    match checkpoint.extract(&found, needs_body(request, locations.list())) {
+        Extraction::Anonymous => {
             leave_anonymous(request, &manager);
-            Gate::Open
+            GuardDecision::Allow
         }
-        Asked::Refused(denied) => {
-            checkpoint.give_back();
+        Extraction::DeniedResponse(denied) => {
+            checkpoint.refund();
             shut(denied, Some(&manager))
         }
-        Asked::Body => wait(request, payload, rules, &manager, None),
-        Asked::Claim(claim) => {
-            let client = checkpoint.client();
-            let question = Question {
-                claim: claim.borrow(),
+        Extraction::Body => wait(request, payload, rules, &manager, None),
+        Extraction::Credential(credential) => {
+            let request_info = checkpoint.request_info();
+            let check_request = CheckRequest {
+                credential: credential.borrow(),
                 policy: &rules.policy,
-                caller: &client,
-                known,
+                info: &request_info,
+                earlier,
             };
-            match manager.verifier().decide_now(&question) {
-                Now::Decided(Ok(admitted)) => enter(request, checkpoint.verified(&claim, admitted)),
-                Now::Decided(Err(denied)) => {
-                    checkpoint.give_back();
+            match manager.verifier().try_check(&check_request) {
+                FastPath::Decided(Ok(allowed)) => {
+                    enter(request, checkpoint.verified(&credential, allowed))
+                }
+                FastPath::Decided(Err(denied)) => {
+                    checkpoint.refund();
                     shut(denied, Some(&manager))
                 }
-                Now::Ask(why) => wait(request, payload, rules, &manager, Some(why)),
+                FastPath::Deferred(why) => wait(request, payload, rules, &manager, Some(why)),
             }
         }
     }
@@ -132,54 +141,61 @@ pub(super) fn gate(request: &HttpRequest, payload: &mut Payload, rules: &Rules) 
 fn wait(
     request: &HttpRequest,
     payload: &mut Payload,
-    rules: &Rules,
+    rules: &RouteRules,
     manager: &ApiKeyManager,
-    why: Option<Why>,
-) -> Gate {
-    let late = decide_late(
+    why: Option<DeferReason>,
+) -> GuardDecision {
+    let late = check_deferred(
         request.clone(),
         payload.take(),
         *rules,
         manager.clone(),
         why,
     );
-    Gate::Wait(Box::pin(late))
+    GuardDecision::Pending(Box::pin(late))
 }
 
 /// Leaves the key where extractors find it.
-fn enter(request: &HttpRequest, verified: Verified) -> Gate {
+fn enter(request: &HttpRequest, verified: Verified) -> GuardDecision {
     request.extensions_mut().insert(verified);
-    Gate::Open
+    GuardDecision::Allow
 }
 
 /// A key that another gate let in was never judged by this route, and is not the handler's to see.
 fn leave_anonymous(request: &HttpRequest, manager: &ApiKeyManager) {
-    manager.verifier().admit_anonymous();
+    manager.verifier().allow_anonymous();
     request.extensions_mut().remove::<Verified>();
 }
 
 /// Decides with the store's help, and after reading the body where the key may stand there.
-async fn decide_late(
+async fn check_deferred(
     request: HttpRequest,
     mut payload: Payload,
-    rules: Rules,
+    rules: RouteRules,
     manager: ApiKeyManager,
-    why: Option<Why>,
-) -> (Result<(), Refused>, Payload) {
-    let places = Places::of(&rules.policy, manager.config());
-    let decision = if needs_body(&request, places.list()) {
+    why: Option<DeferReason>,
+) -> (Result<(), DeniedResponse>, Payload) {
+    let locations = Locations::of(&rules.policy, manager.config());
+    let decision = if needs_body(&request, locations.list()) {
         let config = manager.config();
-        let bounds = Bounds {
+        let bounds = BodyLimits {
             bytes: config.body_limit(),
             time: config.body_timeout(),
         };
         match payload::read(&request, payload.take(), bounds).await {
             Ok(read) => {
-                let decision =
-                    decide(&request, Some(&read), places.list(), &rules, &manager, None).await;
-                let admitted = decision.is_ok() && rules.strip;
-                let left = if admitted {
-                    strip::body(&request, read, places.list())
+                let decision = decide(
+                    &request,
+                    Some(&read),
+                    locations.list(),
+                    &rules,
+                    &manager,
+                    None,
+                )
+                .await;
+                let allowed = decision.is_ok() && rules.strip;
+                let left = if allowed {
+                    strip::body(&request, read, locations.list())
                 } else {
                     read
                 };
@@ -193,15 +209,15 @@ async fn decide_late(
             }
         }
     } else {
-        decide(&request, None, places.list(), &rules, &manager, why).await
+        decide(&request, None, locations.list(), &rules, &manager, why).await
     };
     let verdict = decision.map_err(|denied| {
-        let checkpoint = Checkpoint {
+        let checkpoint = RouteCheck {
             request: &request,
             rules: &rules,
             manager: &manager,
         };
-        checkpoint.give_back();
+        checkpoint.refund();
         refuse(denied, &request, &rules, Some(&manager))
     });
     (verdict, payload)
@@ -210,88 +226,90 @@ async fn decide_late(
 async fn decide(
     request: &HttpRequest,
     body: Option<&Bytes>,
-    places: &[KeyLocation<'_>],
-    rules: &Rules,
+    locations: &[KeyLocation<'_>],
+    rules: &RouteRules,
     manager: &ApiKeyManager,
-    why: Option<Why>,
+    why: Option<DeferReason>,
 ) -> Result<(), Denied> {
-    let checkpoint = Checkpoint {
+    let checkpoint = RouteCheck {
         request,
         rules,
         manager,
     };
-    let found = body.iter().fold(locate(request, places), |found, body| {
-        places
+    let found = body.iter().fold(locate(request, locations), |found, body| {
+        locations
             .iter()
-            .filter(|place| is_of_type(request, place))
-            .fold(found, |found, place| found.and(in_body(body, place)))
+            .filter(|location| is_of_type(request, location))
+            .fold(found, |found, location| found.and(in_body(body, location)))
     });
-    let claim = match checkpoint.ask(&found, false) {
-        Asked::Claim(claim) => claim,
-        Asked::Refused(denied) => return Err(denied),
-        Asked::Anonymous | Asked::Body => {
+    let credential = match checkpoint.extract(&found, false) {
+        Extraction::Credential(credential) => credential,
+        Extraction::DeniedResponse(denied) => return Err(denied),
+        Extraction::Anonymous | Extraction::Body => {
             leave_anonymous(request, manager);
             return Ok(());
         }
     };
-    let client = checkpoint.client();
-    let question = Question {
-        claim: claim.borrow(),
+    let request_info = checkpoint.request_info();
+    let check_request = CheckRequest {
+        credential: credential.borrow(),
         policy: &rules.policy,
-        caller: &client,
-        known,
+        info: &request_info,
+        earlier,
     };
     let verifier = manager.verifier();
-    let now = why.map_or_else(|| verifier.decide_now(&question), Now::Ask);
-    let admitted = match now {
-        Now::Decided(decision) => decision?,
-        Now::Ask(why) => verifier.decide_late(&question, why).await?,
+    let now = why.map_or_else(|| verifier.try_check(&check_request), FastPath::Deferred);
+    let allowed = match now {
+        FastPath::Decided(decision) => decision?,
+        FastPath::Deferred(why) => verifier.check(&check_request, why).await?,
     };
-    enter(request, checkpoint.verified(&claim, admitted));
+    enter(request, checkpoint.verified(&credential, allowed));
     Ok(())
 }
 
 /// Whether the key may stand in the body.
-fn needs_body(request: &HttpRequest, places: &[KeyLocation<'_>]) -> bool {
-    places
+fn needs_body(request: &HttpRequest, locations: &[KeyLocation<'_>]) -> bool {
+    locations
         .iter()
-        .any(|place| place.is_in_body() && is_of_type(request, place))
+        .any(|location| location.is_in_body() && is_of_type(request, location))
 }
 
 /// A request before a route.
-struct Checkpoint<'c> {
+struct RouteCheck<'c> {
     request: &'c HttpRequest,
-    rules: &'c Rules,
+    rules: &'c RouteRules,
     manager: &'c ApiKeyManager,
 }
 
 /// What a request asks of the manager.
-enum Asked<'f> {
-    Claim(Claimed<'f>),
+enum Extraction<'f> {
+    Credential(OwnedCredential<'f>),
     /// The body has to be read first.
     Body,
     Anonymous,
-    Refused(Denied),
+    DeniedResponse(Denied),
 }
 
 /// A claim, and what it was made of.
-enum Claimed<'f> {
-    Text(ParsedKey<'f>),
-    Proven(Rc<Proof>),
+enum OwnedCredential<'f> {
+    Presented(ParsedKey<'f>),
+    AlreadyVerified(Rc<VerifiedCredential>),
 }
 
-impl Claimed<'_> {
-    fn borrow(&self) -> Claim<'_> {
+impl OwnedCredential<'_> {
+    fn borrow(&self) -> Credential<'_> {
         match self {
-            Self::Text(key) => Claim::Text(*key),
-            Self::Proven(proof) => Claim::Proven(proof),
+            Self::Presented(key) => Credential::Presented(*key),
+            Self::AlreadyVerified(verified_credential) => {
+                Credential::AlreadyVerified(verified_credential)
+            }
         }
     }
 }
 
-impl<'c> Checkpoint<'c> {
-    fn client(&self) -> Client<'c> {
-        Client {
+impl<'c> RouteCheck<'c> {
+    fn request_info(&self) -> ActixRequestInfo<'c> {
+        ActixRequestInfo {
             request: self.request,
             config: Some(self.manager.config()),
             manager: Some(self.identity()),
@@ -300,40 +318,44 @@ impl<'c> Checkpoint<'c> {
 
     /// Reads what was found: no I/O, no hashing. What is wrong without the body is refused before a
     /// byte of it is read.
-    fn ask<'f>(&self, found: &'f Found<'_>, needs_body: bool) -> Asked<'f> {
+    fn extract<'f>(&self, found: &'f Extracted<'_>, needs_body: bool) -> Extraction<'f> {
         let policy = &self.rules.policy;
         let named = |reason: DenyReason, id: Option<KeyId>| {
             tracing::debug!(reason = reason.code(), "refused");
-            Asked::Refused(self.manager.verifier().deny(reason, policy, || id))
+            Extraction::DeniedResponse(self.manager.verifier().deny(reason, policy, || id))
         };
         let refused = |reason| named(reason, None);
-        let in_clear = || policy.require_https && !self.client().is_encrypted();
+        let in_clear = || policy.require_https && !self.request_info().is_encrypted();
         match found {
-            Found::Several => refused(DenyReason::MultipleKeys),
-            Found::Malformed => refused(DenyReason::MalformedRequest),
+            Extracted::Several => refused(DenyReason::MultipleKeys),
+            Extracted::Malformed => refused(DenyReason::MalformedRequest),
             // Whose key it is: it was read on the way, and has to be replaced.
-            Found::One(text) if in_clear() => named(
+            Extracted::One(text) if in_clear() => named(
                 DenyReason::HttpsRequired,
                 ParsedKey::parse(text).map(|key| key.id().to_id()),
             ),
-            Found::One(text) => match self.manager.verifier().screen(text, policy) {
-                Err(denied) => Asked::Refused(denied),
-                Ok(_) if needs_body => Asked::Body,
-                Ok(key) => Asked::Claim(Claimed::Text(key)),
+            Extracted::One(text) => match self.manager.verifier().screen(text, policy) {
+                Err(denied) => Extraction::DeniedResponse(denied),
+                Ok(_) if needs_body => Extraction::Body,
+                Ok(key) => Extraction::Credential(OwnedCredential::Presented(key)),
             },
-            Found::Nothing if needs_body => Asked::Body,
-            Found::Nothing => match self.proof() {
-                Some(proof) if in_clear() => named(DenyReason::HttpsRequired, Some(proof.id)),
-                Some(proof)
+            Extracted::Nothing if needs_body => Extraction::Body,
+            Extracted::Nothing => match self.verified_credential() {
+                Some(verified_credential) if in_clear() => {
+                    named(DenyReason::HttpsRequired, Some(verified_credential.id))
+                }
+                Some(verified_credential)
                     if self
                         .manager
                         .verifier()
-                        .accepts_prefix(&proof.prefix, policy) =>
+                        .accepts_prefix(&verified_credential.prefix, policy) =>
                 {
-                    Asked::Claim(Claimed::Proven(proof))
+                    Extraction::Credential(OwnedCredential::AlreadyVerified(verified_credential))
                 }
-                Some(proof) => named(DenyReason::InvalidKey, Some(proof.id)),
-                None if policy.optional => Asked::Anonymous,
+                Some(verified_credential) => {
+                    named(DenyReason::InvalidKey, Some(verified_credential.id))
+                }
+                None if policy.optional => Extraction::Anonymous,
                 None => refused(DenyReason::MissingKey),
             },
         }
@@ -345,67 +367,70 @@ impl<'c> Checkpoint<'c> {
 
     /// What a middleware left of the key that it took out of this request.
     /// It does not count on a route that says where to look, and does not look there.
-    fn proof(&self) -> Option<Rc<Proof>> {
+    fn verified_credential(&self) -> Option<Rc<VerifiedCredential>> {
         let extensions = self.request.extensions();
         let verified = extensions.get::<Verified>()?;
         let config = self.manager.config();
-        let looked_for = |proof: &Rc<Proof>| {
-            let place = proof.place.unwrap_or(config.location());
+        let looked_for = |verified_credential: &Rc<VerifiedCredential>| {
+            let location = verified_credential.place.unwrap_or(config.location());
             let says = self.rules.policy.locations;
-            says.is_none_or(|places| places.contains(&place))
+            says.is_none_or(|locations| locations.contains(&location))
         };
         let own = verified.manager == self.identity();
         verified
-            .proof
+            .verified_credential
             .clone()
-            .filter(|proof| own && looked_for(proof))
+            .filter(|verified_credential| own && looked_for(verified_credential))
     }
 
     /// Where the one key of this request was found; `None` for where the configuration says.
-    fn place(&self) -> Option<KeyLocation<'static>> {
-        let places = self.rules.policy.locations?;
-        let in_head = |place: &&KeyLocation<'static>| {
-            locate(self.request, std::slice::from_ref(place)) != Found::Nothing
+    fn location(&self) -> Option<KeyLocation<'static>> {
+        let locations = self.rules.policy.locations?;
+        let in_head = |location: &&KeyLocation<'static>| {
+            locate(self.request, std::slice::from_ref(location)) != Extracted::Nothing
         };
-        let in_body = |place: &&KeyLocation<'static>| is_of_type(self.request, place);
-        places
+        let in_body = |location: &&KeyLocation<'static>| is_of_type(self.request, location);
+        locations
             .iter()
             .find(in_head)
-            .or_else(|| places.iter().find(in_body))
+            .or_else(|| locations.iter().find(in_body))
             .copied()
     }
 
     /// Takes back what the request was charged at an earlier gate: it is refused.
-    fn give_back(&self) {
-        let known = known(&self.client());
-        let counted = |known: &Admitted| !known.bill.is_empty() || known.noted.is_some();
-        if let Some(known) = known.filter(counted) {
+    fn refund(&self) {
+        let earlier = earlier(&self.request_info());
+        let counted =
+            |earlier: &Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
+        if let Some(earlier) = earlier.filter(counted) {
             self.request.extensions_mut().remove::<Verified>();
-            self.manager.verifier().give_back(&known);
+            self.manager.verifier().refund(&earlier);
         }
     }
 
-    fn verified(&self, claim: &Claimed<'_>, admitted: Admitted) -> Verified {
-        let proof = match claim {
-            Claimed::Proven(proof) => Some(Rc::clone(proof)),
-            Claimed::Text(key) if self.rules.strip => Some(Rc::new(self.manager.verifier().proof(
-                key,
-                self.place(),
-                &admitted.key,
-            ))),
-            Claimed::Text(_) => None,
+    fn verified(&self, credential: &OwnedCredential<'_>, allowed: Allowed) -> Verified {
+        let verified_credential = match credential {
+            OwnedCredential::AlreadyVerified(verified_credential) => {
+                Some(Rc::clone(verified_credential))
+            }
+            OwnedCredential::Presented(key) if self.rules.strip => Some(Rc::new(
+                self.manager
+                    .verifier()
+                    .proof(key, self.location(), &allowed.key),
+            )),
+            OwnedCredential::Presented(_) => None,
         };
         Verified {
-            admitted,
+            allowed,
             manager: self.identity(),
-            proof,
+            verified_credential,
         }
     }
 }
 
 /// What the store said earlier in this request.
-fn known(client: &Client<'_>) -> Option<Admitted> {
-    let extensions = client.request.extensions();
+fn earlier(request_info: &ActixRequestInfo<'_>) -> Option<Allowed> {
+    let extensions = request_info.request.extensions();
     let verified = extensions.get::<Verified>()?;
-    (Some(verified.manager) == client.manager).then(|| verified.admitted.clone())
+    (Some(verified.manager) == request_info.manager).then(|| verified.allowed.clone())
 }

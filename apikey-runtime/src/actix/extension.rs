@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
 use super::check::Verified;
-use super::policy::{DefaultPolicy, Rules};
+use super::policy::{DefaultPolicy, RouteRules};
 use super::response::refuse;
 use crate::api_key::ApiKey;
 use crate::denied::{Denied, DenyReason};
@@ -24,7 +24,7 @@ impl ApiKey {
         request
             .extensions()
             .get::<Verified>()
-            .map(|verified| verified.admitted.key.clone())
+            .map(|verified| verified.allowed.key.clone())
     }
 }
 
@@ -53,7 +53,7 @@ impl ResponseError for Unchecked {
              write `#[api_key_required]` on the handler, or take `Option<ApiKey>`"
         );
         let denied = Denied::new(DenyReason::Misconfigured);
-        refuse(denied, &self.0, &Rules::of::<DefaultPolicy>(), None).response
+        refuse(denied, &self.0, &RouteRules::of::<DefaultPolicy>(), None).response
     }
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Unchecked {
 }
 
 impl fmt::Debug for Unchecked {
-    /// Without the request, which may hold a key.
+    /// WithoutMember the request, which may hold a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Unchecked")
     }

@@ -12,8 +12,8 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use pin_project_lite::pin_project;
 
-use super::check::{Gate, Waiting, gate};
-use super::policy::{RoutePolicy, Rules};
+use super::check::{GuardDecision, PendingDecision, check};
+use super::policy::{RoutePolicy, RouteRules};
 
 /// The arguments `T` of a handler, behind the check that `P` demands.
 ///
@@ -29,7 +29,7 @@ use super::policy::{RoutePolicy, Rules};
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Guarded<P, T>(pub T, #[doc(hidden)] pub Rest<P>);
+pub struct Guarded<P, T>(pub T, #[doc(hidden)] pub UnreadBody<P>);
 
 impl<P, T> Guarded<P, T> {
     /// Arguments that no check stood before, for a unit test that calls the handler itself.
@@ -44,19 +44,19 @@ impl<P, T> Guarded<P, T> {
     /// # });
     /// ```
     pub fn for_test(arguments: T) -> Self {
-        Self(arguments, Rest::new(None))
+        Self(arguments, UnreadBody::new(None))
     }
 }
 
 /// What is left of the request's body, kept until the handler ends: without a reader, actix would
 /// close the connection.
 #[doc(hidden)]
-pub struct Rest<P> {
+pub struct UnreadBody<P> {
     _payload: Option<Payload>,
     policy: PhantomData<fn() -> P>,
 }
 
-impl<P> Rest<P> {
+impl<P> UnreadBody<P> {
     fn new(payload: Option<Payload>) -> Self {
         Self {
             _payload: payload,
@@ -65,9 +65,9 @@ impl<P> Rest<P> {
     }
 }
 
-impl<P> std::fmt::Debug for Rest<P> {
+impl<P> std::fmt::Debug for UnreadBody<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rest")
+        f.write_str("UnreadBody")
     }
 }
 
@@ -77,23 +77,27 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         GuardedFuture {
-            state: start(request, payload, const { &Rules::of::<P>() }),
+            state: start(request, payload, const { &RouteRules::of::<P>() }),
             policy: PhantomData,
         }
     }
 }
 
 /// What is compiled for each type of arguments, and not for each policy too.
-fn start<T: FromRequest>(request: &HttpRequest, payload: &mut Payload, rules: &Rules) -> State<T> {
-    match gate(request, payload, rules) {
-        Gate::Open => State::Extract {
+fn start<T: FromRequest>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    rules: &RouteRules,
+) -> GuardState<T> {
+    match check(request, payload, rules) {
+        GuardDecision::Allow => GuardState::Extract {
             future: T::from_request(request, payload),
             payload: None,
         },
-        Gate::Shut(refused) => State::Shut {
+        GuardDecision::Deny(refused) => GuardState::Deny {
             error: Some(refused.into()),
         },
-        Gate::Wait(verdict) => State::Wait {
+        GuardDecision::Pending(verdict) => GuardState::Pending {
             verdict,
             request: request.clone(),
         },
@@ -105,7 +109,7 @@ pin_project! {
     #[doc(hidden)]
     pub struct GuardedFuture<P, T: FromRequest> {
         #[pin]
-        state: State<T>,
+        state: GuardState<T>,
         policy: PhantomData<fn() -> P>,
     }
 }
@@ -115,15 +119,15 @@ impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let done = ready!(self.project().state.poll(context));
-        Poll::Ready(done.map(|(arguments, payload)| Guarded(arguments, Rest::new(payload))))
+        Poll::Ready(done.map(|(arguments, payload)| Guarded(arguments, UnreadBody::new(payload))))
     }
 }
 
 pin_project! {
-    #[project = StateProjection]
-    enum State<T: FromRequest> {
-        Shut { error: Option<actix_web::Error> },
-        Wait { verdict: Waiting, request: HttpRequest },
+    #[project = GuardStateProjection]
+    enum GuardState<T: FromRequest> {
+        Deny { error: Option<actix_web::Error> },
+        Pending { verdict: PendingDecision, request: HttpRequest },
         Extract {
             #[pin]
             future: T::Future,
@@ -134,28 +138,28 @@ pin_project! {
 
 // Written by hand and not as an `async` block, which the compiler would work on anew for every
 // handler.
-impl<T: FromRequest> Future for State<T> {
+impl<T: FromRequest> Future for GuardState<T> {
     type Output = Result<(T, Option<Payload>), actix_web::Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let next = match self.as_mut().project() {
-                StateProjection::Shut { error } => {
+                GuardStateProjection::Deny { error } => {
                     let polled_again =
                         || actix_web::error::ErrorInternalServerError("polled after its end");
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_again)));
                 }
-                StateProjection::Wait { verdict, request } => {
+                GuardStateProjection::Pending { verdict, request } => {
                     let (verdict, mut payload) = ready!(verdict.as_mut().poll(context));
                     verdict?;
                     // Only now is anything of the handler's touched.
                     let future = T::from_request(request, &mut payload);
-                    State::Extract {
+                    GuardState::Extract {
                         future,
                         payload: Some(payload),
                     }
                 }
-                StateProjection::Extract { future, payload } => {
+                GuardStateProjection::Extract { future, payload } => {
                     let arguments = ready!(future.poll(context)).map_err(Into::into)?;
                     return Poll::Ready(Ok((arguments, payload.take())));
                 }

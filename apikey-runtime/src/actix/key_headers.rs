@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use super::check::Verified;
 use crate::api_key::ApiKey;
 use crate::denied::LimitStatus;
-use crate::verify::standings;
+use crate::verify::limit_statuses;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -46,8 +46,8 @@ impl ApiKey {
         let extensions = request.extensions();
         let allowed = extensions
             .get::<Verified>()
-            .map(|verified| &verified.admitted);
-        allowed.map_or_else(Vec::new, standings)
+            .map(|verified| &verified.allowed);
+        allowed.map_or_else(Vec::new, limit_statuses)
     }
 }
 
@@ -150,12 +150,12 @@ where
 {
     type Response = ServiceResponse<B>;
     type Error = Error;
-    type Future = Telling<S::Future>;
+    type Future = KeyHeadersFuture<S::Future>;
 
     forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        Telling {
+        KeyHeadersFuture {
             next: self.service.call(request),
         }
     }
@@ -164,13 +164,13 @@ where
 pin_project! {
     /// The future of [`KeyHeadersService`].
     #[doc(hidden)]
-    pub struct Telling<F> {
+    pub struct KeyHeadersFuture<F> {
         #[pin]
         next: F,
     }
 }
 
-impl<F, B> Future for Telling<F>
+impl<F, B> Future for KeyHeadersFuture<F>
 where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
 {

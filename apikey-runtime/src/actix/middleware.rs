@@ -11,12 +11,12 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use pin_project_lite::pin_project;
 
 use super::app_data;
-use super::check::{Gate, gate};
+use super::check::{GuardDecision, check};
 use super::credential::strip;
 use super::key_headers::add_headers;
-use super::policy::{RoutePolicy, Rules};
+use super::policy::{RoutePolicy, RouteRules};
 use super::request_info::is_preflight;
-use super::response::Refused;
+use super::response::DeniedResponse;
 use crate::config::Config;
 use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
@@ -44,7 +44,7 @@ use crate::policy::{KeyLocation, Policy};
 #[derive(Clone)]
 #[must_use = "middleware does nothing until an app or a scope is wrapped in it"]
 pub struct RequireApiKey {
-    rules: Rules,
+    rules: RouteRules,
     preflight: bool,
 }
 
@@ -57,7 +57,7 @@ impl RequireApiKey {
     /// These demands.
     pub fn with(policy: Policy) -> Self {
         Self {
-            rules: Rules {
+            rules: RouteRules {
                 policy,
                 on_error: None,
                 manager: None,
@@ -70,7 +70,7 @@ impl RequireApiKey {
     /// The demands of a policy's type, with its `on_error` and its `manager`.
     pub fn of<P: RoutePolicy>() -> Self {
         Self {
-            rules: Rules::of::<P>(),
+            rules: RouteRules::of::<P>(),
             preflight: false,
         }
     }
@@ -162,33 +162,33 @@ where
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
-    type Future = Guarding<S, B>;
+    type Future = RequireApiKeyFuture<S, B>;
 
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         if self.guard.preflight && is_preflight(request.request()) {
             strip_if_asked(&mut request, &self.guard.rules);
-            return Guarding::Open {
+            return RequireApiKeyFuture::Allow {
                 next: self.service.call(request),
             };
         }
         let rules = self.guard.rules;
         let (head, payload) = request.parts_mut();
-        match gate(head, payload, &rules) {
-            Gate::Open => {
+        match check(head, payload, &rules) {
+            GuardDecision::Allow => {
                 strip_if_asked(&mut request, &rules);
-                Guarding::Open {
+                RequireApiKeyFuture::Allow {
                     next: self.service.call(request),
                 }
             }
-            Gate::Shut(refused) => {
+            GuardDecision::Deny(refused) => {
                 strip_if_asked(&mut request, &rules);
-                Guarding::Shut {
+                RequireApiKeyFuture::Deny {
                     response: Some(answer(request, refused)),
                 }
             }
-            Gate::Wait(waiting) => {
+            GuardDecision::Pending(waiting) => {
                 let service = Rc::clone(&self.service);
                 let late = async move {
                     // What waits holds the request too, and has to let go of it before it is called
@@ -205,7 +205,7 @@ where
                         Err(refused) => Ok(answer(request, refused)),
                     }
                 };
-                Guarding::Wait {
+                RequireApiKeyFuture::Pending {
                     late: Box::pin(late),
                 }
             }
@@ -213,13 +213,13 @@ where
     }
 }
 
-fn answer<B>(request: ServiceRequest, refused: Refused) -> ServiceResponse<EitherBody<B>> {
+fn answer<B>(request: ServiceRequest, refused: DeniedResponse) -> ServiceResponse<EitherBody<B>> {
     request
         .into_response(refused.response)
         .map_into_right_body()
 }
 
-fn strip_if_asked(request: &mut ServiceRequest, rules: &Rules) {
+fn strip_if_asked(request: &mut ServiceRequest, rules: &RouteRules) {
     if !rules.strip {
         return;
     }
@@ -243,15 +243,15 @@ type Late<B> = Pin<Box<dyn Future<Output = Result<ServiceResponse<EitherBody<B>>
 pin_project! {
     /// The future of [`RequireApiKeyService`].
     #[doc(hidden)]
-    #[project = GuardingProjection]
-    pub enum Guarding<S: Service<ServiceRequest>, B> {
-        Open { #[pin] next: S::Future },
-        Shut { response: Option<ServiceResponse<EitherBody<B>>> },
-        Wait { late: Late<B> },
+    #[project = RequireApiKeyProjection]
+    pub enum RequireApiKeyFuture<S: Service<ServiceRequest>, B> {
+        Allow { #[pin] next: S::Future },
+        Deny { response: Option<ServiceResponse<EitherBody<B>>> },
+        Pending { late: Late<B> },
     }
 }
 
-impl<S, B> Future for Guarding<S, B>
+impl<S, B> Future for RequireApiKeyFuture<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
@@ -260,12 +260,12 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            GuardingProjection::Open { next } => next.poll(context).map_ok(|mut response| {
+            RequireApiKeyProjection::Allow { next } => next.poll(context).map_ok(|mut response| {
                 add_headers(&mut response);
                 response.map_into_left_body()
             }),
-            GuardingProjection::Wait { late } => late.as_mut().poll(context),
-            GuardingProjection::Shut { response } => {
+            RequireApiKeyProjection::Pending { late } => late.as_mut().poll(context),
+            RequireApiKeyProjection::Deny { response } => {
                 Poll::Ready(response.take().ok_or_else(|| {
                     actix_web::error::ErrorInternalServerError("polled after its end")
                 }))

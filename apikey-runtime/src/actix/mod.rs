@@ -16,7 +16,7 @@ mod route_pattern;
 #[cfg(feature = "test-util")]
 mod testing;
 
-pub use guard::{Guarded, GuardedFuture, Rest};
+pub use guard::{Guarded, GuardedFuture, UnreadBody};
 pub use key_headers::KeyHeaders;
 pub use middleware::RequireApiKey;
 pub use policy::{DefaultPolicy, RoutePolicy};

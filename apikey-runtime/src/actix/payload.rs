@@ -1,4 +1,4 @@
-//! ClockReading a body in which the key may stand: bounded, and put back unchanged for the handler.
+//! Reading a body in which the key may stand: bounded, and put back unchanged for the handler.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::denied::DenyReason;
 
 /// How much of a body is read, and for how long.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct BodyLimits {
     pub(super) bytes: usize,
     pub(super) time: Duration,
 }
@@ -25,7 +25,7 @@ pub(super) struct Bounds {
 pub(super) async fn read(
     request: &HttpRequest,
     payload: Payload,
-    bounds: Bounds,
+    bounds: BodyLimits,
 ) -> Result<Bytes, DenyReason> {
     // What is compressed here would be decompressed by the handler's extractor, without a bound
     // that was meant for this.
@@ -63,14 +63,14 @@ async fn gather(mut payload: Payload, limit: usize) -> Result<Bytes, DenyReason>
 /// The body as if it had not been read.
 pub(super) fn replay(body: Bytes) -> Payload {
     Payload::Stream {
-        payload: Box::pin(Once(Some(body))),
+        payload: Box::pin(OnceBody(Some(body))),
     }
 }
 
 /// A stream of one chunk.
-struct Once(Option<Bytes>);
+struct OnceBody(Option<Bytes>);
 
-impl Stream for Once {
+impl Stream for OnceBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -28,7 +28,7 @@ impl RoutePolicy for DefaultPolicy {
 /// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each
 /// route.
 #[derive(Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct RouteRules {
     pub(super) policy: Policy,
     pub(super) on_error: Option<fn(&Denied, &HttpRequest) -> HttpResponse>,
     pub(super) manager: Option<fn(&HttpRequest) -> Option<ApiKeyManager>>,
@@ -36,7 +36,7 @@ pub(super) struct Rules {
     pub(super) strip: bool,
 }
 
-impl Rules {
+impl RouteRules {
     pub(super) const fn of<P: RoutePolicy>() -> Self {
         Self {
             policy: P::POLICY,

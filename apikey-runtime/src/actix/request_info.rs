@@ -11,10 +11,10 @@ use actix_web::{FromRequest, HttpRequest, web};
 use super::forwarded::{Hop, hops};
 use super::route_pattern;
 use crate::config::Config;
-use crate::policy::{Caller, PathValues};
+use crate::policy::{PathValues, RequestInfo};
 
 /// A request, as decisions see it.
-pub(super) struct Client<'r> {
+pub(super) struct ActixRequestInfo<'r> {
     pub(super) request: &'r HttpRequest,
     /// Where there is no manager, no proxy is trusted.
     pub(super) config: Option<&'r Config>,
@@ -24,13 +24,13 @@ pub(super) struct Client<'r> {
 
 /// What is known of the way that a request took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Route {
+struct ClientConnection {
     /// `None` where a proxy did not say it so that it can be read.
     address: Option<IpAddr>,
     encrypted: bool,
 }
 
-impl Client<'_> {
+impl ActixRequestInfo<'_> {
     #[inline]
     fn socket(&self) -> Option<IpAddr> {
         let peer = self.request.peer_addr()?;
@@ -40,9 +40,9 @@ impl Client<'_> {
     /// Follows the proxies' words from the right: each was added by the hop to its right, and is
     /// believed as long as that hop is a configured proxy. What a client wrote itself stands
     /// further left.
-    fn route(&self) -> Route {
+    fn route(&self) -> ClientConnection {
         let socket = self.socket();
-        let direct = Route {
+        let direct = ClientConnection {
             address: socket,
             encrypted: self.request.app_config().secure(),
         };
@@ -54,12 +54,12 @@ impl Client<'_> {
             return direct;
         }
         // A proxy that says nothing could be speaking for anyone.
-        let mut route = Route {
+        let mut route = ClientConnection {
             address: None,
             encrypted: false,
         };
         for Hop { address, encrypted } in hops(self.request.headers(), header).iter().rev() {
-            route = Route {
+            route = ClientConnection {
                 address: *address,
                 encrypted: *encrypted,
             };
@@ -71,7 +71,7 @@ impl Client<'_> {
     }
 }
 
-impl Caller for Client<'_> {
+impl RequestInfo for ActixRequestInfo<'_> {
     /// Where no proxy is configured, without the detour over what one might say: each request asks
     /// that counts as usage.
     #[inline]
@@ -106,7 +106,7 @@ impl Caller for Client<'_> {
     }
 }
 
-impl PathValues for Client<'_> {
+impl PathValues for ActixRequestInfo<'_> {
     /// Decoded by `web::Path`, so that the scope is judged by the very text that the handler will
     /// see: `match_info` leaves `%2F` as it is.
     fn value(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -149,12 +149,12 @@ mod tests {
             .unwrap()
     }
 
-    fn route(config: &Config, peer: &str, headers: &[(&str, &str)]) -> Route {
+    fn route(config: &Config, peer: &str, headers: &[(&str, &str)]) -> ClientConnection {
         let mut request = TestRequest::default().peer_addr(peer.parse().unwrap());
         for (name, value) in headers {
             request = request.append_header((*name, *value));
         }
-        Client {
+        ActixRequestInfo {
             request: &request.to_http_request(),
             config: Some(config),
             manager: None,
@@ -213,7 +213,7 @@ mod tests {
         )];
         assert_eq!(
             route(&config, "10.0.0.1:1", &forged),
-            Route {
+            ClientConnection {
                 address: "203.0.113.9".parse().ok(),
                 encrypted: false
             }

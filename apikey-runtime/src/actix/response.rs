@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use once_cell::sync::Lazy;
 
 use super::key_headers::write_headers;
-use super::policy::Rules;
+use super::policy::RouteRules;
 use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
 use crate::policy::KeyLocation;
@@ -29,13 +29,13 @@ static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
 });
 
 /// A refusal and its answer.
-pub(super) struct Refused {
+pub(super) struct DeniedResponse {
     pub(super) denied: Denied,
     pub(super) response: HttpResponse<BoxBody>,
 }
 
-impl From<Refused> for actix_web::Error {
-    fn from(refused: Refused) -> Self {
+impl From<DeniedResponse> for actix_web::Error {
+    fn from(refused: DeniedResponse) -> Self {
         InternalError::from_response(refused.denied, refused.response).into()
     }
 }
@@ -45,17 +45,17 @@ impl From<Refused> for actix_web::Error {
 pub(super) fn refuse(
     denied: Denied,
     request: &HttpRequest,
-    rules: &Rules,
+    rules: &RouteRules,
     manager: Option<&ApiKeyManager>,
-) -> Refused {
+) -> DeniedResponse {
     let response = respond(&denied, request, rules, manager);
-    Refused { denied, response }
+    DeniedResponse { denied, response }
 }
 
 fn respond(
     denied: &Denied,
     request: &HttpRequest,
-    rules: &Rules,
+    rules: &RouteRules,
     manager: Option<&ApiKeyManager>,
 ) -> HttpResponse<BoxBody> {
     if let Some(own) = rules.on_error {
@@ -69,7 +69,7 @@ fn respond(
 
 fn problem_details(
     denied: &Denied,
-    rules: &Rules,
+    rules: &RouteRules,
     manager: Option<&ApiKeyManager>,
 ) -> HttpResponse {
     let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
@@ -116,7 +116,7 @@ fn problem(reason: DenyReason) -> String {
 /// fault. A request that came without one is told no error code.
 fn challenge(
     denied: &Denied,
-    rules: &Rules,
+    rules: &RouteRules,
     manager: Option<&ApiKeyManager>,
 ) -> Option<HeaderValue> {
     let error = match denied.status() {

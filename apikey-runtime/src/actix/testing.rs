@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest};
 
-use super::policy::Rules;
-use super::request_info::Client;
+use super::policy::RouteRules;
+use super::request_info::ActixRequestInfo;
 use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
 use crate::clock::Timestamp;
@@ -15,7 +15,7 @@ use crate::key::{KeyHasher, KeyId, Sha256Hasher};
 use crate::limiter::Plans;
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
-use crate::verify::{Admitted, judge_acting};
+use crate::verify::{Allowed, evaluate_acting};
 
 /// A key that a test acts as: live, and in no store.
 #[derive(Debug, Clone)]
@@ -115,12 +115,12 @@ pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
 }
 
 /// The decision for a request that a test sent as somebody.
-pub(super) fn acting(request: &HttpRequest, rules: &Rules) -> Option<Result<Admitted, Denied>> {
+pub(super) fn acting(request: &HttpRequest, rules: &RouteRules) -> Option<Result<Allowed, Denied>> {
     let key = request.extensions().get::<Acting>()?.0.clone();
-    Some(judge_acting(
+    Some(evaluate_acting(
         key,
         &rules.policy,
-        &Client {
+        &ActixRequestInfo {
             request,
             config: None,
             manager: None,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::clock::Timestamp;
 use crate::key::{IdText, KeyHasher, KeyId, ParsedDigest};
 use crate::limiter::{Plan, Plans};
-use crate::policy::{Caller, allows_method};
+use crate::policy::{RequestInfo, allows_method};
 use crate::record::{KeyRecord, Metadata, Validity};
 use crate::scope::Scopes;
 
@@ -21,10 +21,10 @@ use crate::scope::Scopes;
 #[repr(C)]
 pub(crate) struct CachedKey {
     pub(crate) created: Timestamp,
-    names: Names,
+    names: LabelAndOwner,
     pub(crate) scopes: Scopes,
     /// What few keys have.
-    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) uncommon: Option<Box<UncommonFields>>,
     pub(crate) previous: Option<Box<(ParsedDigest, Timestamp)>>,
     /// What the key is limited to, where it is.
     pub(crate) plan: Option<Arc<Plan>>,
@@ -40,7 +40,7 @@ pub(crate) struct CachedKey {
 
 /// Label and owner, one behind the other: one allocation, and no second pointer.
 #[derive(Debug)]
-struct Names {
+struct LabelAndOwner {
     text: Box<str>,
     /// Where the owner begins; [`NO_OWNER`] where there is none. An owner may be an empty text.
     owner_at: usize,
@@ -49,7 +49,7 @@ struct Names {
 /// No text is as long.
 const NO_OWNER: usize = usize::MAX;
 
-impl Names {
+impl LabelAndOwner {
     fn of(label: String, owner: Option<&str>) -> Self {
         let owner_at = owner.map_or(NO_OWNER, |_| label.len());
         Self {
@@ -68,7 +68,7 @@ impl Names {
 }
 
 #[derive(Debug)]
-pub(crate) struct Rare {
+pub(crate) struct UncommonFields {
     pub(crate) environment: Option<Box<str>>,
     pub(crate) metadata: Metadata,
     /// None is all.
@@ -90,7 +90,7 @@ impl CachedKey {
             ))),
         };
         let environment = record.environment.map(String::into_boxed_str);
-        let rare = environment.is_some()
+        let uncommon = environment.is_some()
             || !record.metadata.is_empty()
             || !record.networks.is_empty()
             || !record.methods.is_empty();
@@ -103,10 +103,10 @@ impl CachedKey {
             plan: plans.share(&record.limits),
             validity,
             created: record.created,
-            names: Names::of(record.label, record.owner.as_deref()),
+            names: LabelAndOwner::of(record.label, record.owner.as_deref()),
             scopes: record.scopes,
-            rare: rare.then(|| {
-                Box::new(Rare {
+            uncommon: uncommon.then(|| {
+                Box::new(UncommonFields {
                     environment,
                     metadata: record.metadata,
                     networks: record.networks.into(),
@@ -129,12 +129,15 @@ impl CachedKey {
     }
 
     pub(crate) fn environment(&self) -> Option<&str> {
-        self.rare.as_ref()?.environment.as_deref()
+        self.uncommon.as_ref()?.environment.as_deref()
     }
 
     /// Whether the key may be used from where `caller` is.
-    pub(crate) fn admits_address(&self, caller: &dyn Caller) -> bool {
-        let networks = self.rare.as_ref().map_or(&[][..], |rare| &rare.networks);
+    pub(crate) fn admits_address(&self, caller: &dyn RequestInfo) -> bool {
+        let networks = self
+            .uncommon
+            .as_ref()
+            .map_or(&[][..], |uncommon| &uncommon.networks);
         // An address that is not known lies in no network.
         networks.is_empty()
             || caller
@@ -143,8 +146,11 @@ impl CachedKey {
     }
 
     /// Whether the key is good for the caller's method.
-    pub(crate) fn admits_method(&self, caller: &dyn Caller) -> bool {
-        let methods = self.rare.as_ref().map_or(&[][..], |rare| &rare.methods);
+    pub(crate) fn admits_method(&self, caller: &dyn RequestInfo) -> bool {
+        let methods = self
+            .uncommon
+            .as_ref()
+            .map_or(&[][..], |uncommon| &uncommon.methods);
         methods.is_empty() || allows_method(methods.iter().map(|method| &**method), caller.method())
     }
 
@@ -166,7 +172,7 @@ impl CachedKey {
     }
 
     /// Marks the entry as one that may be believed no more.
-    pub(super) fn spoil(&self) {
+    pub(super) fn mark_stale(&self) {
         self.stale.store(true, Ordering::SeqCst);
     }
 
@@ -225,7 +231,7 @@ mod tests {
             ("", Some("42")),
             ("schlüssel", Some("ÿ")),
         ] {
-            let names = Names::of(label.to_owned(), owner);
+            let names = LabelAndOwner::of(label.to_owned(), owner);
             assert_eq!((names.label(), names.owner()), (label, owner));
         }
     }

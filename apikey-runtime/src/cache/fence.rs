@@ -9,7 +9,7 @@ use super::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The generation at the time at which a read began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct Generation(u64);
 
 /// A generation, and the state that it protects.
 #[derive(Debug)]
@@ -25,28 +25,32 @@ impl<S> Fence<S> {
     }
 
     /// Looks at the state and takes a ticket, in one step. Called before a read begins.
-    pub(crate) fn enter<R>(&self, look: impl FnOnce(&mut S, Ticket) -> R) -> R {
+    pub(crate) fn enter<R>(&self, look: impl FnOnce(&mut S, Generation) -> R) -> R {
         let mut inside = self.lock();
-        let ticket = Ticket(inside.0);
-        look(&mut inside.1, ticket)
+        let generation = Generation(inside.0);
+        look(&mut inside.1, generation)
     }
 
-    /// Keeps what a read found, by `keep`, where no change came since its ticket. `false` where one
+    /// Keeps what a read found, by `commit_if_current`, where no change came since its ticket. `false` where one
     /// did.
-    pub(crate) fn keep(&self, ticket: Ticket, keep: impl FnOnce(&mut S)) -> bool {
+    pub(crate) fn commit_if_current(
+        &self,
+        generation: Generation,
+        commit: impl FnOnce(&mut S),
+    ) -> bool {
         let mut inside = self.lock();
-        let current = inside.0 == ticket.0;
+        let current = inside.0 == generation.0;
         #[cfg(apikey_faults)]
         let current = current || crate::faults::no_generation();
         if current {
-            keep(&mut inside.1);
+            commit(&mut inside.1);
         }
         current
     }
 
-    /// Whether no change came since `ticket` was taken.
-    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
-        self.lock().0 == ticket.0
+    /// Whether no change came since `generation` was taken.
+    pub(crate) fn is_current(&self, generation: Generation) -> bool {
+        self.lock().0 == generation.0
     }
 
     /// Makes all tickets worthless and drops what is kept, by `drop`. Called after a change was

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::util::thread_slot;
 
 /// Threads that count at the same time without a word to each other; any beyond them share a cell.
-const CELLS: usize = 64;
+const STRIPES: usize = 64;
 
 /// Counts of hits and misses since the start, for a health report.
 ///
 /// A hit is a decision that was made from memory: by an entry that was believed, or by an id that
 /// is remembered as unknown. A miss is one for which the store had to be asked.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Cells<2>);
+pub(crate) struct HitCounters(StripedU64<2>);
 
 const HITS: usize = 0;
 const MISSES: usize = 1;
 
-impl Counters {
+impl HitCounters {
     /// One decision was made from memory.
     pub(crate) fn count_hit(&self) {
         self.0.count(HITS);
@@ -46,17 +46,17 @@ impl Counters {
 /// load and a store: one count for all would be a line of memory that all threads write on every
 /// request.
 #[derive(Debug)]
-pub(crate) struct Cells<const N: usize> {
-    cells: Box<[Cell<N>]>,
-    shared: Cell<N>,
+pub(crate) struct StripedU64<const N: usize> {
+    cells: Box<[Stripe<N>]>,
+    shared: Stripe<N>,
 }
 
 /// Two cache lines, since processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Cell<const N: usize>([AtomicU64; N]);
+struct Stripe<const N: usize>([AtomicU64; N]);
 
-impl<const N: usize> Cells<N> {
+impl<const N: usize> StripedU64<N> {
     /// Adds one to the count of this number, which is less than `N`; returns what stood in this
     /// thread's cell before.
     pub(crate) fn count(&self, which: usize) -> u64 {
@@ -77,11 +77,11 @@ impl<const N: usize> Cells<N> {
     }
 }
 
-impl<const N: usize> Default for Cells<N> {
+impl<const N: usize> Default for StripedU64<N> {
     fn default() -> Self {
-        let cell = || Cell([const { AtomicU64::new(0) }; N]);
+        let cell = || Stripe([const { AtomicU64::new(0) }; N]);
         Self {
-            cells: (0..CELLS).map(|_| cell()).collect(),
+            cells: (0..STRIPES).map(|_| cell()).collect(),
             shared: cell(),
         }
     }
@@ -94,7 +94,7 @@ mod tests {
     /// More threads than cells, at once and one after the other: nothing is lost or counted twice.
     #[test]
     fn every_count_of_every_thread_is_in_the_sum() {
-        let counters = Counters::default();
+        let counters = HitCounters::default();
         let work = |_| {
             for _ in 0..1_000 {
                 counters.count_hit();
@@ -102,9 +102,9 @@ mod tests {
             counters.count_miss();
         };
         for _ in 0..3 {
-            let together = std::sync::Barrier::new(CELLS + 20);
+            let together = std::sync::Barrier::new(STRIPES + 20);
             std::thread::scope(|scope| {
-                for thread in 0..CELLS + 20 {
+                for thread in 0..STRIPES + 20 {
                     let (together, work) = (&together, &work);
                     scope.spawn(move || {
                         // Whoever counts now holds its place until all do.
@@ -115,14 +115,14 @@ mod tests {
                 }
             });
         }
-        let threads = 3 * (CELLS as u64 + 20);
+        let threads = 3 * (STRIPES as u64 + 20);
         let counted = (counters.hits(), counters.misses());
         assert_eq!(counted, (threads * 2_000, threads * 2));
     }
 
     #[test]
     fn counters_of_two_managers_are_two() {
-        let (first, second) = (Counters::default(), Counters::default());
+        let (first, second) = (HitCounters::default(), HitCounters::default());
         first.count_hit();
         second.count_miss();
         assert_eq!((first.hits(), first.misses()), (1, 0));

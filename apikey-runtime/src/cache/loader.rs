@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::entry::CachedKey;
-use super::fence::Ticket;
-use super::table::{Cache, Desk};
+use super::fence::Generation;
+use super::table::{Cache, ShardState};
 use crate::clock::{Clock, ClockReading};
 use crate::error::StoreError;
 use crate::key::{KeyHasher, KeyId};
@@ -18,36 +18,36 @@ use crate::store::KeyStore;
 
 /// When and how the store was asked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct ReadStamp {
     /// When the question was sent: the answer is that old.
     pub(crate) sent: ClockReading,
-    ticket: Ticket,
+    generation: Generation,
     /// Whether it was asked for the one who got the answer, who did not join on the way.
     pub(crate) own: bool,
 }
 
 /// What the store said of an id.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) asked: Asked,
+pub(crate) struct ReadAnswer {
+    pub(crate) stamp: ReadStamp,
     /// The key, if the store has it and it can be read.
     pub(crate) found: Option<Arc<CachedKey>>,
 }
 
 /// The store gave no answer. Never cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReadFault;
+pub(crate) struct ReadError;
 
 /// What those who wait for a read are handed.
-type Outcome = Option<Result<Answer, ReadFault>>;
+type ReadOutcome = Option<Result<ReadAnswer, ReadError>>;
 
 /// A read under way.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlightRead {
     /// Tells the read that takes itself off the desk from a later one of the same key.
-    ticket: Ticket,
+    generation: Generation,
     number: u64,
-    outcome: watch::Receiver<Outcome>,
+    outcome: watch::Receiver<ReadOutcome>,
 }
 
 /// Reads the store for those whose key is not in the cache.
@@ -74,104 +74,111 @@ impl Reader {
         self: &Arc<Self>,
         id: &KeyId,
         alone: bool,
-    ) -> Result<Answer, ReadFault> {
+    ) -> Result<ReadAnswer, ReadError> {
         // The thread outlives the manager's end by a moment.
         if self.cache.lease.is_closed() {
-            return Err(ReadFault);
+            return Err(ReadError);
         }
-        let board = |desk: &mut Desk, ticket| match desk.flights.get(id) {
+        let join_or_start = |state: &mut ShardState, generation| match state.in_flight.get(id) {
             // A read that panicked has taken its sender with it, and itself not off the desk.
-            Some(flight) if !alone && flight.outcome.has_changed().is_ok() => {
-                (flight.outcome.clone(), false)
+            Some(read) if !alone && read.outcome.has_changed().is_ok() => {
+                (read.outcome.clone(), false)
             }
-            _ => (self.take_off(desk, *id, ticket), true),
+            _ => (self.start(state, *id, generation), true),
         };
-        let (mut outcome, own) = self.cache.shard(id).enter(board);
+        let (mut outcome, own) = self.cache.shard(id).enter(join_or_start);
         // The sender is dropped unsent only where the manager's runtime is gone.
         let answer = outcome
             .wait_for(Option::is_some)
             .await
-            .map_err(|_| ReadFault)?;
-        let mut answer = answer.as_ref().map_or(Err(ReadFault), Clone::clone)?;
-        answer.asked.own = own;
+            .map_err(|_| ReadError)?;
+        let mut answer = answer.as_ref().map_or(Err(ReadError), Clone::clone)?;
+        answer.stamp.own = own;
         Ok(answer)
     }
 
     /// Whether no change of the key came since it was asked for. Every change tells, whether the
     /// answer was kept or not.
-    pub(crate) fn is_current(&self, id: &KeyId, asked: Asked) -> bool {
-        self.cache.shard(id).is_current(asked.ticket)
+    pub(crate) fn is_current(&self, id: &KeyId, stamp: ReadStamp) -> bool {
+        self.cache.shard(id).is_current(stamp.generation)
     }
 
-    fn take_off(
+    fn start(
         self: &Arc<Self>,
-        desk: &mut Desk,
+        state: &mut ShardState,
         id: KeyId,
-        ticket: Ticket,
-    ) -> watch::Receiver<Outcome> {
+        generation: Generation,
+    ) -> watch::Receiver<ReadOutcome> {
         let (sender, outcome) = watch::channel(None);
-        desk.flown += 1;
-        let number = desk.flown;
-        desk.flights.insert(
+        state.started_reads += 1;
+        let number = state.started_reads;
+        state.in_flight.insert(
             id,
-            Flight {
-                ticket,
+            InFlightRead {
+                generation,
                 number,
                 outcome: outcome.clone(),
             },
         );
         let reader = Arc::clone(self);
         self.runtime.spawn(async move {
-            let answer = reader.ask(&id, ticket).await;
+            let answer = reader.read_store(&id, generation).await;
             if let Ok(answer) = &answer {
-                reader
-                    .cache
-                    .keep(&id, ticket, answer.asked.sent, answer.found.as_ref());
+                reader.cache.commit_if_current(
+                    &id,
+                    generation,
+                    answer.stamp.sent,
+                    answer.found.as_ref(),
+                );
             }
-            reader.land(&id, ticket, number);
+            reader.finish(&id, generation, number);
             // Nobody waits any more: fine, the entry is in the cache.
             let _ = sender.send(Some(answer));
         });
         outcome
     }
 
-    fn land(&self, id: &KeyId, ticket: Ticket, number: u64) {
-        self.cache.shard(id).enter(|desk, _| {
-            let own = |flight: &Flight| flight.ticket == ticket && flight.number == number;
-            if desk.flights.get(id).is_some_and(own) {
-                desk.flights.remove(id);
+    fn finish(&self, id: &KeyId, generation: Generation, number: u64) {
+        self.cache.shard(id).enter(|state, _| {
+            let own = |read: &InFlightRead| read.generation == generation && read.number == number;
+            if state.in_flight.get(id).is_some_and(own) {
+                state.in_flight.remove(id);
             }
         });
     }
 
-    async fn ask(&self, id: &KeyId, ticket: Ticket) -> Result<Answer, ReadFault> {
-        let asked = Asked {
+    async fn read_store(
+        &self,
+        id: &KeyId,
+        generation: Generation,
+    ) -> Result<ReadAnswer, ReadError> {
+        let stamp = ReadStamp {
             sent: self.clock.read(),
-            ticket,
+            generation,
             own: false,
         };
         let answer = tokio::time::timeout(self.deadline, self.store.find(id)).await;
         self.metrics.called(StoreCall::Find, answer.as_ref().ok());
         match answer {
-            Ok(Ok(None)) => Ok(Answer { asked, found: None }),
+            Ok(Ok(None)) => Ok(ReadAnswer { stamp, found: None }),
             Ok(Ok(Some(record))) => {
                 let found = CachedKey::of(record, &*self.hasher, &self.plans).map(Arc::new);
                 if found.is_none() {
                     tracing::error!(key_id = %id, "key refused: its stored digest has an unknown tag or form");
                 }
-                Ok(Answer { asked, found })
+                Ok(ReadAnswer { stamp, found })
             }
             Ok(Err(error @ StoreError::Corrupt { .. })) => {
                 tracing::error!(key_id = %id, %error, "key refused: its record cannot be read");
-                Ok(Answer { asked, found: None })
+                Ok(ReadAnswer { stamp, found: None })
             }
             Ok(Err(error)) => {
                 tracing::warn!(key_id = %id, %error, "the key store failed");
-                Err(ReadFault)
+                Err(ReadError)
             }
             Err(_) => {
                 tracing::warn!(key_id = %id, deadline = ?self.deadline, "the key store gave no answer in time");
-                Err(ReadFault)
+                Err(ReadError)
             }
         }
     }

@@ -25,6 +25,6 @@ mod sync {
 
 pub(crate) use entry::CachedKey;
 #[cfg(feature = "metrics")]
-pub(crate) use hit_counters::Cells;
-pub(crate) use loader::{Answer, Asked, ReadFault, Reader};
+pub(crate) use hit_counters::StripedU64;
+pub(crate) use loader::{ReadAnswer, ReadError, ReadStamp, Reader};
 pub(crate) use table::Cache;

@@ -17,7 +17,7 @@ use super::entry::CachedKey;
 use crate::key::KeyId;
 
 /// The part of the room that newcomers have for themselves: a tenth.
-const NEWCOMERS: usize = 10;
+const SMALL_PART: usize = 10;
 
 /// How many entries in use are passed over in the search of one that is not. Where a million are
 /// in use, their flags are not all looked at while others wait: then one goes that was used.
@@ -33,53 +33,53 @@ const SWEPT: usize = 16;
 
 /// The order in which entries leave. It knows of no map: the caller holds the two together.
 #[derive(Debug)]
-pub(super) struct Queue {
-    newcomers: VecDeque<Arc<CachedKey>>,
-    regulars: VecDeque<Arc<CachedKey>>,
+pub(super) struct S3Fifo {
+    small: VecDeque<Arc<CachedKey>>,
+    main: VecDeque<Arc<CachedKey>>,
     /// Slots in both whose entry is in the map no longer. They are not searched for: they are met.
     gone: usize,
-    departed: Departed,
+    ghost: GhostQueue,
     capacity: usize,
 }
 
-impl Queue {
+impl S3Fifo {
     /// The order of up to `capacity` entries.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            newcomers: VecDeque::new(),
-            regulars: VecDeque::new(),
+            small: VecDeque::new(),
+            main: VecDeque::new(),
             gone: 0,
-            departed: Departed::default(),
+            ghost: GhostQueue::default(),
             capacity,
         }
     }
 
     /// An entry came into the map.
     pub(super) fn push(&mut self, entry: Arc<CachedKey>) {
-        if self.departed.take(&entry.id) {
-            append(&mut self.regulars, entry);
+        if self.ghost.take(&entry.id) {
+            append(&mut self.main, entry);
         } else {
-            append(&mut self.newcomers, entry);
+            append(&mut self.small, entry);
         }
     }
 
     /// An entry left the map, and was spoiled, because of a change. It is asked for again, if at
     /// all, for what it was before.
     pub(super) fn left(&mut self, id: &KeyId) {
-        if self.departed.is_kept() {
-            self.departed.note(id, self.capacity);
+        if self.ghost.is_kept() {
+            self.ghost.note(id, self.capacity);
         }
         self.gone += 1;
-        let slots = self.newcomers.len() + self.regulars.len();
+        let slots = self.small.len() + self.main.len();
         if self.gone > slots / GONE_PART + GONE_SPARE {
-            self.gone -= sweep(&mut self.newcomers) + sweep(&mut self.regulars);
+            self.gone -= sweep(&mut self.small) + sweep(&mut self.main);
         }
     }
 
     /// All entries left the map, spoiled.
     pub(super) fn clear(&mut self) {
-        self.newcomers = VecDeque::new();
-        self.regulars = VecDeque::new();
+        self.small = VecDeque::new();
+        self.main = VecDeque::new();
         self.gone = 0;
     }
 
@@ -87,19 +87,19 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Arc<CachedKey>> {
         let mut passed_over = 0;
         loop {
-            let from_newcomers = self.newcomers.len() >= (self.capacity / NEWCOMERS).max(1);
-            let entry = if from_newcomers || self.regulars.is_empty() {
-                take_first(&mut self.newcomers)
+            let from_newcomers = self.small.len() >= (self.capacity / SMALL_PART).max(1);
+            let entry = if from_newcomers || self.main.is_empty() {
+                take_first(&mut self.small)
             } else {
-                take_first(&mut self.regulars)
+                take_first(&mut self.main)
             }?;
             if entry.is_stale() {
                 self.gone -= 1;
             } else if entry.take_used() && passed_over < PASSED_OVER {
                 passed_over += 1;
-                append(&mut self.regulars, entry);
+                append(&mut self.main, entry);
             } else {
-                self.departed.note(&entry.id, self.capacity);
+                self.ghost.note(&entry.id, self.capacity);
                 return Some(entry);
             }
         }
@@ -107,9 +107,9 @@ impl Queue {
 }
 
 #[cfg(test)]
-impl Queue {
+impl S3Fifo {
     pub(super) fn slots(&self) -> usize {
-        self.newcomers.len() + self.regulars.len()
+        self.small.len() + self.main.len()
     }
 
     pub(super) fn gone(&self) -> usize {
@@ -117,20 +117,20 @@ impl Queue {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<CachedKey>> {
-        self.newcomers.iter().chain(&self.regulars)
+        self.small.iter().chain(&self.main)
     }
 }
 
 /// Ids that went out a while ago, each as two bytes: one taken for another makes a newcomer a
 /// regular, and no more.
 #[derive(Debug, Default)]
-struct Departed {
+struct GhostQueue {
     /// As many as there is room for entries, once one had to leave; 0 is none.
     marks: Box<[u16]>,
     hasher: foldhash::fast::RandomState,
 }
 
-impl Departed {
+impl GhostQueue {
     fn is_kept(&self) -> bool {
         !self.marks.is_empty()
     }

@@ -8,18 +8,18 @@ use std::time::Duration;
 use scc::HashIndex;
 
 use super::entry::{ById, CachedKey};
-use super::fence::{Fence, Ticket};
-use super::hit_counters::Counters;
+use super::fence::{Fence, Generation};
+use super::hit_counters::HitCounters;
 use super::lease::Lease;
-use super::loader::Flight;
-use super::s3_fifo::Queue;
+use super::loader::InFlightRead;
+use super::s3_fifo::S3Fifo;
 use crate::clock::ClockReading;
 use crate::key::{IdText, KeyId};
 
 /// Shards of the fence: a change makes only the reads under way in its own worthless.
 const SHARDS: usize = 64;
 
-/// Unknown ids that one shard remembers; a new one takes the place of the oldest.
+/// UnknownId ids that one shard remembers; a new one takes the place of the oldest.
 const UNKNOWN_PER_SHARD: usize = 64;
 
 /// The longest that an id is remembered as unknown.
@@ -27,17 +27,17 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// What one shard of the fence protects.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct ShardState {
     /// The reads under way that others may wait for.
-    pub(super) flights: HashMap<KeyId, Flight>,
+    pub(super) in_flight: HashMap<KeyId, InFlightRead>,
     /// How many reads were begun.
-    pub(super) flown: u64,
-    unknown: Vec<Unknown>,
+    pub(super) started_reads: u64,
+    unknown: Vec<UnknownId>,
     oldest: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Unknown {
+struct UnknownId {
     id: KeyId,
     until_nanos: u64,
 }
@@ -46,13 +46,13 @@ struct Unknown {
 #[derive(Debug)]
 pub(crate) struct Cache {
     map: HashIndex<ById, (), foldhash::fast::RandomState>,
-    shards: Box<[Fence<Desk>]>,
+    shards: Box<[Fence<ShardState>]>,
     pub(crate) lease: Lease,
-    pub(crate) counters: Counters,
+    pub(crate) counters: HitCounters,
     capacity: usize,
     /// The order in which entries leave. Whoever changes the map holds it, inside of the shard's
     /// lock where both are held; whoever looks something up does not.
-    queue: Mutex<Queue>,
+    queue: Mutex<S3Fifo>,
     /// Written by those who hold the queue.
     entries: AtomicUsize,
 }
@@ -62,11 +62,13 @@ impl Cache {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             map: HashIndex::default(),
-            shards: (0..SHARDS).map(|_| Fence::new(Desk::default())).collect(),
+            shards: (0..SHARDS)
+                .map(|_| Fence::new(ShardState::default()))
+                .collect(),
             lease: Lease::default(),
-            counters: Counters::default(),
+            counters: HitCounters::default(),
             capacity,
-            queue: Mutex::new(Queue::new(capacity)),
+            queue: Mutex::new(S3Fifo::new(capacity)),
             entries: AtomicUsize::new(0),
         }
     }
@@ -87,15 +89,16 @@ impl Cache {
 
     /// Whether the store was seen, a moment ago, not to know `id`.
     pub(crate) fn knows_unknown(&self, id: &KeyId, now: ClockReading) -> bool {
-        let fits = |unknown: &Unknown| unknown.id == *id && now.uptime_nanos < unknown.until_nanos;
+        let fits =
+            |unknown: &UnknownId| unknown.id == *id && now.uptime_nanos < unknown.until_nanos;
         self.lease.holds(now)
             && self
                 .shard(id)
-                .enter(|desk, _| desk.unknown.iter().any(fits))
+                .enter(|state, _| state.unknown.iter().any(fits))
     }
 
     /// The fence that `id` is behind.
-    pub(super) fn shard(&self, id: &KeyId) -> &Fence<Desk> {
+    pub(super) fn shard(&self, id: &KeyId) -> &Fence<ShardState> {
         // The last characters of an id are random; an attacker who chooses them crowds one lock of
         // a cold path.
         let [.., a, b] = id.bytes();
@@ -103,35 +106,36 @@ impl Cache {
     }
 
     /// Keeps what a read found, unless a change came since it began.
-    pub(super) fn keep(
+    pub(super) fn commit_if_current(
         &self,
         id: &KeyId,
-        ticket: Ticket,
+        generation: Generation,
         sent: ClockReading,
         found: Option<&Arc<CachedKey>>,
     ) {
-        self.shard(id).keep(ticket, |desk| match found {
-            Some(entry) => {
-                desk.forget_unknown(id);
-                self.insert(entry);
-            }
-            None => {
-                self.remove(id);
-                desk.remember_unknown(*id, sent);
-            }
-        });
+        self.shard(id)
+            .commit_if_current(generation, |state| match found {
+                Some(entry) => {
+                    state.forget_unknown(id);
+                    self.insert(entry);
+                }
+                None => {
+                    self.remove(id);
+                    state.remember_unknown(*id, sent);
+                }
+            });
     }
 
     /// Drops the entry of `id` and detaches the read under way: whoever starts from now on starts a
     /// new one.
     pub(crate) fn evict(&self, id: &KeyId) {
-        self.shard(id).evict(|desk| {
+        self.shard(id).evict(|state| {
             #[cfg(apikey_faults)]
             if crate::faults::joins_after_eviction() {
                 return self.remove(id);
             }
-            desk.flights.remove(id);
-            desk.forget_unknown(id);
+            state.in_flight.remove(id);
+            state.forget_unknown(id);
             self.remove(id);
         });
     }
@@ -139,16 +143,16 @@ impl Cache {
     /// Drops everything.
     pub(crate) fn flush(&self) {
         for shard in &self.shards {
-            shard.evict(|desk| {
-                desk.flights.clear();
-                desk.unknown.clear();
+            shard.evict(|state| {
+                state.in_flight.clear();
+                state.unknown.clear();
             });
         }
         // Nothing that was read before its shard's turn comes in any more, so what is left now is
         // all there is.
         let mut queue = self.queue();
         self.map.retain_sync(|entry, ()| {
-            entry.0.spoil();
+            entry.0.mark_stale();
             false
         });
         queue.clear();
@@ -187,14 +191,14 @@ impl Cache {
         }
     }
 
-    fn remove_from(&self, queue: &mut Queue, id: &KeyId) {
+    fn remove_from(&self, queue: &mut S3Fifo, id: &KeyId) {
         if self.take_out(id) {
             queue.left(id);
         }
     }
 
     fn take_out(&self, id: &KeyId) -> bool {
-        self.map.peek_with(id, |entry, ()| entry.0.spoil());
+        self.map.peek_with(id, |entry, ()| entry.0.mark_stale());
         let removed = self.map.remove_sync(id);
         if removed {
             self.entries.fetch_sub(1, Ordering::Relaxed);
@@ -204,18 +208,18 @@ impl Cache {
 
     /// A thread that panicked in here left a queue that is good enough: at worst an entry in the map
     /// has no slot in it, and stays until it is changed.
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, S3Fifo> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Desk {
+impl ShardState {
     fn remember_unknown(&mut self, id: KeyId, sent: ClockReading) {
         self.forget_unknown(&id);
         let until = sent
             .uptime_nanos
             .saturating_add(UNKNOWN_FOR.as_nanos() as u64);
-        let unknown = Unknown {
+        let unknown = UnknownId {
             id,
             until_nanos: until,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::poller::Feed;
+use super::poller::ChangePoller;
 use crate::cache::Reader;
 use crate::error::StoreError;
 use crate::store::{Cursor, MemberList, Node, NodeId, outlasts};
@@ -17,7 +17,7 @@ const SHORTEST_BEAT: Duration = Duration::from_millis(250);
 /// The pause before what was not told is told again; each is twice the one before.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
-impl Feed {
+impl ChangePoller {
     /// Acknowledges what the polls have followed, and gives a sign of life where there is nothing
     /// to acknowledge. On its own, so that a write that takes long puts off no poll.
     pub(crate) async fn acknowledge(&self, reader: &Reader) {
@@ -28,11 +28,11 @@ impl Feed {
                 .borrow_and_update()
                 .as_ref()
                 .map(|followed| followed.cursor.clone());
-            let told = match &cursor {
-                Some(cursor) => self.tell(reader, cursor).await,
+            let sent = match &cursor {
+                Some(cursor) => self.send_acknowledgement(reader, cursor).await,
                 None => true,
             };
-            let silence = if !told {
+            let silence = if !sent {
                 // Until it is told, others wait for the end of the lease.
                 pause
             } else if self.is_listed() {
@@ -41,7 +41,7 @@ impl Feed {
                 // A store that keeps no list wants no sign of life.
                 Duration::MAX
             };
-            pause = if told {
+            pause = if sent {
                 SHORTEST_PAUSE
             } else {
                 heartbeat(reader).min(pause * 2)
@@ -54,7 +54,7 @@ impl Feed {
     }
 
     /// Whether the store has noted that all up to `cursor` is followed here.
-    async fn tell(&self, reader: &Reader, cursor: &Cursor) -> bool {
+    async fn send_acknowledgement(&self, reader: &Reader, cursor: &Cursor) -> bool {
         match timeout(
             reader.deadline,
             reader.store.acknowledge(&self.node, cursor),
@@ -70,16 +70,16 @@ impl Feed {
 
     /// Watches the other nodes. One that gives no sign of life for two leases is suspected; from
     /// then on it gets no lease, and when the last that it had has surely ended it is dismissed.
-    pub(crate) async fn tend(&self, reader: &Reader) {
-        let mut watched = Watched::default();
+    pub(crate) async fn watch_members(&self, reader: &Reader) {
+        let mut detector = FailureDetector::default();
         loop {
             tokio::time::sleep(heartbeat(reader) * 2).await;
             let patience = heartbeat(reader) * 4;
             match timeout(reader.deadline, reader.store.members()).await {
-                Ok(Ok(Some(roster))) => {
-                    for step in watched.look(&roster, self.node, Instant::now(), patience) {
-                        let taken = timeout(reader.deadline, step.take(reader)).await;
-                        tracing::debug!(?step, ?taken, "a node gave no sign of life");
+                Ok(Ok(Some(list))) => {
+                    for action in detector.observe(&list, self.node, Instant::now(), patience) {
+                        let taken = timeout(reader.deadline, action.take(reader)).await;
+                        tracing::debug!(?action, ?taken, "a node gave no sign of life");
                     }
                 }
                 Ok(Ok(None)) => return,
@@ -98,36 +98,36 @@ fn heartbeat(reader: &Reader) -> Duration {
 
 /// What the other nodes were last seen to be, and since when they are so.
 #[derive(Debug, Default)]
-struct Watched(HashMap<NodeId, (Node, Instant)>);
+struct FailureDetector(HashMap<NodeId, (Node, Instant)>);
 
 /// What is to be done about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum MembershipAction {
     Suspect(Node),
-    Dismiss(Node),
+    Remove(Node),
 }
 
-impl Step {
+impl MembershipAction {
     async fn take(&self, reader: &Reader) -> Result<(), StoreError> {
         match self {
             Self::Suspect(node) => reader.store.suspect(node).await,
-            Self::Dismiss(node) => reader.store.remove_node(node).await,
+            Self::Remove(node) => reader.store.remove_node(node).await,
         }
     }
 }
 
-impl Watched {
+impl FailureDetector {
     /// Looks at the roster, which was answered at `now`.
-    fn look(
+    fn observe(
         &mut self,
-        roster: &MemberList,
+        list: &MemberList,
         own: NodeId,
         now: Instant,
         patience: Duration,
-    ) -> Vec<Step> {
+    ) -> Vec<MembershipAction> {
         let mut before = std::mem::take(&mut self.0);
-        let mut steps = Vec::new();
-        for node in roster.nodes.iter().filter(|node| node.id != own) {
+        let mut actions = Vec::new();
+        for node in list.nodes.iter().filter(|node| node.id != own) {
             let same = |(seen, _): &(Node, Instant)| {
                 seen.heartbeat == node.heartbeat && seen.suspected == node.suspected
             };
@@ -136,14 +136,14 @@ impl Watched {
                 .filter(same)
                 .map_or(now, |(_, since)| since);
             let unmoved = now.saturating_duration_since(since);
-            if node.suspected && unmoved >= outlasts(roster.longest_lease) {
-                steps.push(Step::Dismiss(node.clone()));
+            if node.suspected && unmoved >= outlasts(list.longest_lease) {
+                actions.push(MembershipAction::Remove(node.clone()));
             } else if !node.suspected && unmoved >= patience {
-                steps.push(Step::Suspect(node.clone()));
+                actions.push(MembershipAction::Suspect(node.clone()));
             }
             self.0.insert(node.id, (node.clone(), since));
         }
-        steps
+        actions
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
         Node::new(NodeId::from_u128(number), 0, heartbeat, suspected)
     }
 
-    fn roster(nodes: &[Node]) -> MemberList {
+    fn list(nodes: &[Node]) -> MemberList {
         let cursor = Cursor {
             epoch: 1,
             tag: Vec::new(),
@@ -169,22 +169,22 @@ mod tests {
     }
 
     struct Watch {
-        watched: Watched,
+        detector: FailureDetector,
         now: Instant,
     }
 
     impl Watch {
         fn new() -> Self {
             Self {
-                watched: Watched::default(),
+                detector: FailureDetector::default(),
                 now: Instant::now(),
             }
         }
 
-        fn look(&mut self, after: Duration, nodes: &[Node]) -> Vec<Step> {
+        fn observe(&mut self, after: Duration, nodes: &[Node]) -> Vec<MembershipAction> {
             self.now += after;
-            self.watched
-                .look(&roster(nodes), NodeId::from_u128(0), self.now, PATIENCE)
+            self.detector
+                .observe(&list(nodes), NodeId::from_u128(0), self.now, PATIENCE)
         }
     }
 
@@ -192,18 +192,18 @@ mod tests {
     fn a_node_that_does_not_move_is_suspected_and_then_dismissed() {
         let mut watch = Watch::new();
         let (still, suspected) = (node(1, 5, false), node(1, 5, true));
-        assert_eq!(watch.look(Duration::ZERO, slice::from_ref(&still)), []);
-        assert_eq!(watch.look(PATIENCE / 2, slice::from_ref(&still)), []);
+        assert_eq!(watch.observe(Duration::ZERO, slice::from_ref(&still)), []);
+        assert_eq!(watch.observe(PATIENCE / 2, slice::from_ref(&still)), []);
         assert_eq!(
-            watch.look(PATIENCE / 2, slice::from_ref(&still)),
-            [Step::Suspect(still)]
+            watch.observe(PATIENCE / 2, slice::from_ref(&still)),
+            [MembershipAction::Suspect(still)]
         );
         // The wait for its lease begins when it is seen suspected, however long it stood still.
-        assert_eq!(watch.look(PATIENCE, slice::from_ref(&suspected)), []);
-        assert_eq!(watch.look(LEASE, slice::from_ref(&suspected)), []);
+        assert_eq!(watch.observe(PATIENCE, slice::from_ref(&suspected)), []);
+        assert_eq!(watch.observe(LEASE, slice::from_ref(&suspected)), []);
         assert_eq!(
-            watch.look(LEASE, slice::from_ref(&suspected)),
-            [Step::Dismiss(suspected)]
+            watch.observe(LEASE, slice::from_ref(&suspected)),
+            [MembershipAction::Remove(suspected)]
         );
     }
 
@@ -211,18 +211,21 @@ mod tests {
     fn a_node_that_moves_is_left_alone() {
         let mut watch = Watch::new();
         for heartbeat in 0..10 {
-            assert_eq!(watch.look(PATIENCE * 2, &[node(1, heartbeat, false)]), []);
+            assert_eq!(
+                watch.observe(PATIENCE * 2, &[node(1, heartbeat, false)]),
+                []
+            );
         }
         // One that came back from a suspicion is watched anew.
-        watch.look(LEASE * 2, &[node(1, 9, true)]);
-        assert_eq!(watch.look(LEASE * 2, &[node(1, 10, true)]), []);
-        assert_eq!(watch.look(PATIENCE, &[node(1, 10, false)]), []);
+        watch.observe(LEASE * 2, &[node(1, 9, true)]);
+        assert_eq!(watch.observe(LEASE * 2, &[node(1, 10, true)]), []);
+        assert_eq!(watch.observe(PATIENCE, &[node(1, 10, false)]), []);
     }
 
     #[test]
     fn a_node_does_not_suspect_itself() {
         let mut watch = Watch::new();
-        watch.look(Duration::ZERO, &[node(0, 1, false)]);
-        assert_eq!(watch.look(PATIENCE * 2, &[node(0, 1, false)]), []);
+        watch.observe(Duration::ZERO, &[node(0, 1, false)]);
+        assert_eq!(watch.observe(PATIENCE * 2, &[node(0, 1, false)]), []);
     }
 }

@@ -3,4 +3,4 @@
 mod heartbeat;
 mod poller;
 
-pub(crate) use poller::{Feed, Polled};
+pub(crate) use poller::{ChangePoller, PollOutcome};

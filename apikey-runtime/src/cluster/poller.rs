@@ -27,20 +27,20 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// The poller's face: how others ask it for a poll, and learn that one is done.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct ChangePoller {
     /// What this manager is called among those that use the store.
     pub(super) node: NodeId,
-    asked: Notify,
-    hurried: Notify,
+    requested: Notify,
+    immediate: Notify,
     /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand
     /// still.
     begun: AtomicU64,
     /// The last poll that is done, and the last one that the store answered.
-    done: watch::Sender<Done>,
+    done: watch::Sender<CompletedPolls>,
     /// How far the cache follows the history; `None` where it follows none. Moves only where that
     /// does.
-    pub(super) followed: watch::Sender<Option<Followed>>,
-    standing: watch::Sender<Standing>,
+    pub(super) followed: watch::Sender<Option<SyncPosition>>,
+    status: watch::Sender<PollStatus>,
     /// The longest lease that this node has seen the store state, in milliseconds.
     longest_millis: AtomicU64,
     stopping: AtomicBool,
@@ -50,7 +50,7 @@ pub(crate) struct Feed {
 
 /// How far the cache follows the store's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Followed {
+pub(crate) struct SyncPosition {
     /// All changes up to here are dropped from the cache.
     pub(crate) cursor: Cursor,
     /// Since when every answer has fitted the one before: a history that was put back to an earlier
@@ -60,7 +60,7 @@ pub(crate) struct Followed {
 
 /// How the last polls went.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct PollStatus {
     /// When the last poll that the store answered was sent.
     pub(crate) answered: Option<Instant>,
     /// Since when the store gives no answer, and why.
@@ -69,32 +69,32 @@ pub(crate) struct Standing {
 
 /// Numbers of polls.
 #[derive(Debug, Clone, Copy, Default)]
-struct Done {
+struct CompletedPolls {
     last: u64,
     answered: u64,
 }
 
 /// How a poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Polled {
+pub(crate) enum PollOutcome {
     /// The store answered; that it keeps no history is an answer.
     Answered,
     /// The store answered that it does not know this node, or that others took it for gone. The
     /// next poll joins it anew.
-    Stranger,
+    NotMember,
     Failed,
 }
 
-impl Feed {
+impl ChangePoller {
     pub(crate) fn new(node: NodeId) -> Self {
         Self {
             node,
-            asked: Notify::new(),
-            hurried: Notify::new(),
+            requested: Notify::new(),
+            immediate: Notify::new(),
             begun: AtomicU64::new(0),
             done: watch::Sender::default(),
             followed: watch::Sender::new(None),
-            standing: watch::Sender::new(Standing {
+            status: watch::Sender::new(PollStatus {
                 answered: None,
                 failing: None,
             }),
@@ -113,23 +113,23 @@ impl Feed {
         self.joined.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing.borrow().clone()
+    pub(crate) fn status(&self) -> PollStatus {
+        self.status.borrow().clone()
     }
 
-    pub(crate) fn followed(&self) -> Option<Followed> {
+    pub(crate) fn followed(&self) -> Option<SyncPosition> {
         self.followed.borrow().clone()
     }
 
     /// Waits until a poll that begins from now on is done; says whether the store answered it.
     /// Those who wait share it, and such polls are 50 ms apart at least, however many ask.
-    pub(crate) async fn ask(&self) -> bool {
-        self.wait_for_poll(&self.asked).await
+    pub(crate) async fn request_poll(&self) -> bool {
+        self.wait_for_poll(&self.requested).await
     }
 
-    /// As [`ask`](Self::ask), and at once: for those who changed something.
-    pub(crate) async fn hurry(&self) -> bool {
-        self.wait_for_poll(&self.hurried).await
+    /// As [`request_poll`](Self::ask), and at once: for those who changed something.
+    pub(crate) async fn poll_now(&self) -> bool {
+        self.wait_for_poll(&self.immediate).await
     }
 
     /// The longest lease that this node has seen the store state.
@@ -146,7 +146,7 @@ impl Feed {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    async fn wait_for_poll(&self, bell: &Notify) -> bool {
+    async fn wait_for_poll(&self, trigger: &Notify) -> bool {
         let mut polls = self.done.subscribe();
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
         loop {
@@ -154,7 +154,7 @@ impl Feed {
             if done.last >= wanted {
                 return done.answered >= wanted;
             }
-            bell.notify_one();
+            trigger.notify_one();
             // The sender lives as long as this does; what else could come is the end.
             if polls.changed().await.is_err() {
                 return false;
@@ -174,39 +174,39 @@ impl Feed {
         let mut cursor = self.followed().map(|followed| followed.cursor);
         let mut asked_at = Instant::now();
         let mut polled_at = asked_at;
-        let mut stranger = false;
+        let mut not_member = false;
         loop {
             let length = reader.cache.lease.length();
             let mut due = polled_at + length.map_or(IDLE, |length| length / 3);
-            if stranger {
+            if not_member {
                 due = polled_at + REJOINS_AFTER;
             }
             let [least, most] = PUSHED_APART;
             let pushed_apart = (length.unwrap_or_default() / 200).clamp(least, most);
-            let mut asked = false;
+            let mut requested = false;
             loop {
                 // Nobody puts a poll off that the lease needs.
-                match self.news(due, &mut pushes).await {
-                    News::Due => break,
-                    News::Asked => {
-                        asked = true;
+                match self.next_trigger(due, &mut pushes).await {
+                    PollTrigger::Due => break,
+                    PollTrigger::Requested => {
+                        requested = true;
                         due = due.min(asked_at + ASKED_APART);
                     }
-                    News::Pushed => due = due.min(polled_at + pushed_apart),
-                    News::Hurried => break,
+                    PollTrigger::Pushed => due = due.min(polled_at + pushed_apart),
+                    PollTrigger::Immediate => break,
                 }
             }
             polled_at = Instant::now();
-            if asked {
+            if requested {
                 asked_at = polled_at;
             }
-            stranger = self.poll(reader, &mut cursor).await == Polled::Stranger;
+            not_member = self.poll(reader, &mut cursor).await == PollOutcome::NotMember;
         }
     }
 
-    async fn news(&self, due: Instant, pushes: &mut Option<ChangeListener>) -> News {
-        let mut asked = pin!(self.asked.notified());
-        let mut hurried = pin!(self.hurried.notified());
+    async fn next_trigger(&self, due: Instant, pushes: &mut Option<ChangeListener>) -> PollTrigger {
+        let mut requested = pin!(self.requested.notified());
+        let mut immediate = pin!(self.immediate.notified());
         let mut pushed = pin!(async {
             match pushes {
                 Some(pushes) => pushes.notified().await,
@@ -215,33 +215,33 @@ impl Feed {
         });
         let mut sleep = pin!(tokio::time::sleep_until(due));
         poll_fn(|context| {
-            let news = if sleep.as_mut().poll(context).is_ready() {
-                News::Due
-            } else if hurried.as_mut().poll(context).is_ready() {
-                News::Hurried
+            let next_trigger = if sleep.as_mut().poll(context).is_ready() {
+                PollTrigger::Due
+            } else if immediate.as_mut().poll(context).is_ready() {
+                PollTrigger::Immediate
             } else if pushed.as_mut().poll(context).is_ready() {
-                News::Pushed
-            } else if asked.as_mut().poll(context).is_ready() {
-                News::Asked
+                PollTrigger::Pushed
+            } else if requested.as_mut().poll(context).is_ready() {
+                PollTrigger::Requested
             } else {
                 return Poll::Pending;
             };
-            Poll::Ready(news)
+            Poll::Ready(next_trigger)
         })
         .await
     }
 
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
-    pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> Polled {
+    pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> PollOutcome {
         let polled = self.poll_uncounted(reader, cursor).await;
         reader.metrics.polled(polled);
         polled
     }
 
-    async fn poll_uncounted(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> Polled {
+    async fn poll_uncounted(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> PollOutcome {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        // Told on every way out, that of a store that panics too.
-        let mut told = Told {
+        // PollGuard on every way out, that of a store that panics too.
+        let mut guard = PollGuard {
             done: &self.done,
             number,
             answered: false,
@@ -253,8 +253,8 @@ impl Feed {
         };
         let sent_at = Instant::now();
         let sent = [reader.clock.read(), reader.clock.read()];
-        let ask = reader.store.changes(cursor.as_ref(), Some(&self.node));
-        let polled = match tokio::time::timeout(reader.deadline, ask).await {
+        let request_poll = reader.store.changes(cursor.as_ref(), Some(&self.node));
+        let polled = match tokio::time::timeout(reader.deadline, request_poll).await {
             Ok(Ok(Some(changes))) if listed && !changes.member => {
                 self.joined.store(false, Ordering::SeqCst);
                 *cursor = None;
@@ -262,7 +262,7 @@ impl Feed {
                 reader.cache.lease.end();
                 reader.cache.flush();
                 tracing::warn!(node = %self.node, "the key store has struck this node off its list; it joins anew");
-                Polled::Stranger
+                PollOutcome::NotMember
             }
             Ok(Ok(Some(changes))) => {
                 // Longer than the longest is not waited for by those who confirm a change.
@@ -272,18 +272,18 @@ impl Feed {
                 *cursor = Some(self.follow(&reader.cache, changes));
                 // Evictions first: whoever sees the lease sees them done.
                 reader.cache.lease.grant(sent, length);
-                Polled::Answered
+                PollOutcome::Answered
             }
             Ok(Ok(None)) => {
                 self.followed.send_replace(None);
                 reader.cache.lease.end();
-                Polled::Answered
+                PollOutcome::Answered
             }
             Ok(Err(error)) => return self.failed(&error),
-            Err(_) => return self.late(reader),
+            Err(_) => return self.timed_out(reader),
         };
         self.answered(sent_at);
-        told.answered = true;
+        guard.answered = true;
         polled
     }
 
@@ -317,7 +317,7 @@ impl Feed {
                 None
             }
         };
-        let followed = Followed {
+        let followed = SyncPosition {
             cursor: changes.cursor.clone(),
             // From now on: until this very answer was made, the store may have been another.
             unbroken_since: unbroken_since.unwrap_or_else(Instant::now),
@@ -331,7 +331,7 @@ impl Feed {
     }
 
     fn answered(&self, sent_at: Instant) {
-        let before = self.standing.send_replace(Standing {
+        let before = self.status.send_replace(PollStatus {
             answered: Some(sent_at),
             failing: None,
         });
@@ -340,42 +340,42 @@ impl Feed {
         }
     }
 
-    fn late(&self, reader: &Reader) -> Polled {
+    fn timed_out(&self, reader: &Reader) -> PollOutcome {
         self.failed(&format_args!("no answer within {:?}", reader.deadline))
     }
 
     /// Says so once, and not at each poll until it is over.
-    fn failed(&self, error: &dyn std::fmt::Display) -> Polled {
-        self.standing.send_modify(|standing| {
-            if standing.failing.is_none() {
+    fn failed(&self, error: &dyn std::fmt::Display) -> PollOutcome {
+        self.status.send_modify(|status| {
+            if status.failing.is_none() {
                 tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
             }
-            let since = standing
+            let since = status
                 .failing
                 .take()
                 .map_or_else(Instant::now, |(since, _)| since);
-            standing.failing = Some((since, error.to_string()));
+            status.failing = Some((since, error.to_string()));
         });
-        Polled::Failed
+        PollOutcome::Failed
     }
 }
 
 /// Why a poll may be due.
-enum News {
+enum PollTrigger {
     Due,
-    Asked,
+    Requested,
     Pushed,
-    Hurried,
+    Immediate,
 }
 
 /// Tells those who wait that a poll is over, when it is dropped.
-struct Told<'f> {
-    done: &'f watch::Sender<Done>,
+struct PollGuard<'f> {
+    done: &'f watch::Sender<CompletedPolls>,
     number: u64,
     answered: bool,
 }
 
-impl Drop for Told<'_> {
+impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
         self.done.send_modify(|done| {
             done.last = done.last.max(self.number);

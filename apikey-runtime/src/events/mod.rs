@@ -65,7 +65,7 @@ pub enum EventKind {
         /// Why; serialised as its [code](DenyReason::code).
         reason: DenyReason,
     },
-    /// A quota of a key is used up to this part. Told where a charge crosses it, by the process that
+    /// A quota of a key is used up to this part. PollGuard where a charge crosses it, by the process that
     /// charged it; units that were [taken ahead](crate::ConfigBuilder::limit_prefetch) count, also where
     /// they are given back later.
     #[non_exhaustive]
@@ -135,12 +135,12 @@ impl std::fmt::Debug for EventStream {
 
 /// Where a manager tells its events. Their end comes when this is closed or dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Teller(Arc<Ring>);
+pub(crate) struct EventSender(Arc<Ring>);
 
-impl Teller {
+impl EventSender {
     /// Tells of what happened, where anybody listens; otherwise it costs one load, and `event` is
     /// not made.
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
         if self.0.is_heard() {
             self.0.add(event());
         }
@@ -158,7 +158,7 @@ impl Teller {
     }
 }
 
-impl Drop for Teller {
+impl Drop for EventSender {
     fn drop(&mut self) {
         self.close();
     }

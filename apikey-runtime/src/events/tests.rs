@@ -13,8 +13,8 @@ fn event(number: u64) -> Event {
     }
 }
 
-fn tell(teller: &Teller, numbers: std::ops::Range<u64>) {
-    numbers.for_each(|number| teller.tell(|| event(number)));
+fn emit(sender: &EventSender, numbers: std::ops::Range<u64>) {
+    numbers.for_each(|number| sender.emit(|| event(number)));
 }
 
 /// How often somebody was woken.
@@ -45,38 +45,38 @@ fn read_all(events: &mut EventStream) -> Vec<Result<i64, u64>> {
 
 #[test]
 fn with_nobody_listening_no_event_is_made_or_kept() {
-    let teller = Teller::default();
-    teller.tell(|| panic!("made in vain"));
-    let mut events = teller.subscribe();
-    tell(&teller, 0..3);
-    drop(teller.subscribe());
+    let sender = EventSender::default();
+    sender.emit(|| panic!("made in vain"));
+    let mut events = sender.subscribe();
+    emit(&sender, 0..3);
+    drop(sender.subscribe());
     assert_eq!(read_all(&mut events), [Ok(0), Ok(1), Ok(2)]);
-    tell(&teller, 3..5);
+    emit(&sender, 3..5);
     drop(events);
-    teller.tell(|| panic!("made in vain"));
+    sender.emit(|| panic!("made in vain"));
     // Nothing of before is left for one who comes later.
-    assert_eq!(read_all(&mut teller.subscribe()), []);
+    assert_eq!(read_all(&mut sender.subscribe()), []);
 }
 
 #[test]
 fn each_reader_hears_what_was_told_since_it_began() {
-    let teller = Teller::default();
-    let mut first = teller.subscribe();
-    tell(&teller, 0..1);
-    let mut second = teller.subscribe();
-    tell(&teller, 1..2);
+    let sender = EventSender::default();
+    let mut first = sender.subscribe();
+    emit(&sender, 0..1);
+    let mut second = sender.subscribe();
+    emit(&sender, 1..2);
     assert_eq!(read_all(&mut second), [Ok(1)]);
     assert_eq!(read_all(&mut first), [Ok(0), Ok(1)]);
 }
 
 #[test]
 fn a_slow_reader_loses_the_oldest_and_learns_how_many() {
-    let teller = Teller::default();
-    let (mut slow, mut quick) = (teller.subscribe(), teller.subscribe());
+    let sender = EventSender::default();
+    let (mut slow, mut quick) = (sender.subscribe(), sender.subscribe());
     let room = ROOM as u64;
-    tell(&teller, 0..room);
+    emit(&sender, 0..room);
     assert_eq!(read_all(&mut quick).len(), ROOM, "as many as fit");
-    tell(&teller, room..room + 7);
+    emit(&sender, room..room + 7);
     let read = read_all(&mut slow);
     assert_eq!(read[0], Err(7));
     assert_eq!(read[1..].len(), ROOM);
@@ -86,8 +86,8 @@ fn a_slow_reader_loses_the_oldest_and_learns_how_many() {
 
 #[test]
 fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
-    let teller = Teller::default();
-    let mut events = teller.subscribe();
+    let sender = EventSender::default();
+    let mut events = sender.subscribe();
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     for round in 0..3 {
@@ -95,12 +95,12 @@ fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
         assert!(poll(&mut events, &waker).is_pending());
         assert!(poll(&mut events, &waker).is_pending());
         assert_eq!(woken.0.load(Ordering::SeqCst), round);
-        tell(&teller, 0..1);
+        emit(&sender, 0..1);
         assert_eq!(woken.0.load(Ordering::SeqCst), round + 1);
         assert!(poll(&mut events, &waker).is_ready());
     }
     assert!(poll(&mut events, &waker).is_pending());
-    drop(teller);
+    drop(sender);
     assert_eq!(woken.0.load(Ordering::SeqCst), 4);
     assert_eq!(poll(&mut events, &waker), Poll::Ready(None));
     assert_eq!(poll(&mut events, &waker), Poll::Ready(None));
@@ -108,11 +108,11 @@ fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
 
 #[test]
 fn what_was_told_before_the_end_can_still_be_read() {
-    let teller = Teller::default();
-    let mut events = teller.subscribe();
-    tell(&teller, 0..2);
-    teller.close();
-    tell(&teller, 2..3);
+    let sender = EventSender::default();
+    let mut events = sender.subscribe();
+    emit(&sender, 0..2);
+    sender.close();
+    emit(&sender, 2..3);
     assert_eq!(read_all(&mut events), [Ok(0), Ok(1)]);
     assert_eq!(poll(&mut events, Waker::noop()), Poll::Ready(None));
 }

@@ -1,4 +1,4 @@
-//! ClockReading a presented text as a key, with no I/O and no allocation.
+//! Reading a presented text as a key, with no I/O and no allocation.
 
 use super::checksum::{CHECKSUM_LEN, checksum};
 use super::id::{ID_LEN, IdText};

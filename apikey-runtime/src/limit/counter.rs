@@ -20,7 +20,7 @@ use super::rate::{Rate, span};
 pub struct CounterState {
     /// A rate's theoretical arrival time: when all that has passed is worked off, in microseconds
     /// since 1970.
-    pub arrival: i64,
+    pub tat: i64,
     /// Which period of a quota this counts: days or months since January 1970; 0 for the others.
     pub period: i64,
     /// What was used in it.
@@ -45,7 +45,7 @@ pub struct LimitDecision {
 
 /// A rate and a cost as times, in microseconds: worked out once for all that a charge asks.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct Gcra {
     step: u64,
     burst: i64,
     cost: i64,
@@ -53,7 +53,7 @@ pub(crate) struct Pace {
     fits: bool,
 }
 
-impl Pace {
+impl Gcra {
     pub(crate) fn of(rate: Rate, cost: u32) -> Self {
         let step = rate.step_micros();
         Self {
@@ -66,14 +66,14 @@ impl Pace {
 
     /// The arrival time, no further ahead than a whole burst: there a clock that was set back, or a
     /// rate that was raised, would leave it.
-    pub(crate) fn within(self, arrival: i64, now: i64) -> i64 {
-        arrival.min(now + self.burst)
+    pub(crate) fn within(self, tat: i64, now: i64) -> i64 {
+        tat.min(now + self.burst)
     }
 
     /// What the rate says to the cost, after an arrival time that is within its burst.
-    pub(crate) fn ask(self, arrival: i64, now: i64) -> LimitDecision {
-        let ahead = positive(arrival - now);
-        let after = arrival.max(now) - now + self.cost;
+    pub(crate) fn ask(self, tat: i64, now: i64) -> LimitDecision {
+        let ahead = positive(tat - now);
+        let after = tat.max(now) - now + self.cost;
         LimitDecision {
             allowed: after <= self.burst,
             remaining: self.remaining(ahead),
@@ -83,16 +83,16 @@ impl Pace {
     }
 
     /// The arrival time with the cost, which was admitted, and how the rate stands then.
-    pub(crate) fn charge(self, arrival: i64, now: i64) -> (i64, LimitDecision) {
-        let arrival = self.within(arrival.max(now) + self.cost, now);
-        let ahead = positive(arrival - now);
+    pub(crate) fn charge(self, tat: i64, now: i64) -> (i64, LimitDecision) {
+        let tat = self.within(tat.max(now) + self.cost, now);
+        let ahead = positive(tat - now);
         let decision = LimitDecision {
             allowed: true,
             remaining: self.remaining(ahead),
             reset: Some(ahead),
             retry: Some(0),
         };
-        (arrival, decision)
+        (tat, decision)
     }
 
     fn remaining(self, ahead: u64) -> u64 {
@@ -106,10 +106,10 @@ impl CounterState {
     pub fn ask(&mut self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
         match rule {
             LimitRule::Rate(rate) => {
-                let pace = Pace::of(rate, cost);
+                let gcra = Gcra::of(rate, cost);
                 // Which holds from then on.
-                self.arrival = pace.within(self.arrival, now);
-                pace.ask(self.arrival, now)
+                self.tat = gcra.within(self.tat, now);
+                gcra.ask(self.tat, now)
             }
             LimitRule::Quota(quota) => self.ask_quota(quota, cost, now),
         }
@@ -120,7 +120,7 @@ impl CounterState {
         match rule {
             LimitRule::Rate(rate) => {
                 let decision;
-                (self.arrival, decision) = Pace::of(rate, cost).charge(self.arrival, now);
+                (self.tat, decision) = Gcra::of(rate, cost).charge(self.tat, now);
                 decision
             }
             LimitRule::Quota(quota) => {
@@ -137,7 +137,7 @@ impl CounterState {
     /// count no more; of a rate, all.
     pub fn refill(&mut self, rule: LimitRule, amount: u64) {
         match rule {
-            LimitRule::Rate(_) => self.arrival = 0,
+            LimitRule::Rate(_) => self.tat = 0,
             LimitRule::Quota(_) => {
                 self.used = self.used.saturating_sub(amount);
                 let mut left = amount;

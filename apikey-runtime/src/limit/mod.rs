@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use counter::Pace;
+pub(crate) use counter::Gcra;
 pub use counter::{CounterState, LimitDecision};
 pub use quota::{Quota, QuotaPeriod};
 pub use rate::Rate;

@@ -191,11 +191,11 @@ impl FromStr for Rate {
                 "{text:?} is no rate: {why}; write one as in `100/minute`, `5/10s` or `100/minute burst 20`"
             ))
         };
-        let (pace, burst) = match text.split_once(" burst ") {
-            Some((pace, burst)) => (pace, Some(burst)),
+        let (gcra, burst) = match text.split_once(" burst ") {
+            Some((gcra, burst)) => (gcra, Some(burst)),
             None => (text, None),
         };
-        let (amount, window) = pace.split_once('/').ok_or_else(|| unfit("it has no `/`"))?;
+        let (amount, window) = gcra.split_once('/').ok_or_else(|| unfit("it has no `/`"))?;
         let amount = whole(amount).ok_or_else(|| unfit("its amount is no whole number"))?;
         let amount = u32::try_from(amount).map_err(|_| unfit("its amount is too large"))?;
         let window = window_of(window).ok_or_else(|| unfit("its window is no `second`, `minute`, `hour`, `day`, and no number of `ms`, `s`, `m`, `h`, `d`"))?;

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::plan::{Plan, Prepared, hash_route};
+use super::plan::{Plan, PreparedLimit, hash_route};
 use crate::limit::{LimitDecision, LimitRule, Rate};
 use crate::store::{LimitCounter, LimitSupport};
 
 /// A limit that a request counts against, what it costs there, and how the limit stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
-    pub(crate) name: Name,
+pub(crate) struct AppliedLimit {
+    pub(crate) name: LimitSource,
     /// Stands for the name under which it is counted.
     pub(crate) hash: u64,
     pub(crate) rule: LimitRule,
     pub(crate) cost: u32,
-    pub(crate) by: By,
+    pub(crate) counted_by: CountedBy,
     /// The uptime when it was charged, or sent to be.
     pub(crate) at_nanos: u64,
     /// `None` before the limit was asked.
@@ -26,7 +26,7 @@ pub(crate) const DEFAULT: &str = "default";
 
 /// Whose limit it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum LimitSource {
     /// The key's own of this place in its plan.
     Key(u16),
     /// The configuration's, for all keys that have none.
@@ -36,7 +36,7 @@ pub(crate) enum Name {
     /// The route's, by its pattern, or by a name with a number where another rate has the name.
     Pattern(Arc<str>),
     /// A limit that the key had when it was charged, and perhaps has no more.
-    Former {
+    FormerPlan {
         shown: Arc<str>,
         counter: Arc<LimitCounter>,
     },
@@ -44,7 +44,7 @@ pub(crate) enum Name {
 
 /// Who counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
+pub(crate) enum CountedBy {
     /// This process.
     Process,
     /// The key store.
@@ -53,7 +53,7 @@ pub(crate) enum By {
     Nobody,
 }
 
-impl By {
+impl CountedBy {
     fn of(rule: LimitRule, counting: LimitSupport) -> Self {
         match (rule, counting) {
             (_, LimitSupport::All) | (LimitRule::Quota(_), LimitSupport::Quotas) => Self::Store,
@@ -63,10 +63,10 @@ impl By {
     }
 }
 
-impl Name {
+impl LimitSource {
     /// Whether it is a limit of the key, and not of a route.
     pub(crate) fn is_of_key(&self) -> bool {
-        matches!(self, Self::Key(_) | Self::Default | Self::Former { .. })
+        matches!(self, Self::Key(_) | Self::Default | Self::FormerPlan { .. })
     }
 
     /// The name of a route's rate.
@@ -74,21 +74,25 @@ impl Name {
         match self {
             Self::Route(name) => Some(name),
             Self::Pattern(name) => Some(name),
-            Self::Key(_) | Self::Default | Self::Former { .. } => None,
+            Self::Key(_) | Self::Default | Self::FormerPlan { .. } => None,
         }
     }
 }
 
 /// Gives the lines of a bill that was made by another plan the names that they had there.
-pub(crate) fn pin(bill: &mut [Line], made_by: Option<&Arc<Plan>>, now: Option<&Arc<Plan>>) {
+pub(crate) fn pin_former_plan(
+    applied: &mut [AppliedLimit],
+    made_by: Option<&Arc<Plan>>,
+    now: Option<&Arc<Plan>>,
+) {
     let Some(plan) = made_by.filter(|plan| !now.is_some_and(|now| Arc::ptr_eq(plan, now))) else {
         return;
     };
-    for line in bill {
-        if let Name::Key(place) = line.name
+    for limit in applied {
+        if let LimitSource::Key(place) = limit.name
             && let Some(prepared) = plan.0.get(usize::from(place))
         {
-            line.name = Name::Former {
+            limit.name = LimitSource::FormerPlan {
                 shown: prepared.limit.name().into(),
                 counter: Arc::new(prepared.counter.clone()),
             };
@@ -96,11 +100,11 @@ pub(crate) fn pin(bill: &mut [Line], made_by: Option<&Arc<Plan>>, now: Option<&A
     }
 }
 
-impl Line {
+impl AppliedLimit {
     /// Of the limit at this place of a plan.
     pub(crate) fn of_plan(
-        prepared: &Prepared,
-        name: Name,
+        prepared: &PreparedLimit,
+        name: LimitSource,
         cost: u32,
         counting: LimitSupport,
     ) -> Self {
@@ -110,21 +114,26 @@ impl Line {
             hash: prepared.hash,
             rule,
             cost,
-            by: By::of(rule, counting),
+            counted_by: CountedBy::of(rule, counting),
             at_nanos: 0,
             decision: None,
         }
     }
 
     /// Of a route's rate.
-    pub(crate) fn of_route(name: Name, rate: Rate, cost: u32, counting: LimitSupport) -> Self {
+    pub(crate) fn of_route(
+        name: LimitSource,
+        rate: Rate,
+        cost: u32,
+        counting: LimitSupport,
+    ) -> Self {
         let rule = LimitRule::Rate(rate);
         Self {
             hash: hash_route(name.of_route().unwrap_or_default()),
             name,
             rule,
             cost,
-            by: By::of(rule, counting),
+            counted_by: CountedBy::of(rule, counting),
             at_nanos: 0,
             decision: None,
         }
@@ -141,25 +150,25 @@ impl Line {
         };
         // A key's limit has no `:` in its name, so that no two of these are alike.
         match &self.name {
-            Name::Key(place) => of_plan(own, *place),
-            Name::Default => of_plan(default, 0),
-            Name::Route(name) => LimitCounter::new(&format!("route:{name}"), self.rule),
-            Name::Pattern(name) => LimitCounter::new(&format!("route:{name}"), self.rule),
-            Name::Former { counter, .. } => LimitCounter::clone(counter),
+            LimitSource::Key(place) => of_plan(own, *place),
+            LimitSource::Default => of_plan(default, 0),
+            LimitSource::Route(name) => LimitCounter::new(&format!("route:{name}"), self.rule),
+            LimitSource::Pattern(name) => LimitCounter::new(&format!("route:{name}"), self.rule),
+            LimitSource::FormerPlan { counter, .. } => LimitCounter::clone(counter),
         }
     }
 
     /// The name that clients and people are told.
     pub(crate) fn shown<'n>(&'n self, own: Option<&'n Plan>) -> &'n str {
         match &self.name {
-            Name::Key(place) => own
+            LimitSource::Key(place) => own
                 .and_then(|plan| plan.0.get(usize::from(*place)))
                 .map_or("", |one| one.limit.name()),
-            Name::Default => DEFAULT,
+            LimitSource::Default => DEFAULT,
             // Where its code lies is nobody's business.
-            Name::Route(name) => name.rsplit("::").next().unwrap_or(name),
-            Name::Pattern(name) => name,
-            Name::Former { shown, .. } => shown,
+            LimitSource::Route(name) => name.rsplit("::").next().unwrap_or(name),
+            LimitSource::Pattern(name) => name,
+            LimitSource::FormerPlan { shown, .. } => shown,
         }
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 
-use super::applied::{By, Line};
+use super::applied::{AppliedLimit, CountedBy};
 use crate::clock::ClockReading;
 use crate::key::KeyId;
-use crate::limit::{CounterState, LimitDecision, LimitRule, Pace, Rate};
+use crate::limit::{CounterState, Gcra, LimitDecision, LimitRule, Rate};
 
 const SHARDS: usize = 64;
 
@@ -21,7 +21,7 @@ const MOST_MILLIS: i64 = 253_402_300_799_999;
 const QUOTAS_PER_SHARD: usize = 4_096;
 
 /// What a quota says that there is no room to count.
-const NO_ROOM: LimitDecision = LimitDecision {
+const TABLE_FULL: LimitDecision = LimitDecision {
     allowed: false,
     remaining: 0,
     reset: None,
@@ -29,11 +29,11 @@ const NO_ROOM: LimitDecision = LimitDecision {
 };
 
 /// A key, and the name of a limit.
-type Slot = (KeyId, u64);
+type CounterKey = (KeyId, u64);
 
 /// The two clocks by which limits are counted, in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
+pub(crate) struct LimiterTime {
     /// For rates: what has passed, whatever the wall clock says.
     uptime: i64,
     /// For quotas: days and months.
@@ -41,7 +41,7 @@ pub(crate) struct Now {
     nanos: u64,
 }
 
-impl From<ClockReading> for Now {
+impl From<ClockReading> for LimiterTime {
     fn from(reading: ClockReading) -> Self {
         Self {
             uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
@@ -54,51 +54,54 @@ impl From<ClockReading> for Now {
 
 /// The counts of this process.
 #[derive(Debug)]
-pub(crate) struct Local(Box<[Mutex<Shard>]>);
+pub(crate) struct LocalLimiter(Box<[Mutex<LimiterShard>]>);
 
 #[derive(Debug, Default)]
-struct Shard {
+struct LimiterShard {
     /// When all that has passed is worked off. One that lies behind says as much as none.
-    rates: HashMap<Slot, i64, RandomState>,
+    rates: HashMap<CounterKey, i64, RandomState>,
     /// How many rates there may be before those that lie behind are thrown out.
     room: usize,
-    quotas: HashMap<Slot, (LimitRule, CounterState), RandomState>,
+    quotas: HashMap<CounterKey, (LimitRule, CounterState), RandomState>,
 }
 
-impl Local {
+impl LocalLimiter {
     pub(crate) fn new() -> Self {
         Self((0..SHARDS).map(|_| Mutex::default()).collect())
     }
 
-    /// Charges all of `lines` that are this process's to count, or none; each is told how it stands.
+    /// Charges all of `limits` that are this process's to count, or none; each is told how it stands.
     /// Whether they were charged.
-    pub(crate) fn charge(&self, key: KeyId, lines: &mut [Line], now: Now) -> bool {
-        let own = |line: &&mut Line| line.by == By::Process;
+    pub(crate) fn charge(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) -> bool {
+        let own = |limit: &&mut AppliedLimit| limit.counted_by == CountedBy::Process;
         let mut shard = self.shard(&key);
         // Most often all of them admit it, and then each is looked up once.
-        let mut charging = lines.iter_mut().filter(own);
-        let Some(charged) = charging.position(|line| !shard.charge(key, line, now)) else {
+        let mut charging = limits.iter_mut().filter(own);
+        let Some(charged) = charging.position(|limit| !shard.charge(key, limit, now)) else {
             return true;
         };
-        for line in lines.iter_mut().filter(own).take(charged) {
-            shard.give_back(key, line, now);
+        for limit in limits.iter_mut().filter(own).take(charged) {
+            shard.refund(key, limit, now);
         }
-        for line in lines.iter_mut().filter(own) {
-            line.decision = Some(shard.ask(key, line, now));
+        for limit in limits.iter_mut().filter(own) {
+            limit.decision = Some(shard.ask(key, limit, now));
         }
         false
     }
 
     /// Takes back what `charge` charged, where another limit refused; each is told how it stands then.
-    pub(crate) fn retract(&self, key: KeyId, lines: &mut [Line], now: Now) {
+    pub(crate) fn undo(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) {
         let mut shard = self.shard(&key);
-        for line in lines.iter_mut().filter(|line| line.by == By::Process) {
-            if line.cost > 0 {
-                shard.give_back(key, line, now);
+        for limit in limits
+            .iter_mut()
+            .filter(|limit| limit.counted_by == CountedBy::Process)
+        {
+            if limit.cost > 0 {
+                shard.refund(key, limit, now);
             }
-            let asked = shard.ask(key, line, now);
+            let asked = shard.ask(key, limit, now);
             // Not this one refuses, whatever others have used meanwhile.
-            line.decision = Some(LimitDecision {
+            limit.decision = Some(LimitDecision {
                 allowed: true,
                 ..asked
             });
@@ -107,15 +110,16 @@ impl Local {
 
     /// Takes back what `charge` charged, as far as others have not had the good of it by now: time
     /// that has passed has worked off some, and a period may be over.
-    pub(crate) fn give_back(&self, key: KeyId, lines: &[Line], now: Now) {
+    pub(crate) fn refund(&self, key: KeyId, limits: &[AppliedLimit], now: LimiterTime) {
         let mut shard = self.shard(&key);
-        let charged = |line: &&Line| line.by == By::Process && line.cost > 0;
-        for line in lines.iter().filter(charged) {
-            shard.give_back(key, line, now);
+        let charged =
+            |limit: &&AppliedLimit| limit.counted_by == CountedBy::Process && limit.cost > 0;
+        for limit in limits.iter().filter(charged) {
+            shard.refund(key, limit, now);
         }
     }
 
-    fn shard(&self, key: &KeyId) -> MutexGuard<'_, Shard> {
+    fn shard(&self, key: &KeyId) -> MutexGuard<'_, LimiterShard> {
         // The last characters of an id are random.
         let [.., a, b] = key.bytes();
         let shard = &self.0[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
@@ -132,88 +136,88 @@ impl Local {
     }
 }
 
-impl Shard {
+impl LimiterShard {
     /// Charges a limit, where it admits that; it is told how it stands.
-    fn charge(&mut self, key: KeyId, line: &mut Line, now: Now) -> bool {
-        let slot = (key, line.hash);
-        let decision = match line.rule {
-            LimitRule::Rate(rate) => self.charge_rate(slot, rate, line.cost, now.uptime),
+    fn charge(&mut self, key: KeyId, limit: &mut AppliedLimit, now: LimiterTime) -> bool {
+        let slot = (key, limit.hash);
+        let decision = match limit.rule {
+            LimitRule::Rate(rate) => self.charge_rate(slot, rate, limit.cost, now.uptime),
             LimitRule::Quota(_) => {
-                let asked = self.ask(key, line, now);
-                if asked.allowed && line.cost > 0 {
-                    let empty = || (line.rule, CounterState::default());
+                let asked = self.ask(key, limit, now);
+                if asked.allowed && limit.cost > 0 {
+                    let empty = || (limit.rule, CounterState::default());
                     let (rule, count) = self.quotas.entry(slot).or_insert_with(empty);
-                    *rule = line.rule;
-                    count.charge(line.rule, line.cost, now.wall)
+                    *rule = limit.rule;
+                    count.charge(limit.rule, limit.cost, now.wall)
                 } else {
                     asked
                 }
             }
         };
-        line.at_nanos = now.nanos;
-        line.decision = Some(decision);
+        limit.at_nanos = now.nanos;
+        limit.decision = Some(decision);
         decision.allowed
     }
 
-    fn charge_rate(&mut self, slot: Slot, rate: Rate, cost: u32, now: i64) -> LimitDecision {
-        let pace = Pace::of(rate, cost);
+    fn charge_rate(&mut self, slot: CounterKey, rate: Rate, cost: u32, now: i64) -> LimitDecision {
+        let gcra = Gcra::of(rate, cost);
         self.make_room(now);
         let slot = self.rates.entry(slot);
-        let arrival = match &slot {
-            Entry::Occupied(known) => pace.within(*known.get(), now),
+        let tat = match &slot {
+            Entry::Occupied(known) => gcra.within(*known.get(), now),
             Entry::Vacant(_) => 0,
         };
-        let asked = pace.ask(arrival, now);
+        let asked = gcra.ask(tat, now);
         if !asked.allowed || cost == 0 {
             return asked;
         }
-        let (arrival, decision) = pace.charge(arrival, now);
-        slot.insert_entry(arrival);
+        let (tat, decision) = gcra.charge(tat, now);
+        slot.insert_entry(tat);
         decision
     }
 
-    fn ask(&mut self, key: KeyId, line: &Line, now: Now) -> LimitDecision {
-        let slot = (key, line.hash);
-        let mut count = match line.rule {
+    fn ask(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) -> LimitDecision {
+        let slot = (key, limit.hash);
+        let mut count = match limit.rule {
             LimitRule::Rate(rate) => {
-                let pace = Pace::of(rate, line.cost);
-                let arrival = self.rates.get(&slot).copied().unwrap_or(0);
-                return pace.ask(pace.within(arrival, now.uptime), now.uptime);
+                let gcra = Gcra::of(rate, limit.cost);
+                let tat = self.rates.get(&slot).copied().unwrap_or(0);
+                return gcra.ask(gcra.within(tat, now.uptime), now.uptime);
             }
             // Fail closed: what there is no room to count is not let through.
             LimitRule::Quota(_) => match self.quotas.get(&slot).map(|(_, count)| count.clone()) {
                 Some(count) => count,
                 None if self.has_room(now) => CounterState::default(),
-                None => return NO_ROOM,
+                None => return TABLE_FULL,
             },
         };
-        count.ask(line.rule, line.cost, now.wall)
+        count.ask(limit.rule, limit.cost, now.wall)
     }
 
-    fn give_back(&mut self, key: KeyId, line: &Line, now: Now) {
-        let slot = (key, line.hash);
-        let reset = line.decision.and_then(|decision| decision.reset);
-        let passed = now.nanos.saturating_sub(line.at_nanos) / 1_000;
-        match line.rule {
+    fn refund(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) {
+        let slot = (key, limit.hash);
+        let reset = limit.decision.and_then(|decision| decision.reset);
+        let passed = now.nanos.saturating_sub(limit.at_nanos) / 1_000;
+        match limit.rule {
             LimitRule::Rate(rate) => {
                 // The last units of what was ahead of the time then are those of this charge.
                 let left = reset.unwrap_or(0).saturating_sub(passed);
                 let left = i64::try_from(left).unwrap_or(i64::MAX);
-                if let Some(arrival) = self.rates.get_mut(&slot) {
-                    *arrival -= left.min(rate.span(line.cost));
+                if let Some(tat) = self.rates.get_mut(&slot) {
+                    *tat -= left.min(rate.span(limit.cost));
                 }
             }
             LimitRule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
             LimitRule::Quota(_) => {
                 if let Some((_, count)) = self.quotas.get_mut(&slot) {
-                    count.refill(line.rule, u64::from(line.cost));
+                    count.refill(limit.rule, u64::from(limit.cost));
                 }
             }
         }
     }
 
     /// Throws out the quotas of which nothing is used any more; whether there is room for another.
-    fn has_room(&mut self, now: Now) -> bool {
+    fn has_room(&mut self, now: LimiterTime) -> bool {
         if self.quotas.len() >= QUOTAS_PER_SHARD {
             self.quotas.retain(|_, (rule, count)| {
                 count.ask(*rule, 0, now.wall).remaining < rule.largest_cost()
@@ -224,7 +228,7 @@ impl Shard {
 
     fn make_room(&mut self, now: i64) {
         if self.rates.len() >= self.room {
-            self.rates.retain(|_, arrival| *arrival > now);
+            self.rates.retain(|_, tat| *tat > now);
             self.room = (self.rates.len() * 2).max(64);
         }
     }
@@ -236,23 +240,23 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::applied::Name;
+    use super::super::applied::LimitSource;
     use super::*;
     use crate::limit::Quota;
     use crate::store::{Charge, LimitCounter, LimitSupport};
 
     const SECOND: i64 = 1_000_000;
 
-    fn at(uptime: i64) -> Now {
-        Now {
+    fn at(uptime: i64) -> LimiterTime {
+        LimiterTime {
             uptime,
             wall: 1_700_000_000 * SECOND + uptime,
             nanos: uptime as u64 * 1_000,
         }
     }
 
-    fn line(name: &'static str, rate: Rate, cost: u32) -> Line {
-        Line::of_route(Name::Route(name), rate, cost, LimitSupport::Nothing)
+    fn limit(name: &'static str, rate: Rate, cost: u32) -> AppliedLimit {
+        AppliedLimit::of_route(LimitSource::Route(name), rate, cost, LimitSupport::Nothing)
     }
 
     proptest! {
@@ -264,81 +268,81 @@ mod tests {
             let (key, mut now) = (KeyId::from_u128(1), 1_000 * SECOND);
             let rate = Rate::per_minute(amount).with_burst(3);
             let other = Rate::per_minute(amount + 2).with_burst(2);
-            let (alone, beside) = (Local::new(), Local::new());
+            let (alone, beside) = (LocalLimiter::new(), LocalLimiter::new());
             let (mut counts, mut both_counts) = (<[CounterState; 1]>::default(), <[CounterState; 2]>::default());
             for (seconds, cost) in steps {
                 now += seconds * SECOND;
                 let counters = vec![LimitCounter::new("a", rate), LimitCounter::new("b", other)];
                 let charge = Charge::new(key, cost, counters[..1].to_vec());
                 let model = charge.apply(&mut counts, now);
-                let mut lines = [line("a", rate, cost)];
-                prop_assert_eq!(alone.charge(key, &mut lines, at(now)), model.allowed);
-                prop_assert_eq!(lines[0].decision, Some(model.decisions[0]));
+                let mut limits = [limit("a", rate, cost)];
+                prop_assert_eq!(alone.charge(key, &mut limits, at(now)), model.allowed);
+                prop_assert_eq!(limits[0].decision, Some(model.decisions[0]));
                 let model = Charge::new(key, cost, counters).apply(&mut both_counts, now);
-                let mut lines = [line("a", rate, cost), line("b", other, cost)];
-                prop_assert_eq!(beside.charge(key, &mut lines, at(now)), model.allowed);
-                prop_assert_eq!(lines.map(|line| line.decision.unwrap()).to_vec(), model.decisions);
+                let mut limits = [limit("a", rate, cost), limit("b", other, cost)];
+                prop_assert_eq!(beside.charge(key, &mut limits, at(now)), model.allowed);
+                prop_assert_eq!(limits.map(|limit| limit.decision.unwrap()).to_vec(), model.decisions);
             }
         }
     }
 
     #[test]
     fn where_one_limit_refuses_none_is_charged() {
-        let (local, key) = (Local::new(), KeyId::from_u128(1));
-        let mut lines = [
-            line("wide", Rate::per_minute(10), 1),
-            line("narrow", Rate::per_minute(2), 1),
+        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+        let mut limits = [
+            limit("wide", Rate::per_minute(10), 1),
+            limit("narrow", Rate::per_minute(2), 1),
         ];
-        let passed = (0..9).filter(|_| local.charge(key, &mut lines, at(0)));
+        let passed = (0..9).filter(|_| local.charge(key, &mut limits, at(0)));
         assert_eq!(passed.count(), 2);
-        assert_eq!(lines[0].decision.unwrap().remaining, 8);
-        assert!(local.charge(KeyId::from_u128(2), &mut lines, at(0)));
+        assert_eq!(limits[0].decision.unwrap().remaining, 8);
+        assert!(local.charge(KeyId::from_u128(2), &mut limits, at(0)));
     }
 
     #[test]
     fn what_is_given_back_can_be_used_again() {
-        let (local, key) = (Local::new(), KeyId::from_u128(1));
-        let mut lines = [line("a", Rate::per_minute(5), 5)];
-        assert!(local.charge(key, &mut lines, at(0)));
-        assert!(!local.charge(key, &mut lines, at(0)));
-        local.give_back(key, &lines, at(0));
-        assert!(local.charge(key, &mut lines, at(0)));
+        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+        let mut limits = [limit("a", Rate::per_minute(5), 5)];
+        assert!(local.charge(key, &mut limits, at(0)));
+        assert!(!local.charge(key, &mut limits, at(0)));
+        local.refund(key, &limits, at(0));
+        assert!(local.charge(key, &mut limits, at(0)));
     }
 
     /// R-02, where a request is refused long after it was charged: another had the good of the time
     /// that has passed.
     #[test]
     fn what_was_worked_off_meanwhile_is_not_given_back() {
-        let (local, key) = (Local::new(), KeyId::from_u128(1));
+        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
         let rate = Rate::new(1, Duration::from_secs(1));
-        let (mut first, mut second) = ([line("a", rate, 1)], [line("a", rate, 1)]);
+        let (mut first, mut second) = ([limit("a", rate, 1)], [limit("a", rate, 1)]);
         assert!(local.charge(key, &mut first, at(0)));
         assert!(local.charge(key, &mut second, at(SECOND)));
-        local.give_back(key, &first, at(SECOND));
-        assert!(!local.charge(key, &mut [line("a", rate, 1)], at(SECOND)));
+        local.refund(key, &first, at(SECOND));
+        assert!(!local.charge(key, &mut [limit("a", rate, 1)], at(SECOND)));
         // Half of it was not worked off.
-        local.give_back(key, &second, at(SECOND * 3 / 2));
-        assert!(local.charge(key, &mut [line("a", rate, 1)], at(SECOND * 3 / 2)));
+        local.refund(key, &second, at(SECOND * 3 / 2));
+        assert!(local.charge(key, &mut [limit("a", rate, 1)], at(SECOND * 3 / 2)));
     }
 
     #[test]
     fn a_quota_is_counted_here_from_nothing_on() {
-        let (local, key) = (Local::new(), KeyId::from_u128(1));
-        let mut lines = [line("a", Rate::per_minute(5), 1)];
-        lines[0].rule = Quota::per_day(3).into();
-        let passed = (0..9).filter(|_| local.charge(key, &mut lines, at(0)));
+        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+        let mut limits = [limit("a", Rate::per_minute(5), 1)];
+        limits[0].rule = Quota::per_day(3).into();
+        let passed = (0..9).filter(|_| local.charge(key, &mut limits, at(0)));
         assert_eq!(passed.count(), 3);
     }
 
     #[test]
     fn keys_that_are_no_longer_ahead_leave_the_memory() {
-        let local = Local::new();
+        let local = LocalLimiter::new();
         let rate = Rate::new(1, Duration::from_secs(1));
         for second in 0..200 {
             for key in 0..100 {
                 let key = KeyId::from_u128(second * 100 + key);
                 let now = at(second as i64 * SECOND);
-                assert!(local.charge(key, &mut [line("a", rate, 1)], now));
+                assert!(local.charge(key, &mut [limit("a", rate, 1)], now));
             }
         }
         assert!(local.len() <= SHARDS * 64, "{}", local.len());

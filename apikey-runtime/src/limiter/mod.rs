@@ -6,7 +6,7 @@ mod local;
 mod plan;
 mod prefetch;
 
-pub(crate) use applied::{By, DEFAULT, Line, Name, pin};
-pub(crate) use local::{Local, Now};
+pub(crate) use applied::{AppliedLimit, CountedBy, DEFAULT, LimitSource, pin_former_plan};
+pub(crate) use local::{LimiterTime, LocalLimiter};
 pub(crate) use plan::{Plan, Plans};
-pub(crate) use prefetch::{Ahead, GOOD_FOR, Rest, Slot, ends};
+pub(crate) use prefetch::{PREFETCH_TTL, Prefetch, PrefetchKey, Refund, ends};

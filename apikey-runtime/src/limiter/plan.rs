@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use foldhash::quality::RandomState;
 use once_cell::sync::Lazy;
 
-use super::applied::{By, Line};
+use super::applied::{AppliedLimit, CountedBy};
 use crate::limit::Limit;
 use crate::store::LimitCounter;
 
@@ -26,21 +26,24 @@ pub(super) fn hash_route(name: &str) -> u64 {
 }
 
 /// The number that stands in this process for what a request is to pay in the store.
-pub(super) fn hash_bill(bill: &[Line]) -> u64 {
+pub(super) fn hash_applied(applied: &[AppliedLimit]) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    for line in bill.iter().filter(|line| line.by == By::Store) {
-        (line.hash, line.rule, line.cost).hash(&mut hasher);
+    for limit in applied
+        .iter()
+        .filter(|limit| limit.counted_by == CountedBy::Store)
+    {
+        (limit.hash, limit.rule, limit.cost).hash(&mut hasher);
     }
     hasher.finish()
 }
 
 /// What a key is limited to.
 #[derive(Debug)]
-pub(crate) struct Plan(pub(crate) Box<[Prepared]>);
+pub(crate) struct Plan(pub(crate) Box<[PreparedLimit]>);
 
 /// A limit, ready to be counted.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedLimit {
     pub(crate) limit: Limit,
     pub(crate) counter: LimitCounter,
     pub(crate) hash: u64,
@@ -51,7 +54,7 @@ impl Plan {
     pub(crate) fn of(limits: &[Limit]) -> Option<Self> {
         let prepare = |limit: &Limit| {
             let counter = LimitCounter::new(limit.name(), limit.rule());
-            Prepared {
+            PreparedLimit {
                 hash: hash_name(counter.name()),
                 limit: limit.clone(),
                 counter,
@@ -63,10 +66,10 @@ impl Plan {
 
 /// The plans that are in use: a million keys of one tariff share one.
 #[derive(Debug, Default)]
-pub(crate) struct Plans(Mutex<Known>);
+pub(crate) struct Plans(Mutex<SharedPlans>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct SharedPlans {
     plans: HashMap<Box<[Limit]>, Weak<Plan>>,
     /// How many there may be before those that nobody uses any more are thrown out.
     room: usize,

@@ -1,7 +1,7 @@
 //! Units taken ahead of a limit from the store, to save round trips.
 //!
 //! What was taken is charged already, so that a quota is never exceeded. It is used within
-//! [`GOOD_FOR`], so that a rate lets through, in any window w, at most burst + (w + GOOD_FOR) / T.
+//! [`PREFETCH_TTL`], so that a rate lets through, in any window w, at most burst + (w + PREFETCH_TTL) / T.
 //! What is left of it then is given back to quotas; a process that ends by itself takes it along.
 
 use std::collections::HashMap;
@@ -10,25 +10,25 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::applied::{By, Line};
-use super::plan::hash_bill;
+use super::applied::{AppliedLimit, CountedBy};
+use super::plan::hash_applied;
 use crate::clock::ClockReading;
 use crate::key::KeyId;
 use crate::limit::{LimitDecision, LimitRule};
 use crate::store::LimitCounter;
 
 /// How long what was taken ahead may be used.
-pub(crate) const GOOD_FOR: Duration = Duration::from_secs(1);
+pub(crate) const PREFETCH_TTL: Duration = Duration::from_secs(1);
 
 const SHARDS: usize = 64;
 
 /// A key, and the limits that its request counts against in the store, with what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Slot(KeyId, u64);
+pub(crate) struct PrefetchKey(KeyId, u64);
 
 /// What was taken ahead.
 #[derive(Debug)]
-struct Batch {
+struct PrefetchedBatch {
     /// For how many requests it was taken.
     size: u32,
     /// How many requests it is still good for.
@@ -45,7 +45,7 @@ struct Batch {
 
 /// What is to be given back.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct Refund {
     pub(crate) key: KeyId,
     pub(crate) units: u64,
     /// Each with the uptime at which its period ends at the earliest: what comes back later would be
@@ -55,23 +55,25 @@ pub(crate) struct Rest {
 
 /// What this process took ahead, of all keys.
 #[derive(Debug)]
-pub(crate) struct Ahead {
-    shards: Box<[Mutex<HashMap<Slot, Batch, RandomState>>]>,
+pub(crate) struct Prefetch {
+    shards: Box<[Mutex<HashMap<PrefetchKey, PrefetchedBatch, RandomState>>]>,
     /// For how many requests it takes ahead at most; 1 is not at all.
     most: u32,
 }
 
-impl Slot {
+impl PrefetchKey {
     /// `None` where the store counts nothing, or not all at one cost.
-    pub(crate) fn of(key: KeyId, bill: &[Line]) -> Option<Self> {
-        let mut stored = bill.iter().filter(|line| line.by == By::Store);
+    pub(crate) fn of(key: KeyId, applied: &[AppliedLimit]) -> Option<Self> {
+        let mut stored = applied
+            .iter()
+            .filter(|limit| limit.counted_by == CountedBy::Store);
         let cost = stored.next()?.cost;
-        let alike = cost > 0 && stored.all(|line| line.cost == cost);
-        alike.then(|| Self(key, hash_bill(bill)))
+        let alike = cost > 0 && stored.all(|limit| limit.cost == cost);
+        alike.then(|| Self(key, hash_applied(applied)))
     }
 }
 
-impl Ahead {
+impl Prefetch {
     /// `most` is for how many requests it may take ahead.
     pub(crate) fn new(most: u32) -> Self {
         Self {
@@ -86,7 +88,12 @@ impl Ahead {
     }
 
     /// Pays the lines that the store counts with what was taken ahead. Whether there was enough.
-    pub(crate) fn pay(&self, slot: Slot, bill: &mut [Line], now: ClockReading) -> bool {
+    pub(crate) fn consume(
+        &self,
+        slot: PrefetchKey,
+        applied: &mut [AppliedLimit],
+        now: ClockReading,
+    ) -> bool {
         let mut shard = self.shard(slot.0);
         let Some(batch) = shard.get_mut(&slot) else {
             return false;
@@ -97,11 +104,13 @@ impl Ahead {
         batch.left -= 1;
         let passed = now.uptime_nanos.saturating_sub(batch.sent_nanos) / 1_000;
         let kept = u64::from(batch.left) * u64::from(batch.cost);
-        let stored = bill.iter_mut().filter(|line| line.by == By::Store);
-        for (line, (_, decision)) in stored.zip(&batch.limits) {
-            line.decision = Some(later(*decision, kept, passed));
+        let stored = applied
+            .iter_mut()
+            .filter(|limit| limit.counted_by == CountedBy::Store);
+        for (limit, (_, decision)) in stored.zip(&batch.limits) {
+            limit.decision = Some(later(*decision, kept, passed));
             // How the limit stands is as of now.
-            line.at_nanos = now.uptime_nanos;
+            limit.at_nanos = now.uptime_nanos;
         }
         true
     }
@@ -109,10 +118,11 @@ impl Ahead {
     /// For how many requests to charge now: twice as many as the last time where those were used up
     /// while they were good, so that a key that is used rarely takes nothing along. More than one is
     /// said to one caller at a time, who then tells what came of it: `keep` or `refuse`.
-    pub(crate) fn size(&self, slot: Slot, now: ClockReading) -> u32 {
+    pub(crate) fn size(&self, slot: PrefetchKey, now: ClockReading) -> u32 {
         let mut shard = self.shard(slot.0);
         let last = shard.get_mut(&slot);
-        let used_up = |batch: &&mut Batch| batch.left == 0 && now.uptime_nanos < batch.until_nanos;
+        let used_up =
+            |batch: &&mut PrefetchedBatch| batch.left == 0 && now.uptime_nanos < batch.until_nanos;
         let Some(last) = last.filter(used_up).filter(|batch| !batch.next_is_asked) else {
             return 1;
         };
@@ -122,7 +132,7 @@ impl Ahead {
     }
 
     /// So many were not to be had; `next` is what to ask for the next time.
-    pub(crate) fn refuse(&self, slot: Slot, next: u32) {
+    pub(crate) fn refuse(&self, slot: PrefetchKey, next: u32) {
         if let Some(batch) = self.shard(slot.0).get_mut(&slot) {
             batch.size = next / 2;
             batch.next_is_asked = false;
@@ -134,13 +144,13 @@ impl Ahead {
     /// given back.
     pub(crate) fn keep(
         &self,
-        slot: Slot,
+        slot: PrefetchKey,
         (size, left): (u32, u32),
         cost: u32,
         limits: Vec<(LimitCounter, LimitDecision)>,
         sent: ClockReading,
-    ) -> Option<Rest> {
-        let batch = Batch {
+    ) -> Option<Refund> {
+        let batch = PrefetchedBatch {
             size,
             left,
             cost,
@@ -159,18 +169,21 @@ impl Ahead {
     }
 
     /// Takes out what is good no longer, or all; returns what is to be given back.
-    pub(crate) fn sweep(&self, now: ClockReading, all: bool) -> Vec<Rest> {
-        let mut rests = Vec::new();
+    pub(crate) fn sweep(&self, now: ClockReading, all: bool) -> Vec<Refund> {
+        let mut refunds = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let over = |batch: &Batch| all || now.uptime_nanos >= batch.until_nanos;
+            let over = |batch: &PrefetchedBatch| all || now.uptime_nanos >= batch.until_nanos;
             let ended = shard.extract_if(|_, batch| over(batch));
-            rests.extend(ended.filter_map(|(slot, batch)| rest(slot, batch)));
+            refunds.extend(ended.filter_map(|(slot, batch)| rest(slot, batch)));
         }
-        rests
+        refunds
     }
 
-    fn shard(&self, key: KeyId) -> MutexGuard<'_, HashMap<Slot, Batch, RandomState>> {
+    fn shard(
+        &self,
+        key: KeyId,
+    ) -> MutexGuard<'_, HashMap<PrefetchKey, PrefetchedBatch, RandomState>> {
         let [.., a, b] = key.bytes();
         let shard = &self.shards[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -178,7 +191,7 @@ impl Ahead {
 }
 
 /// What is left of a batch.
-fn rest(slot: Slot, batch: Batch) -> Option<Rest> {
+fn rest(slot: PrefetchKey, batch: PrefetchedBatch) -> Option<Refund> {
     let sent = batch.sent_nanos;
     let quotas = batch.limits.into_iter();
     let quotas = quotas.filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
@@ -186,7 +199,7 @@ fn rest(slot: Slot, batch: Batch) -> Option<Rest> {
         .map(|(counter, decision)| (counter, ends(sent, decision)))
         .collect();
     let units = u64::from(batch.left) * u64::from(batch.cost);
-    (units > 0 && !quotas.is_empty()).then_some(Rest {
+    (units > 0 && !quotas.is_empty()).then_some(Refund {
         key: slot.0,
         units,
         quotas,
@@ -212,13 +225,13 @@ pub(crate) fn later(decision: LimitDecision, kept: u64, passed_micros: u64) -> L
     }
 }
 
-/// [`GOOD_FOR`], but not into the next period of a quota.
+/// [`PREFETCH_TTL`], but not into the next period of a quota.
 fn good_for(limits: &[(LimitCounter, LimitDecision)]) -> Duration {
     let quotas = limits
         .iter()
         .filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
     let ends = quotas.filter_map(|(_, decision)| decision.reset.map(Duration::from_micros));
-    ends.fold(GOOD_FOR, Duration::min)
+    ends.fold(PREFETCH_TTL, Duration::min)
 }
 
 fn nanos(span: Duration) -> u64 {
@@ -227,17 +240,17 @@ fn nanos(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::applied::Name;
+    use super::super::applied::LimitSource;
     use super::*;
     use crate::clock::{Clock, ManualClock, Timestamp};
     use crate::limit::Quota;
     use crate::store::LimitSupport;
 
-    fn bill() -> Vec<Line> {
+    fn applied() -> Vec<AppliedLimit> {
         let rate = crate::limit::Rate::per_minute(1);
-        let mut line = Line::of_route(Name::Route("a"), rate, 2, LimitSupport::All);
-        line.rule = Quota::per_day(100).into();
-        vec![line]
+        let mut limit = AppliedLimit::of_route(LimitSource::Route("a"), rate, 2, LimitSupport::All);
+        limit.rule = Quota::per_day(100).into();
+        vec![limit]
     }
 
     fn stands(reset: Duration) -> Vec<(LimitCounter, LimitDecision)> {
@@ -255,22 +268,22 @@ mod tests {
     #[test]
     fn what_was_taken_pays_for_as_many_and_no_more() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Ahead::new(8);
-        let mut bill = bill();
-        let slot = Slot::of(KeyId::from_u128(1), &bill).unwrap();
+        let ahead = Prefetch::new(8);
+        let mut applied = applied();
+        let slot = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
         assert_eq!(ahead.size(slot, clock.read()), 1);
-        assert!(!ahead.pay(slot, &mut bill, clock.read()));
+        assert!(!ahead.consume(slot, &mut applied, clock.read()));
         assert!(
             ahead
                 .keep(slot, (4, 3), 2, stands(HOUR), clock.read())
                 .is_none()
         );
         clock.advance(Duration::from_millis(500));
-        let paid = (0..9).filter(|_| ahead.pay(slot, &mut bill, clock.read()));
+        let paid = (0..9).filter(|_| ahead.consume(slot, &mut applied, clock.read()));
         assert_eq!(paid.count(), 3);
         // What is given back of it is told apart from what a period that is over was charged.
-        assert_eq!(bill[0].at_nanos, clock.read().uptime_nanos);
-        assert_eq!(bill[0].decision.unwrap().remaining, 50);
+        assert_eq!(applied[0].at_nanos, clock.read().uptime_nanos);
+        assert_eq!(applied[0].decision.unwrap().remaining, 50);
         // It was used up while it was good: more the next time, up to the most, for one who asks.
         assert_eq!(ahead.size(slot, clock.read()), 8);
         assert_eq!(ahead.size(slot, clock.read()), 1);
@@ -288,16 +301,16 @@ mod tests {
     #[test]
     fn what_was_not_used_in_time_is_given_back_and_not_used_later() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Ahead::new(8);
-        let mut bill = bill();
-        let slot = Slot::of(KeyId::from_u128(1), &bill).unwrap();
+        let ahead = Prefetch::new(8);
+        let mut applied = applied();
+        let slot = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
         ahead.keep(slot, (4, 3), 2, stands(HOUR), clock.read());
-        clock.advance(GOOD_FOR);
-        assert!(!ahead.pay(slot, &mut bill, clock.read()));
+        clock.advance(PREFETCH_TTL);
+        assert!(!ahead.consume(slot, &mut applied, clock.read()));
         assert_eq!(ahead.size(slot, clock.read()), 1);
-        let rests = ahead.sweep(clock.read(), false);
+        let refunds = ahead.sweep(clock.read(), false);
         assert_eq!(
-            (rests.len(), rests[0].units, rests[0].quotas.len()),
+            (refunds.len(), refunds[0].units, refunds[0].quotas.len()),
             (1, 6, 1)
         );
         assert!(ahead.sweep(clock.read(), true).is_empty());
@@ -307,9 +320,9 @@ mod tests {
     #[test]
     fn nothing_is_carried_into_the_next_period() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Ahead::new(8);
-        let mut bill = bill();
-        let slot = Slot::of(KeyId::from_u128(1), &bill).unwrap();
+        let ahead = Prefetch::new(8);
+        let mut applied = applied();
+        let slot = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
         ahead.keep(
             slot,
             (4, 3),
@@ -318,11 +331,11 @@ mod tests {
             clock.read(),
         );
         clock.advance(Duration::from_millis(300));
-        assert!(!ahead.pay(slot, &mut bill, clock.read()));
-        let rests = ahead.sweep(clock.read(), true);
+        assert!(!ahead.consume(slot, &mut applied, clock.read()));
+        let refunds = ahead.sweep(clock.read(), true);
         let end = Duration::from_millis(300).as_nanos() as u64;
         assert_eq!(
-            rests[0].quotas[0].1,
+            refunds[0].quotas[0].1,
             Some(end),
             "it says when it is too late"
         );

@@ -12,14 +12,14 @@ use super::thread::Thread;
 use super::{ApiKeyManager, Inner};
 use crate::cache::{Cache, Reader};
 use crate::clock::{Clock, SystemClock};
-use crate::cluster::{Feed, Polled};
+use crate::cluster::{ChangePoller, PollOutcome};
 use crate::config::Config;
 use crate::error::{BoxError, Error, StoreError};
-use crate::events::Teller;
+use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
 use crate::key::{KeyHasher, Sha256Hasher};
 use crate::limit::Limit;
-use crate::limiter::{Ahead, DEFAULT, Local, Plan, Plans};
+use crate::limiter::{DEFAULT, LocalLimiter, Plan, Plans, Prefetch};
 use crate::metrics::Metrics;
 use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
@@ -148,20 +148,20 @@ impl ApiKeyManagerBuilder {
             .default_rate_limit()
             .map(|rate| Limit::new(DEFAULT, rate));
         let default_plan = Plan::of(default.as_slice());
-        let ahead = Arc::new(Ahead::new(self.config.limit_prefetch()));
+        let prefetch = Arc::new(Prefetch::new(self.config.limit_prefetch()));
         let node = node_id(&*self.random)?;
         let usage = Usage::new(&*reader.store, &self.config, node);
-        let attempts = self.config.failed_attempts().map(FailedAttempts::new);
+        let failed_attempts = self.config.failed_attempts().map(FailedAttempts::new);
         let verifier = Arc::new(Verifier {
             config: self.config,
             reader,
-            feed: Feed::new(node),
+            poller: ChangePoller::new(node),
             usage,
-            teller: Teller::default(),
-            attempts,
-            local: Local::new(),
+            events: EventSender::default(),
+            failed_attempts,
+            local_limiter: LocalLimiter::new(),
             default_plan,
-            ahead,
+            prefetch,
             under_way: Arc::default(),
             dummy,
         });
@@ -193,15 +193,15 @@ fn node_id(random: &dyn Random) -> Result<NodeId, Error> {
 /// Starts the store, joins its nodes, takes the first lease, and leaves the poller running.
 async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     verifier.reader.store.start().await?;
-    let mut polled = verifier.feed.poll(&verifier.reader, &mut None).await;
+    let mut polled = verifier.poller.poll(&verifier.reader, &mut None).await;
     for _ in 0..JOINS {
         // Whoever is slow may be taken for gone between joining and asking.
-        if polled == Polled::Stranger {
-            polled = verifier.feed.poll(&verifier.reader, &mut None).await;
+        if polled == PollOutcome::NotMember {
+            polled = verifier.poller.poll(&verifier.reader, &mut None).await;
         }
     }
-    if polled != Polled::Answered {
-        let reason = verifier.feed.standing().failing.map(|(_, reason)| reason);
+    if polled != PollOutcome::Answered {
+        let reason = verifier.poller.status().failing.map(|(_, reason)| reason);
         return Err(StoreError::unavailable(format!(
             "its history could not be read at the start: {}",
             reason.unwrap_or_else(|| "it does not list this node".to_owned())
@@ -212,23 +212,23 @@ async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
     reader
         .runtime
         .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.feed.run(&verifier.reader).await;
+            verifier.poller.run(&verifier.reader).await;
         }));
     reader
         .runtime
         .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.feed.acknowledge(&verifier.reader).await;
+            verifier.poller.acknowledge(&verifier.reader).await;
         }));
     reader
         .runtime
         .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.feed.tend(&verifier.reader).await;
+            verifier.poller.watch_members(&verifier.reader).await;
         }));
-    if verifier.ahead.is_on() {
+    if verifier.prefetch.is_on() {
         reader
             .runtime
             .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-                verifier.tend_what_was_taken().await;
+                verifier.refund_expired_prefetch().await;
             }));
     }
     reader

@@ -176,7 +176,7 @@ impl UpdateKey {
                 if patch != KeyPatch::new() {
                     let now = manager.now().now;
                     verifier.patch_within_span(id, patch, now).await?;
-                    verifier.tell(EventKind::Updated, id, actor.as_deref());
+                    verifier.emit(EventKind::Updated, id, actor.as_deref());
                 }
                 verifier.find(id).await
             })
@@ -280,7 +280,7 @@ impl RotateKey {
             match verifier.patch(self.id, &patch).await {
                 Ok(()) => {
                     tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
-                    verifier.tell(EventKind::Rotated, self.id, self.actor.as_deref());
+                    verifier.emit(EventKind::Rotated, self.id, self.actor.as_deref());
                     patch.apply(&mut record);
                     return Ok(NewKey::new(record, secret));
                 }
@@ -397,7 +397,7 @@ impl IntoFuture for SetKeyEnabled {
                 .on_thread(move |verifier| async move {
                     verifier.live(id).await?;
                     verifier.patch(id, &patch).await?;
-                    verifier.tell(kind, id, actor.as_deref());
+                    verifier.emit(kind, id, actor.as_deref());
                     Ok(())
                 })
                 .await

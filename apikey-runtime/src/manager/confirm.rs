@@ -45,11 +45,11 @@ where
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let value = self.change.await?;
-            let reach = self
+            let propagation = self
                 .manager
                 .on_thread(|verifier| async move { verifier.confirm().await })
                 .await?;
-            Ok(Confirmed { value, reach })
+            Ok(Confirmed { value, propagation })
         })
     }
 }
@@ -61,7 +61,7 @@ pub struct Confirmed<T> {
     /// What the change itself returns.
     pub value: T,
     /// How the other nodes learned of it.
-    pub reach: Propagation,
+    pub propagation: Propagation,
 }
 
 /// How the other nodes that use the store learned of a change.
@@ -86,7 +86,7 @@ impl Verifier {
     /// meanwhile.
     async fn confirm(&self) -> Result<Propagation, Error> {
         let committed = Instant::now();
-        let Some(roster) = self.roster(committed).await? else {
+        let Some(members) = self.members(committed).await? else {
             return Ok(Propagation {
                 outlasted: true,
                 ..Propagation::default()
@@ -95,18 +95,18 @@ impl Verifier {
         // A poll that fits the ones before tells that the list is that of the history which this
         // node has followed, and not of an earlier state of it: that one may lack nodes, and state
         // a lease that is shorter than what was granted since.
-        let seen = roster.longest_lease.max(self.feed.longest_lease());
-        let _ = tokio::time::timeout_at(committed + outlasts(seen), self.feed.hurry()).await;
-        let asked = self.has_asked_since(committed) && self.is_on(&roster);
+        let seen = members.longest_lease.max(self.poller.longest_lease());
+        let _ = tokio::time::timeout_at(committed + outlasts(seen), self.poller.poll_now()).await;
+        let asked = self.has_asked_since(committed) && self.is_on(&members);
         let longest = match asked && self.unbroken_for(outlasts(seen), committed) {
-            true => roster.longest_lease,
+            true => members.longest_lease,
             false => seen,
         };
         let end = committed + outlasts(longest);
-        let mut reach = Propagation::default();
-        let epoch = roster.cursor.epoch;
-        let mut waiting = roster.nodes;
-        waiting.retain(|node| node.id != self.feed.node());
+        let mut propagation = Propagation::default();
+        let epoch = members.cursor.epoch;
+        let mut waiting = members.nodes;
+        waiting.retain(|node| node.id != self.poller.node());
         if !waiting.is_empty() {
             // Most have told while this node's poll was under way.
             self.look_again(&mut waiting, epoch, end).await;
@@ -116,17 +116,19 @@ impl Verifier {
             let (told, silent): (Vec<Node>, Vec<Node>) = waiting
                 .into_iter()
                 .partition(|node| node.acknowledged >= epoch);
-            reach.acknowledged.extend(told.iter().map(|node| node.id));
+            propagation
+                .acknowledged
+                .extend(told.iter().map(|node| node.id));
             waiting = silent;
             // Looked at again and again: a list that is lost on the way takes this node off it too,
             // which breaks what it has followed.
             if waiting.is_empty() && asked && self.unbroken_for(outlasts(longest), committed) {
-                return Ok(reach);
+                return Ok(propagation);
             }
             if Instant::now() >= end {
-                reach.waited_out = waiting.iter().map(|node| node.id).collect();
-                reach.outlasted = true;
-                return Ok(reach);
+                propagation.waited_out = waiting.iter().map(|node| node.id).collect();
+                propagation.outlasted = true;
+                return Ok(propagation);
             }
             self.rest_until(end.min(Instant::now() + pause)).await?;
             pause = LAST_LOOK.min(pause * 2);
@@ -136,14 +138,14 @@ impl Verifier {
 
     /// The list of nodes as it stands after the change. `None` where all that anyone may remember
     /// was waited out here.
-    async fn roster(&self, committed: Instant) -> Result<Option<MemberList>, Error> {
+    async fn members(&self, committed: Instant) -> Result<Option<MemberList>, Error> {
         let latest = committed + outlasts(LONGEST_LEASE);
         while Instant::now() < latest {
             match self
                 .within(StoreCall::Nodes, self.reader.store.members())
                 .await
             {
-                Ok(Some(roster)) => return Ok(Some(roster)),
+                Ok(Some(members)) => return Ok(Some(members)),
                 Ok(None) => {
                     self.outlast_all(committed).await?;
                     return Ok(None);
@@ -161,19 +163,19 @@ impl Verifier {
     /// Waits for as long as anyone may believe what they read before the change, of a store that
     /// keeps no list of nodes.
     async fn outlast_all(&self, committed: Instant) -> Result<(), Error> {
-        self.feed.hurry().await;
+        self.poller.poll_now().await;
         // Without a history nothing is kept, but what is being read right now counts for as long as
         // a read may take.
         let length = self.reader.cache.lease.length();
         let longest = length.unwrap_or(self.reader.deadline);
-        let longest = longest.max(self.feed.longest_lease());
+        let longest = longest.max(self.poller.longest_lease());
         self.rest_until(committed + outlasts(longest)).await
     }
 
     /// Sleeps, unless this manager is ended meanwhile.
     async fn rest_until(&self, end: Instant) -> Result<(), Error> {
         loop {
-            if self.feed.is_stopping() {
+            if self.poller.is_stopping() {
                 return Err(Error::ShutDown);
             }
             if Instant::now() >= end {
@@ -185,20 +187,23 @@ impl Verifier {
 
     /// Whether a poll from after the change was answered.
     fn has_asked_since(&self, committed: Instant) -> bool {
-        let answered = self.feed.standing().answered;
+        let answered = self.poller.status().answered;
         answered.is_some_and(|answered| answered >= committed)
     }
 
     /// Whether this node's polls had told one history for `span` when the change was made, and have
     /// since.
     fn unbroken_for(&self, span: Duration, committed: Instant) -> bool {
-        let followed = self.feed.followed();
+        let followed = self.poller.followed();
         followed.is_some_and(|followed| followed.unbroken_since + span <= committed)
     }
 
     /// Whether this node stands on the list: one that it is missing from has lost something.
-    fn is_on(&self, roster: &MemberList) -> bool {
-        roster.nodes.iter().any(|node| node.id == self.feed.node())
+    fn is_on(&self, members: &MemberList) -> bool {
+        members
+            .nodes
+            .iter()
+            .any(|node| node.id == self.poller.node())
     }
 
     /// What those have acknowledged by now who are waited for. One that is not on the list any more

@@ -279,7 +279,7 @@ impl ApiKeyManager {
             verifier.reader.cache.evict(&record.id);
             outcome?;
             tracing::info!(key_id = %record.id, "created");
-            verifier.tell(EventKind::Created, record.id, actor.as_deref());
+            verifier.emit(EventKind::Created, record.id, actor.as_deref());
             Ok(record)
         })
         .await

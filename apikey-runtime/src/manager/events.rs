@@ -38,14 +38,14 @@ impl ApiKeyManager {
     /// # }).unwrap();
     /// ```
     pub fn events(&self) -> EventStream {
-        self.0.verifier.teller.subscribe()
+        self.0.verifier.events.subscribe()
     }
 }
 
 impl Verifier {
     /// Tells of a change that is durable, and dropped from memory here.
-    pub(super) fn tell(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
-        self.teller.tell(|| Event {
+    pub(super) fn emit(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
+        self.events.emit(|| Event {
             at: self.reader.clock.read().now,
             kind,
             key_id: Some(id),

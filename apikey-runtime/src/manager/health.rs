@@ -58,7 +58,7 @@ pub enum StoreHealth {
 impl Health {
     pub(super) fn of(verifier: &Verifier) -> Self {
         let cache = &verifier.reader.cache;
-        let standing = verifier.feed.standing();
+        let standing = verifier.poller.status();
         let store = match standing.failing {
             _ if cache.lease.is_closed() => StoreHealth::ShutDown,
             Some((since, reason)) => StoreHealth::Down {

@@ -30,7 +30,7 @@ impl ApiKeyManager {
     pub async fn limits(&self, id: KeyId) -> Result<Vec<LimitStatus>, Error> {
         self.on_thread(move |verifier| async move {
             let record = verifier.find(id).await?;
-            Ok(verifier.look_at_limits(id, &record.limits).await?)
+            Ok(verifier.read_limits(id, &record.limits).await?)
         })
         .await
     }

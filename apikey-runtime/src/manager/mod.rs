@@ -39,9 +39,9 @@ use crate::denied::{Denied, DenyReason};
 use crate::error::{Error, StoreError};
 use crate::key::KeyId;
 use crate::metrics::StoreCall;
-use crate::policy::{Caller, PathValues, Policy};
+use crate::policy::{PathValues, Policy, RequestInfo};
 use crate::record::{KeyPatch, KeyRecord};
-use crate::verify::{Claim, Now, Question, Verifier, nothing_known};
+use crate::verify::{CheckRequest, Credential, FastPath, Verifier, no_earlier_check};
 use thread::Thread;
 
 /// Issues, verifies, rotates and revokes keys.
@@ -170,7 +170,7 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// DeferReason it is refused.
     pub async fn verify(&self, key: &str) -> Result<ApiKey, Denied> {
         self.verify_for(key, &Policy::new()).await
     }
@@ -181,19 +181,19 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// DeferReason it is refused.
     pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
         let verifier = &self.0.verifier;
-        let claim = Claim::Text(verifier.screen(key.as_bytes(), policy)?);
-        let question = Question {
-            claim,
+        let credential = Credential::Presented(verifier.screen(key.as_bytes(), policy)?);
+        let question = CheckRequest {
+            credential,
             policy,
-            caller: &NoRequest,
-            known: nothing_known,
+            info: &NoRequest,
+            earlier: no_earlier_check,
         };
-        let decision = match verifier.decide_now(&question) {
-            Now::Decided(decision) => decision,
-            Now::Ask(why) => verifier.decide_late(&question, why).await,
+        let decision = match verifier.try_check(&question) {
+            FastPath::Decided(decision) => decision,
+            FastPath::Deferred(why) => verifier.check(&question, why).await,
         };
         decision.map(|admitted| admitted.key)
     }
@@ -209,7 +209,7 @@ impl ApiKeyManager {
     pub async fn shutdown(&self) -> Result<(), Error> {
         let verifier = Arc::clone(&self.0.verifier);
         // Whoever waits for other nodes would be waited for.
-        verifier.feed.begin_to_stop();
+        verifier.poller.begin_to_stop();
         self.0
             .thread
             .finish(async move {
@@ -218,17 +218,17 @@ impl ApiKeyManager {
                 let _ = tokio::time::timeout(verifier.reader.deadline, under_way).await;
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();
-                verifier.feed.close();
-                let given_up = verifier.give_up_what_was_taken();
+                verifier.poller.close();
+                let given_up = verifier.refund_all_prefetched();
                 let _ = tokio::time::timeout(verifier.reader.deadline, given_up).await;
                 verifier.usage.finish(&verifier.reader).await;
-                verifier.teller.close();
+                verifier.events.close();
                 #[cfg(feature = "metrics")]
                 verifier.reader.metrics.carry(&verifier.reader);
                 let store = &verifier.reader.store;
                 let end = async {
                     // Others strike it off by themselves, only later.
-                    if let Err(error) = store.leave(&verifier.feed.node()).await {
+                    if let Err(error) = store.leave(&verifier.poller.node()).await {
                         tracing::debug!(%error, "this node stays on the key store's list");
                     }
                     store.stop().await;
@@ -310,7 +310,7 @@ impl PathValues for NoRequest {
     }
 }
 
-impl Caller for NoRequest {
+impl RequestInfo for NoRequest {
     fn address(&self) -> Option<std::net::IpAddr> {
         None
     }

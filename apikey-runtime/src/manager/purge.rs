@@ -52,7 +52,7 @@ impl PurgeKeys {
                     verifier.reader.cache.evict(id);
                 }
                 for id in &removed {
-                    verifier.tell(EventKind::Purged, *id, actor.as_deref());
+                    verifier.emit(EventKind::Purged, *id, actor.as_deref());
                 }
                 Ok(removed)
             })

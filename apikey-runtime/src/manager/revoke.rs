@@ -34,7 +34,7 @@ impl RevokeKey {
         }
     }
 
-    /// Why: 1 to 256 bytes, for those who read the record. By default, nothing is said.
+    /// DeferReason: 1 to 256 bytes, for those who read the record. By default, nothing is said.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
@@ -101,7 +101,7 @@ impl RevokeAll {
         }
     }
 
-    /// Why: 1 to 256 bytes, for those who read the records. By default, nothing is said.
+    /// DeferReason: 1 to 256 bytes, for those who read the records. By default, nothing is said.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
@@ -153,7 +153,7 @@ impl Verifier {
         tracing::info!(key_id = %id, newly = revoked, "revoked");
         if revoked {
             let reason = revocation.reason;
-            self.tell(EventKind::Revoked { reason }, id, actor);
+            self.emit(EventKind::Revoked { reason }, id, actor);
         }
         Ok(revoked)
     }
@@ -170,13 +170,13 @@ impl Verifier {
                 ids.iter().for_each(|id| self.reader.cache.evict(id));
                 // Keys of the owner that others revoked before are not among them, and this node
                 // may not have heard of that yet.
-                if !self.feed.hurry().await {
+                if !self.poller.poll_now().await {
                     self.reader.cache.flush();
                 }
                 tracing::info!(keys = ids.len(), "revoked all keys of an owner");
                 for id in &ids {
                     let reason = revocation.reason.clone();
-                    self.tell(EventKind::Revoked { reason }, *id, actor);
+                    self.emit(EventKind::Revoked { reason }, *id, actor);
                 }
                 Ok(ids)
             }

@@ -1,4 +1,4 @@
-//! ClockReading who used what.
+//! Reading who used what.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl ApiKeyManager {
     }
 
     fn check_usage_is_kept(&self) -> Result<(), Error> {
-        if self.0.verifier.usage.is_kept() {
+        if self.0.verifier.usage.is_enabled() {
             return Ok(());
         }
         Err(Error::InvalidArgument(

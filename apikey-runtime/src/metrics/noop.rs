@@ -1,7 +1,7 @@
 //! Without the feature `metrics`: nothing.
 
 use super::StoreCall;
-use crate::cluster::Polled;
+use crate::cluster::PollOutcome;
 use crate::denied::DenyReason;
 use crate::error::StoreError;
 
@@ -36,7 +36,7 @@ impl Metrics {
 
     pub(crate) fn refused(&self, _reason: DenyReason) {}
 
-    pub(crate) fn polled(&self, _result: Polled) {}
+    pub(crate) fn polled(&self, _result: PollOutcome) {}
 
     pub(crate) fn usage_written(&self, _rows: usize) {}
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::StoreCall;
-use crate::cache::{Cells, Reader};
-use crate::cluster::Polled;
+use crate::cache::{Reader, StripedU64};
+use crate::cluster::PollOutcome;
 use crate::denied::DenyReason;
 use crate::error::StoreError;
 
@@ -34,7 +34,7 @@ const CHECKS: usize = REASONS + 2;
 /// What a manager counts. Its handles are looked up when it is made, and kept.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    tally: Cells<{ REASONS + 3 }>,
+    tally: StripedU64<{ REASONS + 3 }>,
     decisions: [Counter; REASONS + 2],
     from_memory: Histogram,
     by_store: Histogram,
@@ -67,12 +67,16 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         names::describe();
         Self {
-            tally: Cells::default(),
+            tally: StripedU64::default(),
             decisions: std::array::from_fn(decision),
             from_memory: histogram!(names::CHECK, "path" => "memory"),
             by_store: histogram!(names::CHECK, "path" => "store"),
-            polls: [Polled::Answered, Polled::Stranger, Polled::Failed]
-                .map(|result| counter!(names::POLLS, "result" => names::poll(result))),
+            polls: [
+                PollOutcome::Answered,
+                PollOutcome::NotMember,
+                PollOutcome::Failed,
+            ]
+            .map(|result| counter!(names::POLLS, "result" => names::poll(result))),
             calls: names::CALLS.map(|call| {
                 ["answered", "failed"].map(|result| {
                     counter!(names::CALLS_MADE, "call" => names::call(call), "result" => result)
@@ -124,7 +128,7 @@ impl Metrics {
         self.tally.count(number(reason));
     }
 
-    pub(crate) fn polled(&self, result: Polled) {
+    pub(crate) fn polled(&self, result: PollOutcome) {
         self.polls[result as usize].increment(1);
     }
 
@@ -235,9 +239,9 @@ mod tests {
         for (place, call) in names::CALLS.into_iter().enumerate() {
             assert_eq!(call as usize, place, "{call:?}");
         }
-        let polls = [Polled::Answered, Polled::Stranger];
+        let polls = [PollOutcome::Answered, PollOutcome::NotMember];
         assert_eq!(polls.map(|result| result as usize), [0, 1]);
-        assert_eq!(Polled::Failed as usize, 2);
+        assert_eq!(PollOutcome::Failed as usize, 2);
     }
 
     #[test]

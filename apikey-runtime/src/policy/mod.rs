@@ -12,7 +12,7 @@ pub(crate) use scopes::{PathValues, TemplateFault};
 use crate::limit::Rate;
 
 /// Who calls, and how: what a key's limits and a route's demands are judged by, beside the key.
-pub(crate) trait Caller: PathValues {
+pub(crate) trait RequestInfo: PathValues {
     /// The client's address; `None` where it is not known.
     fn address(&self) -> Option<IpAddr>;
     /// The address that failed attempts are counted by: the client's, or, where a proxy that is

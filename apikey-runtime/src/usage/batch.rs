@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::tally::{Cell, Tally};
+use super::tally::{RouteCounts, TallyCell};
 use crate::config::NetworkPrecision;
 use crate::key::KeyId;
 use crate::store::{LastUsed, NodeId, Outcome, UsageBatch, UsageRow};
@@ -16,16 +16,16 @@ pub(super) const MOST_ROWS: usize = 10_000;
 
 /// Counts that are to be written, and in no batch yet.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingBatches {
     node: NodeId,
     keep: Duration,
     /// The batches that were made.
     made: u64,
     /// By key, route and hour.
-    tallies: HashMap<(KeyId, Arc<str>, i64), Tally, RandomState>,
+    tallies: HashMap<(KeyId, Arc<str>, i64), RouteCounts, RandomState>,
 }
 
-impl Waiting {
+impl PendingBatches {
     pub(super) fn new(node: NodeId, keep: Duration) -> Self {
         Self {
             node,
@@ -36,7 +36,7 @@ impl Waiting {
     }
 
     /// Adds what was taken; returns how many cells became one with others.
-    pub(super) fn add(&mut self, taken: Vec<Cell>) -> usize {
+    pub(super) fn add(&mut self, taken: Vec<TallyCell>) -> usize {
         let mut merged = 0;
         for cell in taken {
             let key = (cell.id(), Arc::clone(&cell.route), cell.hour());
@@ -97,7 +97,7 @@ fn sort(batch: &mut UsageBatch) {
     });
 }
 
-impl Tally {
+impl RouteCounts {
     fn rows(&self) -> usize {
         usize::from(self.allowed > 0 || self.cost > 0) + self.refused.len()
     }
@@ -129,39 +129,45 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::denied::DenyReason;
-    use crate::usage::tally::{Gather, Used};
+    use crate::usage::tally::{UsageEvent, UsageTally};
 
     const NOW: i64 = 5;
 
-    fn waiting() -> Waiting {
-        Waiting::new(NodeId::from_u128(9), Duration::from_secs(60))
+    fn pending() -> PendingBatches {
+        PendingBatches::new(NodeId::from_u128(9), Duration::from_secs(60))
     }
 
-    fn note(gather: &Gather, id: u128, route: &str, millis: i64, refused: Option<DenyReason>) {
-        let used = Used {
+    fn record(
+        usage_tally: &UsageTally,
+        id: u128,
+        route: &str,
+        millis: i64,
+        refused: Option<DenyReason>,
+    ) {
+        let used = UsageEvent {
             id: &KeyId::from_u128(id),
             at: Timestamp::from_millis(millis),
             refused,
             cost: 2,
             address: "192.0.2.77".parse().ok(),
         };
-        gather.note(&used, &|write: &mut dyn FnMut(&str)| write(route));
+        usage_tally.record(&used, &|write: &mut dyn FnMut(&str)| write(route));
     }
 
-    fn next(waiting: &mut Waiting) -> (Option<UsageBatch>, usize) {
-        waiting.next(Some(NetworkPrecision::default()), NOW)
+    fn next(pending: &mut PendingBatches) -> (Option<UsageBatch>, usize) {
+        pending.next(Some(NetworkPrecision::default()), NOW)
     }
 
     #[test]
     fn batches_are_numbered_bounded_sorted_and_hold_each_count_once() {
-        let (gather, mut waiting) = (Gather::new(), waiting());
+        let (usage_tally, mut pending) = (UsageTally::new(), pending());
         for id in 0..15_000 {
-            note(&gather, id, "/a", 0, None);
-            note(&gather, id, "/a", 0, Some(DenyReason::Expired));
+            record(&usage_tally, id, "/a", 0, None);
+            record(&usage_tally, id, "/a", 0, Some(DenyReason::Expired));
         }
-        assert_eq!(waiting.add(gather.take()), 0);
+        assert_eq!(pending.add(usage_tally.take()), 0);
         let (mut rows, mut done, mut numbers) = (Vec::new(), 0, Vec::new());
-        while let (Some(batch), cells) = next(&mut waiting) {
+        while let (Some(batch), cells) = next(&mut pending) {
             assert!(batch.rows.len() <= MOST_ROWS && batch.rows.len() == cells * 2);
             let place = |row: &UsageRow| (row.key, row.outcome.code());
             assert!(batch.rows.is_sorted_by_key(place));
@@ -176,21 +182,21 @@ mod tests {
         assert_eq!(rows.len(), 30_000);
         assert!(rows.iter().all(|row| row.requests == 1));
         // A number is of a batch, and not of a look that found nothing.
-        note(&gather, 1, "/a", 0, None);
-        waiting.add(gather.take());
-        assert_eq!(next(&mut waiting).0.unwrap().number, 4);
+        record(&usage_tally, 1, "/a", 0, None);
+        pending.add(usage_tally.take());
+        assert_eq!(next(&mut pending).0.unwrap().number, 4);
     }
 
     #[test]
     fn what_was_taken_at_several_times_becomes_one_row() {
-        let (gather, mut waiting) = (Gather::new(), waiting());
+        let (usage_tally, mut pending) = (UsageTally::new(), pending());
         let mut merged = 0;
         for millis in [7, 9, 8] {
-            note(&gather, 1, "/a", millis, None);
-            note(&gather, 1, "/b", millis, None);
-            merged += waiting.add(gather.take());
+            record(&usage_tally, 1, "/a", millis, None);
+            record(&usage_tally, 1, "/b", millis, None);
+            merged += pending.add(usage_tally.take());
         }
-        let (batch, cells) = next(&mut waiting);
+        let (batch, cells) = next(&mut pending);
         let batch = batch.unwrap();
         assert_eq!((merged, cells, batch.rows.len()), (4, 2, 2));
         let counts = batch.rows.iter().map(|row| (row.requests, row.cost));
@@ -203,11 +209,11 @@ mod tests {
 
     #[test]
     fn less_than_nothing_waits_for_what_it_is_set_against_while_that_can_come() {
-        let (gather, mut waiting) = (Gather::new(), waiting());
+        let (usage_tally, mut pending) = (UsageTally::new(), pending());
         let hour = NOW * crate::usage::tally::HOUR_MILLIS;
         let id = KeyId::from_u128(1);
         for at in [hour, hour - 1] {
-            let used = Used {
+            let used = UsageEvent {
                 id: &id,
                 at: Timestamp::from_millis(at),
                 refused: None,
@@ -215,23 +221,23 @@ mod tests {
                 address: None,
             };
             let write = |write: &mut dyn FnMut(&str)| write("/a");
-            let noted = gather.note(&used, &write).unwrap();
-            waiting.add(gather.take());
-            assert!(next(&mut waiting).0.is_some());
-            gather.adjust(&id, noted, -1, -2);
+            let entry = usage_tally.record(&used, &write).unwrap();
+            pending.add(usage_tally.take());
+            assert!(next(&mut pending).0.is_some());
+            usage_tally.adjust(&id, entry, -1, -2);
         }
-        waiting.add(gather.take());
+        pending.add(usage_tally.take());
         assert_eq!(
-            next(&mut waiting),
+            next(&mut pending),
             (None, 1),
             "that of the hour that is over"
         );
         for _ in 0..3 {
-            note(&gather, 1, "/a", hour, None);
+            record(&usage_tally, 1, "/a", hour, None);
         }
-        waiting.add(gather.take());
-        let batch = next(&mut waiting).0.unwrap();
+        pending.add(usage_tally.take());
+        let batch = next(&mut pending).0.unwrap();
         assert_eq!((batch.rows[0].requests, batch.rows[0].cost), (2, 4));
-        assert_eq!(next(&mut waiting), (None, 0));
+        assert_eq!(next(&mut pending), (None, 0));
     }
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::batch::Waiting;
+use super::batch::PendingBatches;
 use super::{Usage, hour_of};
 use crate::cache::Reader;
 use crate::error::StoreError;
@@ -25,7 +25,7 @@ const UNHURRIED: u32 = 10;
 /// What is to be written.
 #[derive(Debug)]
 pub(super) struct Flusher {
-    waiting: Waiting,
+    pending: PendingBatches,
     /// The batch that the store has not said to have taken. It may have, with the answer lost, and
     /// knows it by its number: so it is offered again as it is, before anything newer.
     offered: Option<UsageBatch>,
@@ -41,9 +41,9 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    pub(super) fn new(waiting: Waiting) -> Self {
+    pub(super) fn new(pending: PendingBatches) -> Self {
         Self {
-            waiting,
+            pending,
             offered: None,
             refusals: 0,
             dropped: 0,
@@ -100,9 +100,9 @@ impl Usage {
         self.forgetting.lock().await.watch(reader.clock.read());
         loop {
             // Sooner where much is held.
-            let _ = tokio::time::timeout(self.interval, self.gather.is_full()).await;
+            let _ = tokio::time::timeout(self.interval, self.usage_tally.is_full()).await;
             self.take_turn(reader).await;
-            self.forget(reader).await;
+            self.prune(reader).await;
         }
     }
 
@@ -157,7 +157,7 @@ impl Usage {
             }
         }
         tracing::warn!(
-            cells = self.gather.held(),
+            cells = self.usage_tally.held(),
             "the key store did not take the last of the usage; it is lost"
         );
     }
@@ -171,12 +171,12 @@ impl Usage {
         // Taken even where nothing can be written: what threads counted apart takes less room in
         // one place.
         let settled = hour_of(reader.clock.read().now) - 1;
-        let merged = flusher.waiting.add(self.gather.take());
-        self.gather.release(merged);
+        let merged = flusher.pending.add(self.usage_tally.take());
+        self.usage_tally.release(merged);
         loop {
             if flusher.offered.is_none() {
-                let (batch, done) = flusher.waiting.next(self.network, settled);
-                self.gather.release(done);
+                let (batch, done) = flusher.pending.next(self.network, settled);
+                self.usage_tally.release(done);
                 flusher.offered = batch;
             }
             if flusher.offered.is_none() {
@@ -222,7 +222,7 @@ impl Usage {
             _ => {}
         }
         flusher.failing = outcome.is_err();
-        let uncounted = self.gather.lost();
+        let uncounted = self.usage_tally.lost();
         if uncounted > 0 && !flusher.told_full {
             tracing::warn!("more usage is kept in memory than fits; requests go uncounted");
             flusher.told_full = true;
@@ -230,6 +230,6 @@ impl Usage {
         let lost = uncounted.saturating_add(flusher.dropped);
         let newly = lost.saturating_sub(flusher.told_lost);
         flusher.told_lost = lost;
-        reader.metrics.usage_stands(self.gather.held(), newly);
+        reader.metrics.usage_stands(self.usage_tally.held(), newly);
     }
 }

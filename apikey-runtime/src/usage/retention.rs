@@ -12,15 +12,15 @@ use crate::metrics::StoreCall;
 const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
 
 /// By how much more than has passed the wall clock may go ahead and be believed.
-const LEAP: i64 = DAY_MILLIS;
+const MAX_STEP: i64 = DAY_MILLIS;
 
 /// For how long it is not believed after it went ahead by more: long enough for somebody to see the
 /// warning, and an end for a clock that was set right.
-const DOUBT: i64 = DAY_MILLIS;
+const DISTRUST_FOR: i64 = DAY_MILLIS;
 
 /// What was removed, and whether the clock can be trusted with more.
 #[derive(Debug, Default)]
-pub(super) struct Forgetting {
+pub(super) struct Retention {
     /// The hour before which all was removed.
     done: Option<i64>,
     /// By how many milliseconds the wall clock was ahead of uptime, at the least since it last went
@@ -30,12 +30,12 @@ pub(super) struct Forgetting {
     believed_from: i64,
 }
 
-impl Forgetting {
+impl Retention {
     /// Sees whether the clock jumped since the last time.
     pub(super) fn watch(&mut self, now: ClockReading) {
         let ahead = now.wall.as_millis().saturating_sub(uptime(now));
         let before = self.ahead.unwrap_or(ahead);
-        if ahead.saturating_sub(before) <= LEAP {
+        if ahead.saturating_sub(before) <= MAX_STEP {
             // Where it is set back, what follows is measured from there.
             self.ahead = Some(before.min(ahead));
             return;
@@ -46,7 +46,7 @@ impl Forgetting {
              the clock is wrong then: set it right"
         );
         self.ahead = Some(ahead);
-        self.believed_from = uptime(now).saturating_add(DOUBT);
+        self.believed_from = uptime(now).saturating_add(DISTRUST_FOR);
     }
 
     /// The hour before which usage is to be removed: once an hour, whichever nodes do.
@@ -70,7 +70,7 @@ fn uptime(now: ClockReading) -> i64 {
 
 impl Usage {
     /// Removes what is no longer to be kept.
-    pub(super) async fn forget(&self, reader: &Reader) {
+    pub(super) async fn prune(&self, reader: &Reader) {
         let mut forgetting = self.forgetting.lock().await;
         let Some(before) = forgetting.due(reader.clock.read(), self.retention) else {
             return;
@@ -99,14 +99,14 @@ mod tests {
     const YEAR: i64 = 365 * DAY_MILLIS;
 
     /// A clock at the beginning of the hour 1000, and what has seen it.
-    fn watched() -> (ManualClock, Forgetting) {
+    fn watched() -> (ManualClock, Retention) {
         let clock = ManualClock::at(Timestamp::from_millis(1_000 * HOUR_MILLIS));
-        let mut forgetting = Forgetting::default();
+        let mut forgetting = Retention::default();
         forgetting.watch(clock.read());
         (clock, forgetting)
     }
 
-    fn due(forgetting: &mut Forgetting, clock: &ManualClock) -> Option<i64> {
+    fn due(forgetting: &mut Retention, clock: &ManualClock) -> Option<i64> {
         forgetting.due(clock.read(), HOUR * 10)
     }
 
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumped_is_believed_after_a_day() {
         let (clock, mut forgetting) = watched();
-        clock.step_wall(LEAP);
+        clock.step_wall(MAX_STEP);
         assert_eq!(due(&mut forgetting, &clock), Some(1_014), "not by more");
         clock.step_wall(1);
         assert_eq!(due(&mut forgetting, &clock), None);
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn no_way_leads_around_the_doubt() {
         let (clock, mut forgetting) = watched();
-        clock.step_wall(LEAP);
+        clock.step_wall(MAX_STEP);
         assert!(due(&mut forgetting, &clock).is_some());
-        clock.step_wall(LEAP);
+        clock.step_wall(MAX_STEP);
         assert_eq!(due(&mut forgetting, &clock), None);
         clock.advance(HOUR * 24);
         assert!(due(&mut forgetting, &clock).is_some());

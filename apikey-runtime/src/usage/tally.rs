@@ -35,7 +35,7 @@ pub(crate) fn hour_of(at: Timestamp) -> i64 {
 }
 
 /// One request of a key.
-pub(crate) struct Used<'u> {
+pub(crate) struct UsageEvent<'u> {
     pub(crate) id: &'u KeyId,
     pub(crate) at: Timestamp,
     /// Why it was refused; `None` where it was let through.
@@ -47,7 +47,7 @@ pub(crate) struct Used<'u> {
 
 /// Where a request was counted that was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Noted {
+pub(crate) struct UsageEntry {
     hour: i64,
     route: u64,
     pub(crate) cost: u32,
@@ -55,10 +55,10 @@ pub(crate) struct Noted {
 
 /// Counts of requests, until they are taken.
 #[derive(Debug)]
-pub(crate) struct Gather {
-    shards: Box<[Shard]>,
+pub(crate) struct UsageTally {
+    shards: Box<[TallyShard]>,
     labels: Labels,
-    /// Cells in the shards, and those that were taken and are not released yet.
+    /// ShardCells in the shards, and those that were taken and are not released yet.
     held: AtomicUsize,
     /// Requests for which there was no cell.
     lost: AtomicU64,
@@ -68,22 +68,22 @@ pub(crate) struct Gather {
 /// On two cache lines, which processors fetch in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Mutex<Cells>);
+struct TallyShard(Mutex<ShardCells>);
 
 #[derive(Debug, Default)]
-struct Cells {
+struct ShardCells {
     index: HashMap<CellKey, usize, RandomState>,
-    list: Vec<Cell>,
+    list: Vec<TallyCell>,
     /// The cell of the request before.
     latest: usize,
 }
 
 /// The counts of a key on a route in an hour.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct TallyCell {
     key: CellKey,
     pub(crate) route: Arc<str>,
-    pub(crate) tally: Tally,
+    pub(crate) tally: RouteCounts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ struct CellKey {
 
 /// What was counted. Less than nothing where a request was taken back whose count was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct RouteCounts {
     pub(crate) allowed: i64,
     pub(crate) cost: i64,
     /// Few keys are refused, and for few reasons.
@@ -105,10 +105,10 @@ pub(crate) struct Tally {
     pub(crate) last: Option<(Timestamp, Option<IpAddr>)>,
 }
 
-impl Gather {
+impl UsageTally {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| TallyShard::default()).collect(),
             labels: Labels::new(),
             held: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
@@ -119,13 +119,17 @@ impl Gather {
     /// Counts one request. Takes this thread's own lock and no other, and allocates nothing, unless
     /// it is the first of its key, route and hour since the last were taken. `None` where there is no
     /// room for it.
-    pub(crate) fn note(&self, used: &Used<'_>, write_label: &impl WriteLabel) -> Option<Noted> {
+    pub(crate) fn record(
+        &self,
+        used: &UsageEvent<'_>,
+        write_label: &impl WriteLabel,
+    ) -> Option<UsageEntry> {
         let key = CellKey {
             id: *used.id,
             hour: hour_of(used.at),
             route: self.labels.hash(write_label),
         };
-        let noted = |route| Noted {
+        let entry = |route| UsageEntry {
             hour: key.hour,
             route,
             cost: used.cost,
@@ -133,12 +137,12 @@ impl Gather {
         let mut cells = self.own_shard();
         if let Some(tally) = cells.find(&key) {
             tally.add(used);
-            return Some(noted(key.route));
+            return Some(entry(key.route));
         }
         let (route, label) = self.label_of(key.route, write_label);
         let key = CellKey { route, ..key };
         if self.open(&mut cells, key, label, |tally| tally.add(used)) {
-            return Some(noted(route));
+            return Some(entry(route));
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
         None
@@ -155,13 +159,13 @@ impl Gather {
     }
 
     /// Corrects what was counted there.
-    pub(crate) fn adjust(&self, id: &KeyId, noted: Noted, requests: i64, cost: i64) {
+    pub(crate) fn adjust(&self, id: &KeyId, entry: UsageEntry, requests: i64, cost: i64) {
         let key = CellKey {
             id: *id,
-            hour: noted.hour,
-            route: noted.route,
+            hour: entry.hour,
+            route: entry.route,
         };
-        let add = |tally: &mut Tally| {
+        let add = |tally: &mut RouteCounts| {
             tally.allowed += requests;
             tally.cost += cost;
         };
@@ -172,7 +176,7 @@ impl Gather {
         // Its label was seen then, and is not written again. With little room too it is the route
         // that counts one too many, and not whichever others are folded into.
         let nothing = |_: &mut dyn FnMut(&str)| {};
-        let (_, label) = self.labels.of(noted.route, &nothing);
+        let (_, label) = self.labels.of(entry.route, &nothing);
         if !self.open(&mut cells, key, label, add) {
             tracing::debug!(key_id = %id, "a count of usage is not corrected: too much is in memory");
         }
@@ -182,10 +186,10 @@ impl Gather {
     #[cold]
     fn open(
         &self,
-        cells: &mut Cells,
+        cells: &mut ShardCells,
         key: CellKey,
         label: Arc<str>,
-        count: impl FnOnce(&mut Tally),
+        count: impl FnOnce(&mut RouteCounts),
     ) -> bool {
         if let Some(tally) = cells.find(&key) {
             count(tally);
@@ -203,7 +207,7 @@ impl Gather {
     }
 
     /// Takes all that was counted. It goes on being held until it is released.
-    pub(crate) fn take(&self) -> Vec<Cell> {
+    pub(crate) fn take(&self) -> Vec<TallyCell> {
         let mut taken = Vec::new();
         for shard in &self.shards {
             taken.extend(std::mem::take(&mut *lock(shard)).list);
@@ -231,19 +235,19 @@ impl Gather {
         self.full.notified().await;
     }
 
-    fn own_shard(&self) -> MutexGuard<'_, Cells> {
+    fn own_shard(&self) -> MutexGuard<'_, ShardCells> {
         let place = thread_slot::current().unwrap_or(0);
         lock(&self.shards[place % SHARDS])
     }
 }
 
-fn lock(shard: &Shard) -> MutexGuard<'_, Cells> {
+fn lock(shard: &TallyShard) -> MutexGuard<'_, ShardCells> {
     // A panic can come between two counts of one cell, and then one of them is missing.
     shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Cells {
-    fn find(&mut self, key: &CellKey) -> Option<&mut Tally> {
+impl ShardCells {
+    fn find(&mut self, key: &CellKey) -> Option<&mut RouteCounts> {
         let latest = self.list.get(self.latest);
         if latest.is_none_or(|cell| cell.key != *key) {
             self.latest = *self.index.get(key)?;
@@ -251,17 +255,17 @@ impl Cells {
         self.list.get_mut(self.latest).map(|cell| &mut cell.tally)
     }
 
-    fn insert(&mut self, key: CellKey, route: Arc<str>) -> &mut Tally {
+    fn insert(&mut self, key: CellKey, route: Arc<str>) -> &mut RouteCounts {
         let at = self.list.len();
         self.index.insert(key, at);
         self.latest = at;
-        let tally = Tally::default();
-        self.list.push(Cell { key, route, tally });
+        let tally = RouteCounts::default();
+        self.list.push(TallyCell { key, route, tally });
         &mut self.list[at].tally
     }
 }
 
-impl Cell {
+impl TallyCell {
     pub(crate) fn id(&self) -> KeyId {
         self.key.id
     }
@@ -279,8 +283,8 @@ impl Hash for CellKey {
     }
 }
 
-impl Tally {
-    fn add(&mut self, used: &Used<'_>) {
+impl RouteCounts {
+    fn add(&mut self, used: &UsageEvent<'_>) {
         match used.refused {
             None => {
                 self.allowed += 1;

@@ -1,17 +1,17 @@
-//! Tests of `gather`.
+//! Tests of `usage_tally`.
 
 use super::*;
 
 const ROUTE: &[&str] = &["/orders/", "{", "id", "}"];
 
-fn note(
-    gather: &Gather,
+fn record(
+    usage_tally: &UsageTally,
     id: u128,
     route: &[&str],
     at: i64,
     refused: Option<DenyReason>,
-) -> Option<Noted> {
-    let used = Used {
+) -> Option<UsageEntry> {
+    let used = UsageEvent {
         id: &KeyId::from_u128(id),
         at: Timestamp::from_millis(at),
         refused,
@@ -19,25 +19,25 @@ fn note(
         address: None,
     };
     let write = |write: &mut dyn FnMut(&str)| route.iter().for_each(|piece| write(piece));
-    gather.note(&used, &write)
+    usage_tally.record(&used, &write)
 }
 
-fn allow(gather: &Gather, id: u128, at: i64) -> Option<Noted> {
-    note(gather, id, ROUTE, at, None)
+fn allow(usage_tally: &UsageTally, id: u128, at: i64) -> Option<UsageEntry> {
+    record(usage_tally, id, ROUTE, at, None)
 }
 
 #[test]
 fn requests_count_by_key_route_hour_and_outcome() {
-    let gather = Gather::new();
+    let usage_tally = UsageTally::new();
     let expired = Some(DenyReason::Expired);
     for _ in 0..3 {
-        allow(&gather, 1, 5);
-        note(&gather, 1, ROUTE, HOUR_MILLIS - 1, expired);
-        allow(&gather, 2, 5);
-        note(&gather, 1, &["/"], 5, None);
-        allow(&gather, 1, -1);
+        allow(&usage_tally, 1, 5);
+        record(&usage_tally, 1, ROUTE, HOUR_MILLIS - 1, expired);
+        allow(&usage_tally, 2, 5);
+        record(&usage_tally, 1, &["/"], 5, None);
+        allow(&usage_tally, 1, -1);
     }
-    let mut taken = gather.take();
+    let mut taken = usage_tally.take();
     taken.sort_by_key(|cell| (cell.id(), cell.hour(), cell.route.len()));
     let cells = taken
         .iter()
@@ -57,52 +57,52 @@ fn requests_count_by_key_route_hour_and_outcome() {
         (9, &[(DenyReason::Expired, 3)][..])
     );
     assert_eq!(tally.last, Some((Timestamp::from_millis(5), None)));
-    assert_eq!(gather.held(), 4, "taken, and not released");
-    assert!(gather.take().is_empty());
+    assert_eq!(usage_tally.held(), 4, "taken, and not released");
+    assert!(usage_tally.take().is_empty());
 }
 
 /// More threads than shards; none is lost or counted twice, with the cells taken meanwhile.
 #[test]
 fn every_request_of_every_thread_is_taken_once() {
-    let (gather, threads) = (Gather::new(), SHARDS as u128 + 20);
+    let (usage_tally, threads) = (UsageTally::new(), SHARDS as u128 + 20);
     let mut taken = Vec::new();
     std::thread::scope(|scope| {
         let work = |thread: u128| {
-            let gather = &gather;
+            let usage_tally = &usage_tally;
             move || {
                 for at in 0..1_000 {
-                    allow(gather, thread % 7, at);
+                    allow(usage_tally, thread % 7, at);
                 }
             }
         };
         let all: Vec<_> = (0..threads).map(|one| scope.spawn(work(one))).collect();
         while !all.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-            taken.extend(gather.take());
+            taken.extend(usage_tally.take());
         }
     });
-    taken.extend(gather.take());
+    taken.extend(usage_tally.take());
     let sum: i64 = taken.iter().map(|cell| cell.tally.allowed).sum();
     assert_eq!(sum, threads as i64 * 1_000);
-    assert_eq!(gather.held(), taken.len());
-    gather.release(taken.len());
-    assert_eq!((gather.held(), gather.lost()), (0, 0));
+    assert_eq!(usage_tally.held(), taken.len());
+    usage_tally.release(taken.len());
+    assert_eq!((usage_tally.held(), usage_tally.lost()), (0, 0));
 }
 
 #[test]
 fn with_little_room_routes_fold_into_one_and_then_requests_go_uncounted() {
-    let gather = Gather::new();
+    let usage_tally = UsageTally::new();
     let keys = 0..MOST_CELLS as u128 * 2;
-    let noted: Vec<_> = keys.map(|id| allow(&gather, id, 0)).collect();
-    assert!(noted[..MOST_CELLS].iter().all(Option::is_some));
-    assert!(noted[MOST_CELLS..].iter().all(Option::is_none));
+    let entry: Vec<_> = keys.map(|id| allow(&usage_tally, id, 0)).collect();
+    assert!(entry[..MOST_CELLS].iter().all(Option::is_some));
+    assert!(entry[MOST_CELLS..].iter().all(Option::is_none));
     assert_eq!(
-        (gather.held(), gather.lost()),
+        (usage_tally.held(), usage_tally.lost()),
         (MOST_CELLS, MOST_CELLS as u64)
     );
     // What has a cell goes on being counted, on whatever route.
     let last = MOST_CELLS as u128 - 1;
-    assert!(note(&gather, last, &["/other"], 0, None).is_some());
-    let taken = gather.take();
+    assert!(record(&usage_tally, last, &["/other"], 0, None).is_some());
+    let taken = usage_tally.take();
     let folded = taken.iter().filter(|cell| &*cell.route == "*").count();
     assert_eq!(
         (taken.len(), folded),
@@ -110,20 +110,20 @@ fn with_little_room_routes_fold_into_one_and_then_requests_go_uncounted() {
     );
     assert_eq!(taken[MOST_CELLS - 1].tally.allowed, 2);
     // Taking gives no room: it is still in memory.
-    assert_eq!(allow(&gather, last + 1, 0), None);
-    gather.release(taken.len());
-    assert!(allow(&gather, last + 1, 0).is_some());
+    assert_eq!(allow(&usage_tally, last + 1, 0), None);
+    usage_tally.release(taken.len());
+    assert!(allow(&usage_tally, last + 1, 0).is_some());
 }
 
 #[test]
 fn what_is_taken_back_is_set_against_what_was_counted_wherever_that_is_now() {
-    let gather = Gather::new();
-    let noted = allow(&gather, 1, 0).unwrap();
+    let usage_tally = UsageTally::new();
+    let entry = allow(&usage_tally, 1, 0).unwrap();
     let id = KeyId::from_u128(1);
-    gather.adjust(&id, noted, -1, -3);
-    assert_eq!(gather.take()[0].tally.allowed, 0);
-    gather.adjust(&id, noted, -1, -3);
-    let late = &gather.take()[0];
+    usage_tally.adjust(&id, entry, -1, -3);
+    assert_eq!(usage_tally.take()[0].tally.allowed, 0);
+    usage_tally.adjust(&id, entry, -1, -3);
+    let late = &usage_tally.take()[0];
     assert_eq!(
         (late.tally.allowed, late.tally.cost, &*late.route),
         (-1, -3, "/orders/{id}")
@@ -133,38 +133,41 @@ fn what_is_taken_back_is_set_against_what_was_counted_wherever_that_is_now() {
 /// With so little room that new cells do not tell routes apart.
 #[test]
 fn what_is_taken_back_is_set_against_its_own_route_while_others_are_folded() {
-    let gather = Gather::new();
-    let (id, noted) = (KeyId::from_u128(1), allow(&gather, 1, 0).unwrap());
-    gather.release(gather.take().len());
+    let usage_tally = UsageTally::new();
+    let (id, entry) = (KeyId::from_u128(1), allow(&usage_tally, 1, 0).unwrap());
+    usage_tally.release(usage_tally.take().len());
     for other in 2..=FOLDED_FROM as u128 + 1 {
-        allow(&gather, other, 0);
+        allow(&usage_tally, other, 0);
     }
-    let folded = allow(&gather, 1, 0).unwrap();
-    assert_ne!(folded.route, noted.route);
-    gather.adjust(&id, noted, -1, -3);
-    let routes = |gather: &Gather| -> Vec<_> {
-        let own = gather.take().into_iter().filter(|cell| cell.id() == id);
+    let folded = allow(&usage_tally, 1, 0).unwrap();
+    assert_ne!(folded.route, entry.route);
+    usage_tally.adjust(&id, entry, -1, -3);
+    let routes = |usage_tally: &UsageTally| -> Vec<_> {
+        let own = usage_tally
+            .take()
+            .into_iter()
+            .filter(|cell| cell.id() == id);
         own.map(|cell| (cell.route.to_string(), cell.tally.allowed))
             .collect()
     };
     let expected = [("*".to_owned(), 1), ("/orders/{id}".to_owned(), -1)];
-    assert_eq!(routes(&gather), expected);
+    assert_eq!(routes(&usage_tally), expected);
     // And what was folded from that.
-    gather.adjust(&id, folded, -1, -3);
-    assert_eq!(routes(&gather), [("*".to_owned(), -1)]);
+    usage_tally.adjust(&id, folded, -1, -3);
+    assert_eq!(routes(&usage_tally), [("*".to_owned(), -1)]);
 }
 
 #[test]
 fn the_last_use_is_the_latest_whichever_is_counted_last() {
-    let (gather, at) = (Gather::new(), |tally: &Tally| {
+    let (usage_tally, at) = (UsageTally::new(), |tally: &RouteCounts| {
         tally.last.unwrap().0.as_millis()
     });
     for time in [5, 9, 7] {
-        allow(&gather, 1, time);
+        allow(&usage_tally, 1, time);
     }
-    let mut tally = gather.take().remove(0).tally;
+    let mut tally = usage_tally.take().remove(0).tally;
     assert_eq!(at(&tally), 9);
-    allow(&gather, 1, 8);
-    tally.merge(&gather.take()[0].tally);
+    allow(&usage_tally, 1, 8);
+    tally.merge(&usage_tally.take()[0].tally);
     assert_eq!((at(&tally), tally.allowed), (9, 4));
 }

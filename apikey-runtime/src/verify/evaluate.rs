@@ -3,31 +3,31 @@
 use crate::cache::CachedKey;
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
-use crate::policy::{Caller, Policy, TemplateFault, allows_method};
+use crate::policy::{Policy, RequestInfo, TemplateFault, allows_method};
 use crate::record::KeyState;
 
 /// A claim against a record.
-pub(super) struct Compared<'k> {
+pub(super) struct DigestMatch<'k> {
     pub(super) key: &'k CachedKey,
     pub(super) current: bool,
     /// Until when the digest before the last rotation is good, where it is the one that matches.
     pub(super) previous: Option<Timestamp>,
-    pub(super) standing: Standing,
+    pub(super) policy: PolicyEvaluation,
 }
 
-impl Compared<'_> {
+impl DigestMatch<'_> {
     /// The decision at `now`. The order is that of the answers: who has not the right secret learns
     /// nothing else.
     pub(super) fn at(&self, now: ClockReading) -> Result<(), DenyReason> {
         if !self.current && self.previous.is_none_or(|until| now.now >= until) {
             return Err(DenyReason::InvalidKey);
         }
-        self.standing.at(self.key, now)
+        self.policy.at(self.key, now)
     }
 }
 
 /// What a route and a key's own limits say of a caller who has the right secret.
-pub(super) struct Standing {
+pub(super) struct PolicyEvaluation {
     clear_text: bool,
     family: bool,
     address: bool,
@@ -35,19 +35,19 @@ pub(super) struct Standing {
     scopes: Result<bool, TemplateFault>,
 }
 
-impl Standing {
-    pub(super) fn of(key: &CachedKey, policy: &Policy, caller: &dyn Caller) -> Self {
+impl PolicyEvaluation {
+    pub(super) fn of(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
         let route_admits =
-            |methods: &[&'static str]| allows_method(methods.iter().copied(), caller.method());
+            |methods: &[&'static str]| allows_method(methods.iter().copied(), info.method());
         Self {
-            clear_text: policy.require_https && !caller.is_encrypted(),
+            clear_text: policy.require_https && !info.is_encrypted(),
             family: policy
                 .environment
                 .is_none_or(|only| key.environment() == Some(only)),
-            address: key.admits_address(caller),
-            method: policy.methods.is_none_or(route_admits) && key.admits_method(caller),
+            address: key.admits_address(info),
+            method: policy.methods.is_none_or(route_admits) && key.admits_method(info),
             scopes: policy.scopes.map_or(Ok(true), |scopes| {
-                scopes.met(&|scope| key.scopes.contains(scope), caller)
+                scopes.met(&|scope| key.scopes.contains(scope), info)
             }),
         }
     }

@@ -15,23 +15,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_key::ApiKey;
-use crate::cache::{Answer, Asked, CachedKey, ReadFault, Reader};
+use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp, Reader};
 use crate::clock::ClockReading;
-use crate::cluster::Feed;
+use crate::cluster::ChangePoller;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
-use crate::events::Teller;
+use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
 use crate::key::{ParsedDigest, ParsedKey};
-use crate::limiter::{Ahead, Local, Plan};
-use crate::policy::{Caller, KeyLocation, Policy};
+use crate::limiter::{LocalLimiter, Plan, Prefetch};
+use crate::policy::{KeyLocation, Policy, RequestInfo};
 use crate::usage::Usage;
-use evaluate::{Compared, Standing};
-use request::Memory;
+use evaluate::{DigestMatch, PolicyEvaluation};
+use request::CachedDecision;
 
-pub(crate) use limits::standings;
+pub(crate) use limits::limit_statuses;
 pub(crate) use record::deny_unmanaged;
-pub(crate) use request::{Admitted, Claim, Now, Proof, Question, Why, nothing_known};
+pub(crate) use request::{
+    Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential, no_earlier_check,
+};
 pub(crate) use under_way::UnderWay;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
@@ -42,15 +44,15 @@ const READS: usize = 3;
 pub(crate) struct Verifier {
     pub(crate) config: Config,
     pub(crate) reader: Arc<Reader>,
-    pub(crate) feed: Feed,
-    pub(crate) teller: Teller,
+    pub(crate) poller: ChangePoller,
+    pub(crate) events: EventSender,
     pub(crate) usage: Usage,
     /// Whose address has shown how many keys that are none; `None` where that is not counted.
-    pub(crate) attempts: Option<FailedAttempts>,
+    pub(crate) failed_attempts: Option<FailedAttempts>,
     /// What this process counts by itself.
-    pub(crate) local: Local,
+    pub(crate) local_limiter: LocalLimiter,
     /// What it took ahead of limits that the store counts.
-    pub(crate) ahead: Arc<Ahead>,
+    pub(crate) prefetch: Arc<Prefetch>,
     /// Decisions that wait for the store.
     pub(crate) under_way: Arc<UnderWay>,
     /// The limits of keys that have none of their own.
@@ -85,218 +87,229 @@ impl Verifier {
     }
 
     /// Decides from memory, where memory can: no await, no store, no copy.
-    pub(crate) fn decide_now<C: Caller>(&self, question: &Question<'_, C>) -> Now {
-        if question.policy.fresh {
-            return Now::Ask(Why::Unknown);
+    pub(crate) fn try_check<C: RequestInfo>(&self, request: &CheckRequest<'_, C>) -> FastPath {
+        if request.policy.fresh {
+            return FastPath::Deferred(DeferReason::CacheMiss);
         }
         let begun = self.reader.metrics.begin_check();
-        let now = match self.judge_memory(question) {
-            Now::Decided(Ok(admitted)) => self.settle_now(question, admitted),
+        let now = match self.evaluate_cached(request) {
+            FastPath::Decided(Ok(allowed)) => self.try_enforce_limits(request, allowed),
             other => other,
         };
-        if matches!(now, Now::Decided(_)) {
+        if matches!(now, FastPath::Decided(_)) {
             self.reader.cache.counters.count_hit();
             self.reader.metrics.decided_from_memory(begun);
         }
         now
     }
 
-    fn judge_memory<C: Caller>(&self, question: &Question<'_, C>) -> Now {
-        match self.remember(question) {
-            Memory::Allow(key, at) => Now::Decided(Ok(Admitted::of(key, None, at))),
+    fn evaluate_cached<C: RequestInfo>(&self, request: &CheckRequest<'_, C>) -> FastPath {
+        match self.check_cache(request) {
+            CachedDecision::Allow(key, at) => FastPath::Decided(Ok(Allowed::of(key, None, at))),
             // Revoked is for good, and a route that is set up wrongly stays so; any other refusal a
             // newer record could turn.
-            Memory::Refuse(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
-                Now::Decided(Err(self.refuse(question, reason)))
+            CachedDecision::Deny(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
+                FastPath::Decided(Err(self.refuse(request, reason)))
             }
-            Memory::Refuse(_) => Now::Ask(Why::Refused),
-            Memory::Nothing => Now::Ask(Why::Unknown),
+            CachedDecision::Deny(_) => FastPath::Deferred(DeferReason::RecheckDenial),
+            CachedDecision::Miss => FastPath::Deferred(DeferReason::CacheMiss),
         }
     }
 
     /// Decides with the store's help.
-    pub(crate) async fn decide_late<C: Caller>(
+    pub(crate) async fn check<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        why: Why,
-    ) -> Result<Admitted, Denied> {
+        request: &CheckRequest<'_, C>,
+        why: DeferReason,
+    ) -> Result<Allowed, Denied> {
         let Some(_under_way) = self.under_way.begin() else {
-            return Err(self.refuse(question, DenyReason::StoreUnavailable));
+            return Err(self.refuse(request, DenyReason::StoreUnavailable));
         };
         let begun = self.reader.metrics.begin_late();
-        let decision = self.conclude(question, why).await;
+        let decision = self.check_deferred(request, why).await;
         self.reader.metrics.decided_by_store(begun);
         decision
     }
 
-    async fn conclude<C: Caller>(
+    async fn check_deferred<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        why: Why,
-    ) -> Result<Admitted, Denied> {
+        request: &CheckRequest<'_, C>,
+        why: DeferReason,
+    ) -> Result<Allowed, Denied> {
         let refused = match why {
-            Why::Charge(admitted) => {
+            DeferReason::ChargeInStore(allowed) => {
                 self.reader.cache.counters.count_hit();
-                return self.settle_late(question, *admitted).await;
+                return self.enforce_limits(request, *allowed).await;
             }
-            Why::Refused => true,
-            Why::Unknown => false,
+            DeferReason::RecheckDenial => true,
+            DeferReason::CacheMiss => false,
         };
         self.reader.cache.counters.count_miss();
-        let known = (question.known)(question.caller);
-        self.turn_away(question)?;
-        let judged = self.judge_late(question, refused, known.as_ref()).await;
-        self.note_failure(question, &judged);
-        match self.settle_now(question, judged?) {
-            Now::Decided(decision) => decision,
-            Now::Ask(Why::Charge(admitted)) => self.settle_late(question, *admitted).await,
+        let earlier = (request.earlier)(request.info);
+        self.reject_if_blocked(request)?;
+        let matched = self
+            .evaluate_deferred(request, refused, earlier.as_ref())
+            .await;
+        self.record_failure(request, &matched);
+        match self.try_enforce_limits(request, matched?) {
+            FastPath::Decided(decision) => decision,
+            FastPath::Deferred(DeferReason::ChargeInStore(allowed)) => {
+                self.enforce_limits(request, *allowed).await
+            }
             // Settling asks for nothing else.
-            Now::Ask(_) => Err(self.refuse(question, DenyReason::Misconfigured)),
+            FastPath::Deferred(_) => Err(self.refuse(request, DenyReason::Misconfigured)),
         }
     }
 
-    /// `refused` is whether memory refuses the key; `known` what the store said earlier in the same
+    /// `refused` is whether memory refuses the key; `earlier` what the store said earlier in the same
     /// request.
-    async fn judge_late<C: Caller>(
+    async fn evaluate_deferred<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
+        request: &CheckRequest<'_, C>,
         refused: bool,
-        known: Option<&Admitted>,
-    ) -> Result<Admitted, Denied> {
+        earlier: Option<&Allowed>,
+    ) -> Result<Allowed, Denied> {
         if refused {
             // A rotated secret, a new scope, a key switched on again: ask what changed before
             // refusing.
-            let learned = self.feed.ask().await;
-            match self.remember(question) {
-                Memory::Allow(key, at) => return Ok(Admitted::of(key, None, at)),
+            let learned = self.poller.request_poll().await;
+            match self.check_cache(request) {
+                CachedDecision::Allow(key, at) => return Ok(Allowed::of(key, None, at)),
                 // A key's time is over, whether or not the store says so.
-                Memory::Refuse(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
-                    return Err(self.refuse(question, reason));
+                CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
+                    return Err(self.refuse(request, reason));
                 }
-                Memory::Refuse(reason) if learned => return Err(self.refuse(question, reason)),
+                CachedDecision::Deny(reason) if learned => return Err(self.refuse(request, reason)),
                 // What changed is not known: a key that is live by now is not told otherwise.
-                Memory::Refuse(_) | Memory::Nothing => {}
+                CachedDecision::Deny(_) | CachedDecision::Miss => {}
             }
         }
-        if let Some(decision) = known.and_then(|known| self.judge_known(question, known)) {
+        if let Some(decision) = earlier.and_then(|earlier| self.evaluate_earlier(request, earlier))
+        {
             return decision;
         }
         for _ in 0..READS {
             // Without a lease nobody waits for this node: only a read of one's own, which began
             // after the check, tells of all that was confirmed before it.
             let now = self.reader.clock.read();
-            let alone = question.policy.fresh || !self.reader.cache.lease.holds(now);
-            match self.reader.read(&question.claim.id().to_id(), alone).await {
-                Err(ReadFault) => break,
+            let alone = request.policy.fresh || !self.reader.cache.lease.holds(now);
+            match self
+                .reader
+                .read(&request.credential.id().to_id(), alone)
+                .await
+            {
+                Err(ReadError) => break,
                 Ok(answer) => {
-                    if let Some(decision) = self.judge_answer(question, &answer) {
+                    if let Some(decision) = self.evaluate_answer(request, &answer) {
                         return decision;
                     }
                 }
             }
         }
-        Err(self.refuse(question, DenyReason::StoreUnavailable))
+        Err(self.refuse(request, DenyReason::StoreUnavailable))
     }
 
-    fn remember<C: Caller>(&self, question: &Question<'_, C>) -> Memory {
+    fn check_cache<C: RequestInfo>(&self, request: &CheckRequest<'_, C>) -> CachedDecision {
         let cache = &self.reader.cache;
-        let seen = cache.peek(question.claim.id(), |entry| {
-            let judged = self.compare(question, entry);
+        let seen = cache.peek(request.credential.id(), |entry| {
+            let matched = self.match_digest(request, entry);
             // The clock is read after the entry and after all that takes time, so an entry that is
             // believed now was under the lease when its facts were used.
             let now = self.reader.clock.read();
             if !cache.lease.holds(now) || entry.is_stale() {
-                return Memory::Nothing;
+                return CachedDecision::Miss;
             }
-            match judged.at(now) {
-                Ok(()) => Memory::Allow(ApiKey::new(Arc::clone(entry)), now),
-                Err(reason) => Memory::Refuse(reason),
+            match matched.at(now) {
+                Ok(()) => CachedDecision::Allow(ApiKey::new(Arc::clone(entry)), now),
+                Err(reason) => CachedDecision::Deny(reason),
             }
         });
         match seen {
             Some(memory) => memory,
-            None if cache.knows_unknown(&question.claim.id().to_id(), self.reader.clock.read()) => {
-                self.compare_nothing(question);
-                Memory::Refuse(DenyReason::InvalidKey)
+            None if cache
+                .knows_unknown(&request.credential.id().to_id(), self.reader.clock.read()) =>
+            {
+                self.match_dummy(request);
+                CachedDecision::Deny(DenyReason::InvalidKey)
             }
-            None => Memory::Nothing,
+            None => CachedDecision::Miss,
         }
     }
 
     /// `None` where what is known is of another key, was overtaken by a change, or may not serve.
-    fn judge_known<C: Caller>(
+    fn evaluate_earlier<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        known: &Admitted,
-    ) -> Option<Result<Admitted, Denied>> {
-        let (facts, asked) = (known.key.facts(), known.read?);
-        let own = asked.own || !question.policy.fresh;
-        let serves = facts.id.as_text() == question.claim.id()
+        request: &CheckRequest<'_, C>,
+        earlier: &Allowed,
+    ) -> Option<Result<Allowed, Denied>> {
+        let (record, stamp) = (earlier.key.record(), earlier.read?);
+        let own = stamp.own || !request.policy.fresh;
+        let serves = record.id.as_text() == request.credential.id()
             && own
-            && self.is_recent(asked)
-            && self.reader.is_current(&facts.id, asked);
-        let answer = Answer {
-            asked,
-            found: Some(Arc::clone(facts)),
+            && self.is_recent(stamp)
+            && self.reader.is_current(&record.id, stamp);
+        let answer = ReadAnswer {
+            stamp,
+            found: Some(Arc::clone(record)),
         };
         serves
-            .then(|| self.judge_answer(question, &answer))
+            .then(|| self.evaluate_answer(request, &answer))
             .flatten()
     }
 
     /// Whether a read that was made earlier may serve: under a lease, as what is in memory may.
-    fn is_recent(&self, asked: Asked) -> bool {
+    fn is_recent(&self, stamp: ReadStamp) -> bool {
         let (now, lease) = (self.reader.clock.read(), &self.reader.cache.lease);
         let good_for = match lease.length() {
             Some(length) if lease.holds(now) => length,
             Some(_) => Duration::ZERO,
             None => self.reader.deadline,
         };
-        passed(asked.sent, now) < good_for
+        passed(stamp.sent, now) < good_for
     }
 
     /// `None` where the answer is too old to be believed.
-    fn judge_answer<C: Caller>(
+    fn evaluate_answer<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        answer: &Answer,
-    ) -> Option<Result<Admitted, Denied>> {
-        let judged = answer
+        request: &CheckRequest<'_, C>,
+        answer: &ReadAnswer,
+    ) -> Option<Result<Allowed, Denied>> {
+        let matched = answer
             .found
             .as_ref()
-            .map(|found| (found, self.compare(question, found)));
-        if judged.is_none() {
-            self.compare_nothing(question);
+            .map(|found| (found, self.match_digest(request, found)));
+        if matched.is_none() {
+            self.match_dummy(request);
         }
         let now = self.reader.clock.read();
-        let age = passed(answer.asked.sent, now);
+        let age = passed(answer.stamp.sent, now);
         #[cfg(apikey_faults)]
         let age = crate::faults::age(age);
         let lease = self.reader.cache.lease.length();
         if age >= lease.unwrap_or(self.reader.deadline) {
             return None;
         }
-        let decision = match judged {
+        let decision = match matched {
             None => Err(DenyReason::InvalidKey),
-            Some((found, judged)) => judged.at(now).map(|()| {
+            Some((found, matched)) => matched.at(now).map(|()| {
                 let key = ApiKey::new(Arc::clone(found));
-                Admitted::of(key, Some(answer.asked), now)
+                Allowed::of(key, Some(answer.stamp), now)
             }),
         };
-        Some(decision.map_err(|reason| self.refuse(question, reason)))
+        Some(decision.map_err(|reason| self.refuse(request, reason)))
     }
 
     /// All that can be said of a claim and a record before the time is known.
-    fn compare<'k, C: Caller>(
+    fn match_digest<'k, C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
+        request: &CheckRequest<'_, C>,
         key: &'k CachedKey,
-    ) -> Compared<'k> {
-        let proves = |digest: &ParsedDigest| match question.claim {
-            Claim::Text(presented) => self.reader.hasher.verify(presented.text(), digest),
-            Claim::Proven(proof) => proof.digest.is(digest),
+    ) -> DigestMatch<'k> {
+        let proves = |digest: &ParsedDigest| match request.credential {
+            Credential::Presented(presented) => self.reader.hasher.verify(presented.text(), digest),
+            Credential::AlreadyVerified(proof) => proof.digest.is(digest),
         };
-        Compared {
+        DigestMatch {
             key,
             current: proves(&key.digest),
             previous: key
@@ -304,32 +317,32 @@ impl Verifier {
                 .as_ref()
                 .filter(|previous| proves(&previous.0))
                 .map(|previous| previous.1),
-            standing: Standing::of(key, question.policy, question.caller),
+            policy: PolicyEvaluation::of(key, request.policy, request.info),
         }
     }
 
     /// As much work as a wrong secret makes.
-    fn compare_nothing<C: Caller>(&self, question: &Question<'_, C>) {
-        if let Claim::Text(presented) = question.claim {
+    fn match_dummy<C: RequestInfo>(&self, request: &CheckRequest<'_, C>) {
+        if let Credential::Presented(presented) = request.credential {
             std::hint::black_box(self.reader.hasher.verify(presented.text(), &self.dummy));
         }
     }
 
-    /// What is left of a key that `admitted` was let through with, once its text is gone.
+    /// What is left of a key that `allowed` was let through with, once its text is gone.
     pub(crate) fn proof(
         &self,
         presented: &ParsedKey<'_>,
         place: Option<KeyLocation<'static>>,
-        admitted: &ApiKey,
-    ) -> Proof {
-        let facts = admitted.facts();
-        let previous = facts.previous.as_ref().map(|previous| &previous.0);
+        allowed: &ApiKey,
+    ) -> VerifiedCredential {
+        let record = allowed.record();
+        let previous = record.previous.as_ref().map(|previous| &previous.0);
         let by_previous =
             previous.filter(|digest| self.reader.hasher.verify(presented.text(), digest));
-        Proof {
+        VerifiedCredential {
             id: presented.id().to_id(),
             prefix: presented.prefix().into(),
-            digest: by_previous.unwrap_or(&facts.digest).clone(),
+            digest: by_previous.unwrap_or(&record.digest).clone(),
             place,
         }
     }
@@ -344,14 +357,14 @@ fn passed(from: ClockReading, to: ClockReading) -> Duration {
 
 /// The decision about a key that a test acts as: all but the secret is judged.
 #[cfg(feature = "test-util")]
-pub(crate) fn judge_acting(
+pub(crate) fn evaluate_acting(
     key: ApiKey,
     policy: &Policy,
-    caller: &dyn Caller,
-) -> Result<Admitted, Denied> {
+    info: &dyn RequestInfo,
+) -> Result<Allowed, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
-    match Standing::of(key.facts(), policy, caller).at(key.facts(), now) {
-        Ok(()) => Ok(Admitted::of(key, None, now)),
+    match PolicyEvaluation::of(key.record(), policy, info).at(key.record(), now) {
+        Ok(()) => Ok(Allowed::of(key, None, now)),
         Err(reason) => Err(record::denied(reason, policy)),
     }
 }

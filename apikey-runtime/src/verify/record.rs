@@ -1,60 +1,64 @@
 //! What comes of a request: each way out is counted, and each refusal told, here and nowhere else.
 
-use super::{Admitted, Question, Verifier};
+use super::{Allowed, CheckRequest, Verifier};
 use crate::denied::{Denied, DenyReason};
 use crate::events::{Event, EventKind};
 use crate::key::KeyId;
-use crate::policy::{Caller, Policy};
-use crate::usage::Noted;
+use crate::policy::{Policy, RequestInfo};
+use crate::usage::UsageEntry;
 
 impl Verifier {
     /// A key is let through: the last word.
-    pub(super) fn admit<C: Caller>(
+    pub(super) fn allow<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        mut admitted: Admitted,
-    ) -> Admitted {
-        tracing::debug!(key_id = %admitted.key.id(), "allowed");
+        request: &CheckRequest<'_, C>,
+        mut allowed: Allowed,
+    ) -> Allowed {
+        tracing::debug!(key_id = %allowed.key.id(), "allowed");
         self.reader.metrics.allowed();
-        if self.usage.is_kept() {
-            admitted.noted = self.note(question, &admitted);
+        if self.usage.is_enabled() {
+            allowed.usage_entry = self.note(request, &allowed);
         }
-        admitted
+        allowed
     }
 
     /// Counts the request as usage of the key, once however many gates it passes.
-    fn note<C: Caller>(&self, question: &Question<'_, C>, admitted: &Admitted) -> Option<Noted> {
-        let (id, cost) = (&admitted.key.facts().id, question.policy.cost);
-        let same = |known: &Admitted| known.key.facts().id == *id;
-        match (question.known)(question.caller)
+    fn note<C: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, C>,
+        allowed: &Allowed,
+    ) -> Option<UsageEntry> {
+        let (id, cost) = (&allowed.key.record().id, request.policy.cost);
+        let same = |earlier: &Allowed| earlier.key.record().id == *id;
+        match (request.earlier)(request.info)
             .filter(same)
-            .and_then(|known| known.noted)
+            .and_then(|earlier| earlier.usage_entry)
         {
-            Some(noted) => Some(self.usage.note_again(id, noted, cost)),
+            Some(usage_entry) => Some(self.usage.record_again(id, usage_entry, cost)),
             None => self
                 .usage
-                .note_allowed(id, admitted.at.now, cost, question.caller),
+                .record_allowed(id, allowed.at.now, cost, request.info),
         }
     }
 
     /// A request without a key is let through.
-    pub(crate) fn admit_anonymous(&self) {
+    pub(crate) fn allow_anonymous(&self) {
         tracing::debug!("allowed: anonymous");
         self.reader.metrics.anonymous();
     }
 
-    pub(super) fn refuse<C: Caller>(
+    pub(super) fn refuse<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
+        request: &CheckRequest<'_, C>,
         reason: DenyReason,
     ) -> Denied {
-        let id = || question.claim.id().to_id();
+        let id = || request.credential.id().to_id();
         if self.usage.counts(reason) {
             let now = self.reader.clock.read().now;
-            self.usage.note_refused(&id(), now, reason, question.caller);
+            self.usage.record_denied(&id(), now, reason, request.info);
         }
         tracing::debug!(key_id = %id(), reason = reason.code(), "refused");
-        self.deny(reason, question.policy, || Some(id()))
+        self.deny(reason, request.policy, || Some(id()))
     }
 
     /// Refuses, whether or not it came to a question. `id` is asked for only where somebody listens.
@@ -65,7 +69,7 @@ impl Verifier {
         id: impl FnOnce() -> Option<KeyId>,
     ) -> Denied {
         self.reader.metrics.refused(reason);
-        self.teller.tell(|| Event {
+        self.events.emit(|| Event {
             at: self.reader.clock.read().now,
             kind: EventKind::Denied { reason },
             key_id: id(),

@@ -1,42 +1,42 @@
 //! What is asked, and what may be answered.
 
 use crate::api_key::ApiKey;
-use crate::cache::Asked;
+use crate::cache::ReadStamp;
 use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedDigest, ParsedKey};
-use crate::limiter::Line;
+use crate::limiter::AppliedLimit;
 use crate::policy::{KeyLocation, Policy};
-use crate::usage::Noted;
+use crate::usage::UsageEntry;
 
 /// What one request asks. Generic over the caller, so that a question without a request can be
 /// asked from any thread.
-pub(crate) struct Question<'a, C> {
-    pub(crate) claim: Claim<'a>,
+pub(crate) struct CheckRequest<'a, C> {
+    pub(crate) credential: Credential<'a>,
     pub(crate) policy: &'a Policy,
-    pub(crate) caller: &'a C,
+    pub(crate) info: &'a C,
     /// What another gate decided earlier in the same request, for this manager.
     /// A function, and no closure: the question can be asked from any thread where its caller can.
-    pub(crate) known: fn(&C) -> Option<Admitted>,
+    pub(crate) earlier: fn(&C) -> Option<Allowed>,
 }
 
 /// Nothing was decided earlier.
-pub(crate) fn nothing_known<C>(_: &C) -> Option<Admitted> {
+pub(crate) fn no_earlier_check<C>(_: &C) -> Option<Allowed> {
     None
 }
 
 /// Which key the caller claims to have, and what proves it.
 #[derive(Clone, Copy)]
-pub(crate) enum Claim<'a> {
+pub(crate) enum Credential<'a> {
     /// The key itself.
-    Text(ParsedKey<'a>),
+    Presented(ParsedKey<'a>),
     /// The key was proven earlier in this request, and is no longer in it.
-    Proven(&'a Proof),
+    AlreadyVerified(&'a VerifiedCredential),
 }
 
 /// What is left of a key that was proven and then taken out of the request.
 #[derive(Debug)]
-pub(crate) struct Proof {
+pub(crate) struct VerifiedCredential {
     pub(crate) id: KeyId,
     pub(crate) prefix: Box<str>,
     /// The digest that the key matched.
@@ -47,60 +47,60 @@ pub(crate) struct Proof {
 
 /// A key that may pass.
 #[derive(Debug, Clone)]
-pub(crate) struct Admitted {
+pub(crate) struct Allowed {
     pub(crate) key: ApiKey,
     /// How the store was asked, where it was for this decision.
-    pub(crate) read: Option<Asked>,
+    pub(crate) read: Option<ReadStamp>,
     /// When it was decided.
     pub(crate) at: ClockReading,
     /// The limits that the request was counted against.
-    pub(crate) bill: Vec<Line>,
+    pub(crate) applied: Vec<AppliedLimit>,
     /// Where it counts as usage, once it does.
-    pub(crate) noted: Option<Noted>,
+    pub(crate) usage_entry: Option<UsageEntry>,
 }
 
 /// A decision that could be made at once, or not.
-pub(crate) enum Now {
-    Decided(Result<Admitted, Denied>),
-    /// The store has to be asked: [`Verifier::decide_late`](super::Verifier::decide_late).
-    Ask(Why),
+pub(crate) enum FastPath {
+    Decided(Result<Allowed, Denied>),
+    /// The store has to be asked: [`Verifier::check`](super::Verifier::check).
+    Deferred(DeferReason),
 }
 
-/// Why the store has to be asked.
+/// DeferReason the store has to be asked.
 #[derive(Debug)]
-pub(crate) enum Why {
-    /// Memory refuses the key, and a newer record could turn that.
-    Refused,
-    /// Memory has nothing that may be believed, or may not be asked.
-    Unknown,
-    /// Memory admits the key, whose limits the store counts. What is to be charged is in the bill.
-    Charge(Box<Admitted>),
+pub(crate) enum DeferReason {
+    /// CachedDecision refuses the key, and a newer record could turn that.
+    RecheckDenial,
+    /// CachedDecision has nothing that may be believed, or may not be asked.
+    CacheMiss,
+    /// CachedDecision admits the key, whose limits the store counts. What is to be charged is in the bill.
+    ChargeInStore(Box<Allowed>),
 }
 
 /// What memory says of a key.
-pub(super) enum Memory {
+pub(super) enum CachedDecision {
     Allow(ApiKey, ClockReading),
-    Refuse(DenyReason),
-    Nothing,
+    Deny(DenyReason),
+    Miss,
 }
 
-impl Admitted {
-    pub(super) fn of(key: ApiKey, read: Option<Asked>, at: ClockReading) -> Self {
+impl Allowed {
+    pub(super) fn of(key: ApiKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
         Self {
             key,
             read,
             at,
-            bill: Vec::new(),
-            noted: None,
+            applied: Vec::new(),
+            usage_entry: None,
         }
     }
 }
 
-impl Claim<'_> {
+impl Credential<'_> {
     pub(super) fn id(&self) -> IdText<'_> {
         match self {
-            Self::Text(key) => key.id(),
-            Self::Proven(proof) => proof.id.as_text(),
+            Self::Presented(key) => key.id(),
+            Self::AlreadyVerified(proof) => proof.id.as_text(),
         }
     }
 }

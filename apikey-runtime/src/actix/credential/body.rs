@@ -7,7 +7,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Found;
+use super::Extracted;
 use super::pairs::in_form;
 use crate::policy::KeyLocation;
 
@@ -35,35 +35,35 @@ pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &KeyLocation
 }
 
 /// Looks for the key in a body of the right type.
-pub(in crate::actix) fn in_body<'b>(body: &'b [u8], location: &KeyLocation<'_>) -> Found<'b> {
+pub(in crate::actix) fn in_body<'b>(body: &'b [u8], location: &KeyLocation<'_>) -> Extracted<'b> {
     match location {
         KeyLocation::Json { name } => in_json(body, name),
         KeyLocation::Form { name } => in_form(body, name),
-        _ => Found::Nothing,
+        _ => Extracted::Nothing,
     }
 }
 
 /// The key among the members at the top of a JSON object. Anything but an object has none; a member
 /// that is no string is no key. One level and no more: `{"a": {"api_key": ".."}}` has none.
-fn in_json<'b>(body: &'b [u8], name: &str) -> Found<'b> {
+fn in_json<'b>(body: &'b [u8], name: &str) -> Extracted<'b> {
     if body.trim_ascii().is_empty() {
-        return Found::Nothing;
+        return Extracted::Nothing;
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let found = Top { name }.deserialize(&mut deserializer);
+    let found = TopLevelMember { name }.deserialize(&mut deserializer);
     match found.and_then(|found| deserializer.end().map(|()| found)) {
         Ok(found) => found,
-        Err(_) => Found::Malformed,
+        Err(_) => Extracted::Malformed,
     }
 }
 
 /// Reads the top of a document.
-struct Top<'n> {
+struct TopLevelMember<'n> {
     name: &'n str,
 }
 
-impl<'de> DeserializeSeed<'de> for Top<'_> {
-    type Value = Found<'static>;
+impl<'de> DeserializeSeed<'de> for TopLevelMember<'_> {
+    type Value = Extracted<'static>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -74,13 +74,13 @@ impl<'de> DeserializeSeed<'de> for Top<'_> {
 macro_rules! nothing {
     ($($visit:ident($kind:ty)),*) => {$(
         fn $visit<E>(self, _: $kind) -> Result<Self::Value, E> {
-            Ok(Found::Nothing)
+            Ok(Extracted::Nothing)
         }
     )*};
 }
 
-impl<'de> Visitor<'de> for Top<'_> {
-    type Value = Found<'static>;
+impl<'de> Visitor<'de> for TopLevelMember<'_> {
+    type Value = Extracted<'static>;
 
     nothing!(
         visit_bool(bool),
@@ -95,34 +95,34 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Found::Nothing)
+        Ok(Extracted::Nothing)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        while items.next_element_seed(Any)?.is_some() {}
-        Ok(Found::Nothing)
+        while items.next_element_seed(AnyValue)?.is_some() {}
+        Ok(Extracted::Nothing)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut found = Found::Nothing;
+        let mut found = Extracted::Nothing;
         // The name is unescaped, as the handler's parser will read it.
         while let Some(name) = members.next_key::<String>()? {
             if name == self.name {
-                let key = members.next_value_seed(Any)?.unwrap_or_default();
-                found = found.and(Found::One(Cow::Owned(key.into_bytes())));
+                let key = members.next_value_seed(AnyValue)?.unwrap_or_default();
+                found = found.and(Extracted::One(Cow::Owned(key.into_bytes())));
             } else {
-                members.next_value_seed(Any)?;
+                members.next_value_seed(AnyValue)?;
             }
         }
         Ok(found)
     }
 }
 
-/// Any value, read to its end: the text where it is a string. serde_json stops at 128 levels here;
+/// AnyValue value, read to its end: the text where it is a string. serde_json stops at 128 levels here;
 /// where it skips (`IgnoredAny`) it does not.
-struct Any;
+struct AnyValue;
 
-impl<'de> DeserializeSeed<'de> for Any {
+impl<'de> DeserializeSeed<'de> for AnyValue {
     type Value = Option<String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -138,7 +138,7 @@ macro_rules! no_text {
     )*};
 }
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for AnyValue {
     type Value = Option<String>;
 
     no_text!(
@@ -161,13 +161,13 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        while items.next_element_seed(Any)?.is_some() {}
+        while items.next_element_seed(AnyValue)?.is_some() {}
         Ok(None)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         while members.next_key::<IgnoredAny>()?.is_some() {
-            members.next_value_seed(Any)?;
+            members.next_value_seed(AnyValue)?;
         }
         Ok(None)
     }
@@ -179,24 +179,27 @@ mod tests {
 
     use super::*;
 
-    fn json(body: &str) -> Found<'_> {
+    fn json(body: &str) -> Extracted<'_> {
         in_json(body.as_bytes(), "api_key")
     }
 
-    fn one(key: &str) -> Found<'_> {
-        Found::One(Cow::Borrowed(key.as_bytes()))
+    fn one(key: &str) -> Extracted<'_> {
+        Extracted::One(Cow::Borrowed(key.as_bytes()))
     }
 
     /// J-01.
     #[test]
     fn j01_a_name_that_comes_twice_is_several_however_it_is_written() {
         assert_eq!(json(r#"{"api_key": "a", "x": 1}"#), one("a"));
-        assert_eq!(json(r#"{"api_key": "a", "api_key": "a"}"#), Found::Several);
+        assert_eq!(
+            json(r#"{"api_key": "a", "api_key": "a"}"#),
+            Extracted::Several
+        );
         assert_eq!(
             json(r#"{"api_key": "a", "api\u005fkey": "b"}"#),
-            Found::Several
+            Extracted::Several
         );
-        assert_eq!(json(r#"{"API_KEY": "a"}"#), Found::Nothing);
+        assert_eq!(json(r#"{"API_KEY": "a"}"#), Extracted::Nothing);
     }
 
     #[test]
@@ -211,7 +214,7 @@ mod tests {
             "",
             "  ",
         ] {
-            assert_eq!(json(none), Found::Nothing, "{none}");
+            assert_eq!(json(none), Extracted::Nothing, "{none}");
         }
         for no_key in ["5", "null", "true", "[\"k\"]", "{\"api_key\": \"k\"}"] {
             assert_eq!(
@@ -234,7 +237,7 @@ mod tests {
             "\u{feff}{}",
             &deep,
         ] {
-            assert_eq!(json(broken), Found::Malformed, "{:.30}", broken);
+            assert_eq!(json(broken), Extracted::Malformed, "{:.30}", broken);
         }
         let shallow = format!(
             "{{\"x\": {}{}, \"api_key\": \"a\"}}",
@@ -255,7 +258,7 @@ mod tests {
         fn what_is_written_is_read(key: String, other: String) {
             prop_assume!(other != "api_key");
             let body = serde_json::json!({ "api_key": &key, other: [1, {"api_key": "no"}] }).to_string();
-            prop_assert_eq!(in_json(body.as_bytes(), "api_key"), Found::One(Cow::Owned(key.into_bytes())));
+            prop_assert_eq!(in_json(body.as_bytes(), "api_key"), Extracted::One(Cow::Owned(key.into_bytes())));
         }
     }
 }

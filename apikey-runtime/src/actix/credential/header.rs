@@ -6,18 +6,21 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::Found;
+use super::Extracted;
 
 /// A key as nothing at all: something is there, and it is no key.
-const NO_KEY: Found<'static> = Found::One(Cow::Borrowed(&[]));
+const NO_KEY: Extracted<'static> = Extracted::One(Cow::Borrowed(&[]));
 
 /// The key in the header `name`.
-pub(super) fn in_header<'r>(headers: &'r HeaderMap, name: &str, scheme: Option<&str>) -> Found<'r> {
+pub(super) fn in_header<'r>(
+    headers: &'r HeaderMap,
+    name: &str,
+    scheme: Option<&str>,
+) -> Extracted<'r> {
     let read = |value| match scheme {
-        None => Found::One(Cow::Borrowed(value)),
-        Some(scheme) => {
-            after_scheme(value, scheme).map_or(Found::Nothing, |key| Found::One(Cow::Borrowed(key)))
-        }
+        None => Extracted::One(Cow::Borrowed(value)),
+        Some(scheme) => after_scheme(value, scheme)
+            .map_or(Extracted::Nothing, |key| Extracted::One(Cow::Borrowed(key))),
     };
     // The name of a header that is not a standard one would be copied to be looked up, so it is
     // searched for instead.
@@ -34,25 +37,25 @@ pub(super) fn in_header<'r>(headers: &'r HeaderMap, name: &str, scheme: Option<&
 }
 
 /// The user name of `Authorization: Basic`.
-pub(super) fn in_basic(headers: &HeaderMap) -> Found<'_> {
+pub(super) fn in_basic(headers: &HeaderMap) -> Extracted<'_> {
     in_lines(headers.get_all(header::AUTHORIZATION), |value| {
-        after_scheme(value, "Basic").map_or(Found::Nothing, user_name)
+        after_scheme(value, "Basic").map_or(Extracted::Nothing, user_name)
     })
 }
 
 fn in_lines<'r>(
     values: impl Iterator<Item = &'r HeaderValue>,
-    read: impl Fn(&'r [u8]) -> Found<'r>,
-) -> Found<'r> {
+    read: impl Fn(&'r [u8]) -> Extracted<'r>,
+) -> Extracted<'r> {
     let mut lines = 0;
-    let mut found = Found::Nothing;
+    let mut found = Extracted::Nothing;
     for value in values {
         lines += 1;
         found = found.and(read(value.as_bytes()));
     }
     // Neither header is a list: a second line is another party's word (RFC 9110 section 5.3).
-    if lines > 1 && !matches!(found, Found::Nothing) {
-        Found::Several
+    if lines > 1 && !matches!(found, Extracted::Nothing) {
+        Extracted::Several
     } else {
         found
     }
@@ -74,7 +77,7 @@ fn after_scheme<'r>(value: &'r [u8], scheme: &str) -> Option<&'r [u8]> {
 }
 
 /// Reads `base64(user-id ":" password)` (RFC 7617 section 2). The password is not looked at.
-fn user_name(credentials: &[u8]) -> Found<'static> {
+fn user_name(credentials: &[u8]) -> Extracted<'static> {
     let Ok(mut decoded) = BASE64_STANDARD.decode(credentials) else {
         return NO_KEY;
     };
@@ -82,7 +85,7 @@ fn user_name(credentials: &[u8]) -> Found<'static> {
         None => NO_KEY,
         Some(end) => {
             decoded.truncate(end);
-            Found::One(Cow::Owned(decoded))
+            Extracted::One(Cow::Owned(decoded))
         }
     }
 }
@@ -127,8 +130,8 @@ mod tests {
     #[test]
     fn the_user_name_ends_at_the_first_colon() {
         let name = |text: &str| user_name(BASE64_STANDARD.encode(text).as_bytes());
-        assert_eq!(name("key:"), Found::One(Cow::Borrowed(b"key")));
-        assert_eq!(name("key:pass:word"), Found::One(Cow::Borrowed(b"key")));
+        assert_eq!(name("key:"), Extracted::One(Cow::Borrowed(b"key")));
+        assert_eq!(name("key:pass:word"), Extracted::One(Cow::Borrowed(b"key")));
         assert_eq!(name("key"), NO_KEY);
         for wrong in ["a2V5Og", "a2V5Og==\n", "!!!", "a2V5Og= =", ""] {
             assert_eq!(user_name(wrong.as_bytes()), NO_KEY, "{wrong:?}");

@@ -16,7 +16,7 @@ pub(super) use pairs::{is_named_cookie, without_pair};
 
 /// What a request carries at a route's locations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found<'r> {
+pub(super) enum Extracted<'r> {
     Nothing,
     /// Something that claims to be a key. It may be empty, or no text at all.
     One(Cow<'r, [u8]>),
@@ -25,7 +25,7 @@ pub(super) enum Found<'r> {
     Malformed,
 }
 
-impl Found<'_> {
+impl Extracted<'_> {
     /// A second credential is one too many, even where it says the same.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -37,18 +37,20 @@ impl Found<'_> {
 }
 
 /// Looks at every location that needs no body: the first that has something does not hide another.
-pub(super) fn locate<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Found<'r> {
-    locations.iter().fold(Found::Nothing, |found, location| {
-        found.and(match *location {
-            KeyLocation::Header { name, scheme } => {
-                header::in_header(request.headers(), name, scheme)
-            }
-            KeyLocation::Basic => header::in_basic(request.headers()),
-            KeyLocation::Query { name } => pairs::in_query(request.query_string(), name),
-            KeyLocation::Cookie { name } => pairs::in_cookies(request.headers(), name),
-            KeyLocation::Json { .. } | KeyLocation::Form { .. } => Found::Nothing,
+pub(super) fn locate<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Extracted<'r> {
+    locations
+        .iter()
+        .fold(Extracted::Nothing, |found, location| {
+            found.and(match *location {
+                KeyLocation::Header { name, scheme } => {
+                    header::in_header(request.headers(), name, scheme)
+                }
+                KeyLocation::Basic => header::in_basic(request.headers()),
+                KeyLocation::Query { name } => pairs::in_query(request.query_string(), name),
+                KeyLocation::Cookie { name } => pairs::in_cookies(request.headers(), name),
+                KeyLocation::Json { .. } | KeyLocation::Form { .. } => Extracted::Nothing,
+            })
         })
-    })
 }
 
 #[cfg(test)]
@@ -73,13 +75,17 @@ mod tests {
             .append_header(("Authorization", "Bearer y"))
             .to_http_request();
         for location in [PLAIN, BEARER, KeyLocation::Basic] {
-            assert_eq!(locate(&twice, &[location]), Found::Several, "{location:?}");
+            assert_eq!(
+                locate(&twice, &[location]),
+                Extracted::Several,
+                "{location:?}"
+            );
         }
         let basics = TestRequest::default()
             .append_header(("Authorization", "Basic x"))
             .append_header(("Authorization", "Basic y"))
             .to_http_request();
-        assert_eq!(locate(&basics, &[BEARER]), Found::Nothing);
+        assert_eq!(locate(&basics, &[BEARER]), Extracted::Nothing);
     }
 
     /// L-03: even where it is the same key.
@@ -90,8 +96,8 @@ mod tests {
             .append_header(("Authorization", "Bearer a"))
             .to_http_request();
         for pair in [[PLAIN, BEARER], [BEARER, QUERY], [QUERY, PLAIN]] {
-            assert_eq!(locate(&both, &pair), Found::Several, "{pair:?}");
+            assert_eq!(locate(&both, &pair), Extracted::Several, "{pair:?}");
         }
-        assert_eq!(locate(&both, &[PLAIN]), Found::One(Cow::Borrowed(b"a")));
+        assert_eq!(locate(&both, &[PLAIN]), Extracted::One(Cow::Borrowed(b"a")));
     }
 }

@@ -4,16 +4,16 @@ use std::borrow::Cow;
 
 use actix_web::http::header::{self, HeaderMap};
 
-use super::Found;
+use super::Extracted;
 
 /// The key in a query string, or in a URL-encoded form: they are written alike.
-pub(super) fn in_query<'r>(query: &'r str, name: &str) -> Found<'r> {
+pub(super) fn in_query<'r>(query: &'r str, name: &str) -> Extracted<'r> {
     in_form(query.as_bytes(), name)
 }
 
 /// The key among `name=value` pairs with `&` between them, percent-encoded (WHATWG URL section
 /// 5.1). Decoded once: what comes out is the key, whatever it looks like.
-pub(super) fn in_form<'r>(form: &'r [u8], name: &str) -> Found<'r> {
+pub(super) fn in_form<'r>(form: &'r [u8], name: &str) -> Extracted<'r> {
     form.split(|byte| *byte == b'&')
         .filter(|pair| is_named(pair, name))
         .map(|pair| {
@@ -21,9 +21,9 @@ pub(super) fn in_form<'r>(form: &'r [u8], name: &str) -> Found<'r> {
                 .iter()
                 .position(|byte| *byte == b'=')
                 .map_or(&[][..], |at| &pair[at + 1..]);
-            decode(value).map_or(Found::Malformed, Found::One)
+            decode(value).map_or(Extracted::Malformed, Extracted::One)
         })
-        .fold(Found::Nothing, Found::and)
+        .fold(Extracted::Nothing, Extracted::and)
 }
 
 /// `form` without the pairs of this name.
@@ -73,7 +73,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// The key in a cookie (RFC 6265 section 4.2.1). Its value is not decoded: a key's characters need
 /// no encoding in a cookie.
-pub(super) fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Found<'r> {
+pub(super) fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Extracted<'r> {
     let value = |cookie: &'r [u8]| {
         let at = cookie.iter().position(|byte| *byte == b'=')?;
         Some(unquoted(cookie[at + 1..].trim_ascii()))
@@ -83,8 +83,8 @@ pub(super) fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Found<'r> {
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
         .filter(|cookie| is_named_cookie(cookie, name))
         .filter_map(value)
-        .map(|value| Found::One(Cow::Borrowed(value)))
-        .fold(Found::Nothing, Found::and)
+        .map(|value| Extracted::One(Cow::Borrowed(value)))
+        .fold(Extracted::Nothing, Extracted::and)
 }
 
 /// Whether a cookie of a `Cookie` header has this name, which actix decodes for its handlers.
@@ -113,8 +113,8 @@ mod tests {
 
     use super::*;
 
-    fn one(key: &str) -> Found<'_> {
-        Found::One(Cow::Borrowed(key.as_bytes()))
+    fn one(key: &str) -> Extracted<'_> {
+        Extracted::One(Cow::Borrowed(key.as_bytes()))
     }
 
     fn cookies(lines: &[&'static str]) -> HeaderMap {
@@ -128,14 +128,17 @@ mod tests {
     /// L-05.
     #[test]
     fn l05_a_repeated_parameter_is_several_and_another_case_is_none() {
-        assert_eq!(in_query("api_key=a&api_key=b", "api_key"), Found::Several);
+        assert_eq!(
+            in_query("api_key=a&api_key=b", "api_key"),
+            Extracted::Several
+        );
         assert_eq!(
             in_query("api_key=a&x=1&api%5Fkey=a", "api_key"),
-            Found::Several
+            Extracted::Several
         );
-        assert_eq!(in_query("API_KEY=a", "api_key"), Found::Nothing);
-        assert_eq!(in_query("x=api_key&y=2", "api_key"), Found::Nothing);
-        assert_eq!(in_query("", "api_key"), Found::Nothing);
+        assert_eq!(in_query("API_KEY=a", "api_key"), Extracted::Nothing);
+        assert_eq!(in_query("x=api_key&y=2", "api_key"), Extracted::Nothing);
+        assert_eq!(in_query("", "api_key"), Extracted::Nothing);
         assert_eq!(in_query("api_key", "api_key"), one(""));
         assert_eq!(in_query("api_key=a=b", "api_key"), one("a=b"));
         assert_eq!(in_query("&&api_key=a&", "api_key"), one("a"));
@@ -146,7 +149,7 @@ mod tests {
     fn l06_one_decoding_and_never_two() {
         assert_eq!(in_query("k=%61%2562", "k"), one("a%62"));
         for broken in ["k=%ZZ", "k=%", "k=%6", "k=a%4g"] {
-            assert_eq!(in_query(broken, "k"), Found::Malformed, "{broken}");
+            assert_eq!(in_query(broken, "k"), Extracted::Malformed, "{broken}");
         }
         assert_eq!(in_query("other=%ZZ&k=a", "k"), one("a"));
     }
@@ -155,11 +158,20 @@ mod tests {
     fn a_repeated_cookie_is_several() {
         assert_eq!(in_cookies(&cookies(&["a=1; k=x; b=2"]), "k"), one("x"));
         assert_eq!(in_cookies(&cookies(&["k=\"x\""]), "k"), one("x"));
-        assert_eq!(in_cookies(&cookies(&["k=x;k=x"]), "k"), Found::Several);
-        assert_eq!(in_cookies(&cookies(&["k=x", "k=y"]), "k"), Found::Several);
-        assert_eq!(in_cookies(&cookies(&["K=x; kk=y; k"]), "k"), Found::Nothing);
+        assert_eq!(in_cookies(&cookies(&["k=x;k=x"]), "k"), Extracted::Several);
+        assert_eq!(
+            in_cookies(&cookies(&["k=x", "k=y"]), "k"),
+            Extracted::Several
+        );
+        assert_eq!(
+            in_cookies(&cookies(&["K=x; kk=y; k"]), "k"),
+            Extracted::Nothing
+        );
         assert_eq!(in_cookies(&cookies(&["%6b=x"]), "k"), one("x"));
-        assert_eq!(in_cookies(&cookies(&["%6b=x; k=y"]), "k"), Found::Several);
+        assert_eq!(
+            in_cookies(&cookies(&["%6b=x; k=y"]), "k"),
+            Extracted::Several
+        );
         assert_eq!(in_cookies(&cookies(&["k="]), "k"), one(""));
         assert_eq!(in_cookies(&cookies(&["k=%78"]), "k"), one("%78"));
     }
@@ -179,14 +191,14 @@ mod tests {
             let _ = in_query(&text, &name);
             let _ = in_form(&bytes, &name);
             let left = without_pair(&bytes, &name);
-            prop_assert_eq!(in_form(&left, &name), Found::Nothing);
+            prop_assert_eq!(in_form(&left, &name), Extracted::Nothing);
         }
 
         #[test]
         fn what_is_encoded_is_found(key: Vec<u8>, before in "[a-z]{0,5}", after in "[a-z]{0,5}") {
             let encoded: String = key.iter().map(|byte| format!("%{byte:02x}")).collect();
             let form = format!("{before}&k_y={encoded}&{after}");
-            prop_assert_eq!(in_form(form.as_bytes(), "k_y"), Found::One(Cow::Owned(key)));
+            prop_assert_eq!(in_form(form.as_bytes(), "k_y"), Extracted::One(Cow::Owned(key)));
         }
     }
 }

@@ -117,14 +117,14 @@ pub(in crate::actix) fn body(
 /// A JSON object without the member of this name; `None` where it is no object.
 fn without_member(body: &[u8], name: &str) -> Option<String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    deserializer.deserialize_map(Without { name }).ok()
+    deserializer.deserialize_map(WithoutMember { name }).ok()
 }
 
-struct Without<'n> {
+struct WithoutMember<'n> {
     name: &'n str,
 }
 
-impl<'de> Visitor<'de> for Without<'_> {
+impl<'de> Visitor<'de> for WithoutMember<'_> {
     type Value = String;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -29,8 +29,8 @@ fn now() -> ClockReading {
 
 /// Carries out a read whose answer is `found`.
 fn read(cache: &Cache, id: &KeyId, found: Option<&Arc<CachedKey>>) {
-    let ticket = cache.shard(id).enter(|_, ticket| ticket);
-    cache.keep(id, ticket, now(), found);
+    let generation = cache.shard(id).enter(|_, generation| generation);
+    cache.commit_if_current(id, generation, now(), found);
 }
 
 fn fill(cache: &Cache, numbers: std::ops::Range<usize>) {
@@ -175,7 +175,7 @@ fn ids_that_the_store_does_not_know_push_no_key_out() {
     let unknown = cache
         .shards
         .iter()
-        .map(|shard| shard.enter(|desk, _| desk.unknown.len()));
+        .map(|shard| shard.enter(|state, _| state.unknown.len()));
     assert_eq!(unknown.sum::<usize>(), SHARDS * UNKNOWN_PER_SHARD);
 }
 
@@ -307,7 +307,7 @@ enum Step {
     Ask(usize),
     Replace(usize),
     Change(usize),
-    Unknown(usize),
+    UnknownId(usize),
     Flush,
 }
 
@@ -316,7 +316,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0_usize..24).prop_map(Step::Ask),
         2 => (0_usize..24).prop_map(Step::Replace),
         2 => (0_usize..24).prop_map(Step::Change),
-        1 => (0_usize..24).prop_map(Step::Unknown),
+        1 => (0_usize..24).prop_map(Step::UnknownId),
         1 => Just(Step::Flush),
     ];
     prop::collection::vec(step, 0..150)
@@ -343,7 +343,7 @@ proptest! {
                     cache.evict(&id(number));
                     last.remove(&number);
                 }
-                Step::Unknown(number) => {
+                Step::UnknownId(number) => {
                     read(&cache, &id(number), None);
                     last.remove(&number);
                 }

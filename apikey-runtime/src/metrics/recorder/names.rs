@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-use crate::cluster::Polled;
+use crate::cluster::PollOutcome;
 use crate::metrics::StoreCall;
 
 pub(super) const DECISIONS: &str = "apikey_decisions_total";
@@ -53,11 +53,11 @@ pub(super) fn call(call: StoreCall) -> &'static str {
     }
 }
 
-pub(super) fn poll(result: Polled) -> &'static str {
+pub(super) fn poll(result: PollOutcome) -> &'static str {
     match result {
-        Polled::Answered => "answered",
-        Polled::Stranger => "struck_off",
-        Polled::Failed => "failed",
+        PollOutcome::Answered => "answered",
+        PollOutcome::NotMember => "struck_off",
+        PollOutcome::Failed => "failed",
     }
 }
 

@@ -99,7 +99,7 @@ fn count(row: &PgRow) -> Result<CounterState, sqlx::Error> {
     let uses: Vec<i64> = row.try_get("parts_used")?;
     let uses = uses.into_iter().map(|used| used.max(0).unsigned_abs());
     Ok(CounterState {
-        arrival: row.try_get("arrival")?,
+        tat: row.try_get("arrival")?,
         period: row.try_get("period")?,
         used: row.try_get::<i64, _>("used")?.max(0).unsigned_abs(),
         parts: numbers.into_iter().zip(uses).collect(),

@@ -114,7 +114,7 @@ fn count(rule: LimitRule, text: &[u8]) -> Option<CounterState> {
         return Some(count);
     }
     match rule {
-        LimitRule::Rate(_) => count.arrival = number(text)?,
+        LimitRule::Rate(_) => count.tat = number(text)?,
         LimitRule::Quota(quota) if quota.period().part_millis().is_some() => {
             let mut fields = text.splitn(3, |byte| *byte == b':');
             number::<u64>(fields.next()?)?;
@@ -164,7 +164,7 @@ mod tests {
                 assert_eq!(count(rule, bad), None, "{rule}: {bad:?}");
             }
         }
-        assert_eq!(count(rate, b"1700").unwrap().arrival, 1_700);
+        assert_eq!(count(rate, b"1700").unwrap().tat, 1_700);
         let read = count(month, b"2:3").unwrap();
         assert_eq!((read.period, read.used), (2, 3));
         let read = count(rolling, b"12:4:6=7,4=5,").unwrap();

@@ -26,7 +26,7 @@ const WRITE: &str = "\
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?) \
     WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = value ->> 0) \
     ON CONFLICT (key, name) DO UPDATE SET \
-    arrival = excluded.arrival, period = excluded.period, used = excluded.used, parts = excluded.parts";
+    arrival = excluded.tat, period = excluded.period, used = excluded.used, parts = excluded.parts";
 
 /// What is to be done with counts.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ impl<'a> Counts<'a> {
             let Slot { count, changed, .. } = self.slots.get(*place)?;
             let used = i64::try_from(count.used).unwrap_or(i64::MAX);
             changed.then(|| {
-                let (arrival, period) = (count.arrival, count.period);
+                let (arrival, period) = (count.tat, count.period);
                 json(&(key.as_str(), name, arrival, period, used, &count.parts))
             })
         };
@@ -210,7 +210,7 @@ impl Slot {
             _ => None,
         };
         let count = CounterState {
-            arrival: row.try_get("arrival")?,
+            tat: row.try_get("arrival")?,
             period: row.try_get("period")?,
             used: used.unsigned_abs(),
             parts: parts.unwrap_or_default(),

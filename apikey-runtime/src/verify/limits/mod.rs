@@ -9,209 +9,231 @@ mod store;
 
 use std::time::Duration;
 
-use super::{Admitted, Now, Question, Verifier, Why};
+use super::{Allowed, CheckRequest, DeferReason, FastPath, Verifier};
 use crate::denied::{Denied, DenyReason};
 use crate::limit::{LimitRule, Rate};
-use crate::limiter::{self, By, Line, Name, Slot, pin};
-use crate::policy::{Caller, LimiterFallback};
+use crate::limiter::{self, AppliedLimit, CountedBy, LimitSource, PrefetchKey, pin_former_plan};
+use crate::policy::{LimiterFallback, RequestInfo};
 use crate::store::LimitCounter;
-use store::Paid;
+use store::StoreCharge;
 
-pub(crate) use status::standings;
+pub(crate) use status::limit_statuses;
 
 impl Verifier {
     /// Charges what can be charged at once. A key and a route without limits cost nothing here.
-    pub(super) fn settle_now<C: Caller>(
+    pub(super) fn try_enforce_limits<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        admitted: Admitted,
-    ) -> Now {
-        let own = admitted.key.facts().plan.is_some() || self.default_plan.is_some();
-        if !own && question.policy.rate.is_none() {
-            return Now::Decided(Ok(self.admit(question, admitted)));
+        request: &CheckRequest<'_, C>,
+        allowed: Allowed,
+    ) -> FastPath {
+        let own = allowed.key.record().plan.is_some() || self.default_plan.is_some();
+        if !own && request.policy.rate.is_none() {
+            return FastPath::Decided(Ok(self.allow(request, allowed)));
         }
-        self.settle_limited(question, admitted)
+        self.try_enforce_applied(request, allowed)
     }
 
     #[inline(never)]
-    fn settle_limited<C: Caller>(&self, question: &Question<'_, C>, mut admitted: Admitted) -> Now {
-        let key = admitted.key.id();
-        let before = (question.known)(question.caller).filter(|known| known.key.id() == key);
-        admitted.bill = self.bill(question, &admitted, before.as_ref());
-        let bill = &mut admitted.bill;
-        if bill.iter().any(|line| line.by == By::Nobody) {
+    fn try_enforce_applied<C: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, C>,
+        mut allowed: Allowed,
+    ) -> FastPath {
+        let key = allowed.key.id();
+        let before = (request.earlier)(request.info).filter(|earlier| earlier.key.id() == key);
+        allowed.applied = self.applied(request, &allowed, before.as_ref());
+        let applied = &mut allowed.applied;
+        if applied
+            .iter()
+            .any(|limit| limit.counted_by == CountedBy::Nobody)
+        {
             tracing::error!(
                 key_id = %key,
                 "a key has a quota, and the key store counts none; implement `KeyStore::charge`"
             );
-            return Now::Decided(Err(self.refuse(question, DenyReason::Misconfigured)));
+            return FastPath::Decided(Err(self.refuse(request, DenyReason::Misconfigured)));
         }
-        let stored = bill.iter().any(|line| line.by == By::Store);
-        let slot = Slot::of(key, bill).filter(|_| self.ahead.is_on());
-        if stored && slot.is_none() {
-            return Now::Ask(Why::Charge(Box::new(admitted)));
+        let stored = applied
+            .iter()
+            .any(|limit| limit.counted_by == CountedBy::Store);
+        let prefetch_key = PrefetchKey::of(key, applied).filter(|_| self.prefetch.is_on());
+        if stored && prefetch_key.is_none() {
+            return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }
         // It was judged just now: the clock takes longer to read than all that is counted here.
-        let now = admitted.at;
-        if !self.local.charge(key, bill, now.into()) {
-            return Now::Decided(Err(self.refuse_limited(question, &admitted)));
+        let now = allowed.at;
+        if !self.local_limiter.charge(key, applied, now.into()) {
+            return FastPath::Decided(Err(self.deny_limited(request, &allowed)));
         }
-        if slot.is_some_and(|slot| !self.ahead.pay(slot, bill, now)) {
+        if prefetch_key
+            .is_some_and(|prefetch_key| !self.prefetch.consume(prefetch_key, applied, now))
+        {
             // It is all charged together, later.
-            self.local.give_back(key, bill, now.into());
-            return Now::Ask(Why::Charge(Box::new(admitted)));
+            self.local_limiter.refund(key, applied, now.into());
+            return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }
-        Now::Decided(Ok(self.finish(question, before, admitted)))
+        FastPath::Decided(Ok(self.finish(request, before, allowed)))
     }
 
     /// Charges what the store counts, and looks at the key once more: that took time.
-    pub(super) async fn settle_late<C: Caller>(
+    pub(super) async fn enforce_limits<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        mut admitted: Admitted,
-    ) -> Result<Admitted, Denied> {
-        let key = admitted.key.id();
-        let before = (question.known)(question.caller).filter(|known| known.key.id() == key);
-        if !self.local.charge(key, &mut admitted.bill, self.now()) {
-            return Err(self.refuse_limited(question, &admitted));
+        request: &CheckRequest<'_, C>,
+        mut allowed: Allowed,
+    ) -> Result<Allowed, Denied> {
+        let key = allowed.key.id();
+        let before = (request.earlier)(request.info).filter(|earlier| earlier.key.id() == key);
+        if !self
+            .local_limiter
+            .charge(key, &mut allowed.applied, self.now())
+        {
+            return Err(self.deny_limited(request, &allowed));
         }
-        match self.charge_in_store(key, &mut admitted).await {
-            Paid::Yes => {}
-            Paid::Refused => {
-                self.local.retract(key, &mut admitted.bill, self.now());
-                return Err(self.refuse_limited(question, &admitted));
+        match self.charge_in_store(key, &mut allowed).await {
+            StoreCharge::Allowed => {}
+            StoreCharge::Denied => {
+                self.local_limiter
+                    .undo(key, &mut allowed.applied, self.now());
+                return Err(self.deny_limited(request, &allowed));
             }
-            Paid::Unknown => {
-                self.local.give_back(key, &admitted.bill, self.now());
-                self.settle_without_store(question, &mut admitted)?;
+            StoreCharge::Indeterminate => {
+                self.local_limiter.refund(key, &allowed.applied, self.now());
+                self.enforce_without_store(request, &mut allowed)?;
             }
         }
-        match self.confirm_charged(question, &admitted).await {
+        match self.confirm_charged(request, &allowed).await {
             Ok(mut confirmed) => {
-                let (made_by, now) = (&admitted.key, &confirmed.key);
-                pin(
-                    &mut admitted.bill,
-                    made_by.facts().plan.as_ref(),
-                    now.facts().plan.as_ref(),
+                let (made_by, now) = (&allowed.key, &confirmed.key);
+                pin_former_plan(
+                    &mut allowed.applied,
+                    made_by.record().plan.as_ref(),
+                    now.record().plan.as_ref(),
                 );
-                confirmed.bill = admitted.bill;
-                Ok(self.finish(question, before, confirmed))
+                confirmed.applied = allowed.applied;
+                Ok(self.finish(request, before, confirmed))
             }
             Err(denied) => {
-                self.give_back(&admitted);
+                self.refund(&allowed);
                 Err(denied)
             }
         }
     }
 
     /// The decision once more, at a time after the charge.
-    async fn confirm_charged<C: Caller>(
+    async fn confirm_charged<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        admitted: &Admitted,
-    ) -> Result<Admitted, Denied> {
-        if question.policy.fresh {
-            return self.judge_late(question, false, Some(admitted)).await;
+        request: &CheckRequest<'_, C>,
+        allowed: &Allowed,
+    ) -> Result<Allowed, Denied> {
+        if request.policy.fresh {
+            return self.evaluate_deferred(request, false, Some(allowed)).await;
         }
-        match self.judge_memory(question) {
-            Now::Decided(decision) => decision,
-            Now::Ask(why) => {
-                let refused = matches!(why, Why::Refused);
-                self.judge_late(question, refused, Some(admitted)).await
+        match self.evaluate_cached(request) {
+            FastPath::Decided(decision) => decision,
+            FastPath::Deferred(why) => {
+                let refused = matches!(why, DeferReason::RecheckDenial);
+                self.evaluate_deferred(request, refused, Some(allowed))
+                    .await
             }
         }
     }
 
     /// What the request has to pay, beyond what it paid `before`.
-    fn bill<C: Caller>(
+    fn applied<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        admitted: &Admitted,
-        before: Option<&Admitted>,
-    ) -> Vec<Line> {
-        let (policy, counting) = (question.policy, self.reader.store.limit_support());
-        let (plan, name): (_, fn(u16) -> Name) = match &admitted.key.facts().plan {
-            Some(plan) => (Some(&**plan), Name::Key),
-            None => (self.default_plan.as_ref(), |_| Name::Default),
+        request: &CheckRequest<'_, C>,
+        allowed: &Allowed,
+        before: Option<&Allowed>,
+    ) -> Vec<AppliedLimit> {
+        let (policy, counting) = (request.policy, self.reader.store.limit_support());
+        let (plan, name): (_, fn(u16) -> LimitSource) = match &allowed.key.record().plan {
+            Some(plan) => (Some(&**plan), LimitSource::Key),
+            None => (self.default_plan.as_ref(), |_| LimitSource::Default),
         };
         let prepared = plan.map_or(&[][..], |plan| &plan.0);
-        let mut bill = Vec::with_capacity(prepared.len() + 1);
-        let paid = before.and_then(paid_by_key);
+        let mut applied = Vec::with_capacity(prepared.len() + 1);
+        let paid = before.and_then(charged_to_key);
         // A second gate pays what its cost is higher.
         let cost = policy.cost.saturating_sub(paid.unwrap_or(0));
         if paid.is_none() || cost > 0 {
-            let lines = (0..).zip(prepared);
-            bill.extend(lines.map(|(at, one)| Line::of_plan(one, name(at), cost, counting)));
+            let limits = (0..).zip(prepared);
+            applied.extend(
+                limits.map(|(at, one)| AppliedLimit::of_plan(one, name(at), cost, counting)),
+            );
         }
         if let Some(rate) = policy.rate {
-            let earlier = before.map_or(&[][..], |before| &before.bill);
-            if let Some(name) = unpaid_name(route_name(question), rate, earlier) {
-                bill.push(Line::of_route(name, rate, policy.cost, counting));
+            let earlier = before.map_or(&[][..], |before| &before.applied);
+            if let Some(name) = uncharged_source(route_source(request), rate, earlier) {
+                applied.push(AppliedLimit::of_route(name, rate, policy.cost, counting));
             }
         }
-        bill
+        applied
     }
 
     /// What is left where the store counts nothing: 503, or, where the route says so, counting here.
-    fn settle_without_store<C: Caller>(
+    fn enforce_without_store<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        admitted: &mut Admitted,
+        request: &CheckRequest<'_, C>,
+        allowed: &mut Allowed,
     ) -> Result<(), Denied> {
         // Nothing was to be charged, so nothing is missing.
-        if admitted.bill.iter().all(|line| line.cost == 0) {
+        if allowed.applied.iter().all(|limit| limit.cost == 0) {
             return Ok(());
         }
-        if question.policy.limiter_down == LimiterFallback::Deny {
-            return Err(self.refuse(question, DenyReason::StoreUnavailable));
+        if request.policy.limiter_down == LimiterFallback::Deny {
+            return Err(self.refuse(request, DenyReason::StoreUnavailable));
         }
-        for line in &mut admitted.bill {
-            line.by = By::Process;
+        for limit in &mut allowed.applied {
+            limit.counted_by = CountedBy::Process;
         }
         let now = self.now();
         if self
-            .local
-            .charge(admitted.key.id(), &mut admitted.bill, now)
+            .local_limiter
+            .charge(allowed.key.id(), &mut allowed.applied, now)
         {
             Ok(())
         } else {
-            Err(self.refuse_limited(question, admitted))
+            Err(self.deny_limited(request, allowed))
         }
     }
 
-    fn now(&self) -> limiter::Now {
+    fn now(&self) -> limiter::LimiterTime {
         self.reader.clock.read().into()
     }
 
-    fn meter_of(&self, admitted: &Admitted, line: &Line) -> LimitCounter {
-        let own = admitted.key.facts().plan.as_deref();
-        line.counter(own, self.default_plan.as_ref())
+    fn counter_of(&self, allowed: &Allowed, limit: &AppliedLimit) -> LimitCounter {
+        let own = allowed.key.record().plan.as_deref();
+        limit.counter(own, self.default_plan.as_ref())
     }
 
     /// Lets the request through; what it paid at an earlier gate stays known.
-    fn finish<C: Caller>(
+    fn finish<C: RequestInfo>(
         &self,
-        question: &Question<'_, C>,
-        before: Option<Admitted>,
-        mut admitted: Admitted,
-    ) -> Admitted {
+        request: &CheckRequest<'_, C>,
+        before: Option<Allowed>,
+        mut allowed: Allowed,
+    ) -> Allowed {
         if let Some(mut before) = before {
-            let (made_by, now) = (&before.key, &admitted.key);
-            pin(
-                &mut before.bill,
-                made_by.facts().plan.as_ref(),
-                now.facts().plan.as_ref(),
+            let (made_by, now) = (&before.key, &allowed.key);
+            pin_former_plan(
+                &mut before.applied,
+                made_by.record().plan.as_ref(),
+                now.record().plan.as_ref(),
             );
-            admitted.bill.append(&mut before.bill);
+            allowed.applied.append(&mut before.applied);
         }
-        self.admit(question, admitted)
+        self.allow(request, allowed)
     }
 
-    fn refuse_limited<C: Caller>(&self, question: &Question<'_, C>, admitted: &Admitted) -> Denied {
-        let asked = admitted
-            .bill
+    fn deny_limited<C: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, C>,
+        allowed: &Allowed,
+    ) -> Denied {
+        let asked = allowed
+            .applied
             .iter()
-            .filter_map(|line| Some((line.rule, line.decision?)));
+            .filter_map(|limit| Some((limit.rule, limit.decision?)));
         let refusing = asked.filter(|(_, decision)| !decision.allowed);
         // The one that takes longest is what the client waits for; without an end is longest.
         let longest = refusing.max_by_key(|(_, decision)| decision.retry.unwrap_or(u64::MAX));
@@ -220,48 +242,55 @@ impl Verifier {
             _ => DenyReason::RateLimited,
         };
         let retry = longest.and_then(|(_, decision)| decision.retry);
-        self.refuse(question, reason)
+        self.refuse(request, reason)
             .retrying(retry.map(Duration::from_micros))
-            .with_limits(standings(admitted))
+            .with_limits(limit_statuses(allowed))
     }
 }
 
 /// What a request paid its key's limits; `None` where it has not been asked to.
-fn paid_by_key(before: &Admitted) -> Option<u32> {
-    let first = before.bill.iter().find(|line| line.name.is_of_key())?;
-    let same = before.bill.iter().filter(|line| line.name == first.name);
-    Some(same.fold(0, |sum, line| sum.saturating_add(line.cost)))
+fn charged_to_key(before: &Allowed) -> Option<u32> {
+    let first = before.applied.iter().find(|limit| limit.name.is_of_key())?;
+    let same = before
+        .applied
+        .iter()
+        .filter(|limit| limit.name == first.name);
+    Some(same.fold(0, |sum, limit| sum.saturating_add(limit.cost)))
 }
 
 /// The name under which a route's rate is charged; `None` where an earlier gate has charged it. Another
 /// rate of that name, as an app and a scope inside may have for one pattern, is counted apart from
 /// it.
-fn unpaid_name(name: Name, rate: Rate, earlier: &[Line]) -> Option<Name> {
-    let taken = |name: &Name| {
-        let same = |line: &&Line| line.name.of_route() == name.of_route();
+fn uncharged_source(
+    name: LimitSource,
+    rate: Rate,
+    earlier: &[AppliedLimit],
+) -> Option<LimitSource> {
+    let taken = |name: &LimitSource| {
+        let same = |limit: &&AppliedLimit| limit.name.of_route() == name.of_route();
         earlier.iter().find(same)
     };
     let (first, mut number, mut name) = (name.clone(), 1, name);
-    while let Some(line) = taken(&name) {
-        if line.rule == LimitRule::Rate(rate) {
+    while let Some(limit) = taken(&name) {
+        if limit.rule == LimitRule::Rate(rate) {
             return None;
         }
         number += 1;
         let base = first.of_route().unwrap_or_default();
-        name = Name::Pattern(format!("{base}#{number}").into());
+        name = LimitSource::Pattern(format!("{base}#{number}").into());
     }
     Some(name)
 }
 
-fn route_name<C: Caller>(question: &Question<'_, C>) -> Name {
-    match question.policy.name {
-        Some(name) => Name::Route(name),
+fn route_source<C: RequestInfo>(request: &CheckRequest<'_, C>) -> LimitSource {
+    match request.policy.name {
+        Some(name) => LimitSource::Route(name),
         None => {
             let mut pattern = String::new();
-            question
-                .caller
+            request
+                .info
                 .write_route(&mut |piece| pattern.push_str(piece));
-            Name::Pattern(pattern.into())
+            LimitSource::Pattern(pattern.into())
         }
     }
 }

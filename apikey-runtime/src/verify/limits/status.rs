@@ -2,41 +2,41 @@
 
 use std::time::Duration;
 
-use super::super::{Admitted, Verifier};
+use super::super::{Allowed, Verifier};
 use crate::denied::LimitStatus;
 use crate::events::{Event, EventKind};
 use crate::limit::{LimitDecision, LimitRule};
-use crate::limiter::{Line, Plan};
+use crate::limiter::{AppliedLimit, Plan};
 
 /// At which parts of a quota it is told that they are used up, in percent.
-const SHARES: [u8; 2] = [80, 100];
+const THRESHOLDS: [u8; 2] = [80, 100];
 
 impl Verifier {
-    /// Tells of the quotas that a charge of so many units brought to one of [`SHARES`]: those at
+    /// Tells of the quotas that a charge of so many units brought to one of [`THRESHOLDS`]: those at
     /// `places` in the bill, which then said `decisions`.
-    pub(super) fn tell_of_shares(
+    pub(super) fn emit_thresholds(
         &self,
-        admitted: &Admitted,
+        allowed: &Allowed,
         places: &[usize],
         decisions: &[LimitDecision],
         units: u64,
     ) {
         for (at, decision) in places.iter().zip(decisions) {
-            let line = &admitted.bill[*at];
-            if let LimitRule::Quota(quota) = line.rule {
+            let limit = &allowed.applied[*at];
+            if let LimitRule::Quota(quota) = limit.rule {
                 let used = quota.amount().saturating_sub(decision.remaining);
-                for share in crossed(quota.amount(), used.saturating_sub(units), used) {
-                    self.tell_of_share(admitted, line, share);
+                for share in crossed_thresholds(quota.amount(), used.saturating_sub(units), used) {
+                    self.emit_threshold(allowed, limit, share);
                 }
             }
         }
     }
 
-    fn tell_of_share(&self, admitted: &Admitted, line: &Line, share: u8) {
-        let limit = line.shown(admitted.key.facts().plan.as_deref());
-        let id = admitted.key.id();
+    fn emit_threshold(&self, allowed: &Allowed, limit: &AppliedLimit, share: u8) {
+        let limit = limit.shown(allowed.key.record().plan.as_deref());
+        let id = allowed.key.id();
         tracing::info!(key_id = %id, limit, percent = share, "a quota is used up so far");
-        self.teller.tell(|| Event {
+        self.events.emit(|| Event {
             at: self.reader.clock.read().now,
             kind: EventKind::LimitReached {
                 limit: limit.to_owned(),
@@ -48,30 +48,34 @@ impl Verifier {
     }
 }
 
-/// Which of [`SHARES`] lie in what was used last.
-fn crossed(amount: u64, before: u64, used: u64) -> impl Iterator<Item = u8> {
-    SHARES.into_iter().filter(move |share| {
+/// Which of [`THRESHOLDS`] lie in what was used last.
+fn crossed_thresholds(amount: u64, before: u64, used: u64) -> impl Iterator<Item = u8> {
+    THRESHOLDS.into_iter().filter(move |share| {
         let threshold = (u128::from(amount) * u128::from(*share)).div_ceil(100);
         u128::from(before) < threshold && threshold <= u128::from(used)
     })
 }
 
 /// How the limits stand that a request was counted against.
-pub(crate) fn standings(admitted: &Admitted) -> Vec<LimitStatus> {
-    standings_of(&admitted.bill, admitted.key.facts().plan.as_deref())
+pub(crate) fn limit_statuses(allowed: &Allowed) -> Vec<LimitStatus> {
+    statuses_of(&allowed.applied, allowed.key.record().plan.as_deref())
 }
 
-pub(super) fn standings_of(bill: &[Line], own: Option<&Plan>) -> Vec<LimitStatus> {
-    let asked = bill
+pub(super) fn statuses_of(applied: &[AppliedLimit], own: Option<&Plan>) -> Vec<LimitStatus> {
+    let asked = applied
         .iter()
         .enumerate()
-        .filter_map(|(at, line)| Some((at, line, line.decision?)));
+        .filter_map(|(at, limit)| Some((at, limit, limit.decision?)));
     asked
         // Where several gates charged one limit, the last word on it comes first.
-        .filter(|(at, line, _)| bill[..*at].iter().all(|earlier| earlier.name != line.name))
-        .map(|(_, line, decision)| LimitStatus {
-            name: line.shown(own).to_owned(),
-            rule: line.rule,
+        .filter(|(at, limit, _)| {
+            applied[..*at]
+                .iter()
+                .all(|earlier| earlier.name != limit.name)
+        })
+        .map(|(_, limit, decision)| LimitStatus {
+            name: limit.shown(own).to_owned(),
+            rule: limit.rule,
             remaining: decision.remaining,
             reset: decision.reset.map(Duration::from_micros),
         })
@@ -86,12 +90,12 @@ mod tests {
     fn each_share_is_crossed_once() {
         for amount in [1, 2, 3, 5, 10, 99, 100, 1_000] {
             let all: Vec<_> = (1..=amount)
-                .flat_map(|used| crossed(amount, used - 1, used))
+                .flat_map(|used| crossed_thresholds(amount, used - 1, used))
                 .collect();
             assert_eq!(all, [80, 100], "{amount}");
-            assert_eq!(crossed(amount, 0, amount).count(), 2);
+            assert_eq!(crossed_thresholds(amount, 0, amount).count(), 2);
         }
-        assert_eq!(crossed(10, 7, 8).collect::<Vec<_>>(), [80]);
-        assert_eq!(crossed(10, 8, 9).count(), 0);
+        assert_eq!(crossed_thresholds(10, 7, 8).collect::<Vec<_>>(), [80]);
+        assert_eq!(crossed_thresholds(10, 8, 9).count(), 0);
     }
 }

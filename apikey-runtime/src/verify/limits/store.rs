@@ -5,14 +5,16 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::super::under_way::Pass;
-use super::super::{Admitted, Verifier};
-use super::status::standings_of;
+use super::super::{Allowed, Verifier};
+use super::status::statuses_of;
 use crate::cache::Reader;
 use crate::denied::LimitStatus;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitDecision, LimitRule};
-use crate::limiter::{By, GOOD_FOR, Line, Name, Plan, Rest, Slot, ends};
+use crate::limiter::{
+    AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, ends,
+};
 use crate::metrics::StoreCall;
 use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
@@ -20,50 +22,51 @@ use crate::store::{Charge, ChargeOutcome, LimitCounter};
 const REFILLS_AT_ONCE: usize = 16;
 
 /// What the store said of a bill.
-pub(super) enum Paid {
-    Yes,
-    Refused,
+pub(super) enum StoreCharge {
+    Allowed,
+    Denied,
     /// Whether it was counted is not known.
-    Unknown,
+    Indeterminate,
 }
 
 impl Verifier {
     /// Charges what the store counts: in one call, since the lines of a bill have one cost, but for
     /// those of a second gate, whose route is charged first.
-    pub(super) async fn charge_in_store(&self, key: KeyId, admitted: &mut Admitted) -> Paid {
-        let slot = Slot::of(key, &admitted.bill).filter(|_| self.ahead.is_on());
-        if let Some(slot) = slot {
+    pub(super) async fn charge_in_store(&self, key: KeyId, allowed: &mut Allowed) -> StoreCharge {
+        let prefetch_key = PrefetchKey::of(key, &allowed.applied).filter(|_| self.prefetch.is_on());
+        if let Some(prefetch_key) = prefetch_key {
             // Where it is not to be had for several requests, it may be for one.
-            if let Some(paid) = self.charge_ahead(slot, key, admitted).await {
+            if let Some(paid) = self.charge_prefetch(prefetch_key, key, allowed).await {
                 return paid;
             }
         }
         let mut charged: Vec<usize> = Vec::new();
         loop {
-            let mut open = admitted.bill.iter().enumerate().rev();
-            let next = open.find(|(at, line)| line.by == By::Store && !charged.contains(at));
-            let Some(cost) = next.map(|(_, line)| line.cost) else {
-                return Paid::Yes;
+            let mut open = allowed.applied.iter().enumerate().rev();
+            let next = open
+                .find(|(at, limit)| limit.counted_by == CountedBy::Store && !charged.contains(at));
+            let Some(cost) = next.map(|(_, limit)| limit.cost) else {
+                return StoreCharge::Allowed;
             };
-            let (places, counters) = self.lines_of_cost(admitted, cost);
+            let (places, counters) = self.lines_of_cost(allowed, cost);
             let sent = self.reader.clock.read();
             let charge = Charge::new(key, cost, counters.clone());
-            let Some(answer) = self.ask_to_charge(charge).await else {
-                self.give_some_back(admitted, &charged);
-                return Paid::Unknown;
+            let Some(answer) = self.send_charge(charge).await else {
+                self.refund_charged(allowed, &charged);
+                return StoreCharge::Indeterminate;
             };
             for (at, decision) in places.iter().zip(&answer.decisions) {
-                admitted.bill[*at].decision = Some(*decision);
-                admitted.bill[*at].at_nanos = sent.uptime_nanos;
+                allowed.applied[*at].decision = Some(*decision);
+                allowed.applied[*at].at_nanos = sent.uptime_nanos;
             }
             if !answer.allowed {
-                self.give_some_back(admitted, &charged);
-                return Paid::Refused;
+                self.refund_charged(allowed, &charged);
+                return StoreCharge::Denied;
             }
-            self.tell_of_shares(admitted, &places, &answer.decisions, u64::from(cost));
-            if let Some(slot) = slot {
+            self.emit_thresholds(allowed, &places, &answer.decisions, u64::from(cost));
+            if let Some(prefetch_key) = prefetch_key {
                 let limits = counters.into_iter().zip(answer.decisions).collect();
-                let rest = self.ahead.keep(slot, (1, 0), cost, limits, sent);
+                let rest = self.prefetch.keep(prefetch_key, (1, 0), cost, limits, sent);
                 if let Some(rest) = rest {
                     self.refill_in_background(rest);
                 }
@@ -74,57 +77,74 @@ impl Verifier {
 
     /// Charges for several requests at once, and pays with it. `None` where that did not serve this
     /// one.
-    async fn charge_ahead(&self, slot: Slot, key: KeyId, admitted: &mut Admitted) -> Option<Paid> {
+    async fn charge_prefetch(
+        &self,
+        prefetch_key: PrefetchKey,
+        key: KeyId,
+        allowed: &mut Allowed,
+    ) -> Option<StoreCharge> {
         let now = self.reader.clock.read();
-        if self.ahead.pay(slot, &mut admitted.bill, now) {
-            return Some(Paid::Yes);
+        if self
+            .prefetch
+            .consume(prefetch_key, &mut allowed.applied, now)
+        {
+            return Some(StoreCharge::Allowed);
         }
-        let size = self.ahead.size(slot, now);
-        let stored = admitted.bill.iter().find(|line| line.by == By::Store);
-        let cost = stored.map_or(0, |line| line.cost);
+        let size = self.prefetch.size(prefetch_key, now);
+        let stored = allowed
+            .applied
+            .iter()
+            .find(|limit| limit.counted_by == CountedBy::Store);
+        let cost = stored.map_or(0, |limit| limit.cost);
         if size <= 1 {
             return None;
         }
-        let (places, counters) = self.lines_of_cost(admitted, cost);
-        let Some(decisions) = self.take_ahead(slot, key, size, cost, counters).await else {
-            return Some(Paid::Unknown);
+        let (places, counters) = self.lines_of_cost(allowed, cost);
+        let Some(decisions) = self
+            .prefetch_units(prefetch_key, key, size, cost, counters)
+            .await
+        else {
+            return Some(StoreCharge::Indeterminate);
         };
         let decisions = decisions?;
         let all = u64::from(cost) * u64::from(size);
-        self.tell_of_shares(admitted, &places, &decisions, all);
+        self.emit_thresholds(allowed, &places, &decisions, all);
         let now = self.reader.clock.read();
-        let paid = self.ahead.pay(slot, &mut admitted.bill, now);
-        paid.then_some(Paid::Yes)
+        let paid = self
+            .prefetch
+            .consume(prefetch_key, &mut allowed.applied, now);
+        paid.then_some(StoreCharge::Allowed)
     }
 
     /// Takes units for `size` requests. They are kept also where the one who asked has gone away by
-    /// then. `None` where the store gives no answer, and `Some(None)` where it does not admit so many.
-    async fn take_ahead(
+    /// then. `None` where the store gives no answer, and `Some(None)` where it does not allow so many.
+    async fn prefetch_units(
         &self,
-        slot: Slot,
+        prefetch_key: PrefetchKey,
         key: KeyId,
         size: u32,
         cost: u32,
         counters: Vec<LimitCounter>,
     ) -> Option<Option<Vec<LimitDecision>>> {
-        let (reader, ahead) = (Arc::clone(&self.reader), Arc::clone(&self.ahead));
+        let (reader, prefetch) = (Arc::clone(&self.reader), Arc::clone(&self.prefetch));
         let under_way = self.under_way.follow();
         let taken = self.reader.runtime.spawn(async move {
             let sent = reader.clock.read();
             let charge = Charge::new(key, cost.saturating_mul(size), counters.clone());
-            let answer = ask_to_charge(&reader, charge).await;
+            let answer = send_charge(&reader, charge).await;
             let taken = match answer {
                 None => {
-                    ahead.refuse(slot, size);
+                    prefetch.refuse(prefetch_key, size);
                     None
                 }
                 Some(answer) if !answer.allowed => {
-                    ahead.refuse(slot, size / 2);
+                    prefetch.refuse(prefetch_key, size / 2);
                     Some(None)
                 }
                 Some(answer) => {
                     let limits = counters.into_iter().zip(answer.decisions.iter().copied());
-                    let rest = ahead.keep(slot, (size, size), cost, limits.collect(), sent);
+                    let rest =
+                        prefetch.keep(prefetch_key, (size, size), cost, limits.collect(), sent);
                     if let Some(rest) = rest {
                         refill(&reader, rest).await;
                     }
@@ -138,31 +158,31 @@ impl Verifier {
     }
 
     /// The lines that the store counts at this cost: their places, and their meters.
-    fn lines_of_cost(&self, admitted: &Admitted, cost: u32) -> (Vec<usize>, Vec<LimitCounter>) {
-        let lines = admitted.bill.iter().enumerate();
-        lines
-            .filter(|(_, line)| line.by == By::Store && line.cost == cost)
-            .map(|(at, line)| (at, self.meter_of(admitted, line)))
+    fn lines_of_cost(&self, allowed: &Allowed, cost: u32) -> (Vec<usize>, Vec<LimitCounter>) {
+        let limits = allowed.applied.iter().enumerate();
+        limits
+            .filter(|(_, limit)| limit.counted_by == CountedBy::Store && limit.cost == cost)
+            .map(|(at, limit)| (at, self.counter_of(allowed, limit)))
             .unzip()
     }
 
     /// Gives back, every so often, what was taken ahead and not used.
-    pub(crate) async fn tend_what_was_taken(&self) {
+    pub(crate) async fn refund_expired_prefetch(&self) {
         loop {
-            tokio::time::sleep(GOOD_FOR).await;
-            let rests = self.ahead.sweep(self.reader.clock.read(), false);
+            tokio::time::sleep(PREFETCH_TTL).await;
+            let rests = self.prefetch.sweep(self.reader.clock.read(), false);
             refill_all(&self.reader, rests).await;
         }
     }
 
     /// Gives all back that was taken ahead and not used: the manager ends.
-    pub(crate) async fn give_up_what_was_taken(&self) {
-        let rests = self.ahead.sweep(self.reader.clock.read(), true);
+    pub(crate) async fn refund_all_prefetched(&self) {
+        let rests = self.prefetch.sweep(self.reader.clock.read(), true);
         refill_all(&self.reader, rests).await;
     }
 
     /// How the limits of a key stand. Charges nothing.
-    pub(crate) async fn look_at_limits(
+    pub(crate) async fn read_limits(
         &self,
         id: KeyId,
         limits: &[Limit],
@@ -171,60 +191,60 @@ impl Verifier {
         let plan = own.as_ref().or(self.default_plan.as_ref());
         let prepared = plan.map_or(&[][..], |plan| &plan.0);
         let counting = self.reader.store.limit_support();
-        let lines = (0..).zip(prepared);
-        let mut bill: Vec<_> = lines
-            .map(|(at, one)| Line::of_plan(one, Name::Key(at), 0, counting))
+        let limits = (0..).zip(prepared);
+        let mut applied: Vec<_> = limits
+            .map(|(at, one)| AppliedLimit::of_plan(one, LimitSource::Key(at), 0, counting))
             .collect();
-        self.local.charge(id, &mut bill, self.now());
+        self.local_limiter.charge(id, &mut applied, self.now());
         let stored = || {
             (0..)
                 .zip(prepared)
-                .filter(|(at, _)| bill[*at].by == By::Store)
+                .filter(|(at, _)| applied[*at].counted_by == CountedBy::Store)
         };
         let counters: Vec<_> = stored().map(|(_, one)| one.counter.clone()).collect();
         let places: Vec<_> = stored().map(|(at, _)| at).collect();
         if !counters.is_empty() {
             let charge = Charge::new(id, 0, counters);
             let silent = || StoreError::unavailable("it did not tell how limits stand");
-            let answer = ask_to_charge(&self.reader, charge).await;
+            let answer = send_charge(&self.reader, charge).await;
             let answer = answer.ok_or_else(silent)?;
             for (at, decision) in places.into_iter().zip(answer.decisions) {
-                bill[at].decision = Some(decision);
+                applied[at].decision = Some(decision);
             }
         }
-        Ok(standings_of(&bill, plan))
+        Ok(statuses_of(&applied, plan))
     }
 
     /// Takes back what a request was charged that came to nothing, and that it was let through. The
     /// store is told of quotas alone, in the background: a rate mends itself.
-    pub(crate) fn give_back(&self, admitted: &Admitted) {
-        let key = admitted.key.id();
-        if let Some(noted) = admitted.noted {
-            self.usage.take_back(&key, noted);
+    pub(crate) fn refund(&self, allowed: &Allowed) {
+        let key = allowed.key.id();
+        if let Some(usage_entry) = allowed.usage_entry {
+            self.usage.undo(&key, usage_entry);
         }
-        self.local.give_back(key, &admitted.bill, self.now());
-        for line in &admitted.bill {
-            self.give_back_to_store(key, admitted, line);
+        self.local_limiter.refund(key, &allowed.applied, self.now());
+        for limit in &allowed.applied {
+            self.refund_in_store(key, allowed, limit);
         }
     }
 
     /// Takes back what an earlier part of the same bill was charged.
-    fn give_some_back(&self, admitted: &Admitted, charged: &[usize]) {
-        for line in charged.iter().map(|at| &admitted.bill[*at]) {
-            self.give_back_to_store(admitted.key.id(), admitted, line);
+    fn refund_charged(&self, allowed: &Allowed, charged: &[usize]) {
+        for limit in charged.iter().map(|at| &allowed.applied[*at]) {
+            self.refund_in_store(allowed.key.id(), allowed, limit);
         }
     }
 
     /// `None` where there is no answer. What was charged to one who has gone away by then is given
     /// back: nothing came of it.
-    async fn ask_to_charge(&self, charge: Charge) -> Option<ChargeOutcome> {
+    async fn send_charge(&self, charge: Charge) -> Option<ChargeOutcome> {
         let (reader, pass) = (Arc::clone(&self.reader), self.under_way.follow());
         let call = self.reader.runtime.spawn(async move {
             let sent = reader.clock.read().uptime_nanos;
-            let answer = ask_to_charge(&reader, charge.clone()).await;
+            let answer = send_charge(&reader, charge.clone()).await;
             let charged = answer.as_ref().filter(|answer| answer.allowed);
-            let rest = charged.map(|charged| rest_of(charge, charged, sent));
-            let unclaimed = Unclaimed {
+            let rest = charged.map(|charged| refund_of(charge, charged, sent));
+            let unclaimed = UnclaimedCharge {
                 reader,
                 rest,
                 pass: Some(pass),
@@ -237,21 +257,21 @@ impl Verifier {
         answer
     }
 
-    fn give_back_to_store(&self, key: KeyId, admitted: &Admitted, line: &Line) {
-        let quota = matches!(line.rule, LimitRule::Quota(_));
-        if line.by == By::Store && line.cost > 0 && quota {
-            let until = line
+    fn refund_in_store(&self, key: KeyId, allowed: &Allowed, limit: &AppliedLimit) {
+        let quota = matches!(limit.rule, LimitRule::Quota(_));
+        if limit.counted_by == CountedBy::Store && limit.cost > 0 && quota {
+            let until = limit
                 .decision
-                .and_then(|decision| ends(line.at_nanos, decision));
-            self.refill_in_background(Rest {
+                .and_then(|decision| ends(limit.at_nanos, decision));
+            self.refill_in_background(Refund {
                 key,
-                units: u64::from(line.cost),
-                quotas: vec![(self.meter_of(admitted, line), until)],
+                units: u64::from(limit.cost),
+                quotas: vec![(self.counter_of(allowed, limit), until)],
             });
         }
     }
 
-    fn refill_in_background(&self, rest: Rest) {
+    fn refill_in_background(&self, rest: Refund) {
         let (reader, under_way) = (Arc::clone(&self.reader), self.under_way.follow());
         self.reader.runtime.spawn(async move {
             refill(&reader, rest).await;
@@ -261,13 +281,13 @@ impl Verifier {
 }
 
 /// What was charged, and is given back where nobody is there any more to take it.
-struct Unclaimed {
+struct UnclaimedCharge {
     reader: Arc<Reader>,
-    rest: Option<Rest>,
+    rest: Option<Refund>,
     pass: Option<Pass>,
 }
 
-impl Drop for Unclaimed {
+impl Drop for UnclaimedCharge {
     fn drop(&mut self) {
         let (reader, pass) = (Arc::clone(&self.reader), self.pass.take());
         if let Some(rest) = self.rest.take() {
@@ -280,10 +300,10 @@ impl Drop for Unclaimed {
 }
 
 /// What of a charge can be given back to quotas.
-fn rest_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Rest {
+fn refund_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Refund {
     let counters = charge.counters.into_iter().zip(&charged.decisions);
     let quotas = counters.filter(|(meter, _)| matches!(meter.rule(), LimitRule::Quota(_)));
-    Rest {
+    Refund {
         key: charge.key,
         units: u64::from(charge.cost),
         quotas: quotas
@@ -293,7 +313,7 @@ fn rest_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Rest {
 }
 
 /// `None` where there is no answer.
-async fn ask_to_charge(reader: &Arc<Reader>, charge: Charge) -> Option<ChargeOutcome> {
+async fn send_charge(reader: &Arc<Reader>, charge: Charge) -> Option<ChargeOutcome> {
     let (key, expected) = (charge.key, charge.counters.len());
     let own = Arc::clone(reader);
     // On the manager's runtime, where the store's connections are driven, and to its end though the
@@ -320,7 +340,7 @@ async fn ask_to_charge(reader: &Arc<Reader>, charge: Charge) -> Option<ChargeOut
     }
 }
 
-async fn refill_all(reader: &Arc<Reader>, rests: Vec<Rest>) {
+async fn refill_all(reader: &Arc<Reader>, rests: Vec<Refund>) {
     let mut under_way = JoinSet::new();
     for rest in rests {
         if under_way.len() >= REFILLS_AT_ONCE {
@@ -332,7 +352,7 @@ async fn refill_all(reader: &Arc<Reader>, rests: Vec<Rest>) {
     while under_way.join_next().await.is_some() {}
 }
 
-async fn refill(reader: &Reader, rest: Rest) {
+async fn refill(reader: &Reader, rest: Refund) {
     // What is under way when a period ends would be given to the next.
     let margin = u64::try_from((reader.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
     for (meter, until) in rest.quotas.iter().filter(|_| rest.units > 0) {

@@ -138,7 +138,7 @@ fn count(row: &sqlx::postgres::PgRow) -> CounterState {
     let uses: Vec<i64> = row.get("parts_used");
     let uses = uses.into_iter().map(i64::unsigned_abs);
     let mut count = CounterState::default();
-    count.arrival = row.get("arrival");
+    count.tat = row.get("arrival");
     count.period = row.get("period");
     count.used = row.get::<i64, _>("used").unsigned_abs();
     count.parts = numbers.into_iter().zip(uses).collect::<BTreeMap<_, _>>();

@@ -90,7 +90,7 @@ fn packed(rule: LimitRule, count: &CounterState) -> String {
     }
     let parts = count.parts.iter();
     match rule {
-        LimitRule::Rate(_) => count.arrival.to_string(),
+        LimitRule::Rate(_) => count.tat.to_string(),
         LimitRule::Quota(quota) if quota.period().part_millis().is_some() => {
             let sum: u64 = count.parts.values().sum();
             let oldest = count.parts.keys().next().copied().unwrap_or_default();

@@ -110,7 +110,7 @@ fn plain<T>(value: T, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
 }
 
 fn told<T>(confirmed: Confirmed<T>, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
-    let reach = &confirmed.reach;
+    let reach = &confirmed.propagation;
     let how = match reach.outlasted {
         true => "outlasted",
         false => "acknowledged",
