@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use crate::key::KeyId;
+use crate::key_id::KeyId;
 
 /// A source of an error, kept whole.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;

@@ -6,8 +6,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limit::Rate;
 
@@ -98,7 +100,7 @@ impl FailedAttempts {
         // The hash's low bits; `SETS` is a power of two.
         let index = self.hasher.hash_one(address) as usize & (SETS - 1);
         // A panic between two writes is none that this code has; a set is whole at any time.
-        sets[index].lock().unwrap_or_else(PoisonError::into_inner)
+        sets[index].lock()
     }
 }
 
@@ -206,7 +208,7 @@ mod tests {
     fn remembered(attempts: &FailedAttempts, now: u64) -> usize {
         let sets = attempts.sets.get().unwrap();
         let of = |set: &Mutex<Set>| {
-            let set = set.lock().unwrap();
+            let set = set.lock();
             set.iter().filter(|place| place.tat > now).count()
         };
         sets.iter().map(of).sum()

@@ -98,6 +98,7 @@ mod failed_attempts;
 #[cfg(apikey_faults)]
 mod faults;
 mod key;
+mod key_id;
 mod limit;
 mod limiter;
 mod manager;
@@ -119,11 +120,13 @@ pub use actix::{DefaultPolicy, Guarded, KeyHeaders, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
 pub use clock::{Clock, ClockReading, ManualClock, SystemClock, Timestamp};
 pub use config::{Config, ConfigBuilder, ForwardedHeader, NetworkPrecision};
-pub use denied::{Denied, DenyReason, LimitStatus};
+pub use denied::{Denied, DenyReason};
 pub use error::{BoxError, Error, StoreError};
 pub use events::{Event, EventKind, EventStream};
 pub use key::{Charset, KeyHasher, KeyId, ParsedDigest, Pepper, Sha256Hasher};
-pub use limit::{CounterState, Limit, LimitDecision, LimitRule, Quota, QuotaPeriod, Rate};
+pub use limit::{
+    CounterState, Limit, LimitDecision, LimitRule, LimitStatus, Quota, QuotaPeriod, Rate,
+};
 pub use manager::{
     ApiKeyManager, ApiKeyManagerBuilder, Confirmed, ConfirmedCall, CreateKey, Health, KeyExport,
     KeyPage, ListKeys, NewKey, Propagation, PurgeKeys, RevokeAll, RevokeKey, RotateKey,

@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 
 use super::check::Verified;
 use crate::api_key::ApiKey;
-use crate::denied::LimitStatus;
+use crate::limit::LimitStatus;
 use crate::verify::limit_statuses;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");

@@ -1,10 +1,11 @@
 //! The map of entries, its fence, and the ids that the store was seen not to know.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use scc::HashIndex;
 
 use super::entry::{ById, CachedKey};
@@ -209,7 +210,7 @@ impl Cache {
     /// A thread that panicked in here left a queue that is good enough: at worst an entry in the map
     /// has no slot in it, and stays until it is changed.
     fn queue(&self) -> MutexGuard<'_, S3Fifo> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 

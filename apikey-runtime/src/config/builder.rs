@@ -1,220 +1,123 @@
-//! Settings on their way to a [`Config`].
+//! From settings to a checked [`Config`].
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::Config;
 use super::checks::{
-    check, check_param, check_realm, check_secret, check_size, millis, place, prefixes, proxies,
-    token,
+    check, check_param, check_realm, check_secret, place, precision, prefixes, rate, token, within,
 };
+use super::proxies::proxies;
+use super::settings::ConfigBuilder;
 use crate::error::Error;
 use crate::key::Charset;
 
-/// Settings that are not checked yet; see [`Config`].
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ConfigBuilder {
-    pub(super) location: Option<String>,
-    pub(super) header_name: Option<String>,
-    pub(super) header_type: Option<String>,
-    pub(super) param_name: Option<String>,
-    pub(super) prefix: Option<String>,
-    pub(super) prefixes: Option<Vec<String>>,
-    pub(super) secret_length: Option<usize>,
-    pub(super) secret_charset: Option<String>,
-    pub(super) realm: Option<String>,
-    pub(super) trusted_proxies: Option<Vec<String>>,
-    pub(super) forwarded_header: Option<String>,
-    pub(super) body_limit: Option<usize>,
-    pub(super) body_timeout_ms: Option<u64>,
-    pub(super) store_timeout_ms: Option<u64>,
-    pub(super) cache_capacity: Option<usize>,
-    pub(super) default_rate_limit: Option<String>,
-    pub(super) failed_attempts: Option<String>,
-    pub(super) limit_prefetch: Option<u32>,
-    pub(super) usage_flush_interval_ms: Option<u64>,
-    pub(super) usage_retention_hours: Option<u64>,
-    pub(super) usage_network_precision: Option<String>,
-}
-
 impl ConfigBuilder {
-    /// Where the key is looked for on a route that does not say: `header`, `basic` (the user name
-    /// of Basic credentials), `query`, `cookie`, `json` or `form` (in the body), in any case of
-    /// letters. By default, `header`.
-    #[must_use]
-    pub fn location(mut self, location: impl Into<String>) -> Self {
-        self.location = Some(location.into());
-        self
-    }
-
-    /// The header that carries the key. By default, `Authorization`.
-    #[must_use]
-    pub fn header_name(mut self, name: impl Into<String>) -> Self {
-        self.header_name = Some(name.into());
-        self
-    }
-
-    /// The scheme before the key in that header; empty for none. By default, `Bearer` in
-    /// `Authorization` and none in any other header.
-    #[must_use]
-    pub fn header_type(mut self, scheme: impl Into<String>) -> Self {
-        self.header_type = Some(scheme.into());
-        self
-    }
-
-    /// The name of the parameter, cookie, member or field that carries the key, where
-    /// [`location`](ConfigBuilder::location) is such a one: 1 to 64 ASCII letters, digits, `_`, `-`
-    /// and `.`. By default, `api_key`.
-    #[must_use]
-    pub fn param_name(mut self, name: impl Into<String>) -> Self {
-        self.param_name = Some(name.into());
-        self
-    }
-
-    /// The prefix of keys, and the only one that is accepted: 1 to 32 ASCII letters, digits and
-    /// `_`. By default, `my_api`.
-    #[must_use]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = Some(prefix.into());
-        self
-    }
-
-    /// All prefixes that are accepted; the first is that of new keys. Instead of
-    /// [`prefix`](ConfigBuilder::prefix), so that a rename keeps old keys.
-    #[must_use]
-    pub fn prefixes<I>(mut self, prefixes: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.prefixes = Some(prefixes.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// How many characters a new secret has: at most 256, and at least as many as make 128 bits. By
-    /// default, 64.
-    #[must_use]
-    pub fn secret_length(mut self, characters: usize) -> Self {
-        self.secret_length = Some(characters);
-        self
-    }
-
-    /// Of what characters a new secret is made: see [`Charset`]. By default, `ascii_62`.
-    #[must_use]
-    pub fn secret_charset(mut self, charset: impl Into<String>) -> Self {
-        self.secret_charset = Some(charset.into());
-        self
-    }
-
-    /// The realm that a 401 names: printable ASCII without `"` and `\`. By default, none.
-    #[must_use]
-    pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        self.realm = Some(realm.into());
-        self
-    }
-
-    /// How long a call of the store may take, from 1 ms to 60 s; then the request is answered with
-    /// 503. Writing usage, which no request waits for, may take ten times as long. By default, 2 s.
-    #[must_use]
-    pub fn store_timeout(mut self, timeout: Duration) -> Self {
-        self.store_timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        self
-    }
-
-    /// How many keys are kept in memory at most; 0 turns the cache off. By default, 100,000.
-    #[must_use]
-    pub fn cache_capacity(mut self, keys: usize) -> Self {
-        self.cache_capacity = Some(keys);
-        self
-    }
-
-    /// The networks of the proxies that are believed, such as `10.0.0.0/8`; a single address is a
-    /// network of one. Needs [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
-    /// none: forwarded headers are ignored.
-    #[must_use]
-    pub fn trusted_proxies<I>(mut self, networks: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.trusted_proxies = Some(networks.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// The header in which they are believed: `Forwarded` or `X-Forwarded-For`, and no other. There
-    /// is no default.
-    #[must_use]
-    pub fn forwarded_header(mut self, header: impl Into<String>) -> Self {
-        self.forwarded_header = Some(header.into());
-        self
-    }
-
-    /// How many bytes of a body are read at most to look for the key, from 1 to 16 MiB; more is
-    /// answered with 413. By default, 64 KiB.
-    #[must_use]
-    pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = Some(bytes);
-        self
-    }
-
-    /// How long such a body may take, from 1 ms to 60 s; longer is answered with 408. By default, 5
-    /// s.
-    #[must_use]
-    pub fn body_timeout(mut self, timeout: Duration) -> Self {
-        self.body_timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        self
-    }
-
     /// Checks the settings.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] for the first that cannot work; the message says what to write.
     pub fn build(self) -> Result<Config, Error> {
-        let defaults = Config::default();
-        let metering = self.metering()?;
-        let header_name = self.header_name.unwrap_or(defaults.header_name);
-        check("header_name", token(&header_name))?;
-        let header_key = header_name.to_ascii_lowercase();
-        let header_type = match self.header_type {
-            Some(scheme) if scheme.is_empty() => None,
-            Some(scheme) => check("header_type", token(&scheme)).map(|()| Some(scheme))?,
-            None => (header_key == "authorization").then(|| "Bearer".to_owned()),
+        let mut config = Config::default();
+        self.locate(&mut config)?;
+        self.shape_keys(&mut config)?;
+        self.bound_requests(&mut config)?;
+        self.count(&mut config)?;
+        Ok(config)
+    }
+
+    /// Sets where a key is looked for.
+    fn locate(&self, config: &mut Config) -> Result<(), Error> {
+        config.place = place(self.location.as_deref())?;
+        set(&mut config.header_name, self.header_name.clone());
+        check("header_name", token(&config.header_name))?;
+        config.header_key = config.header_name.to_ascii_lowercase();
+        config.header_type = match self.header_type.as_deref() {
+            Some("") => None,
+            Some(scheme) => {
+                check("header_type", token(scheme)).map(|()| Some(scheme.to_owned()))?
+            }
+            None => (config.header_key == "authorization").then(|| "Bearer".to_owned()),
         };
-        let param_name = self.param_name.unwrap_or(defaults.param_name);
-        check("param_name", check_param(&param_name))?;
-        let secret_charset = self
-            .secret_charset
-            .map_or(Ok(Charset::default()), |text| text.parse())?;
-        let secret_length = self.secret_length.unwrap_or(defaults.secret_length);
-        check_secret(secret_length, &secret_charset)?;
+        set(&mut config.param_name, self.param_name.clone());
+        check("param_name", check_param(&config.param_name))
+    }
+
+    /// Sets what keys are made of, and which are accepted.
+    fn shape_keys(&self, config: &mut Config) -> Result<(), Error> {
+        let accepted = prefixes(self.prefix.clone(), self.prefixes.clone())?;
+        set(&mut config.prefixes, accepted);
+        let charset = self.secret_charset.as_deref().map(str::parse::<Charset>);
+        set(&mut config.secret_charset, charset.transpose()?);
+        set(&mut config.secret_length, self.secret_length);
+        check_secret(config.secret_length, &config.secret_charset)
+    }
+
+    /// Sets what responses say, which proxies are trusted, and what a request may take.
+    fn bound_requests(&self, config: &mut Config) -> Result<(), Error> {
         self.realm.as_deref().map_or(Ok(()), check_realm)?;
-        let (trusted_proxies, forwarded_header) =
-            proxies(self.trusted_proxies, self.forwarded_header)?;
-        let body_limit = self.body_limit.unwrap_or(defaults.body_limit);
-        check_size(body_limit)?;
-        let body_timeout = millis("body_timeout_ms", self.body_timeout_ms)?;
-        let store_timeout = millis("store_timeout_ms", self.store_timeout_ms)?;
-        Ok(Config {
-            place: place(self.location.as_deref())?,
-            header_name,
-            header_key,
-            header_type,
-            param_name,
-            prefixes: prefixes(self.prefix, self.prefixes)?.unwrap_or(defaults.prefixes),
-            secret_length,
-            secret_charset,
-            realm: self.realm,
-            trusted_proxies,
-            forwarded_header,
-            body_limit,
-            body_timeout: body_timeout.unwrap_or(defaults.body_timeout),
-            store_timeout: store_timeout.unwrap_or(defaults.store_timeout),
-            cache_capacity: self.cache_capacity.unwrap_or(defaults.cache_capacity),
-            metering,
-        })
+        config.realm.clone_from(&self.realm);
+        (config.trusted_proxies, config.forwarded_header) = proxies(
+            self.trusted_proxies.as_deref(),
+            self.forwarded_header.as_deref(),
+        )?;
+        let bytes = ("bytes", "`65536`");
+        let limit = within("body_limit", self.body_limit, 1..=16 * 1024 * 1024, bytes)?;
+        set(&mut config.body_limit, limit);
+        let millis = ("milliseconds", "`2000`");
+        let body = within("body_timeout_ms", self.body_timeout_ms, 1..=60_000, millis)?;
+        set(&mut config.body_timeout, body.map(Duration::from_millis));
+        let store = within(
+            "store_timeout_ms",
+            self.store_timeout_ms,
+            1..=60_000,
+            millis,
+        )?;
+        set(&mut config.store_timeout, store.map(Duration::from_millis));
+        set(&mut config.cache_capacity, self.cache_capacity);
+        Ok(())
+    }
+
+    /// Sets limits, and how usage is counted.
+    fn count(&self, config: &mut Config) -> Result<(), Error> {
+        let default = rate("default_rate_limit", self.default_rate_limit.as_deref())?;
+        set(&mut config.default_rate_limit, default);
+        let failed = rate("failed_attempts", self.failed_attempts.as_deref())?;
+        set(&mut config.failed_attempts, failed);
+        let units = ("units", "`1` to take none ahead");
+        let ahead = within("limit_prefetch", self.limit_prefetch, 1..=1_000, units)?;
+        set(&mut config.limit_prefetch, ahead);
+        let interval = within(
+            "usage_flush_interval_ms",
+            self.usage_flush_interval_ms,
+            100..=3_600_000,
+            ("milliseconds", "`10000`"),
+        )?;
+        set(
+            &mut config.usage_flush_interval,
+            interval.map(Duration::from_millis),
+        );
+        // Up to ten years.
+        let retention = within(
+            "usage_retention_hours",
+            self.usage_retention_hours,
+            1..=87_600,
+            ("hours", "`2160`"),
+        )?;
+        set(
+            &mut config.usage_retention,
+            retention.map(Duration::from_hours),
+        );
+        let bits = precision(self.usage_network_precision.as_deref())?;
+        set(&mut config.usage_network_precision, bits);
+        Ok(())
+    }
+}
+
+/// Replaces the default if the setting was given.
+fn set<T>(target: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *target = given;
     }
 }
 

@@ -1,13 +1,12 @@
 //! What a setting may be, and what is said of one that cannot work.
 
-use std::time::Duration;
+use std::fmt;
+use std::ops::RangeInclusive;
 
-use ipnet::IpNet;
-
-use super::{ForwardedHeader, PLACES, Place};
+use super::{NetworkPrecision, PLACES, Place};
 use crate::error::Error;
 use crate::key::{Charset, check_prefix};
-use crate::record::is_mapped;
+use crate::limit::Rate;
 
 /// The least entropy of a secret, in bits: what symmetric keys are held to (NIST SP 800-57 part 1,
 /// table 2).
@@ -15,9 +14,6 @@ const MIN_SECRET_BITS: u32 = 128;
 
 /// The longest secret, in characters.
 const MAX_SECRET_LEN: usize = 256;
-
-/// The largest body that is read to look for a key, in bytes: 16 MiB.
-const MAX_BODY_LIMIT: usize = 16 << 20;
 
 pub(super) fn fault<T>(message: String) -> Result<T, Error> {
     Err(Error::Config(message))
@@ -51,56 +47,6 @@ pub(super) fn check_param(name: &str) -> Result<(), &'static str> {
         );
     }
     Ok(())
-}
-
-pub(super) fn proxies(
-    networks: Option<Vec<String>>,
-    header: Option<String>,
-) -> Result<(Vec<IpNet>, Option<ForwardedHeader>), Error> {
-    let networks = networks.unwrap_or_default();
-    let networks: Vec<IpNet> = networks
-        .iter()
-        .map(|text| network(text))
-        .collect::<Result<_, _>>()?;
-    let header = match header.map(|header| header.to_ascii_lowercase()).as_deref() {
-        None => None,
-        Some("forwarded") => Some(ForwardedHeader::Forwarded),
-        Some("x-forwarded-for") => Some(ForwardedHeader::XForwardedFor),
-        Some(_) => {
-            return fault(
-                "`forwarded_header` is none that is known; write `Forwarded` or `X-Forwarded-For`"
-                    .to_owned(),
-            );
-        }
-    };
-    match (networks.is_empty(), header) {
-        (false, None) => fault(
-            "`trusted_proxies` are set and `forwarded_header` is not; \
-             write the one that the proxies set, `Forwarded` or `X-Forwarded-For`"
-                .to_owned(),
-        ),
-        (true, Some(_)) => fault(
-            "`forwarded_header` is set and `trusted_proxies` are not; \
-             write the proxies' networks, such as `10.0.0.0/8`"
-                .to_owned(),
-        ),
-        _ => Ok((networks, header)),
-    }
-}
-
-/// A network, or an address as a network of one.
-fn network(text: &str) -> Result<IpNet, Error> {
-    let address = || {
-        text.parse()
-            .ok()
-            .map(|address: std::net::IpAddr| IpNet::from(address.to_canonical()))
-    };
-    let own = |network: &IpNet| !is_mapped(network);
-    text.parse().ok().or_else(address).filter(own).ok_or_else(|| {
-        Error::Config(
-            "one of `trusted_proxies` is no network; write addresses such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
-        )
-    })
 }
 
 /// A token of RFC 9110 section 5.6.2: what a header's name and a scheme are made of.
@@ -174,29 +120,65 @@ pub(super) fn prefixes(
     }
 }
 
-pub(super) fn check_size(body_limit: usize) -> Result<(), Error> {
-    if (1..=MAX_BODY_LIMIT).contains(&body_limit) {
-        return Ok(());
-    }
-    fault(format!(
-        "`body_limit` lies outside 1 to {MAX_BODY_LIMIT} (bytes); write `65536`"
-    ))
+/// Reads a rate; `Some(None)` stands for `off`.
+pub(super) fn rate(name: &str, text: Option<&str>) -> Result<Option<Option<Rate>>, Error> {
+    switchable(text, |text| {
+        text.parse().map(Some).or_else(|error| {
+            // The error says what is wrong and what to write.
+            fault(format!("`{name}`: {error}; or `off`"))
+        })
+    })
 }
 
-pub(super) fn millis(name: &str, millis: Option<u64>) -> Result<Option<Duration>, Error> {
-    match millis {
-        None => Ok(None),
-        Some(millis @ 1..=60_000) => Ok(Some(Duration::from_millis(millis))),
-        Some(_) => fault(format!(
-            "`{name}` lies outside 1 to 60000 (milliseconds); write `2000`"
-        )),
+/// Reads a precision; `Some(None)` stands for `off`.
+pub(super) fn precision(text: Option<&str>) -> Result<Option<Option<NetworkPrecision>>, Error> {
+    switchable(text, |text| {
+        match NetworkPrecision::parse(text) {
+        Some(precision) => Ok(Some(precision)),
+        None => fault(
+            "`usage_network_precision` is not two numbers of bits, of 0 to 32 for IPv4 and of 0 to 128 for IPv6; \
+             write them as in `24/48`, or `off`"
+                .to_owned(),
+        ),
     }
+    })
+}
+
+fn switchable<T>(
+    text: Option<&str>,
+    read: impl FnOnce(&str) -> Result<Option<T>, Error>,
+) -> Result<Option<Option<T>>, Error> {
+    match text {
+        None => Ok(None),
+        Some(text) if text.eq_ignore_ascii_case("off") => Ok(Some(None)),
+        Some(text) => read(text).map(Some),
+    }
+}
+
+/// Rejects a number out of its bounds, with the unit of both and what to write instead.
+pub(super) fn within<N: PartialOrd + fmt::Display>(
+    name: &str,
+    number: Option<N>,
+    bounds: RangeInclusive<N>,
+    (unit, remedy): (&str, &str),
+) -> Result<Option<N>, Error> {
+    if number.as_ref().is_none_or(|number| bounds.contains(number)) {
+        return Ok(number);
+    }
+    let (least, most) = bounds.into_inner();
+    fault(format!(
+        "`{name}` lies outside {least} to {most} ({unit}); write {remedy}"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::{Config, ConfigBuilder};
+
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn message(builder: ConfigBuilder) -> String {
         builder.build().unwrap_err().to_string()
@@ -275,28 +257,6 @@ mod tests {
     }
 
     #[test]
-    fn proxies_and_their_header_go_together() {
-        let proxied = |networks: &[&str], header: &str| {
-            let builder = Config::builder().trusted_proxies(networks.iter().copied());
-            builder.forwarded_header(header).build()
-        };
-        let config = proxied(&["10.0.0.0/8", "192.0.2.1", "fd00::/8"], "x-forwarded-for").unwrap();
-        assert_eq!(config.trusted_proxies().len(), 3);
-        assert_eq!(
-            config.forwarded_header(),
-            Some(ForwardedHeader::XForwardedFor)
-        );
-        assert!(
-            message(Config::builder().trusted_proxies(["10.0.0.0/8"])).contains("forwarded_header")
-        );
-        assert!(
-            message(Config::builder().forwarded_header("Forwarded")).contains("trusted_proxies")
-        );
-        assert!(proxied(&["10.0.0.0/33"], "Forwarded").is_err());
-        assert!(proxied(&["10.0.0.0/8"], "X-Real-IP").is_err());
-    }
-
-    #[test]
     fn any_place_can_be_the_default() {
         for (name, _) in PLACES {
             let config = Config::builder()
@@ -325,5 +285,98 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("entropy"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_limited_by_default_but_failed_attempts() {
+        let config = Config::default();
+        assert_eq!(config.default_rate_limit(), None);
+        assert_eq!(config.failed_attempts(), Some(Rate::per_minute(1_000)));
+        assert_eq!(config.limit_prefetch(), 1);
+        assert_eq!(config.usage_flush_interval().as_millis(), 10_000);
+        assert_eq!(config.usage_retention(), HOUR * 2_160);
+        let precision = config.usage_network_precision().unwrap();
+        assert_eq!((precision.ipv4(), precision.ipv6()), (24, 48));
+    }
+
+    #[test]
+    fn a_rate_is_a_text_or_a_rate_and_can_be_off() {
+        let rate = Rate::per_minute(100).with_burst(20);
+        let by_text = Config::builder().default_rate_limit("100/minute burst 20");
+        let by_rate = Config::builder().default_rate_limit(rate);
+        let data = r#"{ "default_rate_limit": "100/60s burst 20" }"#;
+        let by_data: Config = serde_json::from_str(data).unwrap();
+        for config in [by_text.build().unwrap(), by_rate.build().unwrap(), by_data] {
+            assert_eq!(config.default_rate_limit(), Some(rate));
+        }
+        let config = Config::builder()
+            .default_rate_limit("OFF")
+            .failed_attempts("off")
+            .usage_network_precision("off")
+            .build()
+            .unwrap();
+        assert_eq!(
+            (config.default_rate_limit(), config.failed_attempts()),
+            (None, None)
+        );
+        assert_eq!(config.usage_network_precision(), None);
+    }
+
+    #[test]
+    fn a_rate_that_is_none_is_named_with_what_to_write() {
+        for text in [
+            "",
+            "100",
+            "0/minute",
+            "100/fortnight",
+            "none",
+            "-1/s",
+            "100/minute burst 0",
+        ] {
+            for (name, builder) in [
+                (
+                    "`default_rate_limit`",
+                    Config::builder().default_rate_limit(text),
+                ),
+                ("`failed_attempts`", Config::builder().failed_attempts(text)),
+            ] {
+                let message = message(builder);
+                assert!(message.contains(name), "{message}");
+                assert!(message.contains("as in `100/minute`"), "{message}");
+                assert!(message.ends_with("or `off`"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_have_their_bounds() {
+        let (day, milli) = (HOUR * 24, Duration::from_millis(1));
+        let batch = |units| Config::builder().limit_prefetch(units);
+        let flush = |interval| Config::builder().usage_flush_interval(interval);
+        let keep = |retention| Config::builder().usage_retention(retention);
+        for builder in [
+            batch(1),
+            batch(1_000),
+            flush(milli * 100),
+            flush(HOUR),
+            keep(HOUR),
+            keep(day * 3_650),
+        ] {
+            assert!(builder.clone().build().is_ok(), "{builder:?}");
+        }
+        for (builder, name) in [
+            (batch(0), "limit_prefetch"),
+            (batch(1_001), "limit_prefetch"),
+            (flush(milli * 99), "usage_flush_interval_ms"),
+            (flush(HOUR + milli), "usage_flush_interval_ms"),
+            (flush(Duration::MAX), "usage_flush_interval_ms"),
+            (keep(HOUR - milli), "usage_retention_hours"),
+            (keep(day * 3_651), "usage_retention_hours"),
+            (keep(Duration::MAX), "usage_retention_hours"),
+        ] {
+            let message = message(builder);
+            assert!(message.contains(name), "{message}");
+            assert!(message.contains("; write `"), "{message}");
+        }
     }
 }

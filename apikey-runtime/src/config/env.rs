@@ -1,63 +1,21 @@
 //! Settings from the environment.
 
-use super::{Config, ConfigBuilder, closest};
+use super::Config;
+use super::settings::{SETTINGS, Setting};
 use crate::error::Error;
 
 const NAMESPACE: &str = "ACTIX_API_KEY_";
 
-/// What can follow the namespace.
-const NAMES: [&str; 21] = [
-    "LOCATION",
-    "HEADER_NAME",
-    "HEADER_TYPE",
-    "PARAM_NAME",
-    "PREFIX",
-    "PREFIXES",
-    "SECRET_LENGTH",
-    "SECRET_CHARSET",
-    "REALM",
-    "TRUSTED_PROXIES",
-    "FORWARDED_HEADER",
-    "BODY_LIMIT",
-    "BODY_TIMEOUT_MS",
-    "STORE_TIMEOUT_MS",
-    "CACHE_CAPACITY",
-    "DEFAULT_RATE_LIMIT",
-    "FAILED_ATTEMPTS",
-    "LIMIT_PREFETCH",
-    "USAGE_FLUSH_INTERVAL_MS",
-    "USAGE_RETENTION_HOURS",
-    "USAGE_NETWORK_PRECISION",
-];
-
 impl Config {
-    /// The settings that the environment's `ACTIX_API_KEY_*` variables give, such as
-    /// `ACTIX_API_KEY_HEADER_NAME`. What is not set has its default. Each name is that of a method of
-    /// [`ConfigBuilder`], which says what it means and its bounds:
-    ///
-    /// | after `ACTIX_API_KEY_` | value | default |
-    /// |---|---|---|
-    /// | `LOCATION` | `header`, `basic`, `query`, `cookie`, `json`, `form` | `header` |
-    /// | `HEADER_NAME`, `HEADER_TYPE` | a header, and the scheme in it | `Authorization`, `Bearer` |
-    /// | `PARAM_NAME` | the name of the parameter, cookie, member or field | `api_key` |
-    /// | `PREFIX`, `PREFIXES` | one, or a list with commas | `my_api` |
-    /// | `SECRET_LENGTH`, `SECRET_CHARSET` | characters, and of what they are | `64`, `ascii_62` |
-    /// | `REALM` | a text | none |
-    /// | `TRUSTED_PROXIES`, `FORWARDED_HEADER` | networks with commas, and `Forwarded` or `X-Forwarded-For` | none |
-    /// | `BODY_LIMIT`, `BODY_TIMEOUT_MS` | bytes, milliseconds | `65536`, `5000` |
-    /// | `STORE_TIMEOUT_MS` | milliseconds | `2000` |
-    /// | `CACHE_CAPACITY` | keys | `100000` |
-    /// | `DEFAULT_RATE_LIMIT` | a rate, such as `100/minute burst 20` | none |
-    /// | `FAILED_ATTEMPTS` | a rate, or `off` | `1000/minute` |
-    /// | `LIMIT_PREFETCH` | requests | `1` |
-    /// | `USAGE_FLUSH_INTERVAL_MS` | milliseconds | `10000` |
-    /// | `USAGE_RETENTION_HOURS` | hours | `2160` |
-    /// | `USAGE_NETWORK_PRECISION` | bits of IPv4 and of IPv6, or `off` | `24/48` |
+    /// Reads the `ACTIX_API_KEY_*` variables of the environment. The name of a variable is
+    /// `ACTIX_API_KEY_` and that of a [setting](Config#settings) in capital letters, such as
+    /// `ACTIX_API_KEY_HEADER_NAME`. A list is separated by commas. A setting without a variable has
+    /// its default.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] for a name that is not known, a value that cannot be read or that
-    /// [`ConfigBuilder::build`] refuses.
+    /// [`ConfigBuilder::build`](super::ConfigBuilder::build) refuses.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_allowing(&[])
     }
@@ -85,7 +43,7 @@ fn from_variables(
 ) -> Result<Config, Error> {
     let mut builder = Config::builder();
     for (name, value) in variables {
-        let Some(setting) = name.strip_prefix(NAMESPACE) else {
+        let Some(suffix) = name.strip_prefix(NAMESPACE) else {
             continue;
         };
         if own.contains(&name.as_str()) {
@@ -93,71 +51,61 @@ fn from_variables(
         }
         let value = value
             .ok_or_else(|| Error::Config(format!("`{name}` is not Unicode; write it anew")))?;
-        builder = set(builder, &name, setting, value)?;
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| suffix_of(setting) == suffix)
+            .ok_or_else(|| unknown(&name, suffix))?;
+        (setting.read)(&mut builder, value).map_err(|_| {
+            Error::Config(format!(
+                "`{name}` is no whole number in range; write digits only"
+            ))
+        })?;
     }
     builder.build()
 }
 
-fn set(
-    mut builder: ConfigBuilder,
-    name: &str,
-    setting: &str,
-    value: String,
-) -> Result<ConfigBuilder, Error> {
-    let list = |value: &str| value.split(',').map(|one| one.trim().to_owned()).collect();
-    match setting {
-        "LOCATION" => builder.location = Some(value),
-        "HEADER_NAME" => builder.header_name = Some(value),
-        "HEADER_TYPE" => builder.header_type = Some(value),
-        "PARAM_NAME" => builder.param_name = Some(value),
-        "PREFIX" => builder.prefix = Some(value),
-        "PREFIXES" => builder.prefixes = Some(list(&value)),
-        "SECRET_LENGTH" => builder.secret_length = Some(number(name, &value)?),
-        "SECRET_CHARSET" => builder.secret_charset = Some(value),
-        "REALM" => builder.realm = Some(value),
-        "TRUSTED_PROXIES" => builder.trusted_proxies = Some(list(&value)),
-        "FORWARDED_HEADER" => builder.forwarded_header = Some(value),
-        "BODY_LIMIT" => builder.body_limit = Some(number(name, &value)?),
-        "BODY_TIMEOUT_MS" => builder.body_timeout_ms = Some(number(name, &value)?),
-        "STORE_TIMEOUT_MS" => builder.store_timeout_ms = Some(number(name, &value)?),
-        "CACHE_CAPACITY" => builder.cache_capacity = Some(number(name, &value)?),
-        "DEFAULT_RATE_LIMIT" => builder.default_rate_limit = Some(value),
-        "FAILED_ATTEMPTS" => builder.failed_attempts = Some(value),
-        "LIMIT_PREFETCH" => builder.limit_prefetch = Some(number(name, &value)?),
-        "USAGE_FLUSH_INTERVAL_MS" => builder.usage_flush_interval_ms = Some(number(name, &value)?),
-        "USAGE_RETENTION_HOURS" => builder.usage_retention_hours = Some(number(name, &value)?),
-        "USAGE_NETWORK_PRECISION" => builder.usage_network_precision = Some(value),
-        _ => return Err(unknown(name, setting)),
-    }
-    Ok(builder)
+/// What follows the namespace in the name of a setting's variable.
+fn suffix_of(setting: &Setting) -> String {
+    setting.name.to_ascii_uppercase()
 }
 
-fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Error> {
-    value.parse().map_err(|_| {
-        Error::Config(format!(
-            "`{name}` is no whole number in range; write digits only"
-        ))
-    })
-}
-
-fn unknown(name: &str, setting: &str) -> Error {
-    let hint = match closest(setting, &NAMES) {
+fn unknown(name: &str, suffix: &str) -> Error {
+    let known: Vec<String> = SETTINGS.iter().map(suffix_of).collect();
+    let hint = match nearest(suffix, &known) {
         Some(near) => format!("did you mean `{NAMESPACE}{near}`?"),
-        None => format!(
-            "known are {}",
-            NAMES
-                .map(|known| format!("`{NAMESPACE}{known}`"))
-                .join(", ")
-        ),
+        None => {
+            let all = known.iter().map(|known| format!("`{NAMESPACE}{known}`"));
+            format!("known are {}", all.collect::<Vec<_>>().join(", "))
+        }
     };
     Error::Config(format!(
         "the environment variable `{name}` is not known; {hint}"
     ))
 }
 
+/// The name of `known` that takes the fewest edits to reach from `typed`, if it is near.
+fn nearest<'k>(typed: &str, known: &'k [impl AsRef<str>]) -> Option<&'k str> {
+    let (distance, name) = known
+        .iter()
+        .map(AsRef::as_ref)
+        .map(|name| (strsim::levenshtein(typed, name), name))
+        .min()?;
+    (distance <= name.len() / 3 + 1).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_is_near_and_another_word_is_not() {
+        let known = ["header_name", "header_type", "prefix"];
+        assert_eq!(nearest("haeder_nam", &known), Some("header_name"));
+        assert_eq!(nearest("prefixx", &known), Some("prefix"));
+        assert_eq!(nearest("colour", &known), None);
+        assert_eq!(nearest("", &["abc"]), None);
+        assert_eq!(nearest("kitten", &["sitting"]), Some("sitting"));
+    }
 
     fn read(variables: &[(&str, &str)], own: &[&str]) -> Result<Config, Error> {
         let variables = variables

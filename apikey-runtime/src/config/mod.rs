@@ -3,9 +3,9 @@
 mod builder;
 mod checks;
 mod env;
-mod metering;
-mod names;
 mod precision;
+mod proxies;
+mod settings;
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::key::Charset;
+use crate::limit::Rate;
 use crate::policy::KeyLocation;
 
-pub use builder::ConfigBuilder;
-use metering::Metering;
-pub(crate) use names::closest;
 pub use precision::NetworkPrecision;
+pub use proxies::ForwardedHeader;
+pub use settings::ConfigBuilder;
 
 /// The settings of a manager: checked, and read-only from then on.
 ///
@@ -56,7 +56,12 @@ pub struct Config {
     body_timeout: Duration,
     store_timeout: Duration,
     cache_capacity: usize,
-    metering: Metering,
+    default_rate_limit: Option<Rate>,
+    failed_attempts: Option<Rate>,
+    limit_prefetch: u32,
+    usage_flush_interval: Duration,
+    usage_retention: Duration,
+    usage_network_precision: Option<NetworkPrecision>,
 }
 
 /// Where a key is looked for by default.
@@ -79,17 +84,6 @@ const PLACES: [(&str, Place); 6] = [
     ("json", Place::Json),
     ("form", Place::Form),
 ];
-
-/// In which header the trusted proxies say for whom they speak. Exactly one is believed: a proxy
-/// that writes one of them passes the other on as the client wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ForwardedHeader {
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
-    /// `X-Forwarded-For`, and `X-Forwarded-Proto` for the scheme.
-    XForwardedFor,
-}
 
 impl Config {
     /// The defaults, to be changed.
@@ -195,6 +189,43 @@ impl Config {
         self.cache_capacity
     }
 
+    /// How fast a key may be used that has no limits of its own; `None` for as fast as it likes.
+    #[must_use]
+    pub fn default_rate_limit(&self) -> Option<Rate> {
+        self.default_rate_limit
+    }
+
+    /// How many keys that are none a client's address may show; `None` where they are not counted.
+    #[must_use]
+    pub fn failed_attempts(&self) -> Option<Rate> {
+        self.failed_attempts
+    }
+
+    /// How many units of a limit a process may take ahead from its store; 1 for none.
+    #[must_use]
+    pub fn limit_prefetch(&self) -> u32 {
+        self.limit_prefetch
+    }
+
+    /// How often usage is written to the store.
+    #[must_use]
+    pub fn usage_flush_interval(&self) -> Duration {
+        self.usage_flush_interval
+    }
+
+    /// For how long usage is kept.
+    #[must_use]
+    pub fn usage_retention(&self) -> Duration {
+        self.usage_retention
+    }
+
+    /// How precisely a client's network is kept beside when a key was last used; `None` where it is
+    /// not kept.
+    #[must_use]
+    pub fn usage_network_precision(&self) -> Option<NetworkPrecision> {
+        self.usage_network_precision
+    }
+
     /// Where the key is looked for on a route that does not say.
     pub(crate) fn location(&self) -> KeyLocation<'_> {
         let name = self.param_name.as_str();
@@ -240,7 +271,12 @@ impl Default for Config {
             body_timeout: Duration::from_secs(5),
             store_timeout: Duration::from_secs(2),
             cache_capacity: 100_000,
-            metering: Metering::default(),
+            default_rate_limit: None,
+            failed_attempts: Some(Rate::per_minute(1_000)),
+            limit_prefetch: 1,
+            usage_flush_interval: Duration::from_secs(10),
+            usage_retention: Duration::from_hours(24 * 90),
+            usage_network_precision: Some(NetworkPrecision::default()),
         }
     }
 }

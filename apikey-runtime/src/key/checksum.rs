@@ -1,7 +1,7 @@
 //! The last six characters of a key: CRC-32/ISO-HDLC of all before them, so that a typo never
 //! reaches the store.
 
-use super::id::BASE62;
+use crate::key_id::BASE62;
 
 /// Characters of a checksum: 62^6 is the first power of 62 above 2^32.
 pub(super) const CHECKSUM_LEN: usize = 6;

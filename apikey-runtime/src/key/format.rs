@@ -1,7 +1,7 @@
 //! Reading a presented text as a key, with no I/O and no allocation.
 
 use super::checksum::{CHECKSUM_LEN, checksum};
-use super::id::{ID_LEN, IdText};
+use crate::key_id::{ID_LEN, IdText};
 
 /// The longest text that is looked at: a prefix of 32, an id of 22, a secret of 256, a checksum of
 /// 6, and two `_`.

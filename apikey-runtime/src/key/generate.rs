@@ -6,7 +6,7 @@ use secrecy::zeroize::Zeroizing;
 
 use super::charset::Charset;
 use super::checksum::checksum;
-use super::id::KeyId;
+use crate::key_id::KeyId;
 
 /// 128 random bits.
 pub(crate) fn random_id<R: TryCryptoRng>(random: &mut R) -> Result<KeyId, R::Error> {

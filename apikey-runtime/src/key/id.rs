@@ -1,151 +1,19 @@
-//! The public half of a key: 128 random bits.
+//! ClockReading an id from text.
 
-use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
-/// Digits of base62, in the order of their ASCII codes, so that texts of one width compare as their
-/// numbers do.
-pub(super) const BASE62: &[u8; 62] =
-    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// Characters of an id: 62^22 is the first power of 62 above 2^128.
-pub(super) const ID_LEN: usize = 22;
-
-/// 2^128 - 1 in base62: the largest id.
-const LARGEST: &[u8; ID_LEN] = b"7n42DGM5Tflk9n8mt7Fhc7";
-
-/// Names a key: 128 random bits, written as 22 characters of base62 (`0-9A-Za-z`).
-///
-/// An id is public: it may be logged, shown and put into a URL. It says nothing of the secret, and
-/// nothing of the time at which the key was made.
-///
-/// ```
-/// use apikey_runtime::KeyId;
-///
-/// let id: KeyId = "0000000000000000000001".parse()?;
-/// assert_eq!(id.to_string(), "0000000000000000000001");
-/// assert_eq!(id.to_uuid(), "00000000-0000-0000-0000-000000000001");
-/// # Ok::<(), apikey_runtime::Error>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId([u8; ID_LEN]);
-
-impl KeyId {
-    /// The id with these 128 bits.
-    #[must_use]
-    pub fn from_u128(mut bits: u128) -> Self {
-        let mut text = [b'0'; ID_LEN];
-        for digit in text.iter_mut().rev() {
-            // The remainder of a division by 62 is below 62.
-            *digit = BASE62[(bits % 62) as usize];
-            bits /= 62;
-        }
-        Self(text)
-    }
-
-    /// The 128 bits.
-    #[must_use]
-    pub fn to_u128(self) -> u128 {
-        self.0.iter().fold(0_u128, |sum, byte| {
-            sum * 62 + u128::from(digit_value(*byte))
-        })
-    }
-
-    /// The id in the form of a UUID (RFC 9562 section 4), lower case. All 128 bits are random; no
-    /// version or variant is set.
-    #[must_use]
-    pub fn to_uuid(self) -> String {
-        let hex = format!("{:032x}", self.to_u128());
-        [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ]
-        .join("-")
-    }
-
-    /// The 22 characters.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        // Every constructor admits base62 digits only.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    /// The id of this text, if it is one: 22 digits that stand for at most 128 bits.
-    pub(crate) fn from_ascii(text: &[u8]) -> Option<Self> {
-        let text: [u8; ID_LEN] = text.try_into().ok()?;
-        // The digits' order is ASCII's, so the comparison of texts is that of numbers: no second
-        // text for an id.
-        (text
-            .iter()
-            .fold(true, |plain, byte| plain & byte.is_ascii_alphanumeric())
-            && text <= *LARGEST)
-            .then_some(Self(text))
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8; ID_LEN] {
-        &self.0
-    }
-
-    pub(crate) fn as_text(&self) -> IdText<'_> {
-        IdText(&self.0)
-    }
-}
-
-/// An id as it stands in a presented key: looked up by without being copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct IdText<'a>(&'a [u8; ID_LEN]);
-
-impl<'a> IdText<'a> {
-    /// Reads an id of characters that are known to be ASCII letters, digits or `_`.
-    pub(super) fn of_plain(text: &'a [u8; ID_LEN]) -> Option<Self> {
-        let whole = text
-            .iter()
-            .fold(true, |whole, byte| whole & (*byte != b'_'));
-        (whole && text <= LARGEST).then_some(Self(text))
-    }
-
-    pub(crate) fn to_id(self) -> KeyId {
-        KeyId(*self.0)
-    }
-
-    pub(crate) fn bytes(&self) -> &'a [u8; ID_LEN] {
-        self.0
-    }
-}
-
-fn digit_value(byte: u8) -> u8 {
-    match byte {
-        b'0'..=b'9' => byte - b'0',
-        b'A'..=b'Z' => byte - b'A' + 10,
-        // An id holds nothing but base62 digits.
-        _ => byte.wrapping_sub(b'a').wrapping_add(36),
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({})", self.as_str())
-    }
-}
+use crate::error::Error;
+use crate::key_id::KeyId;
 
 impl FromStr for KeyId {
-    type Err = crate::Error;
+    type Err = Error;
 
     /// Reads the 22 characters, or a UUID (with hyphens or as 32 hex digits).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
-            crate::Error::InvalidArgument(
+            Error::InvalidArgument(
                 "this is no id of a key; write its 22 letters and digits, or its UUID".to_owned(),
             )
         };
@@ -168,12 +36,6 @@ impl FromStr for KeyId {
     }
 }
 
-impl Serialize for KeyId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -183,15 +45,9 @@ impl<'de> Deserialize<'de> for KeyId {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn the_largest_id_is_two_to_the_128_minus_one() {
-        assert_eq!(KeyId::from_u128(u128::MAX).bytes(), LARGEST);
-        assert_eq!(KeyId::from_ascii(b"7n42DGM5Tflk9n8mt7Fhc8"), None);
-        assert_eq!(KeyId::from_ascii(b"zzzzzzzzzzzzzzzzzzzzzz"), None);
-    }
+    use super::*;
 
     proptest! {
         #[test]

@@ -10,10 +10,10 @@ mod format;
 mod generate;
 mod id;
 
+pub use crate::key_id::KeyId;
 pub use charset::Charset;
 pub use digest::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
-pub use id::KeyId;
 
+pub(crate) use crate::key_id::IdText;
 pub(crate) use format::{ParsedKey, check_prefix};
 pub(crate) use generate::{generate, random_id};
-pub(crate) use id::IdText;

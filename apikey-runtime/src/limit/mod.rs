@@ -1,18 +1,24 @@
 //! What a key or a route is limited to: rates and quotas, as data, and how each is counted.
 
+mod calendar;
 mod counter;
+mod gcra;
 mod quota;
+mod quota_count;
 mod rate;
+mod state;
+mod status;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use counter::Gcra;
-pub use counter::{CounterState, LimitDecision};
+pub(crate) use gcra::Gcra;
 pub use quota::{Quota, QuotaPeriod};
 pub use rate::Rate;
+pub use state::{CounterState, LimitDecision};
+pub use status::LimitStatus;
 
 use crate::error::Error;
 

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::applied::{AppliedLimit, CountedBy};
 use crate::clock::ClockReading;
@@ -124,15 +124,12 @@ impl LocalLimiter {
         let [.., a, b] = key.bytes();
         let shard = &self.0[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
         // A count is written whole or not at all.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        shard.lock()
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.0
-            .iter()
-            .map(|shard| shard.lock().unwrap().rates.len())
-            .sum()
+        self.0.iter().map(|shard| shard.lock().rates.len()).sum()
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use foldhash::quality::RandomState;
 use once_cell::sync::Lazy;
+use parking_lot::Mutex;
 
 use super::applied::{AppliedLimit, CountedBy};
 use crate::limit::Limit;
@@ -81,7 +82,7 @@ impl Plans {
         if limits.is_empty() {
             return None;
         }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(plan) = known.plans.get(limits).and_then(Weak::upgrade) {
             return Some(plan);
         }
@@ -119,6 +120,6 @@ mod tests {
         for amount in 1..1_000 {
             drop(plans.share(&limits(amount)));
         }
-        assert!(plans.0.lock().unwrap().plans.len() <= 64);
+        assert!(plans.0.lock().plans.len() <= 64);
     }
 }

@@ -5,10 +5,10 @@
 //! What is left of it then is given back to quotas; a process that ends by itself takes it along.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::applied::{AppliedLimit, CountedBy};
 use super::plan::hash_applied;
@@ -172,7 +172,7 @@ impl Prefetch {
     pub(crate) fn sweep(&self, now: ClockReading, all: bool) -> Vec<Refund> {
         let mut refunds = Vec::new();
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock();
             let over = |batch: &PrefetchedBatch| all || now.uptime_nanos >= batch.until_nanos;
             let ended = shard.extract_if(|_, batch| over(batch));
             refunds.extend(ended.filter_map(|(slot, batch)| rest(slot, batch)));
@@ -186,7 +186,7 @@ impl Prefetch {
     ) -> MutexGuard<'_, HashMap<PrefetchKey, PrefetchedBatch, RandomState>> {
         let [.., a, b] = key.bytes();
         let shard = &self.shards[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        shard.lock()
     }
 }
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::record::is_mapped;
+use crate::util::network::is_mapped;
 
 /// Refuses a key that could never be used.
 pub(super) fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<(), Error> {

@@ -1,10 +1,9 @@
 //! Limits of keys.
 
 use super::ApiKeyManager;
-use crate::denied::LimitStatus;
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::limit::{Limit, LimitRule, check_limits};
+use crate::limit::{Limit, LimitRule, LimitStatus, check_limits};
 use crate::metrics::StoreCall;
 use crate::store::{LimitCounter, LimitSupport};
 

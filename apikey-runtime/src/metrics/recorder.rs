@@ -6,7 +6,7 @@
 
 mod names;
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -159,7 +159,7 @@ impl Metrics {
         let left = cache.lease.remaining(reader.clock.read());
         self.entries.set(cache.len() as f64);
         self.lease.set(left.unwrap_or_default().as_secs_f64());
-        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carried = self.carried.lock();
         carry(&self.hits, &mut carried.hits, cache.counters.hits());
         carry(&self.misses, &mut carried.misses, cache.counters.misses());
         drop(carried);
@@ -167,7 +167,7 @@ impl Metrics {
     }
 
     fn carry_decisions(&self) {
-        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carried = self.carried.lock();
         let all = self.decisions.iter().zip(&mut carried.decisions);
         for (which, (counter, told)) in all.enumerate() {
             carry(counter, told, self.tally.sum(which));
@@ -208,7 +208,7 @@ fn decision(which: usize) -> Counter {
 
 /// The number of a reason's cell.
 fn number(reason: DenyReason) -> usize {
-    // A test holds the list to this order.
+    // The table gives the list this order, which a test checks.
     reason as usize
 }
 

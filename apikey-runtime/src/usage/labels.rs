@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 
 /// The longest label, in bytes; the rest of a longer one is cut off.
 pub(crate) const LONGEST: usize = 200;
@@ -59,7 +60,7 @@ impl Labels {
         if hash == self.rest_hash {
             return self.rest();
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if let Some(label) = seen.get(&hash) {
             return (hash, Arc::clone(label));
         }
@@ -137,6 +138,6 @@ mod tests {
         // Where only the hash is left of it.
         let nothing = |_: &mut dyn FnMut(&str)| {};
         assert_eq!(&*labels.of(labels.rest_hash, &nothing).1, REST);
-        assert_eq!(labels.seen.lock().unwrap().len(), MOST);
+        assert_eq!(labels.seen.lock().len(), MOST);
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::labels::{Labels, WriteLabel};
@@ -243,7 +244,7 @@ impl UsageTally {
 
 fn lock(shard: &TallyShard) -> MutexGuard<'_, ShardCells> {
     // A panic can come between two counts of one cell, and then one of them is missing.
-    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
+    shard.0.lock()
 }
 
 impl ShardCells {

@@ -1,3 +1,4 @@
-//! Small helpers with no knowledge of keys.
+//! Helpers that every module may use.
 
+pub(crate) mod network;
 pub(crate) mod thread_slot;

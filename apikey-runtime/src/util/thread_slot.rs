@@ -4,7 +4,7 @@
 //! its thread's end; the lock through which it goes to another also shows that one what was written
 //! there.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 /// The number of this thread, from 0 on, which no other thread has while this one lives. `None` for
 /// a thread at its end, which may have given it away.
@@ -30,7 +30,7 @@ struct Places {
 
 impl Place {
     fn take() -> Self {
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = PLACES.lock();
         let place = places.free.pop().unwrap_or(places.next);
         places.next = places.next.max(place + 1);
         Self(place)
@@ -39,7 +39,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = PLACES.lock();
         places.free.push(self.0);
     }
 }

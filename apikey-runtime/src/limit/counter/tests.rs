@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limit::{Quota, Rate};
 
 const SECOND: i64 = 1_000_000;
 
@@ -109,22 +110,6 @@ proptest! {
             prop_assert_eq!(count.ask(rule, 0, now + 25 * SECOND).remaining, left);
         }
     }
-
-    #[test]
-    fn months_are_those_of_the_calendar(day in -1_000_000i64..4_000_000) {
-        let month = month_of(day);
-        prop_assert!(first_day_of(month) <= day && day < first_day_of(month + 1));
-        prop_assert!((28..=31).contains(&(first_day_of(month + 1) - first_day_of(month))));
-    }
-}
-
-#[test]
-fn known_months() {
-    // 1970-01-01, 2000-02-29, 2000-03-01, 2026-11-22.
-    for (day, month) in [(0, 0), (11_016, 361), (11_017, 362), (20_779, 682)] {
-        assert_eq!(month_of(day), month, "{day}");
-    }
-    assert_eq!(first_day_of(682), 20_758);
 }
 
 /// What left the window soaks up nothing.

@@ -1,8 +1,9 @@
 //! Checks of `changes`.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::records::add;
@@ -333,10 +334,7 @@ pub(super) async fn a_follower_misses_no_change_of_many_writers(
     }
     let mut told: HashSet<KeyId> = HashSet::new();
     loop {
-        let expected = returned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let expected = returned.lock().clone();
         let (ids, next) = followed(&*store, &cursor).await?;
         ensure!(
             next.epoch >= cursor.epoch,
@@ -383,10 +381,7 @@ async fn change_each_once(
                 .await
         }
         .or_violation("one of many changes at once fails")?;
-        returned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(id);
+        returned.lock().push(id);
     }
     Ok(())
 }

@@ -5,11 +5,12 @@ mod usage;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::usage::Tally;
 use super::charge::micros;
@@ -119,9 +120,8 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No change is left half done where a panic could come, so what a poisoned lock guards is
-        // whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        // No change is left half done where a panic could come, so the state is whole after one.
+        self.state.lock()
     }
 }
 

@@ -10,10 +10,11 @@ mod pool;
 mod usage;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use sqlx::postgres::PgConnectOptions;
 
 use self::connect::{LeaseRow, Ready};
@@ -134,7 +135,7 @@ impl PostgresStore {
     }
 
     fn running(&self) -> Result<Arc<Running>, StoreError> {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.read();
         running.clone().ok_or_else(|| {
             StoreError::unavailable(
                 "the store is not started; call `start` first, or let a manager do it",
@@ -143,7 +144,7 @@ impl PostgresStore {
     }
 
     fn replace_running(&self, running: Option<Arc<Running>>) -> Option<Arc<Running>> {
-        let mut current = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.running.write();
         std::mem::replace(&mut *current, running)
     }
 }

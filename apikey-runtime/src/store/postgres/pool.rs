@@ -6,9 +6,10 @@
 //! whose call was dropped, or had no answer in time, is closed on the spot.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Postgres, Row};
@@ -276,12 +277,12 @@ impl Shared {
         std::mem::take(&mut *self.lock_idle())
     }
 
-    fn lock_rest(&self) -> std::sync::MutexGuard<'_, Option<Rest>> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_rest(&self) -> parking_lot::MutexGuard<'_, Option<Rest>> {
+        self.rest.lock()
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_idle(&self) -> parking_lot::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock()
     }
 }
 

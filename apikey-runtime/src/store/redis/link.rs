@@ -1,9 +1,10 @@
 //! One connection that carries many calls at once, and is replaced when it gives no answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
@@ -210,16 +211,16 @@ impl Shared {
 
 impl Live {
     fn begins(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.get_or_insert_with(Instant::now);
     }
 
     fn answered(&self) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.waiting.lock() = None;
     }
 
     fn is_silent(&self) -> bool {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting.lock();
         waiting.is_some_and(|since| since.elapsed() > SILENCE)
     }
 }

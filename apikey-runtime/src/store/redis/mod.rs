@@ -15,10 +15,11 @@ mod statements;
 mod usage;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::door::Door;
@@ -83,7 +84,7 @@ impl RedisStore {
     }
 
     fn server(&self) -> Result<Arc<Server>, StoreError> {
-        let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
+        let server = self.server.read();
         server.clone().ok_or_else(|| {
             StoreError::unavailable(
                 "there is no connection; call `start` first, or let a manager do it",
@@ -92,7 +93,7 @@ impl RedisStore {
     }
 
     fn replace_server(&self, server: Option<Arc<Server>>) {
-        let mut current = self.server.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.server.write();
         *current = server;
     }
 }

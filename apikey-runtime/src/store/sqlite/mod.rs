@@ -12,10 +12,11 @@ mod usage;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 
 use self::connect::Pools;
 use self::counts::Work;
@@ -108,7 +109,7 @@ impl SqliteStore {
     }
 
     fn pools(&self) -> Result<Pools, StoreError> {
-        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        let pools = self.pools.read();
         pools.clone().ok_or_else(|| {
             StoreError::unavailable(
                 "the file is not open; call `start` first, or let a manager do it",
@@ -130,7 +131,7 @@ impl SqliteStore {
     }
 
     fn replace_pools(&self, pools: Option<Pools>) -> Option<Pools> {
-        let mut current = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.pools.write();
         std::mem::replace(&mut *current, pools)
     }
 }

@@ -4,9 +4,10 @@
 //! come; the next transaction then does all of them, and the more there are, the less each costs.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::oneshot;
 
@@ -92,7 +93,7 @@ impl Queue {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     async fn work(&self, tasks: Vec<Task>) {

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::super::{Allowed, Verifier};
-use crate::denied::LimitStatus;
 use crate::events::{Event, EventKind};
-use crate::limit::{LimitDecision, LimitRule};
+use crate::limit::{LimitDecision, LimitRule, LimitStatus};
 use crate::limiter::{AppliedLimit, Plan};
 
 /// At which parts of a quota it is told that they are used up, in percent.

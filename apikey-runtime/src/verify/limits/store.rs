@@ -8,10 +8,9 @@ use super::super::under_way::Pass;
 use super::super::{Allowed, Verifier};
 use super::status::statuses_of;
 use crate::cache::Reader;
-use crate::denied::LimitStatus;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{Limit, LimitDecision, LimitRule};
+use crate::limit::{Limit, LimitDecision, LimitRule, LimitStatus};
 use crate::limiter::{
     AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, ends,
 };

@@ -1,0 +1,101 @@
+//! Which proxies are trusted, and in which header.
+
+use ipnet::IpNet;
+
+use super::checks::fault;
+use crate::error::Error;
+use crate::util::network::is_mapped;
+
+/// In which header the trusted proxies say for whom they speak. Exactly one is believed: a proxy
+/// that writes one of them passes the other on as the client wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForwardedHeader {
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For`, and `X-Forwarded-Proto` for the scheme.
+    XForwardedFor,
+}
+
+/// The networks and the header that are trusted: both or neither.
+pub(super) fn proxies(
+    networks: Option<&[String]>,
+    header: Option<&str>,
+) -> Result<(Vec<IpNet>, Option<ForwardedHeader>), Error> {
+    let networks: Vec<IpNet> = networks
+        .unwrap_or_default()
+        .iter()
+        .map(|text| network(text))
+        .collect::<Result<_, _>>()?;
+    let header = match header.map(str::to_ascii_lowercase).as_deref() {
+        None => None,
+        Some("forwarded") => Some(ForwardedHeader::Forwarded),
+        Some("x-forwarded-for") => Some(ForwardedHeader::XForwardedFor),
+        Some(_) => {
+            return fault(
+                "`forwarded_header` is none that is known; write `Forwarded` or `X-Forwarded-For`"
+                    .to_owned(),
+            );
+        }
+    };
+    match (networks.is_empty(), header) {
+        (false, None) => fault(
+            "`trusted_proxies` are set and `forwarded_header` is not; \
+             write the one that the proxies set, `Forwarded` or `X-Forwarded-For`"
+                .to_owned(),
+        ),
+        (true, Some(_)) => fault(
+            "`forwarded_header` is set and `trusted_proxies` are not; \
+             write the proxies' networks, such as `10.0.0.0/8`"
+                .to_owned(),
+        ),
+        _ => Ok((networks, header)),
+    }
+}
+
+/// A network, or an address as a network of one.
+fn network(text: &str) -> Result<IpNet, Error> {
+    let address = || {
+        text.parse()
+            .ok()
+            .map(|address: std::net::IpAddr| IpNet::from(address.to_canonical()))
+    };
+    let own = |network: &IpNet| !is_mapped(network);
+    text.parse().ok().or_else(address).filter(own).ok_or_else(|| {
+        Error::Config(
+            "one of `trusted_proxies` is no network; write addresses such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, ConfigBuilder};
+
+    fn message(builder: ConfigBuilder) -> String {
+        builder.build().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn proxies_and_their_header_go_together() {
+        let proxied = |networks: &[&str], header: &str| {
+            let builder = Config::builder().trusted_proxies(networks.iter().copied());
+            builder.forwarded_header(header).build()
+        };
+        let config = proxied(&["10.0.0.0/8", "192.0.2.1", "fd00::/8"], "x-forwarded-for").unwrap();
+        assert_eq!(config.trusted_proxies().len(), 3);
+        assert_eq!(
+            config.forwarded_header(),
+            Some(ForwardedHeader::XForwardedFor)
+        );
+        assert!(
+            message(Config::builder().trusted_proxies(["10.0.0.0/8"])).contains("forwarded_header")
+        );
+        assert!(
+            message(Config::builder().forwarded_header("Forwarded")).contains("trusted_proxies")
+        );
+        assert!(proxied(&["10.0.0.0/33"], "Forwarded").is_err());
+        assert!(proxied(&["10.0.0.0/8"], "X-Real-IP").is_err());
+    }
+}

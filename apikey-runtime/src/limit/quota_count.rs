@@ -1,0 +1,106 @@
+//! Quotas, counted by periods of the calendar or in parts of a rolling window.
+
+use super::calendar::{end_of, period_of};
+use super::quota::{PARTS, Quota, QuotaPeriod};
+use super::state::{CounterState, LimitDecision, positive};
+
+impl CounterState {
+    pub(super) fn ask_quota(&self, quota: Quota, cost: u32, now: i64) -> LimitDecision {
+        let millis = now.div_euclid(1_000);
+        let used = self.used_at(quota.period(), millis);
+        let remaining = quota.amount().saturating_sub(used);
+        let allowed = u64::from(cost) <= remaining;
+        let reset = self.reset(quota.period(), millis);
+        let retry = if u64::from(cost) > quota.amount() {
+            None
+        } else {
+            self.retry(quota, cost, millis)
+        };
+        let micros = |at: i64| positive(at.saturating_mul(1_000) - now);
+        LimitDecision {
+            allowed,
+            remaining,
+            reset: reset.map(micros),
+            retry: if allowed { Some(0) } else { retry.map(micros) },
+        }
+    }
+
+    pub(super) fn charge_quota(&mut self, quota: Quota, cost: u32, now: i64) {
+        let millis = now.div_euclid(1_000);
+        let cost = u64::from(cost);
+        if let Some(part) = quota.period().part_millis() {
+            let present = millis.div_euclid(part as i64);
+            self.parts
+                .retain(|number, _| *number >= present - PARTS as i64);
+            // A clock that was set back counts into the latest part that was used.
+            let latest = self.parts.keys().next_back().copied().unwrap_or(present);
+            let part = self.parts.entry(present.max(latest)).or_default();
+            *part = part.saturating_add(cost);
+        } else {
+            let present = period_of(quota.period(), millis);
+            if present > self.period {
+                (self.period, self.used) = (present, 0);
+            }
+            self.used = self.used.saturating_add(cost);
+        }
+    }
+
+    /// What counts against a quota at that time. A period that is over counts no more; one that has
+    /// not come counts, since only a clock that was set back can find it.
+    fn used_at(&self, period: QuotaPeriod, millis: i64) -> u64 {
+        match period.part_millis() {
+            Some(part) => {
+                let oldest = millis.div_euclid(part as i64) - PARTS as i64;
+                self.parts
+                    .range(oldest..)
+                    .fold(0, |sum: u64, (_, used)| sum.saturating_add(*used))
+            }
+            None if period_of(period, millis) > self.period => 0,
+            None => self.used,
+        }
+    }
+
+    /// When nothing that was used counts any more, in milliseconds since 1970.
+    fn reset(&self, period: QuotaPeriod, millis: i64) -> Option<i64> {
+        match period.part_millis() {
+            Some(part) => {
+                let last = self.parts.keys().next_back().copied();
+                Some(last.map_or(millis, |last| leaves(last, part)).max(millis))
+            }
+            None => end_of(period, millis),
+        }
+    }
+
+    /// When `cost` would be admitted that is not now.
+    fn retry(&self, quota: Quota, cost: u32, millis: i64) -> Option<i64> {
+        let Some(part) = quota.period().part_millis() else {
+            return end_of(quota.period(), millis);
+        };
+        let oldest = millis.div_euclid(part as i64) - PARTS as i64;
+        let mut used = self.used_at(quota.period(), millis);
+        for (number, part_used) in self.parts.range(oldest..) {
+            used = used.saturating_sub(*part_used);
+            if used.saturating_add(u64::from(cost)) <= quota.amount() {
+                return Some(leaves(*number, part));
+            }
+        }
+        None
+    }
+
+    /// Gives back up to `amount` of what was used, the newest first, since the oldest may count no
+    /// more.
+    pub(super) fn refill_quota(&mut self, amount: u64) {
+        self.used = self.used.saturating_sub(amount);
+        let mut left = amount;
+        for used in self.parts.values_mut().rev() {
+            let back = left.min(*used);
+            (*used, left) = (*used - back, left - back);
+        }
+        self.parts.retain(|_, used| *used > 0);
+    }
+}
+
+/// When a part of a rolling window has left it as a whole.
+fn leaves(number: i64, part: u64) -> i64 {
+    (number + PARTS as i64 + 1).saturating_mul(part as i64)
+}

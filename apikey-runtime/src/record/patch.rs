@@ -1,0 +1,96 @@
+//! Changes of a record.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+use super::{KeyRecord, Metadata, PreviousDigest};
+use crate::clock::Timestamp;
+use crate::limit::Limit;
+use crate::scope::Scopes;
+
+/// A change of some columns of a record; `None` leaves a column as it is.
+///
+/// There is no way to clear `revoked`: a late writer cannot bring a revoked key back.
+#[derive(Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct KeyPatch {
+    /// The version that the record must still have; `None` takes any.
+    pub expected_version: Option<u64>,
+    /// See [`KeyRecord::label`].
+    pub label: Option<String>,
+    /// See [`KeyRecord::owner`].
+    pub owner: Option<Option<String>>,
+    /// See [`KeyRecord::scopes`].
+    pub scopes: Option<Scopes>,
+    /// See [`KeyRecord::metadata`].
+    pub metadata: Option<Metadata>,
+    /// See [`KeyRecord::environment`].
+    pub environment: Option<Option<String>>,
+    /// See [`KeyRecord::networks`].
+    pub networks: Option<Vec<IpNet>>,
+    /// See [`KeyRecord::methods`].
+    pub methods: Option<Vec<String>>,
+    /// See [`KeyRecord::limits`].
+    pub limits: Option<Vec<Limit>>,
+    /// See [`KeyRecord::expires`].
+    pub expires: Option<Option<Timestamp>>,
+    /// See [`KeyRecord::not_before`].
+    pub not_before: Option<Option<Timestamp>>,
+    /// See [`KeyRecord::enabled`].
+    pub enabled: Option<bool>,
+    /// See [`KeyRecord::digest`]; set by a rotation.
+    pub digest: Option<String>,
+    /// See [`KeyRecord::previous`]; set by a rotation.
+    pub previous: Option<Option<PreviousDigest>>,
+}
+
+impl KeyPatch {
+    /// A patch that changes nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes the patch into `record` and counts its version up: what a store does that keeps whole
+    /// records.
+    pub fn apply(&self, record: &mut KeyRecord) {
+        fn put<T: Clone>(from: &Option<T>, into: &mut T) {
+            if let Some(value) = from {
+                into.clone_from(value);
+            }
+        }
+        put(&self.label, &mut record.label);
+        put(&self.owner, &mut record.owner);
+        put(&self.scopes, &mut record.scopes);
+        put(&self.metadata, &mut record.metadata);
+        put(&self.environment, &mut record.environment);
+        put(&self.networks, &mut record.networks);
+        put(&self.methods, &mut record.methods);
+        put(&self.limits, &mut record.limits);
+        put(&self.expires, &mut record.expires);
+        put(&self.not_before, &mut record.not_before);
+        put(&self.enabled, &mut record.enabled);
+        put(&self.digest, &mut record.digest);
+        put(&self.previous, &mut record.previous);
+        record.version = record.version.saturating_add(1);
+    }
+}
+
+impl fmt::Debug for KeyPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyPatch")
+            .field("expected_version", &self.expected_version)
+            .field("label", &self.label)
+            .field("owner", &self.owner)
+            .field("scopes", &self.scopes)
+            .field("environment", &self.environment)
+            .field("networks", &self.networks)
+            .field("methods", &self.methods)
+            .field("limits", &self.limits)
+            .field("expires", &self.expires)
+            .field("not_before", &self.not_before)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}

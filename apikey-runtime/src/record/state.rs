@@ -1,0 +1,113 @@
+//! The state of a key at a time.
+
+use serde::{Deserialize, Serialize};
+
+use super::KeyRecord;
+use crate::clock::{ClockReading, Timestamp};
+
+/// In what state a key is. Where several apply, the first of this order is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KeyState {
+    /// Revoked, for good.
+    Revoked,
+    /// Switched off.
+    Disabled,
+    /// Its time is over.
+    Expired,
+    /// Its time has not come.
+    NotYetValid,
+    /// Good for use.
+    Active,
+}
+
+impl KeyRecord {
+    /// The key's state at the time of `reading`.
+    #[must_use]
+    pub fn state(&self, reading: ClockReading) -> KeyState {
+        Validity::of(self).state(reading.now)
+    }
+}
+
+/// The facts that a key's state hangs on, in the form in which a request judges them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) revoked: bool,
+    pub(crate) enabled: bool,
+    /// [`Timestamp::MAX`] is never reached.
+    pub(crate) expires: Timestamp,
+    /// [`Timestamp::MIN`] is long past.
+    pub(crate) not_before: Timestamp,
+}
+
+impl Validity {
+    pub(crate) fn of(record: &KeyRecord) -> Self {
+        Self {
+            revoked: record.revoked.is_some(),
+            enabled: record.enabled,
+            expires: record.expires.unwrap_or(Timestamp::MAX),
+            not_before: record.not_before.unwrap_or(Timestamp::MIN),
+        }
+    }
+
+    pub(crate) fn state(&self, now: Timestamp) -> KeyState {
+        if self.revoked {
+            KeyState::Revoked
+        } else if !self.enabled {
+            KeyState::Disabled
+        } else if now >= self.expires {
+            KeyState::Expired
+        } else if now < self.not_before {
+            KeyState::NotYetValid
+        } else {
+            KeyState::Active
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyId;
+    use crate::record::Revocation;
+
+    fn record() -> KeyRecord {
+        KeyRecord::new(
+            KeyId::from_u128(1),
+            "my_api",
+            "label",
+            "sha256$secret-digest",
+            Timestamp::from_millis(0),
+        )
+    }
+
+    /// E-02.
+    #[test]
+    fn e02_at_the_very_moment_of_its_end_a_key_is_expired() {
+        let mut record = record();
+        record.expires = Some(Timestamp::from_millis(10));
+        record.not_before = Some(Timestamp::from_millis(5));
+        let state = |at| Validity::of(&record).state(Timestamp::from_millis(at));
+        assert_eq!(state(4), KeyState::NotYetValid);
+        assert_eq!(state(5), KeyState::Active);
+        assert_eq!(state(9), KeyState::Active);
+        assert_eq!(state(10), KeyState::Expired);
+    }
+
+    /// A time of revocation in the future, as SQL by hand could write it, revokes now.
+    #[test]
+    fn revoked_outranks_every_other_state() {
+        let mut record = record();
+        record.revoked = Some(Revocation {
+            at: Timestamp::MAX,
+            reason: None,
+        });
+        record.enabled = false;
+        record.expires = Some(Timestamp::from_millis(0));
+        assert_eq!(
+            Validity::of(&record).state(Timestamp::from_millis(1)),
+            KeyState::Revoked
+        );
+    }
+}
