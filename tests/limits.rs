@@ -16,7 +16,6 @@ use apikey_runtime::{
     ManualClock, MemoryStore, Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr,
     Timestamp,
 };
-use sfv::{BareItem, List, ListEntry, Parser};
 
 /// 2026-11-30T23:59:00Z.
 const LATE: i64 = 1_796_083_140_000;
@@ -141,35 +140,30 @@ impl Answer {
     }
 }
 
-/// Read by a parser of structured fields that is not ours.
+/// Reads a list of plain strings, each with the parameters `first` and perhaps `second`, in this
+/// order: of structured fields (RFC 9651) as much as the draft takes.
 fn parameters(
     field: Option<String>,
     first: &str,
     second: &str,
 ) -> BTreeMap<String, (i64, Option<i64>)> {
-    let Some(field) = field else {
-        return BTreeMap::new();
+    let member = |text: &str| {
+        let mut parts = text.split(';');
+        let name = parts.next().unwrap();
+        let name = name
+            .strip_prefix('"')
+            .and_then(|name| name.strip_suffix('"'));
+        let mut of = |key: &str| {
+            let (name, digits) = parts.next()?.split_once('=').expect("a parameter");
+            assert_eq!(name, key, "{text}");
+            Some(digits.parse().expect("an integer"))
+        };
+        let numbers = (of(first).expect("the first is required"), of(second));
+        assert_eq!(parts.next(), None, "{text}");
+        (name.expect("a string").to_owned(), numbers)
     };
-    let list: List = Parser::new(&field).parse().expect("it is a list");
-    let number = |item: &BareItem| item.as_integer().map(i64::from).unwrap();
-    list.iter()
-        .map(|entry| {
-            let ListEntry::Item(item) = entry else {
-                panic!("an inner list in {field}");
-            };
-            let name = item
-                .bare_item
-                .as_string()
-                .expect("a string")
-                .as_str()
-                .to_owned();
-            let of = |key: &str| item.params.get(key).map(number);
-            (
-                name,
-                (of(first).expect("the first is required"), of(second)),
-            )
-        })
-        .collect()
+    let members = field.iter().flat_map(|field| field.split(", "));
+    members.map(member).collect()
 }
 
 fn one(

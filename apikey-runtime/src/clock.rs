@@ -53,12 +53,21 @@ impl Timestamp {
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        let signed = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => Self(signed(after)),
-            Err(before) => Self(-signed(before.duration())),
+            Ok(after) => Self(millis_i64(after)),
+            Err(before) => Self(-millis_i64(before.duration())),
         }
     }
+}
+
+/// Returns the whole milliseconds of `span`, `u64::MAX` at most.
+pub(crate) fn millis_u64(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the whole milliseconds of `span`, `i64::MAX` at most.
+pub(crate) fn millis_i64(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What a [`Clock`] says at one moment.
@@ -209,7 +218,7 @@ impl ManualClock {
 
     /// Lets `span` pass, on the wall and in uptime.
     pub fn advance(&self, span: Duration) {
-        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let millis = millis_i64(span);
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         self.uptime_nanos.fetch_add(nanos, Ordering::SeqCst);
         self.wall_millis.fetch_add(millis, Ordering::SeqCst);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::limit::Rate;
+use crate::limit::{Gcra, Rate};
 
 /// How many sets there are; a power of two.
 const SETS: usize = 4_096;
@@ -31,10 +31,8 @@ const WAYS: usize = 16;
 /// shows right keys has none.
 #[derive(Debug)]
 pub(crate) struct FailedAttempts {
-    /// The time that one failure takes up, in microseconds.
-    step: u64,
-    /// How far ahead of the time an address may be.
-    burst: u64,
+    /// The rate, of which one failure is one unit.
+    pace: Gcra,
     hasher: RandomState,
     /// Made with the first failure.
     sets: OnceLock<Box<[Mutex<Set>]>>,
@@ -47,15 +45,13 @@ type Set = [Place; WAYS];
 struct Place {
     address: u64,
     /// When all its failures are worked off, in microseconds of uptime.
-    tat: u64,
+    tat: i64,
 }
 
 impl FailedAttempts {
     pub(crate) fn new(rate: Rate) -> Self {
-        let step = rate.step_micros();
         Self {
-            step,
-            burst: step.saturating_mul(u64::from(rate.burst())),
+            pace: Gcra::of(rate, 1),
             hasher: RandomState::new(),
             sets: OnceLock::new(),
         }
@@ -65,13 +61,12 @@ impl FailedAttempts {
     /// the uptime in nanoseconds.
     pub(crate) fn is_blocked(&self, address: IpAddr, now: u64) -> Option<Duration> {
         let sets = self.sets.get()?;
-        let (address, now) = (counted_as(address), now / 1_000);
+        let (address, now) = (counted_as(address), micros(now));
         let tat = {
             let set = self.set(sets, address);
             set.iter().find(|place| place.is_of(address, now))?.tat
         };
-        let next = tat.saturating_add(self.step);
-        let wait = next.saturating_sub(now.saturating_add(self.burst));
+        let wait = self.pace.ask(tat, now).retry?;
         (wait > 0).then(|| Duration::from_micros(wait))
     }
 
@@ -80,7 +75,7 @@ impl FailedAttempts {
         let sets = self
             .sets
             .get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
-        let (address, now) = (counted_as(address), now / 1_000);
+        let (address, now) = (counted_as(address), micros(now));
         let mut set = self.set(sets, address);
         let own = set.iter().position(|place| place.is_of(address, now));
         // The least ahead: a free one, where there is one.
@@ -88,12 +83,8 @@ impl FailedAttempts {
         let way = own.or_else(least).unwrap_or(0);
         // Requests that were under way together may be more than a burst; they do not make the wait
         // longer than that of the last of it.
-        let most = now.saturating_add(self.burst);
-        let tat = set[way].tat.max(now).saturating_add(self.step);
-        set[way] = Place {
-            address,
-            tat: tat.min(most),
-        };
+        let (tat, _) = self.pace.charge(set[way].tat, now);
+        set[way] = Place { address, tat };
     }
 
     fn set<'s>(&self, sets: &'s [Mutex<Set>], address: u64) -> MutexGuard<'s, Set> {
@@ -105,9 +96,14 @@ impl FailedAttempts {
 }
 
 impl Place {
-    fn is_of(&self, address: u64, now: u64) -> bool {
+    fn is_of(&self, address: u64, now: i64) -> bool {
         self.address == address && self.tat > now
     }
+}
+
+/// Nanoseconds of uptime in microseconds, of which `i64` holds all that `u64` has nanoseconds for.
+fn micros(nanos: u64) -> i64 {
+    (nanos / 1_000).cast_signed()
 }
 
 /// As what an address counts: IPv6 by its /64, which is what one subscriber has at the least (RFC
@@ -206,6 +202,7 @@ mod tests {
     }
 
     fn remembered(attempts: &FailedAttempts, now: u64) -> usize {
+        let now = micros(now);
         let sets = attempts.sets.get().unwrap();
         let of = |set: &Mutex<Set>| {
             let set = set.lock();

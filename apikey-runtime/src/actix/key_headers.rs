@@ -1,16 +1,19 @@
 //! Limits in answers: `RateLimit` and `RateLimit-Policy`, as draft-ietf-httpapi-ratelimit-headers-10
 //! has them, in structured fields (RFC 9651).
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{Error, HttpMessage};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use pin_project_lite::pin_project;
+use sfv::{Integer, KeyRef, ListSerializer, StringRef, key_ref};
 
 use super::check::Verified;
 use crate::api_key::ApiKey;
@@ -51,17 +54,12 @@ impl ApiKey {
     }
 }
 
-/// Writes the headers of `limits`, where there are any.
+/// Writes the headers of `limits`, if there are any.
 pub(super) fn write_headers(limits: &[LimitStatus], headers: &mut HeaderMap) {
     if limits.is_empty() || headers.contains_key(RATE_LIMIT) {
         return;
     }
-    let values = (
-        HeaderValue::try_from(state(limits)),
-        HeaderValue::try_from(policy(limits)),
-    );
-    // Both are printable ASCII.
-    if let (Ok(state), Ok(policy)) = values {
+    if let (Some(state), Some(policy)) = (state(limits), policy(limits)) {
         headers.insert(RATE_LIMIT, state);
         headers.insert(RATE_LIMIT_POLICY, policy);
     }
@@ -73,51 +71,41 @@ pub(super) fn add_headers<B>(response: &mut ServiceResponse<B>) {
     write_headers(&limits, response.headers_mut());
 }
 
-fn state(limits: &[LimitStatus]) -> String {
-    list(limits, |limit, text| {
-        let _ = write!(text, ";r={}", limit.remaining);
-        if let Some(reset) = limit.reset {
-            let _ = write!(text, ";t={}", reset.as_millis().div_ceil(1_000));
-        }
+fn state(limits: &[LimitStatus]) -> Option<HeaderValue> {
+    const KEYS: [&KeyRef; 2] = [key_ref("r"), key_ref("t")];
+    let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1_000)).ok();
+    field(limits, KEYS, |limit| {
+        (limit.remaining, limit.reset.and_then(seconds))
     })
 }
 
-fn policy(limits: &[LimitStatus]) -> String {
-    list(limits, |limit, text| {
-        let _ = write!(text, ";q={}", limit.rule.amount());
-        if let Some(window) = limit.rule.window_seconds() {
-            let _ = write!(text, ";w={window}");
-        }
+fn policy(limits: &[LimitStatus]) -> Option<HeaderValue> {
+    const KEYS: [&KeyRef; 2] = [key_ref("q"), key_ref("w")];
+    field(limits, KEYS, |limit| {
+        (limit.rule.amount(), limit.rule.window_seconds())
     })
 }
 
-/// A list of strings with parameters. Writing to a `String` cannot fail.
-fn list(limits: &[LimitStatus], parameters: impl Fn(&LimitStatus, &mut String)) -> String {
-    let mut text = String::new();
+/// Returns a list of the limits' names, each with one parameter or two; `None` without a limit.
+///
+/// A name is percent-encoded as far as a string cannot hold it: the pattern of a route, for example.
+fn field(
+    limits: &[LimitStatus],
+    keys: [&KeyRef; 2],
+    numbers: impl Fn(&LimitStatus) -> (u64, Option<u64>),
+) -> Option<HeaderValue> {
+    let integer = |number| Integer::try_from(number).unwrap_or(Integer::MAX);
+    let mut list = ListSerializer::new();
     for limit in limits {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        write_string(&limit.name, &mut text);
-        parameters(limit, &mut text);
-    }
-    text
-}
-
-/// A string of RFC 9651 section 3.3.3: printable ASCII, with `"` and `\` escaped. What else stands in
-/// a name, of a route's pattern say, is percent-encoded.
-fn write_string(name: &str, text: &mut String) {
-    text.push('"');
-    for byte in name.bytes() {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
+        let name = Cow::from(utf8_percent_encode(&limit.name, CONTROLS));
+        let (first, second) = numbers(limit);
+        let item = list.bare_item(StringRef::from_str(&name).ok()?);
+        let item = item.parameter(keys[0], integer(first));
+        if let Some(second) = second {
+            let _ = item.parameter(keys[1], integer(second));
         }
     }
-    text.push('"');
+    HeaderValue::try_from(list.finish()?).ok()
 }
 
 impl<S, B> Transform<S, ServiceRequest> for KeyHeaders
@@ -186,8 +174,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::limit::{LimitRule, Quota, Rate};
 
@@ -213,19 +199,41 @@ mod tests {
             standing("credits", Quota::lifetime(5), 0, None),
         ];
         assert_eq!(
-            policy(&limits),
+            policy(&limits).unwrap(),
             "\"daily\";q=1000;w=86400, \"minute\";q=100;w=60, \"credits\";q=5"
         );
         assert_eq!(
-            state(&limits),
+            state(&limits).unwrap(),
             "\"daily\";r=12;t=3600, \"minute\";r=19;t=1, \"credits\";r=0"
         );
     }
 
+    /// The sections "RateLimit-Policy Field" and "RateLimit Field" of the draft.
+    #[test]
+    fn the_fields_are_the_examples_of_the_draft() {
+        let burst = standing("burst", Rate::per_minute(100), 50, Some(30_000));
+        let daily = standing("daily", Quota::per_day(1_000), 0, None);
+        assert_eq!(
+            policy(&[burst.clone(), daily]).unwrap(),
+            r#""burst";q=100;w=60, "daily";q=1000;w=86400"#
+        );
+        assert_eq!(state(&[burst]).unwrap(), r#""burst";r=50;t=30"#);
+        assert_eq!(state(&[]), None);
+    }
+
+    /// RFC 9651 sections 4.1.6 (strings) and 4.1.4 (integers: 15 digits at most).
     #[test]
     fn no_name_breaks_out_of_its_string() {
-        let mut text = String::new();
-        write_string("a\"b\\c\r\nd\u{e9}\u{7f}", &mut text);
-        assert_eq!(text, r#""a\"b\\c%0D%0Ad%C3%A9%7F""#);
+        for (name, written) in [
+            ("foo", r#""foo""#),
+            (r#"foo "bar""#, r#""foo \"bar\"""#),
+            (r"b\a", r#""b\\a""#),
+            (" ~%,;", r#"" ~%,;""#),
+            ("a\"b\\c\r\nd\u{e9}\u{7f}", r#""a\"b\\c%0D%0Ad%C3%A9%7F""#),
+        ] {
+            let limit = standing(name, Quota::lifetime(5), u64::MAX, None);
+            let expected = format!("{written};r=999999999999999");
+            assert_eq!(state(&[limit]).unwrap(), expected.as_str());
+        }
     }
 }

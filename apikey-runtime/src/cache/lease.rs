@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use crate::clock::ClockReading;
+use crate::clock::{ClockReading, millis_i64};
 
 /// How far the wall clock may fall behind uptime: two readings cut to milliseconds differ by one,
 /// and a time server nudges by a few.
@@ -35,7 +35,7 @@ impl Lease {
             return;
         }
         let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-        let millis = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        let millis = millis_i64(length);
         let [first, second] = sent;
         self.offset_millis
             .store(offset(first).min(offset(second)), Ordering::SeqCst);

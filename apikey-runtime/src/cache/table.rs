@@ -100,10 +100,7 @@ impl Cache {
 
     /// The fence that `id` is behind.
     pub(super) fn shard(&self, id: &KeyId) -> &Fence<ShardState> {
-        // The last characters of an id are random; an attacker who chooses them crowds one lock of
-        // a cold path.
-        let [.., a, b] = id.bytes();
-        &self.shards[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS]
+        &self.shards[id.shard(SHARDS)]
     }
 
     /// Keeps what a read found, unless a change came since it began.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Reader};
+use crate::clock::millis_u64;
 use crate::store::{ChangeListener, ChangeSet, Changes, Cursor, LONGEST_LEASE, NodeId};
 
 /// The least time between two polls that refused requests ask for.
@@ -267,8 +268,8 @@ impl ChangePoller {
             Ok(Ok(Some(changes))) => {
                 // Longer than the longest is not waited for by those who confirm a change.
                 let length = changes.lease.min(LONGEST_LEASE);
-                let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-                self.longest_millis.fetch_max(millis, Ordering::SeqCst);
+                self.longest_millis
+                    .fetch_max(millis_u64(length), Ordering::SeqCst);
                 *cursor = Some(self.follow(&reader.cache, changes));
                 // Evictions first: whoever sees the lease sees them done.
                 reader.cache.lease.grant(sent, length);

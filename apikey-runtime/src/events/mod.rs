@@ -1,19 +1,22 @@
 //! What happened to keys, told to those who listen.
 
-mod ring;
-
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use serde::Serialize;
+use tokio::sync::broadcast::{self, Sender};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
-use ring::{Place, Read, Ring};
+
+/// How many events are kept for a reader that lags; a power of two, as the channel rounds up to one.
+const ROOM: usize = 1024;
 
 /// Something that happened to a key, or a request that was refused; see
 /// [`ApiKeyManager::events`](crate::ApiKeyManager::events).
@@ -90,8 +93,9 @@ pub enum EventKind {
 /// It is a [`Stream`] too, for those who combine streams.
 #[must_use = "events are kept for as long as this is held, and are read with `next`"]
 pub struct EventStream {
-    ring: Arc<Ring>,
-    place: Place,
+    stream: BroadcastStream<Event>,
+    /// The event after a [`EventKind::Lagged`], which has told its time already.
+    read: Option<Event>,
 }
 
 impl EventStream {
@@ -107,23 +111,28 @@ impl Stream for EventStream {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let Self { ring, place } = self.get_mut();
-        Poll::Ready(match ready!(ring.read(place, context.waker())) {
-            Read::Event(event) => Some(event),
-            Read::Missed(count, next) => Some(Event {
-                at: next.at,
-                kind: EventKind::Lagged { count },
-                key_id: None,
-                actor: None,
-            }),
-            Read::End => None,
-        })
-    }
-}
-
-impl Drop for EventStream {
-    fn drop(&mut self) {
-        self.ring.leave(&self.place);
+        let Self { stream, read } = self.get_mut();
+        if let Some(event) = read.take() {
+            return Poll::Ready(Some(event));
+        }
+        let mut missed = 0;
+        loop {
+            match ready!(Pin::new(&mut *stream).poll_next(context)) {
+                // A reader that lags has a whole ring to read, so this loop does not wait.
+                Some(Err(BroadcastStreamRecvError::Lagged(count))) => missed += count,
+                Some(Ok(event)) if missed > 0 => {
+                    let at = event.at;
+                    *read = Some(event);
+                    return Poll::Ready(Some(Event {
+                        at,
+                        kind: EventKind::Lagged { count: missed },
+                        key_id: None,
+                        actor: None,
+                    }));
+                }
+                other => return Poll::Ready(other.and_then(Result::ok)),
+            }
+        }
     }
 }
 
@@ -133,35 +142,46 @@ impl std::fmt::Debug for EventStream {
     }
 }
 
-/// Where a manager tells its events. Their end comes when this is closed or dropped.
+/// Sends a manager's events. Streams end when this is closed or dropped.
+///
+/// The channel is made for the first reader; it has no sender after the end.
 #[derive(Debug, Default)]
-pub(crate) struct EventSender(Arc<Ring>);
+pub(crate) struct EventSender(OnceLock<Mutex<Option<Sender<Event>>>>);
 
 impl EventSender {
-    /// Tells of what happened, where anybody listens; otherwise it costs one load, and `event` is
-    /// not made.
+    /// Sends what happened to the readers. Without a reader `event` is not made, and before the
+    /// first one this costs one load.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        if self.0.is_heard() {
-            self.0.add(event());
+        // A waker may run what it wakes at once, so the lock is released before one is called.
+        let sender = self.0.get().and_then(|channel| lock(channel).clone());
+        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+            // Fails if the last reader has left meanwhile.
+            let _ = sender.send(event());
         }
     }
 
     pub(crate) fn subscribe(&self) -> EventStream {
+        let channel = self.0.get_or_init(|| Mutex::new(Some(Sender::new(ROOM))));
+        let receiver = match &*lock(channel) {
+            Some(sender) => sender.subscribe(),
+            // Ends at once.
+            None => broadcast::channel(1).1,
+        };
         EventStream {
-            place: self.0.enter(),
-            ring: Arc::clone(&self.0),
+            stream: BroadcastStream::new(receiver),
+            read: None,
         }
     }
 
+    /// Takes no event any more. Readers still get what was sent before.
     pub(crate) fn close(&self) {
-        self.0.close();
+        let sender = lock(self.0.get_or_init(Mutex::default)).take();
+        drop(sender);
     }
 }
 
-impl Drop for EventSender {
-    fn drop(&mut self) {
-        self.close();
-    }
+fn lock(channel: &Mutex<Option<Sender<Event>>>) -> MutexGuard<'_, Option<Sender<Event>>> {
+    channel.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

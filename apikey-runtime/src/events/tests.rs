@@ -1,7 +1,7 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use super::ring::ROOM;
 use super::*;
 
 fn event(number: u64) -> Event {

@@ -120,9 +120,7 @@ impl LocalLimiter {
     }
 
     fn shard(&self, key: &KeyId) -> MutexGuard<'_, LimiterShard> {
-        // The last characters of an id are random.
-        let [.., a, b] = key.bytes();
-        let shard = &self.0[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
+        let shard = &self.0[key.shard(SHARDS)];
         // A count is written whole or not at all.
         shard.lock()
     }

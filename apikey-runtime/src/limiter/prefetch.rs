@@ -184,9 +184,7 @@ impl Prefetch {
         &self,
         key: KeyId,
     ) -> MutexGuard<'_, HashMap<PrefetchKey, PrefetchedBatch, RandomState>> {
-        let [.., a, b] = key.bytes();
-        let shard = &self.shards[(usize::from(*a) * 31 + usize::from(*b)) % SHARDS];
-        shard.lock()
+        self.shards[key.shard(SHARDS)].lock()
     }
 }
 

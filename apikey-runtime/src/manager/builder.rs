@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use tokio_util::task::TaskTracker;
 
 use super::thread::Thread;
 use super::{ApiKeyManager, Inner};
@@ -162,7 +163,7 @@ impl ApiKeyManagerBuilder {
             local_limiter: LocalLimiter::new(),
             default_plan,
             prefetch,
-            under_way: Arc::default(),
+            under_way: TaskTracker::new(),
             dummy,
         });
         thread.run(begin(Arc::clone(&verifier))).await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::clock::millis_u64;
 use crate::verify::Verifier;
 
 /// How a manager stood at its last poll of the store; see
@@ -99,7 +100,7 @@ impl Health {
 }
 
 fn whole_millis<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    serializer.serialize_u64(millis_u64(*span))
 }
 
 mod millis {
@@ -107,11 +108,12 @@ mod millis {
 
     use serde::{Serialize, Serializer};
 
+    use crate::clock::millis_u64;
+
     pub(super) fn serialize<S: Serializer>(
         span: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
-            .serialize(serializer)
+        span.map(millis_u64).serialize(serializer)
     }
 }

@@ -214,7 +214,8 @@ impl ApiKeyManager {
             .thread
             .finish(async move {
                 // While it may still be believed what they are about.
-                let under_way = verifier.under_way.end();
+                verifier.under_way.close();
+                let under_way = verifier.under_way.wait();
                 let _ = tokio::time::timeout(verifier.reader.deadline, under_way).await;
                 verifier.reader.cache.lease.close();
                 verifier.reader.cache.flush();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ApiKeyManager;
 use super::create::Work;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, millis_i64};
 use crate::error::Error;
 use crate::key::KeyId;
 use crate::metrics::StoreCall;
@@ -154,7 +154,7 @@ impl IntoFuture for UsageRequest {
 /// The hours of a span, the last one not among them.
 fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i64), Error> {
     let Some((from, to)) = span else {
-        let back = i64::try_from(SPAN.as_millis()).unwrap_or(i64::MAX);
+        let back = millis_i64(SPAN);
         let from = Timestamp::from_millis(now.as_millis().saturating_sub(back));
         return Ok((hour_of(from), hour_of(now) + 1));
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::tally::HOUR_MILLIS;
 use super::{Usage, hour_of};
 use crate::cache::Reader;
-use crate::clock::{ClockReading, Timestamp};
+use crate::clock::{ClockReading, Timestamp, millis_i64};
 use crate::metrics::StoreCall;
 
 const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
@@ -55,7 +55,7 @@ impl Retention {
         if uptime(now) < self.believed_from {
             return None;
         }
-        let kept = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let kept = millis_i64(retention);
         // The wall's, which is the earlier where a clock that was ahead was set right. The hour in
         // which the retention begins has not been over for as long.
         let begins = now.wall.as_millis().saturating_sub(kept);

@@ -14,6 +14,8 @@ mod under_way;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
+
 use crate::api_key::ApiKey;
 use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp, Reader};
 use crate::clock::ClockReading;
@@ -34,7 +36,6 @@ pub(crate) use record::deny_unmanaged;
 pub(crate) use request::{
     Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential, no_earlier_check,
 };
-pub(crate) use under_way::UnderWay;
 
 /// How often a read that came too late to be believed is repeated before the answer is 503.
 const READS: usize = 3;
@@ -53,8 +54,9 @@ pub(crate) struct Verifier {
     pub(crate) local_limiter: LocalLimiter,
     /// What it took ahead of limits that the store counts.
     pub(crate) prefetch: Arc<Prefetch>,
-    /// Decisions that wait for the store.
-    pub(crate) under_way: Arc<UnderWay>,
+    /// Checks that wait for the store, and what follows from them: a manager that ends waits for
+    /// both, so that what was charged is used or given back, and what was let through is counted.
+    pub(crate) under_way: TaskTracker,
     /// The limits of keys that have none of their own.
     pub(crate) default_plan: Option<Plan>,
     /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.
@@ -122,7 +124,7 @@ impl Verifier {
         request: &CheckRequest<'_, C>,
         why: DeferReason,
     ) -> Result<Allowed, Denied> {
-        let Some(_under_way) = self.under_way.begin() else {
+        let Some(_token) = under_way::begin(&self.under_way) else {
             return Err(self.refuse(request, DenyReason::StoreUnavailable));
         };
         let begun = self.reader.metrics.begin_late();

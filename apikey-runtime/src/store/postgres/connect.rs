@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::error::{connecting_failed, failed};
 use super::pool::Target;
+use crate::clock::millis_i64;
 use crate::error::StoreError;
 
 /// What each step makes of a schema in which all steps before it have run.
@@ -298,7 +299,7 @@ async fn settle(
         "SELECT channel, lease_ms, longest_lease_ms, lease_version FROM api_key_meta";
     sqlx::query(WRITE)
         .bind(i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX))
-        .bind(lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)))
+        .bind(lease.map(millis_i64))
         .execute(&mut *connection)
         .await?;
     sqlx::query(STAND).execute(&mut *connection).await?;

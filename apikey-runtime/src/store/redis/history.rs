@@ -7,6 +7,7 @@ use super::door::{RUN, random};
 use super::link::DEADLINE;
 use super::script::{self, Run};
 use super::server::Server;
+use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::{ChangeSet, Changes, Cursor, MemberList, Node, NodeId};
@@ -34,8 +35,7 @@ pub(super) async fn changes(
         return Err(server.broken("the history is incomplete"));
     };
     let lease = server.length(lease)?;
-    let millis = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    server.lease.store(millis, Ordering::Relaxed);
+    server.lease.store(millis_u64(lease), Ordering::Relaxed);
     // What the log says of another run of a server is not asked for: that run may have told of
     // changes which this one has lost.
     let history = if known == b"known" && *run == *answer.incarnation {

@@ -13,6 +13,7 @@ use super::names::Names;
 use super::push::Push;
 use super::script::{self, Run, Script};
 use super::settings;
+use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::store::{ChangeNotifier, lease};
 
@@ -59,7 +60,7 @@ impl Server {
         let server = Self {
             calls: Link::open(&door),
             polls: Link::open(&door),
-            lease: AtomicU64::new(millis(lease.unwrap_or(DEFAULT_LEASE))),
+            lease: AtomicU64::new(millis_u64(lease.unwrap_or(DEFAULT_LEASE))),
             _push: Push::open(&door, names.channel(), signal),
             names,
         };
@@ -81,13 +82,13 @@ impl Server {
         }
         if let Some(wanted) = wanted.filter(|wanted| self.length(&leases[0]).ok() != Some(*wanted))
         {
-            let set = self.write(&script::LEASE, 2)?.argument(millis(wanted));
+            let set = self.write(&script::LEASE, 2)?.argument(millis_u64(wanted));
             self.founded(&self.calls, "setting the lease", set, DEADLINE)
                 .await?;
             leases = self.leases().await?;
         }
         let (length, longest) = (self.length(&leases[0])?, self.length(&leases[1])?);
-        self.lease.store(millis(length), Ordering::Relaxed);
+        self.lease.store(millis_u64(length), Ordering::Relaxed);
         if longest <= length {
             return Ok(());
         }
@@ -178,7 +179,7 @@ impl Server {
             .argument(&random::<TAG>()?)
             .argument(self.names.channel())
             .argument(self.lease.load(Ordering::Relaxed))
-            .argument(millis(lease::LONGEST));
+            .argument(millis_u64(lease::LONGEST));
         link.run("starting a history", &run, DEADLINE)
             .await
             .map(drop)
@@ -199,8 +200,4 @@ pub(super) fn answer(doing: &str, answered: (Value, Incarnation)) -> Result<Answ
         rest,
         incarnation,
     })
-}
-
-pub(super) fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,8 +8,8 @@ use redis::{FromRedisValue, Value, from_redis_value};
 use super::error::Failure;
 use super::link::LONG_DEADLINE;
 use super::script::{self, Run};
-use super::server::{Server, millis};
-use crate::clock::Timestamp;
+use super::server::Server;
+use crate::clock::{Timestamp, millis_i64};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
@@ -41,7 +41,7 @@ pub(super) async fn add(server: &Server, batch: &UsageBatch) -> Result<(), Store
         .argument(format!("{:020}", batch.number))
         .argument(NUMBER_KEPT_MILLIS)
         .argument(batch.rows.len());
-    let keep = i64::try_from(millis(batch.keep)).unwrap_or(i64::MAX);
+    let keep = millis_i64(batch.keep);
     for (number, ((key, day), place)) in (FIRST_PLACE..).zip(&mut places) {
         *place = number;
         let ends = day.saturating_add(1).saturating_mul(DAY_MILLIS);

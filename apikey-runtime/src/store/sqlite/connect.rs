@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use super::error::{failed, is_busy};
 use super::queue::Queue;
-use crate::clock::Clock;
+use crate::clock::{Clock, millis_i64};
 use crate::error::StoreError;
 use crate::store::lease;
 
@@ -279,7 +279,7 @@ async fn settle(
     lease: Option<Duration>,
 ) -> Result<(), sqlx::Error> {
     let version = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let lease = lease.map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+    let lease = lease.map(millis_i64);
     sqlx::query("UPDATE api_key_meta SET schema_version = ?, lease_ms = coalesce(?, lease_ms)")
         .bind(version)
         .bind(lease)

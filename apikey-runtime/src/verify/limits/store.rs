@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::super::under_way::Pass;
 use super::super::{Allowed, Verifier};
 use super::status::statuses_of;
 use crate::cache::Reader;
@@ -126,12 +126,11 @@ impl Verifier {
         counters: Vec<LimitCounter>,
     ) -> Option<Option<Vec<LimitDecision>>> {
         let (reader, prefetch) = (Arc::clone(&self.reader), Arc::clone(&self.prefetch));
-        let under_way = self.under_way.follow();
-        let taken = self.reader.runtime.spawn(async move {
+        let taken = async move {
             let sent = reader.clock.read();
             let charge = Charge::new(key, cost.saturating_mul(size), counters.clone());
             let answer = send_charge(&reader, charge).await;
-            let taken = match answer {
+            match answer {
                 None => {
                     prefetch.refuse(prefetch_key, size);
                     None
@@ -149,10 +148,9 @@ impl Verifier {
                     }
                     Some(Some(answer.decisions))
                 }
-            };
-            drop(under_way);
-            taken
-        });
+            }
+        };
+        let taken = self.under_way.spawn_on(taken, &self.reader.runtime);
         taken.await.ok().flatten()
     }
 
@@ -237,17 +235,13 @@ impl Verifier {
     /// `None` where there is no answer. What was charged to one who has gone away by then is given
     /// back: nothing came of it.
     async fn send_charge(&self, charge: Charge) -> Option<ChargeOutcome> {
-        let (reader, pass) = (Arc::clone(&self.reader), self.under_way.follow());
+        let (reader, pass) = (Arc::clone(&self.reader), self.under_way.token());
         let call = self.reader.runtime.spawn(async move {
             let sent = reader.clock.read().uptime_nanos;
             let answer = send_charge(&reader, charge.clone()).await;
             let charged = answer.as_ref().filter(|answer| answer.allowed);
             let rest = charged.map(|charged| refund_of(charge, charged, sent));
-            let unclaimed = UnclaimedCharge {
-                reader,
-                rest,
-                pass: Some(pass),
-            };
+            let unclaimed = UnclaimedCharge { reader, rest, pass };
             (answer, unclaimed)
         });
         // Where this is not reached, the output of the task is dropped.
@@ -271,11 +265,9 @@ impl Verifier {
     }
 
     fn refill_in_background(&self, rest: Refund) {
-        let (reader, under_way) = (Arc::clone(&self.reader), self.under_way.follow());
-        self.reader.runtime.spawn(async move {
-            refill(&reader, rest).await;
-            drop(under_way);
-        });
+        let reader = Arc::clone(&self.reader);
+        let refill = async move { refill(&reader, rest).await };
+        self.under_way.spawn_on(refill, &self.reader.runtime);
     }
 }
 
@@ -283,17 +275,16 @@ impl Verifier {
 struct UnclaimedCharge {
     reader: Arc<Reader>,
     rest: Option<Refund>,
-    pass: Option<Pass>,
+    pass: TaskTrackerToken,
 }
 
 impl Drop for UnclaimedCharge {
     fn drop(&mut self) {
-        let (reader, pass) = (Arc::clone(&self.reader), self.pass.take());
         if let Some(rest) = self.rest.take() {
-            self.reader.runtime.spawn(async move {
-                refill(&reader, rest).await;
-                drop(pass);
-            });
+            let reader = Arc::clone(&self.reader);
+            let refill = async move { refill(&reader, rest).await };
+            let tracker = self.pass.task_tracker();
+            tracker.spawn_on(refill, &self.reader.runtime);
         }
     }
 }
