@@ -105,11 +105,11 @@ settings! {
 
     /// How long such a body may take, from 1 ms to 60 s; longer is answered with 408. By default, 5
     /// s.
-    body_timeout(timeout: Duration) => body_timeout_ms: u64 = whole_millis(timeout);
+    body_timeout(timeout: Duration) => body_timeout_ms: u64 = millis_u64(timeout);
 
     /// How long a call of the store may take, from 1 ms to 60 s; then the request is answered with
     /// 503. Writing usage, which no request waits for, may take ten times as long. By default, 2 s.
-    store_timeout(timeout: Duration) => store_timeout_ms: u64 = whole_millis(timeout);
+    store_timeout(timeout: Duration) => store_timeout_ms: u64 = millis_u64(timeout);
 
     /// How many keys are kept in memory at most; 0 turns the cache off. By default, 100,000.
     cache_capacity(keys: usize) => cache_capacity: usize = keys;
@@ -135,7 +135,7 @@ settings! {
     /// How often usage is written to the store, every 100 ms to 1 hour: the most that a crash can
     /// lose of it, while the store takes it. By default, 10 s.
     usage_flush_interval(interval: Duration) =>
-        usage_flush_interval_ms: u64 = whole_millis(interval);
+        usage_flush_interval_ms: u64 = millis_u64(interval);
 
     /// For how long usage is kept, 1 hour to 10 years (87,600 hours), in whole hours: a part of one
     /// does not count. A node removes the usage of all nodes that is older, so write the same for
@@ -147,10 +147,6 @@ settings! {
     /// its address, for IPv4 and for IPv6, as in `24/48`; `off` to keep none. By default, `24/48`.
     usage_network_precision(bits: impl fmt::Display) =>
         usage_network_precision: String = bits.to_string();
-}
-
-fn whole_millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads the text of an environment variable.

@@ -1,12 +1,12 @@
-//! A table of one's own behind `KeyStore`: here, one that an application has had for years.
+//! Implements `KeyStore` for a table that an application already has.
 //!
-//! ```text
-//! cargo run --example custom_store
+//! ```sh
+//! cargo run -p custom_store
 //! ```
 //!
-//! It runs the suite that every store has to pass against this one, and then lets a manager use it.
-//! The store keeps no history of changes, so the manager asks it for every request: right, and
-//! slower. To be asked less often, a store answers `KeyStore::changes`.
+//! The example runs the conformance suite, which every store must pass, and then starts a manager on
+//! the store. The store does not implement `KeyStore::changes`, so it is queried for every request.
+//! That is correct but slower: a store with a change log lets managers answer from their caches.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,7 +18,7 @@ use apikey_runtime::{
 };
 use async_trait::async_trait;
 
-/// The application's table: rows of JSON by id. (A map stands for the database that it would be.)
+/// The application's table: rows of JSON by id. A map takes the place of a database here.
 #[derive(Debug, Default)]
 struct LegacyTable {
     rows: Mutex<BTreeMap<String, String>>,
@@ -29,7 +29,7 @@ impl LegacyTable {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes one row, all or nothing: what a transaction does.
+    /// Changes one row, or leaves it as it is if `change` fails, as a transaction does.
     fn change<T>(
         &self,
         id: &KeyId,
@@ -53,7 +53,7 @@ fn read(id: &str, row: &str) -> Result<KeyRecord, StoreError> {
 
 fn write(record: &KeyRecord) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(|error| StoreError::Backend {
-        reason: "writing a row".to_owned(),
+        reason: "cannot write a row".to_owned(),
         source: error.into(),
     })
 }
@@ -175,7 +175,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let report =
         conformance::run(|| async { Arc::new(LegacyTable::default()) as Arc<dyn KeyStore> }).await;
     println!(
-        "the suite: {} checks passed, {} skipped (no history)",
+        "the suite: {} checks passed, {} skipped (the store has no change log)",
         report.passed.len(),
         report.skipped.len()
     );

@@ -1,10 +1,13 @@
-//! The manager is made outside, and the app inside a factory: two apps, two managers, one process.
+//! Two apps with two managers in one process: each manager is passed to an application factory.
 //!
-//! ```text
-//! cargo run --example app_factory     # PORT (8080) and the one after it
+//! ```sh
+//! cargo run -p app_factory
 //! ```
 //!
-//! Each app knows its own keys only: the key of `shop` is an unknown one to `bank`.
+//! Each app accepts only its own keys: to `bank`, a key of `shop` is unknown.
+//!
+//! Optional variable: `PORT` (8080 by default, 0 for free ports). The second app listens on the next
+//! port.
 
 use std::error::Error;
 
@@ -17,7 +20,7 @@ async fn whoami(key: ApiKey) -> impl Responder {
     key.label().to_owned()
 }
 
-/// Routes that issue keys take the manager like any other data.
+/// Lists the labels of all keys. A handler gets the manager as application data.
 #[get("/keys")]
 #[api_key_required(scope = "keys:list")]
 async fn keys(manager: web::Data<ApiKeyManager>) -> actix_web::Result<impl Responder> {
@@ -29,7 +32,7 @@ async fn keys(manager: web::Data<ApiKeyManager>) -> actix_web::Result<impl Respo
     Ok(web::Json(labels))
 }
 
-/// The application factory: the same routes, whoever's keys they are.
+/// The application factory: adds the same routes, protected by the given manager.
 fn app(manager: &ApiKeyManager, config: &mut web::ServiceConfig) {
     manager.init_app(config);
     config.service(whoami).service(keys);
@@ -54,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let shops = HttpServer::new(move || App::new().configure(|config| app(&shop, config)))
         .workers(1)
         .bind(("127.0.0.1", port))?;
-    // With port 0 both are free ones.
+    // With port 0 the system picks both ports.
     let second = if port == 0 { 0 } else { port + 1 };
     let banks = HttpServer::new(move || App::new().configure(|config| app(&bank, config)))
         .workers(1)

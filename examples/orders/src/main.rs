@@ -1,12 +1,12 @@
-//! A small API with a handler for each kind of option.
+//! A small API with one handler for each kind of option.
 //!
-//! ```text
-//! cargo run --example orders     # PORT (8080) and APIKEYS_DB (a fresh file in a temporary folder) are optional
+//! ```sh
+//! cargo run -p orders
 //! ```
 //!
-//! It prints a line `NAME: KEY` for each key that it makes, and then serves. For instance:
+//! It prints a line `NAME: KEY` for each key that it creates, and then serves. Requests to try:
 //!
-//! ```text
+//! ```sh
 //! curl -H "Authorization: Bearer $READER" http://127.0.0.1:8080/orders
 //! curl -H "Authorization: Bearer $WRITER" --json '{"item":"tea","quantity":2}' http://127.0.0.1:8080/orders
 //! curl -H "Authorization: Bearer $PROJECT7" http://127.0.0.1:8080/projects/7
@@ -15,6 +15,9 @@
 //! curl -u "$READER:" http://127.0.0.1:8080/basic
 //! curl --json "{\"api_key\":\"$READER\",\"n\":1}" http://127.0.0.1:8080/json
 //! ```
+//!
+//! Optional variables: `PORT` (8080 by default, 0 for a free port) and `APIKEYS_DB` (a new file in a
+//! temporary directory by default).
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -38,14 +41,14 @@ async fn list_orders() -> impl Responder {
     }])
 }
 
-/// The body is read only after the key was found good: broken JSON without a key is a 401.
+/// Reads the body only after the key is accepted: malformed JSON without a key is answered with 401.
 #[post("/orders")]
 #[api_key_required(scope = "orders:write")]
 async fn place_order(order: web::Json<Order>) -> impl Responder {
     HttpResponse::Created().json(order.into_inner())
 }
 
-/// A key for project 7 is no key for project 8.
+/// Accepts a key for project 7 on `/projects/7` and denies it on `/projects/8`.
 #[get("/projects/{project_id}")]
 #[api_key_required(scope = "project:{project_id}:read")]
 async fn project(path: web::Path<String>) -> impl Responder {
@@ -81,7 +84,8 @@ async fn whoami(key: ApiKey) -> impl Responder {
     }))
 }
 
-/// Query strings end up in logs and histories: for clients that can do no other.
+/// Takes the key from the query string. Query strings end up in logs and browser histories: use this
+/// only for clients that cannot send a header.
 #[get("/query")]
 #[api_key_required(location = query("api_key"))]
 async fn in_the_query(key: ApiKey) -> impl Responder {
@@ -94,14 +98,15 @@ async fn in_a_cookie(key: ApiKey) -> impl Responder {
     key.label().to_owned()
 }
 
-/// The key is the user name, as in `curl -u KEY:`.
+/// Takes the user name as the key, as in `curl -u KEY:`.
 #[get("/basic")]
 #[api_key_required(location = basic)]
 async fn as_a_user_name(key: ApiKey) -> impl Responder {
     key.label().to_owned()
 }
 
-/// The handler gets the body as it came; it answers with what is not the key.
+/// Takes the key from the JSON body, which the handler gets unchanged. The handler answers with the
+/// other members.
 #[post("/json")]
 #[api_key_required(location = json("api_key"))]
 async fn in_json(body: web::Json<serde_json::Map<String, serde_json::Value>>) -> impl Responder {
@@ -120,20 +125,20 @@ async fn in_a_form(
     web::Json(rest)
 }
 
-/// At several places; a request with keys at two of them is refused.
+/// Accepts several locations. A request with keys in two of them is rejected.
 #[get("/anywhere")]
 #[api_key_required(locations = [bearer, header("X-API-Key"), query("api_key")])]
 async fn anywhere(key: ApiKey) -> impl Responder {
     key.label().to_owned()
 }
 
-/// The route takes any method, and a key is good for one.
+/// Accepts keys for one method only, although the route matches every method.
 #[api_key_required(methods(POST))]
 async fn post_only(key: ApiKey) -> impl Responder {
     key.label().to_owned()
 }
 
-/// Guarded by the middleware of its scope, which takes the key out of the request.
+/// Runs behind the middleware of its scope, which removes the key from the request.
 async fn scoped(tail: web::Path<String>, key: ApiKey) -> impl Responder {
     web::Json(serde_json::json!({ "tail": tail.into_inner(), "key": key.label() }))
 }
@@ -217,7 +222,7 @@ async fn make_keys(manager: &ApiKeyManager) -> Result<(), Box<dyn Error>> {
     println!("expired: {}", expired.expose_secret());
 
     let revoked = manager.create("revoked").scopes(["orders:read"]).await?;
-    manager.revoke(revoked.id()).reason("to show it").await?;
+    manager.revoke(revoked.id()).reason("example").await?;
     println!("revoked: {}", revoked.expose_secret());
 
     let disabled = manager.create("disabled").scopes(["orders:read"]).await?;

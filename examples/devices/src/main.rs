@@ -1,14 +1,20 @@
-//! Users and their devices: people log in and get a JWT, and with it they register devices, which
-//! get API keys.
+//! People log in and get a JWT. With the JWT they register devices, and each device gets an API key.
 //!
-//! ```text
-//! cargo run --example devices     # PORT (8080) and DEVICES_DB (a fresh file in a temporary folder) are optional
+//! ```sh
+//! cargo run -p devices
+//! ```
 //!
+//! Requests to try:
+//!
+//! ```sh
 //! curl --json '{"name":"ada","password":"correct horse"}' http://127.0.0.1:8080/user/register
 //! curl --json '{"name":"ada","password":"correct horse"}' http://127.0.0.1:8080/user/login          # {"token": JWT}
 //! curl -H "Authorization: Bearer $JWT" --json '{"device_name":"lamp"}' http://127.0.0.1:8080/user/add-device   # {"api_key": KEY}
 //! curl --json "{\"api_key\":\"$KEY\",\"celsius\":21}" http://127.0.0.1:8080/device/measurement
 //! ```
+//!
+//! Optional variables: `PORT` (8080 by default, 0 for a free port) and `DEVICES_DB` (a new file in a
+//! temporary directory by default).
 
 use std::error::Error;
 use std::path::Path;
@@ -32,10 +38,10 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
-/// How long a login lasts.
+/// Lifetime of a login.
 const LOGIN: Duration = Duration::from_secs(3600);
 
-/// What signs the logins of this process.
+/// Keys that sign and verify the logins of this process.
 struct LoginKeys {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -58,7 +64,7 @@ struct NewDevice {
     device_name: String,
 }
 
-/// A person who is logged in.
+/// The person that the request's JWT names.
 struct User(String);
 
 impl FromRequest for User {
@@ -90,11 +96,12 @@ async fn register(
 ) -> actix_web::Result<impl Responder> {
     if user.name.is_empty() || user.password.len() < 8 {
         return Err(ErrorBadRequest(
-            "write a name, and a password of at least 8 characters",
+            "`name` is empty or `password` is too short; send a name and a password of at least 8 characters",
         ));
     }
     let Credentials { name, password } = user.into_inner();
-    // Slow on purpose, so not on the thread that serves: a password is guessed, and a key is not.
+    // Argon2 is slow on purpose, so it must not block a worker thread. An API key needs no such hash:
+    // unlike a password, it cannot be guessed.
     let hash = web::block(move || {
         Argon2::default()
             .hash_password(password.as_bytes())
@@ -107,7 +114,7 @@ async fn register(
         .bind(hash);
     match insert.execute(&**db).await {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            Err(ErrorBadRequest("this name is taken"))
+            Err(ErrorBadRequest("this name is taken; choose another name"))
         }
         Err(error) => Err(ErrorInternalServerError(error)),
         Ok(_) => Ok(HttpResponse::Created().finish()),
@@ -154,7 +161,8 @@ async fn login(
     Ok(web::Json(serde_json::json!({ "token": token })))
 }
 
-/// The name is taken first, so that of two requests at once one makes a key.
+/// Inserts the name before it creates the key, so that only one of two concurrent requests creates
+/// a key.
 #[post("/user/add-device")]
 async fn add_device(
     user: User,
@@ -206,7 +214,7 @@ async fn add_device(
     Ok(HttpResponse::Created().json(serde_json::json!({ "api_key": key.expose_secret() })))
 }
 
-/// What the devices of this story are told: 400 where the key is missing, 403 where it is wrong.
+/// Answers a denial as these devices expect it: 400 if the key is missing, 403 if it is wrong.
 fn answer(denied: &Denied, _: &HttpRequest) -> HttpResponse {
     let message = serde_json::json!({ "message": denied.reason().title() });
     match denied.reason() {
@@ -220,7 +228,8 @@ fn answer(denied: &Denied, _: &HttpRequest) -> HttpResponse {
     }
 }
 
-/// A device reports, with its key in the JSON body. Other methods are refused by the route: 405.
+/// Takes a report of a device, whose key is in the JSON body. The route answers other methods with
+/// 405.
 #[api_key_required(location = json("api_key"), scope = "device:report", on_error = answer)]
 async fn measurement(
     key: ApiKey,
@@ -263,14 +272,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The application's own tables, in the file that the keys are in too.
+/// Creates the application's own tables in the file that also holds the keys.
 async fn open(path: &Path) -> Result<SqlitePool, sqlx::Error> {
     let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(path)).await?;
     sqlx::raw_sql(TABLES).execute(&pool).await?;
     Ok(pool)
 }
 
-/// A secret of this run: who was logged in has to log in again after a restart.
+/// Generates the signing secret. It changes with each start, so a restart ends all logins.
 fn login_keys() -> Result<LoginKeys, Box<dyn Error>> {
     let mut secret = [0; 32];
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut secret)?;

@@ -1,9 +1,12 @@
-//! A server with one protected route and a durable store, in one file.
+//! Serves one protected route, with keys in an SQLite file.
 //!
-//! ```text
-//! cargo run --example quickstart                     # PORT (8080) and APIKEYS_DB (./apikeys.db) are optional
-//! cargo run --example quickstart -- new-key NAME     # makes another key and prints it
+//! ```sh
+//! cargo run -p quickstart                     # creates a key at the first start, prints it, and serves
+//! cargo run -p quickstart -- new-key NAME     # creates another key and prints it
 //! ```
+//!
+//! Optional variables: `PORT` (8080 by default, 0 for a free port) and `APIKEYS_DB` (`apikeys.db`
+//! by default).
 
 use std::error::Error;
 
@@ -12,7 +15,7 @@ use apikey_runtime::{ApiKeyManager, SqliteStore, api_key_required};
 
 #[get("/")]
 async fn open() -> impl Responder {
-    "Open to all. Try /api/v1/secure with a key.\n"
+    "This route is open. Send a key to /api/v1/secure.\n"
 }
 
 #[get("/api/v1/secure")]
@@ -60,7 +63,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The first start makes a key and shows it; a later one cannot show it again.
+/// Creates and prints a key at the first start. A later start cannot print it again, since the store
+/// has only its digest.
 async fn greet(
     manager: &ApiKeyManager,
     path: &str,
@@ -75,7 +79,7 @@ async fn greet(
         .is_empty()
     {
         let key = manager.create("MY_FIRST_KEY").await?;
-        println!("The key MY_FIRST_KEY was made. It is shown this once:");
+        println!("Created the key MY_FIRST_KEY. It is shown only once:");
         println!("key: {}", key.expose_secret());
         println!("Try it:");
         println!(
@@ -84,7 +88,7 @@ async fn greet(
         );
     } else {
         println!("The key MY_FIRST_KEY exists in {path}; its secret cannot be shown again.");
-        println!("Make another: cargo run --example quickstart -- new-key NAME");
+        println!("Create another key: cargo run -p quickstart -- new-key NAME");
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
-//! Three servers on one store, and a key that is revoked on one of them.
+//! Runs three servers on one store, revokes a key on one of them, and shows when the others deny it.
 //!
 //! ```sh
-//! cargo run --example cluster
-//! STORE_URL=redis://127.0.0.1/ cargo run --example cluster       # or postgres://user:password@host/database
+//! cargo run -p cluster
+//! STORE_URL=redis://127.0.0.1/ cargo run -p cluster       # or postgres://user:password@host/database
 //! ```
 //!
-//! Without `STORE_URL` it starts a Redis of its own, or else a PostgreSQL, where one is installed.
-//! Clients ask all three servers without a pause; the key is revoked on the first, and confirmed.
-//! Prints when each server last accepted the key, and how often one did to a request that was sent
-//! after the confirmation: never.
+//! By default the servers share an SQLite file in a temporary directory (`STORE_URL=sqlite:FILE`
+//! names another one). Clients send requests to all three servers without a pause. Then the key is
+//! revoked on the first server, with `.confirmed()`. The example prints when each server last
+//! accepted the key, and how many requests sent after the confirmation were accepted (always 0).
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,24 +20,20 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, get, post, web};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, KeyId, KeyStore, PostgresStore, RedisStore, api_key_required,
+    ApiKey, ApiKeyManager, KeyId, KeyStore, PostgresStore, RedisStore, SqliteStore,
+    api_key_required,
 };
 use serde_json::{Value, json};
-
-#[path = "../tests/support/servers/postgres.rs"]
-mod postgres;
-#[path = "../tests/support/servers/redis.rs"]
-mod redis;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const NODES: usize = 3;
 
-/// How long the clients ask before the key is revoked, and after.
+/// How long the clients send requests before and after the revocation.
 const BEFORE: Duration = Duration::from_millis(2_500);
 const AFTER: Duration = Duration::from_millis(2_500);
 
-// What a node serves.
+// A node: one server in a process of its own.
 
 #[get("/who")]
 #[api_key_required]
@@ -48,7 +44,7 @@ async fn who(key: ApiKey) -> String {
 #[post("/revoke/{id}")]
 #[api_key_required(scope = "keys:revoke")]
 async fn revoke(id: web::Path<KeyId>, manager: web::Data<ApiKeyManager>) -> HttpResponse {
-    match manager.revoke(*id).reason("the example").confirmed().await {
+    match manager.revoke(*id).reason("example").confirmed().await {
         Ok(confirmed) => HttpResponse::Ok().json(json!({
             "acknowledged": confirmed.propagation.acknowledged.len(),
             "waited_out": confirmed.propagation.waited_out.len(),
@@ -65,20 +61,20 @@ fn main() -> Outcome {
 }
 
 async fn manager_on(url: &str) -> Outcome<ApiKeyManager> {
-    let store: Arc<dyn KeyStore> = match url.split_once("://") {
+    let store: Arc<dyn KeyStore> = match url.split_once(':') {
+        Some(("sqlite", path)) => Arc::new(SqliteStore::new(path)),
         Some(("redis" | "rediss", _)) => Arc::new(RedisStore::new(url)),
         Some(("postgres" | "postgresql", _)) => Arc::new(PostgresStore::new(url)),
         _ => {
-            return Err(
-                "`STORE_URL` is no address of a store; write `redis://..` or `postgres://..`"
-                    .into(),
-            );
+            return Err("`STORE_URL` does not name a store; \
+                        write `sqlite:FILE`, `redis://..` or `postgres://..`"
+                .into());
         }
     };
     Ok(ApiKeyManager::builder().shared_store(store).start().await?)
 }
 
-/// One server, in a process of its own: says where it listens, and ends with its input.
+/// Serves until standard input is closed, and prints its address first.
 async fn node() -> Outcome {
     let manager = manager_on(&std::env::var("STORE_URL")?).await?;
     let served = manager.clone();
@@ -100,31 +96,7 @@ async fn node() -> Outcome {
     Ok(())
 }
 
-// The three of them, and their clients.
-
-/// A server that was started for this, and ends with the value.
-enum Own {
-    Nothing,
-    Redis(#[allow(dead_code)] redis::RedisServer),
-    Postgres(#[allow(dead_code)] postgres::Postgres),
-}
-
-fn store() -> Outcome<(String, Own)> {
-    if let Ok(url) = std::env::var("STORE_URL") {
-        println!("store: as `STORE_URL` says");
-        return Ok((url, Own::Nothing));
-    }
-    if redis::is_installed("cluster") {
-        let server = redis::RedisServer::start(redis::DURABLE);
-        println!("store: a Redis, started for this");
-        return Ok((server.url(), Own::Redis(server)));
-    }
-    if let Some(server) = postgres::Postgres::start() {
-        println!("store: a PostgreSQL, started for this");
-        return Ok((server.url(), Own::Postgres(server)));
-    }
-    Err("neither Redis nor PostgreSQL is installed; install one, or set `STORE_URL`".into())
-}
+// The cluster: three nodes and their clients.
 
 struct Node {
     process: Child,
@@ -139,10 +111,16 @@ impl Node {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let output = process.stdout.take().ok_or("the node has no output")?;
+        let output = process
+            .stdout
+            .take()
+            .ok_or("cannot read the output of a node")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim().parse().map_err(|_| "a node did not start")?;
+        let address = line
+            .trim()
+            .parse()
+            .map_err(|_| "a node did not start; see its error above")?;
         Ok(Self { process, address })
     }
 
@@ -153,7 +131,7 @@ impl Node {
     }
 }
 
-/// Asks without a pause until told to stop; one connection.
+/// Sends requests over one connection until `stop` is set. Returns when each accepted one was sent.
 fn client(node: SocketAddr, key: &str, stop: &AtomicBool) -> Outcome<Vec<Instant>> {
     let mut connection = Connection::open(node)?;
     let mut accepted = Vec::new();
@@ -161,16 +139,20 @@ fn client(node: SocketAddr, key: &str, stop: &AtomicBool) -> Outcome<Vec<Instant
         let sent = Instant::now();
         match connection.send("GET", "/who", key)?.0 {
             200 => accepted.push(sent),
-            // A node whose store does not answer in time lets nobody in.
+            // A node answers 503 if its lease has ended and the store does not answer in time.
             401 | 503 => {}
-            status => return Err(format!("a node answered {status}").into()),
+            status => return Err(format!("a node answered with status {status}").into()),
         }
     }
     Ok(accepted)
 }
 
 async fn cluster() -> Outcome {
-    let (url, own) = store()?;
+    let folder = tempfile::tempdir()?;
+    let url = match std::env::var("STORE_URL") {
+        Ok(url) => url,
+        Err(_) => format!("sqlite:{}", folder.path().join("keys.db").display()),
+    };
     let manager = manager_on(&url).await?;
     let admin = manager.create("admin").scopes(["keys:revoke"]).await?;
     let key = manager.create("MY_FIRST_KEY").await?;
@@ -187,17 +169,17 @@ async fn cluster() -> Outcome {
             std::thread::spawn(move || client(address, &key, &stop))
         })
         .collect();
-    tokio::time::sleep(BEFORE).await;
+    actix_web::rt::time::sleep(BEFORE).await;
 
     let began = Instant::now();
     let path = format!("/revoke/{}", key.id());
     let (status, reach) =
         Connection::open(nodes[0].address)?.send("POST", &path, admin.expose_secret())?;
     let confirmed = Instant::now();
-    tokio::time::sleep(AFTER).await;
+    actix_web::rt::time::sleep(AFTER).await;
     stop.store(true, Ordering::Relaxed);
     if status != 200 {
-        return Err(format!("the key was not revoked: {status} {reach}").into());
+        return Err(format!("cannot revoke the key: {status} {reach}").into());
     }
     let reach: Value = serde_json::from_str(&reach)?;
     println!(
@@ -214,7 +196,6 @@ async fn cluster() -> Outcome {
     }
     nodes.into_iter().try_for_each(Node::stop)?;
     manager.shutdown().await?;
-    drop(own);
     println!("accepts after confirmation: {late}");
     Ok(())
 }
@@ -224,11 +205,14 @@ fn print_seen(number: usize, accepted: &[Instant], revoked: Instant) {
         return println!("node {number}: never accepted the key");
     };
     let when = match last.checked_duration_since(revoked) {
-        Some(after) => format!("{:.1} ms after the revocation was asked for", millis(after)),
-        None => format!("{:.1} ms before it", millis(revoked - *last)),
+        Some(after) => format!("{:.1} ms after the revocation began", millis(after)),
+        None => format!(
+            "{:.1} ms before the revocation began",
+            millis(revoked - *last)
+        ),
     };
     println!(
-        "node {number}: accepted the key {} times, last by a request sent {when}",
+        "node {number}: accepted the key {} times, the last request of which was sent {when}",
         accepted.len()
     );
 }
@@ -237,7 +221,7 @@ fn millis(span: Duration) -> f64 {
     span.as_secs_f64() * 1_000.0
 }
 
-/// As much of HTTP as this needs: one request after another.
+/// A minimal HTTP client that sends one request after another.
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -247,7 +231,7 @@ impl Connection {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// The status and the body of the answer.
+    /// Sends a request and returns the status and the body of the response.
     fn send(&mut self, method: &str, path: &str, key: &str) -> Outcome<(u16, String)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\r\n"
@@ -255,7 +239,11 @@ impl Connection {
         self.0.get_mut().write_all(request.as_bytes())?;
         let mut line = String::new();
         self.0.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).ok_or("no answer of HTTP")?.parse()?;
+        let status = line
+            .split(' ')
+            .nth(1)
+            .ok_or("the response is not HTTP")?
+            .parse()?;
         let mut length = 0;
         loop {
             line.clear();

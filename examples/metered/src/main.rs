@@ -1,18 +1,25 @@
-//! An API with a free and a paid plan: limits, quotas, and who used what.
+//! An API with a free and a paid plan: rate limits, quotas, usage, and a page of metrics.
 //!
-//! ```text
-//! cargo run --example metered                       # PORT (8080) and APIKEYS_DB (./apikeys.db) are optional
-//! cargo run --example metered -- new-key free       # makes another key of a plan and prints it
+//! ```sh
+//! cargo run -p metered                       # creates a key of each plan at the first start, and serves
+//! cargo run -p metered -- new-key free       # creates another key of a plan and prints it
+//! ```
 //!
-//! curl -i -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/work      # and /heavy, which costs 5
-//! curl    -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/usage     # also /usage.svg?api_key=.. in a browser
+//! Requests to try:
+//!
+//! ```sh
+//! curl -i -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/work      # or /heavy, which costs 5 units
+//! curl    -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/usage     # or /usage.svg?api_key=.. in a browser
 //! curl http://127.0.0.1:8080/metrics                                      # for Prometheus
 //! ```
 //!
-//! `free` may do 10 requests a minute (10 at once, then one every 6 seconds) and 100 a day, `paid`
-//! 1000 a minute. Looking at one's usage costs nothing. Start it again on the same file: what was
-//! used of a day counts on; rates are the process's, and start anew. `/metrics` is open here: in a
-//! service it is for the inner network.
+//! `free` allows 10 requests a minute (10 at once, then one every 6 seconds) and 100 a day; `paid`
+//! allows 1000 a minute. Reading the usage is free. Usage and the daily quota are kept in the file
+//! across restarts. On SQLite each process counts rates by itself, so a restart resets them.
+//! `/metrics` is open here; expose it only to your internal network.
+//!
+//! Optional variables: `PORT` (8080 by default, 0 for a free port) and `APIKEYS_DB` (`apikeys.db`
+//! by default).
 
 use std::error::Error;
 use std::fmt::Write;
@@ -29,10 +36,10 @@ use serde_json::json;
 
 const HOUR_MILLIS: i64 = 3_600_000;
 
-/// The hours of the chart.
+/// Number of hours in the chart.
 const HOURS: i64 = 24;
 
-/// The limits of a plan; `None` where there is no such plan.
+/// Returns the limits of a plan, or `None` if the plan does not exist.
 fn plan(name: &str) -> Option<Vec<Limit>> {
     match name {
         "free" => Some(vec![
@@ -47,13 +54,13 @@ fn plan(name: &str) -> Option<Vec<Limit>> {
 #[get("/work")]
 #[api_key_required]
 async fn work(key: ApiKey) -> impl Responder {
-    format!("done for {}\n", key.label())
+    format!("work done for {}\n", key.label())
 }
 
 #[get("/heavy")]
 #[api_key_required(cost = 5)]
 async fn heavy(key: ApiKey) -> impl Responder {
-    format!("much done for {}\n", key.label())
+    format!("heavy work done for {}\n", key.label())
 }
 
 #[get("/usage")]
@@ -75,7 +82,7 @@ async fn own_usage(
     })))
 }
 
-// Where a picture is looked at, no header can be sent along.
+// A browser cannot send the header when it loads an image, so the query string is accepted too.
 #[get("/usage.svg")]
 #[api_key_required(cost = 0, locations = [bearer, query("api_key")])]
 async fn usage_chart(
@@ -99,8 +106,8 @@ async fn metrics(recorder: web::Data<PrometheusHandle>) -> impl Responder {
         .body(recorder.render())
 }
 
-/// A bar for each hour: what was let through, and above it what was refused. Only numbers get into
-/// the picture.
+/// Draws one bar for each hour: allowed requests, and denied requests above them. All inserted values
+/// are numbers, so nothing needs to be escaped.
 fn chart(first: i64, hours: &[UsageInterval]) -> Result<String, std::fmt::Error> {
     let mut bars = vec![(0, 0); 24];
     for hour in hours {
@@ -134,7 +141,7 @@ fn chart(first: i64, hours: &[UsageInterval]) -> Result<String, std::fmt::Error>
         let hour = (first + place as i64).rem_euclid(24);
         write!(
             svg,
-            "<g><title>{hour}:00 UTC: {passed} let through, {refused} refused</title>\
+            "<g><title>{hour}:00 UTC: {passed} allowed, {refused} denied</title>\
              <rect x=\"{x}\" y=\"{top:.1}\" width=\"16\" height=\"{:.1}\" fill=\"#2b6cb0\"/>\
              <rect x=\"{x}\" y=\"{:.1}\" width=\"16\" height=\"{:.1}\" fill=\"#c05621\"/></g>",
             height(passed),
@@ -147,15 +154,15 @@ fn chart(first: i64, hours: &[UsageInterval]) -> Result<String, std::fmt::Error>
     }
     write!(
         svg,
-        "<text x=\"20\" y=\"12\">{highest} an hour at most; \
-         <tspan fill=\"#2b6cb0\">let through</tspan>, <tspan fill=\"#c05621\">refused</tspan></text></svg>"
+        "<text x=\"20\" y=\"12\">scale: {highest} an hour; \
+         <tspan fill=\"#2b6cb0\">allowed</tspan>, <tspan fill=\"#c05621\">denied</tspan></text></svg>"
     )?;
     Ok(svg)
 }
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Before the manager, which looks its counters up when it is made.
+    // Install the recorder before the manager, which registers its metrics when it starts.
     let recorder = PrometheusBuilder::new().install_recorder()?;
     let upkeep = recorder.clone();
     actix_web::rt::spawn(async move {
@@ -187,7 +194,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             println!(
                 "A key of the plan {name} exists in {path}; its secret cannot be shown again."
             );
-            println!("Make another: cargo run --example metered -- new-key {name}");
+            println!("Create another key: cargo run -p metered -- new-key {name}");
         }
     }
 
@@ -207,13 +214,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("no address was bound")?;
     println!("listening on http://{address}");
     server.run().await?;
-    // What was counted and not yet written is written now.
+    // Writes the usage that is still in memory.
     manager.shutdown().await?;
     Ok(())
 }
 
 async fn make_key(manager: &ApiKeyManager, name: &str) -> Result<(), Box<dyn Error>> {
-    let limits = plan(name).ok_or("there is no such plan")?;
+    let limits = plan(name).ok_or("unknown plan; choose `free` or `paid`")?;
     let key = manager.create(name).limits(limits).await?;
     println!("{name}: {}", key.expose_secret());
     Ok(())
