@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::clock::millis_u64;
+
 /// Declares [`ConfigBuilder`] and [`SETTINGS`].
 ///
 /// A row is `method(argument: type) => name: type = value;`. The name is that of the setting in
