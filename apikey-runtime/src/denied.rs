@@ -155,7 +155,7 @@ impl serde::Serialize for DenyReason {
 #[derive(Debug, Clone)]
 pub struct Denied {
     reason: DenyReason,
-    wanted: Option<ScopeExpr>,
+    required: Option<ScopeExpr>,
     retry: Option<Duration>,
     limits: Vec<LimitStatus>,
 }
@@ -164,7 +164,7 @@ impl Denied {
     pub(crate) fn new(reason: DenyReason) -> Self {
         Self {
             reason,
-            wanted: None,
+            required: None,
             retry: None,
             limits: Vec::new(),
         }
@@ -180,8 +180,8 @@ impl Denied {
         self
     }
 
-    pub(crate) fn wanting(mut self, scopes: Option<ScopeExpr>) -> Self {
-        self.wanted = scopes;
+    pub(crate) fn requiring(mut self, scopes: Option<ScopeExpr>) -> Self {
+        self.required = scopes;
         self
     }
 
@@ -201,11 +201,11 @@ impl Denied {
     /// are left out.
     #[must_use]
     pub fn required_scopes(&self) -> Vec<&'static str> {
-        let mut wanted = Vec::new();
-        if let Some(scopes) = self.wanted {
-            scopes.wanted(&mut wanted);
+        let mut required = Vec::new();
+        if let Some(scopes) = self.required {
+            scopes.required(&mut required);
         }
-        wanted
+        required
     }
 
     /// After what time a client may try again, where waiting helps.

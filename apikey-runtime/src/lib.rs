@@ -106,6 +106,7 @@ mod metrics;
 mod policy;
 mod record;
 mod scope;
+mod shared;
 mod store;
 mod usage;
 mod util;

@@ -1,32 +1,31 @@
-//! The gate: from a request to a decision. The attribute and the middleware both end here, and it
-//! ends in `verify`.
+//! The check of a request: finds the credential, parses it once, and asks the verifier. The guard in
+//! a handler's signature and the middleware both end here.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::web::Bytes;
-use actix_web::{HttpMessage, HttpRequest};
 
 use super::app_data;
-use super::credential::strip;
-use super::credential::{Extracted, in_body, is_of_type, locate};
+use super::credential::{Extracted, find, find_in_body, is_of_type, strip};
 use super::payload::{self, BodyLimits};
 use super::policy::RouteRules;
 use super::request_info::ActixRequestInfo;
-use super::response::{DeniedResponse, refuse};
+use super::response::{DeniedResponse, deny};
+use super::verified::{ManagerIdentity, Verified};
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
-use crate::key::{KeyId, ParsedKey};
+use crate::key::{KeyId, OwnedKey, ParsedKey};
 use crate::manager::ApiKeyManager;
 use crate::policy::{KeyLocation, Policy, RequestInfo as _};
 use crate::verify::{
     Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential, deny_unmanaged,
 };
 
-/// What the gate says.
+/// The decision of a guard.
 pub(super) enum GuardDecision {
     Allow,
     Deny(DeniedResponse),
@@ -34,21 +33,111 @@ pub(super) enum GuardDecision {
     Pending(PendingDecision),
 }
 
-/// A decision under way. It holds the body, and hands it back as the handler is to see it.
+/// A decision in progress. It holds the body, and returns it as the handler is to see it.
 pub(super) type PendingDecision =
     Pin<Box<dyn Future<Output = (Result<(), DeniedResponse>, Payload)>>>;
 
-/// A key that was checked, among a request's extensions. The type is private: nothing else can put
-/// one there.
-pub(super) struct Verified {
-    pub(super) allowed: Allowed,
-    /// Which manager's it is, by the address of what the manager shares.
-    manager: usize,
-    /// Where the key was taken out of the request.
-    verified_credential: Option<Rc<VerifiedCredential>>,
+/// Checks a request, at once if possible. Compiled once, for all routes.
+pub(super) fn check(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    rules: &RouteRules,
+) -> GuardDecision {
+    #[cfg(feature = "test-util")]
+    if let Some(decision) = super::testing::acting(request, rules) {
+        return match decision {
+            Ok(verified) => {
+                verified.insert(request);
+                GuardDecision::Allow
+            }
+            Err(denied) => GuardDecision::Deny(deny(denied, request, rules, None)),
+        };
+    }
+    let Some(manager) = app_data::find(request, rules) else {
+        tracing::error!(
+            path = request.match_pattern(),
+            "a guarded handler was reached and there is no manager; \
+             write `App::new().configure(|app| manager.init_app(app))`"
+        );
+        let denied = deny_unmanaged(DenyReason::NoManager);
+        return GuardDecision::Deny(deny(denied, request, rules, None));
+    };
+    let locations = Locations::of(&rules.policy, manager.config());
+    let extracted = find(request, locations.list());
+    let needs_body = needs_body(request, locations.list());
+    let earlier = Verified::earlier(request, ManagerIdentity::of(&manager));
+    let route = RouteCheck::new(request, rules, &manager, earlier.as_ref());
+    match route.extract(&extracted, needs_body) {
+        Extraction::Anonymous => {
+            route.allow_anonymous();
+            GuardDecision::Allow
+        }
+        Extraction::Denied(denied) => GuardDecision::Deny(route.deny(denied)),
+        Extraction::NeedsBody(credential) => {
+            let credential = credential.map(GuardCredential::Presented);
+            let credential = credential.map(GuardCredential::into_owned);
+            let route = route.to_owned();
+            GuardDecision::Pending(Box::pin(check_body(route, payload.take(), credential)))
+        }
+        Extraction::Credential(credential) => match route.try_check(&credential) {
+            FastPath::Decided(Ok(allowed)) => {
+                route.allow(&credential, allowed);
+                GuardDecision::Allow
+            }
+            FastPath::Decided(Err(denied)) => GuardDecision::Deny(route.deny(denied)),
+            FastPath::Deferred(reason) => {
+                let (route, credential) = (route.to_owned(), credential.into_owned());
+                let pending = check_deferred(route, payload.take(), credential, reason);
+                GuardDecision::Pending(Box::pin(pending))
+            }
+        },
+    }
 }
 
-/// Where the route looks for the key.
+/// Decides with the store's help.
+async fn check_deferred(
+    route: OwnedRouteCheck,
+    payload: Payload,
+    credential: OwnedCredential,
+    reason: DeferReason,
+) -> (Result<(), DeniedResponse>, Payload) {
+    let route = route.borrow();
+    let decision = route.check(&credential, FastPath::Deferred(reason)).await;
+    (decision.map_err(|denied| route.deny(denied)), payload)
+}
+
+/// Reads the body, in which the key may be, and decides. `presented` is the key that was found
+/// elsewhere.
+async fn check_body(
+    route: OwnedRouteCheck,
+    payload: Payload,
+    presented: Option<OwnedCredential>,
+) -> (Result<(), DeniedResponse>, Payload) {
+    let route = route.borrow();
+    let config = route.manager.config();
+    let limits = BodyLimits {
+        bytes: config.body_limit(),
+        time: config.body_timeout(),
+    };
+    let (decision, payload) = match payload::read(route.request, payload, limits).await {
+        Ok(body) => {
+            let locations = Locations::of(&route.rules.policy, config);
+            let decision = route
+                .check_with_body(&body, locations.list(), presented)
+                .await;
+            let body = if decision.is_ok() && route.rules.strip {
+                strip::body(route.request, body, locations.list())
+            } else {
+                body
+            };
+            (decision, payload::replay(body))
+        }
+        Err(reason) => (Err(route.record_denial(reason, None)), Payload::None),
+    };
+    (decision.map_err(|denied| route.deny(denied)), payload)
+}
+
+/// The locations at which a route's key may be.
 enum Locations<'m> {
     OfRoute(&'static [KeyLocation<'static>]),
     OfConfig([KeyLocation<'m>; 1]),
@@ -69,325 +158,285 @@ impl<'m> Locations<'m> {
     }
 }
 
-/// Decides, where that can be done at once. Compiled once, for all routes.
-pub(super) fn check(
-    request: &HttpRequest,
-    payload: &mut Payload,
-    rules: &RouteRules,
-) -> GuardDecision {
-    let shut = |denied, manager| GuardDecision::Deny(refuse(denied, request, rules, manager));
-    #[cfg(feature = "test-util")]
-    if let Some(decision) = super::testing::acting(request, rules) {
-        return match decision {
-            Ok(allowed) => enter(
-                request,
-                Verified {
-                    allowed,
-                    manager: 0,
-                    verified_credential: None,
-                },
-            ),
-            Err(denied) => shut(denied, None),
-        };
-    }
-    let Some(manager) = app_data::find(request, rules) else {
-        tracing::error!(
-            path = request.match_pattern(),
-            "a guarded handler was reached and there is no manager; \
-             write `App::new().configure(|app| manager.init_app(app))`"
-        );
-        return shut(deny_unmanaged(DenyReason::NoManager), None);
-    };
-    let locations = Locations::of(&rules.policy, manager.config());
-    let found = locate(request, locations.list());
-    let checkpoint = RouteCheck {
-        request,
-        rules,
-        manager: &manager,
-    };
-    match checkpoint.extract(&found, needs_body(request, locations.list())) {
-        Extraction::Anonymous => {
-            leave_anonymous(request, &manager);
-            GuardDecision::Allow
-        }
-        Extraction::DeniedResponse(denied) => {
-            checkpoint.refund();
-            shut(denied, Some(&manager))
-        }
-        Extraction::Body => wait(request, payload, rules, &manager, None),
-        Extraction::Credential(credential) => {
-            let request_info = checkpoint.request_info();
-            let check_request = CheckRequest {
-                credential: credential.borrow(),
-                policy: &rules.policy,
-                info: &request_info,
-                earlier,
-            };
-            match manager.verifier().try_check(&check_request) {
-                FastPath::Decided(Ok(allowed)) => {
-                    enter(request, checkpoint.verified(&credential, allowed))
-                }
-                FastPath::Decided(Err(denied)) => {
-                    checkpoint.refund();
-                    shut(denied, Some(&manager))
-                }
-                FastPath::Deferred(why) => wait(request, payload, rules, &manager, Some(why)),
-            }
-        }
-    }
-}
-
-/// `why` is what memory said, where the body does not have to be read first.
-fn wait(
-    request: &HttpRequest,
-    payload: &mut Payload,
-    rules: &RouteRules,
-    manager: &ApiKeyManager,
-    why: Option<DeferReason>,
-) -> GuardDecision {
-    let late = check_deferred(
-        request.clone(),
-        payload.take(),
-        *rules,
-        manager.clone(),
-        why,
-    );
-    GuardDecision::Pending(Box::pin(late))
-}
-
-/// Leaves the key where extractors find it.
-fn enter(request: &HttpRequest, verified: Verified) -> GuardDecision {
-    request.extensions_mut().insert(verified);
-    GuardDecision::Allow
-}
-
-/// A key that another gate let in was never judged by this route, and is not the handler's to see.
-fn leave_anonymous(request: &HttpRequest, manager: &ApiKeyManager) {
-    manager.verifier().allow_anonymous();
-    request.extensions_mut().remove::<Verified>();
-}
-
-/// Decides with the store's help, and after reading the body where the key may stand there.
-async fn check_deferred(
-    request: HttpRequest,
-    mut payload: Payload,
-    rules: RouteRules,
-    manager: ApiKeyManager,
-    why: Option<DeferReason>,
-) -> (Result<(), DeniedResponse>, Payload) {
-    let locations = Locations::of(&rules.policy, manager.config());
-    let decision = if needs_body(&request, locations.list()) {
-        let config = manager.config();
-        let bounds = BodyLimits {
-            bytes: config.body_limit(),
-            time: config.body_timeout(),
-        };
-        match payload::read(&request, payload.take(), bounds).await {
-            Ok(read) => {
-                let decision = decide(
-                    &request,
-                    Some(&read),
-                    locations.list(),
-                    &rules,
-                    &manager,
-                    None,
-                )
-                .await;
-                let allowed = decision.is_ok() && rules.strip;
-                let left = if allowed {
-                    strip::body(&request, read, locations.list())
-                } else {
-                    read
-                };
-                payload = payload::replay(left);
-                decision
-            }
-            Err(reason) => {
-                tracing::debug!(reason = reason.code(), "refused");
-                let verifier = manager.verifier();
-                Err(verifier.deny(reason, &rules.policy, || None))
-            }
-        }
-    } else {
-        decide(&request, None, locations.list(), &rules, &manager, why).await
-    };
-    let verdict = decision.map_err(|denied| {
-        let checkpoint = RouteCheck {
-            request: &request,
-            rules: &rules,
-            manager: &manager,
-        };
-        checkpoint.refund();
-        refuse(denied, &request, &rules, Some(&manager))
-    });
-    (verdict, payload)
-}
-
-async fn decide(
-    request: &HttpRequest,
-    body: Option<&Bytes>,
-    locations: &[KeyLocation<'_>],
-    rules: &RouteRules,
-    manager: &ApiKeyManager,
-    why: Option<DeferReason>,
-) -> Result<(), Denied> {
-    let checkpoint = RouteCheck {
-        request,
-        rules,
-        manager,
-    };
-    let found = body.iter().fold(locate(request, locations), |found, body| {
-        locations
-            .iter()
-            .filter(|location| is_of_type(request, location))
-            .fold(found, |found, location| found.and(in_body(body, location)))
-    });
-    let credential = match checkpoint.extract(&found, false) {
-        Extraction::Credential(credential) => credential,
-        Extraction::DeniedResponse(denied) => return Err(denied),
-        Extraction::Anonymous | Extraction::Body => {
-            leave_anonymous(request, manager);
-            return Ok(());
-        }
-    };
-    let request_info = checkpoint.request_info();
-    let check_request = CheckRequest {
-        credential: credential.borrow(),
-        policy: &rules.policy,
-        info: &request_info,
-        earlier,
-    };
-    let verifier = manager.verifier();
-    let now = why.map_or_else(|| verifier.try_check(&check_request), FastPath::Deferred);
-    let allowed = match now {
-        FastPath::Decided(decision) => decision?,
-        FastPath::Deferred(why) => verifier.check(&check_request, why).await?,
-    };
-    enter(request, checkpoint.verified(&credential, allowed));
-    Ok(())
-}
-
-/// Whether the key may stand in the body.
+/// Whether the key may be in the body.
 fn needs_body(request: &HttpRequest, locations: &[KeyLocation<'_>]) -> bool {
     locations
         .iter()
         .any(|location| location.is_in_body() && is_of_type(request, location))
 }
 
-/// A request before a route.
+/// A request at a guarded route.
 struct RouteCheck<'c> {
     request: &'c HttpRequest,
     rules: &'c RouteRules,
     manager: &'c ApiKeyManager,
+    info: ActixRequestInfo<'c>,
+    /// What an earlier guard of this request allowed.
+    earlier: Option<&'c Allowed>,
 }
 
-/// What a request asks of the manager.
+/// A [`RouteCheck`] that crosses an await.
+struct OwnedRouteCheck {
+    request: HttpRequest,
+    rules: RouteRules,
+    manager: ApiKeyManager,
+    earlier: Option<Allowed>,
+}
+
+impl OwnedRouteCheck {
+    fn borrow(&self) -> RouteCheck<'_> {
+        RouteCheck::new(
+            &self.request,
+            &self.rules,
+            &self.manager,
+            self.earlier.as_ref(),
+        )
+    }
+}
+
+/// What was extracted from a request.
 enum Extraction<'f> {
-    Credential(OwnedCredential<'f>),
-    /// The body has to be read first.
-    Body,
+    Credential(GuardCredential<ParsedKey<'f>>),
+    /// The body has to be read first. A key may be elsewhere already.
+    NeedsBody(Option<ParsedKey<'f>>),
     Anonymous,
-    DeniedResponse(Denied),
+    Denied(Denied),
 }
 
-/// A claim, and what it was made of.
-enum OwnedCredential<'f> {
-    Presented(ParsedKey<'f>),
+/// The credential of a request: a key that it presents, or what remains of one.
+enum GuardCredential<K> {
+    Presented(K),
     AlreadyVerified(Rc<VerifiedCredential>),
 }
 
-impl OwnedCredential<'_> {
-    fn borrow(&self) -> Credential<'_> {
+/// A credential that crosses an await.
+type OwnedCredential = GuardCredential<OwnedKey>;
+
+impl GuardCredential<ParsedKey<'_>> {
+    fn into_owned(self) -> OwnedCredential {
         match self {
-            Self::Presented(key) => Credential::Presented(*key),
-            Self::AlreadyVerified(verified_credential) => {
-                Credential::AlreadyVerified(verified_credential)
-            }
+            Self::Presented(key) => GuardCredential::Presented(key.into()),
+            Self::AlreadyVerified(credential) => GuardCredential::AlreadyVerified(credential),
         }
+    }
+}
+
+/// A key that lends its parts.
+trait LendKey {
+    fn lend(&self) -> ParsedKey<'_>;
+}
+
+impl LendKey for ParsedKey<'_> {
+    fn lend(&self) -> ParsedKey<'_> {
+        *self
+    }
+}
+
+impl LendKey for OwnedKey {
+    fn lend(&self) -> ParsedKey<'_> {
+        self.as_parsed()
     }
 }
 
 impl<'c> RouteCheck<'c> {
-    fn request_info(&self) -> ActixRequestInfo<'c> {
-        ActixRequestInfo {
-            request: self.request,
-            config: Some(self.manager.config()),
-            manager: Some(self.identity()),
+    fn new(
+        request: &'c HttpRequest,
+        rules: &'c RouteRules,
+        manager: &'c ApiKeyManager,
+        earlier: Option<&'c Allowed>,
+    ) -> Self {
+        let config = Some(manager.config());
+        Self {
+            request,
+            rules,
+            manager,
+            info: ActixRequestInfo { request, config },
+            earlier,
         }
     }
 
-    /// Reads what was found: no I/O, no hashing. What is wrong without the body is refused before a
-    /// byte of it is read.
-    fn extract<'f>(&self, found: &'f Extracted<'_>, needs_body: bool) -> Extraction<'f> {
+    fn to_owned(&self) -> OwnedRouteCheck {
+        OwnedRouteCheck {
+            request: self.request.clone(),
+            rules: *self.rules,
+            manager: self.manager.clone(),
+            earlier: self.earlier.cloned(),
+        }
+    }
+
+    /// Parses what was found, with no I/O and no hashing. A fault that does not depend on the body
+    /// is denied before a byte of the body is read.
+    fn extract<'f>(&self, extracted: &'f Extracted<'_>, needs_body: bool) -> Extraction<'f> {
+        let denied = |reason, id| Extraction::Denied(self.record_denial(reason, id));
+        match extracted {
+            Extracted::Multiple => denied(DenyReason::MultipleKeys, None),
+            Extracted::Malformed => denied(DenyReason::MalformedRequest, None),
+            // The event names the key: it was readable on the way, and has to be replaced.
+            Extracted::One(text) if self.lacks_https() => {
+                let id = ParsedKey::parse(text).map(|key| key.id().to_id());
+                denied(DenyReason::HttpsRequired, id)
+            }
+            Extracted::One(text) => {
+                let verifier = self.manager.verifier();
+                match verifier.parse(text, &self.rules.policy) {
+                    Err(denied) => Extraction::Denied(denied),
+                    Ok(key) if needs_body => Extraction::NeedsBody(Some(key)),
+                    Ok(key) => Extraction::Credential(GuardCredential::Presented(key)),
+                }
+            }
+            Extracted::Nothing if needs_body => Extraction::NeedsBody(None),
+            Extracted::Nothing => self.extract_verified(),
+        }
+    }
+
+    /// Extracts what a middleware left of the key that it took out of this request.
+    fn extract_verified<'f>(&self) -> Extraction<'f> {
         let policy = &self.rules.policy;
-        let named = |reason: DenyReason, id: Option<KeyId>| {
-            tracing::debug!(reason = reason.code(), "refused");
-            Extraction::DeniedResponse(self.manager.verifier().deny(reason, policy, || id))
-        };
-        let refused = |reason| named(reason, None);
-        let in_clear = || policy.require_https && !self.request_info().is_encrypted();
-        match found {
-            Extracted::Several => refused(DenyReason::MultipleKeys),
-            Extracted::Malformed => refused(DenyReason::MalformedRequest),
-            // Whose key it is: it was read on the way, and has to be replaced.
-            Extracted::One(text) if in_clear() => named(
-                DenyReason::HttpsRequired,
-                ParsedKey::parse(text).map(|key| key.id().to_id()),
-            ),
-            Extracted::One(text) => match self.manager.verifier().screen(text, policy) {
-                Err(denied) => Extraction::DeniedResponse(denied),
-                Ok(_) if needs_body => Extraction::Body,
-                Ok(key) => Extraction::Credential(OwnedCredential::Presented(key)),
-            },
-            Extracted::Nothing if needs_body => Extraction::Body,
-            Extracted::Nothing => match self.verified_credential() {
-                Some(verified_credential) if in_clear() => {
-                    named(DenyReason::HttpsRequired, Some(verified_credential.id))
+        let denied = |reason, id| Extraction::Denied(self.record_denial(reason, id));
+        match Verified::credential(self.request, self.manager, policy.locations) {
+            Some(verified) if self.lacks_https() => {
+                denied(DenyReason::HttpsRequired, Some(verified.id))
+            }
+            Some(verified) => {
+                let verifier = self.manager.verifier();
+                if verifier.accepts_prefix(&verified.prefix, policy) {
+                    Extraction::Credential(GuardCredential::AlreadyVerified(verified))
+                } else {
+                    denied(DenyReason::InvalidKey, Some(verified.id))
                 }
-                Some(verified_credential)
-                    if self
-                        .manager
-                        .verifier()
-                        .accepts_prefix(&verified_credential.prefix, policy) =>
-                {
-                    Extraction::Credential(OwnedCredential::AlreadyVerified(verified_credential))
-                }
-                Some(verified_credential) => {
-                    named(DenyReason::InvalidKey, Some(verified_credential.id))
-                }
-                None if policy.optional => Extraction::Anonymous,
-                None => refused(DenyReason::MissingKey),
-            },
+            }
+            None if policy.optional => Extraction::Anonymous,
+            None => denied(DenyReason::MissingKey, None),
         }
     }
 
-    fn identity(&self) -> usize {
-        Arc::as_ptr(self.manager.verifier()) as usize
+    fn lacks_https(&self) -> bool {
+        self.rules.policy.require_https && !self.info.is_encrypted()
     }
 
-    /// What a middleware left of the key that it took out of this request.
-    /// It does not count on a route that says where to look, and does not look there.
-    fn verified_credential(&self) -> Option<Rc<VerifiedCredential>> {
-        let extensions = self.request.extensions();
-        let verified = extensions.get::<Verified>()?;
-        let config = self.manager.config();
-        let looked_for = |verified_credential: &Rc<VerifiedCredential>| {
-            let location = verified_credential.place.unwrap_or(config.location());
-            let says = self.rules.policy.locations;
-            says.is_none_or(|locations| locations.contains(&location))
+    fn check_request<'a, K: LendKey>(
+        &'a self,
+        credential: &'a GuardCredential<K>,
+    ) -> CheckRequest<'a, ActixRequestInfo<'c>> {
+        let credential = match credential {
+            GuardCredential::Presented(key) => Credential::Presented(key.lend()),
+            GuardCredential::AlreadyVerified(verified) => Credential::AlreadyVerified(verified),
         };
-        let own = verified.manager == self.identity();
-        verified
-            .verified_credential
-            .clone()
-            .filter(|verified_credential| own && looked_for(verified_credential))
+        CheckRequest {
+            credential,
+            policy: &self.rules.policy,
+            info: &self.info,
+            earlier: self.earlier,
+        }
     }
 
-    /// Where the one key of this request was found; `None` for where the configuration says.
+    fn try_check<K: LendKey>(&self, credential: &GuardCredential<K>) -> FastPath {
+        let request = self.check_request(credential);
+        self.manager.verifier().try_check(&request)
+    }
+
+    /// Finishes a check, with the store's help if it was deferred.
+    async fn check<K: LendKey>(
+        &self,
+        credential: &GuardCredential<K>,
+        result: FastPath,
+    ) -> Result<(), Denied> {
+        let allowed = match result {
+            FastPath::Decided(decision) => decision?,
+            FastPath::Deferred(reason) => {
+                let request = self.check_request(credential);
+                self.manager.verifier().check(&request, reason).await?
+            }
+        };
+        self.allow(credential, allowed);
+        Ok(())
+    }
+
+    /// Checks a request whose body was read. A key in the body besides one elsewhere is one too
+    /// many, even if both are the same.
+    async fn check_with_body(
+        &self,
+        body: &Bytes,
+        locations: &[KeyLocation<'_>],
+        presented: Option<OwnedCredential>,
+    ) -> Result<(), Denied> {
+        let in_body = locations
+            .iter()
+            .filter(|location| is_of_type(self.request, location))
+            .fold(Extracted::Nothing, |found, location| {
+                found.and(find_in_body(body, location))
+            });
+        let Some(presented) = presented else {
+            return match self.extract(&in_body, false) {
+                Extraction::Credential(credential) => {
+                    self.check(&credential, self.try_check(&credential)).await
+                }
+                Extraction::Denied(denied) => Err(denied),
+                Extraction::Anonymous | Extraction::NeedsBody(_) => {
+                    self.allow_anonymous();
+                    Ok(())
+                }
+            };
+        };
+        match in_body {
+            Extracted::Nothing => self.check(&presented, self.try_check(&presented)).await,
+            Extracted::Malformed => Err(self.record_denial(DenyReason::MalformedRequest, None)),
+            Extracted::One(_) | Extracted::Multiple => {
+                Err(self.record_denial(DenyReason::MultipleKeys, None))
+            }
+        }
+    }
+
+    /// Leaves the key in the extensions, for extractors and later guards.
+    fn allow<K: LendKey>(&self, credential: &GuardCredential<K>, allowed: Allowed) {
+        let remains = match credential {
+            GuardCredential::AlreadyVerified(verified) => Some(Rc::clone(verified)),
+            GuardCredential::Presented(key) if self.rules.strip => {
+                let verifier = self.manager.verifier();
+                let location = self.location();
+                let verified = verifier.verified_credential(&key.lend(), location, &allowed.key);
+                Some(Rc::new(verified))
+            }
+            GuardCredential::Presented(_) => None,
+        };
+        let verified = Verified {
+            allowed,
+            manager: ManagerIdentity::of(self.manager),
+            credential: remains,
+        };
+        verified.insert(self.request);
+    }
+
+    /// Allows a request without a key. A key that an earlier guard allowed was not checked against
+    /// this route, so the handler does not see it.
+    fn allow_anonymous(&self) {
+        self.manager.verifier().allow_anonymous();
+        Verified::remove(self.request);
+    }
+
+    /// Refunds what earlier guards charged, and makes the response.
+    fn deny(&self, denied: Denied) -> DeniedResponse {
+        let counted =
+            |earlier: &&Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
+        if let Some(earlier) = self.earlier.filter(counted) {
+            Verified::remove(self.request);
+            self.manager.verifier().refund(earlier);
+        }
+        deny(denied, self.request, self.rules, Some(self.manager))
+    }
+
+    fn record_denial(&self, reason: DenyReason, id: Option<KeyId>) -> Denied {
+        tracing::debug!(reason = reason.code(), "denied");
+        let policy = &self.rules.policy;
+        self.manager.verifier().record_denial(reason, policy, || id)
+    }
+
+    /// The location at which the one key of this request was found; `None` stands for the configured
+    /// one.
     fn location(&self) -> Option<KeyLocation<'static>> {
         let locations = self.rules.policy.locations?;
         let in_head = |location: &&KeyLocation<'static>| {
-            locate(self.request, std::slice::from_ref(location)) != Extracted::Nothing
+            find(self.request, std::slice::from_ref(location)) != Extracted::Nothing
         };
         let in_body = |location: &&KeyLocation<'static>| is_of_type(self.request, location);
         locations
@@ -396,41 +445,4 @@ impl<'c> RouteCheck<'c> {
             .or_else(|| locations.iter().find(in_body))
             .copied()
     }
-
-    /// Takes back what the request was charged at an earlier gate: it is refused.
-    fn refund(&self) {
-        let earlier = earlier(&self.request_info());
-        let counted =
-            |earlier: &Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
-        if let Some(earlier) = earlier.filter(counted) {
-            self.request.extensions_mut().remove::<Verified>();
-            self.manager.verifier().refund(&earlier);
-        }
-    }
-
-    fn verified(&self, credential: &OwnedCredential<'_>, allowed: Allowed) -> Verified {
-        let verified_credential = match credential {
-            OwnedCredential::AlreadyVerified(verified_credential) => {
-                Some(Rc::clone(verified_credential))
-            }
-            OwnedCredential::Presented(key) if self.rules.strip => Some(Rc::new(
-                self.manager
-                    .verifier()
-                    .proof(key, self.location(), &allowed.key),
-            )),
-            OwnedCredential::Presented(_) => None,
-        };
-        Verified {
-            allowed,
-            manager: self.identity(),
-            verified_credential,
-        }
-    }
-}
-
-/// What the store said earlier in this request.
-fn earlier(request_info: &ActixRequestInfo<'_>) -> Option<Allowed> {
-    let extensions = request_info.request.extensions();
-    let verified = extensions.get::<Verified>()?;
-    (Some(verified.manager) == request_info.manager).then(|| verified.allowed.clone())
 }

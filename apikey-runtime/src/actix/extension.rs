@@ -7,9 +7,9 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
-use super::check::Verified;
 use super::policy::{DefaultPolicy, RouteRules};
-use super::response::refuse;
+use super::response::deny;
+use super::verified::Verified;
 use crate::api_key::ApiKey;
 use crate::denied::{Denied, DenyReason};
 
@@ -53,7 +53,7 @@ impl ResponseError for Unchecked {
              write `#[api_key_required]` on the handler, or take `Option<ApiKey>`"
         );
         let denied = Denied::new(DenyReason::Misconfigured);
-        refuse(denied, &self.0, &RouteRules::of::<DefaultPolicy>(), None).response
+        deny(denied, &self.0, &RouteRules::of::<DefaultPolicy>(), None).response
     }
 }
 

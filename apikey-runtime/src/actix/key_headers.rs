@@ -15,7 +15,7 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 use pin_project_lite::pin_project;
 use sfv::{Integer, KeyRef, ListSerializer, StringRef, key_ref};
 
-use super::check::Verified;
+use super::verified::Verified;
 use crate::api_key::ApiKey;
 use crate::limit::LimitStatus;
 use crate::verify::limit_statuses;

@@ -15,6 +15,7 @@ mod response;
 mod route_pattern;
 #[cfg(feature = "test-util")]
 mod testing;
+mod verified;
 
 pub use guard::{Guarded, GuardedFuture, UnreadBody};
 pub use key_headers::KeyHeaders;

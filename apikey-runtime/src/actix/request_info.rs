@@ -18,8 +18,6 @@ pub(super) struct ActixRequestInfo<'r> {
     pub(super) request: &'r HttpRequest,
     /// Where there is no manager, no proxy is trusted.
     pub(super) config: Option<&'r Config>,
-    /// Which manager asks, by the address of what it shares.
-    pub(super) manager: Option<usize>,
 }
 
 /// What is known of the way that a request took.
@@ -157,7 +155,6 @@ mod tests {
         ActixRequestInfo {
             request: &request.to_http_request(),
             config: Some(config),
-            manager: None,
         }
         .route()
     }

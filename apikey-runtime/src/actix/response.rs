@@ -42,7 +42,7 @@ impl From<DeniedResponse> for actix_web::Error {
 
 /// The refusal with its answer: by the route's `on_error`, else the manager's handler, else by
 /// problem details.
-pub(super) fn refuse(
+pub(super) fn deny(
     denied: Denied,
     request: &HttpRequest,
     rules: &RouteRules,

@@ -6,6 +6,7 @@ use actix_web::{HttpMessage, HttpRequest};
 
 use super::policy::RouteRules;
 use super::request_info::ActixRequestInfo;
+use super::verified::{ManagerIdentity, Verified};
 use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
 use crate::clock::Timestamp;
@@ -15,7 +16,7 @@ use crate::key::{KeyHasher, KeyId, Sha256Hasher};
 use crate::limiter::Plans;
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
-use crate::verify::{Allowed, evaluate_acting};
+use crate::verify::evaluate_acting;
 
 /// A key that a test acts as: live, and in no store.
 #[derive(Debug, Clone)]
@@ -114,16 +115,20 @@ pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
     }
 }
 
-/// The decision for a request that a test sent as somebody.
-pub(super) fn acting(request: &HttpRequest, rules: &RouteRules) -> Option<Result<Allowed, Denied>> {
+/// Decides about a request that a test sent as a key.
+pub(super) fn acting(
+    request: &HttpRequest,
+    rules: &RouteRules,
+) -> Option<Result<Verified, Denied>> {
     let key = request.extensions().get::<Acting>()?.0.clone();
-    Some(evaluate_acting(
-        key,
-        &rules.policy,
-        &ActixRequestInfo {
-            request,
-            config: None,
-            manager: None,
-        },
-    ))
+    let info = ActixRequestInfo {
+        request,
+        config: None,
+    };
+    let decision = evaluate_acting(key, &rules.policy, &info);
+    Some(decision.map(|allowed| Verified {
+        allowed,
+        manager: ManagerIdentity::NONE,
+        credential: None,
+    }))
 }

@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use crate::clock::Timestamp;
 use crate::key::{IdText, KeyHasher, KeyId, ParsedDigest};
 use crate::limiter::{Plan, Plans};
-use crate::policy::{RequestInfo, allows_method};
 use crate::record::{KeyRecord, Metadata, Validity};
 use crate::scope::Scopes;
 
@@ -132,26 +131,16 @@ impl CachedKey {
         self.uncommon.as_ref()?.environment.as_deref()
     }
 
-    /// Whether the key may be used from where `caller` is.
-    pub(crate) fn admits_address(&self, caller: &dyn RequestInfo) -> bool {
-        let networks = self
-            .uncommon
+    /// The networks from which the key may be used; empty if every address is permitted.
+    pub(crate) fn networks(&self) -> &[IpNet] {
+        self.uncommon
             .as_ref()
-            .map_or(&[][..], |uncommon| &uncommon.networks);
-        // An address that is not known lies in no network.
-        networks.is_empty()
-            || caller
-                .address()
-                .is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
+            .map_or(&[], |fields| &fields.networks)
     }
 
-    /// Whether the key is good for the caller's method.
-    pub(crate) fn admits_method(&self, caller: &dyn RequestInfo) -> bool {
-        let methods = self
-            .uncommon
-            .as_ref()
-            .map_or(&[][..], |uncommon| &uncommon.methods);
-        methods.is_empty() || allows_method(methods.iter().map(|method| &**method), caller.method())
+    /// The methods for which the key may be used; empty if every method is permitted.
+    pub(crate) fn methods(&self) -> &[Box<str>] {
+        self.uncommon.as_ref().map_or(&[], |fields| &fields.methods)
     }
 
     /// Notes that the entry was asked for. Most often it is noted already: then nothing is written,

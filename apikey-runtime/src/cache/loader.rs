@@ -1,20 +1,18 @@
 //! Reads of the store: one at a time for a key, on the manager's own thread.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::entry::CachedKey;
 use super::fence::Generation;
 use super::table::{Cache, ShardState};
-use crate::clock::{Clock, ClockReading};
+use crate::clock::ClockReading;
 use crate::error::StoreError;
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
-use crate::metrics::{Metrics, StoreCall};
-use crate::store::KeyStore;
+use crate::metrics::StoreCall;
+use crate::shared::Shared;
 
 /// When and how the store was asked.
 #[derive(Debug, Clone, Copy)]
@@ -50,22 +48,17 @@ pub(super) struct InFlightRead {
     outcome: watch::Receiver<ReadOutcome>,
 }
 
-/// Reads the store for those whose key is not in the cache.
+/// Reads keys that are not in the cache from the store, one read at a time for each key.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    pub(crate) store: Arc<dyn KeyStore>,
-    pub(crate) hasher: Arc<dyn KeyHasher>,
-    pub(crate) clock: Arc<dyn Clock>,
+pub(crate) struct Loader {
+    pub(crate) shared: Arc<Shared>,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) hasher: Arc<dyn KeyHasher>,
     /// The limits of the keys in the cache.
     pub(crate) plans: Plans,
-    pub(crate) metrics: Metrics,
-    pub(crate) runtime: Handle,
-    /// How long the store may take.
-    pub(crate) deadline: Duration,
 }
 
-impl Reader {
+impl Loader {
     /// What the store says of `id`. A read of the same key under way is waited for, unless `alone`:
     /// then a new one is started.
     ///
@@ -120,18 +113,18 @@ impl Reader {
                 outcome: outcome.clone(),
             },
         );
-        let reader = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let answer = reader.read_store(&id, generation).await;
+        let loader = Arc::clone(self);
+        self.shared.runtime.spawn(async move {
+            let answer = loader.read_store(&id, generation).await;
             if let Ok(answer) = &answer {
-                reader.cache.commit_if_current(
+                loader.cache.commit_if_current(
                     &id,
                     generation,
                     answer.stamp.sent,
                     answer.found.as_ref(),
                 );
             }
-            reader.finish(&id, generation, number);
+            loader.finish(&id, generation, number);
             // Nobody waits any more: fine, the entry is in the cache.
             let _ = sender.send(Some(answer));
         });
@@ -153,12 +146,14 @@ impl Reader {
         generation: Generation,
     ) -> Result<ReadAnswer, ReadError> {
         let stamp = ReadStamp {
-            sent: self.clock.read(),
+            sent: self.shared.now(),
             generation,
             own: false,
         };
-        let answer = tokio::time::timeout(self.deadline, self.store.find(id)).await;
-        self.metrics.called(StoreCall::Find, answer.as_ref().ok());
+        let answer = tokio::time::timeout(self.shared.deadline, self.shared.store.find(id)).await;
+        self.shared
+            .metrics
+            .called(StoreCall::Find, answer.as_ref().ok());
         match answer {
             Ok(Ok(None)) => Ok(ReadAnswer { stamp, found: None }),
             Ok(Ok(Some(record))) => {
@@ -177,7 +172,7 @@ impl Reader {
                 Err(ReadError)
             }
             Err(_) => {
-                tracing::warn!(key_id = %id, deadline = ?self.deadline, "the key store gave no answer in time");
+                tracing::warn!(key_id = %id, deadline = ?self.shared.deadline, "the key store gave no answer in time");
                 Err(ReadError)
             }
         }

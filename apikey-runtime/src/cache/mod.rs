@@ -24,7 +24,5 @@ mod sync {
 }
 
 pub(crate) use entry::CachedKey;
-#[cfg(feature = "metrics")]
-pub(crate) use hit_counters::StripedU64;
-pub(crate) use loader::{ReadAnswer, ReadError, ReadStamp, Reader};
+pub(crate) use loader::{Loader, ReadAnswer, ReadError, ReadStamp};
 pub(crate) use table::Cache;

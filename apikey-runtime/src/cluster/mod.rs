@@ -1,6 +1,10 @@
-//! What nodes on one store tell each other: polls of the change log, heartbeats, and who is gone.
+//! The nodes of one store: polls of the change log, heartbeats, the failure detector, and the
+//! barrier that waits until every node has followed a change.
 
+mod barrier;
+mod failure_detector;
 mod heartbeat;
 mod poller;
 
-pub(crate) use poller::{ChangePoller, PollOutcome};
+pub use barrier::Propagation;
+pub(crate) use poller::ChangePoller;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -9,8 +10,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cache::{Cache, Reader};
+use crate::cache::Cache;
 use crate::clock::millis_u64;
+use crate::error::StoreError;
+use crate::metrics::PollOutcome;
+use crate::shared::Shared;
 use crate::store::{ChangeListener, ChangeSet, Changes, Cursor, LONGEST_LEASE, NodeId};
 
 /// The least time between two polls that refused requests ask for.
@@ -31,6 +35,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(crate) struct ChangePoller {
     /// What this manager is called among those that use the store.
     pub(super) node: NodeId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) cache: Arc<Cache>,
     requested: Notify,
     immediate: Notify,
     /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand
@@ -46,7 +52,7 @@ pub(crate) struct ChangePoller {
     longest_millis: AtomicU64,
     stopping: AtomicBool,
     /// Whether the store has put this node on its list.
-    joined: AtomicBool,
+    member: AtomicBool,
 }
 
 /// How far the cache follows the store's history.
@@ -75,21 +81,12 @@ struct CompletedPolls {
     answered: u64,
 }
 
-/// How a poll ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PollOutcome {
-    /// The store answered; that it keeps no history is an answer.
-    Answered,
-    /// The store answered that it does not know this node, or that others took it for gone. The
-    /// next poll joins it anew.
-    NotMember,
-    Failed,
-}
-
 impl ChangePoller {
-    pub(crate) fn new(node: NodeId) -> Self {
+    pub(crate) fn new(node: NodeId, shared: Arc<Shared>, cache: Arc<Cache>) -> Self {
         Self {
             node,
+            shared,
+            cache,
             requested: Notify::new(),
             immediate: Notify::new(),
             begun: AtomicU64::new(0),
@@ -101,7 +98,7 @@ impl ChangePoller {
             }),
             longest_millis: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            joined: AtomicBool::new(false),
+            member: AtomicBool::new(false),
         }
     }
 
@@ -110,8 +107,8 @@ impl ChangePoller {
     }
 
     /// Whether the store has put this node on its list.
-    pub(super) fn is_listed(&self) -> bool {
-        self.joined.load(Ordering::SeqCst)
+    pub(super) fn is_member(&self) -> bool {
+        self.member.load(Ordering::SeqCst)
     }
 
     pub(crate) fn status(&self) -> PollStatus {
@@ -170,14 +167,14 @@ impl ChangePoller {
 
     /// Polls for as long as it is polled itself: at each third of a lease, when asked, and when the
     /// store pushes. Runs on the manager's runtime.
-    pub(crate) async fn run(&self, reader: &Reader) {
-        let mut pushes = reader.store.subscribe();
+    pub(crate) async fn run(&self) {
+        let mut pushes = self.shared.store.subscribe();
         let mut cursor = self.followed().map(|followed| followed.cursor);
         let mut asked_at = Instant::now();
         let mut polled_at = asked_at;
         let mut not_member = false;
         loop {
-            let length = reader.cache.lease.length();
+            let length = self.cache.lease.length();
             let mut due = polled_at + length.map_or(IDLE, |length| length / 3);
             if not_member {
                 due = polled_at + REJOINS_AFTER;
@@ -201,7 +198,7 @@ impl ChangePoller {
             if requested {
                 asked_at = polled_at;
             }
-            not_member = self.poll(reader, &mut cursor).await == PollOutcome::NotMember;
+            not_member = self.poll(&mut cursor).await == PollOutcome::NotMember;
         }
     }
 
@@ -233,13 +230,13 @@ impl ChangePoller {
     }
 
     /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
-    pub(crate) async fn poll(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> PollOutcome {
-        let polled = self.poll_uncounted(reader, cursor).await;
-        reader.metrics.polled(polled);
+    pub(crate) async fn poll(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
+        let polled = self.poll_uncounted(cursor).await;
+        self.shared.metrics.polled(polled);
         polled
     }
 
-    async fn poll_uncounted(&self, reader: &Reader, cursor: &mut Option<Cursor>) -> PollOutcome {
+    async fn poll_uncounted(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // PollGuard on every way out, that of a store that panics too.
         let mut guard = PollGuard {
@@ -248,20 +245,20 @@ impl ChangePoller {
             answered: false,
         };
         // The node is on the list before the poll that gives it a lease is sent.
-        let listed = match self.join(reader).await {
+        let listed = match self.join().await {
             Ok(listed) => listed,
             Err(error) => return self.failed(&error),
         };
         let sent_at = Instant::now();
-        let sent = [reader.clock.read(), reader.clock.read()];
-        let request_poll = reader.store.changes(cursor.as_ref(), Some(&self.node));
-        let polled = match tokio::time::timeout(reader.deadline, request_poll).await {
+        let sent = [self.shared.now(), self.shared.now()];
+        let request_poll = self.shared.store.changes(cursor.as_ref(), Some(&self.node));
+        let polled = match tokio::time::timeout(self.shared.deadline, request_poll).await {
             Ok(Ok(Some(changes))) if listed && !changes.member => {
-                self.joined.store(false, Ordering::SeqCst);
+                self.member.store(false, Ordering::SeqCst);
                 *cursor = None;
                 self.followed.send_replace(None);
-                reader.cache.lease.end();
-                reader.cache.flush();
+                self.cache.lease.end();
+                self.cache.flush();
                 tracing::warn!(node = %self.node, "the key store has struck this node off its list; it joins anew");
                 PollOutcome::NotMember
             }
@@ -270,18 +267,18 @@ impl ChangePoller {
                 let length = changes.lease.min(LONGEST_LEASE);
                 self.longest_millis
                     .fetch_max(millis_u64(length), Ordering::SeqCst);
-                *cursor = Some(self.follow(&reader.cache, changes));
+                *cursor = Some(self.follow(changes));
                 // Evictions first: whoever sees the lease sees them done.
-                reader.cache.lease.grant(sent, length);
+                self.cache.lease.grant(sent, length);
                 PollOutcome::Answered
             }
             Ok(Ok(None)) => {
                 self.followed.send_replace(None);
-                reader.cache.lease.end();
+                self.cache.lease.end();
                 PollOutcome::Answered
             }
             Ok(Err(error)) => return self.failed(&error),
-            Err(_) => return self.timed_out(reader),
+            Err(_) => return self.timed_out(),
         };
         self.answered(sent_at);
         guard.answered = true;
@@ -289,32 +286,32 @@ impl ChangePoller {
     }
 
     /// Sees to it that the store lists this node; `false` where it keeps no list.
-    async fn join(&self, reader: &Reader) -> Result<bool, crate::error::StoreError> {
+    async fn join(&self) -> Result<bool, StoreError> {
         // A manager that has ended comes back into no list.
-        if self.is_listed() || reader.cache.lease.is_closed() {
+        if self.is_member() || self.cache.lease.is_closed() {
             return Ok(true);
         }
-        let listed = tokio::time::timeout(reader.deadline, reader.store.join(&self.node))
+        let listed = tokio::time::timeout(self.shared.deadline, self.shared.store.join(&self.node))
             .await
             .unwrap_or_else(|_| {
-                Err(crate::error::StoreError::unavailable(format!(
+                Err(StoreError::unavailable(format!(
                     "no answer within {:?}",
-                    reader.deadline
+                    self.shared.deadline
                 )))
             })?;
-        self.joined.store(listed, Ordering::SeqCst);
+        self.member.store(listed, Ordering::SeqCst);
         Ok(listed)
     }
 
     /// Drops what changed; returns up to where.
-    fn follow(&self, cache: &Cache, changes: Changes) -> Cursor {
+    fn follow(&self, changes: Changes) -> Cursor {
         let unbroken_since = match &changes.history {
             ChangeSet::Entries(ids) => {
-                ids.iter().for_each(|id| cache.evict(id));
+                ids.iter().for_each(|id| self.cache.evict(id));
                 self.followed().map(|followed| followed.unbroken_since)
             }
             ChangeSet::Resync => {
-                cache.flush();
+                self.cache.flush();
                 None
             }
         };
@@ -341,8 +338,8 @@ impl ChangePoller {
         }
     }
 
-    fn timed_out(&self, reader: &Reader) -> PollOutcome {
-        self.failed(&format_args!("no answer within {:?}", reader.deadline))
+    fn timed_out(&self) -> PollOutcome {
+        self.failed(&format_args!("no answer within {:?}", self.shared.deadline))
     }
 
     /// Says so once, and not at each poll until it is over.

@@ -1,7 +1,9 @@
 //! Reading a presented text as a key, with no I/O and no allocation.
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::checksum::{CHECKSUM_LEN, checksum};
-use crate::key_id::{ID_LEN, IdText};
+use crate::key_id::{ID_LEN, IdText, KeyId};
 
 /// The longest text that is looked at: a prefix of 32, an id of 22, a secret of 256, a checksum of
 /// 6, and two `_`.
@@ -52,6 +54,35 @@ impl<'a> ParsedKey<'a> {
 
     pub(crate) fn id(&self) -> IdText<'a> {
         self.id
+    }
+}
+
+/// A parsed key that outlives the buffer it was parsed from. Its memory is wiped when it is dropped.
+pub(crate) struct OwnedKey {
+    text: SecretString,
+    prefix_len: usize,
+    id: KeyId,
+}
+
+impl OwnedKey {
+    /// Borrows the key. Nothing is parsed or summed again.
+    pub(crate) fn as_parsed(&self) -> ParsedKey<'_> {
+        let text = self.text.expose_secret();
+        ParsedKey {
+            text,
+            prefix: text.get(..self.prefix_len).unwrap_or_default(),
+            id: self.id.as_text(),
+        }
+    }
+}
+
+impl From<ParsedKey<'_>> for OwnedKey {
+    fn from(key: ParsedKey<'_>) -> Self {
+        Self {
+            text: key.text.into(),
+            prefix_len: key.prefix.len(),
+            id: key.id.to_id(),
+        }
     }
 }
 

@@ -15,5 +15,5 @@ pub use charset::Charset;
 pub use digest::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
 
 pub(crate) use crate::key_id::IdText;
-pub(crate) use format::{ParsedKey, check_prefix};
+pub(crate) use format::{OwnedKey, ParsedKey, check_prefix};
 pub(crate) use generate::{generate, random_id};

@@ -3,34 +3,30 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio_util::task::TaskTracker;
 
+use super::background;
+use super::core::ManagerCore;
 use super::thread::Thread;
 use super::{ApiKeyManager, Inner};
-use crate::cache::{Cache, Reader};
+use crate::cache::{Cache, Loader};
 use crate::clock::{Clock, SystemClock};
-use crate::cluster::{ChangePoller, PollOutcome};
+use crate::cluster::ChangePoller;
 use crate::config::Config;
-use crate::error::{BoxError, Error, StoreError};
+use crate::error::{BoxError, Error};
 use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
-use crate::key::{KeyHasher, Sha256Hasher};
+use crate::key::{KeyHasher, ParsedDigest, Sha256Hasher};
 use crate::limit::Limit;
 use crate::limiter::{DEFAULT, LocalLimiter, Plan, Plans, Prefetch};
 use crate::metrics::Metrics;
+use crate::shared::Shared;
 use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
 use crate::verify::Verifier;
-
-/// How often a node joins anew at its start that the store does not know.
-const JOINS: usize = 10;
-
-/// How long a task rests whose store panicked.
-const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 /// Where secrets come from.
 pub(super) trait Random: fmt::Debug + Send + Sync + 'static {
@@ -133,42 +129,18 @@ impl ApiKeyManagerBuilder {
             )
         })?;
         let thread = Thread::start()?;
-        let dummy = dummy_digest(&*self.hasher)?;
-        let reader = Arc::new(Reader {
+        let shared = Arc::new(Shared {
             store,
-            hasher: self.hasher,
             clock: self.clock,
-            cache: Arc::new(Cache::new(self.config.cache_capacity())),
-            plans: Plans::default(),
-            metrics: Metrics::new(),
             runtime: thread.runtime().clone(),
             deadline: self.config.store_timeout(),
+            metrics: Metrics::new(),
         });
-        let default = self
-            .config
-            .default_rate_limit()
-            .map(|rate| Limit::new(DEFAULT, rate));
-        let default_plan = Plan::of(default.as_slice());
-        let prefetch = Arc::new(Prefetch::new(self.config.limit_prefetch()));
         let node = node_id(&*self.random)?;
-        let usage = Usage::new(&*reader.store, &self.config, node);
-        let failed_attempts = self.config.failed_attempts().map(FailedAttempts::new);
-        let verifier = Arc::new(Verifier {
-            config: self.config,
-            reader,
-            poller: ChangePoller::new(node),
-            usage,
-            events: EventSender::default(),
-            failed_attempts,
-            local_limiter: LocalLimiter::new(),
-            default_plan,
-            prefetch,
-            under_way: TaskTracker::new(),
-            dummy,
-        });
-        thread.run(begin(Arc::clone(&verifier))).await?;
+        let core = Arc::new(core(shared, self.config, self.hasher, node)?);
+        thread.run(background::start(Arc::clone(&core))).await?;
         Ok(ApiKeyManager(Arc::new(Inner {
-            verifier,
+            core,
             random: self.random,
             thread,
             face: self.face,
@@ -191,82 +163,52 @@ fn node_id(random: &dyn Random) -> Result<NodeId, Error> {
     Ok(NodeId::from_u128(u128::from_ne_bytes(bits)))
 }
 
-/// Starts the store, joins its nodes, takes the first lease, and leaves the poller running.
-async fn begin(verifier: Arc<Verifier>) -> Result<(), Error> {
-    verifier.reader.store.start().await?;
-    let mut polled = verifier.poller.poll(&verifier.reader, &mut None).await;
-    for _ in 0..JOINS {
-        // Whoever is slow may be taken for gone between joining and asking.
-        if polled == PollOutcome::NotMember {
-            polled = verifier.poller.poll(&verifier.reader, &mut None).await;
-        }
-    }
-    if polled != PollOutcome::Answered {
-        let reason = verifier.poller.status().failing.map(|(_, reason)| reason);
-        return Err(StoreError::unavailable(format!(
-            "its history could not be read at the start: {}",
-            reason.unwrap_or_else(|| "it does not list this node".to_owned())
-        ))
-        .into());
-    }
-    let Verifier { reader, .. } = &*verifier;
-    reader
-        .runtime
-        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.poller.run(&verifier.reader).await;
-        }));
-    reader
-        .runtime
-        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.poller.acknowledge(&verifier.reader).await;
-        }));
-    reader
-        .runtime
-        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.poller.watch_members(&verifier.reader).await;
-        }));
-    if verifier.prefetch.is_on() {
-        reader
-            .runtime
-            .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-                verifier.refund_expired_prefetch().await;
-            }));
-    }
-    reader
-        .runtime
-        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            verifier.usage.run(&verifier.reader).await;
-        }));
-    #[cfg(feature = "metrics")]
-    reader
-        .runtime
-        .spawn(keep(Arc::clone(&verifier), |verifier| async move {
-            crate::metrics::publish(&verifier.reader).await;
-        }));
-    Ok(())
-}
-
-/// Keeps `task` going for as long as the thread lives. A store whose code panics ends one turn of
-/// it, and not the whole.
-async fn keep<T, F>(verifier: Arc<Verifier>, task: T)
-where
-    T: Fn(Arc<Verifier>) -> F,
-    F: Future<Output = ()> + Send + 'static,
-{
-    loop {
-        match tokio::spawn(task(Arc::clone(&verifier))).await {
-            Err(error) if error.is_panic() => {
-                tracing::error!("the key store panicked in the background; it is asked anew");
-                // It may do so every time.
-                tokio::time::sleep(AFTER_PANIC).await;
-            }
-            _ => return,
-        }
-    }
+/// Puts the parts of a manager together.
+fn core(
+    shared: Arc<Shared>,
+    config: Config,
+    hasher: Arc<dyn KeyHasher>,
+    node: NodeId,
+) -> Result<ManagerCore, Error> {
+    let dummy = dummy_digest(&*hasher)?;
+    let cache = Arc::new(Cache::new(config.cache_capacity()));
+    let poller = ChangePoller::new(node, Arc::clone(&shared), Arc::clone(&cache));
+    let (poller, events) = (Arc::new(poller), Arc::new(EventSender::default()));
+    let usage = Arc::new(Usage::new(Arc::clone(&shared), &config, node));
+    let default_rate = config.default_rate_limit();
+    let default_limit = default_rate.map(|rate| Limit::new(DEFAULT, rate));
+    let verifier = Verifier {
+        shared: Arc::clone(&shared),
+        loader: Arc::new(Loader {
+            shared: Arc::clone(&shared),
+            cache: Arc::clone(&cache),
+            hasher: Arc::clone(&hasher),
+            plans: Plans::default(),
+        }),
+        poller: Arc::clone(&poller),
+        events: Arc::clone(&events),
+        usage: Arc::clone(&usage),
+        failed_attempts: config.failed_attempts().map(FailedAttempts::new),
+        local_limiter: LocalLimiter::new(),
+        prefetch: Arc::new(Prefetch::new(config.limit_prefetch())),
+        deferred: TaskTracker::new(),
+        default_plan: Plan::of(default_limit.as_slice()),
+        dummy,
+        config,
+    };
+    Ok(ManagerCore {
+        shared,
+        cache,
+        hasher,
+        poller,
+        events,
+        usage,
+        verifier: Arc::new(verifier),
+    })
 }
 
 /// The digest of a text that no key is, for the comparison on a miss.
-fn dummy_digest(hasher: &dyn KeyHasher) -> Result<crate::key::ParsedDigest, Error> {
+fn dummy_digest(hasher: &dyn KeyHasher) -> Result<ParsedDigest, Error> {
     let stored = hasher.hash("no key has this text").map_err(Error::Hasher)?;
     hasher.prepare(&stored).ok_or_else(|| {
         Error::Hasher("`prepare` does not know the tag that `hash` writes; make both agree".into())

@@ -12,6 +12,7 @@ use super::checks::{
     check_actor, check_environment, check_methods, check_networks, check_span, check_text,
 };
 use super::confirm::ConfirmedCall;
+use super::core::ManagerCore;
 use super::create::Work;
 use super::new_key::NewKey;
 use crate::clock::Timestamp;
@@ -21,7 +22,6 @@ use crate::key::KeyId;
 use crate::limit::Limit;
 use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest};
 use crate::scope::Scopes;
-use crate::verify::Verifier;
 
 /// How often a change is tried again that another writer overtook.
 const TRIES: usize = 8;
@@ -172,19 +172,19 @@ impl UpdateKey {
             .map_or(Ok(()), |limits| manager.check_limits(limits))?;
         manager
             .clone()
-            .on_thread(move |verifier| async move {
+            .on_thread(move |core| async move {
                 if patch != KeyPatch::new() {
                     let now = manager.now().now;
-                    verifier.patch_within_span(id, patch, now).await?;
-                    verifier.emit(EventKind::Updated, id, actor.as_deref());
+                    core.patch_within_span(id, patch, now).await?;
+                    core.emit(EventKind::Updated, id, actor.as_deref());
                 }
-                verifier.find(id).await
+                core.find(id).await
             })
             .await
     }
 }
 
-impl Verifier {
+impl ManagerCore {
     /// Carries the patch out, unless the key could then never be used: its end lies ahead, and not
     /// after its beginning.
     async fn patch_within_span(
@@ -267,20 +267,18 @@ impl RotateKey {
     async fn carry_out(self) -> Result<NewKey, Error> {
         check_actor(self.actor.as_deref())?;
         let manager = self.manager.clone();
-        manager
-            .on_thread(move |verifier| self.on_thread(verifier))
-            .await
+        manager.on_thread(move |core| self.rotate(core)).await
     }
 
     /// The secret is made of the record as it was read, and stored only where it is still that one.
-    async fn on_thread(self, verifier: Arc<Verifier>) -> Result<NewKey, Error> {
+    async fn rotate(self, core: Arc<ManagerCore>) -> Result<NewKey, Error> {
         for _ in 0..TRIES {
-            let mut record = verifier.live(self.id).await?;
+            let mut record = core.find_unrevoked(self.id).await?;
             let (secret, patch) = self.turn(&record)?;
-            match verifier.patch(self.id, &patch).await {
+            match core.patch(self.id, &patch).await {
                 Ok(()) => {
                     tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
-                    verifier.emit(EventKind::Rotated, self.id, self.actor.as_deref());
+                    core.emit(EventKind::Rotated, self.id, self.actor.as_deref());
                     patch.apply(&mut record);
                     return Ok(NewKey::new(record, secret));
                 }
@@ -394,10 +392,10 @@ impl IntoFuture for SetKeyEnabled {
                 EventKind::Disabled
             };
             manager
-                .on_thread(move |verifier| async move {
-                    verifier.live(id).await?;
-                    verifier.patch(id, &patch).await?;
-                    verifier.emit(kind, id, actor.as_deref());
+                .on_thread(move |core| async move {
+                    core.find_unrevoked(id).await?;
+                    core.patch(id, &patch).await?;
+                    core.emit(kind, id, actor.as_deref());
                     Ok(())
                 })
                 .await

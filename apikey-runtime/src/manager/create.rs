@@ -258,7 +258,7 @@ impl ApiKeyManager {
             config.secret_length(),
         )
         .map_err(|failed| Error::Random(failed.0))?;
-        let hasher = &self.0.verifier.reader.hasher;
+        let hasher = &self.0.core.hasher;
         let digest = hasher.hash(secret.expose_secret()).map_err(Error::Hasher)?;
         if hasher
             .prepare(&digest)
@@ -272,14 +272,14 @@ impl ApiKeyManager {
     }
 
     async fn insert(&self, record: KeyRecord, actor: Option<String>) -> Result<KeyRecord, Error> {
-        self.on_thread(move |verifier| async move {
-            let insert = verifier.reader.store.insert(&record);
-            let outcome = verifier.within(StoreCall::Insert, insert).await;
+        self.on_thread(move |core| async move {
+            let insert = core.shared.store.insert(&record);
+            let outcome = core.shared.call(StoreCall::Insert, insert).await;
             // The id may be remembered as unknown.
-            verifier.reader.cache.evict(&record.id);
+            core.cache.evict(&record.id);
             outcome?;
             tracing::info!(key_id = %record.id, "created");
-            verifier.emit(EventKind::Created, record.id, actor.as_deref());
+            core.emit(EventKind::Created, record.id, actor.as_deref());
             Ok(record)
         })
         .await

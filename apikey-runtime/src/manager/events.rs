@@ -1,9 +1,7 @@
 //! Telling what happened.
 
 use super::ApiKeyManager;
-use crate::events::{Event, EventKind, EventStream};
-use crate::key::KeyId;
-use crate::verify::Verifier;
+use crate::events::EventStream;
 
 impl ApiKeyManager {
     /// Begins to listen to what happens to this manager's keys: what was created, changed, rotated,
@@ -38,18 +36,6 @@ impl ApiKeyManager {
     /// # }).unwrap();
     /// ```
     pub fn events(&self) -> EventStream {
-        self.0.verifier.events.subscribe()
-    }
-}
-
-impl Verifier {
-    /// Tells of a change that is durable, and dropped from memory here.
-    pub(super) fn emit(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
-        self.events.emit(|| Event {
-            at: self.reader.clock.read().now,
-            kind,
-            key_id: Some(id),
-            actor: actor.map(str::to_owned),
-        });
+        self.0.core.events.subscribe()
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::core::ManagerCore;
 use crate::clock::millis_u64;
-use crate::verify::Verifier;
 
 /// How a manager stood at its last poll of the store; see
 /// [`ApiKeyManager::health`](super::ApiKeyManager::health).
@@ -57,10 +57,10 @@ pub enum StoreHealth {
 }
 
 impl Health {
-    pub(super) fn of(verifier: &Verifier) -> Self {
-        let cache = &verifier.reader.cache;
-        let standing = verifier.poller.status();
-        let store = match standing.failing {
+    pub(super) fn of(core: &ManagerCore) -> Self {
+        let cache = &core.cache;
+        let status = core.poller.status();
+        let store = match status.failing {
             _ if cache.lease.is_closed() => StoreHealth::ShutDown,
             Some((since, reason)) => StoreHealth::Down {
                 lasting: since.elapsed(),
@@ -70,11 +70,11 @@ impl Health {
         };
         Self {
             store,
-            last_answer: standing.answered.map(|sent| sent.elapsed()),
-            lease_remaining: cache.lease.remaining(verifier.reader.clock.read()),
+            last_answer: status.answered.map(|sent| sent.elapsed()),
+            lease_remaining: cache.lease.remaining(core.shared.now()),
             lease_length: cache.lease.length(),
             cached_keys: cache.len(),
-            cache_capacity: verifier.config.cache_capacity(),
+            cache_capacity: core.verifier.config.cache_capacity(),
             cache_hits: cache.counters.hits(),
             cache_misses: cache.counters.misses(),
         }

@@ -27,9 +27,9 @@ impl ApiKeyManager {
     ///
     /// [`Error::NotFound`], [`Error::Store`], [`Error::ShutDown`].
     pub async fn limits(&self, id: KeyId) -> Result<Vec<LimitStatus>, Error> {
-        self.on_thread(move |verifier| async move {
-            let record = verifier.find(id).await?;
-            Ok(verifier.read_limits(id, &record.limits).await?)
+        self.on_thread(move |core| async move {
+            let record = core.find(id).await?;
+            Ok(core.verifier.read_limits(id, &record.limits).await?)
         })
         .await
     }
@@ -58,8 +58,8 @@ impl ApiKeyManager {
     /// [`Error::Store`], [`Error::ShutDown`].
     pub async fn refill(&self, id: KeyId, name: &str, amount: u64) -> Result<(), Error> {
         let name = name.to_owned();
-        self.on_thread(move |verifier| async move {
-            let record = verifier.find(id).await?;
+        self.on_thread(move |core| async move {
+            let record = core.find(id).await?;
             let quota = |limit: &&Limit| {
                 limit.name() == name && matches!(limit.rule(), LimitRule::Quota(_))
             };
@@ -69,8 +69,8 @@ impl ApiKeyManager {
                 )));
             };
             let counter = LimitCounter::new(limit.name(), limit.rule());
-            let refill = verifier.reader.store.refill(&id, &counter, amount);
-            Ok(verifier.within(StoreCall::Refill, refill).await?)
+            let refill = core.shared.store.refill(&id, &counter, amount);
+            Ok(core.shared.call(StoreCall::Refill, refill).await?)
         })
         .await
     }
@@ -80,9 +80,7 @@ impl ApiKeyManager {
         check_limits(limits)?;
         let quota = |limit: &&Limit| matches!(limit.rule(), LimitRule::Quota(_));
         match limits.iter().find(quota) {
-            Some(limit)
-                if self.0.verifier.reader.store.limit_support() == LimitSupport::Nothing =>
-            {
+            Some(limit) if self.0.core.shared.store.limit_support() == LimitSupport::Nothing => {
                 Err(Error::InvalidArgument(format!(
                     "the limit `{}` is a quota, and the key store counts none; \
                      implement `KeyStore::charge`, or write a rate",

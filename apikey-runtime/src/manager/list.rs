@@ -84,11 +84,12 @@ impl ListKeys {
         let size = query.limit as usize;
         let now = manager.now();
         manager
-            .on_thread(move |verifier| async move {
+            .on_thread(move |core| async move {
                 let mut page = KeyPage::default();
                 loop {
-                    let read = verifier
-                        .within(StoreCall::List, verifier.reader.store.list(&query))
+                    let read = core
+                        .shared
+                        .call(StoreCall::List, core.shared.store.list(&query))
                         .await?;
                     page.unreadable.extend(read.unreadable);
                     for record in read.records {

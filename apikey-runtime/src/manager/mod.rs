@@ -1,9 +1,11 @@
 //! The manager: configured once, it issues, verifies, rotates and revokes keys.
 
+mod background;
 mod builder;
 mod change;
 mod checks;
 mod confirm;
+mod core;
 mod create;
 mod events;
 mod global;
@@ -15,13 +17,15 @@ mod purge;
 mod revoke;
 mod thread;
 mod usage;
+mod verify;
 
 use std::any::Any;
 use std::sync::Arc;
 
+pub use crate::cluster::Propagation;
 pub use builder::ApiKeyManagerBuilder;
 pub use change::{RotateKey, SetKeyEnabled, UpdateKey};
-pub use confirm::{Confirmed, ConfirmedCall, Propagation};
+pub use confirm::{Confirmed, ConfirmedCall};
 pub use create::CreateKey;
 pub use health::{Health, StoreHealth};
 pub use list::{KeyPage, ListKeys};
@@ -32,16 +36,13 @@ pub use usage::UsageRequest;
 
 pub(crate) use global::installed;
 
-use crate::api_key::ApiKey;
+use self::core::ManagerCore;
 use crate::clock::{ClockReading, Timestamp};
 use crate::config::Config;
-use crate::denied::{Denied, DenyReason};
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::key::KeyId;
-use crate::metrics::StoreCall;
-use crate::policy::{PathValues, Policy, RequestInfo};
-use crate::record::{KeyPatch, KeyRecord};
-use crate::verify::{CheckRequest, Credential, FastPath, Verifier, no_earlier_check};
+use crate::record::KeyRecord;
+use crate::verify::Verifier;
 use thread::Thread;
 
 /// Issues, verifies, rotates and revokes keys.
@@ -69,7 +70,7 @@ use thread::Thread;
 pub struct ApiKeyManager(Arc<Inner>);
 
 struct Inner {
-    verifier: Arc<Verifier>,
+    core: Arc<ManagerCore>,
     random: Arc<dyn builder::Random>,
     thread: Thread,
     /// What the floor above keeps here: its error handler.
@@ -86,7 +87,7 @@ impl ApiKeyManager {
     /// The settings, read-only.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.0.verifier.config
+        &self.0.core.verifier.config
     }
 
     /// Starts making a key with this label (1 to 256 bytes, no control characters); need not be
@@ -113,7 +114,7 @@ impl ApiKeyManager {
     ///
     /// [`Error::NotFound`], [`Error::Store`], [`Error::ShutDown`].
     pub async fn get(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.on_thread(move |verifier| async move { verifier.find(id).await })
+        self.on_thread(move |core| async move { core.find(id).await })
             .await
     }
 
@@ -166,38 +167,6 @@ impl ApiKeyManager {
         PurgeKeys::new(self.clone(), before.into())
     }
 
-    /// Checks a key as an open route with no demands does.
-    ///
-    /// # Errors
-    ///
-    /// DeferReason it is refused.
-    pub async fn verify(&self, key: &str) -> Result<ApiKey, Denied> {
-        self.verify_for(key, &Policy::new()).await
-    }
-
-    /// Checks a key against the demands of a route. There is no request here: a template in a scope
-    /// has no path to be filled from, an address and a method are not known, and what hangs on them
-    /// is refused.
-    ///
-    /// # Errors
-    ///
-    /// DeferReason it is refused.
-    pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
-        let verifier = &self.0.verifier;
-        let credential = Credential::Presented(verifier.screen(key.as_bytes(), policy)?);
-        let question = CheckRequest {
-            credential,
-            policy,
-            info: &NoRequest,
-            earlier: no_earlier_check,
-        };
-        let decision = match verifier.try_check(&question) {
-            FastPath::Decided(decision) => decision,
-            FastPath::Deferred(why) => verifier.check(&question, why).await,
-        };
-        decision.map(|admitted| admitted.key)
-    }
-
     /// Ends the manager: what is under way is finished (but for waiting for other nodes, which ends
     /// with [`Error::ShutDown`]: the change is made and not confirmed), checks that wait for the store
     /// among it, for as long as the store may take; the store is closed, and from then on every check
@@ -207,36 +176,12 @@ impl ApiKeyManager {
     ///
     /// [`Error::ShutDown`] where it was ended before.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        let verifier = Arc::clone(&self.0.verifier);
-        // Whoever waits for other nodes would be waited for.
-        verifier.poller.begin_to_stop();
+        let core = Arc::clone(&self.0.core);
+        // Changes that wait for other nodes would be waited for.
+        core.poller.begin_to_stop();
         self.0
             .thread
-            .finish(async move {
-                // While it may still be believed what they are about.
-                verifier.under_way.close();
-                let under_way = verifier.under_way.wait();
-                let _ = tokio::time::timeout(verifier.reader.deadline, under_way).await;
-                verifier.reader.cache.lease.close();
-                verifier.reader.cache.flush();
-                verifier.poller.close();
-                let given_up = verifier.refund_all_prefetched();
-                let _ = tokio::time::timeout(verifier.reader.deadline, given_up).await;
-                verifier.usage.finish(&verifier.reader).await;
-                verifier.events.close();
-                #[cfg(feature = "metrics")]
-                verifier.reader.metrics.carry(&verifier.reader);
-                let store = &verifier.reader.store;
-                let end = async {
-                    // Others strike it off by themselves, only later.
-                    if let Err(error) = store.leave(&verifier.poller.node()).await {
-                        tracing::debug!(%error, "this node stays on the key store's list");
-                    }
-                    store.stop().await;
-                };
-                // A store that does not stop holds no one up.
-                let _ = tokio::time::timeout(verifier.reader.deadline, end).await;
-            })
+            .finish(async move { background::stop(&core).await })
             .await
     }
 
@@ -253,7 +198,7 @@ impl ApiKeyManager {
     /// ```
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::of(&self.0.verifier)
+        Health::of(&self.0.core)
     }
 
     /// Makes this the manager of all apps in the process that have no manager of their own.
@@ -266,7 +211,7 @@ impl ApiKeyManager {
     }
 
     pub(crate) fn verifier(&self) -> &Arc<Verifier> {
-        &self.0.verifier
+        &self.0.core.verifier
     }
 
     pub(crate) fn face(&self) -> Option<&(dyn Any + Send + Sync)> {
@@ -279,17 +224,17 @@ impl ApiKeyManager {
     }
 
     fn now(&self) -> ClockReading {
-        self.0.verifier.reader.clock.read()
+        self.0.core.shared.now()
     }
 
     /// Carries `work` out on the manager's own thread. It goes on where the caller goes away.
     async fn on_thread<W, F, T>(&self, work: W) -> Result<T, Error>
     where
-        W: FnOnce(Arc<Verifier>) -> F,
+        W: FnOnce(Arc<ManagerCore>) -> F,
         F: Future<Output = Result<T, Error>> + Send + 'static,
         T: Send + 'static,
     {
-        self.0.thread.run(work(Arc::clone(&self.0.verifier))).await
+        self.0.thread.run(work(Arc::clone(&self.0.core))).await
     }
 }
 
@@ -297,94 +242,7 @@ impl std::fmt::Debug for ApiKeyManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiKeyManager")
             .field("config", self.config())
-            .field("store", &self.0.verifier.reader.store)
+            .field("store", &self.0.core.shared.store)
             .finish_non_exhaustive()
-    }
-}
-
-/// No request at all.
-struct NoRequest;
-
-impl PathValues for NoRequest {
-    fn value(&self, _name: &str) -> Option<std::borrow::Cow<'_, str>> {
-        None
-    }
-}
-
-impl RequestInfo for NoRequest {
-    fn address(&self) -> Option<std::net::IpAddr> {
-        None
-    }
-
-    fn counted_address(&self) -> Option<std::net::IpAddr> {
-        None
-    }
-
-    fn method(&self) -> Option<&str> {
-        None
-    }
-
-    fn is_encrypted(&self) -> bool {
-        false
-    }
-
-    fn write_route(&self, _write: &mut dyn FnMut(&str)) {}
-}
-
-/// What the manager's calls do with the store, on its thread.
-impl Verifier {
-    /// The store's answer, or that it is unavailable where none comes in time.
-    async fn within<T>(
-        &self,
-        what: StoreCall,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let deadline = self.reader.deadline;
-        let answer = tokio::time::timeout(deadline, call).await;
-        self.reader.metrics.called(what, answer.as_ref().ok());
-        answer.unwrap_or_else(|_| {
-            Err(StoreError::unavailable(format!(
-                "no answer within {deadline:?}; whether a write took effect is not known"
-            )))
-        })
-    }
-
-    async fn find(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.within(StoreCall::Find, self.reader.store.find(&id))
-            .await?
-            .ok_or(Error::NotFound(id))
-    }
-
-    /// The record of a key that is not revoked.
-    async fn live(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        let record = self.find(id).await?;
-        if record.revoked.is_some() {
-            Err(Error::Revoked(id))
-        } else {
-            Ok(record)
-        }
-    }
-
-    async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
-        let update = self.reader.store.update(&id, patch);
-        let outcome = self.within(StoreCall::Update, update).await;
-        // Whatever came of it: where the answer was lost, the change may have been made.
-        self.reader.cache.evict(&id);
-        outcome.map_err(|error| missing(error, id))
-    }
-}
-
-/// Says which record is missing.
-fn missing(error: StoreError, id: KeyId) -> Error {
-    match error {
-        StoreError::NotFound => Error::NotFound(id),
-        other => Error::Store(other),
-    }
-}
-
-/// A refusal that no route had a part in.
-impl From<DenyReason> for Denied {
-    fn from(reason: DenyReason) -> Self {
-        Self::new(reason)
     }
 }

@@ -45,14 +45,14 @@ impl PurgeKeys {
         } = self;
         check_actor(actor.as_deref())?;
         manager
-            .on_thread(move |verifier| async move {
-                let purge = verifier.reader.store.purge(before);
-                let removed = verifier.within(StoreCall::Purge, purge).await?;
+            .on_thread(move |core| async move {
+                let purge = core.shared.store.purge(before);
+                let removed = core.shared.call(StoreCall::Purge, purge).await?;
                 for id in &removed {
-                    verifier.reader.cache.evict(id);
+                    core.cache.evict(id);
                 }
                 for id in &removed {
-                    verifier.emit(EventKind::Purged, *id, actor.as_deref());
+                    core.emit(EventKind::Purged, *id, actor.as_deref());
                 }
                 Ok(removed)
             })

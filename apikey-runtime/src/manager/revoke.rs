@@ -2,16 +2,16 @@
 
 use std::future::IntoFuture;
 
+use super::ApiKeyManager;
 use super::checks::{check_actor, check_text};
 use super::confirm::ConfirmedCall;
+use super::core::{ManagerCore, missing};
 use super::create::Work;
-use super::{ApiKeyManager, missing};
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::metrics::StoreCall;
 use crate::record::Revocation;
-use crate::verify::Verifier;
 
 /// A revocation being made; see [`ApiKeyManager::revoke`]. Await it for whether this call did it
 /// (`false`: it was revoked before).
@@ -72,8 +72,8 @@ impl IntoFuture for RevokeKey {
             let Self { id, actor, .. } = self;
             check_actor(actor.as_deref())?;
             self.manager
-                .on_thread(move |verifier| async move {
-                    verifier.revoke(id, revocation, actor.as_deref()).await
+                .on_thread(move |core| async move {
+                    core.revoke(id, revocation, actor.as_deref()).await
                 })
                 .await
         })
@@ -130,25 +130,25 @@ impl IntoFuture for RevokeAll {
             let Self { owner, actor, .. } = self;
             check_actor(actor.as_deref())?;
             self.manager
-                .on_thread(move |verifier| async move {
+                .on_thread(move |core| async move {
                     let actor = actor.as_deref();
-                    verifier.revoke_owner(&owner, &revocation, actor).await
+                    core.revoke_owner(&owner, &revocation, actor).await
                 })
                 .await
         })
     }
 }
 
-impl Verifier {
+impl ManagerCore {
     async fn revoke(
         &self,
         id: KeyId,
         revocation: Revocation,
         actor: Option<&str>,
     ) -> Result<bool, Error> {
-        let revoke = self.reader.store.revoke(&id, &revocation);
-        let outcome = self.within(StoreCall::Revoke, revoke).await;
-        self.reader.cache.evict(&id);
+        let revoke = self.shared.store.revoke(&id, &revocation);
+        let outcome = self.shared.call(StoreCall::Revoke, revoke).await;
+        self.cache.evict(&id);
         let revoked = outcome.map_err(|error| missing(error, id))?;
         tracing::info!(key_id = %id, newly = revoked, "revoked");
         if revoked {
@@ -164,14 +164,14 @@ impl Verifier {
         revocation: &Revocation,
         actor: Option<&str>,
     ) -> Result<Vec<KeyId>, Error> {
-        let revoke = self.reader.store.revoke_owner(owner, revocation);
-        match self.within(StoreCall::RevokeAll, revoke).await {
+        let revoke = self.shared.store.revoke_owner(owner, revocation);
+        match self.shared.call(StoreCall::RevokeOwner, revoke).await {
             Ok(ids) => {
-                ids.iter().for_each(|id| self.reader.cache.evict(id));
+                ids.iter().for_each(|id| self.cache.evict(id));
                 // Keys of the owner that others revoked before are not among them, and this node
                 // may not have heard of that yet.
                 if !self.poller.poll_now().await {
-                    self.reader.cache.flush();
+                    self.cache.flush();
                 }
                 tracing::info!(keys = ids.len(), "revoked all keys of an owner");
                 for id in &ids {
@@ -182,7 +182,7 @@ impl Verifier {
             }
             Err(error) => {
                 // Which keys it would have been is not known here.
-                self.reader.cache.flush();
+                self.cache.flush();
                 Err(error.into())
             }
         }

@@ -4,6 +4,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use super::ApiKeyManager;
+use super::core::ManagerCore;
 use super::create::Work;
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::Error;
@@ -11,7 +12,6 @@ use crate::key::KeyId;
 use crate::metrics::StoreCall;
 use crate::store::{LastUsed, ListQuery, UsageQuery, UsageRow};
 use crate::usage::{UsageReport, hour_of};
-use crate::verify::Verifier;
 
 /// The keys of one question to the store, at most.
 const KEYS: u32 = 1_000;
@@ -65,18 +65,18 @@ impl ApiKeyManager {
     /// [`Error::InvalidArgument`] where the store keeps no usage; [`Error::Store`], [`Error::ShutDown`].
     pub async fn last_used(&self, id: KeyId) -> Result<Option<LastUsed>, Error> {
         self.check_usage_is_kept()?;
-        self.on_thread(move |verifier| async move {
-            verifier.usage.flush(&verifier.reader).await?;
+        self.on_thread(move |core| async move {
+            core.usage.flush().await?;
             let ids = [id];
-            let call = verifier.reader.store.last_used(&ids);
-            let mut found = verifier.within(StoreCall::UsageRequest, call).await?;
+            let call = core.shared.store.last_used(&ids);
+            let mut found = core.shared.call(StoreCall::ReadUsage, call).await?;
             Ok(found.pop())
         })
         .await
     }
 
     fn check_usage_is_kept(&self) -> Result<(), Error> {
-        if self.0.verifier.usage.is_enabled() {
+        if self.0.core.usage.is_enabled() {
             return Ok(());
         }
         Err(Error::InvalidArgument(
@@ -130,11 +130,11 @@ impl UsageRequest {
         manager.check_usage_is_kept()?;
         let (from, to) = hours(span, manager.now().now)?;
         manager
-            .on_thread(move |verifier| async move {
-                verifier.usage.flush(&verifier.reader).await?;
+            .on_thread(move |core| async move {
+                core.usage.flush().await?;
                 let rows = match whose {
-                    Whose::Key(id) => verifier.read_usage(vec![id], from, to).await?,
-                    Whose::Owner(owner) => verifier.read_usage_of(owner, from, to).await?,
+                    Whose::Key(id) => core.read_usage(vec![id], from, to).await?,
+                    Whose::Owner(owner) => core.read_usage_of(owner, from, to).await?,
                 };
                 Ok(UsageReport::new(rows))
             })
@@ -175,7 +175,7 @@ fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i
     ))
 }
 
-impl Verifier {
+impl ManagerCore {
     async fn read_usage(
         &self,
         keys: Vec<KeyId>,
@@ -183,8 +183,8 @@ impl Verifier {
         to: i64,
     ) -> Result<Vec<UsageRow>, Error> {
         let query = UsageQuery::new(keys, from, to);
-        let call = self.reader.store.usage(&query);
-        Ok(self.within(StoreCall::UsageRequest, call).await?)
+        let call = self.shared.store.usage(&query);
+        Ok(self.shared.call(StoreCall::ReadUsage, call).await?)
     }
 
     async fn read_usage_of(
@@ -197,8 +197,8 @@ impl Verifier {
         query.owner = Some(owner);
         let mut rows = Vec::new();
         loop {
-            let list = self.reader.store.list(&query);
-            let page = self.within(StoreCall::List, list).await?;
+            let list = self.shared.store.list(&query);
+            let page = self.shared.call(StoreCall::List, list).await?;
             let keys: Vec<_> = page.records.iter().map(|record| record.id).collect();
             if !keys.is_empty() {
                 rows.append(&mut self.read_usage(keys, from, to).await?);

@@ -9,9 +9,9 @@ mod noop;
 mod recorder;
 
 #[cfg(not(feature = "metrics"))]
-pub(crate) use noop::{Metrics, refused_without_manager};
+pub(crate) use noop::{Metrics, denied_without_manager};
 #[cfg(feature = "metrics")]
-pub(crate) use recorder::{Metrics, publish, refused_without_manager};
+pub(crate) use recorder::{Metrics, PUBLISH_INTERVAL, denied_without_manager};
 
 /// A method of the store that is counted. The polls of its history are counted by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,33 @@ pub(crate) enum StoreCall {
     List,
     Update,
     Revoke,
-    RevokeAll,
+    RevokeOwner,
     Purge,
-    Nodes,
+    Members,
     Charge,
     Refill,
     AddUsage,
-    UsageRequest,
+    ReadUsage,
     PruneUsage,
+}
+
+/// Result of a poll of the change log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PollOutcome {
+    /// The store answered. That it keeps no change log is an answer too.
+    Answered,
+    /// The store answered that this node is not a member, or is suspected. The next poll joins
+    /// again.
+    NotMember,
+    Failed,
+}
+
+/// Figures of the cache, as totals since the start and as of now.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CacheFigures {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) entries: usize,
+    pub(crate) lease_remaining: Option<std::time::Duration>,
 }

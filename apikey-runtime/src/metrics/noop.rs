@@ -1,7 +1,6 @@
 //! Without the feature `metrics`: nothing.
 
-use super::StoreCall;
-use crate::cluster::PollOutcome;
+use super::{PollOutcome, StoreCall};
 use crate::denied::DenyReason;
 use crate::error::StoreError;
 
@@ -11,30 +10,30 @@ pub(crate) struct Metrics;
 
 /// No beginning.
 #[derive(Clone, Copy)]
-pub(crate) struct Begun;
+pub(crate) struct CheckTimer;
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         Self
     }
 
-    pub(crate) fn begin_check(&self) -> Begun {
-        Begun
+    pub(crate) fn begin_check(&self) -> CheckTimer {
+        CheckTimer
     }
 
-    pub(crate) fn decided_from_memory(&self, _begun: Begun) {}
+    pub(crate) fn decided_from_memory(&self, _timer: CheckTimer) {}
 
-    pub(crate) fn begin_late(&self) -> Begun {
-        Begun
+    pub(crate) fn begin_deferred(&self) -> CheckTimer {
+        CheckTimer
     }
 
-    pub(crate) fn decided_by_store(&self, _begun: Begun) {}
+    pub(crate) fn decided_by_store(&self, _timer: CheckTimer) {}
 
     pub(crate) fn allowed(&self) {}
 
     pub(crate) fn anonymous(&self) {}
 
-    pub(crate) fn refused(&self, _reason: DenyReason) {}
+    pub(crate) fn denied(&self, _reason: DenyReason) {}
 
     pub(crate) fn polled(&self, _result: PollOutcome) {}
 
@@ -45,4 +44,4 @@ impl Metrics {
     pub(crate) fn called<T>(&self, _call: StoreCall, _answer: Option<&Result<T, StoreError>>) {}
 }
 
-pub(crate) fn refused_without_manager(_reason: DenyReason) {}
+pub(crate) fn denied_without_manager(_reason: DenyReason) {}

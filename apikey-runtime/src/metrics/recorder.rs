@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::StoreCall;
-use crate::cache::{Reader, StripedU64};
-use crate::cluster::PollOutcome;
+use super::{CacheFigures, PollOutcome, StoreCall};
 use crate::denied::DenyReason;
 use crate::error::StoreError;
+use crate::util::striped::StripedU64;
 
 /// How often what was counted is carried to the recorder.
-const EVERY: Duration = Duration::from_secs(1);
+pub(crate) const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One check in so many is timed, of those that are decided from memory: the two readings of the
 /// clock would take as long as half the check.
@@ -47,12 +46,12 @@ pub(crate) struct Metrics {
     misses: Counter,
     entries: Gauge,
     lease: Gauge,
-    carried: Mutex<Carried>,
+    published: Mutex<PublishedTotals>,
 }
 
 /// What the recorder has been told.
 #[derive(Debug, Default)]
-struct Carried {
+struct PublishedTotals {
     decisions: [u64; REASONS + 2],
     hits: u64,
     misses: u64,
@@ -60,7 +59,7 @@ struct Carried {
 
 /// When a check began, where it is timed.
 #[derive(Clone, Copy)]
-pub(crate) struct Begun(Option<Instant>);
+pub(crate) struct CheckTimer(Option<Instant>);
 
 impl Metrics {
     /// With the recorder that is in place now.
@@ -89,29 +88,29 @@ impl Metrics {
             misses: counter!(names::MISSES),
             entries: gauge!(names::ENTRIES),
             lease: gauge!(names::LEASE),
-            carried: Mutex::default(),
+            published: Mutex::default(),
         }
     }
 
     /// A check begins that may be decided from memory.
-    pub(crate) fn begin_check(&self) -> Begun {
+    pub(crate) fn begin_check(&self) -> CheckTimer {
         let timed = self.tally.count(CHECKS).is_multiple_of(SAMPLED);
-        Begun(timed.then(Instant::now))
+        CheckTimer(timed.then(Instant::now))
     }
 
     /// It was decided from memory.
-    pub(crate) fn decided_from_memory(&self, begun: Begun) {
-        record(&self.from_memory, begun);
+    pub(crate) fn decided_from_memory(&self, timer: CheckTimer) {
+        record(&self.from_memory, timer);
     }
 
     /// The store has to be asked for a check.
-    pub(crate) fn begin_late(&self) -> Begun {
-        Begun(Some(Instant::now()))
+    pub(crate) fn begin_deferred(&self) -> CheckTimer {
+        CheckTimer(Some(Instant::now()))
     }
 
     /// It was decided.
-    pub(crate) fn decided_by_store(&self, begun: Begun) {
-        record(&self.by_store, begun);
+    pub(crate) fn decided_by_store(&self, timer: CheckTimer) {
+        record(&self.by_store, timer);
     }
 
     /// A key was let through.
@@ -124,7 +123,7 @@ impl Metrics {
         self.tally.count(ANONYMOUS);
     }
 
-    pub(crate) fn refused(&self, reason: DenyReason) {
+    pub(crate) fn denied(&self, reason: DenyReason) {
         self.tally.count(number(reason));
     }
 
@@ -153,24 +152,23 @@ impl Metrics {
         self.calls[call as usize][usize::from(!answered)].increment(1);
     }
 
-    /// Carries to the recorder what is new, and how the cache stands.
-    pub(crate) fn carry(&self, reader: &Reader) {
-        let cache = &reader.cache;
-        let left = cache.lease.remaining(reader.clock.read());
-        self.entries.set(cache.len() as f64);
-        self.lease.set(left.unwrap_or_default().as_secs_f64());
-        let mut carried = self.carried.lock();
-        carry(&self.hits, &mut carried.hits, cache.counters.hits());
-        carry(&self.misses, &mut carried.misses, cache.counters.misses());
-        drop(carried);
-        self.carry_decisions();
+    /// Publishes to the recorder what is new since the last call, and the cache's figures.
+    pub(crate) fn publish(&self, cache: &CacheFigures) {
+        self.entries.set(cache.entries as f64);
+        let lease = cache.lease_remaining.unwrap_or_default();
+        self.lease.set(lease.as_secs_f64());
+        let mut published = self.published.lock();
+        publish(&self.hits, &mut published.hits, cache.hits);
+        publish(&self.misses, &mut published.misses, cache.misses);
+        drop(published);
+        self.publish_decisions();
     }
 
-    fn carry_decisions(&self) {
-        let mut carried = self.carried.lock();
-        let all = self.decisions.iter().zip(&mut carried.decisions);
+    fn publish_decisions(&self) {
+        let mut published = self.published.lock();
+        let all = self.decisions.iter().zip(&mut published.decisions);
         for (which, (counter, told)) in all.enumerate() {
-            carry(counter, told, self.tally.sum(which));
+            publish(counter, told, self.tally.sum(which));
         }
     }
 }
@@ -178,21 +176,13 @@ impl Metrics {
 /// A refusal of the manager's last moment counts too.
 impl Drop for Metrics {
     fn drop(&mut self) {
-        self.carry_decisions();
-    }
-}
-
-/// Carries figures to the recorder for as long as it is polled.
-pub(crate) async fn publish(reader: &Reader) {
-    loop {
-        reader.metrics.carry(reader);
-        tokio::time::sleep(EVERY).await;
+        self.publish_decisions();
     }
 }
 
 /// Counts a refusal that no manager had a part in. The handle is looked up each time: a route that
 /// is set up like this serves nobody.
-pub(crate) fn refused_without_manager(reason: DenyReason) {
+pub(crate) fn denied_without_manager(reason: DenyReason) {
     decision(number(reason)).increment(1);
 }
 
@@ -212,14 +202,14 @@ fn number(reason: DenyReason) -> usize {
     reason as usize
 }
 
-fn carry(counter: &Counter, told: &mut u64, now: u64) {
+fn publish(counter: &Counter, told: &mut u64, now: u64) {
     counter.increment(now.saturating_sub(*told));
     *told = now.max(*told);
 }
 
-fn record(histogram: &Histogram, begun: Begun) {
-    if let Some(begun) = begun.0 {
-        histogram.record(begun.elapsed());
+fn record(histogram: &Histogram, timer: CheckTimer) {
+    if let Some(timer) = timer.0 {
+        histogram.record(timer.elapsed());
     }
 }
 

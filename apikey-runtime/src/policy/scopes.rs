@@ -81,11 +81,13 @@ impl ScopeExpr {
 
     /// The scopes that a client could ask for (RFC 6750 section 3): those not under `not`,
     /// templates as written.
-    pub(crate) fn wanted(self, into: &mut Vec<&'static str>) {
+    pub(crate) fn required(self, into: &mut Vec<&'static str>) {
         match self {
             Self::One(text) if !into.contains(&text) => into.push(text),
             Self::One(_) | Self::Not(_) => {}
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.wanted(into)),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.required(into))
+            }
         }
     }
 }

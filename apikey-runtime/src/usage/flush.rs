@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::batch::PendingBatches;
 use super::{Usage, hour_of};
-use crate::cache::Reader;
 use crate::error::StoreError;
 use crate::metrics::StoreCall;
 use crate::store::UsageBatch;
@@ -93,29 +92,29 @@ impl Flusher {
 impl Usage {
     /// Writes what was counted, again and again, for as long as it is polled. Returns where the
     /// store keeps no usage.
-    pub(crate) async fn run(&self, reader: &Reader) {
+    pub(crate) async fn run(&self) {
         if !self.kept {
             return;
         }
-        self.forgetting.lock().await.watch(reader.clock.read());
+        self.forgetting.lock().await.watch(self.shared.now());
         loop {
             // Sooner where much is held.
             let _ = tokio::time::timeout(self.interval, self.usage_tally.is_full()).await;
-            self.take_turn(reader).await;
-            self.prune(reader).await;
+            self.take_turn().await;
+            self.prune().await;
         }
     }
 
     /// Writes what was counted, while nobody waits for that: only here is time for what is large, and
     /// only turns that are an interval apart tell of a store that refuses for good.
-    async fn take_turn(&self, reader: &Reader) {
+    async fn take_turn(&self) {
         let mut flusher = self.flusher.lock().await;
-        let deadline = reader.deadline.saturating_mul(UNHURRIED);
-        let work = self.write(&mut flusher, reader, deadline);
+        let deadline = self.shared.deadline.saturating_mul(UNHURRIED);
+        let work = self.write(&mut flusher, deadline);
         // The end offers the same batch again.
         if let Some(outcome) = self.until_the_end(work).await {
             flusher.mind(&outcome);
-            self.tell(&mut flusher, &outcome, reader);
+            self.tell(&mut flusher, &outcome);
         }
     }
 
@@ -134,25 +133,25 @@ impl Usage {
     /// # Errors
     ///
     /// The store's. Nothing is lost then.
-    pub(crate) async fn flush(&self, reader: &Reader) -> Result<(), StoreError> {
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         if !self.kept {
             return Ok(());
         }
-        let turn = tokio::time::timeout(reader.deadline, self.flusher.lock()).await;
+        let turn = tokio::time::timeout(self.shared.deadline, self.flusher.lock()).await;
         let mut flusher = turn.map_err(|_| {
             StoreError::unavailable("usage is being written, and the store is slow to take it")
         })?;
-        let outcome = self.write(&mut flusher, reader, reader.deadline).await;
-        self.tell(&mut flusher, &outcome, reader);
+        let outcome = self.write(&mut flusher, self.shared.deadline).await;
+        self.tell(&mut flusher, &outcome);
         outcome
     }
 
     /// Writes the last of it.
-    pub(crate) async fn finish(&self, reader: &Reader) {
+    pub(crate) async fn finish(&self) {
         // A turn that is under way has more time than an end has.
         self.end.notify_one();
         for _ in 0..LAST_TRIES {
-            if self.flush(reader).await.is_ok() {
+            if self.flush().await.is_ok() {
                 return;
             }
         }
@@ -162,15 +161,10 @@ impl Usage {
         );
     }
 
-    async fn write(
-        &self,
-        flusher: &mut Flusher,
-        reader: &Reader,
-        deadline: Duration,
-    ) -> Result<(), StoreError> {
+    async fn write(&self, flusher: &mut Flusher, deadline: Duration) -> Result<(), StoreError> {
         // Taken even where nothing can be written: what threads counted apart takes less room in
         // one place.
-        let settled = hour_of(reader.clock.read().now) - 1;
+        let settled = hour_of(self.shared.now().now) - 1;
         let merged = flusher.pending.add(self.usage_tally.take());
         self.usage_tally.release(merged);
         loop {
@@ -182,23 +176,18 @@ impl Usage {
             if flusher.offered.is_none() {
                 return Ok(());
             }
-            self.offer(flusher, reader, deadline).await?;
+            self.offer(flusher, deadline).await?;
         }
     }
 
     /// Offers the batch, and forgets it where the store has taken it.
-    async fn offer(
-        &self,
-        flusher: &mut Flusher,
-        reader: &Reader,
-        deadline: Duration,
-    ) -> Result<(), StoreError> {
+    async fn offer(&self, flusher: &mut Flusher, deadline: Duration) -> Result<(), StoreError> {
         let Some(batch) = &flusher.offered else {
             return Ok(());
         };
-        let call = reader.store.add_usage(batch);
+        let call = self.shared.store.add_usage(batch);
         let answer = tokio::time::timeout(deadline, call).await;
-        reader
+        self.shared
             .metrics
             .called(StoreCall::AddUsage, answer.as_ref().ok());
         answer.unwrap_or_else(|_| {
@@ -206,14 +195,14 @@ impl Usage {
                 "usage was not taken within {deadline:?}; it is offered again"
             )))
         })?;
-        reader.metrics.usage_written(batch.rows.len());
+        self.shared.metrics.usage_written(batch.rows.len());
         flusher.offered = None;
         flusher.refusals = 0;
         Ok(())
     }
 
     /// Says what has to be known, once and not at each turn.
-    fn tell(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>, reader: &Reader) {
+    fn tell(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>) {
         match outcome {
             Err(error) if !flusher.failing => {
                 tracing::warn!(%error, "usage cannot be written; it is kept in memory and offered again");
@@ -230,6 +219,8 @@ impl Usage {
         let lost = uncounted.saturating_add(flusher.dropped);
         let newly = lost.saturating_sub(flusher.told_lost);
         flusher.told_lost = lost;
-        reader.metrics.usage_stands(self.usage_tally.held(), newly);
+        self.shared
+            .metrics
+            .usage_stands(self.usage_tally.held(), newly);
     }
 }

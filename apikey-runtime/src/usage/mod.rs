@@ -12,6 +12,7 @@ mod report;
 mod retention;
 mod tally;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -24,7 +25,8 @@ use crate::config::{Config, NetworkPrecision};
 use crate::denied::DenyReason;
 use crate::key::KeyId;
 use crate::policy::RequestInfo;
-use crate::store::{KeyStore, NodeId};
+use crate::shared::Shared;
+use crate::store::NodeId;
 use batch::PendingBatches;
 use flush::Flusher;
 use retention::Retention;
@@ -35,6 +37,7 @@ use tally::{UsageEvent, UsageTally};
 pub(crate) struct Usage {
     /// Whether the store keeps it; else nothing is counted.
     kept: bool,
+    shared: Arc<Shared>,
     usage_tally: UsageTally,
     network: Option<NetworkPrecision>,
     interval: Duration,
@@ -48,10 +51,11 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Nothing yet, of the node of that name.
-    pub(crate) fn new(store: &dyn KeyStore, config: &Config, node: NodeId) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, config: &Config, node: NodeId) -> Self {
         let retention = config.usage_retention();
         Self {
-            kept: store.supports_usage(),
+            kept: shared.store.supports_usage(),
+            shared,
             usage_tally: UsageTally::new(),
             network: config.usage_network_precision(),
             interval: config.usage_flush_interval(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::tally::HOUR_MILLIS;
 use super::{Usage, hour_of};
-use crate::cache::Reader;
 use crate::clock::{ClockReading, Timestamp, millis_i64};
 use crate::metrics::StoreCall;
 
@@ -70,14 +69,14 @@ fn uptime(now: ClockReading) -> i64 {
 
 impl Usage {
     /// Removes what is no longer to be kept.
-    pub(super) async fn prune(&self, reader: &Reader) {
+    pub(super) async fn prune(&self) {
         let mut forgetting = self.forgetting.lock().await;
-        let Some(before) = forgetting.due(reader.clock.read(), self.retention) else {
+        let Some(before) = forgetting.due(self.shared.now(), self.retention) else {
             return;
         };
-        let call = reader.store.prune_usage(before);
-        let answer = tokio::time::timeout(reader.deadline, call).await;
-        reader
+        let call = self.shared.store.prune_usage(before);
+        let answer = tokio::time::timeout(self.shared.deadline, call).await;
+        self.shared
             .metrics
             .called(StoreCall::PruneUsage, answer.as_ref().ok());
         match answer {

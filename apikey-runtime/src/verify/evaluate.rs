@@ -1,4 +1,4 @@
-//! What a claim, a route and a key's own limits say, and the decision that follows.
+//! The evaluation of a credential, a route's policy and a key's own restrictions.
 
 use crate::cache::CachedKey;
 use crate::clock::{ClockReading, Timestamp};
@@ -6,57 +6,59 @@ use crate::denied::DenyReason;
 use crate::policy::{Policy, RequestInfo, TemplateFault, allows_method};
 use crate::record::KeyState;
 
-/// A claim against a record.
+/// A credential against a record, before the time is known.
 pub(super) struct DigestMatch<'k> {
     pub(super) key: &'k CachedKey,
+    /// Whether the current digest matches.
     pub(super) current: bool,
-    /// Until when the digest before the last rotation is good, where it is the one that matches.
+    /// The end of the grace of the digest before the last rotation, if that one matches.
     pub(super) previous: Option<Timestamp>,
     pub(super) policy: PolicyEvaluation,
 }
 
 impl DigestMatch<'_> {
-    /// The decision at `now`. The order is that of the answers: who has not the right secret learns
-    /// nothing else.
-    pub(super) fn at(&self, now: ClockReading) -> Result<(), DenyReason> {
+    /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
+    /// else.
+    pub(super) fn decide(&self, now: ClockReading) -> Result<(), DenyReason> {
         if !self.current && self.previous.is_none_or(|until| now.now >= until) {
             return Err(DenyReason::InvalidKey);
         }
-        self.policy.at(self.key, now)
+        self.policy.decide(self.key, now)
     }
 }
 
-/// What a route and a key's own limits say of a caller who has the right secret.
+/// What a route's policy and a key's own restrictions say of a request.
 pub(super) struct PolicyEvaluation {
-    clear_text: bool,
-    family: bool,
+    requires_https: bool,
+    environment: bool,
     address: bool,
     method: bool,
     scopes: Result<bool, TemplateFault>,
 }
 
 impl PolicyEvaluation {
-    pub(super) fn of(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
-        let route_admits =
+    pub(super) fn new(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
+        let route_permits =
             |methods: &[&'static str]| allows_method(methods.iter().copied(), info.method());
         Self {
-            clear_text: policy.require_https && !info.is_encrypted(),
-            family: policy
+            requires_https: policy.require_https && !info.is_encrypted(),
+            environment: policy
                 .environment
                 .is_none_or(|only| key.environment() == Some(only)),
-            address: key.admits_address(info),
-            method: policy.methods.is_none_or(route_admits) && key.admits_method(info),
+            address: permits_address(key, info),
+            method: policy.methods.is_none_or(route_permits) && permits_method(key, info),
             scopes: policy.scopes.map_or(Ok(true), |scopes| {
                 scopes.met(&|scope| key.scopes.contains(scope), info)
             }),
         }
     }
 
-    pub(super) fn at(&self, key: &CachedKey, now: ClockReading) -> Result<(), DenyReason> {
-        if self.clear_text {
+    /// Decides at `now`, in the order of the answers.
+    pub(super) fn decide(&self, key: &CachedKey, now: ClockReading) -> Result<(), DenyReason> {
+        if self.requires_https {
             return Err(DenyReason::HttpsRequired);
         }
-        if !self.family {
+        if !self.environment {
             return Err(DenyReason::InvalidKey);
         }
         match key.validity.state(now.now) {
@@ -78,11 +80,27 @@ impl PolicyEvaluation {
             Err(TemplateFault::NoSuchName(name)) => {
                 tracing::error!(
                     name,
-                    "a scope's template names a part that the route's path lacks; \
+                    "a scope's template names a parameter that the route's path does not have; \
                      write a name of the path between its braces"
                 );
                 Err(DenyReason::Misconfigured)
             }
         }
     }
+}
+
+/// Whether the key may be used from the client's address.
+fn permits_address(key: &CachedKey, info: &dyn RequestInfo) -> bool {
+    let networks = key.networks();
+    // An unknown address is in no network.
+    networks.is_empty()
+        || info
+            .address()
+            .is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
+}
+
+/// Whether the key may be used for the request's method.
+fn permits_method(key: &CachedKey, info: &dyn RequestInfo) -> bool {
+    let methods = key.methods();
+    methods.is_empty() || allows_method(methods.iter().map(|method| &**method), info.method())
 }

@@ -1,4 +1,4 @@
-//! What comes of a request: each way out is counted, and each refusal told, here and nowhere else.
+//! What follows from a decision: each way out of a check is counted, logged and reported here.
 
 use super::{Allowed, CheckRequest, Verifier};
 use crate::denied::{Denied, DenyReason};
@@ -8,69 +8,70 @@ use crate::policy::{Policy, RequestInfo};
 use crate::usage::UsageEntry;
 
 impl Verifier {
-    /// A key is let through: the last word.
-    pub(super) fn allow<C: RequestInfo>(
+    /// Records that a key is allowed: the last step of a check.
+    pub(super) fn allow<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         mut allowed: Allowed,
     ) -> Allowed {
         tracing::debug!(key_id = %allowed.key.id(), "allowed");
-        self.reader.metrics.allowed();
+        self.shared.metrics.allowed();
         if self.usage.is_enabled() {
-            allowed.usage_entry = self.note(request, &allowed);
+            allowed.usage_entry = self.record_usage(request, &allowed);
         }
         allowed
     }
 
-    /// Counts the request as usage of the key, once however many gates it passes.
-    fn note<C: RequestInfo>(
+    /// Counts the request as usage of the key, once however many guards it passes.
+    fn record_usage<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         allowed: &Allowed,
     ) -> Option<UsageEntry> {
         let (id, cost) = (&allowed.key.record().id, request.policy.cost);
-        let same = |earlier: &Allowed| earlier.key.record().id == *id;
-        match (request.earlier)(request.info)
-            .filter(same)
+        match request
+            .earlier_for(*id)
             .and_then(|earlier| earlier.usage_entry)
         {
-            Some(usage_entry) => Some(self.usage.record_again(id, usage_entry, cost)),
+            Some(entry) => Some(self.usage.record_again(id, entry, cost)),
             None => self
                 .usage
                 .record_allowed(id, allowed.at.now, cost, request.info),
         }
     }
 
-    /// A request without a key is let through.
+    /// Records that a request without a key is allowed.
     pub(crate) fn allow_anonymous(&self) {
         tracing::debug!("allowed: anonymous");
-        self.reader.metrics.anonymous();
+        self.shared.metrics.anonymous();
     }
 
-    pub(super) fn refuse<C: RequestInfo>(
+    /// Denies a check.
+    pub(super) fn deny<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         reason: DenyReason,
     ) -> Denied {
         let id = || request.credential.id().to_id();
         if self.usage.counts(reason) {
-            let now = self.reader.clock.read().now;
+            let now = self.shared.now().now;
             self.usage.record_denied(&id(), now, reason, request.info);
         }
-        tracing::debug!(key_id = %id(), reason = reason.code(), "refused");
-        self.deny(reason, request.policy, || Some(id()))
+        tracing::debug!(key_id = %id(), reason = reason.code(), "denied");
+        self.record_denial(reason, request.policy, || Some(id()))
     }
 
-    /// Refuses, whether or not it came to a question. `id` is asked for only where somebody listens.
-    pub(crate) fn deny(
+    /// Records a denial, with or without a check before it. `id` is called only if somebody listens
+    /// to events.
+    pub(crate) fn record_denial(
         &self,
         reason: DenyReason,
         policy: &Policy,
         id: impl FnOnce() -> Option<KeyId>,
     ) -> Denied {
-        self.reader.metrics.refused(reason);
+        self.shared.metrics.denied(reason);
         self.events.emit(|| Event {
-            at: self.reader.clock.read().now,
+            at: self.shared.now().now,
             kind: EventKind::Denied { reason },
             key_id: id(),
             actor: None,
@@ -79,15 +80,15 @@ impl Verifier {
     }
 }
 
-/// The refusal of a request for which no manager was found: there is nobody to tell.
+/// Denies a request without a manager, which has no event stream.
 pub(crate) fn deny_unmanaged(reason: DenyReason) -> Denied {
-    crate::metrics::refused_without_manager(reason);
+    crate::metrics::denied_without_manager(reason);
     Denied::new(reason)
 }
 
 pub(super) fn denied(reason: DenyReason, policy: &Policy) -> Denied {
-    let wanted = (reason == DenyReason::InsufficientScope)
+    let required = (reason == DenyReason::InsufficientScope)
         .then_some(policy.scopes)
         .flatten();
-    Denied::new(reason).wanting(wanted)
+    Denied::new(reason).requiring(required)
 }

@@ -1,4 +1,4 @@
-//! What is asked, and what may be answered.
+//! What a check is asked, and what it may answer.
 
 use crate::api_key::ApiKey;
 use crate::cache::ReadStamp;
@@ -9,75 +9,69 @@ use crate::limiter::AppliedLimit;
 use crate::policy::{KeyLocation, Policy};
 use crate::usage::UsageEntry;
 
-/// What one request asks. Generic over the caller, so that a question without a request can be
-/// asked from any thread.
-pub(crate) struct CheckRequest<'a, C> {
+/// One check: a credential against a route's policy. Generic over the request, so that a check
+/// without a request can be made from any thread.
+pub(crate) struct CheckRequest<'a, I> {
     pub(crate) credential: Credential<'a>,
     pub(crate) policy: &'a Policy,
-    pub(crate) info: &'a C,
-    /// What another gate decided earlier in the same request, for this manager.
-    /// A function, and no closure: the question can be asked from any thread where its caller can.
-    pub(crate) earlier: fn(&C) -> Option<Allowed>,
+    pub(crate) info: &'a I,
+    /// What an earlier guard of the same request, with the same manager, allowed.
+    pub(crate) earlier: Option<&'a Allowed>,
 }
 
-/// Nothing was decided earlier.
-pub(crate) fn no_earlier_check<C>(_: &C) -> Option<Allowed> {
-    None
-}
-
-/// Which key the caller claims to have, and what proves it.
+/// The credential of a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
-    /// The key itself.
+    /// A key that the request presents.
     Presented(ParsedKey<'a>),
-    /// The key was proven earlier in this request, and is no longer in it.
+    /// A key that an earlier guard verified and took out of the request.
     AlreadyVerified(&'a VerifiedCredential),
 }
 
-/// What is left of a key that was proven and then taken out of the request.
+/// What remains of a key that was verified and then taken out of the request.
 #[derive(Debug)]
 pub(crate) struct VerifiedCredential {
     pub(crate) id: KeyId,
     pub(crate) prefix: Box<str>,
     /// The digest that the key matched.
     pub(crate) digest: ParsedDigest,
-    /// Where the key was found; `None` for where the configuration says.
-    pub(crate) place: Option<KeyLocation<'static>>,
+    /// The location of the key; `None` stands for the configured one.
+    pub(crate) location: Option<KeyLocation<'static>>,
 }
 
-/// A key that may pass.
+/// A key that was allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Allowed {
     pub(crate) key: ApiKey,
-    /// How the store was asked, where it was for this decision.
+    /// The read that this decision rests on, if the store was read for it.
     pub(crate) read: Option<ReadStamp>,
-    /// When it was decided.
+    /// The time of the decision.
     pub(crate) at: ClockReading,
-    /// The limits that the request was counted against.
+    /// The limits that the request was charged against.
     pub(crate) applied: Vec<AppliedLimit>,
-    /// Where it counts as usage, once it does.
+    /// The usage entry that counts this request, once it is counted.
     pub(crate) usage_entry: Option<UsageEntry>,
 }
 
-/// A decision that could be made at once, or not.
+/// The result of a check that does not wait.
 pub(crate) enum FastPath {
     Decided(Result<Allowed, Denied>),
-    /// The store has to be asked: [`Verifier::check`](super::Verifier::check).
+    /// The store is needed: see [`Verifier::check`](super::Verifier::check).
     Deferred(DeferReason),
 }
 
-/// DeferReason the store has to be asked.
+/// Why a check needs the store.
 #[derive(Debug)]
 pub(crate) enum DeferReason {
-    /// CachedDecision refuses the key, and a newer record could turn that.
+    /// The cache denies the key, and a newer record could allow it.
     RecheckDenial,
-    /// CachedDecision has nothing that may be believed, or may not be asked.
+    /// The cache has no entry that may be believed, or may not be used.
     CacheMiss,
-    /// CachedDecision admits the key, whose limits the store counts. What is to be charged is in the bill.
+    /// The cache allows the key, and the store counts its limits.
     ChargeInStore(Box<Allowed>),
 }
 
-/// What memory says of a key.
+/// What the cache says of a key.
 pub(super) enum CachedDecision {
     Allow(ApiKey, ClockReading),
     Deny(DenyReason),
@@ -85,7 +79,7 @@ pub(super) enum CachedDecision {
 }
 
 impl Allowed {
-    pub(super) fn of(key: ApiKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
+    pub(super) fn new(key: ApiKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
         Self {
             key,
             read,
@@ -100,7 +94,14 @@ impl Credential<'_> {
     pub(super) fn id(&self) -> IdText<'_> {
         match self {
             Self::Presented(key) => key.id(),
-            Self::AlreadyVerified(proof) => proof.id.as_text(),
+            Self::AlreadyVerified(credential) => credential.id.as_text(),
         }
+    }
+}
+
+impl<I> CheckRequest<'_, I> {
+    /// What an earlier guard allowed, if it is about the key of this id.
+    pub(super) fn earlier_for(&self, id: KeyId) -> Option<&Allowed> {
+        self.earlier.filter(|earlier| earlier.key.id() == id)
     }
 }

@@ -8,7 +8,7 @@ use actix_web::http::header;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Extracted;
-use super::pairs::in_form;
+use super::pairs::find_in_form;
 use crate::policy::KeyLocation;
 
 /// Whether the request's body is of the type that `location` looks into.
@@ -35,17 +35,20 @@ pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &KeyLocation
 }
 
 /// Looks for the key in a body of the right type.
-pub(in crate::actix) fn in_body<'b>(body: &'b [u8], location: &KeyLocation<'_>) -> Extracted<'b> {
+pub(in crate::actix) fn find_in_body<'b>(
+    body: &'b [u8],
+    location: &KeyLocation<'_>,
+) -> Extracted<'b> {
     match location {
-        KeyLocation::Json { name } => in_json(body, name),
-        KeyLocation::Form { name } => in_form(body, name),
+        KeyLocation::Json { name } => find_in_json(body, name),
+        KeyLocation::Form { name } => find_in_form(body, name),
         _ => Extracted::Nothing,
     }
 }
 
 /// The key among the members at the top of a JSON object. Anything but an object has none; a member
 /// that is no string is no key. One level and no more: `{"a": {"api_key": ".."}}` has none.
-fn in_json<'b>(body: &'b [u8], name: &str) -> Extracted<'b> {
+fn find_in_json<'b>(body: &'b [u8], name: &str) -> Extracted<'b> {
     if body.trim_ascii().is_empty() {
         return Extracted::Nothing;
     }
@@ -180,7 +183,7 @@ mod tests {
     use super::*;
 
     fn json(body: &str) -> Extracted<'_> {
-        in_json(body.as_bytes(), "api_key")
+        find_in_json(body.as_bytes(), "api_key")
     }
 
     fn one(key: &str) -> Extracted<'_> {
@@ -193,11 +196,11 @@ mod tests {
         assert_eq!(json(r#"{"api_key": "a", "x": 1}"#), one("a"));
         assert_eq!(
             json(r#"{"api_key": "a", "api_key": "a"}"#),
-            Extracted::Several
+            Extracted::Multiple
         );
         assert_eq!(
             json(r#"{"api_key": "a", "api\u005fkey": "b"}"#),
-            Extracted::Several
+            Extracted::Multiple
         );
         assert_eq!(json(r#"{"API_KEY": "a"}"#), Extracted::Nothing);
     }
@@ -250,7 +253,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_break_the_parser(bytes: Vec<u8>, text: String) {
-            let _ = in_json(&bytes, "api_key");
+            let _ = find_in_json(&bytes, "api_key");
             let _ = json(&text);
         }
 
@@ -258,7 +261,7 @@ mod tests {
         fn what_is_written_is_read(key: String, other: String) {
             prop_assume!(other != "api_key");
             let body = serde_json::json!({ "api_key": &key, other: [1, {"api_key": "no"}] }).to_string();
-            prop_assert_eq!(in_json(body.as_bytes(), "api_key"), Extracted::One(Cow::Owned(key.into_bytes())));
+            prop_assert_eq!(find_in_json(body.as_bytes(), "api_key"), Extracted::One(Cow::Owned(key.into_bytes())));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::Extracted;
 const NO_KEY: Extracted<'static> = Extracted::One(Cow::Borrowed(&[]));
 
 /// The key in the header `name`.
-pub(super) fn in_header<'r>(
+pub(super) fn find_in_header<'r>(
     headers: &'r HeaderMap,
     name: &str,
     scheme: Option<&str>,
@@ -37,7 +37,7 @@ pub(super) fn in_header<'r>(
 }
 
 /// The user name of `Authorization: Basic`.
-pub(super) fn in_basic(headers: &HeaderMap) -> Extracted<'_> {
+pub(super) fn find_in_basic(headers: &HeaderMap) -> Extracted<'_> {
     in_lines(headers.get_all(header::AUTHORIZATION), |value| {
         after_scheme(value, "Basic").map_or(Extracted::Nothing, user_name)
     })
@@ -55,7 +55,7 @@ fn in_lines<'r>(
     }
     // Neither header is a list: a second line is another party's word (RFC 9110 section 5.3).
     if lines > 1 && !matches!(found, Extracted::Nothing) {
-        Extracted::Several
+        Extracted::Multiple
     } else {
         found
     }

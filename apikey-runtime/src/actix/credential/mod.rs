@@ -11,7 +11,7 @@ use actix_web::HttpRequest;
 
 use crate::policy::KeyLocation;
 
-pub(super) use body::{in_body, is_of_type};
+pub(super) use body::{find_in_body, is_of_type};
 pub(super) use pairs::{is_named_cookie, without_pair};
 
 /// What a request carries at a route's locations.
@@ -20,7 +20,7 @@ pub(super) enum Extracted<'r> {
     Nothing,
     /// Something that claims to be a key. It may be empty, or no text at all.
     One(Cow<'r, [u8]>),
-    Several,
+    Multiple,
     /// Something that cannot be read.
     Malformed,
 }
@@ -31,23 +31,23 @@ impl Extracted<'_> {
         match (self, other) {
             (Self::Malformed, _) | (_, Self::Malformed) => Self::Malformed,
             (Self::Nothing, found) | (found, Self::Nothing) => found,
-            _ => Self::Several,
+            _ => Self::Multiple,
         }
     }
 }
 
 /// Looks at every location that needs no body: the first that has something does not hide another.
-pub(super) fn locate<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Extracted<'r> {
+pub(super) fn find<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Extracted<'r> {
     locations
         .iter()
         .fold(Extracted::Nothing, |found, location| {
             found.and(match *location {
                 KeyLocation::Header { name, scheme } => {
-                    header::in_header(request.headers(), name, scheme)
+                    header::find_in_header(request.headers(), name, scheme)
                 }
-                KeyLocation::Basic => header::in_basic(request.headers()),
-                KeyLocation::Query { name } => pairs::in_query(request.query_string(), name),
-                KeyLocation::Cookie { name } => pairs::in_cookies(request.headers(), name),
+                KeyLocation::Basic => header::find_in_basic(request.headers()),
+                KeyLocation::Query { name } => pairs::find_in_query(request.query_string(), name),
+                KeyLocation::Cookie { name } => pairs::find_in_cookies(request.headers(), name),
                 KeyLocation::Json { .. } | KeyLocation::Form { .. } => Extracted::Nothing,
             })
         })
@@ -76,8 +76,8 @@ mod tests {
             .to_http_request();
         for location in [PLAIN, BEARER, KeyLocation::Basic] {
             assert_eq!(
-                locate(&twice, &[location]),
-                Extracted::Several,
+                find(&twice, &[location]),
+                Extracted::Multiple,
                 "{location:?}"
             );
         }
@@ -85,7 +85,7 @@ mod tests {
             .append_header(("Authorization", "Basic x"))
             .append_header(("Authorization", "Basic y"))
             .to_http_request();
-        assert_eq!(locate(&basics, &[BEARER]), Extracted::Nothing);
+        assert_eq!(find(&basics, &[BEARER]), Extracted::Nothing);
     }
 
     /// L-03: even where it is the same key.
@@ -96,8 +96,8 @@ mod tests {
             .append_header(("Authorization", "Bearer a"))
             .to_http_request();
         for pair in [[PLAIN, BEARER], [BEARER, QUERY], [QUERY, PLAIN]] {
-            assert_eq!(locate(&both, &pair), Extracted::Several, "{pair:?}");
+            assert_eq!(find(&both, &pair), Extracted::Multiple, "{pair:?}");
         }
-        assert_eq!(locate(&both, &[PLAIN]), Extracted::One(Cow::Borrowed(b"a")));
+        assert_eq!(find(&both, &[PLAIN]), Extracted::One(Cow::Borrowed(b"a")));
     }
 }

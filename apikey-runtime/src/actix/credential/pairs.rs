@@ -7,13 +7,13 @@ use actix_web::http::header::{self, HeaderMap};
 use super::Extracted;
 
 /// The key in a query string, or in a URL-encoded form: they are written alike.
-pub(super) fn in_query<'r>(query: &'r str, name: &str) -> Extracted<'r> {
-    in_form(query.as_bytes(), name)
+pub(super) fn find_in_query<'r>(query: &'r str, name: &str) -> Extracted<'r> {
+    find_in_form(query.as_bytes(), name)
 }
 
 /// The key among `name=value` pairs with `&` between them, percent-encoded (WHATWG URL section
 /// 5.1). Decoded once: what comes out is the key, whatever it looks like.
-pub(super) fn in_form<'r>(form: &'r [u8], name: &str) -> Extracted<'r> {
+pub(super) fn find_in_form<'r>(form: &'r [u8], name: &str) -> Extracted<'r> {
     form.split(|byte| *byte == b'&')
         .filter(|pair| is_named(pair, name))
         .map(|pair| {
@@ -73,7 +73,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// The key in a cookie (RFC 6265 section 4.2.1). Its value is not decoded: a key's characters need
 /// no encoding in a cookie.
-pub(super) fn in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Extracted<'r> {
+pub(super) fn find_in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Extracted<'r> {
     let value = |cookie: &'r [u8]| {
         let at = cookie.iter().position(|byte| *byte == b'=')?;
         Some(unquoted(cookie[at + 1..].trim_ascii()))
@@ -129,51 +129,57 @@ mod tests {
     #[test]
     fn l05_a_repeated_parameter_is_several_and_another_case_is_none() {
         assert_eq!(
-            in_query("api_key=a&api_key=b", "api_key"),
-            Extracted::Several
+            find_in_query("api_key=a&api_key=b", "api_key"),
+            Extracted::Multiple
         );
         assert_eq!(
-            in_query("api_key=a&x=1&api%5Fkey=a", "api_key"),
-            Extracted::Several
+            find_in_query("api_key=a&x=1&api%5Fkey=a", "api_key"),
+            Extracted::Multiple
         );
-        assert_eq!(in_query("API_KEY=a", "api_key"), Extracted::Nothing);
-        assert_eq!(in_query("x=api_key&y=2", "api_key"), Extracted::Nothing);
-        assert_eq!(in_query("", "api_key"), Extracted::Nothing);
-        assert_eq!(in_query("api_key", "api_key"), one(""));
-        assert_eq!(in_query("api_key=a=b", "api_key"), one("a=b"));
-        assert_eq!(in_query("&&api_key=a&", "api_key"), one("a"));
+        assert_eq!(find_in_query("API_KEY=a", "api_key"), Extracted::Nothing);
+        assert_eq!(
+            find_in_query("x=api_key&y=2", "api_key"),
+            Extracted::Nothing
+        );
+        assert_eq!(find_in_query("", "api_key"), Extracted::Nothing);
+        assert_eq!(find_in_query("api_key", "api_key"), one(""));
+        assert_eq!(find_in_query("api_key=a=b", "api_key"), one("a=b"));
+        assert_eq!(find_in_query("&&api_key=a&", "api_key"), one("a"));
     }
 
     /// L-06.
     #[test]
     fn l06_one_decoding_and_never_two() {
-        assert_eq!(in_query("k=%61%2562", "k"), one("a%62"));
+        assert_eq!(find_in_query("k=%61%2562", "k"), one("a%62"));
         for broken in ["k=%ZZ", "k=%", "k=%6", "k=a%4g"] {
-            assert_eq!(in_query(broken, "k"), Extracted::Malformed, "{broken}");
+            assert_eq!(find_in_query(broken, "k"), Extracted::Malformed, "{broken}");
         }
-        assert_eq!(in_query("other=%ZZ&k=a", "k"), one("a"));
+        assert_eq!(find_in_query("other=%ZZ&k=a", "k"), one("a"));
     }
 
     #[test]
     fn a_repeated_cookie_is_several() {
-        assert_eq!(in_cookies(&cookies(&["a=1; k=x; b=2"]), "k"), one("x"));
-        assert_eq!(in_cookies(&cookies(&["k=\"x\""]), "k"), one("x"));
-        assert_eq!(in_cookies(&cookies(&["k=x;k=x"]), "k"), Extracted::Several);
+        assert_eq!(find_in_cookies(&cookies(&["a=1; k=x; b=2"]), "k"), one("x"));
+        assert_eq!(find_in_cookies(&cookies(&["k=\"x\""]), "k"), one("x"));
         assert_eq!(
-            in_cookies(&cookies(&["k=x", "k=y"]), "k"),
-            Extracted::Several
+            find_in_cookies(&cookies(&["k=x;k=x"]), "k"),
+            Extracted::Multiple
         );
         assert_eq!(
-            in_cookies(&cookies(&["K=x; kk=y; k"]), "k"),
+            find_in_cookies(&cookies(&["k=x", "k=y"]), "k"),
+            Extracted::Multiple
+        );
+        assert_eq!(
+            find_in_cookies(&cookies(&["K=x; kk=y; k"]), "k"),
             Extracted::Nothing
         );
-        assert_eq!(in_cookies(&cookies(&["%6b=x"]), "k"), one("x"));
+        assert_eq!(find_in_cookies(&cookies(&["%6b=x"]), "k"), one("x"));
         assert_eq!(
-            in_cookies(&cookies(&["%6b=x; k=y"]), "k"),
-            Extracted::Several
+            find_in_cookies(&cookies(&["%6b=x; k=y"]), "k"),
+            Extracted::Multiple
         );
-        assert_eq!(in_cookies(&cookies(&["k="]), "k"), one(""));
-        assert_eq!(in_cookies(&cookies(&["k=%78"]), "k"), one("%78"));
+        assert_eq!(find_in_cookies(&cookies(&["k="]), "k"), one(""));
+        assert_eq!(find_in_cookies(&cookies(&["k=%78"]), "k"), one("%78"));
     }
 
     #[test]
@@ -188,17 +194,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_the_parsers(text: String, bytes: Vec<u8>, name in "[a-z_]{1,8}") {
-            let _ = in_query(&text, &name);
-            let _ = in_form(&bytes, &name);
+            let _ = find_in_query(&text, &name);
+            let _ = find_in_form(&bytes, &name);
             let left = without_pair(&bytes, &name);
-            prop_assert_eq!(in_form(&left, &name), Extracted::Nothing);
+            prop_assert_eq!(find_in_form(&left, &name), Extracted::Nothing);
         }
 
         #[test]
         fn what_is_encoded_is_found(key: Vec<u8>, before in "[a-z]{0,5}", after in "[a-z]{0,5}") {
             let encoded: String = key.iter().map(|byte| format!("%{byte:02x}")).collect();
             let form = format!("{before}&k_y={encoded}&{after}");
-            prop_assert_eq!(in_form(form.as_bytes(), "k_y"), Extracted::One(Cow::Owned(key)));
+            prop_assert_eq!(find_in_form(form.as_bytes(), "k_y"), Extracted::One(Cow::Owned(key)));
         }
     }
 }

@@ -15,10 +15,10 @@ use crate::policy::KeyLocation;
 /// Takes whatever stands at `locations` out of the request's head, and out of what actix made of
 /// it.
 pub(in crate::actix) fn request(request: &mut ServiceRequest, locations: &[KeyLocation<'_>]) {
-    let in_body = |location: &KeyLocation<'_>| {
+    let find_in_body = |location: &KeyLocation<'_>| {
         location.is_in_body() && is_of_type(request.request(), location)
     };
-    let body_changed = locations.iter().any(in_body);
+    let body_changed = locations.iter().any(find_in_body);
     head(request.head_mut(), locations);
     if body_changed {
         // The length of the body as it came; who sends it on would wait for the rest.

@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-use crate::cluster::PollOutcome;
+use crate::metrics::PollOutcome;
 use crate::metrics::StoreCall;
 
 pub(super) const DECISIONS: &str = "apikey_decisions_total";
@@ -25,13 +25,13 @@ pub(super) const CALLS: [StoreCall; 13] = [
     StoreCall::List,
     StoreCall::Update,
     StoreCall::Revoke,
-    StoreCall::RevokeAll,
+    StoreCall::RevokeOwner,
     StoreCall::Purge,
-    StoreCall::Nodes,
+    StoreCall::Members,
     StoreCall::Charge,
     StoreCall::Refill,
     StoreCall::AddUsage,
-    StoreCall::UsageRequest,
+    StoreCall::ReadUsage,
     StoreCall::PruneUsage,
 ];
 
@@ -42,13 +42,13 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::List => "list",
         StoreCall::Update => "update",
         StoreCall::Revoke => "revoke",
-        StoreCall::RevokeAll => "revoke_owner",
+        StoreCall::RevokeOwner => "revoke_owner",
         StoreCall::Purge => "purge",
-        StoreCall::Nodes => "nodes",
+        StoreCall::Members => "members",
         StoreCall::Charge => "charge",
         StoreCall::Refill => "refill",
         StoreCall::AddUsage => "add_usage",
-        StoreCall::UsageRequest => "read_usage",
+        StoreCall::ReadUsage => "read_usage",
         StoreCall::PruneUsage => "prune_usage",
     }
 }

@@ -21,9 +21,9 @@ pub(crate) use status::limit_statuses;
 
 impl Verifier {
     /// Charges what can be charged at once. A key and a route without limits cost nothing here.
-    pub(super) fn try_enforce_limits<C: RequestInfo>(
+    pub(super) fn try_enforce_limits<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         allowed: Allowed,
     ) -> FastPath {
         let own = allowed.key.record().plan.is_some() || self.default_plan.is_some();
@@ -34,14 +34,14 @@ impl Verifier {
     }
 
     #[inline(never)]
-    fn try_enforce_applied<C: RequestInfo>(
+    fn try_enforce_applied<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         mut allowed: Allowed,
     ) -> FastPath {
         let key = allowed.key.id();
-        let before = (request.earlier)(request.info).filter(|earlier| earlier.key.id() == key);
-        allowed.applied = self.applied(request, &allowed, before.as_ref());
+        let before = request.earlier_for(key);
+        allowed.applied = self.applied(request, &allowed, before);
         let applied = &mut allowed.applied;
         if applied
             .iter()
@@ -51,7 +51,7 @@ impl Verifier {
                 key_id = %key,
                 "a key has a quota, and the key store counts none; implement `KeyStore::charge`"
             );
-            return FastPath::Decided(Err(self.refuse(request, DenyReason::Misconfigured)));
+            return FastPath::Decided(Err(self.deny(request, DenyReason::Misconfigured)));
         }
         let stored = applied
             .iter()
@@ -76,13 +76,13 @@ impl Verifier {
     }
 
     /// Charges what the store counts, and looks at the key once more: that took time.
-    pub(super) async fn enforce_limits<C: RequestInfo>(
+    pub(super) async fn enforce_limits<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         mut allowed: Allowed,
     ) -> Result<Allowed, Denied> {
         let key = allowed.key.id();
-        let before = (request.earlier)(request.info).filter(|earlier| earlier.key.id() == key);
+        let before = request.earlier_for(key);
         if !self
             .local_limiter
             .charge(key, &mut allowed.applied, self.now())
@@ -120,9 +120,9 @@ impl Verifier {
     }
 
     /// The decision once more, at a time after the charge.
-    async fn confirm_charged<C: RequestInfo>(
+    async fn confirm_charged<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         allowed: &Allowed,
     ) -> Result<Allowed, Denied> {
         if request.policy.fresh {
@@ -130,22 +130,21 @@ impl Verifier {
         }
         match self.evaluate_cached(request) {
             FastPath::Decided(decision) => decision,
-            FastPath::Deferred(why) => {
-                let refused = matches!(why, DeferReason::RecheckDenial);
-                self.evaluate_deferred(request, refused, Some(allowed))
-                    .await
+            FastPath::Deferred(reason) => {
+                let denied = matches!(reason, DeferReason::RecheckDenial);
+                self.evaluate_deferred(request, denied, Some(allowed)).await
             }
         }
     }
 
     /// What the request has to pay, beyond what it paid `before`.
-    fn applied<C: RequestInfo>(
+    fn applied<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         allowed: &Allowed,
         before: Option<&Allowed>,
     ) -> Vec<AppliedLimit> {
-        let (policy, counting) = (request.policy, self.reader.store.limit_support());
+        let (policy, counting) = (request.policy, self.shared.store.limit_support());
         let (plan, name): (_, fn(u16) -> LimitSource) = match &allowed.key.record().plan {
             Some(plan) => (Some(&**plan), LimitSource::Key),
             None => (self.default_plan.as_ref(), |_| LimitSource::Default),
@@ -171,9 +170,9 @@ impl Verifier {
     }
 
     /// What is left where the store counts nothing: 503, or, where the route says so, counting here.
-    fn enforce_without_store<C: RequestInfo>(
+    fn enforce_without_store<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         allowed: &mut Allowed,
     ) -> Result<(), Denied> {
         // Nothing was to be charged, so nothing is missing.
@@ -181,7 +180,7 @@ impl Verifier {
             return Ok(());
         }
         if request.policy.limiter_down == LimiterFallback::Deny {
-            return Err(self.refuse(request, DenyReason::StoreUnavailable));
+            return Err(self.deny(request, DenyReason::StoreUnavailable));
         }
         for limit in &mut allowed.applied {
             limit.counted_by = CountedBy::Process;
@@ -198,7 +197,7 @@ impl Verifier {
     }
 
     fn now(&self) -> limiter::LimiterTime {
-        self.reader.clock.read().into()
+        self.shared.now().into()
     }
 
     fn counter_of(&self, allowed: &Allowed, limit: &AppliedLimit) -> LimitCounter {
@@ -207,27 +206,28 @@ impl Verifier {
     }
 
     /// Lets the request through; what it paid at an earlier gate stays known.
-    fn finish<C: RequestInfo>(
+    fn finish<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
-        before: Option<Allowed>,
+        request: &CheckRequest<'_, I>,
+        before: Option<&Allowed>,
         mut allowed: Allowed,
     ) -> Allowed {
-        if let Some(mut before) = before {
+        if let Some(before) = before {
             let (made_by, now) = (&before.key, &allowed.key);
+            let mut applied = before.applied.clone();
             pin_former_plan(
-                &mut before.applied,
+                &mut applied,
                 made_by.record().plan.as_ref(),
                 now.record().plan.as_ref(),
             );
-            allowed.applied.append(&mut before.applied);
+            allowed.applied.append(&mut applied);
         }
         self.allow(request, allowed)
     }
 
-    fn deny_limited<C: RequestInfo>(
+    fn deny_limited<I: RequestInfo>(
         &self,
-        request: &CheckRequest<'_, C>,
+        request: &CheckRequest<'_, I>,
         allowed: &Allowed,
     ) -> Denied {
         let asked = allowed
@@ -242,7 +242,7 @@ impl Verifier {
             _ => DenyReason::RateLimited,
         };
         let retry = longest.and_then(|(_, decision)| decision.retry);
-        self.refuse(request, reason)
+        self.deny(request, reason)
             .retrying(retry.map(Duration::from_micros))
             .with_limits(limit_statuses(allowed))
     }
@@ -282,7 +282,7 @@ fn uncharged_source(
     Some(name)
 }
 
-fn route_source<C: RequestInfo>(request: &CheckRequest<'_, C>) -> LimitSource {
+fn route_source<I: RequestInfo>(request: &CheckRequest<'_, I>) -> LimitSource {
     match request.policy.name {
         Some(name) => LimitSource::Route(name),
         None => {

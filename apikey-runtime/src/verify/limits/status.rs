@@ -36,7 +36,7 @@ impl Verifier {
         let id = allowed.key.id();
         tracing::info!(key_id = %id, limit, percent = share, "a quota is used up so far");
         self.events.emit(|| Event {
-            at: self.reader.clock.read().now,
+            at: self.shared.now().now,
             kind: EventKind::LimitReached {
                 limit: limit.to_owned(),
                 percent: share,

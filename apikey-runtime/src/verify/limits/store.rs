@@ -7,7 +7,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::{Allowed, Verifier};
 use super::status::statuses_of;
-use crate::cache::Reader;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitDecision, LimitRule, LimitStatus};
@@ -15,6 +14,7 @@ use crate::limiter::{
     AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, ends,
 };
 use crate::metrics::StoreCall;
+use crate::shared::Shared;
 use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
 /// How many refills are under way at once.
@@ -48,7 +48,7 @@ impl Verifier {
                 return StoreCharge::Allowed;
             };
             let (places, counters) = self.lines_of_cost(allowed, cost);
-            let sent = self.reader.clock.read();
+            let sent = self.shared.now();
             let charge = Charge::new(key, cost, counters.clone());
             let Some(answer) = self.send_charge(charge).await else {
                 self.refund_charged(allowed, &charged);
@@ -82,7 +82,7 @@ impl Verifier {
         key: KeyId,
         allowed: &mut Allowed,
     ) -> Option<StoreCharge> {
-        let now = self.reader.clock.read();
+        let now = self.shared.now();
         if self
             .prefetch
             .consume(prefetch_key, &mut allowed.applied, now)
@@ -108,7 +108,7 @@ impl Verifier {
         let decisions = decisions?;
         let all = u64::from(cost) * u64::from(size);
         self.emit_thresholds(allowed, &places, &decisions, all);
-        let now = self.reader.clock.read();
+        let now = self.shared.now();
         let paid = self
             .prefetch
             .consume(prefetch_key, &mut allowed.applied, now);
@@ -125,11 +125,11 @@ impl Verifier {
         cost: u32,
         counters: Vec<LimitCounter>,
     ) -> Option<Option<Vec<LimitDecision>>> {
-        let (reader, prefetch) = (Arc::clone(&self.reader), Arc::clone(&self.prefetch));
+        let (shared, prefetch) = (Arc::clone(&self.shared), Arc::clone(&self.prefetch));
         let taken = async move {
-            let sent = reader.clock.read();
+            let sent = shared.now();
             let charge = Charge::new(key, cost.saturating_mul(size), counters.clone());
-            let answer = send_charge(&reader, charge).await;
+            let answer = send_charge(&shared, charge).await;
             match answer {
                 None => {
                     prefetch.refuse(prefetch_key, size);
@@ -144,13 +144,13 @@ impl Verifier {
                     let rest =
                         prefetch.keep(prefetch_key, (size, size), cost, limits.collect(), sent);
                     if let Some(rest) = rest {
-                        refill(&reader, rest).await;
+                        refill(&shared, rest).await;
                     }
                     Some(Some(answer.decisions))
                 }
             }
         };
-        let taken = self.under_way.spawn_on(taken, &self.reader.runtime);
+        let taken = self.deferred.spawn_on(taken, &self.shared.runtime);
         taken.await.ok().flatten()
     }
 
@@ -167,15 +167,15 @@ impl Verifier {
     pub(crate) async fn refund_expired_prefetch(&self) {
         loop {
             tokio::time::sleep(PREFETCH_TTL).await;
-            let rests = self.prefetch.sweep(self.reader.clock.read(), false);
-            refill_all(&self.reader, rests).await;
+            let rests = self.prefetch.sweep(self.shared.now(), false);
+            refill_all(&self.shared, rests).await;
         }
     }
 
     /// Gives all back that was taken ahead and not used: the manager ends.
     pub(crate) async fn refund_all_prefetched(&self) {
-        let rests = self.prefetch.sweep(self.reader.clock.read(), true);
-        refill_all(&self.reader, rests).await;
+        let rests = self.prefetch.sweep(self.shared.now(), true);
+        refill_all(&self.shared, rests).await;
     }
 
     /// How the limits of a key stand. Charges nothing.
@@ -187,7 +187,7 @@ impl Verifier {
         let own = Plan::of(limits);
         let plan = own.as_ref().or(self.default_plan.as_ref());
         let prepared = plan.map_or(&[][..], |plan| &plan.0);
-        let counting = self.reader.store.limit_support();
+        let counting = self.shared.store.limit_support();
         let limits = (0..).zip(prepared);
         let mut applied: Vec<_> = limits
             .map(|(at, one)| AppliedLimit::of_plan(one, LimitSource::Key(at), 0, counting))
@@ -203,7 +203,7 @@ impl Verifier {
         if !counters.is_empty() {
             let charge = Charge::new(id, 0, counters);
             let silent = || StoreError::unavailable("it did not tell how limits stand");
-            let answer = send_charge(&self.reader, charge).await;
+            let answer = send_charge(&self.shared, charge).await;
             let answer = answer.ok_or_else(silent)?;
             for (at, decision) in places.into_iter().zip(answer.decisions) {
                 applied[at].decision = Some(decision);
@@ -235,13 +235,13 @@ impl Verifier {
     /// `None` where there is no answer. What was charged to one who has gone away by then is given
     /// back: nothing came of it.
     async fn send_charge(&self, charge: Charge) -> Option<ChargeOutcome> {
-        let (reader, pass) = (Arc::clone(&self.reader), self.under_way.token());
-        let call = self.reader.runtime.spawn(async move {
-            let sent = reader.clock.read().uptime_nanos;
-            let answer = send_charge(&reader, charge.clone()).await;
+        let (shared, pass) = (Arc::clone(&self.shared), self.deferred.token());
+        let call = self.shared.runtime.spawn(async move {
+            let sent = shared.now().uptime_nanos;
+            let answer = send_charge(&shared, charge.clone()).await;
             let charged = answer.as_ref().filter(|answer| answer.allowed);
             let rest = charged.map(|charged| refund_of(charge, charged, sent));
-            let unclaimed = UnclaimedCharge { reader, rest, pass };
+            let unclaimed = UnclaimedCharge { shared, rest, pass };
             (answer, unclaimed)
         });
         // Where this is not reached, the output of the task is dropped.
@@ -265,15 +265,15 @@ impl Verifier {
     }
 
     fn refill_in_background(&self, rest: Refund) {
-        let reader = Arc::clone(&self.reader);
-        let refill = async move { refill(&reader, rest).await };
-        self.under_way.spawn_on(refill, &self.reader.runtime);
+        let shared = Arc::clone(&self.shared);
+        let refill = async move { refill(&shared, rest).await };
+        self.deferred.spawn_on(refill, &self.shared.runtime);
     }
 }
 
 /// What was charged, and is given back where nobody is there any more to take it.
 struct UnclaimedCharge {
-    reader: Arc<Reader>,
+    shared: Arc<Shared>,
     rest: Option<Refund>,
     pass: TaskTrackerToken,
 }
@@ -281,10 +281,10 @@ struct UnclaimedCharge {
 impl Drop for UnclaimedCharge {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
-            let reader = Arc::clone(&self.reader);
-            let refill = async move { refill(&reader, rest).await };
+            let shared = Arc::clone(&self.shared);
+            let refill = async move { refill(&shared, rest).await };
             let tracker = self.pass.task_tracker();
-            tracker.spawn_on(refill, &self.reader.runtime);
+            tracker.spawn_on(refill, &self.shared.runtime);
         }
     }
 }
@@ -303,12 +303,12 @@ fn refund_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Refund
 }
 
 /// `None` where there is no answer.
-async fn send_charge(reader: &Arc<Reader>, charge: Charge) -> Option<ChargeOutcome> {
+async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutcome> {
     let (key, expected) = (charge.key, charge.counters.len());
-    let own = Arc::clone(reader);
+    let own = Arc::clone(shared);
     // On the manager's runtime, where the store's connections are driven, and to its end though the
     // client goes away.
-    let call = reader.runtime.spawn(async move {
+    let call = shared.runtime.spawn(async move {
         let answer = tokio::time::timeout(own.deadline, own.store.charge(&charge)).await;
         own.metrics.called(StoreCall::Charge, answer.as_ref().ok());
         answer
@@ -330,29 +330,29 @@ async fn send_charge(reader: &Arc<Reader>, charge: Charge) -> Option<ChargeOutco
     }
 }
 
-async fn refill_all(reader: &Arc<Reader>, rests: Vec<Refund>) {
-    let mut under_way = JoinSet::new();
+async fn refill_all(shared: &Arc<Shared>, rests: Vec<Refund>) {
+    let mut refills = JoinSet::new();
     for rest in rests {
-        if under_way.len() >= REFILLS_AT_ONCE {
-            under_way.join_next().await;
+        if refills.len() >= REFILLS_AT_ONCE {
+            refills.join_next().await;
         }
-        let reader = Arc::clone(reader);
-        under_way.spawn(async move { refill(&reader, rest).await });
+        let shared = Arc::clone(shared);
+        refills.spawn(async move { refill(&shared, rest).await });
     }
-    while under_way.join_next().await.is_some() {}
+    while refills.join_next().await.is_some() {}
 }
 
-async fn refill(reader: &Reader, rest: Refund) {
+async fn refill(shared: &Shared, rest: Refund) {
     // What is under way when a period ends would be given to the next.
-    let margin = u64::try_from((reader.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
+    let margin = u64::try_from((shared.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
     for (meter, until) in rest.quotas.iter().filter(|_| rest.units > 0) {
-        let latest = reader.clock.read().uptime_nanos.saturating_add(margin);
+        let latest = shared.now().uptime_nanos.saturating_add(margin);
         if until.is_some_and(|until| latest >= until) {
             continue;
         }
-        let call = reader.store.refill(&rest.key, meter, rest.units);
-        let answer = tokio::time::timeout(reader.deadline, call).await;
-        reader
+        let call = shared.store.refill(&rest.key, meter, rest.units);
+        let answer = tokio::time::timeout(shared.deadline, call).await;
+        shared
             .metrics
             .called(StoreCall::Refill, answer.as_ref().ok());
         if !matches!(answer, Ok(Ok(()))) {

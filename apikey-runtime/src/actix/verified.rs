@@ -1,0 +1,68 @@
+//! The key that a guard allowed, in the extensions of its request.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::{HttpMessage, HttpRequest};
+
+use crate::manager::ApiKeyManager;
+use crate::policy::KeyLocation;
+use crate::verify::{Allowed, VerifiedCredential};
+
+/// A key that was checked. The type is private, so no other code can put one into the extensions.
+pub(super) struct Verified {
+    pub(super) allowed: Allowed,
+    /// The manager that checked it.
+    pub(super) manager: ManagerIdentity,
+    /// What remains of the key, if a middleware took it out of the request.
+    pub(super) credential: Option<Rc<VerifiedCredential>>,
+}
+
+/// Identifies a manager within a request, by the address of its verifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ManagerIdentity(usize);
+
+impl ManagerIdentity {
+    pub(super) fn of(manager: &ApiKeyManager) -> Self {
+        Self(Arc::as_ptr(manager.verifier()) as usize)
+    }
+
+    /// The identity of no manager: that of a key which a test acts as.
+    #[cfg(feature = "test-util")]
+    pub(super) const NONE: Self = Self(0);
+}
+
+impl Verified {
+    /// Returns what an earlier guard with this manager allowed in this request.
+    pub(super) fn earlier(request: &HttpRequest, manager: ManagerIdentity) -> Option<Allowed> {
+        let extensions = request.extensions();
+        let verified = extensions.get::<Self>()?;
+        (verified.manager == manager).then(|| verified.allowed.clone())
+    }
+
+    /// Returns what remains of a key that a middleware with this manager took out of the request. It
+    /// does not count on a route with locations of its own, unless the key was at one of them.
+    pub(super) fn credential(
+        request: &HttpRequest,
+        manager: &ApiKeyManager,
+        locations: Option<&[KeyLocation<'static>]>,
+    ) -> Option<Rc<VerifiedCredential>> {
+        let extensions = request.extensions();
+        let verified = extensions.get::<Self>()?;
+        let credential = verified.credential.as_ref()?;
+        let location = credential.location.unwrap_or(manager.config().location());
+        let own = verified.manager == ManagerIdentity::of(manager);
+        let permitted = locations.is_none_or(|locations| locations.contains(&location));
+        (own && permitted).then(|| Rc::clone(credential))
+    }
+
+    /// Puts the key where extractors find it.
+    pub(super) fn insert(self, request: &HttpRequest) {
+        request.extensions_mut().insert(self);
+    }
+
+    /// Removes the key of an earlier guard.
+    pub(super) fn remove(request: &HttpRequest) {
+        request.extensions_mut().remove::<Self>();
+    }
+}

@@ -1,0 +1,121 @@
+//! The manager's background tasks, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::ManagerCore;
+use crate::error::{Error, StoreError};
+use crate::metrics::PollOutcome;
+
+/// How often a node joins again at its start if the store does not list it.
+const MAX_JOINS: usize = 10;
+
+/// The pause of a task after the store panicked.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_millis(10);
+
+/// Starts the store, joins its members, takes the first lease, and spawns the background tasks.
+pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
+    core.shared.store.start().await?;
+    take_first_lease(&core).await?;
+    spawn(&core, |core| async move { core.poller.run().await });
+    spawn(&core, |core| async move {
+        core.poller.send_heartbeats().await;
+    });
+    spawn(&core, |core| async move {
+        core.poller.watch_members().await;
+    });
+    spawn(&core, |core| async move {
+        core.verifier.refund_expired_prefetch().await;
+    });
+    spawn(&core, |core| async move { core.usage.run().await });
+    #[cfg(feature = "metrics")]
+    spawn(&core, |core| async move {
+        loop {
+            core.publish_metrics();
+            tokio::time::sleep(crate::metrics::PUBLISH_INTERVAL).await;
+        }
+    });
+    Ok(())
+}
+
+async fn take_first_lease(core: &ManagerCore) -> Result<(), Error> {
+    let mut polled = core.poller.poll(&mut None).await;
+    for _ in 0..MAX_JOINS {
+        // A slow node may be taken for gone between its join and its poll.
+        if polled == PollOutcome::NotMember {
+            polled = core.poller.poll(&mut None).await;
+        }
+    }
+    if polled == PollOutcome::Answered {
+        return Ok(());
+    }
+    let reason = core.poller.status().failing.map(|(_, reason)| reason);
+    Err(StoreError::unavailable(format!(
+        "its change log could not be read at the start: {}",
+        reason.unwrap_or_else(|| "it does not list this node".to_owned())
+    ))
+    .into())
+}
+
+/// Runs `task` as long as the manager's thread lives. A panic in the store's code ends one turn of
+/// the task, and not the task.
+fn spawn<T, F>(core: &Arc<ManagerCore>, task: T)
+where
+    T: Fn(Arc<ManagerCore>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let runtime = core.shared.runtime.clone();
+    let core = Arc::clone(core);
+    runtime.spawn(async move {
+        loop {
+            match tokio::spawn(task(Arc::clone(&core))).await {
+                Err(error) if error.is_panic() => {
+                    tracing::error!(
+                        "the key store panicked in the background; the task starts again"
+                    );
+                    // It may panic every time.
+                    tokio::time::sleep(PAUSE_AFTER_PANIC).await;
+                }
+                _ => return,
+            }
+        }
+    });
+}
+
+/// Ends the manager: finishes what is in progress, flushes usage, and stops the store.
+pub(super) async fn stop(core: &ManagerCore) {
+    let deadline = core.shared.deadline;
+    // Before the lease is closed, while these checks may still believe the cache.
+    let _ = tokio::time::timeout(deadline, core.verifier.finish_deferred()).await;
+    core.cache.lease.close();
+    core.cache.flush();
+    core.poller.close();
+    let _ = tokio::time::timeout(deadline, core.verifier.refund_all_prefetched()).await;
+    core.usage.finish().await;
+    core.events.close();
+    #[cfg(feature = "metrics")]
+    core.publish_metrics();
+    let leave = async {
+        // If this fails, other nodes remove this one, only later.
+        if let Err(error) = core.shared.store.leave(&core.poller.node()).await {
+            tracing::debug!(%error, "this node stays in the key store's member list");
+        }
+        core.shared.store.stop().await;
+    };
+    // A store that does not stop delays nothing else.
+    let _ = tokio::time::timeout(deadline, leave).await;
+}
+
+#[cfg(feature = "metrics")]
+impl ManagerCore {
+    fn publish_metrics(&self) {
+        let cache = &self.cache;
+        let figures = crate::metrics::CacheFigures {
+            hits: cache.counters.hits(),
+            misses: cache.counters.misses(),
+            entries: cache.len(),
+            lease_remaining: cache.lease.remaining(self.shared.now()),
+        };
+        self.shared.metrics.publish(&figures);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the manager's calls work with, on its thread.
+
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::cluster::ChangePoller;
+use crate::error::{Error, StoreError};
+use crate::events::{Event, EventKind, EventSender};
+use crate::key::{KeyHasher, KeyId};
+use crate::metrics::StoreCall;
+use crate::record::{KeyPatch, KeyRecord};
+use crate::shared::Shared;
+use crate::usage::Usage;
+use crate::verify::Verifier;
+
+/// The parts of one manager: those that create, change and revoke keys, and the verifier, which
+/// decides.
+#[derive(Debug)]
+pub(super) struct ManagerCore {
+    pub(super) shared: Arc<Shared>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) hasher: Arc<dyn KeyHasher>,
+    pub(super) poller: Arc<ChangePoller>,
+    pub(super) events: Arc<EventSender>,
+    pub(super) usage: Arc<Usage>,
+    pub(super) verifier: Arc<Verifier>,
+}
+
+impl ManagerCore {
+    /// Reads a record from the store.
+    pub(super) async fn find(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        let find = self.shared.store.find(&id);
+        let found = self.shared.call(StoreCall::Find, find).await?;
+        found.ok_or(Error::NotFound(id))
+    }
+
+    /// Reads the record of a key that is not revoked.
+    pub(super) async fn find_unrevoked(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        let record = self.find(id).await?;
+        if record.revoked.is_some() {
+            Err(Error::Revoked(id))
+        } else {
+            Ok(record)
+        }
+    }
+
+    /// Applies a patch in the store, and evicts the key.
+    pub(super) async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
+        let update = self.shared.store.update(&id, patch);
+        let outcome = self.shared.call(StoreCall::Update, update).await;
+        // Whatever the outcome: if the answer was lost, the change may have been made.
+        self.cache.evict(&id);
+        outcome.map_err(|error| missing(error, id))
+    }
+
+    /// Emits an event of a change that is durable, and evicted here.
+    pub(super) fn emit(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
+        self.events.emit(|| Event {
+            at: self.shared.now().now,
+            kind,
+            key_id: Some(id),
+            actor: actor.map(str::to_owned),
+        });
+    }
+}
+
+/// Names the record that is missing.
+pub(super) fn missing(error: StoreError, id: KeyId) -> Error {
+    match error {
+        StoreError::NotFound => Error::NotFound(id),
+        other => Error::Store(other),
+    }
+}

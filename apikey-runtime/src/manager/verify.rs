@@ -1,0 +1,80 @@
+//! Checks of a key without a request.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::ApiKeyManager;
+use crate::api_key::ApiKey;
+use crate::denied::{Denied, DenyReason};
+use crate::policy::{PathValues, Policy, RequestInfo};
+use crate::verify::{CheckRequest, Credential, FastPath};
+
+impl ApiKeyManager {
+    /// Checks a key with the manager's defaults, as a route without options does.
+    ///
+    /// # Errors
+    ///
+    /// The reason for the denial.
+    pub async fn verify(&self, key: &str) -> Result<ApiKey, Denied> {
+        self.verify_for(key, &Policy::new()).await
+    }
+
+    /// Checks a key against the policy of a route. Without a request, a template in a scope has no
+    /// path to be filled from, and the client's address and the method are not known: what depends
+    /// on them is denied.
+    ///
+    /// # Errors
+    ///
+    /// The reason for the denial.
+    pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
+        let verifier = self.verifier();
+        let credential = Credential::Presented(verifier.parse(key.as_bytes(), policy)?);
+        let request = CheckRequest {
+            credential,
+            policy,
+            info: &NoRequest,
+            earlier: None,
+        };
+        let decision = match verifier.try_check(&request) {
+            FastPath::Decided(decision) => decision,
+            FastPath::Deferred(reason) => verifier.check(&request, reason).await,
+        };
+        decision.map(|allowed| allowed.key)
+    }
+}
+
+/// The absence of a request.
+struct NoRequest;
+
+impl PathValues for NoRequest {
+    fn value(&self, _name: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+impl RequestInfo for NoRequest {
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn counted_address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn method(&self) -> Option<&str> {
+        None
+    }
+
+    fn is_encrypted(&self) -> bool {
+        false
+    }
+
+    fn write_route(&self, _write: &mut dyn FnMut(&str)) {}
+}
+
+/// A denial without a route.
+impl From<DenyReason> for Denied {
+    fn from(reason: DenyReason) -> Self {
+        Self::new(reason)
+    }
+}

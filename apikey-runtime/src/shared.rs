@@ -1,0 +1,51 @@
+//! What the parts of one manager share: the store, the clock, the runtime, the deadline, the
+//! metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::clock::{Clock, ClockReading};
+use crate::error::StoreError;
+use crate::metrics::{Metrics, StoreCall};
+use crate::store::KeyStore;
+
+/// The store and the clock of one manager, and the runtime on which it calls the store.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The runtime of the manager's thread. It drives the store's connections.
+    pub(crate) runtime: Handle,
+    /// The time that a call of the store may take.
+    pub(crate) deadline: Duration,
+    pub(crate) metrics: Metrics,
+}
+
+impl Shared {
+    /// Reads the clock.
+    pub(crate) fn now(&self) -> ClockReading {
+        self.clock.read()
+    }
+
+    /// Awaits a call of the store for at most the deadline, and counts its result.
+    ///
+    /// # Errors
+    ///
+    /// The store's error, or [`StoreError::Unavailable`] if the deadline passes first.
+    pub(crate) async fn call<T>(
+        &self,
+        which: StoreCall,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let deadline = self.deadline;
+        let answer = tokio::time::timeout(deadline, call).await;
+        self.metrics.called(which, answer.as_ref().ok());
+        answer.unwrap_or_else(|_| {
+            Err(StoreError::unavailable(format!(
+                "no answer within {deadline:?}; whether a write took effect is not known"
+            )))
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Decisions from the cache.
+
+use std::sync::Arc;
+
+use super::evaluate::{DigestMatch, PolicyEvaluation};
+use super::request::CachedDecision;
+use super::{Allowed, CheckRequest, Credential, DeferReason, FastPath, Verifier};
+use crate::api_key::ApiKey;
+use crate::cache::CachedKey;
+use crate::denied::DenyReason;
+use crate::key::ParsedDigest;
+use crate::policy::RequestInfo;
+
+impl Verifier {
+    /// Evaluates what the cache knows, before limits.
+    pub(super) fn evaluate_cached<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+    ) -> FastPath {
+        match self.check_cache(request) {
+            CachedDecision::Allow(key, at) => FastPath::Decided(Ok(Allowed::new(key, None, at))),
+            // A revocation is never undone, and a misconfigured route stays so. A newer record
+            // could overturn any other denial.
+            CachedDecision::Deny(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
+                FastPath::Decided(Err(self.deny(request, reason)))
+            }
+            CachedDecision::Deny(_) => FastPath::Deferred(DeferReason::RecheckDenial),
+            CachedDecision::Miss => FastPath::Deferred(DeferReason::CacheMiss),
+        }
+    }
+
+    /// Looks the credential up in the cache.
+    pub(super) fn check_cache<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+    ) -> CachedDecision {
+        let cache = &self.loader.cache;
+        let decision = cache.peek(request.credential.id(), |entry| {
+            let matched = self.match_digest(request, entry);
+            // The clock is read after the entry, and after everything that takes time. So an entry
+            // that may be believed now was under the lease when it was used.
+            let now = self.shared.now();
+            if !cache.lease.holds(now) || entry.is_stale() {
+                return CachedDecision::Miss;
+            }
+            match matched.decide(now) {
+                Ok(()) => CachedDecision::Allow(ApiKey::new(Arc::clone(entry)), now),
+                Err(reason) => CachedDecision::Deny(reason),
+            }
+        });
+        match decision {
+            Some(decision) => decision,
+            None if cache.knows_unknown(&request.credential.id().to_id(), self.shared.now()) => {
+                self.match_dummy(request);
+                CachedDecision::Deny(DenyReason::InvalidKey)
+            }
+            None => CachedDecision::Miss,
+        }
+    }
+
+    /// Compares the credential with the record's digests, in constant time, and evaluates what does
+    /// not depend on the time.
+    pub(super) fn match_digest<'k, I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        key: &'k CachedKey,
+    ) -> DigestMatch<'k> {
+        let matches = |digest: &ParsedDigest| match request.credential {
+            Credential::Presented(presented) => self.loader.hasher.verify(presented.text(), digest),
+            Credential::AlreadyVerified(credential) => credential.digest.is(digest),
+        };
+        DigestMatch {
+            key,
+            current: matches(&key.digest),
+            previous: key
+                .previous
+                .as_ref()
+                .filter(|previous| matches(&previous.0))
+                .map(|previous| previous.1),
+            policy: PolicyEvaluation::new(key, request.policy, request.info),
+        }
+    }
+
+    /// Does as much work as a wrong secret causes.
+    pub(super) fn match_dummy<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) {
+        if let Credential::Presented(presented) = request.credential {
+            std::hint::black_box(self.loader.hasher.verify(presented.text(), &self.dummy));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Decisions from the store: a shared poll before a denial that a newer record could overturn, then
+//! a read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::CachedDecision;
+use super::{Allowed, CheckRequest, Verifier};
+use crate::api_key::ApiKey;
+use crate::cache::{ReadAnswer, ReadError, ReadStamp};
+use crate::clock::ClockReading;
+use crate::denied::{Denied, DenyReason};
+use crate::policy::RequestInfo;
+
+/// How often a read is repeated whose answer came too late to be believed. After that the answer is
+/// 503.
+const MAX_READS: usize = 3;
+
+impl Verifier {
+    /// Decides with the store's help, before limits. `denied` is whether the cache denies the key,
+    /// and `earlier` what the store answered earlier in the same request.
+    pub(super) async fn evaluate_deferred<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        denied: bool,
+        earlier: Option<&Allowed>,
+    ) -> Result<Allowed, Denied> {
+        if denied {
+            // The secret may be rotated, a scope added, the key enabled: ask what changed before
+            // denying.
+            let answered = self.poller.request_poll().await;
+            match self.check_cache(request) {
+                CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
+                // An expired key is expired, whatever the store says.
+                CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
+                    return Err(self.deny(request, reason));
+                }
+                CachedDecision::Deny(reason) if answered => {
+                    return Err(self.deny(request, reason));
+                }
+                // What changed is not known, and the key may be live by now.
+                CachedDecision::Deny(_) | CachedDecision::Miss => {}
+            }
+        }
+        if let Some(decision) = earlier.and_then(|earlier| self.evaluate_earlier(request, earlier))
+        {
+            return decision;
+        }
+        for _ in 0..MAX_READS {
+            // Without a lease no other node waits for this one. Only a read that began after the
+            // check sees everything that was confirmed before it.
+            let now = self.shared.now();
+            let alone = request.policy.fresh || !self.loader.cache.lease.holds(now);
+            let id = request.credential.id().to_id();
+            match self.loader.read(&id, alone).await {
+                Err(ReadError) => break,
+                Ok(answer) => {
+                    if let Some(decision) = self.evaluate_answer(request, &answer) {
+                        return decision;
+                    }
+                }
+            }
+        }
+        Err(self.deny(request, DenyReason::StoreUnavailable))
+    }
+
+    /// Evaluates what the store answered for an earlier guard. Returns `None` if that answer is
+    /// about another key, was overtaken by a change, or may not serve.
+    fn evaluate_earlier<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        earlier: &Allowed,
+    ) -> Option<Result<Allowed, Denied>> {
+        let (record, stamp) = (earlier.key.record(), earlier.read?);
+        let own = stamp.own || !request.policy.fresh;
+        let serves = record.id.as_text() == request.credential.id()
+            && own
+            && self.is_recent(stamp)
+            && self.loader.is_current(&record.id, stamp);
+        let answer = ReadAnswer {
+            stamp,
+            found: Some(Arc::clone(record)),
+        };
+        serves
+            .then(|| self.evaluate_answer(request, &answer))
+            .flatten()
+    }
+
+    /// Whether the answer of an earlier read may serve: under a lease, as a cached entry may.
+    fn is_recent(&self, stamp: ReadStamp) -> bool {
+        let (now, lease) = (self.shared.now(), &self.loader.cache.lease);
+        let good_for = match lease.length() {
+            Some(length) if lease.holds(now) => length,
+            Some(_) => Duration::ZERO,
+            None => self.shared.deadline,
+        };
+        elapsed(stamp.sent, now) < good_for
+    }
+
+    /// Evaluates the store's answer. Returns `None` if the answer is too old to be believed.
+    fn evaluate_answer<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        answer: &ReadAnswer,
+    ) -> Option<Result<Allowed, Denied>> {
+        let matched = answer
+            .found
+            .as_ref()
+            .map(|found| (found, self.match_digest(request, found)));
+        if matched.is_none() {
+            self.match_dummy(request);
+        }
+        let now = self.shared.now();
+        let age = elapsed(answer.stamp.sent, now);
+        #[cfg(apikey_faults)]
+        let age = crate::faults::age(age);
+        let lease = self.loader.cache.lease.length();
+        if age >= lease.unwrap_or(self.shared.deadline) {
+            return None;
+        }
+        let decision = match matched {
+            None => Err(DenyReason::InvalidKey),
+            Some((found, matched)) => matched.decide(now).map(|()| {
+                let key = ApiKey::new(Arc::clone(found));
+                Allowed::new(key, Some(answer.stamp), now)
+            }),
+        };
+        Some(decision.map_err(|reason| self.deny(request, reason)))
+    }
+}
+
+/// The time between two readings, by the clock that counted more of it.
+fn elapsed(from: ClockReading, to: ClockReading) -> Duration {
+    let uptime = Duration::from_nanos(to.uptime_nanos.saturating_sub(from.uptime_nanos));
+    let wall = to.wall.as_millis().saturating_sub(from.wall.as_millis());
+    uptime.max(Duration::from_millis(u64::try_from(wall).unwrap_or(0)))
+}
