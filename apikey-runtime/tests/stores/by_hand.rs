@@ -164,7 +164,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
         "UPDATE api_keys SET id = '000000000000000000000z' WHERE id LIKE '%2'",
         "UPDATE OR REPLACE api_keys SET id = '0000000000000000000002' WHERE id LIKE '%1'",
         "INSERT OR REPLACE INTO api_keys SELECT id, prefix, label, owner, digest, NULL, NULL, scopes, metadata, \
-         NULL, '', '', 0, NULL, NULL, NULL, NULL, 1, 1, '[]' FROM api_keys WHERE id LIKE '%2'",
+         NULL, '', '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1 FROM api_keys WHERE id LIKE '%2'",
         "REPLACE INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
          VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
         "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
@@ -194,7 +194,7 @@ async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_i
     store.revoke(&id(3), &because("lost")).await.unwrap();
     run(
         &mut tool,
-        "DROP TRIGGER api_keys_revoked_stays; DROP TRIGGER api_keys_revoked_is_not_replaced; \
+        "DROP TRIGGER api_keys_revocation_final; DROP TRIGGER api_keys_revoked_not_replaced; \
          DROP TRIGGER api_keys_inserted; DROP TRIGGER api_keys_updated",
     )
     .await
@@ -237,7 +237,7 @@ async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
         "UPDATE api_keys SET previous_digest = 'd'",
         "UPDATE api_keys SET revoked_reason = 'but not when'",
         "INSERT INTO api_keys SELECT 'short', prefix, label, owner, digest, NULL, NULL, scopes, metadata, NULL, '', \
-         '', 0, NULL, NULL, NULL, NULL, 1, 1, '[]' FROM api_keys LIMIT 1",
+         '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1 FROM api_keys LIMIT 1",
     ] {
         let refused = run(&mut tool, statement).await.expect_err(statement);
         let said = refused.to_string();

@@ -137,8 +137,7 @@ async fn a_clock_that_is_set_back_grants_nothing() {
 
 #[tokio::test]
 async fn what_is_counted_of_a_key_goes_with_it() {
-    const ROWS: &str =
-        "SELECT (SELECT count(*) FROM api_key_counts) + (SELECT count(*) FROM api_key_last_used)";
+    const ROWS: &str = "SELECT (SELECT count(*) FROM api_key_limit_counters) + (SELECT count(*) FROM api_key_last_used)";
     let place = Place::new();
     let (store, mut tool) = (place.store().await, place.tool().await);
     let use_all = async || {
@@ -240,10 +239,10 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
         store.charge(&charge).await.unwrap();
     }
     for statement in [
-        "UPDATE api_key_counts SET used = -1",
-        "UPDATE api_key_counts SET used = 1.5",
-        "UPDATE api_key_counts SET parts = '[]'",
-        "UPDATE api_key_counts SET parts = 'planted'",
+        "UPDATE api_key_limit_counters SET used = -1",
+        "UPDATE api_key_limit_counters SET used = 1.5",
+        "UPDATE api_key_limit_counters SET parts = '[]'",
+        "UPDATE api_key_limit_counters SET parts = 'planted'",
     ] {
         let refused = run(&mut tool, statement).await;
         assert!(refused.is_err(), "{statement}");
@@ -252,8 +251,8 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
         .await
         .unwrap();
     for statement in [
-        "UPDATE api_key_counts SET parts = '{\"planted\": 1}' WHERE key LIKE '%1'",
-        "UPDATE api_key_counts SET parts = '{}', used = -7 WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET parts = '{\"planted\": 1}' WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET parts = '{}', used = -7 WHERE key LIKE '%1'",
     ] {
         run(&mut tool, statement).await.unwrap();
         let charge = |number| Charge::new(id(number), 1, vec![counter(Quota::per_day(100))]);
@@ -278,20 +277,13 @@ async fn a_file_without_limits_gets_them_and_keeps_its_keys() {
     let mut tool = crate::file::sqlite_new(&place).await;
     run(
         &mut tool,
-        include_str!("../../src/store/sqlite/migrations/0001_keys.sql"),
+        include_str!("../../src/store/sqlite/migrations/0100_initial.sql"),
     )
     .await
     .unwrap();
     run(
         &mut tool,
-        include_str!("../../src/store/sqlite/migrations/0002_nodes.sql"),
-    )
-    .await
-    .unwrap();
-    run(
-        &mut tool,
-        "UPDATE api_key_meta SET schema_version = 2; \
-         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+        "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
          VALUES ('0000000000000000000001', 'my_api', 'a label', 'sha256$00', '', '{}', 1000, 1, 1)",
     )
     .await

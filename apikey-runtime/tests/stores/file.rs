@@ -208,7 +208,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
     let place = Place::new();
     place.store().await.stop().await;
     let mut tool = place.tool().await;
-    run(&mut tool, "UPDATE api_key_meta SET schema_version = 99")
+    run(&mut tool, "UPDATE api_key_meta SET schema_version = 999")
         .await
         .unwrap();
     let error = SqliteStore::new(place.file()).start().await.unwrap_err();
@@ -218,8 +218,30 @@ async fn tables_of_a_newer_release_are_left_alone() {
     );
     assert_eq!(
         number(&mut tool, "SELECT schema_version FROM api_key_meta").await,
-        99
+        999
     );
+}
+
+/// The tables of an unreleased build are refused and left as they are.
+#[tokio::test]
+async fn tables_of_an_unreleased_build_are_refused() {
+    let place = Place::new();
+    let mut tool = sqlite_new(&place).await;
+    let tables = "CREATE TABLE api_key_meta (schema_version INTEGER NOT NULL) STRICT; \
+         INSERT INTO api_key_meta VALUES (0)";
+    run(&mut tool, tables).await.unwrap();
+    for version in [0, 1, 3, 99] {
+        sqlx::query("UPDATE api_key_meta SET schema_version = ?")
+            .bind(version)
+            .execute(&mut tool)
+            .await
+            .unwrap();
+        let error = SqliteStore::new(place.file()).start().await.unwrap_err();
+        assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
+        assert!(error.to_string().contains("create a new store"), "{error}");
+    }
+    let made = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+    assert_eq!(number(&mut tool, made).await, 1);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(crate) const USER: &str = "keeper";
 /// for a negative control. Run where the tables are.
 pub(crate) const EPOCHS_FROM_A_SEQUENCE: &str = "\
     CREATE SEQUENCE epochs START 1000000; \
-    CREATE OR REPLACE FUNCTION api_key_log(changed text) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT \
+    CREATE OR REPLACE FUNCTION api_key_append_change(changed text) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT \
         AS $$ DECLARE push_to text; BEGIN \
             SELECT meta.channel INTO STRICT push_to FROM api_key_meta AS meta; \
             INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('epochs'), changed); \

@@ -33,20 +33,28 @@ const UNDONE: [&str; 4] = ["40001", "40P01", "26000", CHANGED_PLAN];
 /// unique_violation.
 const TAKEN: &str = "23505";
 
-/// The error to report where `doing` failed. No value of a record is in it.
+/// character_not_in_repertoire: the text has U+0000.
+const NUL: &str = "22021";
+
+/// Returns the error to report if `doing` failed. No value of a record is in it.
 pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
     let reason = format!("{doing} failed");
     match error {
-        sqlx::Error::Encode(source) => StoreError::InvalidArgument(source.to_string()),
-        sqlx::Error::ColumnDecode { .. }
+        sqlx::Error::Encode(_)
+        | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::Decode(_) => StoreError::Backend {
             reason,
             source: source(error),
         },
+        sqlx::Error::Database(database) if is_one_of(&[NUL], database.as_ref()) => {
+            StoreError::InvalidArgument(
+                "PostgreSQL cannot keep a text with the character U+0000; leave it out".to_owned(),
+            )
+        }
         sqlx::Error::Database(database) => {
             let passing = is_one_of(&PASSING, database.as_ref());
-            let source = Box::new(Refused::new(database.as_ref()));
+            let source = Box::new(ServerMessage::new(database.as_ref()));
             if passing {
                 StoreError::Unavailable {
                     reason,
@@ -100,9 +108,9 @@ pub(super) fn is_undone(error: &sqlx::Error) -> bool {
 
 /// Whether the server refused the statement by a rule, and its connection is as good as before.
 pub(super) fn leaves_the_connection_whole(error: &sqlx::Error) -> bool {
-    // Integrity constraints, and what our triggers raise.
+    // Integrity constraints, exceptions of our triggers, and serialization failures.
     let database = error.as_database_error();
-    database.is_some_and(|database| is_one_of(&["23", "P0001", "40"], database))
+    database.is_some_and(|database| is_one_of(&["23", "P0001", "40", NUL], database))
 }
 
 fn is_one_of(codes: &[&str], error: &dyn DatabaseError) -> bool {
@@ -112,7 +120,7 @@ fn is_one_of(codes: &[&str], error: &dyn DatabaseError) -> bool {
 
 fn source(error: sqlx::Error) -> BoxError {
     match error {
-        sqlx::Error::Database(database) => Box::new(Refused::new(database.as_ref())),
+        sqlx::Error::Database(database) => Box::new(ServerMessage::new(database.as_ref())),
         error => Box::new(error),
     }
 }
@@ -120,12 +128,12 @@ fn source(error: sqlx::Error) -> BoxError {
 /// What PostgreSQL said, without its `DETAIL` and `CONTEXT`: a broken check quotes the whole row
 /// there, digest and all.
 #[derive(Debug)]
-struct Refused {
+struct ServerMessage {
     code: String,
     message: String,
 }
 
-impl Refused {
+impl ServerMessage {
     fn new(error: &dyn DatabaseError) -> Self {
         Self {
             code: error.code().unwrap_or_default().into_owned(),
@@ -134,10 +142,10 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (SQLSTATE {})", self.message, self.code)
     }
 }
 
-impl StdError for Refused {}
+impl StdError for ServerMessage {}

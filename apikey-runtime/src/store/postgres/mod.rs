@@ -1,12 +1,15 @@
 //! Records in PostgreSQL.
 
 mod connect;
-mod counts;
 mod error;
 mod history;
-mod listen;
-mod nodes;
+mod limit_counters;
+mod membership;
+mod migrate;
 mod pool;
+mod push;
+mod records;
+mod url;
 mod usage;
 
 use std::fmt;
@@ -17,10 +20,9 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use sqlx::postgres::PgConnectOptions;
 
-use self::connect::{LeaseRow, Ready};
-use self::listen::Ear;
-use self::pool::Pool;
-use super::sql::{self, COLUMNS, Connections, Statement};
+use self::migrate::{LeaseRow, ReadySchema};
+use self::pool::ConnectionPool;
+use self::push::PushListener;
 use super::{
     ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
     LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
@@ -39,40 +41,41 @@ pub struct PostgresStore {
     max_connections: u32,
     timeout: Duration,
     signal: ChangeNotifier,
-    running: RwLock<Option<Arc<Running>>>,
+    running: RwLock<Option<Arc<PostgresPools>>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// What a started store has.
+/// The connections of a started store.
 #[derive(Debug)]
-struct Running {
-    keys: Pool,
-    /// Charges of one key wait for one another; reads and revocations of others not for them.
-    counts: Pool,
-    /// Polls of the history wait behind nobody: a flood of reads of unknown keys would otherwise
-    /// put them off until the lease of the known ones is over.
-    polls: Pool,
-    /// Nor do they, or acknowledgements, wait for those who confirm a revocation and look at the
-    /// list of nodes again and again.
-    nodes: Pool,
-    roster: Pool,
-    _ear: Ear,
+struct PostgresPools {
+    keys: ConnectionPool,
+    /// Charges of one key wait for one another; reads and revocations of others do not wait for them.
+    limit_counters: ConnectionPool,
+    /// Polls of the history have a connection of their own: a flood of reads of unknown keys would
+    /// otherwise delay them until the lease of the known ones is over.
+    polls: ConnectionPool,
+    /// Joins, acknowledgements and suspicions.
+    membership: ConnectionPool,
+    /// Reads of the list of nodes. A call that waits for a confirmation repeats them, and does not
+    /// delay polls or acknowledgements.
+    member_list: ConnectionPool,
+    _push: PushListener,
 }
 
 impl PostgresStore {
     /// Describes the store at `url`, as in `postgres://user:password@host:5432/database`. Nothing is
-    /// connected to before [`start`](KeyStore::start), which is also where a URL that does not fit
-    /// is an error.
+    /// connected before [`start`](KeyStore::start), which also returns the error if the URL cannot be
+    /// used.
     ///
     /// What the URL leaves out is taken from the variables that `psql` uses (`PGUSER`, `PGPASSWORD`
     /// and so on). A schema is chosen by `?options=-csearch_path%3Dname`. `?sslmode=verify-full`
-    /// asks for TLS, which the feature `tls` adds; with no `sslmode`, the connection is in clear
-    /// where there is no TLS.
+    /// asks for TLS, which the feature `tls` adds; without `sslmode`, the connection is not encrypted
+    /// if the server or this build has no TLS.
     #[must_use]
     pub fn new(url: impl AsRef<str>) -> Self {
         Self {
-            options: connect::parse(url.as_ref()),
+            options: url::parse(url.as_ref()),
             lease: None,
             max_connections: 8,
             timeout: Duration::from_secs(5),
@@ -82,19 +85,19 @@ impl PostgresStore {
         }
     }
 
-    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to
-    /// 60 seconds, or `start` is an error. It is written to the database and holds for all nodes. A
-    /// shorter one than was written there before makes `start` wait until the longer is over.
+    /// Sets how long a record that was read may be used without being read again: 20 milliseconds to
+    /// 60 seconds, otherwise `start` returns an error. It is written to the database and holds for
+    /// every node. If it is shorter than before, `start` waits until no node can hold the longer one.
     ///
-    /// By default, what the database says; 2 seconds where it is new.
+    /// By default, the database's own; 2 seconds in a new one.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
     }
 
-    /// Opens at most this many connections for reading and changing keys, and as many for charging
-    /// limits: 1 to 1000, or `start` is an error. There are four more, whatever this is.
+    /// Sets how many connections are opened at most for reading and changing keys, and as many for
+    /// charging limits: 1 to 1000, otherwise `start` returns an error. Four more are always opened.
     ///
     /// By default, 8.
     #[must_use]
@@ -103,10 +106,10 @@ impl PostgresStore {
         self
     }
 
-    /// Ends a call that has no answer after so long: 10 milliseconds to 60 seconds, or `start` is an
-    /// error. A manager's own [`store_timeout`](crate::Config::store_timeout) ends it too, so this
-    /// matters where it is the shorter, and to the server, which goes on with an abandoned call for
-    /// that long at most.
+    /// Sets the deadline of a call: 10 milliseconds to 60 seconds, otherwise `start` returns an error.
+    /// A manager's own [`store_timeout`](crate::Config::store_timeout) ends a call too, so this matters
+    /// if it is the shorter, and to the server, which continues an abandoned call for that long at
+    /// most.
     ///
     /// By default, 5 seconds.
     #[must_use]
@@ -115,7 +118,7 @@ impl PostgresStore {
         self
     }
 
-    /// The options to connect with, where all that was set can work.
+    /// Returns the options to connect with, if every setting is valid.
     fn checked(&self) -> Result<&PgConnectOptions, StoreError> {
         lease::check(self.lease)?;
         if !(1..=1_000).contains(&self.max_connections) {
@@ -134,7 +137,7 @@ impl PostgresStore {
             .map_err(|reason| StoreError::InvalidArgument(reason.clone()))
     }
 
-    fn running(&self) -> Result<Arc<Running>, StoreError> {
+    fn running(&self) -> Result<Arc<PostgresPools>, StoreError> {
         let running = self.running.read();
         running.clone().ok_or_else(|| {
             StoreError::unavailable(
@@ -143,7 +146,7 @@ impl PostgresStore {
         })
     }
 
-    fn replace_running(&self, running: Option<Arc<Running>>) -> Option<Arc<Running>> {
+    fn replace_running(&self, running: Option<Arc<PostgresPools>>) -> Option<Arc<PostgresPools>> {
         let mut current = self.running.write();
         std::mem::replace(&mut *current, running)
     }
@@ -157,43 +160,46 @@ impl KeyStore for PostgresStore {
         if self.running().is_ok() {
             return Ok(());
         }
-        let Ready {
+        let ReadySchema {
             target,
             channel,
             lease,
-        } = connect::prepare(options, self.lease, self.timeout).await?;
-        let pool = |connections| Pool::new(target.clone(), connections, self.timeout);
-        let polls = pool(1);
+        } = migrate::prepare(options, self.lease, self.timeout).await?;
+        let pool = |connections| {
+            let pool = ConnectionPool::new(target.clone(), connections, self.timeout);
+            pool.map_err(|error| StoreError::unavailable(error.to_string()))
+        };
+        let polls = pool(1)?;
         outlast(&polls, lease).await?;
-        self.replace_running(Some(Arc::new(Running {
-            keys: pool(self.max_connections),
-            counts: pool(self.max_connections),
+        self.replace_running(Some(Arc::new(PostgresPools {
+            keys: pool(self.max_connections)?,
+            limit_counters: pool(self.max_connections)?,
             polls,
-            nodes: pool(1),
-            roster: pool(1),
-            _ear: Ear::open(target.clone(), channel, self.signal.clone()),
+            membership: pool(1)?,
+            member_list: pool(1)?,
+            _push: PushListener::open(target.clone(), channel, self.signal.clone()),
         })));
         Ok(())
     }
 
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        sql::insert(&self.running()?.keys, record).await
+        records::insert(&self.running()?.keys, record).await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        find(&self.running()?.keys, id).await
+        records::find(&self.running()?.keys, id).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        sql::list(&self.running()?.keys, query).await
+        records::list(&self.running()?.keys, query).await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        sql::update(&self.running()?.keys, id, patch).await
+        records::update(&self.running()?.keys, id, patch).await
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        sql::revoke(&self.running()?.keys, id, revocation).await
+        records::revoke(&self.running()?.keys, id, revocation).await
     }
 
     async fn revoke_owner(
@@ -201,11 +207,11 @@ impl KeyStore for PostgresStore {
         owner: &str,
         revocation: &Revocation,
     ) -> Result<Vec<KeyId>, StoreError> {
-        sql::revoke_owner(&self.running()?.keys, owner, revocation).await
+        records::revoke_owner(&self.running()?.keys, owner, revocation).await
     }
 
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        sql::purge(&self.running()?.keys, before).await
+        records::purge(&self.running()?.keys, before).await
     }
 
     async fn changes(
@@ -220,28 +226,30 @@ impl KeyStore for PostgresStore {
     }
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        nodes::join(&self.running()?.nodes, node).await?;
+        membership::join(&self.running()?.membership, node).await?;
         Ok(true)
     }
 
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        nodes::acknowledge(&self.running()?.nodes, node, cursor).await
+        membership::acknowledge(&self.running()?.membership, node, cursor).await
     }
 
     async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        nodes::nodes(&self.running()?.roster).await.map(Some)
+        membership::nodes(&self.running()?.member_list)
+            .await
+            .map(Some)
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        nodes::suspect(&self.running()?.nodes, seen).await
+        membership::suspect(&self.running()?.membership, seen).await
     }
 
     async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        nodes::remove_node(&self.running()?.nodes, seen).await
+        membership::remove_node(&self.running()?.membership, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        nodes::leave(&self.running()?.nodes, node).await
+        membership::leave(&self.running()?.membership, node).await
     }
 
     fn limit_support(&self) -> LimitSupport {
@@ -249,7 +257,7 @@ impl KeyStore for PostgresStore {
     }
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        counts::charge(&self.running()?.counts, charge).await
+        limit_counters::charge(&self.running()?.limit_counters, charge).await
     }
 
     async fn refill(
@@ -258,7 +266,7 @@ impl KeyStore for PostgresStore {
         counter: &LimitCounter,
         amount: u64,
     ) -> Result<(), StoreError> {
-        counts::refill(&self.running()?.counts, key, counter, amount).await
+        limit_counters::refill(&self.running()?.limit_counters, key, counter, amount).await
     }
 
     fn supports_usage(&self) -> bool {
@@ -289,38 +297,17 @@ impl KeyStore for PostgresStore {
         let _turn = self.turn.lock().await;
         if let Some(running) = self.replace_running(None) {
             running.keys.close().await;
-            running.counts.close().await;
-            running.nodes.close().await;
-            running.roster.close().await;
+            running.limit_counters.close().await;
+            running.membership.close().await;
+            running.member_list.close().await;
             running.polls.close().await;
         }
     }
 }
 
-/// Reads a record from the primary, or not at all.
-async fn find(pool: &Pool, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-    const FIND: [&str; 3] = [
-        "SELECT ",
-        COLUMNS,
-        ", pg_is_in_recovery() AS standby FROM (SELECT) AS one LEFT JOIN api_keys ON id = $1",
-    ];
-    let reading_failed = |error| error::failed("reading a record", error);
-    let statement = Statement::joined(&FIND).bind(id.as_str());
-    let rows = pool.rows(&statement).await.map_err(reading_failed)?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    history::primary(row).map_err(reading_failed)?;
-    // Without a record, all its columns are NULL.
-    match sql::Columns::id_bytes(row) {
-        [] => Ok(None),
-        _ => Ok(Some(sql::record(row)?)),
-    }
-}
-
-/// Where a longer lease than the present one may still be held, waits until it no longer can be,
-/// and writes that down; unless the lease was set anew meanwhile.
-async fn outlast(pool: &Pool, lease: LeaseRow) -> Result<(), StoreError> {
+/// If a node may still hold a longer lease than the present one, waits until it has run out, and
+/// writes that down, unless the lease was set again meanwhile.
+async fn outlast(pool: &ConnectionPool, lease: LeaseRow) -> Result<(), StoreError> {
     const OUTLASTED: &str = "UPDATE api_key_meta SET longest_lease_ms = lease_ms \
          WHERE lease_ms = $1 AND longest_lease_ms = $2 AND lease_version = $3";
     if lease.longest <= lease.length {
@@ -328,11 +315,13 @@ async fn outlast(pool: &Pool, lease: LeaseRow) -> Result<(), StoreError> {
     }
     let longest = Duration::from_millis(lease.longest.unsigned_abs());
     tokio::time::sleep(lease::outlasts(longest)).await;
-    let statement = Statement::new(OUTLASTED)
-        .bind(lease.length)
-        .bind(lease.longest)
-        .bind(lease.version);
-    let written = pool.rows(&statement).await;
+    let outlasted = || {
+        sqlx::query(OUTLASTED)
+            .bind(lease.length)
+            .bind(lease.longest)
+            .bind(lease.version)
+    };
+    let written = pool.write(outlasted).await;
     written
         .map(drop)
         .map_err(|error| error::failed("lowering the lease", error))

@@ -1,98 +1,112 @@
-//! A few connections, and what happens to those that fail.
+//! A pool of connections, and what happens to those that fail.
 //!
 //! Not sqlx's pool: that one asks a connection, when it is given back, whether it is well, and keeps
-//! its place until the answer. On a link that lost its other end the answer never comes, and with
-//! the places gone the store would be down for minutes after the link has healed. Here a connection
-//! whose call was dropped, or had no answer in time, is closed on the spot.
+//! its permit until the answer. On a link that lost its other end the answer never comes, and without
+//! permits the store would be down for minutes after the link has healed. Here a connection whose call
+//! was dropped, or had no answer in time, is closed at once.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use deadpool::managed::{
+    BuildError, Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleResult,
+};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Error, Postgres, Row};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sqlx::{Connection, Error, Postgres};
 use tokio::time::timeout;
 
-use super::error::{failed, insert_failed, is_lost, is_undone, leaves_the_connection_whole};
-use crate::error::StoreError;
-use crate::store::sql::{self, Connections, Statement, Value};
+use super::connect::ConnectionTarget;
+use super::error::{is_lost, is_undone, leaves_the_connection_whole};
 
-/// A connection that was idle for so long is asked whether it is well before it is used: the server
-/// may have been restarted, and a write that fails then may or may not have been done.
+/// A connection that was idle for so long is pinged before it is used: the server may have been
+/// restarted, and a write that fails then may or may not have been done.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long it has to say so.
+/// How long a ping may take.
 const PING: Duration = Duration::from_millis(500);
 
-/// How long closing in good order may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long closing a connection in good order may take.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// Pauses between attempts to connect that fail: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
 
-/// How often a statement is tried that the server undid for another's sake.
+/// How often a statement is tried that the server undid in favor of another.
 const TRIES: u32 = 5;
 
-/// Where connections lead, and how each is set up.
+/// Connections to one server, of which up to a number are open.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
-    pub(super) options: PgConnectOptions,
-    /// Statements that are run once on each, of which the last tells whether it leads to a standby.
-    pub(super) setup: String,
-}
-
-impl Target {
-    pub(super) async fn connect(&self) -> Result<PgConnection, Error> {
-        let mut connection = self.options.connect().await?;
-        self.set_up(&mut connection).await?;
-        Ok(connection)
-    }
-
-    pub(super) async fn set_up(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        let rows = sqlx::raw_sql(AssertSqlSafe(self.setup.as_str()))
-            .fetch_all(connection)
-            .await?;
-        match rows.last() {
-            Some(row) if !row.try_get::<bool, _>("standby")? => Ok(()),
-            _ => Err(standby()),
-        }
-    }
-}
-
-/// The error of a server that is a standby: it may not know yet of what was revoked.
-pub(super) fn standby() -> Error {
-    Error::Io(io::Error::other(
-        "the server is a standby, and those are never read; connect to the primary",
-    ))
-}
-
-/// Some connections.
-#[derive(Debug, Clone)]
-pub(super) struct Pool(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    target: Target,
-    /// How long one call may take, with the wait for a connection.
+pub(super) struct ConnectionPool {
+    connections: Pool<ConnectionManager>,
+    /// How long one call may take, including the wait for a connection.
     deadline: Duration,
-    places: Arc<Semaphore>,
-    idle: Mutex<Vec<Idle>>,
-    /// Where the last attempt to connect failed.
-    rest: Mutex<Option<Rest>>,
 }
 
-/// Until when no attempt to connect is made.
+/// Opens connections.
+#[derive(Debug)]
+struct ConnectionManager {
+    target: ConnectionTarget,
+    /// `Some` after an attempt that failed.
+    backoff: Mutex<Option<ConnectBackoff>>,
+}
+
+/// A connection of the pool.
+#[derive(Debug)]
+struct ManagedConnection {
+    connection: PgConnection,
+    /// `None` before its first call.
+    idle_since: Option<Instant>,
+}
+
+impl Manager for ConnectionManager {
+    type Type = ManagedConnection;
+    type Error = Error;
+
+    /// Opens a connection. A server that is starting again is not asked for one by every call that
+    /// comes in: after an attempt that failed the next has to wait, and calls fail meanwhile.
+    async fn create(&self) -> Result<ManagedConnection, Error> {
+        let is_early = |backoff: ConnectBackoff| Instant::now() < backoff.until;
+        if self.lock_backoff().is_some_and(is_early) {
+            return Err(Error::Io(io::Error::other(
+                "the last attempt to connect has just failed; another is made in a moment",
+            )));
+        }
+        let connection = self.target.connect().await;
+        let mut backoff = self.lock_backoff();
+        *backoff = match connection {
+            Ok(_) => None,
+            Err(_) => Some(ConnectBackoff::after(*backoff)),
+        };
+        drop(backoff);
+        Ok(ManagedConnection {
+            connection: connection?,
+            idle_since: None,
+        })
+    }
+
+    /// Does nothing: [`ConnectionPool::take`] pings, so that it can close the other idle connections.
+    async fn recycle(&self, _: &mut ManagedConnection, _: &Metrics) -> RecycleResult<Error> {
+        Ok(())
+    }
+}
+
+impl ConnectionManager {
+    fn lock_backoff(&self) -> MutexGuard<'_, Option<ConnectBackoff>> {
+        self.backoff.lock()
+    }
+}
+
+/// Until when no attempt to connect is made, and the pause that led to it.
 #[derive(Debug, Clone, Copy)]
-struct Rest {
+struct ConnectBackoff {
     until: Instant,
     pause: Duration,
 }
 
-impl Rest {
-    /// The first, or a longer one.
+impl ConnectBackoff {
+    /// Returns the first pause, or a longer one than the last.
     fn after(last: Option<Self>) -> Self {
         let [shortest, longest] = PAUSES;
         let pause = last.map_or(shortest, |last| longest.min(last.pause * 2));
@@ -103,41 +117,60 @@ impl Rest {
     }
 }
 
-/// A connection that nobody uses.
-#[derive(Debug)]
-struct Idle {
-    connection: PgConnection,
-    since: Instant,
-}
-
-impl Pool {
+impl ConnectionPool {
     /// A pool of up to `connections`, which are opened when they are needed.
-    pub(super) fn new(target: Target, connections: u32, deadline: Duration) -> Self {
-        let places = usize::try_from(connections).unwrap_or(usize::MAX);
-        Self(Arc::new(Shared {
+    pub(super) fn new(
+        target: ConnectionTarget,
+        connections: u32,
+        deadline: Duration,
+    ) -> Result<Self, BuildError> {
+        let size = usize::try_from(connections).unwrap_or(usize::MAX);
+        let manager = ConnectionManager {
             target,
+            backoff: Mutex::new(None),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(size)
+            .queue_mode(QueueMode::Lifo);
+        Ok(Self {
+            connections: pool.build()?,
             deadline,
-            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-            idle: Mutex::new(Vec::new()),
-            rest: Mutex::new(None),
-        }))
+        })
     }
 
     /// Closes the connections. Calls under way come to their end, and no other starts.
     pub(super) async fn close(&self) {
-        self.0.places.close();
-        for idle in self.0.take_idle() {
-            // What is not said in time is said by the closed socket.
-            let _ = timeout(GOODBYE, idle.connection.close()).await;
+        let idle = self.connections.retain(|_, _| false).removed;
+        self.connections.close();
+        for connection in idle {
+            // If this takes too long, the closed socket ends the session.
+            let _ = timeout(CLOSE, connection.connection.close()).await;
         }
     }
 
-    /// Runs a query in a transaction of its own, within the deadline, and again where nothing of it
-    /// holds. `only_reads` where it changes nothing.
-    pub(super) async fn run(
+    /// Runs a query that changes nothing: as [`write`](Self::write), and again if its connection was
+    /// lost while it was idle.
+    pub(super) async fn read(
+        &self,
+        query: impl Fn() -> PgQuery + Send + Sync,
+    ) -> Result<Vec<PgRow>, Error> {
+        self.run(true, query).await
+    }
+
+    /// Runs a query in a transaction of its own, within the deadline, and again if the server undid
+    /// it. Reads the answer to its end: the commit comes after the last row, and its failure must be
+    /// seen.
+    pub(super) async fn write(
+        &self,
+        query: impl Fn() -> PgQuery + Send + Sync,
+    ) -> Result<Vec<PgRow>, Error> {
+        self.run(false, query).await
+    }
+
+    async fn run(
         &self,
         only_reads: bool,
-        query: impl Fn() -> Bound + Send + Sync,
+        query: impl Fn() -> PgQuery + Send + Sync,
     ) -> Result<Vec<PgRow>, Error> {
         let trying = async {
             for _ in 0..TRIES {
@@ -146,27 +179,31 @@ impl Pool {
                 }
             }
             Err(Error::Io(io::Error::other(format!(
-                "undone by the server {TRIES} times for another's sake"
+                "undone by the server {TRIES} times in favor of another statement"
             ))))
         };
-        let deadline = self.0.deadline;
+        let deadline = self.deadline;
         timeout(deadline, trying).await.unwrap_or_else(|_| {
             let message = format!("no answer within {deadline:?}");
             Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
         })
     }
 
-    /// Runs a query once. `None` where that failed in a way that another try may mend.
-    async fn attempt(&self, only_reads: bool, query: Bound) -> Result<Option<Vec<PgRow>>, Error> {
+    /// Runs a query once. Returns `None` after a failure that another attempt may not meet.
+    async fn attempt(&self, only_reads: bool, query: PgQuery) -> Result<Option<Vec<PgRow>>, Error> {
         let mut taken = self.take().await?;
-        match query.fetch_all(&mut taken.connection).await {
+        let Some(managed) = &mut taken.0 else {
+            return Err(Error::PoolClosed);
+        };
+        let is_used = managed.idle_since.is_some();
+        match query.fetch_all(&mut managed.connection).await {
             Ok(rows) => {
                 taken.give_back();
                 Ok(Some(rows))
             }
             Err(error) => {
                 // A read has changed nothing, and only the old connection may have been lost.
-                let is_stale = taken.is_used && only_reads && is_lost(&error);
+                let is_stale = is_used && only_reads && is_lost(&error);
                 if leaves_the_connection_whole(&error) {
                     taken.give_back();
                 }
@@ -179,150 +216,55 @@ impl Pool {
         }
     }
 
-    async fn take(&self) -> Result<Taken, Error> {
-        let place = Arc::clone(&self.0.places).acquire_owned().await;
-        let place = place.map_err(|_| Error::PoolClosed)?;
-        while let Some(mut idle) = self.0.pop_idle() {
-            if idle.since.elapsed() < FRESH
-                || matches!(timeout(PING, idle.connection.ping()).await, Ok(Ok(())))
-            {
-                return Ok(self.taken(idle.connection, true, place));
+    /// Takes a connection. If one that was idle for long does not answer a ping, closes all idle ones
+    /// and opens another.
+    async fn take(&self) -> Result<PooledConnection, Error> {
+        loop {
+            let managed = self.connections.get().await.map_err(|error| match error {
+                PoolError::Backend(error) => error,
+                _ => Error::PoolClosed,
+            })?;
+            let is_fresh = managed
+                .idle_since
+                .is_none_or(|since| since.elapsed() < FRESH);
+            let mut taken = PooledConnection(Some(managed));
+            if is_fresh || taken.is_alive().await {
+                return Ok(taken);
             }
-            // The others are older.
-            self.0.take_idle();
-        }
-        let connection = self.connect().await?;
-        Ok(self.taken(connection, false, place))
-    }
-
-    /// A new connection. A server that is starting again is not asked for one by every call that
-    /// comes in: after an attempt that failed the next has to wait, and calls fail meanwhile.
-    async fn connect(&self) -> Result<PgConnection, Error> {
-        if self
-            .0
-            .lock_rest()
-            .is_some_and(|rest| Instant::now() < rest.until)
-        {
-            return Err(Error::Io(io::Error::other(
-                "the last attempt to connect has just failed; another is made in a moment",
-            )));
-        }
-        let connection = self.0.target.connect().await;
-        let mut rest = self.0.lock_rest();
-        *rest = match connection {
-            Ok(_) => None,
-            Err(_) => Some(Rest::after(*rest)),
-        };
-        drop(rest);
-        connection
-    }
-
-    fn taken(&self, connection: PgConnection, is_used: bool, place: OwnedSemaphorePermit) -> Taken {
-        Taken {
-            connection,
-            is_used,
-            unsaid: Unsaid(Some(Arc::clone(&self.0))),
-            _place: place,
         }
     }
-}
-
-impl Connections for Pool {
-    type Row = PgRow;
-
-    async fn rows(&self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
-        if statement.values().iter().any(holds_nul) {
-            return Err(Error::Encode(
-                "PostgreSQL keeps no text with the character U+0000; leave it out".into(),
-            ));
-        }
-        let query = || statement.values().iter().fold(statement.query(), bind);
-        self.run(statement.only_reads(), query).await
-    }
-
-    fn failed(doing: &str, error: Error) -> StoreError {
-        failed(doing, error)
-    }
-
-    fn insert_failed(error: Error) -> StoreError {
-        insert_failed(error)
-    }
-}
-
-sql::columns!(PgRow);
-
-fn holds_nul(value: &Value) -> bool {
-    matches!(value, Value::Text(Some(text)) if text.contains('\0'))
 }
 
 /// A query with its values.
-pub(super) type Bound = Query<'static, Postgres, PgArguments>;
+pub(super) type PgQuery = Query<'static, Postgres, PgArguments>;
 
-fn bind(query: Bound, value: &Value) -> Bound {
-    match value {
-        Value::Text(text) => query.bind(text.clone()),
-        Value::Number(number) => query.bind(*number),
-        Value::Truth(truth) => query.bind(*truth),
-        Value::Id(id) => query.bind(String::from_utf8_lossy(id).into_owned()),
-        Value::Bytes(bytes) => query.bind(bytes.clone()),
-    }
-}
+/// A connection in use. Unless it is given back (its call failed, took too long, or its caller went
+/// away), its socket is closed, and so are those of the idle ones, which may have the same fault.
+struct PooledConnection(Option<Object<ConnectionManager>>);
 
-impl Shared {
-    fn pop_idle(&self) -> Option<Idle> {
-        self.lock_idle().pop()
+impl PooledConnection {
+    async fn is_alive(&mut self) -> bool {
+        match &mut self.0 {
+            Some(managed) => matches!(timeout(PING, managed.connection.ping()).await, Ok(Ok(()))),
+            None => false,
+        }
     }
 
-    fn take_idle(&self) -> Vec<Idle> {
-        std::mem::take(&mut *self.lock_idle())
-    }
-
-    fn lock_rest(&self) -> parking_lot::MutexGuard<'_, Option<Rest>> {
-        self.rest.lock()
-    }
-
-    fn lock_idle(&self) -> parking_lot::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock()
-    }
-}
-
-/// A connection in use.
-struct Taken {
-    connection: PgConnection,
-    /// Whether it was not opened for this call.
-    is_used: bool,
-    unsaid: Unsaid,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Taken {
-    fn give_back(self) {
-        if let Some(shared) = self.unsaid.well()
-            && !shared.places.is_closed()
-        {
-            shared.lock_idle().push(Idle {
-                connection: self.connection,
-                since: Instant::now(),
-            });
+    fn give_back(mut self) {
+        if let Some(mut managed) = self.0.take() {
+            managed.idle_since = Some(Instant::now());
         }
     }
 }
 
-/// Of a connection in use it is not said yet that it is well. Where that is never said (its call
-/// failed, took too long, or its caller went away), it is closed without a word, and so are the
-/// idle ones: what ails it may ail them.
-struct Unsaid(Option<Arc<Shared>>);
-
-impl Unsaid {
-    fn well(mut self) -> Option<Arc<Shared>> {
-        self.0.take()
-    }
-}
-
-impl Drop for Unsaid {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
-        if let Some(shared) = &self.0 {
-            shared.take_idle();
+        if let Some(connection) = self.0.take() {
+            let pool = Object::pool(&connection);
+            drop(Object::take(connection));
+            if let Some(pool) = pool {
+                pool.retain(|_, _| false);
+            }
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Who used what: batches of counts come in, and are read by key and hour.
+//! Usage: batches are added, and rows are read by key and hour.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::counts::whole;
 use super::error::failed;
-use super::pool::Pool;
+use super::limit_counters::whole;
+use super::pool::ConnectionPool;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::sql::{Connections, Statement, id};
+use crate::store::sql::id;
 use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 
 /// How many rows are removed at once: a statement that takes longer than a call may would be ended,
@@ -19,7 +19,7 @@ const REMOVED_AT_ONCE: usize = 5_000;
 const HOUR_MILLIS: i64 = 3_600_000;
 
 /// See [`KeyStore::add_usage`](crate::KeyStore::add_usage).
-pub(super) async fn add(pool: &Pool, batch: &UsageBatch) -> Result<(), StoreError> {
+pub(super) async fn add(pool: &ConnectionPool, batch: &UsageBatch) -> Result<(), StoreError> {
     const ADD: &str = "SELECT api_key_add_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
         rows.iter().map(value).collect()
@@ -41,20 +41,23 @@ pub(super) async fn add(pool: &Pool, batch: &UsageBatch) -> Result<(), StoreErro
                 last.network.map(|network| network.to_string())
             }))
     };
-    let added = pool.run(false, query).await;
+    let added = pool.write(query).await;
     added
         .map(drop)
         .map_err(|error| failed("adding usage", error))
 }
 
-/// A route that the database can keep: one that it refused would be offered again and again, and all
-/// that was counted with it.
+/// Returns the route without U+0000: the database would reject it, and the whole batch, at every
+/// attempt.
 fn keepable(route: &str) -> String {
     route.replace('\0', "\u{fffd}")
 }
 
 /// See [`KeyStore::usage`](crate::KeyStore::usage).
-pub(super) async fn usage(pool: &Pool, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+pub(super) async fn usage(
+    pool: &ConnectionPool,
+    query: &UsageQuery,
+) -> Result<Vec<UsageRow>, StoreError> {
     const READ: &str = "SELECT key, hour, route, outcome, requests, cost FROM api_key_usage \
          WHERE key = ANY ($1) AND hour >= $2 AND hour < $3";
     let ask = || {
@@ -64,7 +67,7 @@ pub(super) async fn usage(pool: &Pool, query: &UsageQuery) -> Result<Vec<UsageRo
             .bind(query.to)
     };
     let reading_failed = |error| failed("reading usage", error);
-    let rows = pool.run(true, ask).await.map_err(reading_failed)?;
+    let rows = pool.read(ask).await.map_err(reading_failed)?;
     let mut usage = Vec::with_capacity(rows.len());
     for row in &rows {
         usage.extend(usage_row(row).map_err(reading_failed)?);
@@ -76,7 +79,7 @@ fn texts(keys: &[KeyId]) -> Vec<String> {
     keys.iter().map(KeyId::to_string).collect()
 }
 
-/// `None` where the outcome is one of a later release.
+/// Reads a row; `None` if its outcome is one of a later release.
 fn usage_row(row: &PgRow) -> Result<Option<UsageRow>, sqlx::Error> {
     let (Some(key), Some(outcome)) = (id(row), Outcome::from_code(row.try_get("outcome")?)) else {
         return Ok(None);
@@ -89,11 +92,14 @@ fn usage_row(row: &PgRow) -> Result<Option<UsageRow>, sqlx::Error> {
 }
 
 /// See [`KeyStore::last_used`](crate::KeyStore::last_used).
-pub(super) async fn last_used(pool: &Pool, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+pub(super) async fn last_used(
+    pool: &ConnectionPool,
+    keys: &[KeyId],
+) -> Result<Vec<LastUsed>, StoreError> {
     const READ: &str = "SELECT key, at, network FROM api_key_last_used WHERE key = ANY ($1)";
     let reading_failed = |error| failed("reading when keys were last used", error);
     let ask = || sqlx::query(READ).bind(texts(keys));
-    let rows = pool.run(true, ask).await.map_err(reading_failed)?;
+    let rows = pool.read(ask).await.map_err(reading_failed)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let Some(key) = id(row) else { continue };
@@ -106,7 +112,7 @@ pub(super) async fn last_used(pool: &Pool, keys: &[KeyId]) -> Result<Vec<LastUse
 }
 
 /// See [`KeyStore::prune_usage`](crate::KeyStore::prune_usage).
-pub(super) async fn forget(pool: &Pool, hour: i64) -> Result<(), StoreError> {
+pub(super) async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {
     // What another node removes at this moment, or adds to, is left to it, or to the next time.
     const OLD: &str = "DELETE FROM api_key_usage WHERE ctid = ANY (ARRAY( \
             SELECT ctid FROM api_key_usage WHERE hour < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
@@ -129,11 +135,11 @@ pub(super) async fn forget(pool: &Pool, hour: i64) -> Result<(), StoreError> {
     remove(pool, GONE, millis).await
 }
 
-async fn remove(pool: &Pool, sql: &'static str, before: i64) -> Result<(), StoreError> {
+async fn remove(pool: &ConnectionPool, sql: &'static str, before: i64) -> Result<(), StoreError> {
     let limit = i64::try_from(REMOVED_AT_ONCE).unwrap_or(i64::MAX);
-    let statement = Statement::new(sql).bind(before).bind(limit);
+    let query = || sqlx::query(sql).bind(before).bind(limit);
     loop {
-        let removed = pool.rows(&statement).await;
+        let removed = pool.write(query).await;
         let removed = removed.map_err(|error| failed("removing old usage", error))?;
         if removed.len() < REMOVED_AT_ONCE {
             return Ok(());

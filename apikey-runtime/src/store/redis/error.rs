@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{BoxError, StoreError};
 
-/// Codes of what a later try may not meet again.
+/// Codes of failures that may be over at a later attempt.
 const TRANSIENT: [&str; 14] = [
     "LOADING",     // The server has just started and reads its data.
     "BUSY",        // A script runs for long.
@@ -22,27 +22,27 @@ const TRANSIENT: [&str; 14] = [
     "NOTREADY",
 ];
 
-/// A failure that several callers can be told of.
+/// A failure that can be reported to several callers.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
-    kind: Kind,
+pub(super) struct RedisFailure {
+    kind: FailureKind,
     reason: String,
     source: Option<RedisError>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FailureKind {
     Unavailable,
-    /// What is stored under a name is no record of ours.
+    /// The value of a key is not a record of ours.
     WrongType,
     Invalid,
     Backend,
 }
 
-impl Failure {
+impl RedisFailure {
     pub(super) fn unavailable(reason: impl Into<String>) -> Self {
         Self {
-            kind: Kind::Unavailable,
+            kind: FailureKind::Unavailable,
             reason: reason.into(),
             source: None,
         }
@@ -50,13 +50,13 @@ impl Failure {
 
     pub(super) fn invalid(reason: impl Into<String>) -> Self {
         Self {
-            kind: Kind::Invalid,
+            kind: FailureKind::Invalid,
             reason: reason.into(),
             source: None,
         }
     }
 
-    /// The failure to report where `doing` failed. The reason quotes nothing of the server's
+    /// Returns the failure to report if `doing` failed. The reason quotes nothing of the server's
     /// message, which can hold arguments of a command.
     pub(super) fn of(doing: &str, error: RedisError) -> Self {
         let kind = kind(&error);
@@ -71,8 +71,8 @@ impl Failure {
         }
     }
 
-    /// The same failure without a message that quotes `secret`: a server that does not know a
-    /// command repeats what came with it.
+    /// Removes the message if it quotes `secret`: a server that does not know a command repeats its
+    /// arguments.
     pub(super) fn without(mut self, secret: Option<&str>) -> Self {
         let quotes = |error: &RedisError| {
             secret.is_some_and(|secret| !secret.is_empty() && error.to_string().contains(secret))
@@ -83,32 +83,32 @@ impl Failure {
         self
     }
 
-    /// As an error about the record `id`, where the failure is that record's own.
+    /// Converts it to an error about the record `id`, if it concerns only that record.
     pub(super) fn of_record(self, id: &str) -> StoreError {
-        if self.kind == Kind::WrongType {
+        if self.kind == FailureKind::WrongType {
             return StoreError::Corrupt {
                 id: id.to_owned(),
-                reason: "what is stored under its name is no hash".to_owned(),
+                reason: "the value of its key is not a hash".to_owned(),
             };
         }
         self.into()
     }
 }
 
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        let Failure {
+impl From<RedisFailure> for StoreError {
+    fn from(failure: RedisFailure) -> Self {
+        let RedisFailure {
             kind,
             reason,
             source,
         } = failure;
         match kind {
-            Kind::Unavailable => Self::Unavailable {
+            FailureKind::Unavailable => Self::Unavailable {
                 reason,
                 source: source.map(|error| Box::new(error) as BoxError),
             },
-            Kind::Invalid => Self::InvalidArgument(reason),
-            Kind::WrongType | Kind::Backend => Self::Backend {
+            FailureKind::Invalid => Self::InvalidArgument(reason),
+            FailureKind::WrongType | FailureKind::Backend => Self::Backend {
                 source: match source {
                     Some(error) => Box::new(error),
                     None => reason.clone().into(),
@@ -119,19 +119,19 @@ impl From<Failure> for StoreError {
     }
 }
 
-fn kind(error: &RedisError) -> Kind {
+fn kind(error: &RedisError) -> FailureKind {
     let is_full = |error: &RedisError| {
         error
             .detail()
             .is_some_and(|detail| detail.contains("max number of clients"))
     };
     match error.code() {
-        Some("WRONGTYPE") => Kind::WrongType,
-        Some(code) if TRANSIENT.contains(&code) => Kind::Unavailable,
+        Some("WRONGTYPE") => FailureKind::WrongType,
+        Some(code) if TRANSIENT.contains(&code) => FailureKind::Unavailable,
         _ if error.is_io_error() || error.kind() == ErrorKind::Parse || is_full(error) => {
-            Kind::Unavailable
+            FailureKind::Unavailable
         }
-        _ => Kind::Backend,
+        _ => FailureKind::Backend,
     }
 }
 

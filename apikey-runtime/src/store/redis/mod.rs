@@ -1,17 +1,18 @@
 //! Records in Redis.
 
-mod counts;
-mod door;
+mod connection;
+mod connector;
 mod error;
 mod history;
-mod link;
-mod names;
+mod key_names;
+mod limit_counters;
+mod membership;
 mod push;
-mod record;
+mod record_hash;
+mod records;
 mod script;
 mod server;
 mod settings;
-mod statements;
 mod usage;
 
 use std::fmt;
@@ -22,8 +23,8 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 
-use self::door::Door;
-use self::names::Names;
+use self::connector::Connector;
+use self::key_names::KeyNames;
 use self::server::Server;
 use super::{
     ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
@@ -38,6 +39,7 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 #[doc = include_str!("docs.md")]
 pub struct RedisStore {
     url: SecretString,
+    key_prefix: String,
     namespace: String,
     lease: Option<Duration>,
     signal: ChangeNotifier,
@@ -54,7 +56,8 @@ impl RedisStore {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: SecretString::from(url.into()),
-            namespace: names::DEFAULT.to_owned(),
+            key_prefix: String::new(),
+            namespace: key_names::DEFAULT.to_owned(),
             lease: None,
             signal: ChangeNotifier::new(),
             server: RwLock::new(None),
@@ -62,19 +65,20 @@ impl RedisStore {
         }
     }
 
-    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to
-    /// 60 seconds, or `start` is an error. It is written to the store and holds for all that use it.
-    /// Where it is shorter than before, `start` waits until the longer one can hold nowhere.
+    /// Sets how long a record that was read may be used without being read again: 20 milliseconds to
+    /// 60 seconds, otherwise `start` returns an error. It is written to the store and holds for every
+    /// node. If it is shorter than before, `start` waits until no node can hold the longer one.
     ///
-    /// By default, what the store says; 2 seconds where it is new.
+    /// By default, the store's own; 2 seconds in a new one.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
     }
 
-    /// Lets the names of all keys begin with `{namespace}:`, so that several stores fit one server.
-    /// A text without braces and control characters, or `start` is an error.
+    /// Sets the namespace, so that several stores fit one server: the names of all keys begin with
+    /// `{namespace}:`, after the [prefix](Self::key_prefix). With a brace or a control character in
+    /// it, `start` returns an error.
     ///
     /// By default, `apikey`.
     #[must_use]
@@ -83,11 +87,23 @@ impl RedisStore {
         self
     }
 
+    /// Puts a prefix before the names of all keys and of the channel, as in `app:{apikey}:meta`, so that
+    /// they match a pattern of the server's access list such as `~app:*` and `&app:*`. It does not
+    /// belong to the hash tag: stores with one namespace share a slot of a cluster, whatever their prefixes.
+    /// With a brace, a control character, or one of `*?[]\` in it, `start` returns an error.
+    ///
+    /// By default, empty.
+    #[must_use]
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
     fn server(&self) -> Result<Arc<Server>, StoreError> {
         let server = self.server.read();
         server.clone().ok_or_else(|| {
             StoreError::unavailable(
-                "there is no connection; call `start` first, or let a manager do it",
+                "the store is not connected; call `start` first, or let a manager do it",
             )
         })
     }
@@ -104,32 +120,32 @@ impl KeyStore for RedisStore {
         lease::check(self.lease)?;
         let _turn = self.turn.lock().await;
         if self.server().is_err() {
-            let names = Names::new(&self.namespace)?;
-            let door = Door::new(self.url.expose_secret(), names.meta())?;
-            let server = Server::open(door, names, self.lease, &self.signal).await?;
+            let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
+            let connector = Connector::new(self.url.expose_secret(), names.meta())?;
+            let server = Server::open(connector, names, self.lease, &self.signal).await?;
             self.replace_server(Some(Arc::new(server)));
         }
         Ok(())
     }
 
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        statements::insert(&*self.server()?, record).await
+        records::insert(&*self.server()?, record).await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        statements::find(&*self.server()?, id).await
+        records::find(&*self.server()?, id).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        statements::list(&*self.server()?, query).await
+        records::list(&*self.server()?, query).await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        statements::update(&*self.server()?, id, patch).await
+        records::update(&*self.server()?, id, patch).await
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        statements::revoke(&*self.server()?, id, revocation).await
+        records::revoke(&*self.server()?, id, revocation).await
     }
 
     async fn revoke_owner(
@@ -137,11 +153,11 @@ impl KeyStore for RedisStore {
         owner: &str,
         revocation: &Revocation,
     ) -> Result<Vec<KeyId>, StoreError> {
-        statements::revoke_owner(&*self.server()?, owner, revocation).await
+        records::revoke_owner(&*self.server()?, owner, revocation).await
     }
 
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        statements::purge(&*self.server()?, before).await
+        records::purge(&*self.server()?, before).await
     }
 
     async fn changes(
@@ -155,28 +171,28 @@ impl KeyStore for RedisStore {
     }
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        history::join(&*self.server()?, node).await?;
+        membership::join(&*self.server()?, node).await?;
         Ok(true)
     }
 
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        history::acknowledge(&*self.server()?, node, cursor).await
+        membership::acknowledge(&*self.server()?, node, cursor).await
     }
 
     async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        history::nodes(&*self.server()?).await.map(Some)
+        membership::nodes(&*self.server()?).await.map(Some)
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        history::suspect(&*self.server()?, seen).await
+        membership::suspect(&*self.server()?, seen).await
     }
 
     async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        history::remove_node(&*self.server()?, seen).await
+        membership::remove_node(&*self.server()?, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        history::leave(&*self.server()?, node).await
+        membership::leave(&*self.server()?, node).await
     }
 
     fn limit_support(&self) -> LimitSupport {
@@ -184,7 +200,7 @@ impl KeyStore for RedisStore {
     }
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        counts::charge(&*self.server()?, charge).await
+        limit_counters::charge(&*self.server()?, charge).await
     }
 
     async fn refill(
@@ -193,7 +209,7 @@ impl KeyStore for RedisStore {
         counter: &LimitCounter,
         amount: u64,
     ) -> Result<(), StoreError> {
-        counts::refill(&*self.server()?, key, counter, amount).await
+        limit_counters::refill(&*self.server()?, key, counter, amount).await
     }
 
     fn supports_usage(&self) -> bool {
@@ -226,6 +242,7 @@ impl fmt::Debug for RedisStore {
     /// Without the URL, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
+            .field("key_prefix", &self.key_prefix)
             .field("namespace", &self.namespace)
             .field("lease", &self.lease)
             .finish_non_exhaustive()

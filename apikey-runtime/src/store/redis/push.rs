@@ -8,8 +8,8 @@ use redis::{AsyncConnectionConfig, Cmd, PushInfo, PushKind, RedisError};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::door::Door;
-use super::error::Failure;
+use super::connector::Connector;
+use super::error::RedisFailure;
 use crate::store::ChangeNotifier;
 
 /// How often a subscription is tried out, and how long it may take to answer: nothing else tells one
@@ -23,34 +23,38 @@ const LISTENING: &str = "listening to the channel";
 
 /// A subscription that is renewed until this value goes.
 #[derive(Debug)]
-pub(super) struct Push(AbortHandle);
+pub(super) struct PushSubscription(AbortHandle);
 
-impl Push {
+impl PushSubscription {
     /// Begins to subscribe, on the current runtime. Each message raises `signal`, and so does each
     /// new subscription, since something may have happened before it.
-    pub(super) fn open(door: &Arc<Door>, channel: String, signal: &ChangeNotifier) -> Self {
-        let listening = keep_up(Arc::clone(door), channel, signal.clone());
+    pub(super) fn open(
+        connector: &Arc<Connector>,
+        channel: String,
+        signal: &ChangeNotifier,
+    ) -> Self {
+        let listening = keep_up(Arc::clone(connector), channel, signal.clone());
         Self(tokio::spawn(listening).abort_handle())
     }
 }
 
-impl Drop for Push {
+impl Drop for PushSubscription {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn keep_up(door: Arc<Door>, channel: String, signal: ChangeNotifier) {
+async fn keep_up(connector: Arc<Connector>, channel: String, signal: ChangeNotifier) {
     let mut pause = PAUSES[0];
     let mut failing = false;
     loop {
         let mut subscribed = false;
-        let Err(error) = listen(&door, &channel, &signal, &mut subscribed).await;
+        let Err(error) = listen(&connector, &channel, &signal, &mut subscribed).await;
         if subscribed {
             pause = PAUSES[0];
             failing = false;
         }
-        // Said once, and not at each attempt until it is over. Push is for speed only.
+        // Said once, and not at each attempt until it is over. PushSubscription is for speed only.
         if !std::mem::replace(&mut failing, true) {
             let error = crate::error::StoreError::from(error);
             tracing::warn!(%error, "the key store's push is cut; changes are learned of by polls");
@@ -62,11 +66,11 @@ async fn keep_up(door: Arc<Door>, channel: String, signal: ChangeNotifier) {
 
 /// Subscribes, and stays until the subscription is broken.
 async fn listen(
-    door: &Door,
+    connector: &Connector,
     channel: &str,
     signal: &ChangeNotifier,
     subscribed: &mut bool,
-) -> Result<Infallible, Failure> {
+) -> Result<Infallible, RedisFailure> {
     let ended = Arc::new(Notify::new());
     let (heard, gone) = (signal.clone(), Arc::clone(&ended));
     let hear = move |push: PushInfo| {
@@ -80,15 +84,15 @@ async fn listen(
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(PING_EVERY))
         .set_push_sender(hear);
-    let failed = |error: RedisError| Failure::of(LISTENING, error);
-    let mut connection = door.enter_any(&config).await?;
+    let failed = |error: RedisError| RedisFailure::of(LISTENING, error);
+    let mut connection = connector.enter_any(&config).await?;
     connection.subscribe(channel).await.map_err(failed)?;
     *subscribed = true;
     signal.notify();
     loop {
         let wait = tokio::time::timeout(PING_EVERY, ended.notified()).await;
         if wait.is_ok() {
-            return Err(Failure::unavailable(format!(
+            return Err(RedisFailure::unavailable(format!(
                 "{LISTENING}: the connection has ended"
             )));
         }

@@ -1,6 +1,6 @@
-//! The scripts. Each write is one, so that what stops it between two steps leaves all of it or
-//! nothing, and so does a caller who goes away. What it uses comes as KEYS and ARGV, so that no text
-//! of a record can become a name or code.
+//! The scripts. Each write is one script, so that a crash, or a caller that goes away, leaves all of
+//! it or nothing. Its inputs are KEYS and ARGV, so that a text of a record cannot become a name or
+//! code.
 
 use std::sync::LazyLock;
 
@@ -8,12 +8,12 @@ use redis::{Cmd, ToRedisArgs};
 
 /// A script and its name on the server, which is its SHA-1.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(super) struct LuaScript {
     text: &'static str,
     sum: String,
 }
 
-impl Script {
+impl LuaScript {
     fn new(text: &'static str) -> Self {
         Self {
             text,
@@ -25,42 +25,42 @@ impl Script {
 /// Scripts made of parts that several share.
 macro_rules! scripts {
     ($($name:ident = $($part:literal)+;)+) => {
-        $(pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("scripts/", $part, ".lua"))),+)));)+
+        $(pub(super) static $name: LazyLock<LuaScript> =
+            LazyLock::new(|| LuaScript::new(concat!($(include_str!(concat!("scripts/", $part, ".lua"))),+)));)+
     };
 }
 
 scripts! {
-    INSERT = "write" "records" "insert";
-    UPDATE = "write" "records" "update";
-    REVOKE = "write" "records" "revoke";
-    REVOKE_OWNER = "write" "records" "revoke_owner";
-    PURGE = "write" "records" "less" "purge";
-    SELECT = "read" "select";
-    FOUND = "found";
-    LEASE = "write" "lease";
-    SETTLE = "write" "settle";
-    CHANGES = "read" "changes";
-    NODES = "read" "nodes";
-    JOIN = "write" "join";
-    ACKNOWLEDGE = "write" "acknowledge";
+    INSERT = "change_log" "records" "insert";
+    UPDATE = "change_log" "records" "update";
+    REVOKE = "change_log" "records" "revoke";
+    REVOKE_OWNER = "change_log" "records" "revoke_owner";
+    PURGE = "change_log" "records" "compare_i64" "purge";
+    SELECT_IDS = "read_only" "select_ids";
+    INIT_HISTORY = "init_history";
+    SET_LEASE = "change_log" "set_lease";
+    LOWER_LONGEST_LEASE = "change_log" "lower_longest_lease";
+    CHANGES = "read_only" "changes";
+    MEMBERS = "read_only" "members";
+    JOIN = "change_log" "join";
+    ACKNOWLEDGE = "change_log" "acknowledge";
     SUSPECT = "suspect";
-    DISMISS = "dismiss";
-    CHARGE = "count" "charge";
-    REFILL = "count" "refill";
-    USAGE = "head" "less" "usage";
+    REMOVE_NODE = "remove_node";
+    CHARGE = "limit_counter" "charge";
+    REFILL = "limit_counter" "refill";
+    ADD_USAGE = "read_write" "compare_i64" "add_usage";
 }
 
 /// A script with what it is to work on.
 #[derive(Debug)]
-pub(super) struct Run {
-    script: &'static Script,
+pub(super) struct ScriptCall {
+    script: &'static LuaScript,
     keys: Vec<Vec<u8>>,
     arguments: Vec<Vec<u8>>,
 }
 
-impl Run {
-    pub(super) fn new(script: &'static Script) -> Self {
+impl ScriptCall {
+    pub(super) fn new(script: &'static LuaScript) -> Self {
         Self {
             script,
             keys: Vec::new(),

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use redis::{Value, from_redis_value};
 
-use super::door::{Door, Incarnation, random};
-use super::error::Failure;
-use super::link::{DEADLINE, Link};
-use super::names::Names;
-use super::push::Push;
-use super::script::{self, Run, Script};
+use super::connection::{DEADLINE, RedisConnection};
+use super::connector::{Connector, Incarnation, random};
+use super::error::RedisFailure;
+use super::key_names::KeyNames;
+use super::push::PushSubscription;
+use super::script::{self, LuaScript, ScriptCall};
 use super::settings;
 use crate::clock::millis_u64;
 use crate::error::StoreError;
-use crate::store::{ChangeNotifier, lease};
+use crate::store::{ChangeNotifier, lease, schema};
 
-/// The lease of a new store, where nothing else is asked for.
+/// The default lease of a new store.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
 
-/// How often what was not yet, or not any more, as a script needs it is tried again.
+/// How often a script is tried again that found its inputs outdated.
 pub(super) const TRIES: usize = 10;
 
 /// Bytes of a tag in the log.
@@ -29,61 +29,92 @@ pub(super) const TAG: usize = 16;
 /// What a store holds between its start and its stop.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) names: Names,
-    pub(super) calls: Link,
-    /// Polls of the history, and what nodes write of themselves, wait behind nobody: a flood of
-    /// reads of unknown keys would otherwise put them off until the lease of the known ones is over.
-    pub(super) polls: Link,
-    /// The lease as it was last read, in milliseconds: what a history that has to be founded anew
-    /// goes on with.
+    pub(super) names: KeyNames,
+    pub(super) calls: RedisConnection,
+    /// Polls of the history and the writes of membership have a connection of their own: a flood of
+    /// reads of unknown keys would otherwise delay them until the lease of the known ones is over.
+    pub(super) polls: RedisConnection,
+    /// The lease as it was last read, in milliseconds: a new
+    /// history takes this one over.
     pub(super) lease: AtomicU64,
-    _push: Push,
+    _push: PushSubscription,
 }
 
 /// What a script answers: a word, and texts that belong to it.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ScriptReply {
     pub(super) word: String,
     pub(super) rest: Vec<Vec<u8>>,
     pub(super) incarnation: Incarnation,
 }
 
 impl Server {
-    /// Connects, founds a history where there is none, and writes down the lease.
+    /// Connects, starts a history if there is none, and writes down the lease.
     pub(super) async fn open(
-        door: Door,
-        names: Names,
+        connector: Connector,
+        names: KeyNames,
         lease: Option<Duration>,
         signal: &ChangeNotifier,
     ) -> Result<Self, StoreError> {
-        let door = Arc::new(door);
+        let connector = Arc::new(connector);
         let server = Self {
-            calls: Link::open(&door),
-            polls: Link::open(&door),
+            calls: RedisConnection::open(&connector),
+            polls: RedisConnection::open(&connector),
             lease: AtomicU64::new(millis_u64(lease.unwrap_or(DEFAULT_LEASE))),
-            _push: Push::open(&door, names.channel(), signal),
+            _push: PushSubscription::open(&connector, names.channel(), signal),
             names,
         };
         server.calls.ready().await?;
         server.polls.ready().await?;
         settings::warn(&server.calls).await?;
-        server.settle(lease).await?;
+        server.check_schema().await?;
+        server.set_lease(lease).await?;
         Ok(server)
     }
 
-    /// Writes the lease down. Where a longer one held before, waits until no node can hold it any
-    /// more. Where all is as it should be, writes nothing: a server without memory for a write can
-    /// still be read from.
-    async fn settle(&self, wanted: Option<Duration>) -> Result<(), StoreError> {
+    /// Rejects data that was written under another version of the schema. Data of an unreleased build
+    /// has a `meta` without a version. If `meta` itself is lost, a new history starts.
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let doing = "reading the version of the schema";
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.names.meta());
+        let mut read = redis::cmd("HGET");
+        read.arg(self.names.meta()).arg("schema");
+        let answers = self.calls.call(doing, [exists, read], DEADLINE).await?;
+        let failed = |error| RedisFailure::of(doing, error);
+        let mut values = Vec::with_capacity(2);
+        for value in answers.values {
+            values.push(value.extract_error().map_err(failed)?);
+        }
+        let (exists, found): (bool, Option<String>) =
+            from_redis_value(Value::Array(values)).map_err(|error| failed(error.into()))?;
+        match found {
+            None if exists => Err(schema::unreleased()),
+            None => Ok(()),
+            Some(text) => {
+                let version = text
+                    .parse()
+                    .map_err(|_| self.broken("`schema` is not a number"))?;
+                schema::check(version, schema::FIRST)
+            }
+        }
+    }
+
+    /// Writes the lease down. After a longer lease, waits until no node can hold that any more. If the
+    /// lease is in effect already, writes nothing: a server without memory for a write can still be
+    /// read from.
+    async fn set_lease(&self, wanted: Option<Duration>) -> Result<(), StoreError> {
         let mut leases = self.leases().await?;
         if leases.iter().any(Vec::is_empty) {
-            self.found(&self.calls).await?;
+            self.init_history(&self.calls).await?;
             leases = self.leases().await?;
         }
         if let Some(wanted) = wanted.filter(|wanted| self.length(&leases[0]).ok() != Some(*wanted))
         {
-            let set = self.write(&script::LEASE, 2)?.argument(millis_u64(wanted));
-            self.founded(&self.calls, "setting the lease", set, DEADLINE)
+            let set = self
+                .write(&script::SET_LEASE, 2)?
+                .argument(millis_u64(wanted));
+            self.run_with_history(&self.calls, "setting the lease", set, DEADLINE)
                 .await?;
             leases = self.leases().await?;
         }
@@ -93,15 +124,17 @@ impl Server {
             return Ok(());
         }
         tokio::time::sleep(lease::outlasts(longest)).await;
-        let settle = leases
-            .into_iter()
-            .fold(self.write(&script::SETTLE, 2)?, Run::argument);
-        self.founded(&self.calls, "settling the lease", settle, DEADLINE)
+        let lower = leases.into_iter().fold(
+            self.write(&script::LOWER_LONGEST_LEASE, 2)?,
+            ScriptCall::argument,
+        );
+        self.run_with_history(&self.calls, "lowering the longest lease", lower, DEADLINE)
             .await?;
         Ok(())
     }
 
-    /// The lease, the longest that may still be held, and their version: empty where there is none.
+    /// Returns the lease, the longest that may still be held, and their version; each is empty if it
+    /// is missing.
     async fn leases(&self) -> Result<[Vec<u8>; 3], StoreError> {
         let doing = "reading the lease";
         let mut read = redis::cmd("HMGET");
@@ -113,7 +146,7 @@ impl Server {
             .0
             .extract_error()
             .and_then(|value| Ok(from_redis_value(value)?))
-            .map_err(|error| Failure::of(doing, error))?;
+            .map_err(|error| RedisFailure::of(doing, error))?;
         let leases: Vec<_> = leases.into_iter().map(Option::unwrap_or_default).collect();
         leases
             .try_into()
@@ -129,7 +162,7 @@ impl Server {
             .filter(|length| lease::check(Some(*length)).is_ok())
             .ok_or_else(|| {
                 self.broken(
-                    "the lease is no number from 20 to 60000; start the store anew with one",
+                    "the lease is not a number from 20 to 60000; restart the store with `lease`",
                 )
             })
     }
@@ -144,58 +177,67 @@ impl Server {
 
     /// A script that writes, with what each of them needs: the first `keys` of the store's keys, a
     /// new tag and the channel.
-    pub(super) fn write(&self, script: &'static Script, keys: usize) -> Result<Run, Failure> {
-        Ok(Run::new(script)
+    pub(super) fn write(
+        &self,
+        script: &'static LuaScript,
+        keys: usize,
+    ) -> Result<ScriptCall, RedisFailure> {
+        Ok(ScriptCall::new(script)
             .keys(self.names.of_records().into_iter().take(keys))
             .argument(&random::<TAG>()?)
             .argument(self.names.channel()))
     }
 
-    /// Runs a script, and founds the history first where there is none: the script says so before it
-    /// does anything.
-    pub(super) async fn founded(
+    /// Runs a script. If there is no history, which the script reports before it does anything, starts
+    /// one and runs the script again.
+    pub(super) async fn run_with_history(
         &self,
-        link: &Link,
+        connection: &RedisConnection,
         doing: &str,
-        run: Run,
+        run: ScriptCall,
         deadline: Duration,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ScriptReply, RedisFailure> {
         for _ in 0..TRIES {
-            let answer = answer(doing, link.run(doing, &run, deadline).await?)?;
-            if answer.word != "unfounded" {
+            let answer = answer(doing, connection.run(doing, &run, deadline).await?)?;
+            if answer.word != "no_history" {
                 return Ok(answer);
             }
             tracing::warn!("the Redis store has no history; a new one starts");
-            self.found(link).await?;
+            self.init_history(connection).await?;
         }
-        Err(Failure::unavailable(format!(
+        Err(RedisFailure::unavailable(format!(
             "{doing}: the history is lost again and again"
         )))
     }
 
-    async fn found(&self, link: &Link) -> Result<(), Failure> {
-        let run = Run::new(&script::FOUND)
+    async fn init_history(&self, connection: &RedisConnection) -> Result<(), RedisFailure> {
+        let run = ScriptCall::new(&script::INIT_HISTORY)
             .keys(self.names.of_history())
             .argument(&random::<TAG>()?)
             .argument(self.names.channel())
             .argument(self.lease.load(Ordering::Relaxed))
-            .argument(millis_u64(lease::LONGEST));
-        link.run("starting a history", &run, DEADLINE)
+            .argument(millis_u64(lease::LONGEST))
+            .argument(schema::FIRST);
+        connection
+            .run("starting a history", &run, DEADLINE)
             .await
             .map(drop)
     }
 }
 
 /// Reads what a script answered.
-pub(super) fn answer(doing: &str, answered: (Value, Incarnation)) -> Result<Answer, Failure> {
+pub(super) fn answer(
+    doing: &str,
+    answered: (Value, Incarnation),
+) -> Result<ScriptReply, RedisFailure> {
     let (value, incarnation) = answered;
-    let failed = |error: redis::ParsingError| Failure::of(doing, error.into());
+    let failed = |error: redis::ParsingError| RedisFailure::of(doing, error.into());
     let mut rest: Vec<Vec<u8>> = from_redis_value(value).map_err(failed)?;
     let word = match rest.is_empty() {
         true => String::new(),
         false => String::from_utf8_lossy(&rest.remove(0)).into_owned(),
     };
-    Ok(Answer {
+    Ok(ScriptReply {
         word,
         rest,
         incarnation,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use redis::{Cmd, Value, from_redis_value, from_redis_value_ref};
 
-use super::error::Failure;
-use super::link::{DEADLINE, Link};
+use super::connection::{DEADLINE, RedisConnection};
+use super::error::RedisFailure;
 
 const NAMES: [&str; 5] = [
     "appendonly",
@@ -16,13 +16,13 @@ const NAMES: [&str; 5] = [
 ];
 
 /// Logs a warning for each.
-pub(super) async fn warn(link: &Link) -> Result<(), Failure> {
+pub(super) async fn warn(connection: &RedisConnection) -> Result<(), RedisFailure> {
     let commands = [
         redis::cmd("CONFIG").arg("GET").arg(&NAMES).to_owned(),
         role(),
     ];
     let doing = "reading the settings of the server";
-    let values = link.call(doing, commands, DEADLINE).await?.values;
+    let values = connection.call(doing, commands, DEADLINE).await?.values;
     let [settings, role] =
         <[Value; 2]>::try_from(values).unwrap_or_else(|_| [Value::Nil, Value::Nil]);
     let settings: Option<HashMap<String, String>> = settings

@@ -1,13 +1,13 @@
-//! Who used what: a hash for each key and day, which goes by itself when its time is over.
+//! Usage: a hash for each key and day, which expires.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use redis::{FromRedisValue, Value, from_redis_value};
 
-use super::error::Failure;
-use super::link::LONG_DEADLINE;
-use super::script::{self, Run};
+use super::connection::LONG_DEADLINE;
+use super::error::RedisFailure;
+use super::script::{self, ScriptCall};
 use super::server::Server;
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::StoreError;
@@ -20,7 +20,7 @@ const NUMBER_KEPT_MILLIS: u64 = 7 * 86_400_000;
 
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// The latest time that counts can go: some 30,000 years from now.
+/// The latest expiry: some 30,000 years from now.
 const LATEST: i64 = 1_000_000_000_000_000;
 
 /// How many hashes are asked for at once.
@@ -33,10 +33,10 @@ pub(super) async fn add(server: &Server, batch: &UsageBatch) -> Result<(), Store
     for row in &batch.rows {
         places.insert((row.key, row.hour.div_euclid(24)), 0);
     }
-    let mut run = Run::new(&script::USAGE)
-        .key(server.names.batch(&batch.node))
-        .key(server.names.days())
-        .key(server.names.used())
+    let mut run = ScriptCall::new(&script::ADD_USAGE)
+        .key(server.names.usage_batch(&batch.node))
+        .key(server.names.usage_days())
+        .key(server.names.last_used())
         // Texts of one length are in the order of their numbers.
         .argument(format!("{:020}", batch.number))
         .argument(NUMBER_KEPT_MILLIS)
@@ -65,7 +65,7 @@ pub(super) async fn add(server: &Server, batch: &UsageBatch) -> Result<(), Store
     Ok(())
 }
 
-/// Where the places of counts begin among the keys of the script.
+/// The place of the first hash of usage among the keys of the script.
 const FIRST_PLACE: usize = 4;
 
 /// The largest that Redis counts to.
@@ -80,7 +80,7 @@ fn field(row: &UsageRow) -> String {
     format!("{hour}|{}|{}", row.outcome.code(), row.route)
 }
 
-/// When, and from where.
+/// The time of the use, and the client's network.
 fn use_text(used: &LastUsed) -> String {
     let at = used.at.as_millis();
     match used.network {
@@ -130,21 +130,21 @@ async fn days(
     wanted: RangeInclusive<i64>,
 ) -> Result<Vec<i64>, StoreError> {
     let mut list = redis::cmd("ZRANGE");
-    list.arg(server.names.days()).arg(0).arg(-1);
+    list.arg(server.names.usage_days()).arg(0).arg(-1);
     let (value, _) = server.calls.call(doing, [list], LONG_DEADLINE).await?.one();
     let days: Vec<Vec<u8>> = read_value(doing, value)?;
     let days = days.iter().filter_map(|day| number(day));
     Ok(days.filter(|day| wanted.contains(day)).collect())
 }
 
-fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, Failure> {
+fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, RedisFailure> {
     value
         .extract_error()
         .and_then(|value| Ok(from_redis_value(value)?))
-        .map_err(|error| Failure::of(doing, error))
+        .map_err(|error| RedisFailure::of(doing, error))
 }
 
-/// The rows of a key's day. What is no row, or has an outcome that is not known, is left out.
+/// Reads the rows of a key's day. Skips fields that are not a row, or have an unknown outcome.
 fn rows_of_day(
     key: KeyId,
     day: i64,
@@ -173,7 +173,7 @@ pub(super) async fn last_used(
     let mut found = Vec::new();
     for keys in keys.chunks(AT_ONCE) {
         let mut ask = redis::cmd("HMGET");
-        ask.arg(server.names.used());
+        ask.arg(server.names.last_used());
         for key in keys {
             ask.arg(key.as_str());
         }

@@ -25,10 +25,10 @@ const BUSY: i32 = 5;
 /// SQLITE_PROTOCOL: another process opened the same new file at the same moment.
 const LOCKING_RACE: i32 = 15;
 
-/// SQLITE_CONSTRAINT_TRIGGER: a trigger of ours said no.
+/// SQLITE_CONSTRAINT_TRIGGER: one of our triggers.
 const REFUSED_BY_TRIGGER: i32 = 1811;
 
-/// The error to report where `doing` failed. No value of a record is in it: SQLite's messages name
+/// Returns the error to report if `doing` failed. No value of a record is in it: SQLite's messages name
 /// tables and columns. The error is the client library's, or one that several share.
 pub(super) fn failed<E>(doing: &str, error: E) -> StoreError
 where

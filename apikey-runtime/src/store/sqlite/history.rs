@@ -1,4 +1,4 @@
-//! What changed, from the log that the triggers keep.
+//! ClockReading the change log, which triggers write.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
 use super::error::failed;
-use super::row;
 use crate::error::StoreError;
+use crate::store::sql;
 use crate::store::{ChangeSet, Changes, Cursor, NodeId};
 
-/// More changes than these are not named: reading anew what is used is then cheaper.
+/// More changes than these are not listed: it is then cheaper to read the records in use again.
 const MOST_CHANGES: usize = 1_000;
 
-/// Where the history stands, the lease, and the log from the cursor's own row on: one statement, so
+/// The present cursor, the lease, and the log from the cursor's own row on: one statement, so
 /// one snapshot. An idle poll reads two rows.
 const CHANGES: &str = "\
     SELECT log.key_id AS key_id, log.epoch AS epoch, log.tag AS tag, \
@@ -30,12 +30,11 @@ pub(super) async fn changes(
     since: Option<&Cursor>,
     node: Option<&NodeId>,
 ) -> Result<Changes, StoreError> {
-    // Without a cursor, or with one of no store's, a place after all that can be: only the head is
-    // read.
+    // Without a valid cursor, a place after every possible one: only the head is read.
     let from = since
         .and_then(|cursor| i64::try_from(cursor.epoch).ok())
         .unwrap_or(i64::MAX);
-    // The cursor's own row, those after it, and one that tells of too many.
+    // The cursor's own row, those after it, and one more, which tells that there are too many.
     let limit = i64::try_from(MOST_CHANGES + 2).unwrap_or(i64::MAX);
     let rows = sqlx::query(CHANGES)
         .bind(node.map(NodeId::as_str))
@@ -44,7 +43,7 @@ pub(super) async fn changes(
         .fetch_all(pool)
         .await
         .map_err(reading_failed)?;
-    let first = rows.first().ok_or_else(nothing)?;
+    let first = rows.first().ok_or_else(empty_log)?;
     let cursor = head(first).map_err(reading_failed)?;
     let lease = millis(first, "lease_ms").map_err(reading_failed)?;
     let member = first.try_get("member").map_err(reading_failed)?;
@@ -64,15 +63,15 @@ fn reading_failed(error: Error) -> StoreError {
     failed("reading the log of changes", error)
 }
 
-/// The history has no place to stand on.
-pub(super) fn nothing() -> StoreError {
+/// Returns the error for a log or a meta row that was removed by hand.
+pub(super) fn empty_log() -> StoreError {
     StoreError::Corrupt {
         id: "api_key_changes".to_owned(),
-        reason: "the log of changes, or `api_key_meta`, is empty; start the store anew".to_owned(),
+        reason: "the log of changes, or `api_key_meta`, is empty; restart the store".to_owned(),
     }
 }
 
-/// Where the history stands, which each row repeats.
+/// Reads the present cursor, which each row repeats.
 pub(super) fn head(row: &SqliteRow) -> Result<Cursor, Error> {
     Ok(Cursor {
         epoch: row.try_get("head_epoch")?,
@@ -84,7 +83,7 @@ pub(super) fn millis(row: &SqliteRow, column: &str) -> Result<Duration, Error> {
     Ok(Duration::from_millis(row.try_get(column)?))
 }
 
-/// The ids logged after `since`; `None` where `since` is no place in this history, or too far back.
+/// Returns the ids logged after `since`; `None` if `since` is not in this history, or too far back.
 fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<crate::KeyId>>, Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
@@ -95,5 +94,5 @@ fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<crate::KeyId>>
     {
         return Ok(None);
     }
-    Ok(Some(after.iter().filter_map(row::id).collect()))
+    Ok(Some(after.iter().filter_map(sql::id).collect()))
 }

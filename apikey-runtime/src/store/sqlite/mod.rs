@@ -1,13 +1,14 @@
 //! Records in a file.
 
-mod connect;
-mod counts;
 mod error;
+mod file;
+mod group_commit;
 mod history;
-mod nodes;
-mod queue;
-mod row;
-mod statements;
+mod limit_counters;
+mod membership;
+mod migrate;
+mod pools;
+mod records;
 mod usage;
 
 use std::fmt;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use self::connect::Pools;
-use self::counts::Work;
+use self::limit_counters::CounterOperation;
+use self::pools::SqlitePools;
 use super::{
     ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
     LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
@@ -30,27 +31,27 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
-/// It is not opened anew by itself: SQLite would take the log of the old file for one of the new.
+/// It is not opened again: SQLite would take the log of the old file for one of the new.
 const REPLACED: &str = "the file was moved or replaced while it was open; stop every process that uses it, see that it is \
      the right one, and start again";
 
 /// Records in an SQLite file, which the processes of one machine can share.
 ///
-/// A change of a key is on the disk when the call returns. What keys use is not, so that a request
-/// with a quota does not wait for the disk: it outlives the process however that ends, but a loss of
-/// power, or of the system, may take back the last charges and the last usage. The key can then use
-/// so much again.
+/// A change of a key is on the disk when the call returns. Limit counters and usage are not, so that
+/// a request with a quota does not wait for the disk: they outlive the process however it ends, but a
+/// loss of power, or a crash of the system, may undo the last charges and the last usage. The key can
+/// then use that much again.
 ///
 /// Quotas are counted in the file, exactly, for all processes that use it; rates in each process.
 /// Charges that wait for each other are done in one transaction.
 ///
-/// The tables are `api_keys`, `api_key_changes`, `api_key_meta`, `api_key_nodes`, `api_key_counts`,
-/// `api_key_usage`, `api_key_last_used` and `api_key_usage_batches`; the first `start` makes them,
-/// and an application may keep tables of its own in the file. Triggers log every change of a key, so one made by hand, with `sqlite3` say, is
-/// learned of like any other. They also count its `version` up, and refuse to take a revocation
-/// back. The file is made so that only its owner can read it. Keep it on a local disk (SQLite's
+/// The tables are `api_keys`, `api_key_changes`, `api_key_meta`, `api_key_nodes`,
+/// `api_key_limit_counters`, `api_key_usage`, `api_key_last_used` and `api_key_usage_batches`; the first `start` makes them,
+/// and an application may keep tables of its own in the file. Triggers log every change of a key, so that one made by hand, with `sqlite3` say, takes
+/// effect like any other. They also increment its `version`, and reject an attempt to take a revocation
+/// back. The file is created so that only its owner can read it. Keep it on a local disk (SQLite's
 /// locks do not hold on network file systems), and restore a copy of it only while no process has
-/// it open: a store whose file is replaced answers nothing any more.
+/// it open: a store whose file was replaced answers no further call.
 ///
 /// ```no_run
 /// use apikey_runtime::{KeyStore, SqliteStore};
@@ -65,7 +66,7 @@ pub struct SqliteStore {
     path: PathBuf,
     lease: Option<Duration>,
     clock: Arc<dyn Clock>,
-    pools: RwLock<Option<Pools>>,
+    pools: RwLock<Option<SqlitePools>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
     /// Raised by what this process writes: managers that share the store hear of it at once.
@@ -86,20 +87,19 @@ impl SqliteStore {
         }
     }
 
-    /// Lets a record that was read be used for `lease` without being read again: 20 milliseconds to
-    /// 60 seconds, or `start` is an error. It is written to the file and holds for all processes
-    /// that use it. Lowering it lets `start` wait until no lease of the old length can be held any
-    /// more.
+    /// Sets how long a record that was read may be used without being read again: 20 milliseconds to
+    /// 60 seconds, otherwise `start` returns an error. It is written to the file and holds for every
+    /// process. If it is shorter than before, `start` waits until no process can hold the longer one.
     ///
-    /// By default, what the file says; 200 milliseconds where it is new.
+    /// By default, the file's own; 200 milliseconds in a new one.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
         self
     }
 
-    /// Takes the time from `clock` by which limits are counted: when a day or a month is over. It
-    /// should be the same for all processes that use the file.
+    /// Sets the clock of the limits, which decides when a day or a month is over. It should be the
+    /// same for all processes that use the file.
     ///
     /// By default, a [`SystemClock`].
     #[must_use]
@@ -108,7 +108,7 @@ impl SqliteStore {
         self
     }
 
-    fn pools(&self) -> Result<Pools, StoreError> {
+    fn pools(&self) -> Result<SqlitePools, StoreError> {
         let pools = self.pools.read();
         pools.clone().ok_or_else(|| {
             StoreError::unavailable(
@@ -117,7 +117,7 @@ impl SqliteStore {
         })
     }
 
-    /// Tells those who listen, whatever came of the write.
+    /// Notifies the subscribers, whatever the result of the write.
     fn wrote<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         self.changed.notify();
         outcome
@@ -130,7 +130,7 @@ impl SqliteStore {
         }
     }
 
-    fn replace_pools(&self, pools: Option<Pools>) -> Option<Pools> {
+    fn replace_pools(&self, pools: Option<SqlitePools>) -> Option<SqlitePools> {
         let mut current = self.pools.write();
         std::mem::replace(&mut *current, pools)
     }
@@ -143,30 +143,30 @@ impl KeyStore for SqliteStore {
         let _turn = self.turn.lock().await;
         if self.pools().is_err() {
             let clock = Arc::clone(&self.clock);
-            let pools = Pools::open(&self.path, self.lease, clock).await?;
+            let pools = SqlitePools::open(&self.path, self.lease, clock).await?;
             self.replace_pools(Some(pools));
         }
         Ok(())
     }
 
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.wrote(statements::insert(&self.pools()?.writer, record).await)
+        self.wrote(records::insert(&self.pools()?.writer, record).await)
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        statements::find(&self.pools()?.reader, id).await
+        records::find(&self.pools()?.reader, id).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        statements::list(&self.pools()?.reader, query).await
+        records::list(&self.pools()?.reader, query).await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.wrote(statements::update(&self.pools()?.writer, id, patch).await)
+        self.wrote(records::update(&self.pools()?.writer, id, patch).await)
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.wrote(statements::revoke(&self.pools()?.writer, id, revocation).await)
+        self.wrote(records::revoke(&self.pools()?.writer, id, revocation).await)
     }
 
     async fn revoke_owner(
@@ -174,11 +174,11 @@ impl KeyStore for SqliteStore {
         owner: &str,
         revocation: &Revocation,
     ) -> Result<Vec<KeyId>, StoreError> {
-        self.wrote(statements::revoke_owner(&self.pools()?.writer, owner, revocation).await)
+        self.wrote(records::revoke_owner(&self.pools()?.writer, owner, revocation).await)
     }
 
     async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.wrote(statements::purge(&self.pools()?.writer, before).await)
+        self.wrote(records::purge(&self.pools()?.writer, before).await)
     }
 
     async fn changes(
@@ -197,28 +197,30 @@ impl KeyStore for SqliteStore {
     }
 
     async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        nodes::join(&self.pools()?.writer, node).await?;
+        membership::join(&self.pools()?.writer, node).await?;
         Ok(true)
     }
 
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        nodes::acknowledge(&self.pools()?.beats, node, cursor).await
+        membership::acknowledge(&self.pools()?.membership, node, cursor).await
     }
 
     async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        nodes::nodes(&self.pools()?.roster).await.map(Some)
+        membership::nodes(&self.pools()?.member_list)
+            .await
+            .map(Some)
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        nodes::suspect(&self.pools()?.beats, seen).await
+        membership::suspect(&self.pools()?.membership, seen).await
     }
 
     async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        nodes::remove_node(&self.pools()?.beats, seen).await
+        membership::remove_node(&self.pools()?.membership, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        nodes::leave(&self.pools()?.beats, node).await
+        membership::leave(&self.pools()?.membership, node).await
     }
 
     fn limit_support(&self) -> LimitSupport {
@@ -228,9 +230,12 @@ impl KeyStore for SqliteStore {
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let pools = self.pools()?;
         if charge.cost == 0 {
-            return counts::look(&pools.reader, charge, &*self.clock).await;
+            return limit_counters::look(&pools.reader, charge, &*self.clock).await;
         }
-        pools.queue.done(Work::Charge(charge.clone())).await
+        pools
+            .group_commit
+            .run(CounterOperation::Charge(charge.clone()))
+            .await
     }
 
     async fn refill(
@@ -239,8 +244,8 @@ impl KeyStore for SqliteStore {
         counter: &LimitCounter,
         amount: u64,
     ) -> Result<(), StoreError> {
-        let work = Work::Refill(*key, counter.clone(), amount);
-        self.pools()?.queue.done(work).await.map(drop)
+        let refill = CounterOperation::Refill(*key, counter.clone(), amount);
+        self.pools()?.group_commit.run(refill).await.map(drop)
     }
 
     fn supports_usage(&self) -> bool {
@@ -248,7 +253,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        usage::add(&self.pools()?.counts, batch, self.clock.read().now).await
+        usage::add(&self.pools()?.limit_counters, batch, self.clock.read().now).await
     }
 
     async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
@@ -260,7 +265,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        usage::forget(&self.pools()?.counts, hour, self.clock.read().now).await
+        usage::forget(&self.pools()?.limit_counters, hour, self.clock.read().now).await
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {

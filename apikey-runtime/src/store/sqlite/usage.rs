@@ -1,24 +1,24 @@
-//! Who used what, in the file.
+//! Usage, in the file.
 
 use ipnet::IpNet;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
-use super::counts::json;
 use super::error::failed;
+use super::limit_counters::json;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::usage::silent_before;
 use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 
-/// So many rows at most are removed at once, so that nobody waits long for their turn to write.
+/// The most rows that are removed at once, so that other writers do not wait long.
 const FORGET_TOGETHER: i64 = 5_000;
 
-/// So many rows at most are added by one statement.
+/// The most rows that are added by one statement.
 const ADD_TOGETHER: usize = 1_000;
 
-/// Changes a row where the batch is new.
+/// Changes a row if the batch is new.
 const NUMBER: &str = "\
     INSERT INTO api_key_usage_batches (node, number, at) VALUES (?, ?, ?) \
     ON CONFLICT (node) DO UPDATE SET number = excluded.number, at = excluded.at WHERE excluded.number > number";
@@ -50,7 +50,7 @@ const ADD: &str = concat!(
     sum!("cost")
 );
 
-/// A key that was removed in the meantime gets no row, which nobody would remove any more.
+/// A key that was removed in the meantime gets no row, which would never be deleted.
 const USED: &str = "\
     INSERT INTO api_key_last_used (key, at, network) \
     SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) \
@@ -141,7 +141,7 @@ pub(super) async fn usage(
     Ok(rows.into_iter().flatten().collect())
 }
 
-/// `None` where a later release wrote it, or someone by hand.
+/// Reads a row; `None` if it was written by a later release, or by hand.
 fn row(row: &SqliteRow) -> Result<Option<UsageRow>, Error> {
     let Some(key) = key(row)? else {
         return Ok(None);

@@ -115,7 +115,7 @@ async fn who_may_only_change_keys_is_logged_and_cannot_write_the_log() {
     .unwrap();
     assert_eq!(changed(&store, &since).await, [id(2)]);
     for refused in [
-        "SELECT api_key_log('')",
+        "SELECT api_key_append_change('')",
         "DELETE FROM api_key_changes",
         "UPDATE api_key_meta SET lease_ms = 60000",
     ] {
@@ -207,7 +207,7 @@ async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_i
     store.revoke(&id(2), &because("lost")).await.unwrap();
     run(
         &mut tool,
-        "DROP TRIGGER api_keys_guarded ON api_keys; DROP TRIGGER api_keys_changed ON api_keys",
+        "DROP TRIGGER api_keys_update_checked ON api_keys; DROP TRIGGER api_keys_changed ON api_keys",
     )
     .await
     .unwrap();

@@ -87,7 +87,7 @@ async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
     let store = many(&place, "").await;
     store.charge(&quota(1)).await.unwrap();
     let mut tool = place.tool().await;
-    run(&mut tool, "UPDATE api_key_counts SET used = 0")
+    run(&mut tool, "UPDATE api_key_limit_counters SET used = 0")
         .await
         .unwrap();
     let all_have_read = Arc::new(Barrier::new(NODES as usize));
@@ -96,12 +96,12 @@ async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
         let (url, all_have_read) = (Arc::clone(&url), Arc::clone(&all_have_read));
         async move {
             let mut tool = connection(&url).await;
-            let used = number(&mut tool, "SELECT used FROM api_key_counts").await;
+            let used = number(&mut tool, "SELECT used FROM api_key_limit_counters").await;
             if turn == 0 {
                 all_have_read.wait().await;
             }
             if used < 1 {
-                let write = format!("UPDATE api_key_counts SET used = {used} + 1");
+                let write = format!("UPDATE api_key_limit_counters SET used = {used} + 1");
                 run(&mut tool, &write).await.unwrap();
             }
             used < 1
@@ -125,9 +125,12 @@ async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     };
     assert!(store.charge(&one(counters())).await.unwrap().allowed);
     let mut tool = place.tool().await;
-    run(&mut tool, "BEGIN; SELECT * FROM api_key_counts FOR UPDATE")
-        .await
-        .unwrap();
+    run(
+        &mut tool,
+        "BEGIN; SELECT * FROM api_key_limit_counters FOR UPDATE",
+    )
+    .await
+    .unwrap();
     for _ in 0..100 {
         let refused = store.charge(&one(counters())).await.unwrap();
         let allowed: Vec<_> = refused.decisions.iter().map(|one| one.allowed).collect();
@@ -174,7 +177,7 @@ async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     until_waiting(&place, &mut tool, 1).await;
     run(&mut tool, "COMMIT").await.unwrap();
     late.await.unwrap().unwrap();
-    let count = "SELECT count(*) FROM api_key_counts";
+    let count = "SELECT count(*) FROM api_key_limit_counters";
     assert_eq!(number(&mut tool, count).await, 0);
     store.insert(&record(1)).await.unwrap();
     store.charge(&quota(5)).await.unwrap();
@@ -201,14 +204,14 @@ async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
     for refused in [
         "SELECT api_key_charge('', '{}', '{}', '{}', '{}', '{}', NULL)",
         "SELECT api_key_add_usage('', 1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
-        "DELETE FROM api_key_counts",
+        "DELETE FROM api_key_limit_counters",
     ] {
         let error = run(&mut tool, refused).await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{refused}: {error}");
     }
     run(&mut tool, "DELETE FROM api_keys").await.unwrap();
     run(&mut tool, "RESET ROLE").await.unwrap();
-    let count = "SELECT count(*) FROM api_key_counts";
+    let count = "SELECT count(*) FROM api_key_limit_counters";
     assert_eq!(number(&mut tool, count).await, 0);
 }
 
@@ -241,7 +244,7 @@ async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
         told += now;
         server.run();
         let mut tool = connection(&server.url()).await;
-        let used = number(&mut tool, "SELECT used FROM api_key_counts").await;
+        let used = number(&mut tool, "SELECT used FROM api_key_limit_counters").await;
         // Four may have been counted, and their answers lost, each time.
         let lost = used - told;
         assert!(

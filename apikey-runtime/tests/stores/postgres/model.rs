@@ -138,7 +138,7 @@ fn count(row: &sqlx::postgres::PgRow) -> CounterState {
     let uses: Vec<i64> = row.get("parts_used");
     let uses = uses.into_iter().map(i64::unsigned_abs);
     let mut count = CounterState::default();
-    count.tat = row.get("arrival");
+    count.tat = row.get("tat");
     count.period = row.get("period");
     count.used = row.get::<i64, _>("used").unsigned_abs();
     count.parts = numbers.into_iter().zip(uses).collect::<BTreeMap<_, _>>();
@@ -147,7 +147,8 @@ fn count(row: &sqlx::postgres::PgRow) -> CounterState {
 
 /// All that is kept, by name, without what is as at the start.
 async fn kept(tool: &mut PgConnection) -> HashMap<String, CounterState> {
-    let rows = sqlx::query("SELECT * FROM api_key_counts WHERE key = $1").bind(id(1).as_str());
+    let rows =
+        sqlx::query("SELECT * FROM api_key_limit_counters WHERE key = $1").bind(id(1).as_str());
     let rows = rows.fetch_all(tool).await.unwrap();
     let counts = rows.iter().map(|row| (row.get("name"), count(row)));
     counts

@@ -115,9 +115,8 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     let place = place!();
     let mut tool = place.tool().await;
     let first = concat!(
-        include_str!("../../../src/store/postgres/migrations/0001_keys.sql"),
-        "; UPDATE api_key_meta SET schema_version = 1; \
-         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+        include_str!("../../../src/store/postgres/migrations/0100_initial.sql"),
+        "; INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
          VALUES ('0000000000000000000009', 'p', 'l', 'd', '', '{}', 0, TRUE, 1)"
     );
     run(&mut tool, first).await.unwrap();
@@ -130,9 +129,28 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
-    assert_eq!(number(&mut tool, version).await, 3);
+    assert_eq!(number(&mut tool, version).await, 100);
     let error = run(&mut tool, "UPDATE api_keys SET limits = '{}'").await;
     assert!(error.unwrap_err().to_string().contains("limits"));
+}
+
+/// The tables of an unreleased build are refused and left as they are.
+#[tokio::test]
+async fn tables_of_an_unreleased_build_are_refused() {
+    let place = place!();
+    let mut tool = place.tool().await;
+    let tables = "CREATE TABLE api_key_meta (schema_version integer NOT NULL); \
+         INSERT INTO api_key_meta VALUES (3)";
+    run(&mut tool, tables).await.unwrap();
+    for version in [0, 1, 3, 99] {
+        let set = format!("UPDATE api_key_meta SET schema_version = {version}");
+        run(&mut tool, &set).await.unwrap();
+        let error = place.store().start().await.unwrap_err();
+        assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
+        assert!(error.to_string().contains("create a new store"), "{error}");
+    }
+    let made = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
+    assert_eq!(number(&mut tool, made).await, 1);
 }
 
 #[tokio::test]
@@ -172,7 +190,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
     let place = place!();
     place.started().await.stop().await;
     let mut tool = place.tool().await;
-    run(&mut tool, "UPDATE api_key_meta SET schema_version = 99")
+    run(&mut tool, "UPDATE api_key_meta SET schema_version = 999")
         .await
         .unwrap();
     let error = place.store().start().await.unwrap_err();
@@ -183,7 +201,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
     );
     assert_eq!(
         number(&mut tool, "SELECT schema_version::bigint FROM api_key_meta").await,
-        99
+        999
     );
 }
 

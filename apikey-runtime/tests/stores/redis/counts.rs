@@ -16,11 +16,11 @@ use crate::{at, because, id, record};
 
 /// The scripts as the store puts them together.
 const CHARGE: &str = concat!(
-    include_str!("../../../src/store/redis/scripts/count.lua"),
+    include_str!("../../../src/store/redis/scripts/limit_counter.lua"),
     include_str!("../../../src/store/redis/scripts/charge.lua")
 );
 const REFILL: &str = concat!(
-    include_str!("../../../src/store/redis/scripts/count.lua"),
+    include_str!("../../../src/store/redis/scripts/limit_counter.lua"),
     include_str!("../../../src/store/redis/scripts/refill.lua")
 );
 
@@ -30,7 +30,7 @@ const DAY: i64 = 86_400 * SECOND;
 
 /// The hash of the counts of the key with the number `number`.
 fn name(number: u128) -> String {
-    format!("{{apikey}}:counts:{}", id(number))
+    format!("{{apikey}}:limit_counters:{}", id(number))
 }
 
 fn charge(cost: u32, counters: &[LimitCounter]) -> Charge {
@@ -164,7 +164,7 @@ fn compare(server: &RedisServer, rules: &[LimitRule], start: i64, steps: &[(i64,
                 let charge = charge(*cost, &counters);
                 let answer = charge_at(server, &charge, now);
                 let charged = charge.apply(&mut counts, now);
-                let word = ["refused", "admitted"][usize::from(charged.allowed)];
+                let word = ["denied", "admitted"][usize::from(charged.allowed)];
                 let mut expected = vec![word.to_owned(), now.to_string()];
                 expected.extend(
                     rules
@@ -376,6 +376,6 @@ async fn what_was_used_goes_with_the_record() {
     }
     store.revoke(&id(1), &because("lost")).await.unwrap();
     assert_eq!(store.purge(at(i64::MAX)).await.unwrap(), [id(1)]);
-    let names = server.command(&["KEYS", "*:counts:*"]).text();
+    let names = server.command(&["KEYS", "*:limit_counters:*"]).text();
     assert_eq!(names, name(2));
 }

@@ -7,7 +7,7 @@ use super::{ask, changed, cursor, is_unknown, redis_server, soon, started};
 use crate::{because, id, owned, record};
 
 const META: &str = "{apikey}:meta";
-const LOG: &str = "{apikey}:log";
+const LOG: &str = "{apikey}:changes";
 
 #[tokio::test]
 async fn an_emptied_server_knows_no_cursor_and_no_key() {

@@ -87,6 +87,57 @@ async fn i02_odd_namespaces_are_refused_or_kept_apart() {
 }
 
 #[tokio::test]
+async fn odd_prefixes_of_keys_are_refused_and_stores_of_two_prefixes_kept_apart() {
+    let server = redis_server!();
+    for bad in [
+        "a{", "}", "{}", "a*", "a?", "[a", "a]", "a\\", "a\r\nb", "\0", "\u{7f}",
+    ] {
+        let store = RedisStore::new(server.url()).key_prefix(bad);
+        let error = store.start().await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::InvalidArgument(_)),
+            "{bad:?}: {error:?}"
+        );
+    }
+    for (number, prefix) in (1..).zip(["", "app:", "app:a b:", "Zoë-"]) {
+        let store = RedisStore::new(server.url()).key_prefix(prefix);
+        store.start().await.unwrap();
+        store.insert(&record(number)).await.unwrap();
+        let page = store.list(&ListQuery::first(10)).await.unwrap();
+        assert_eq!(page.records.len(), 1, "{prefix:?}");
+        let meta = format!("{prefix}{{apikey}}:meta");
+        assert_eq!(server.command(&["EXISTS", &meta]).text(), "1");
+    }
+}
+
+/// Data of an unreleased build is refused and left as it is; a store whose `meta` was lost starts a
+/// new history.
+#[tokio::test]
+async fn data_of_an_unreleased_build_is_refused() {
+    let server = redis_server!();
+    const META: &str = "{apikey}:meta";
+    server.command(&["HSET", META, "epoch", "7", "lease_ms", "2000"]);
+    let schemas = [None, Some("0"), Some("99"), Some("101"), Some("planted")];
+    for schema in schemas {
+        if let Some(schema) = schema {
+            server.command(&["HSET", META, "schema", schema]);
+        }
+        let error = RedisStore::new(server.url()).start().await.unwrap_err();
+        let expected = match schema {
+            Some("101") => "take a newer release",
+            Some("planted") => "`schema` is not a number",
+            _ => "create a new store",
+        };
+        assert!(error.to_string().contains(expected), "{schema:?}: {error}");
+        assert_eq!(server.command(&["HGET", META, "epoch"]).text(), "7");
+    }
+    server.command(&["DEL", META]);
+    started(&server).await;
+    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "100");
+    started(&server).await;
+}
+
+#[tokio::test]
 async fn a_small_record_takes_little_memory() {
     let server = redis_server!();
     let store = started(&server).await;
@@ -281,7 +332,7 @@ async fn what_was_removed_leaves_nothing_behind() {
     assert_eq!(store.purge(at(i64::MAX)).await.unwrap().len(), 50);
     let mut names: Vec<_> = all_names(&server);
     names.sort_unstable();
-    assert_eq!(names, ["{apikey}:log", "{apikey}:meta"]);
+    assert_eq!(names, ["{apikey}:changes", "{apikey}:meta"]);
 }
 
 fn all_names(server: &RedisServer) -> Vec<String> {

@@ -76,11 +76,11 @@ async fn replicas_without_a_minimum_are_warned_of_and_never_read() {
     assert!(text.contains("set `min-replicas-to-write 1`"), "{text}");
     let error = RedisStore::new(replica.url()).start().await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
-    assert!(error.to_string().contains("no primary"), "{error}");
+    assert!(error.to_string().contains("not the primary"), "{error}");
     let lax = replica.command(&["CONFIG", "SET", "replica-read-only", "no"]);
     assert_eq!(lax.text(), "OK");
     let error = RedisStore::new(replica.url()).start().await.unwrap_err();
-    assert!(error.to_string().contains("no primary"), "{error}");
+    assert!(error.to_string().contains("not the primary"), "{error}");
 }
 
 fn charge() -> Charge {
@@ -246,15 +246,20 @@ async fn a_url_that_cannot_be_used_is_an_error_at_the_start() {
     }
 }
 
-/// A user with the rights that the docs name, and no others; the URL with that user.
-fn rightful(server: &RedisServer) -> String {
+/// A user with the commands that the docs name, and the keys and channels of `patterns` or, without
+/// any, of the docs; returns the URL with that user.
+fn rightful(server: &RedisServer, patterns: &[&str]) -> String {
     let docs = include_str!("../../../src/store/redis/docs.md");
     let (_, rights) = docs.split_once("# Rights").unwrap();
     let words: Vec<&str> = rights.split('`').skip(1).step_by(2).collect();
     let mut rule = vec!["ACL", "SETUSER", "store", "on", ">secret"];
     rule.extend(["resetkeys", "resetchannels"]);
     let commands: Vec<String> = words[2..].iter().map(|word| format!("+{word}")).collect();
-    rule.extend(&words[..2]);
+    rule.extend(if patterns.is_empty() {
+        &words[..2]
+    } else {
+        patterns
+    });
     rule.extend(commands.iter().map(String::as_str));
     assert_eq!(server.command(&rule).text(), "OK", "{rule:?}");
     format!("redis://store:secret@127.0.0.1:{}", server.port())
@@ -264,9 +269,28 @@ fn rightful(server: &RedisServer) -> String {
 #[tokio::test]
 async fn a_user_with_the_rights_of_the_docs_can_do_all() {
     let server = redis_server!();
-    let url = rightful(&server);
+    let store = RedisStore::new(rightful(&server, &[]));
+    does_all(&server, store, "").await;
+}
+
+/// An operator's rule for an application, and the commands of the docs.
+#[tokio::test]
+async fn a_user_limited_to_a_prefix_can_do_all_with_that_prefix() {
+    let server = redis_server!();
+    let url = rightful(&server, &["~app:*", "&app:*"]);
+    let error = RedisStore::new(&url).start().await.unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
+    does_all(&server, RedisStore::new(&url).key_prefix("app:"), "app:").await;
+    let names = server.command(&["KEYS", "*"]).text();
+    assert!(
+        names.lines().all(|name| name.starts_with("app:{apikey}:")),
+        "{names}"
+    );
+}
+
+/// Calls all of `store`, whose keys have that prefix.
+async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
     let (warnings, guard) = Warnings::capture();
-    let store = RedisStore::new(url);
     let mut listener = store.subscribe().unwrap();
     store.start().await.unwrap();
     tokio::time::timeout(super::PATIENCE, listener.notified())
@@ -275,6 +299,8 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
     let since = cursor(&store).await;
     let node = NodeId::from_u128(1);
     store.join(&node).await.unwrap();
+    let pushed = tokio::time::timeout(super::PATIENCE, listener.notified());
+    pushed.await.expect("a change is published");
     store.acknowledge(&node, &since).await.unwrap();
     let seen = store.members().await.unwrap().unwrap().nodes.remove(0);
     store.suspect(&seen).await.unwrap();
@@ -290,7 +316,12 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
         [id(2)]
     );
     count(&store).await;
-    let days = server.command(&["ZRANGE", "{apikey}:days", "0", "-1"]);
+    let days = server.command(&[
+        "ZRANGE",
+        &format!("{prefix}{{apikey}}:usage_days"),
+        "0",
+        "-1",
+    ]);
     assert_eq!(days.list().len(), 1);
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
     assert_eq!(
@@ -303,7 +334,9 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
         2
     );
     assert_eq!(store.purge(crate::at(i64::MAX)).await.unwrap().len(), 2);
-    server.command(&["DEL", "{apikey}:meta"]).text();
+    server
+        .command(&["DEL", &format!("{prefix}{{apikey}}:meta")])
+        .text();
     assert!(super::is_unknown(&store, &since).await);
     drop(guard);
     assert!(

@@ -55,6 +55,6 @@ async fn a_node_of_a_cluster_without_the_keys_names_the_one_that_has_them() {
     store.insert(&record(1)).await.unwrap();
     assert!(store.find(&id(1)).await.unwrap().is_some());
     let names = owner.command(&["KEYS", "*"]).text();
-    assert!(names.contains("{apikey}:log"), "{names}");
+    assert!(names.contains("{apikey}:changes"), "{names}");
     assert_eq!(other.command(&["KEYS", "*"]).text(), "");
 }

@@ -60,7 +60,10 @@ async fn a_batch_that_is_offered_again_is_added_once() {
     of_another.node = NodeId::from_u128(2);
     store.add_usage(&of_another).await.unwrap();
     assert_eq!(sums(&store, 1).await, (11, 22));
-    let millis = server.command(&["PTTL", &format!("{{apikey}}:batch:{}", of_another.node)]);
+    let millis = server.command(&[
+        "PTTL",
+        &format!("{{apikey}}:usage_batch:{}", of_another.node),
+    ]);
     assert!(millis.text().parse::<i64>().unwrap() > 2 * 86_400_000);
 }
 
@@ -111,7 +114,7 @@ async fn usage_goes_when_its_time_is_over() {
     for_ever.keep = Duration::MAX;
     store.add_usage(&for_ever).await.unwrap();
     // What is over is taken off the list of days by the next batch.
-    let days = server.command(&["ZCARD", "{apikey}:days"]).text();
+    let days = server.command(&["ZCARD", "{apikey}:usage_days"]).text();
     assert_eq!(days, "2");
 }
 
@@ -141,7 +144,7 @@ async fn what_a_tool_broke_spoils_nothing_else() {
     ];
     let mut first = batch(1, rows);
     first.last_used = vec![LastUsed::new(id(3), at(5), None)];
-    server.command(&["HSET", "{apikey}:used", id(3).as_str(), "planted"]);
+    server.command(&["HSET", "{apikey}:last_used", id(3).as_str(), "planted"]);
     assert_eq!(store.last_used(&[id(3)]).await.unwrap(), []);
     store.add_usage(&first).await.unwrap();
     store.add_usage(&first).await.unwrap();

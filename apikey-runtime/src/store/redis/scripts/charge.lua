@@ -1,6 +1,6 @@
--- KEYS: the counts of a key. ARGV: when, in microseconds since 1970, or nothing, which is now; the cost; and four of each
--- limit: its name, its kind, and two numbers. Those of a rate are the times that its burst takes up and that the cost does,
--- in microseconds; those of a quota its amount, and the milliseconds of a part of its window.
+-- KEYS: the limit counters of a key. ARGV: the time, in microseconds since 1970, or nothing, which is now; the cost; and four
+-- for each limit: its name, its kind, and two numbers. For a rate they are the times that its burst and the cost take, in
+-- microseconds; for a quota its amount, and the milliseconds of a part of its window.
 local call, floor, match, tonumber = redis.call, math.floor, string.match, tonumber
 local cost, now = tonumber(ARGV[2]), tonumber(ARGV[1])
 if not now then
@@ -18,27 +18,27 @@ local function month_of(day)
     return (era * 400 + year) * 12 + floor((5 * of_year + 2) / 153) + 2 - 1970 * 12
 end
 
--- Each of these says whether a limit admits the cost, and what its count is made of once that is charged. They say nothing
--- where what was counted cannot be read.
-local function ask_rate(text, burst, span)
-    local arrival = tonumber(text or 0)
-    if not (arrival and arrival >= 0 and arrival <= EXACT) then
+-- Each of these returns whether a limit admits the cost, and the contents of its counter once that is charged; nothing if
+-- the counter cannot be read.
+local function check_rate(text, burst, span)
+    local tat = tonumber(text or 0)
+    if not (tat and tat >= 0 and tat <= EXACT) then
         return nil
     end
-    -- A clock that was set back, or a rate that was raised, leaves it within a burst, and that holds from then on, also
-    -- where nothing is charged: it would otherwise refuse until the clock has caught up.
+    -- After a clock was set back, or a rate was raised, it is cut to one burst, and this is written even if nothing is
+    -- charged: otherwise the rate would deny until the clock has caught up.
     local within
-    if arrival > now + burst then
-        arrival = now + burst
-        within = digits('%.0f', arrival)
-    elseif arrival < now then
-        arrival = now
+    if tat > now + burst then
+        tat = now + burst
+        within = digits('%.0f', tat)
+    elseif tat < now then
+        tat = now
     end
-    arrival = arrival + span
-    return arrival - now <= burst, arrival, within
+    tat = tat + span
+    return tat - now <= burst, tat, within
 end
 
-local function ask_rolling(text, amount, length)
+local function check_rolling(text, amount, length)
     local present = floor(floor(now / 1000) / length)
     local sum, oldest, parts = 0, present, ''
     if text then
@@ -57,7 +57,7 @@ local function ask_rolling(text, amount, length)
         oldest = kept[1] and kept[#kept][1] or present
         parts = write_parts(kept)
     end
-    -- A clock that was set back counts into the latest part that was used.
+    -- After the clock was set back, the latest part that was used is counted on.
     local last, used, rest = present, 0, parts
     if parts ~= '' then
         local newest, newest_used, older = match(parts, '^(%d+)=(%d+),(.*)$')
@@ -73,7 +73,7 @@ local function ask_rolling(text, amount, length)
     return sum <= amount or cost == 0, digits('%.0f:%.0f:%.0f=%.0f,', sum, oldest, last, used + cost) .. rest
 end
 
-local function ask_period(text, amount, kind)
+local function check_period(text, amount, kind)
     local period, used = read_period(text)
     if not period then
         return nil
@@ -91,13 +91,13 @@ local function ask_period(text, amount, kind)
     return used + cost <= amount or cost == 0, period, used + cost
 end
 
-local function ask(kind, text, a, b)
+local function check(kind, text, a, b)
     if kind == 'rate' then
-        return ask_rate(text, a, b)
+        return check_rate(text, a, b)
     elseif kind == 'rolling' then
-        return ask_rolling(text, a, b)
+        return check_rolling(text, a, b)
     end
-    return ask_period(text, a, kind)
+    return check_period(text, a, kind)
 end
 
 local function write(kind, a, b)
@@ -116,15 +116,15 @@ end
 local texts = call('HMGET', KEYS[1], unpack(names))
 local admitted, charged, fields = true, {}, {}
 for i = 1, #names do
-    local admits, a, b = ask(ARGV[4 * i], texts[i], tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2]))
+    local admits, a, b = check(ARGV[4 * i], texts[i], tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2]))
     if admits == nil then
-        return { 'broken' }
+        return { 'corrupt' }
     end
     admitted = admitted and admits
     charged[2 * i - 1], charged[2 * i] = a, b
 end
 
-local answer = { admitted and 'admitted' or 'refused', digits('%.0f', now) }
+local answer = { admitted and 'admitted' or 'denied', digits('%.0f', now) }
 for i = 1, #names do
     local kind, text = ARGV[4 * i], texts[i] or ''
     local a, b = charged[2 * i - 1], charged[2 * i]

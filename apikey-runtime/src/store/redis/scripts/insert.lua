@@ -3,8 +3,8 @@ local id, record = ARGV[3], KEYS[5]
 if redis.call('EXISTS', record) == 1 then
     return { 'conflict' }
 end
-note(id)
+append_change(id)
 redis.call('HSET', record, unpack(ARGV, 4))
-enlist(record, id)
-tell()
+index_record(record, id)
+notify()
 return { 'done' }

@@ -1,13 +1,13 @@
--- KEYS: the nodes, third. ARGV: the node, and a random beat to start with: one that leaves and comes
--- back has no beat that was seen before. The fields of a node are its beat (b), what it has
--- acknowledged (a) and whether it is suspected (s).
+-- KEYS: the nodes, third. ARGV: the node, and a random heartbeat to start with: a node that leaves and comes back does
+-- not repeat a heartbeat that was seen before. The fields of a node are `heartbeat:`, `acknowledged:` and, if it is
+-- suspected, `suspected:`, each followed by its id.
 local nodes, node = KEYS[3], ARGV[3]
-note('')
-if redis.call('HEXISTS', nodes, 'b' .. node) == 1 then
-    redis.call('HINCRBY', nodes, 'b' .. node, 1)
-    redis.call('HDEL', nodes, 's' .. node)
+append_change('')
+if redis.call('HEXISTS', nodes, 'heartbeat:' .. node) == 1 then
+    redis.call('HINCRBY', nodes, 'heartbeat:' .. node, 1)
+    redis.call('HDEL', nodes, 'suspected:' .. node)
 else
-    redis.call('HSET', nodes, 'b' .. node, ARGV[4], 'a' .. node, 0)
+    redis.call('HSET', nodes, 'heartbeat:' .. node, ARGV[4], 'acknowledged:' .. node, 0)
 end
-tell()
+notify()
 return { 'done' }

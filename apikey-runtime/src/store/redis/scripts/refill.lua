@@ -1,4 +1,4 @@
--- KEYS: the counts of a key. ARGV: the limit's name, its kind, and how much is given back.
+-- KEYS: the limit counters of a key. ARGV: the limit's name, its kind, and how much is given back.
 local name, kind, left = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local text = redis.call('HGET', KEYS[1], name)
 if not text then
@@ -9,7 +9,7 @@ if kind == 'rate' then
 elseif kind == 'rolling' then
     local parts, sum = read_parts(string.match(text, '^%d+:%d+:(.+)$') or 'none', 0)
     if not parts then
-        return { 'broken' }
+        return { 'corrupt' }
     end
     -- The newest first: the oldest may have left the window.
     while left > 0 and #parts > 0 do
@@ -24,7 +24,7 @@ elseif kind == 'rolling' then
 else
     local period, used = read_period(text)
     if not period then
-        return { 'broken' }
+        return { 'corrupt' }
     end
     text = digits('%.0f:%.0f', period, math.max(used - left, 0))
 end

@@ -4,7 +4,7 @@ local given = {}
 for i = 7, #ARGV do
     given[ARGV[i]] = true
 end
-local stem = mark('o', owner, '')
+local stem = index_member('o', owner, '')
 for _, member in ipairs(redis.call('ZRANGE', index, '[' .. stem, '(' .. stem .. '\255', 'BYLEX')) do
     if not given[string.sub(member, #stem + 1)] then
         return { 'stale' }
@@ -20,6 +20,6 @@ for i = 7, #ARGV do
     end
 end
 if #answer > 1 then
-    tell()
+    notify()
 end
 return answer

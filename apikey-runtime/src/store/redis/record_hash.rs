@@ -16,14 +16,14 @@ use crate::store::columns::{
 /// (`hash-max-listpack-value`). A digest is, and so are two limits; their ends are fields of their own.
 const SHORT: usize = 64;
 
-/// Fields to set and to clear; what a record has not is no field.
+/// Fields to set and to clear. A value that a record does not have has no field.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub(super) struct RecordFields {
     pub(super) set: Vec<(&'static str, Vec<u8>)>,
     pub(super) clear: Vec<&'static str>,
 }
 
-impl Fields {
+impl RecordFields {
     /// All fields of `record`.
     pub(super) fn of_record(record: &KeyRecord) -> Result<Self, StoreError> {
         let version = i64::try_from(record.version)
@@ -104,7 +104,7 @@ impl Fields {
         }
     }
 
-    /// A list without members is no field.
+    /// An empty list has no field.
     fn put_list(&mut self, name: &'static str, value: String) {
         self.put(name, Some(value).filter(|value| !value.is_empty()));
     }
@@ -151,17 +151,17 @@ fn metadata_field(metadata: &crate::record::Metadata) -> Result<String, StoreErr
 }
 
 /// The fields of a hash.
-pub(super) type Hash = HashMap<Vec<u8>, Vec<u8>>;
+pub(super) type RecordHash = HashMap<Vec<u8>, Vec<u8>>;
 
 /// The record `id` in `hash`.
-pub(super) fn record(id: KeyId, hash: &Hash) -> Result<KeyRecord, Broken> {
+pub(super) fn record(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, Broken> {
     read(id, hash).map_err(|reason| Broken {
         id: id.to_string(),
         reason,
     })
 }
 
-fn read(id: KeyId, hash: &Hash) -> Result<KeyRecord, String> {
+fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
     let mut record = KeyRecord::new(
         id,
         needed(hash, "prefix")?,
@@ -192,11 +192,11 @@ fn read(id: KeyId, hash: &Hash) -> Result<KeyRecord, String> {
     };
     record.version = needed(hash, "version")?
         .parse()
-        .map_err(|_| "`version` is no whole number above 0")?;
+        .map_err(|_| "`version` is not a whole number above 0")?;
     Ok(record)
 }
 
-fn previous(hash: &Hash) -> Result<Option<PreviousDigest>, String> {
+fn previous(hash: &RecordHash) -> Result<Option<PreviousDigest>, String> {
     let digest = long(hash, ["previous_digest", "previous_digest_end"])?;
     match (digest, time(hash, "previous_until")?) {
         (Some(digest), Some(until)) => Ok(Some(PreviousDigest { digest, until })),
@@ -207,32 +207,32 @@ fn previous(hash: &Hash) -> Result<Option<PreviousDigest>, String> {
     }
 }
 
-fn revoked(hash: &Hash) -> Result<Option<Revocation>, String> {
+fn revoked(hash: &RecordHash) -> Result<Option<Revocation>, String> {
     let reason = text(hash, "revoked_reason")?.map(str::to_owned);
     Ok(time(hash, "revoked_at")?.map(|at| Revocation { at, reason }))
 }
 
-fn time(hash: &Hash, name: &str) -> Result<Option<Timestamp>, String> {
+fn time(hash: &RecordHash, name: &str) -> Result<Option<Timestamp>, String> {
     let read = |text: &str| {
         text.parse()
             .map(Timestamp::from_millis)
-            .map_err(|_| format!("`{name}` is no time in milliseconds"))
+            .map_err(|_| format!("`{name}` is not a time in milliseconds"))
     };
     text(hash, name)?.map(read).transpose()
 }
 
-fn needed<'h>(hash: &'h Hash, name: &str) -> Result<&'h str, String> {
+fn needed<'h>(hash: &'h RecordHash, name: &str) -> Result<&'h str, String> {
     text(hash, name)?.ok_or_else(|| format!("`{name}` is missing"))
 }
 
-fn text<'h>(hash: &'h Hash, name: &str) -> Result<Option<&'h str>, String> {
+fn text<'h>(hash: &'h RecordHash, name: &str) -> Result<Option<&'h str>, String> {
     let read = |value: &'h Vec<u8>| {
-        std::str::from_utf8(value).map_err(|_| format!("`{name}` is no UTF-8"))
+        std::str::from_utf8(value).map_err(|_| format!("`{name}` is not UTF-8"))
     };
     hash.get(name.as_bytes()).map(read).transpose()
 }
 
-fn long(hash: &Hash, [name, end_name]: [&str; 2]) -> Result<Option<String>, String> {
+fn long(hash: &RecordHash, [name, end_name]: [&str; 2]) -> Result<Option<String>, String> {
     let Some(start) = hash.get(name.as_bytes()) else {
         return match hash.get(end_name.as_bytes()) {
             Some(_) => Err(format!("`{name}` is missing before its end")),
@@ -242,5 +242,5 @@ fn long(hash: &Hash, [name, end_name]: [&str; 2]) -> Result<Option<String>, Stri
     let end = hash.get(end_name.as_bytes()).map_or(&[][..], Vec::as_slice);
     String::from_utf8([start, end].concat())
         .map(Some)
-        .map_err(|_| format!("`{name}` is no UTF-8"))
+        .map_err(|_| format!("`{name}` is not UTF-8"))
 }

@@ -4,38 +4,40 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::error::failed;
-use super::pool::Pool;
+use super::pool::ConnectionPool;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{CounterState, LimitRule, QuotaPeriod};
-use crate::store::sql::{Connections, Statement};
 use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
 /// See [`KeyStore::charge`](crate::KeyStore::charge).
-pub(super) async fn charge(pool: &Pool, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+pub(super) async fn charge(
+    pool: &ConnectionPool,
+    charge: &Charge,
+) -> Result<ChargeOutcome, StoreError> {
     // The function is described in the migration that makes it. No time: that of the server.
-    const CHARGE: &str = "SELECT now, admitted, arrival, period, used, parts, parts_used \
+    const CHARGE: &str = "SELECT now, admitted, tat, period, used, parts, parts_used \
          FROM api_key_charge($1, $2, $3, $4, $5, $6, NULL)";
     if charge.counters.is_empty() {
         return Ok(ChargeOutcome::new(true, Vec::new()));
     }
-    let lines: Vec<_> = charge
+    let limits: Vec<_> = charge
         .counters
         .iter()
-        .map(|counter| Line::of(counter, charge.cost))
+        .map(|counter| LimitArguments::of(counter, charge.cost))
         .collect();
-    let column = |value: fn(&Line) -> i64| lines.iter().map(value).collect::<Vec<_>>();
+    let column = |value: fn(&LimitArguments) -> i64| limits.iter().map(value).collect::<Vec<_>>();
     let query = || {
         sqlx::query(CHARGE)
             .bind(charge.key.to_string())
             .bind(names(&charge.counters))
-            .bind(lines.iter().map(|line| line.kind).collect::<Vec<_>>())
-            .bind(column(|line| line.most))
-            .bind(column(|line| line.cost))
-            .bind(column(|line| line.part_millis))
+            .bind(limits.iter().map(|limit| limit.kind).collect::<Vec<_>>())
+            .bind(column(|limit| limit.most))
+            .bind(column(|limit| limit.cost))
+            .bind(column(|limit| limit.part_millis))
     };
     let charging_failed = |error| failed("charging limits", error);
-    let rows = pool.run(false, query).await.map_err(charging_failed)?;
+    let rows = pool.write(query).await.map_err(charging_failed)?;
     answer(charge, &rows).map_err(charging_failed)
 }
 
@@ -45,7 +47,7 @@ fn names(counters: &[LimitCounter]) -> Vec<String> {
 }
 
 /// A limit as the function takes it.
-struct Line {
+struct LimitArguments {
     kind: &'static str,
     /// The amount of a quota; of a rate its burst, in microseconds.
     most: i64,
@@ -55,7 +57,7 @@ struct Line {
     part_millis: i64,
 }
 
-impl Line {
+impl LimitArguments {
     fn of(counter: &LimitCounter, units: u32) -> Self {
         match counter.rule() {
             LimitRule::Rate(rate) => Self {
@@ -99,7 +101,7 @@ fn count(row: &PgRow) -> Result<CounterState, sqlx::Error> {
     let uses: Vec<i64> = row.try_get("parts_used")?;
     let uses = uses.into_iter().map(|used| used.max(0).unsigned_abs());
     Ok(CounterState {
-        tat: row.try_get("arrival")?,
+        tat: row.try_get("tat")?,
         period: row.try_get("period")?,
         used: row.try_get::<i64, _>("used")?.max(0).unsigned_abs(),
         parts: numbers.into_iter().zip(uses).collect(),
@@ -108,31 +110,29 @@ fn count(row: &PgRow) -> Result<CounterState, sqlx::Error> {
 
 /// See [`KeyStore::refill`](crate::KeyStore::refill).
 pub(super) async fn refill(
-    pool: &Pool,
+    pool: &ConnectionPool,
     key: &KeyId,
     counter: &LimitCounter,
     amount: u64,
 ) -> Result<(), StoreError> {
-    const RATE: &str = "UPDATE api_key_counts SET arrival = 0 WHERE key = $1 AND name = $2";
+    const RATE: &str = "UPDATE api_key_limit_counters SET tat = 0 WHERE key = $1 AND name = $2";
     // The newest part first: of each as much as those after it have left of the amount.
-    const QUOTA: &str = "UPDATE api_key_counts AS kept SET used = greatest(kept.used - $3, 0), \
+    const QUOTA: &str = "UPDATE api_key_limit_counters AS counter SET used = greatest(counter.used - $3, 0), \
             (parts, parts_used) = ( \
                 SELECT coalesce(array_agg(part.number ORDER BY part.number), '{}'), \
                     coalesce(array_agg(least(part.used, part.so_far - $3) ORDER BY part.number), '{}') \
                 FROM (SELECT one.number, one.used, (sum(one.used) OVER (ORDER BY one.number DESC))::bigint AS so_far \
-                    FROM unnest(kept.parts, kept.parts_used) AS one(number, used)) AS part \
+                    FROM unnest(counter.parts, counter.parts_used) AS one(number, used)) AS part \
                 WHERE part.so_far > $3) \
-         WHERE kept.key = $1 AND kept.name = $2";
-    let statement = match counter.rule() {
-        LimitRule::Rate(_) => Statement::new(RATE),
-        LimitRule::Quota(_) => Statement::new(QUOTA),
+         WHERE counter.key = $1 AND counter.name = $2";
+    let refill = || match counter.rule() {
+        LimitRule::Rate(_) => sqlx::query(RATE).bind(key.as_str()).bind(counter.name()),
+        LimitRule::Quota(_) => sqlx::query(QUOTA)
+            .bind(key.as_str())
+            .bind(counter.name())
+            .bind(whole(amount)),
     };
-    let statement = statement.bind(key.as_str()).bind(counter.name());
-    let statement = match counter.rule() {
-        LimitRule::Rate(_) => statement,
-        LimitRule::Quota(_) => statement.bind(whole(amount)),
-    };
-    let refilled = pool.rows(&statement).await;
+    let refilled = pool.write(refill).await;
     refilled
         .map(drop)
         .map_err(|error| failed("giving back what was used", error))

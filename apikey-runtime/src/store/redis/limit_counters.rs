@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::link::DEADLINE;
-use super::script::{self, Run};
+use super::connection::DEADLINE;
+use super::script::{self, ScriptCall};
 use super::server::{Server, answer};
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -17,8 +17,8 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOut
     }
     let doing = "charging limits";
     // Without a time, the script takes the server's.
-    let run = Run::new(&script::CHARGE)
-        .key(server.names.counts(&charge.key))
+    let run = ScriptCall::new(&script::CHARGE)
+        .key(server.names.limit_counters(&charge.key))
         .argument("")
         .argument(charge.cost);
     let run = charge.counters.iter().fold(run, |run, counter| {
@@ -33,7 +33,7 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOut
     let answer = answer(doing, answered)?;
     let allowed = match answer.word.as_str() {
         "admitted" => true,
-        "refused" => false,
+        "denied" => false,
         _ => return Err(broken(&charge.key)),
     };
     let [now, counts @ ..] = answer.rest.as_slice() else {
@@ -59,8 +59,8 @@ pub(super) async fn refill(
 ) -> Result<(), StoreError> {
     let doing = "giving back what was used of a limit";
     let (kind, _) = described(counter.rule(), 0);
-    let run = Run::new(&script::REFILL)
-        .key(server.names.counts(key))
+    let run = ScriptCall::new(&script::REFILL)
+        .key(server.names.limit_counters(key))
         .argument(counter.name())
         .argument(kind)
         // No more than that was ever used.
@@ -98,16 +98,16 @@ fn described(rule: LimitRule, cost: u32) -> (&'static str, [i64; 2]) {
     }
 }
 
-/// Names no limit: a route may be a part of its name.
+/// KeyNames no limit: a route may be a part of its name.
 fn broken(key: &KeyId) -> StoreError {
     StoreError::Corrupt {
         id: key.to_string(),
-        reason: "what was used of a limit cannot be read; remove its field from the key's counts"
+        reason: "a limit counter cannot be read; remove its field from the key's `limit_counters`"
             .to_owned(),
     }
 }
 
-/// The count of a limit in a text of the script; see `scripts/count.lua`.
+/// Reads a limit counter; `scripts/limit_counter.lua` says how it is written.
 fn count(rule: LimitRule, text: &[u8]) -> Option<CounterState> {
     let mut count = CounterState::default();
     if text.is_empty() {

@@ -1,7 +1,7 @@
--- KEYS: meta, log, nodes.
+-- KEYS: meta, changes, nodes.
 local epoch, tag, longest = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'tag', 'longest_lease_ms'))
 if not epoch then
-    return { 'unfounded' }
+    return { 'no_history' }
 end
 local answer = { 'done', epoch, tag or '', longest or '' }
 for _, text in ipairs(redis.call('HGETALL', KEYS[3])) do

@@ -1,5 +1,5 @@
--- ARGV: the lease that is wanted. A longer one holds at once; after a shorter one, nodes may for a
--- while hold the longest.
+-- ARGV: the lease that is wanted. A longer one takes effect at once; after a shorter one, nodes may hold the longest for
+-- a while.
 local wanted = ARGV[3]
 local now = redis.call('HMGET', meta, 'lease_ms', 'longest_lease_ms')
 if wanted ~= now[1] then

@@ -1,4 +1,4 @@
-//! Connecting: the way to the primary, and to nobody else.
+//! Connecting to the primary, and to no other server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use redis::{
     ProtocolVersion, RedisError, Value, from_redis_value,
 };
 
-use super::error::Failure;
+use super::error::RedisFailure;
 use crate::error::StoreError;
 
 /// How long a connection may take, with all that is asked on it before its first call.
@@ -27,18 +27,18 @@ const OLDEST: u32 = 7;
 
 const CONNECTING: &str = "connecting to the server";
 
-/// Names one run of one server. A server that starts again may have lost what it had acknowledged,
+/// KeyNames one run of one server. A server that starts again may have lost what it had acknowledged,
 /// so what was read before from it, or from another, cannot be taken for the same history.
 pub(super) type Incarnation = Arc<[u8]>;
 
-/// Where the server is, and how to get in.
-pub(super) struct Door {
+/// The address of the server, and the credentials for it.
+pub(super) struct Connector {
     info: ConnectionInfo,
     /// A key of the store: in a cluster, its slot tells the node.
     key: String,
 }
 
-impl Door {
+impl Connector {
     pub(super) fn new(url: &str, key: String) -> Result<Self, StoreError> {
         let invalid = |_: RedisError| {
             StoreError::InvalidArgument(
@@ -49,7 +49,7 @@ impl Door {
             )
         };
         let info = url.into_connection_info().map_err(invalid)?;
-        // What a push is needed for, and that a connection has ended is one.
+        // For pushes: the end of a connection is one.
         let settings = info
             .redis_settings()
             .clone()
@@ -70,8 +70,9 @@ impl Door {
     pub(super) async fn connect(
         &self,
         config: AsyncConnectionConfig,
-    ) -> Result<(MultiplexedConnection, Incarnation), Failure> {
-        let late = || Failure::unavailable(format!("{CONNECTING}: no answer within {CONNECT:?}"));
+    ) -> Result<(MultiplexedConnection, Incarnation), RedisFailure> {
+        let late =
+            || RedisFailure::unavailable(format!("{CONNECTING}: no answer within {CONNECT:?}"));
         tokio::time::timeout(CONNECT, self.find_primary(&config))
             .await
             .map_err(|_| late())?
@@ -80,7 +81,7 @@ impl Door {
     async fn find_primary(
         &self,
         config: &AsyncConnectionConfig,
-    ) -> Result<(MultiplexedConnection, Incarnation), Failure> {
+    ) -> Result<(MultiplexedConnection, Incarnation), RedisFailure> {
         let mut info = self.info.clone();
         for _ in 0..HOPS {
             let mut connection = self.enter(info.clone(), config).await?;
@@ -89,8 +90,9 @@ impl Door {
             asking.cmd("INFO").arg("server");
             let asked = connection.send_packed_commands(&asking, 0, 3).await;
             let values = asked.map_err(|error| self.failed(error))?;
-            let [exists, role, server] = <[Value; 3]>::try_from(values)
-                .map_err(|_| Failure::unavailable(format!("{CONNECTING}: answers are missing")))?;
+            let [exists, role, server] = <[Value; 3]>::try_from(values).map_err(|_| {
+                RedisFailure::unavailable(format!("{CONNECTING}: answers are missing"))
+            })?;
             if let Err(error) = exists.extract_error() {
                 let Some(other) = other_node(&info, &error) else {
                     return Err(self.failed(error));
@@ -101,7 +103,7 @@ impl Door {
             check_primary(role)?;
             return Ok((connection, incarnation(server)?));
         }
-        Err(Failure::unavailable(
+        Err(RedisFailure::unavailable(
             "the nodes of the cluster name each other as the one that has the keys",
         ))
     }
@@ -110,7 +112,7 @@ impl Door {
     pub(super) async fn enter_any(
         &self,
         config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, Failure> {
+    ) -> Result<MultiplexedConnection, RedisFailure> {
         self.enter(self.info.clone(), config).await
     }
 
@@ -118,7 +120,7 @@ impl Door {
         &self,
         info: ConnectionInfo,
         config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, Failure> {
+    ) -> Result<MultiplexedConnection, RedisFailure> {
         let config = config.clone().set_connection_timeout(Some(CONNECT));
         let client = Client::open(info).map_err(|error| self.failed(error))?;
         client
@@ -127,15 +129,15 @@ impl Door {
             .map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, error: RedisError) -> Failure {
+    fn failed(&self, error: RedisError) -> RedisFailure {
         if error.kind() == redis::ErrorKind::RESP3NotSupported {
             return too_old();
         }
-        Failure::of(CONNECTING, error).without(self.info.redis_settings().password())
+        RedisFailure::of(CONNECTING, error).without(self.info.redis_settings().password())
     }
 }
 
-/// Where `error` says that the key is.
+/// Returns the node that has the key according to `error`.
 fn other_node(info: &ConnectionInfo, error: &RedisError) -> Option<ConnectionAddr> {
     if error.code() != Some("MOVED") {
         return None;
@@ -164,10 +166,10 @@ fn other_node(info: &ConnectionInfo, error: &RedisError) -> Option<ConnectionAdd
 }
 
 /// Whether `role`, the answer to ROLE, is a primary's.
-pub(super) fn check_primary(role: Value) -> Result<(), Failure> {
+pub(super) fn check_primary(role: Value) -> Result<(), RedisFailure> {
     let role = role
         .extract_error()
-        .map_err(|error| Failure::of("asking the server for its role", error))?;
+        .map_err(|error| RedisFailure::of("asking the server for its role", error))?;
     let name = match role.as_sequence().and_then(<[Value]>::first) {
         Some(Value::BulkString(name)) => name.as_slice(),
         Some(Value::SimpleString(name)) => name.as_bytes(),
@@ -176,15 +178,15 @@ pub(super) fn check_primary(role: Value) -> Result<(), Failure> {
     if name == b"master" {
         return Ok(());
     }
-    Err(Failure::unavailable(
-        "the server is no primary, and a replica may not know of a revocation; let the URL lead to \
+    Err(RedisFailure::unavailable(
+        "the server is not the primary, and a replica may not know of a revocation; let the URL lead to \
          the primary",
     ))
 }
 
-/// The run of the server that `info` tells of. Where its user may not ask for that, each connection
-/// counts as one.
-fn incarnation(info: Value) -> Result<Incarnation, Failure> {
+/// Returns the run of the server that `info` tells of. If the user may not ask for that, each
+/// connection counts as a run.
+fn incarnation(info: Value) -> Result<Incarnation, RedisFailure> {
     let info: String = match info.extract_error() {
         Ok(info) => from_redis_value(info).unwrap_or_default(),
         Err(_) => String::new(),
@@ -212,22 +214,22 @@ fn incarnation(info: Value) -> Result<Incarnation, Failure> {
 pub(super) const RUN: usize = 16;
 
 /// Random bytes of the system's.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], RedisFailure> {
     let mut bits = [0; N];
     SysRng.try_fill_bytes(&mut bits).map_err(|error| {
-        Failure::unavailable(format!("the system's random generator failed: {error}"))
+        RedisFailure::unavailable(format!("the system's random generator failed: {error}"))
     })?;
     Ok(bits)
 }
 
-fn too_old() -> Failure {
-    Failure::invalid("the server is older than Redis 7; take Redis 7.0 or newer, or Valkey")
+fn too_old() -> RedisFailure {
+    RedisFailure::invalid("the server is older than Redis 7; take Redis 7.0 or newer, or Valkey")
 }
 
-impl fmt::Debug for Door {
+impl fmt::Debug for Connector {
     /// Without the user and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door")
+        f.debug_struct("Connector")
             .field("address", &self.info.addr().to_string())
             .field("database", &self.info.redis_settings().db())
             .finish_non_exhaustive()

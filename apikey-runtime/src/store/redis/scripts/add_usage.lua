@@ -1,15 +1,15 @@
--- KEYS: the number of the node's last batch, the days, when keys were last used, and the counts of a key on a day, as many
--- as are needed. ARGV: the number, with as many digits as the largest; for how long it is kept; how many rows there are; of
--- each place in KEYS its day and when its counts go; of each row its place, field, requests and cost; and ids, each with when
--- and where it was last used.
+-- KEYS: the number of the node's last batch, the usage days, the last uses of keys, and any number of hashes with the
+-- usage of a key on a day. ARGV: the number, with as many digits as the largest; how long it is kept; the number of rows;
+-- for each hash in KEYS its day and when it expires; for each row its place in KEYS, field, requests and cost; and ids,
+-- each with the time and network of its last use.
 local number, rows = ARGV[1], tonumber(ARGV[3])
 local last = redis.call('GET', KEYS[1])
 if last and last >= number then
-    return { 'before' }
+    return { 'already_added' }
 end
 redis.call('SET', KEYS[1], number, 'PX', ARGV[2])
 
--- What is under one name and was not written here spoils that only: an error on the way would leave a part of the batch.
+-- A key of another type is skipped: an error halfway would leave a part of the batch.
 local pcall, tonumber = redis.pcall, tonumber
 local now = redis.call('TIME')
 pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', now[1] .. '000')
@@ -26,7 +26,7 @@ for i = first_row, first_use - 1, 4 do
     end
 end
 
--- A place that has no new field has its end, and setting that takes twice as long as to count.
+-- A hash without a new field has its expiry already, and setting that takes twice as long as adding.
 local days = {}
 for i = 4, #KEYS do
     local day, ends = ARGV[2 * i - 4], ARGV[2 * i - 3]
@@ -43,7 +43,7 @@ local function time_of(text)
     return text and string.match(text, '^%-?%d+')
 end
 
--- Uses come in lots, since there is an end to how much one call takes.
+-- In lots, since one call takes a bounded number of arguments.
 local LOT = 1000
 for from = first_use, #ARGV, 2 * LOT do
     local ids, later = {}, {}
@@ -54,7 +54,7 @@ for from = first_use, #ARGV, 2 * LOT do
     for i, id in ipairs(ids) do
         local text = ARGV[from + 2 * i - 1]
         local before = time_of(texts[i])
-        if not before or less(before, time_of(text)) then
+        if not before or is_less(before, time_of(text)) then
             later[#later + 1] = id
             later[#later + 1] = text
         end

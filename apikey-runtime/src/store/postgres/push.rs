@@ -8,7 +8,7 @@ use sqlx::postgres::PgListener;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::pool::Target;
+use super::connect::ConnectionTarget;
 use crate::store::ChangeNotifier;
 
 /// After so long without a word, the connection is asked for one: that its other end is gone, it
@@ -23,12 +23,12 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)
 
 /// A task that listens. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Ear(JoinHandle<()>);
+pub(super) struct PushListener(JoinHandle<()>);
 
-impl Ear {
+impl PushListener {
     /// Raises `signal` at every word on `channel`, and when it has begun to listen: what came
     /// before then went unheard.
-    pub(super) fn open(target: Target, channel: String, signal: ChangeNotifier) -> Self {
+    pub(super) fn open(target: ConnectionTarget, channel: String, signal: ChangeNotifier) -> Self {
         Self(tokio::spawn(async move {
             let [mut pause, longest] = PAUSES;
             loop {
@@ -47,13 +47,13 @@ impl Ear {
     }
 }
 
-impl Drop for Ear {
+impl Drop for PushListener {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn connect(target: &Target, channel: &str) -> Result<PgListener, sqlx::Error> {
+async fn connect(target: &ConnectionTarget, channel: &str) -> Result<PgListener, sqlx::Error> {
     let setup = target.clone();
     // A listener comes from a pool only. This one is never asked for another connection, so that
     // each is set up here.

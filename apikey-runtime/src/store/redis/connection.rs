@@ -10,9 +10,9 @@ use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::door::{Door, Incarnation, check_primary};
-use super::error::{Failure, is_forgotten};
-use super::script::Run;
+use super::connector::{Connector, Incarnation, check_primary};
+use super::error::{RedisFailure, is_forgotten};
+use super::script::ScriptCall;
 
 /// How long an answer is waited for.
 pub(super) const DEADLINE: Duration = Duration::from_secs(1);
@@ -20,8 +20,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(1);
 /// The same for what changes or reads many records.
 pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A connection on which calls have waited for so long, with no answer to any, is given up by the
-/// next call. TCP would try again after ever longer pauses, long after a broken way has healed.
+/// After calls on a connection have waited for so long, without an answer to any, the next call
+/// gives it up. TCP would retry after ever longer pauses, long after the network has healed.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// Pauses between attempts to connect: the first, and the longest.
@@ -32,70 +32,70 @@ const CALLS: usize = 1_024;
 
 /// A connection that is kept up by a task of its own, which ends with this value.
 #[derive(Debug)]
-pub(super) struct Link {
-    shared: Arc<Shared>,
+pub(super) struct RedisConnection {
+    shared: Arc<ConnectionSupervisor>,
     task: AbortHandle,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: watch::Sender<State>,
-    /// Raised when a connection was given up.
+struct ConnectionSupervisor {
+    state: watch::Sender<ConnectionState>,
+    /// Notified when a connection was given up.
     given_up: Notify,
     connections: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
-enum State {
-    /// Calls wait: this may be over in a moment.
+enum ConnectionState {
+    /// Calls wait: this may take only a moment.
     Connecting,
-    Up(Live),
+    Up(LiveConnection),
     /// The last attempt failed. Calls fail at once, while others are made.
-    Down(Failure),
+    Down(RedisFailure),
 }
 
 #[derive(Debug, Clone)]
-struct Live {
+struct LiveConnection {
     connection: MultiplexedConnection,
     incarnation: Incarnation,
     number: u64,
-    /// Since when calls wait, where none was answered since.
+    /// Since when calls wait, if none was answered since.
     waiting: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The answers to commands, from a server that said after them that it is the primary.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct CommandReplies {
     pub(super) values: Vec<Value>,
     /// Which run of which server it was.
     pub(super) incarnation: Incarnation,
 }
 
-impl Link {
+impl RedisConnection {
     /// Begins to connect, on the current runtime.
-    pub(super) fn open(door: &Arc<Door>) -> Self {
-        let shared = Arc::new(Shared {
-            state: watch::Sender::new(State::Connecting),
+    pub(super) fn open(connector: &Arc<Connector>) -> Self {
+        let shared = Arc::new(ConnectionSupervisor {
+            state: watch::Sender::new(ConnectionState::Connecting),
             given_up: Notify::new(),
             connections: AtomicU64::new(0),
         });
-        let task = tokio::spawn(keep_up(Arc::clone(&shared), Arc::clone(door))).abort_handle();
+        let task = tokio::spawn(keep_up(Arc::clone(&shared), Arc::clone(connector))).abort_handle();
         Self { shared, task }
     }
 
     /// Waits for the first attempt to connect.
-    pub(super) async fn ready(&self) -> Result<(), Failure> {
+    pub(super) async fn ready(&self) -> Result<(), RedisFailure> {
         self.shared.live().await.map(drop)
     }
 
-    /// Runs a script. It is sent a second time only where the server does not know it by its name,
+    /// Runs a script. It is sent a second time only if the server does not know it by its name,
     /// and so has not run it.
     pub(super) async fn run(
         &self,
         doing: &str,
-        run: &Run,
+        run: &ScriptCall,
         deadline: Duration,
-    ) -> Result<(Value, Incarnation), Failure> {
+    ) -> Result<(Value, Incarnation), RedisFailure> {
         match self.call(doing, [run.by_name()], deadline).await?.one() {
             (Value::ServerError(error), _) if is_forgotten(&error.clone().into()) => {}
             answer => return checked(doing, answer),
@@ -112,9 +112,9 @@ impl Link {
         doing: &str,
         commands: impl IntoIterator<Item = Cmd>,
         deadline: Duration,
-    ) -> Result<Answers, Failure> {
+    ) -> Result<CommandReplies, RedisFailure> {
         let until = tokio::time::Instant::now() + deadline;
-        let late = || Failure::unavailable(format!("{doing}: no answer within {deadline:?}"));
+        let late = || RedisFailure::unavailable(format!("{doing}: no answer within {deadline:?}"));
         let live = tokio::time::timeout_at(until, self.shared.live())
             .await
             .map_err(|_| late())??;
@@ -134,40 +134,45 @@ impl Link {
         live.answered();
         let mut values = answered.map_err(|error| {
             self.shared.give_up(live.number);
-            Failure::of(doing, error)
+            RedisFailure::of(doing, error)
         })?;
         let role = values.pop().unwrap_or_default();
         if is_moved(values.first()) {
             self.shared.give_up(live.number);
         }
         check_primary(role).inspect_err(|_| self.shared.give_up(live.number))?;
-        Ok(Answers {
+        Ok(CommandReplies {
             values,
             incarnation: live.incarnation,
         })
     }
 }
 
-impl Drop for Link {
+impl Drop for RedisConnection {
     fn drop(&mut self) {
         self.task.abort();
         // The connection holds a way back to the state that holds it.
-        self.shared.state.send_replace(State::Down(closed()));
+        self.shared
+            .state
+            .send_replace(ConnectionState::Down(closed()));
     }
 }
 
-impl Answers {
+impl CommandReplies {
     /// The only answer.
     pub(super) fn one(mut self) -> (Value, Incarnation) {
         (self.values.pop().unwrap_or_default(), self.incarnation)
     }
 }
 
-fn checked(doing: &str, answer: (Value, Incarnation)) -> Result<(Value, Incarnation), Failure> {
+fn checked(
+    doing: &str,
+    answer: (Value, Incarnation),
+) -> Result<(Value, Incarnation), RedisFailure> {
     let (value, incarnation) = answer;
     let value = value
         .extract_error()
-        .map_err(|error| Failure::of(doing, error))?;
+        .map_err(|error| RedisFailure::of(doing, error))?;
     Ok((value, incarnation))
 }
 
@@ -175,21 +180,21 @@ fn is_moved(value: Option<&Value>) -> bool {
     matches!(value, Some(Value::ServerError(error)) if error.code() == "MOVED")
 }
 
-fn closed() -> Failure {
-    Failure::unavailable("the store was stopped")
+fn closed() -> RedisFailure {
+    RedisFailure::unavailable("the store was stopped")
 }
 
-impl Shared {
+impl ConnectionSupervisor {
     /// The connection, once there is one.
-    async fn live(&self) -> Result<Live, Failure> {
+    async fn live(&self) -> Result<LiveConnection, RedisFailure> {
         let mut states = self.state.subscribe();
         loop {
             let state = states.borrow_and_update().clone();
             match state {
-                State::Up(live) if live.is_silent() => self.give_up(live.number),
-                State::Up(live) => return Ok(live),
-                State::Down(failure) => return Err(failure),
-                State::Connecting => states.changed().await.map_err(|_| closed())?,
+                ConnectionState::Up(live) if live.is_silent() => self.give_up(live.number),
+                ConnectionState::Up(live) => return Ok(live),
+                ConnectionState::Down(failure) => return Err(failure),
+                ConnectionState::Connecting => states.changed().await.map_err(|_| closed())?,
             }
         }
     }
@@ -197,8 +202,8 @@ impl Shared {
     /// Has a new connection made in place of this one. Calls that are under way on it go on.
     fn give_up(&self, number: u64) {
         let given_up = self.state.send_if_modified(|state| match state {
-            State::Up(live) if live.number == number => {
-                *state = State::Connecting;
+            ConnectionState::Up(live) if live.number == number => {
+                *state = ConnectionState::Connecting;
                 true
             }
             _ => false,
@@ -209,7 +214,7 @@ impl Shared {
     }
 }
 
-impl Live {
+impl LiveConnection {
     fn begins(&self) {
         let mut waiting = self.waiting.lock();
         waiting.get_or_insert_with(Instant::now);
@@ -225,23 +230,28 @@ impl Live {
     }
 }
 
-async fn keep_up(shared: Arc<Shared>, door: Arc<Door>) {
+async fn keep_up(shared: Arc<ConnectionSupervisor>, connector: Arc<Connector>) {
     let mut pause = PAUSES[0];
     loop {
         let number = shared.connections.fetch_add(1, Ordering::Relaxed);
-        match door.connect(config(Arc::downgrade(&shared), number)).await {
+        match connector
+            .connect(config(Arc::downgrade(&shared), number))
+            .await
+        {
             Ok((connection, incarnation)) => {
                 pause = PAUSES[0];
-                shared.state.send_replace(State::Up(Live {
-                    connection,
-                    incarnation,
-                    number,
-                    waiting: Arc::default(),
-                }));
+                shared
+                    .state
+                    .send_replace(ConnectionState::Up(LiveConnection {
+                        connection,
+                        incarnation,
+                        number,
+                        waiting: Arc::default(),
+                    }));
                 shared.given_up.notified().await;
             }
             Err(failure) => {
-                shared.state.send_replace(State::Down(failure));
+                shared.state.send_replace(ConnectionState::Down(failure));
                 tokio::time::sleep(pause).await;
                 pause = PAUSES[1].min(pause * 2);
             }
@@ -250,7 +260,7 @@ async fn keep_up(shared: Arc<Shared>, door: Arc<Door>) {
 }
 
 /// A connection that says when it has ended, so that the next call need not find out.
-fn config(shared: Weak<Shared>, number: u64) -> AsyncConnectionConfig {
+fn config(shared: Weak<ConnectionSupervisor>, number: u64) -> AsyncConnectionConfig {
     let ended = move |push: PushInfo| {
         if push.kind == PushKind::Disconnection
             && let Some(shared) = shared.upgrade()

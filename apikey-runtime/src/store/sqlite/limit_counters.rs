@@ -1,4 +1,4 @@
-//! What keys used of their limits, in the file.
+//! The limit counters of keys, in the file.
 
 use std::collections::HashMap;
 
@@ -13,69 +13,72 @@ use crate::limit::CounterState;
 use crate::store::charge::micros;
 use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
-/// One text for any number of counts, so it is prepared once. The join is crossed, which SQLite
-/// takes as the order in which to do it.
+/// One text for any number of counters, so it is prepared once. SQLite runs a CROSS JOIN in the order
+/// in which it is written.
 const READ: &str = "\
-    SELECT asked.key AS place, arrival, period, used, parts \
-    FROM json_each(?) AS asked CROSS JOIN api_key_counts AS count \
-    ON count.key = asked.value ->> 0 AND count.name = asked.value ->> 1";
+    SELECT asked.key AS place, tat, period, used, parts \
+    FROM json_each(?) AS asked CROSS JOIN api_key_limit_counters AS counter \
+    ON counter.key = asked.value ->> 0 AND counter.name = asked.value ->> 1";
 
-/// A key that was removed in the meantime gets no row, which nobody would remove any more.
+/// A key that was removed in the meantime gets no row, which would never be deleted.
 const WRITE: &str = "\
-    INSERT INTO api_key_counts (key, name, arrival, period, used, parts) \
+    INSERT INTO api_key_limit_counters (key, name, tat, period, used, parts) \
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?) \
     WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = value ->> 0) \
     ON CONFLICT (key, name) DO UPDATE SET \
-    arrival = excluded.tat, period = excluded.period, used = excluded.used, parts = excluded.parts";
+    tat = excluded.tat, period = excluded.period, used = excluded.used, parts = excluded.parts";
 
-/// What is to be done with counts.
+/// A change of limit counters.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(super) enum CounterOperation {
     Charge(Charge),
     Refill(KeyId, LimitCounter, u64),
 }
 
-/// How all limits of `charge` stand, where it costs nothing: nothing is written.
+/// Returns the decision on `charge`, which costs nothing: nothing is written.
 pub(super) async fn look(
     reader: &SqlitePool,
     charge: &Charge,
     clock: &dyn Clock,
 ) -> Result<ChargeOutcome, StoreError> {
-    let mut counts = Counts::read(reader, charge.names())
+    let mut counters = CounterBatch::read(reader, charge.names())
         .await
         .map_err(reading_failed)?;
-    counts.charge(charge, micros(clock))
+    counters.charge(charge, micros(clock))
 }
 
-/// Does all of `work`, one after another, in one transaction. The error of the whole is that of
-/// each part; `Ok` holds what came of each.
-pub(super) async fn work(
+/// Runs all operations, one after another, in one transaction. An error is that of every operation;
+/// `Ok` holds the result of each.
+pub(super) async fn run_all(
     pool: &SqlitePool,
-    work: &[&Work],
+    operations: &[&CounterOperation],
     clock: &dyn Clock,
 ) -> Result<Vec<Result<ChargeOutcome, StoreError>>, Error> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let names = work.iter().flat_map(|work| work.names());
-    let mut counts = Counts::read(&mut *transaction, names).await?;
-    // Read while nobody else can charge, so the time does not go back between two who do.
+    let names = operations.iter().flat_map(|operation| operation.names());
+    let mut counters = CounterBatch::read(&mut *transaction, names).await?;
+    // Read under the lock, so that the time does not go back between two transactions.
     let now = micros(clock);
-    let answers = work.iter().map(|work| counts.work(work, now)).collect();
-    if let Some(changed) = counts.changed() {
+    let results = operations
+        .iter()
+        .map(|operation| counters.run(operation, now))
+        .collect();
+    if let Some(changed) = counters.changed() {
         sqlx::query(WRITE)
             .bind(changed)
             .execute(&mut *transaction)
             .await?;
     }
     transaction.commit().await?;
-    Ok(answers)
+    Ok(results)
 }
 
 fn reading_failed(error: Error) -> StoreError {
-    failed("reading counts", error)
+    failed("reading limit counters", error)
 }
 
-impl Work {
-    /// Whose counts, under which names.
+impl CounterOperation {
+    /// Returns the keys and names of its counters.
     fn names(&self) -> Box<dyn Iterator<Item = (KeyId, &str)> + Send + '_> {
         match self {
             Self::Charge(charge) => Box::new(charge.names()),
@@ -92,21 +95,21 @@ impl Charge {
     }
 }
 
-/// The counts that some work is about.
-struct Counts<'a> {
+/// The counters that some operations need.
+struct CounterBatch<'a> {
     places: HashMap<(KeyId, &'a str), usize>,
-    slots: Vec<Slot>,
+    counters: Vec<LoadedCounter>,
 }
 
 #[derive(Clone, Default)]
-struct Slot {
+struct LoadedCounter {
     count: CounterState,
     changed: bool,
-    /// What is there and cannot be read.
+    /// Why the row cannot be read.
     broken: Option<&'static str>,
 }
 
-impl<'a> Counts<'a> {
+impl<'a> CounterBatch<'a> {
     async fn read(
         executor: impl SqliteExecutor<'_>,
         names: impl Iterator<Item = (KeyId, &'a str)>,
@@ -118,24 +121,24 @@ impl<'a> Counts<'a> {
                 asked.len() - 1
             });
         }
-        let mut slots = vec![Slot::default(); asked.len()];
+        let mut counters = vec![LoadedCounter::default(); asked.len()];
         let rows = sqlx::query(READ)
             .bind(json(&asked))
             .fetch_all(executor)
             .await?;
         for row in &rows {
             let place = usize::try_from(row.try_get::<i64, _>("place")?);
-            if let Some(slot) = place.ok().and_then(|place| slots.get_mut(place)) {
-                *slot = Slot::of(row)?;
+            if let Some(counter) = place.ok().and_then(|place| counters.get_mut(place)) {
+                *counter = LoadedCounter::of(row)?;
             }
         }
-        Ok(Self { places, slots })
+        Ok(Self { places, counters })
     }
 
-    fn work(&mut self, work: &Work, now: i64) -> Result<ChargeOutcome, StoreError> {
-        match work {
-            Work::Charge(charge) => self.charge(charge, now),
-            Work::Refill(key, counter, amount) => {
+    fn run(&mut self, operation: &CounterOperation, now: i64) -> Result<ChargeOutcome, StoreError> {
+        match operation {
+            CounterOperation::Charge(charge) => self.charge(charge, now),
+            CounterOperation::Refill(key, counter, amount) => {
                 let mut count = self.count(*key, counter)?;
                 count.refill(counter.rule(), *amount);
                 self.put(*key, counter, count);
@@ -160,23 +163,25 @@ impl<'a> Counts<'a> {
     }
 
     fn count(&self, key: KeyId, counter: &LimitCounter) -> Result<CounterState, StoreError> {
-        let slot = self
+        let counter = self
             .place(key, counter)
-            .and_then(|place| self.slots.get(place));
-        match slot.and_then(|slot| slot.broken) {
+            .and_then(|place| self.counters.get(place));
+        match counter.and_then(|counter| counter.broken) {
             Some(reason) => Err(StoreError::Corrupt {
                 id: key.to_string(),
                 reason: reason.to_owned(),
             }),
-            None => Ok(slot.map(|slot| slot.count.clone()).unwrap_or_default()),
+            None => Ok(counter
+                .map(|counter| counter.count.clone())
+                .unwrap_or_default()),
         }
     }
 
     fn put(&mut self, key: KeyId, counter: &LimitCounter, count: CounterState) {
         let place = self.place(key, counter);
-        if let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) {
-            slot.changed |= slot.count != count;
-            slot.count = count;
+        if let Some(counter) = place.and_then(|place| self.counters.get_mut(place)) {
+            counter.changed |= counter.count != count;
+            counter.count = count;
         }
     }
 
@@ -184,10 +189,10 @@ impl<'a> Counts<'a> {
         self.places.get(&(key, counter.name())).copied()
     }
 
-    /// What is to be written, if anything.
+    /// Returns the changed rows as JSON, if there are any.
     fn changed(&self) -> Option<String> {
         let row = |((key, name), place): (&(KeyId, &str), &usize)| {
-            let Slot { count, changed, .. } = self.slots.get(*place)?;
+            let LoadedCounter { count, changed, .. } = self.counters.get(*place)?;
             let used = i64::try_from(count.used).unwrap_or(i64::MAX);
             changed.then(|| {
                 let (arrival, period) = (count.tat, count.period);
@@ -199,18 +204,18 @@ impl<'a> Counts<'a> {
     }
 }
 
-impl Slot {
+impl LoadedCounter {
     fn of(row: &SqliteRow) -> Result<Self, Error> {
         let used: i64 = row.try_get("used")?;
         let parts = serde_json::from_str(row.try_get("parts")?);
-        // A count that cannot be read must not become one of which nothing was used.
+        // A counter that cannot be read must not become an unused one.
         let broken = match (&parts, used) {
-            (Err(_), _) => Some("`parts` of a count are no JSON object of whole numbers"),
-            (_, ..0) => Some("`used` of a count is negative"),
+            (Err(_), _) => Some("`parts` of a limit counter is not a JSON object of whole numbers"),
+            (_, ..0) => Some("`used` of a limit counter is negative"),
             _ => None,
         };
         let count = CounterState {
-            tat: row.try_get("arrival")?,
+            tat: row.try_get("tat")?,
             period: row.try_get("period")?,
             used: used.unsigned_abs(),
             parts: parts.unwrap_or_default(),
@@ -223,7 +228,7 @@ impl Slot {
     }
 }
 
-/// Texts and whole numbers, which JSON can always hold.
+/// Encodes texts and whole numbers, which JSON can always hold.
 pub(super) fn json(rows: &impl serde::Serialize) -> String {
     serde_json::to_string(rows).unwrap_or_default()
 }

@@ -1,12 +1,12 @@
 #!lua
--- Counts of limits, as limit/count.rs has them. One is kept as a text: that of a rate is its arrival; that of a quota
--- `period:used`; that of a rolling one `used:oldest:`, the sum and the number of its last part, and then `part=used,` for each
--- part of its window, the newest first, so that most charges need not read them all. Every number is below 2^53, up to which
--- one of Lua is exact, and is written with all its digits.
+-- Limit counters, as limit/count.rs has them, each as a text. A rate: its theoretical arrival time. A quota: `period:used`.
+-- A rolling quota: `used:oldest:`, the sum and the number of its last part, and then `part=used,` for each part of its
+-- window, the newest first, so that most charges need not read them all. Every number is below 2^53, up to which a number
+-- of Lua is exact, and is written with all its digits.
 local EXACT, digits = 9007199254740992, string.format
 
--- The period that was counted, and what was used in it; nothing where the text is none: to take it for a new count would be
--- to forget what was used.
+-- Returns the period that was counted, and what was used in it; nothing if the text cannot be read: taking it for a new
+-- counter would forget what was used.
 local function read_period(text)
     if not text then
         return 0, 0
@@ -18,8 +18,8 @@ local function read_period(text)
     end
 end
 
--- Those parts in a text that are not before `first`, the newest first, and the sum of what was used in them; nothing where
--- the text is none.
+-- Returns the parts in a text that are not before `first`, the newest first, and the sum of what was used in them; nothing
+-- if the text cannot be read.
 local function read_parts(text, first)
     local parts, sum, length = {}, 0, 0
     for part, used in string.gmatch(text, '(%d+)=(%d+),') do

@@ -10,9 +10,10 @@ use crate::store::{Cursor, MemberList, Node, NodeId};
 
 /// See [`KeyStore::join`](crate::KeyStore::join).
 pub(super) async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
-    // A random beat to start with: one that leaves and comes back has no beat that was seen before.
-    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, beat, suspected) \
-         VALUES (?, 0, random() & 0x3fffffffffffffff, 0) ON CONFLICT (id) DO UPDATE SET beat = beat + 1, suspected = 0";
+    // Starts at a random number: a node that leaves and comes back does not repeat a heartbeat that
+    // was seen before.
+    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, heartbeat, suspected) \
+         VALUES (?, 0, random() & 0x3fffffffffffffff, 0) ON CONFLICT (id) DO UPDATE SET heartbeat = heartbeat + 1, suspected = 0";
     let joining_failed = |error| failed("joining the nodes", error);
     let mut transaction = pool
         .begin_with("BEGIN IMMEDIATE")
@@ -36,7 +37,7 @@ pub(super) async fn acknowledge(
     node: &NodeId,
     cursor: &Cursor,
 ) -> Result<(), StoreError> {
-    const ACKNOWLEDGE: &str = "UPDATE api_key_nodes SET beat = beat + 1, acknowledged = \
+    const ACKNOWLEDGE: &str = "UPDATE api_key_nodes SET heartbeat = heartbeat + 1, acknowledged = \
          coalesce((SELECT epoch FROM api_key_changes WHERE epoch = ? AND tag = ?), acknowledged) WHERE id = ?";
     // An epoch that cannot be stored is in no history.
     let epoch = i64::try_from(cursor.epoch).unwrap_or(-1);
@@ -53,7 +54,7 @@ pub(super) async fn acknowledge(
 /// See [`KeyStore::members`](crate::KeyStore::members). One statement, so one snapshot.
 pub(super) async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
     const NODES: &str = "\
-        SELECT node.id AS id, node.acknowledged AS acknowledged, node.beat AS beat, node.suspected AS suspected, \
+        SELECT node.id AS id, node.acknowledged AS acknowledged, node.heartbeat AS heartbeat, node.suspected AS suspected, \
                head.epoch AS head_epoch, head.tag AS head_tag, meta.longest_lease_ms AS longest_lease_ms \
         FROM api_key_meta AS meta \
         JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
@@ -63,7 +64,7 @@ pub(super) async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
         .fetch_all(pool)
         .await
         .map_err(listing_failed)?;
-    let first = rows.first().ok_or_else(super::history::nothing)?;
+    let first = rows.first().ok_or_else(super::history::empty_log)?;
     let cursor = head(first).map_err(listing_failed)?;
     let longest = millis(first, "longest_lease_ms").map_err(listing_failed)?;
     let nodes: Result<Vec<_>, Error> = rows
@@ -77,7 +78,7 @@ pub(super) async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
     ))
 }
 
-/// `None` for the row that stands where there is no node.
+/// Reads a node; `None` for the row of an empty list.
 fn node(row: &SqliteRow) -> Result<Option<Node>, Error> {
     let Some(id) = row.try_get::<Option<&str>, _>("id")? else {
         return Ok(None);
@@ -89,21 +90,22 @@ fn node(row: &SqliteRow) -> Result<Option<Node>, Error> {
     Ok(Some(Node::new(
         id.parse().map_err(unreadable)?,
         row.try_get("acknowledged")?,
-        row.try_get("beat")?,
+        row.try_get("heartbeat")?,
         row.try_get("suspected")?,
     )))
 }
 
 /// See [`KeyStore::suspect`](crate::KeyStore::suspect).
 pub(super) async fn suspect(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
-    const SUSPECT: &str = "UPDATE api_key_nodes SET suspected = 1 WHERE id = ? AND beat = ?";
-    by_beat(pool, SUSPECT, seen, "suspecting a node").await
+    const SUSPECT: &str = "UPDATE api_key_nodes SET suspected = 1 WHERE id = ? AND heartbeat = ?";
+    if_unchanged(pool, SUSPECT, seen, "suspecting a node").await
 }
 
 /// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
 pub(super) async fn remove_node(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
-    const DISMISS: &str = "DELETE FROM api_key_nodes WHERE id = ? AND beat = ? AND suspected = 1";
-    by_beat(pool, DISMISS, seen, "dismissing a node").await
+    const REMOVE: &str =
+        "DELETE FROM api_key_nodes WHERE id = ? AND heartbeat = ? AND suspected = 1";
+    if_unchanged(pool, REMOVE, seen, "removing a node").await
 }
 
 /// See [`KeyStore::leave`](crate::KeyStore::leave).
@@ -116,7 +118,7 @@ pub(super) async fn leave(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreE
     Ok(())
 }
 
-async fn by_beat(
+async fn if_unchanged(
     pool: &SqlitePool,
     statement: &'static str,
     seen: &Node,

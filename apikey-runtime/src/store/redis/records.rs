@@ -1,11 +1,11 @@
-//! What is done to records.
+//! The statements on records.
 
 use redis::{Cmd, Value, from_redis_value};
 
-use super::error::Failure;
-use super::link::{DEADLINE, LONG_DEADLINE};
-use super::record::{self, Fields, Hash};
-use super::script::{self, Run};
+use super::connection::{DEADLINE, LONG_DEADLINE};
+use super::error::RedisFailure;
+use super::record_hash::{self, RecordFields, RecordHash};
+use super::script::{self, ScriptCall};
 use super::server::{Server, TRIES};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -19,7 +19,7 @@ use crate::store::{ListQuery, RecordPage};
 const KEYS: usize = 4;
 
 pub(super) async fn insert(server: &Server, record: &KeyRecord) -> Result<(), StoreError> {
-    let fields = Fields::of_record(record)?;
+    let fields = RecordFields::of_record(record)?;
     let mut run = server
         .write(&script::INSERT, KEYS)?
         .key(server.names.record(&record.id))
@@ -32,13 +32,20 @@ pub(super) async fn insert(server: &Server, record: &KeyRecord) -> Result<(), St
         .map(drop)
 }
 
-/// Makes a change of one record. The answer is `done`, or `before`.
-async fn change(server: &Server, doing: &str, run: Run, id: &KeyId) -> Result<String, StoreError> {
-    let answered = server.founded(&server.calls, doing, run, DEADLINE).await;
+/// Makes a change of one record. The answer is `done`, or `already_revoked`.
+async fn change(
+    server: &Server,
+    doing: &str,
+    run: ScriptCall,
+    id: &KeyId,
+) -> Result<String, StoreError> {
+    let answered = server
+        .run_with_history(&server.calls, doing, run, DEADLINE)
+        .await;
     let answer = answered.map_err(|failure| failure.of_record(id.as_str()))?;
     match answer.word.as_str() {
         "conflict" => Err(StoreError::Conflict),
-        "missing" => Err(StoreError::NotFound),
+        "not_found" => Err(StoreError::NotFound),
         _ => Ok(answer.word),
     }
 }
@@ -51,18 +58,18 @@ pub(super) async fn find(server: &Server, id: &KeyId) -> Result<Option<KeyRecord
     if hash.is_empty() {
         return Ok(None);
     }
-    Ok(Some(record::record(*id, &hash)?))
+    Ok(Some(record_hash::record(*id, &hash)?))
 }
 
 fn read(key: impl redis::ToRedisArgs) -> Cmd {
     redis::cmd("HGETALL").arg(key).to_owned()
 }
 
-fn hash(doing: &str, value: Value) -> Result<Hash, Failure> {
+fn hash(doing: &str, value: Value) -> Result<RecordHash, RedisFailure> {
     value
         .extract_error()
         .and_then(|value| Ok(from_redis_value(value)?))
-        .map_err(|error| Failure::of(doing, error))
+        .map_err(|error| RedisFailure::of(doing, error))
 }
 
 pub(super) async fn update(
@@ -70,7 +77,7 @@ pub(super) async fn update(
     id: &KeyId,
     patch: &KeyPatch,
 ) -> Result<(), StoreError> {
-    let fields = Fields::of_patch(patch)?;
+    let fields = RecordFields::of_patch(patch)?;
     let expected = patch.expected_version.map(|version| version.to_string());
     let mut run = server
         .write(&script::UPDATE, KEYS)?
@@ -111,7 +118,7 @@ pub(super) async fn revoke_owner(
 ) -> Result<Vec<KeyId>, StoreError> {
     let doing = "revoking the keys of an owner";
     for _ in 0..TRIES {
-        let ids = select(server, doing, Place::Owner(owner), b"", -1).await?;
+        let ids = select(server, doing, IndexRange::Owner(owner), b"", -1).await?;
         let reason = revocation.reason.as_deref();
         let run = server
             .write(&script::REVOKE_OWNER, KEYS)?
@@ -131,17 +138,17 @@ pub(super) async fn purge(server: &Server, before: Timestamp) -> Result<Vec<KeyI
     let doing = "removing old records";
     for _ in 0..TRIES {
         let mut ended = redis::cmd("ZRANGE");
-        ended.arg(server.names.ends()).arg("-inf");
+        ended.arg(server.names.purge_index()).arg("-inf");
         ended.arg(before.as_millis()).arg("BYSCORE");
         let answers = server.calls.call(doing, [ended], LONG_DEADLINE).await?;
         let ids = ids(doing, answers.one().0)?;
         let names = &server.names;
         let of_keys = ids
             .iter()
-            .flat_map(|id| [names.record_of(id), names.counts_of(id)]);
+            .flat_map(|id| [names.record_of(id), names.limit_counters_of(id)]);
         let run = server
             .write(&script::PURGE, KEYS)?
-            .key(server.names.used())
+            .key(server.names.last_used())
             .keys(of_keys)
             .argument(before.as_millis());
         if let Some(changed) = change_many(server, doing, run, ids).await? {
@@ -151,17 +158,17 @@ pub(super) async fn purge(server: &Server, before: Timestamp) -> Result<Vec<KeyI
     Err(unsteady(doing))
 }
 
-/// Changes several records at once, and says which. `None` where others than `ids` would have to be
-/// changed too by now; nothing is then.
+/// Changes several records at once, and returns which. Changes nothing and returns `None` if records
+/// other than `ids` would have to be changed too by now.
 async fn change_many(
     server: &Server,
     doing: &str,
-    run: Run,
+    run: ScriptCall,
     ids: Vec<Vec<u8>>,
 ) -> Result<Option<Vec<KeyId>>, StoreError> {
     let run = ids.into_iter().fold(run, |run, id| run.argument(id));
     let answer = server
-        .founded(&server.calls, doing, run, LONG_DEADLINE)
+        .run_with_history(&server.calls, doing, run, LONG_DEADLINE)
         .await?;
     let changed = answer.rest.iter().filter_map(|id| KeyId::from_ascii(id));
     Ok((answer.word != "stale").then(|| changed.collect()))
@@ -173,9 +180,9 @@ fn unsteady(doing: &str) -> StoreError {
     ))
 }
 
-/// Where the index has ids.
+/// A range of the index.
 #[derive(Debug, Clone, Copy)]
-enum Place<'a> {
+enum IndexRange<'a> {
     All,
     Owner(&'a str),
     Label(&'a str),
@@ -185,16 +192,16 @@ enum Place<'a> {
 async fn select(
     server: &Server,
     doing: &str,
-    place: Place<'_>,
+    place: IndexRange<'_>,
     after: &[u8],
     count: isize,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let (kind, text) = match place {
-        Place::All => ("i", ""),
-        Place::Owner(owner) => ("o", owner),
-        Place::Label(label) => ("l", label),
+        IndexRange::All => ("i", ""),
+        IndexRange::Owner(owner) => ("o", owner),
+        IndexRange::Label(label) => ("l", label),
     };
-    let run = Run::new(&script::SELECT)
+    let run = ScriptCall::new(&script::SELECT_IDS)
         .key(server.names.of_records()[2].as_str())
         .argument(kind)
         .argument(text)
@@ -204,20 +211,20 @@ async fn select(
     Ok(ids(doing, value)?)
 }
 
-fn ids(doing: &str, value: Value) -> Result<Vec<Vec<u8>>, Failure> {
+fn ids(doing: &str, value: Value) -> Result<Vec<Vec<u8>>, RedisFailure> {
     value
         .extract_error()
         .and_then(|value| Ok(from_redis_value(value)?))
-        .map_err(|error| Failure::of(doing, error))
+        .map_err(|error| RedisFailure::of(doing, error))
 }
 
 pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<RecordPage, StoreError> {
     let doing = "listing records";
     let size = page_size(query);
     let place = match (&query.owner, &query.label) {
-        (Some(owner), _) => Place::Owner(owner),
-        (None, Some(label)) => Place::Label(label),
-        (None, None) => Place::All,
+        (Some(owner), _) => IndexRange::Owner(owner),
+        (None, Some(label)) => IndexRange::Label(label),
+        (None, None) => IndexRange::All,
     };
     let mut found = Vec::new();
     let mut after = query.after.map(|id| id.as_str().as_bytes().to_vec());
@@ -244,7 +251,7 @@ pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<RecordPag
 }
 
 /// A record that was listed, or why it cannot be read.
-type Listed = (KeyId, Result<KeyRecord, Broken>);
+type ListedRecord = (KeyId, Result<KeyRecord, Broken>);
 
 /// Those of `ids` that are there by now, and still what was asked for.
 async fn read_listed(
@@ -252,10 +259,10 @@ async fn read_listed(
     doing: &str,
     ids: Vec<KeyId>,
     query: &ListQuery,
-) -> Result<Vec<Listed>, StoreError> {
+) -> Result<Vec<ListedRecord>, StoreError> {
     let commands: Vec<_> = ids.iter().map(|id| read(server.names.record(id))).collect();
     let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
-    let fits = |hash: &Hash| {
+    let fits = |hash: &RecordHash| {
         let is = |name: &[u8], text: &Option<String>| {
             text.as_ref()
                 .is_none_or(|text| hash.get(name).is_some_and(|found| found == text.as_bytes()))
@@ -265,7 +272,7 @@ async fn read_listed(
     let mut listed = Vec::new();
     for (id, value) in ids.into_iter().zip(answers.values) {
         match hash(doing, value).map_err(|failure| failure.of_record(id.as_str())) {
-            Ok(hash) if fits(&hash) => listed.push((id, record::record(id, &hash))),
+            Ok(hash) if fits(&hash) => listed.push((id, record_hash::record(id, &hash))),
             Ok(_) => {}
             Err(StoreError::Corrupt { id: named, reason }) => {
                 listed.push((id, Err(Broken { id: named, reason })));
@@ -276,7 +283,7 @@ async fn read_listed(
     Ok(listed)
 }
 
-fn page(mut found: Vec<Listed>, size: usize) -> RecordPage {
+fn page(mut found: Vec<ListedRecord>, size: usize) -> RecordPage {
     let mut page = RecordPage::default();
     if found.len() > size {
         found.truncate(size);

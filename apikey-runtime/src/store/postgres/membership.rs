@@ -1,0 +1,135 @@
+//! The list of nodes.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::error::failed;
+use super::history::{cursor, cursor_tag, empty_log, head, primary};
+use super::pool::{ConnectionPool, PgQuery};
+use crate::error::StoreError;
+use crate::store::{Cursor, MemberList, Node, NodeId};
+
+/// See [`KeyStore::join`](crate::KeyStore::join).
+pub(super) async fn join(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
+    // The function is called for the row that was written: after it, in the same transaction.
+    const JOIN: &str = "WITH joined AS ( \
+            INSERT INTO api_key_nodes AS node (id) VALUES ($1) \
+            ON CONFLICT (id) DO UPDATE SET heartbeat = node.heartbeat + 1, suspected = FALSE \
+            RETURNING id) \
+         SELECT api_key_append_change('') FROM joined";
+    let join = || sqlx::query(JOIN).bind(node.as_str());
+    write(pool, "joining the nodes", join).await
+}
+
+/// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
+pub(super) async fn acknowledge(
+    pool: &ConnectionPool,
+    node: &NodeId,
+    cursor: &Cursor,
+) -> Result<(), StoreError> {
+    // Does not wait for the disk: if it is lost, others wait for the lease to end.
+    const ACKNOWLEDGE: &str = concat!(
+        "WITH setting AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', TRUE) AS value) \
+         UPDATE api_key_nodes AS node SET heartbeat = node.heartbeat + 1, \
+            acknowledged = coalesce(seen.epoch, node.acknowledged), \
+            acknowledged_tag = coalesce(seen.tag, node.acknowledged_tag) \
+         FROM setting LEFT JOIN (SELECT log.epoch, ",
+        cursor_tag!("log"),
+        " AS tag FROM api_key_changes AS log WHERE log.epoch = $2) AS seen ON seen.tag = $3 \
+         WHERE node.id = $1 AND setting.value = 'off'"
+    );
+    let acknowledge = || {
+        sqlx::query(ACKNOWLEDGE)
+            .bind(node.as_str())
+            // No change has a negative number.
+            .bind(i64::try_from(cursor.epoch).unwrap_or(-1))
+            .bind(&cursor.tag)
+    };
+    write(pool, "acknowledging changes", acknowledge).await
+}
+
+/// See [`KeyStore::members`](crate::KeyStore::members).
+pub(super) async fn nodes(pool: &ConnectionPool) -> Result<MemberList, StoreError> {
+    // An acknowledgement counts while the log has the very change that was acknowledged: after a
+    // restore another may have its number.
+    const NODES: &str = concat!(
+        "SELECT node.id AS id, node.heartbeat AS heartbeat, node.suspected AS suspected, \
+            coalesce(seen.epoch, 0) AS acknowledged, head.epoch AS head_epoch, head.tag AS head_tag, \
+            meta.longest_lease_ms AS longest_lease_ms, pg_is_in_recovery() AS standby \
+         FROM api_key_meta AS meta JOIN ",
+        head!(),
+        " ON TRUE LEFT JOIN api_key_nodes AS node ON TRUE \
+         LEFT JOIN api_key_changes AS seen ON seen.epoch = node.acknowledged AND ",
+        cursor_tag!("seen"),
+        " = node.acknowledged_tag"
+    );
+    let reading_failed = |error| failed("reading the list of nodes", error);
+    let rows = pool.read(|| sqlx::query(NODES)).await;
+    let rows = rows.map_err(reading_failed)?;
+    let first = rows.first().ok_or_else(empty_log)?;
+    primary(first).map_err(reading_failed)?;
+    let longest: i64 = first.try_get("longest_lease_ms").map_err(reading_failed)?;
+    let mut nodes = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let id: Option<&str> = row.try_get("id").map_err(reading_failed)?;
+        if let Some(id) = id {
+            nodes.push(node(row, id).map_err(reading_failed)?);
+        }
+    }
+    Ok(MemberList::new(
+        cursor(first).map_err(reading_failed)?,
+        Duration::from_millis(longest.unsigned_abs()),
+        nodes,
+    ))
+}
+
+fn node(row: &PgRow, id: &str) -> Result<Node, sqlx::Error> {
+    // A node that cannot be read may hold a lease, so the whole list is an error.
+    let id = id
+        .parse()
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Node::new(
+        id,
+        row.try_get::<i64, _>("acknowledged")?.unsigned_abs(),
+        row.try_get::<i64, _>("heartbeat")?.unsigned_abs(),
+        row.try_get("suspected")?,
+    ))
+}
+
+/// See [`KeyStore::suspect`](crate::KeyStore::suspect).
+pub(super) async fn suspect(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {
+    const SUSPECT: &str =
+        "UPDATE api_key_nodes SET suspected = TRUE WHERE id = $1 AND heartbeat = $2";
+    write(pool, "suspecting a node", || of_seen(SUSPECT, seen)).await
+}
+
+/// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
+pub(super) async fn remove_node(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {
+    const REMOVE: &str = "DELETE FROM api_key_nodes WHERE id = $1 AND heartbeat = $2 AND suspected";
+    write(pool, "removing a node", || of_seen(REMOVE, seen)).await
+}
+
+/// See [`KeyStore::leave`](crate::KeyStore::leave).
+pub(super) async fn leave(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
+    const LEAVE: &str = "DELETE FROM api_key_nodes WHERE id = $1";
+    let leave = || sqlx::query(LEAVE).bind(node.as_str());
+    write(pool, "leaving the nodes", leave).await
+}
+
+fn of_seen(sql: &'static str, seen: &Node) -> PgQuery {
+    sqlx::query(sql)
+        .bind(seen.id.as_str())
+        // A heartbeat is never negative.
+        .bind(i64::try_from(seen.heartbeat).unwrap_or(-1))
+}
+
+async fn write(
+    pool: &ConnectionPool,
+    doing: &str,
+    query: impl Fn() -> PgQuery + Send + Sync,
+) -> Result<(), StoreError> {
+    let written = pool.write(query).await;
+    written.map(drop).map_err(|error| failed(doing, error))
+}

@@ -1,0 +1,134 @@
+//! The nodes that follow the history.
+
+use std::collections::BTreeMap;
+
+use super::connection::DEADLINE;
+use super::connector::random;
+use super::error::RedisFailure;
+use super::history::{cursor, number, parts};
+use super::script::{self, ScriptCall};
+use super::server::Server;
+use crate::error::StoreError;
+use crate::store::{Cursor, MemberList, Node, NodeId};
+
+/// See [`KeyStore::join`](crate::KeyStore::join).
+pub(super) async fn join(server: &Server, node: &NodeId) -> Result<(), StoreError> {
+    // Leaves room to count.
+    let heartbeat = u64::from_be_bytes(random()?) >> 2;
+    let run = server
+        .write(&script::JOIN, 2)?
+        .key(server.names.members())
+        .argument(node.as_str())
+        .argument(heartbeat);
+    let doing = "joining the nodes";
+    server
+        .run_with_history(&server.polls, doing, run, DEADLINE)
+        .await?;
+    Ok(())
+}
+
+/// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
+pub(super) async fn acknowledge(
+    server: &Server,
+    node: &NodeId,
+    cursor: &Cursor,
+) -> Result<(), StoreError> {
+    // A cursor that is not a store's own has no place in the log.
+    let (epoch, tag, _) = parts(cursor).unwrap_or((0, &[], &[]));
+    let run = server
+        .write(&script::ACKNOWLEDGE, 2)?
+        .key(server.names.members())
+        .argument(node.as_str())
+        .argument(epoch)
+        .argument(tag);
+    let doing = "acknowledging changes";
+    server
+        .run_with_history(&server.polls, doing, run, DEADLINE)
+        .await?;
+    Ok(())
+}
+
+/// See [`KeyStore::members`](crate::KeyStore::members).
+pub(super) async fn nodes(server: &Server) -> Result<MemberList, StoreError> {
+    let run = ScriptCall::new(&script::MEMBERS).keys(server.names.of_history());
+    let doing = "listing the nodes";
+    let answer = server
+        .run_with_history(&server.polls, doing, run, DEADLINE)
+        .await?;
+    let [epoch, tag, longest, fields @ ..] = answer.rest.as_slice() else {
+        return Err(server.broken("the history is incomplete"));
+    };
+    let cursor = cursor(server, epoch, tag, &answer.incarnation)?;
+    Ok(MemberList::new(
+        cursor,
+        server.length(longest)?,
+        listed(fields),
+    ))
+}
+
+/// Reads the nodes from the fields of their hash and the values of those. Other fields are skipped: a
+/// node that cannot be read has no heartbeat that can be seen, and `changes` does not call it a member.
+fn listed(fields: &[Vec<u8>]) -> Vec<Node> {
+    let mut nodes: BTreeMap<NodeId, (u64, Option<u64>, bool)> = BTreeMap::new();
+    for pair in fields.chunks_exact(2) {
+        let Ok(Some((field, id))) = str::from_utf8(&pair[0]).map(|name| name.split_once(':'))
+        else {
+            continue;
+        };
+        let Ok(id) = id.parse() else { continue };
+        let (acknowledged, heartbeat, suspected) = nodes.entry(id).or_default();
+        match field {
+            "acknowledged" => *acknowledged = number(&pair[1]).unwrap_or(0),
+            "heartbeat" => *heartbeat = Some(number(&pair[1]).unwrap_or(0)),
+            "suspected" => *suspected = true,
+            _ => {}
+        }
+    }
+    let node = |(id, (acknowledged, heartbeat, suspected))| {
+        Option::map(heartbeat, |heartbeat| {
+            Node::new(id, acknowledged, heartbeat, suspected)
+        })
+    };
+    nodes.into_iter().filter_map(node).collect()
+}
+
+/// See [`KeyStore::suspect`](crate::KeyStore::suspect).
+pub(super) async fn suspect(server: &Server, seen: &Node) -> Result<(), StoreError> {
+    let run = ScriptCall::new(&script::SUSPECT);
+    of_seen(server, "suspecting a node", run, seen).await
+}
+
+/// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
+pub(super) async fn remove_node(server: &Server, seen: &Node) -> Result<(), StoreError> {
+    let run = ScriptCall::new(&script::REMOVE_NODE);
+    of_seen(server, "removing a node", run, seen).await
+}
+
+async fn of_seen(
+    server: &Server,
+    doing: &str,
+    run: ScriptCall,
+    seen: &Node,
+) -> Result<(), StoreError> {
+    let run = run
+        .key(server.names.members())
+        .argument(seen.id.as_str())
+        .argument(seen.heartbeat);
+    server.polls.run(doing, &run, DEADLINE).await?;
+    Ok(())
+}
+
+/// See [`KeyStore::leave`](crate::KeyStore::leave).
+pub(super) async fn leave(server: &Server, node: &NodeId) -> Result<(), StoreError> {
+    let doing = "leaving the nodes";
+    let mut remove = redis::cmd("HDEL");
+    remove.arg(server.names.members());
+    for field in ["heartbeat", "acknowledged", "suspected"] {
+        remove.arg(format!("{field}:{node}"));
+    }
+    let (value, _) = server.polls.call(doing, [remove], DEADLINE).await?.one();
+    value
+        .extract_error()
+        .map_err(|error| RedisFailure::of(doing, error))?;
+    Ok(())
+}

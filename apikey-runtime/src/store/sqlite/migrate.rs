@@ -1,0 +1,81 @@
+//! Bringing the tables up to date.
+
+use std::time::Duration;
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::error::failed;
+use crate::clock::millis_i64;
+use crate::error::StoreError;
+use crate::store::schema;
+
+/// The migrations in their order, each with the version that the tables have after it.
+const MIGRATIONS: [(i64, &str); 1] = [(schema::FIRST, include_str!("migrations/0100_initial.sql"))];
+
+/// The version of the tables after all migrations.
+const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// Brings the tables up to date in one transaction that is alone from its first statement: of
+/// several processes that start at once, one does it and the others find it done.
+pub(super) async fn migrate(
+    connection: &mut SqliteConnection,
+    lease: Option<Duration>,
+) -> Result<(), StoreError> {
+    let migrating_failed = |error| failed("bringing the tables up to date", error);
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(migrating_failed)?;
+    let found = schema_version(&mut transaction)
+        .await
+        .map_err(migrating_failed)?;
+    if let Some(found) = found {
+        schema::check(found, LATEST)?;
+    }
+    let pending = MIGRATIONS
+        .iter()
+        .filter(|(version, _)| Some(*version) > found);
+    for (_, migration) in pending {
+        sqlx::raw_sql(*migration)
+            .execute(&mut *transaction)
+            .await
+            .map_err(migrating_failed)?;
+    }
+    write_meta(&mut transaction, lease)
+        .await
+        .map_err(migrating_failed)?;
+    transaction.commit().await.map_err(migrating_failed)
+}
+
+/// Returns the version of the tables, if there are any.
+async fn schema_version(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    const EXISTS: &str =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'api_key_meta'";
+    let tables: i64 = sqlx::query_scalar(EXISTS)
+        .fetch_one(&mut *connection)
+        .await?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT schema_version FROM api_key_meta")
+        .fetch_one(connection)
+        .await
+        .map(Some)
+}
+
+/// Writes the version and the lease down, and begins the history again if the log was emptied.
+async fn write_meta(
+    connection: &mut SqliteConnection,
+    lease: Option<Duration>,
+) -> Result<(), sqlx::Error> {
+    let lease = lease.map(millis_i64);
+    sqlx::query("UPDATE api_key_meta SET schema_version = ?, lease_ms = coalesce(?, lease_ms)")
+        .bind(LATEST)
+        .bind(lease)
+        .execute(&mut *connection)
+        .await?;
+    const BEGIN: &str = "INSERT INTO api_key_changes (key_id) \
+         SELECT '' WHERE NOT EXISTS (SELECT 1 FROM api_key_changes)";
+    sqlx::query(BEGIN).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! The connections to one file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::pool::{PoolConnection, PoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite};
+
+use super::error::{failed, is_busy};
+use super::file::{FileIdentity, checked_path, create_private, identity};
+use super::group_commit::GroupCommit;
+use super::migrate::migrate;
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::store::lease;
+
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the first connection is tried for, while other processes start on the same file.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// SQLite lets one write at a time. With one connection for writing, the waiting is done in a fair
+/// queue and not in SQLite's busy handler, which polls.
+const WRITERS: u32 = 1;
+
+/// Reads go on while a write waits for the disk.
+const READERS: u32 = 4;
+
+/// Connections to one file.
+#[derive(Debug, Clone)]
+pub(super) struct SqlitePools {
+    pub(super) writer: SqlitePool,
+    pub(super) reader: SqlitePool,
+    /// Polls of the history have a connection of their own: a flood of reads of unknown keys would
+    /// otherwise delay them until the lease of the known ones is over.
+    pub(super) history: SqlitePool,
+    /// Reads of the list of nodes. A call that waits for a confirmation repeats them, and does not
+    /// delay polls.
+    pub(super) member_list: SqlitePool,
+    /// What a node writes of itself does not wait for the disk: a loss of power ends the node too.
+    pub(super) membership: SqlitePool,
+    /// Limit counters and usage: many small writes. They outlive the process but not a loss of power,
+    /// since they do not wait for the disk.
+    pub(super) limit_counters: SqlitePool,
+    /// Charges, which share that connection.
+    pub(super) group_commit: GroupCommit,
+    path: PathBuf,
+    /// Which file stood at `path` when it was opened.
+    identity: Option<FileIdentity>,
+}
+
+impl SqlitePools {
+    /// Opens the file, which is created if it does not exist, and brings its tables up to date.
+    pub(super) async fn open(
+        path: &Path,
+        lease: Option<Duration>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let path = checked_path(path)?;
+        create_private(&path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let writing = options
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit is on the disk when it returns: an acknowledged revocation outlives a loss of
+            // power.
+            .synchronous(SqliteSynchronous::Full);
+        // The file stays in WAL mode, so only the writer asks for it.
+        let reading = options.clone().pragma("query_only", "ON");
+        let relaxed = options.synchronous(SqliteSynchronous::Normal);
+        let limit_counters = pool(1, relaxed.clone());
+        let pools = Self {
+            writer: pool(WRITERS, writing),
+            reader: pool(READERS, reading.clone()),
+            history: pool(1, reading.clone()),
+            member_list: pool(1, reading),
+            membership: pool(1, relaxed),
+            group_commit: GroupCommit::new(limit_counters.clone(), clock),
+            limit_counters,
+            identity: identity(&path),
+            path,
+        };
+        match pools.prepare(lease).await {
+            Ok(()) => Ok(pools),
+            Err(error) => {
+                pools.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(&self, lease: Option<Duration>) -> Result<(), StoreError> {
+        let mut connection = first_connection(&self.writer).await?;
+        migrate(&mut connection, lease).await?;
+        drop(connection);
+        self.lower_longest_lease().await
+    }
+
+    /// If the lease was lowered, waits until no lease of the old length can be held any more, and
+    /// writes that down.
+    async fn lower_longest_lease(&self) -> Result<(), StoreError> {
+        let lowering_failed = |error| failed("lowering the longest lease", error);
+        let lowered: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT longest_lease_ms, lease_version FROM api_key_meta WHERE longest_lease_ms > lease_ms",
+        )
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(lowering_failed)?;
+        let Some((longest, version)) = lowered else {
+            return Ok(());
+        };
+        let longest = Duration::from_millis(longest.unsigned_abs());
+        tokio::time::sleep(lease::outlasts(longest)).await;
+        sqlx::query("UPDATE api_key_meta SET longest_lease_ms = lease_ms WHERE lease_version = ?")
+            .bind(version)
+            .execute(&self.writer)
+            .await
+            .map_err(lowering_failed)?;
+        Ok(())
+    }
+
+    /// Returns whether the path has another file, or none, than the one that was opened. The open
+    /// connections would then answer from a file that other processes do not use, and would not see
+    /// a revocation.
+    pub(super) fn is_replaced(&self) -> bool {
+        identity(&self.path) != self.identity
+    }
+
+    /// Closes all connections. The writer's is the last, so that SQLite writes the log back into
+    /// the file and removes it, unless another process has the file open.
+    pub(super) async fn close(&self) {
+        self.limit_counters.close().await;
+        self.membership.close().await;
+        self.member_list.close().await;
+        self.history.close().await;
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        // A connection to a file does not go stale; one whose thread has died is sorted out when it
+        // is given back.
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+/// The first connection puts a new file into WAL mode. For that SQLite needs the file for itself
+/// and, unlike elsewhere, does not wait; so this does.
+async fn first_connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
+    let began = Instant::now();
+    loop {
+        match pool.acquire().await {
+            Err(error) if is_busy(&error) && began.elapsed() < START_TIMEOUT => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other.map_err(|error| failed("opening the file", error)),
+        }
+    }
+}
