@@ -25,8 +25,9 @@ mod labels;
     reason = "more than this needs, and its tests"
 )]
 mod tally;
-#[path = "../src/util/thread_slot.rs"]
-mod thread_slot;
+#[path = "../src/util/mod.rs"]
+#[allow(dead_code, reason = "more than this needs")]
+mod util;
 
 /// What those files look for in the crate.
 mod clock {
@@ -37,9 +38,6 @@ mod denied {
 }
 mod key {
     pub(crate) use apikey_runtime::KeyId;
-}
-mod util {
-    pub(crate) use crate::thread_slot;
 }
 
 use std::cell::Cell;

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn the_scopes_a_client_is_told_of_leave_out_what_must_be_absent() {
         let mut wanted = Vec::new();
-        ScopeExpr::All(&[A, ScopeExpr::Not(&B), A]).wanted(&mut wanted);
+        ScopeExpr::All(&[A, ScopeExpr::Not(&B), A]).required(&mut wanted);
         assert_eq!(wanted, ["a"]);
     }
 }
