@@ -1,9 +1,8 @@
-//! What the attribute adds to the time that rustc takes: crates of 500 handlers, with and without
-//! it.
+//! The compile time that the attribute adds: crates of 500 handlers, with and without it.
 //!
-//! `cargo bench` leaves this one out (it takes some minutes); `cargo bench -p apikey-runtime
-//! --bench compile_cost` runs it. The crates are written below the target folder, where their
-//! dependencies stay built.
+//! `cargo bench` skips this bench, because it takes minutes; `cargo bench -p apikey-runtime --bench
+//! compile_cost` runs it. The crates are written below the target folder, so their dependencies
+//! stay built.
 
 mod support;
 
@@ -20,8 +19,8 @@ const HANDLERS: usize = 500;
 
 const ROUNDS: usize = 5;
 
-/// Packages, what they measure, and the attribute on each of their handlers; `{n}` is the handler's
-/// number.
+/// Packages, their descriptions, and the attribute on each of their handlers; `{n}` is the
+/// handler's number.
 const PACKAGES: [(&str, &str, &str); 3] = [
     ("open", "no attribute", ""),
     (
@@ -42,7 +41,7 @@ fn main() -> Outcome {
     }
     let root = write_workspace()?;
     for (command, targets) in [("check", "0.50"), ("build", "6.00")] {
-        // Dependencies first.
+        // Builds the dependencies first.
         for (package, ..) in PACKAGES {
             cargo(&root, command, package);
         }
@@ -54,9 +53,9 @@ fn main() -> Outcome {
         let rounds = in_turns(ROUNDS, HANDLERS, &mut subjects);
         let mut table = Table::new(match command {
             "check" => {
-                "cargo check of 500 handlers, for each handler over one without the attribute"
+                "cargo check of 500 handlers, per handler, added to one without the attribute"
             }
-            _ => "cargo build of 500 handlers, for each handler over one without the attribute",
+            _ => "cargo build of 500 handlers, per handler, added to one without the attribute",
         });
         for (subject, (_, what, _)) in PACKAGES.iter().enumerate() {
             let millis = if subject == 0 {
@@ -76,7 +75,7 @@ fn main() -> Outcome {
     Ok(())
 }
 
-/// Builds one package anew, without its dependencies, and returns the nanoseconds.
+/// Rebuilds one package without its dependencies, and returns the time in nanoseconds.
 fn cargo(root: &Path, command: &str, package: &str) -> u64 {
     let source = root.join(package).join("src/main.rs");
     let touched =
@@ -87,7 +86,7 @@ fn cargo(root: &Path, command: &str, package: &str) -> u64 {
         .args([command, "--quiet", "--package", package])
         .current_dir(root)
         .env("CARGO_TARGET_DIR", root.join("target"))
-        // Nothing changed, so incremental compilation would measure how fast that is found out.
+        // Nothing changed, so incremental compilation would measure how fast that is detected.
         .env("CARGO_INCREMENTAL", "0")
         .status();
     assert!(
@@ -108,7 +107,7 @@ fn write_workspace() -> Outcome<PathBuf> {
         root.join("Cargo.toml"),
         format!("[workspace]\nmembers = [{names}]\nresolver = \"3\"\n"),
     )?;
-    // The same versions as everything else here.
+    // The versions that the workspace uses.
     fs::copy(own.join("../Cargo.lock"), root.join("Cargo.lock"))?;
     for (package, _, attribute) in PACKAGES {
         fs::create_dir_all(root.join(package).join("src"))?;
@@ -135,7 +134,7 @@ apikey-runtime = {{ path = {own:?}, default-features = false }}
     )
 }
 
-/// A program of so many handlers, each with two extractors and an answer that may be an error.
+/// Returns a program of [`HANDLERS`] handlers, each with two extractors and a fallible response.
 fn handlers(attribute: &str) -> String {
     let mut text = String::from("use actix_web::{Responder, Result, get, web};\n");
     let mut services = String::new();

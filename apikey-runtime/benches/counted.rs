@@ -1,5 +1,5 @@
-//! What can be counted and not only timed: heap allocations of a request, bytes of a cached key,
-//! calls of the store. A bench of its own, since counting allocations takes time.
+//! Figures that are counted instead of timed: heap allocations of a request, bytes of a cached key,
+//! calls of the store. A bench of its own, because counting allocations takes time.
 
 mod support;
 
@@ -20,8 +20,8 @@ use support::{Outcome, keys, memory};
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// A warm guard may take one: the box in which the request's extensions keep the key. (Their table
-/// is kept by actix-web from one request to the next.)
+/// The allocation that a warm guard may make: the box that holds the key in the request's
+/// extensions. (actix-web keeps the table of extensions from one request to the next.)
 const ALLOCATIONS: usize = 1;
 
 fn main() -> Outcome {
@@ -37,7 +37,7 @@ fn main() -> Outcome {
     })
 }
 
-/// The heap allocations of one warm request under each guard.
+/// Counts the heap allocations of a warm request under each guard.
 async fn allocations() -> Outcome {
     use Guard::{HandWrittenLean, HandWrittenShared, Open, Plain, WithKey, WithScope};
     let bench = Bench::start().await?;
@@ -45,7 +45,7 @@ async fn allocations() -> Outcome {
     let mut table = Table::new("heap allocations added to a request");
     let mut open = 0;
     for (guard, what, target) in [
-        (Open, "the unguarded request itself, and making it", ""),
+        (Open, "the unguarded request itself, and building it", ""),
         (HandWrittenLean, "hand-written, lean", ""),
         (
             HandWrittenShared,
@@ -74,8 +74,8 @@ async fn allocations() -> Outcome {
     Ok(())
 }
 
-/// The heap allocations that limits add to a request under the same guard. The list of what it was
-/// charged, which answers tell of, is one.
+/// Counts the heap allocations that limits add to a request under the same guard. The list of
+/// applied limits, which responses state, is one.
 async fn allocations_of_limits() -> Outcome {
     let wide = Rate::per_second(1_000_000);
     let bench = Bench::start().await?;
@@ -106,8 +106,8 @@ async fn allocations_of_limits() -> Outcome {
     Ok(())
 }
 
-/// The heap allocations of one more request: those of making the requests, which are the same for
-/// any route, are taken off.
+/// Returns the heap allocations of one further request. Those of building requests, which are the
+/// same for any route, cancel out.
 fn allocations_of(mut work: Work<'_>) -> usize {
     work(100);
     let mut count = |requests| {
@@ -115,11 +115,11 @@ fn allocations_of(mut work: Work<'_>) -> usize {
         work(requests);
         region.change().allocations
     };
-    // The vector that holds the requests is one in both.
+    // Both counts include one vector that holds the requests.
     (count(60) - count(10)) / 50
 }
 
-/// The store is asked for no record on a warm route.
+/// Counts the store reads of a warm route.
 async fn store_calls() -> Outcome {
     let store = Arc::new(keys::EndlessStore::new(1));
     let bench = Bench::of(keys::manager(&store).await?, &keys::text(keys::id(0))).await?;
@@ -132,26 +132,27 @@ async fn store_calls() -> Outcome {
         work(100);
     });
     let asked = store.finds.load(Ordering::Relaxed) - before;
-    assert_eq!(asked, 0, "the store was asked on a warm route");
+    assert_eq!(asked, 0, "a warm route read the store");
     let mut table = Table::new("reads of the store in 100000 requests on a warm route");
     table.row("#[api_key_required]", asked.to_string(), "", "0");
     table.print();
     Ok(())
 }
 
-/// What a key in the cache takes: bytes in use after a million came in, less those before.
+/// Measures a cached key: the bytes in use after a million keys are cached, minus those before.
 async fn bytes_of_a_key() -> Outcome {
     let mut table = Table::new("bytes of a cached key, 1M keys");
-    // Kept to the end, so that nothing that one gives back is taken off another's figure.
+    // Kept until the end, so that memory which one manager frees does not reduce the figure of
+    // another.
     let mut managers = Vec::new();
     for (rich, what) in [
-        (false, "a label of 12"),
-        (true, "also an owner of 17 and two scopes"),
+        (false, "a label of 12 bytes"),
+        (true, "also an owner of 17 bytes and two scopes"),
     ] {
         let mut store = keys::EndlessStore::new(KEYS);
         store.rich = rich;
         let manager = keys::manager(&Arc::new(store)).await?;
-        // What the first reads make once is not the keys'.
+        // One-time allocations of the first reads do not count.
         keys::warm(&manager, 0..1_000).await?;
         let (bytes, pages) = (memory::in_use(COUNTED), memory::resident());
         keys::warm(&manager, 1_000..KEYS).await?;
@@ -159,7 +160,7 @@ async fn bytes_of_a_key() -> Outcome {
         table.row(what, each(memory::in_use(COUNTED) - bytes), "", "256");
         if let (Some(before), Some(after)) = (pages, memory::resident()) {
             table.row(
-                "... resident, the allocator's own included",
+                "... resident, including the allocator's own",
                 each(after.saturating_sub(before)),
                 "",
                 "",
@@ -171,19 +172,19 @@ async fn bytes_of_a_key() -> Outcome {
     Ok(())
 }
 
-/// What two limits of a plan that all keys share add to a key in the cache, and what counting them
-/// takes for each key that is used.
+/// Measures the bytes that two limits of a plan shared by all keys add to a cached key, and the
+/// bytes that counting them adds for each used key.
 async fn bytes_of_limits() -> Outcome {
     let mut table = Table::new("bytes of a cached key with two limits of a shared plan, 1M keys");
     let mut store = keys::EndlessStore::new(KEYS);
-    // Slow, so that none of what is counted is worked off meanwhile.
+    // Slow rates, so that the counts do not drain during the measurement.
     let slow = |amount| Rate::per_day(amount).with_burst(10);
     store.limits = vec![Limit::new("wide", slow(20)), Limit::new("narrow", slow(10))];
     let manager = keys::manager(&Arc::new(store)).await?;
     let free = Policy::new().cost(0);
     let each = |bytes: usize| format!("{}", bytes / (KEYS - 1_000));
     let steps = [
-        (free, "a label of 12, in the cache and not counted", "256"),
+        (free, "a label of 12 bytes, cached and not counted", "256"),
         (Policy::new(), "... what counting its two rates adds", ""),
     ];
     for (policy, what, target) in steps {
@@ -193,7 +194,7 @@ async fn bytes_of_limits() -> Outcome {
         table.row(what, each(memory::in_use(COUNTED) - bytes), "", target);
         if let (Some(before), Some(after)) = (pages, memory::resident()) {
             table.row(
-                "... resident, the allocator's own included",
+                "... resident, including the allocator's own",
                 each(after.saturating_sub(before)),
                 "",
                 "",

@@ -1,6 +1,6 @@
-//! The cache when more is asked for than it can hold: how many checks of the keys in use are still
-//! served from memory, and what the rest costs. Floods of ids that nobody has, keys that come once,
-//! four times as many keys as there is room for, and all callers at once for one cold key.
+//! The cache under more keys than it can hold: the share of checks of active keys that the cache
+//! still serves, and the cost of the others. The cases are floods of unknown ids, keys that are
+//! used once, four times as many keys as the capacity, and concurrent callers of one cold key.
 
 mod support;
 
@@ -22,7 +22,7 @@ use support::{Outcome, clock, keys, memory};
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Keys that the cache has room for.
+/// The capacity of the cache.
 const ROOM: usize = 10_000;
 const UNKNOWN: usize = 1_000_000;
 const CALLERS: usize = 10_000;
@@ -39,7 +39,7 @@ fn main() -> Outcome {
     })
 }
 
-/// A manager whose cache has room for [`ROOM`] of the store's keys.
+/// A manager whose cache holds [`ROOM`] of the store's keys.
 struct Flooded {
     store: Arc<EndlessStore>,
     manager: ApiKeyManager,
@@ -52,7 +52,7 @@ impl Flooded {
         Ok(Self { store, manager })
     }
 
-    /// Checks these keys, one after the other, and returns how many were served from memory.
+    /// Checks these keys one after another, and returns how many checks the cache served.
     async fn hits(&self, numbers: impl Iterator<Item = usize>) -> Outcome<usize> {
         let (before, mut checks) = (self.found(), 0);
         for number in numbers {
@@ -62,12 +62,12 @@ impl Flooded {
         Ok(checks - (self.found() - before))
     }
 
-    /// How many records the store had to make.
+    /// Returns how many records the store returned.
     fn found(&self) -> usize {
         self.store.found.load(Ordering::Relaxed)
     }
 
-    /// Presents keys that have a right form and checksum, and that nobody issued.
+    /// Presents keys that are well-formed but were never issued.
     async fn refused(&self, numbers: Range<usize>) -> Outcome {
         let checks = numbers.map(|number| {
             let (manager, key) = (self.manager.clone(), keys::text(keys::id(number)));
@@ -75,7 +75,7 @@ impl Flooded {
                 match manager.verify(&key).await {
                     Err(denied) if denied.reason() == DenyReason::InvalidKey => Ok(()),
                     Err(denied) => Err(denied),
-                    Ok(_) => panic!("a key that nobody issued was let in"),
+                    Ok(_) => panic!("a key that was never issued was allowed"),
                 }
             }
         });
@@ -83,11 +83,11 @@ impl Flooded {
     }
 }
 
-/// As many keys in steady use as there is room for, while others present a million that nobody has.
+/// As many active keys as the cache holds, while clients present a million unknown ids.
 async fn unknown_ids() -> Outcome {
     let flooded = Flooded::start(ROOM).await?;
     keys::warm(&flooded.manager, 0..ROOM).await?;
-    // What the first ones leave behind is bounded, and there before the flood is measured.
+    // Unknown ids take a bounded amount of memory, which exists before the flood is measured.
     flooded.refused(ROOM..ROOM + 20_000).await?;
     let (bytes, pages) = (memory::in_use(COUNTED), memory::resident());
     let (first, mut hits, mut checks) = (ROOM + 20_000, 0, 0);
@@ -101,19 +101,19 @@ async fn unknown_ids() -> Outcome {
     }
     let grown = memory::in_use(COUNTED).saturating_sub(bytes);
     let mut table =
-        Table::new("10000 keys in use, room for 10000, 1000000 well-formed unknown ids");
+        Table::new("10000 active keys, capacity 10000, 1000000 well-formed unknown ids");
     table.row(
-        "live keys served from memory",
+        "active keys served from the cache",
         percent(hits, checks),
         "",
         "90.0 %",
     );
     let size = flooded.manager.health().cached_keys;
-    table.row("keys in memory after it", size.to_string(), "", "");
+    table.row("cached keys after the flood", size.to_string(), "", "");
     let held = flooded.hits(0..ROOM).await?;
-    table.row("... that are live", held.to_string(), "", "");
+    table.row("... that are active", held.to_string(), "", "");
     table.row(
-        "bytes in use more than before it",
+        "bytes in use, added by the flood",
         grown.to_string(),
         "",
         "",
@@ -128,7 +128,7 @@ async fn unknown_ids() -> Outcome {
     Ok(())
 }
 
-/// Keys in steady use take four fifths of the room; as many checks are of live keys that come once.
+/// Active keys fill four fifths of the cache; as many checks use live keys that never return.
 async fn keys_that_come_once() -> Outcome {
     const USED: usize = ROOM / 5 * 4;
     const ONCE: usize = 400_000;
@@ -141,9 +141,9 @@ async fn keys_that_come_once() -> Outcome {
         hits += flooded.hits([numbers.below(USED)].into_iter()).await?;
         checks += 1;
     }
-    let mut table = Table::new("8000 keys in use, room for 10000, 400000 other keys once each");
+    let mut table = Table::new("8000 active keys, capacity 10000, 400000 other keys once each");
     table.row(
-        "keys in use served from memory",
+        "active keys served from the cache",
         percent(hits, checks),
         "",
         "90.0 %",
@@ -153,7 +153,7 @@ async fn keys_that_come_once() -> Outcome {
     Ok(())
 }
 
-/// Four times as many keys as there is room for, the n-th asked for with a weight of 1/n.
+/// Four times as many keys as the cache holds; the n-th key is used with a weight of 1/n.
 async fn more_keys_than_room() -> Outcome {
     const KEYS: usize = ROOM * 4;
     const CHECKS: usize = 500_000;
@@ -165,24 +165,30 @@ async fn more_keys_than_room() -> Outcome {
     let bytes = memory::in_use(COUNTED);
     let hits = flooded.hits(zipf(CHECKS).into_iter()).await?;
     let grown = memory::in_use(COUNTED).saturating_sub(bytes);
-    // If the 10000 most asked for were there all the time.
+    // The hit ratio if the cache always held the 10,000 most used keys.
     let best = (ROOM as f64 + 1.0).ln() / (KEYS as f64 + 1.0).ln();
     let reached = hits as f64 / CHECKS as f64;
-    let mut table =
-        Table::new("40000 keys as Zipf has it, room for 10000; ratio to the best that can be");
+    let mut table = Table::new(
+        "40000 keys with Zipf's distribution, capacity 10000; ratio to the best hit ratio",
+    );
     table.row(
-        "served from memory",
+        "served from the cache",
         percent(hits, CHECKS),
         times(reached / best),
         "",
     );
-    table.row("bytes in use more than half-way", grown.to_string(), "", "");
+    table.row(
+        "bytes in use, added since half-way",
+        grown.to_string(),
+        "",
+        "",
+    );
     table.print();
     flooded.manager.shutdown().await?;
     Ok(())
 }
 
-/// Callers who all wait when the store answers.
+/// Measures concurrent callers that wait for one read of the store.
 async fn one_cold_key() -> Outcome {
     const ROUNDS: usize = 21;
     let mut store = EndlessStore::new(2 * ROUNDS);
@@ -199,7 +205,7 @@ async fn one_cold_key() -> Outcome {
         }
     }
     let mut table = Table::new(
-        "callers at once for one cold key, from the store's answer to the last one served",
+        "concurrent callers of one cold key, from the store's answer to the last served caller",
     );
     let (one, all) = (median(one), median(all));
     table.row("one caller", micros(one), "1.00", "");
@@ -222,7 +228,7 @@ async fn one_cold_key() -> Outcome {
     Ok(())
 }
 
-/// Nanoseconds until so many are served who were waiting for the store.
+/// Returns the nanoseconds from the store's answer until all waiting callers are served.
 async fn served_after(
     store: &EndlessStore,
     manager: &ApiKeyManager,
@@ -234,7 +240,7 @@ async fn served_after(
     for _ in 0..callers {
         let (manager, key, asked) = (manager.clone(), key.to_owned(), Arc::clone(&asked));
         set.spawn_local(async move {
-            // The check is begun in the same poll.
+            // The check starts in the same poll.
             asked.fetch_add(1, Ordering::Relaxed);
             manager.verify(&key).await.map(drop)
         });
@@ -267,7 +273,7 @@ impl Numbers {
         (self.next() % end as u64) as usize
     }
 
-    /// By the inverse of the integral of 1/n.
+    /// Uses the inverse of the integral of 1/n.
     fn zipf(&mut self, keys: usize) -> usize {
         let unit = self.next() as f64 / u64::MAX as f64;
         ((keys as f64 + 1.0).powf(unit) as usize - 1).min(keys - 1)

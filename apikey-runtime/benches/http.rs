@@ -1,5 +1,5 @@
-//! Throughput of a guarded route against that of an open one: real servers of one worker each, over
-//! loopback, and connections that are kept.
+//! Throughput of a guarded route compared with an open one: real servers with one worker each, over
+//! persistent loopback connections.
 
 mod support;
 
@@ -46,14 +46,14 @@ fn main() -> Outcome {
         &whats,
         &wall,
     );
-    // A busy machine takes from the client too, which the server is not to blame for.
+    // Other load on the machine slows the client too, which is not the server's cost.
     let cpu = measure(&mut clients, |client, count| {
         let start = clock::process() - clock::thread();
         client.send(count);
         clock::process() - clock::thread() - start
     });
     print(
-        "requests for a second of the server's CPU; ratio to the open route",
+        "requests per second of the server's CPU time; ratio to the open route",
         &whats,
         &cpu,
     );
@@ -81,7 +81,7 @@ fn print(title: &'static str, whats: &[&str], rounds: &support::measure::Rounds)
     table.print();
 }
 
-/// Starts a server with one worker, which runs for as long as the process does.
+/// Starts a server with one worker, which runs until the process ends.
 fn serve(bench: &Bench, guard: Guard) -> Outcome<SocketAddr> {
     let bench = bench.clone();
     let (tell, told) = mpsc::channel();
@@ -97,7 +97,7 @@ fn serve(bench: &Bench, guard: Guard) -> Outcome<SocketAddr> {
     Ok(*told.recv()?.first().ok_or("the server has no address")?)
 }
 
-/// Connections to one server, and what is sent on each.
+/// Connections to one server, and the request to send on each.
 struct Client {
     connections: Vec<TcpStream>,
     request: String,
@@ -121,7 +121,7 @@ impl Client {
         })
     }
 
-    /// Sends so many requests, one under way on each connection, and reads their answers.
+    /// Sends `count` requests, one in flight on each connection, and reads their responses.
     fn send(&mut self, count: usize) {
         for _ in 0..count / CONNECTIONS {
             if let Err(error) = self.send_on_each() {
@@ -143,7 +143,10 @@ impl Client {
                     read => length += read,
                 }
             }
-            assert!(answer.starts_with(b"HTTP/1.1 200"), "refused");
+            assert!(
+                answer.starts_with(b"HTTP/1.1 200"),
+                "the request was denied"
+            );
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Limits and usage: what they add to a warm request where this process counts, and what a charge
-//! takes where a store does, against the least that the store's client could ask.
+//! Limits and usage: what they add to a warm request if this process counts, and what a charge
+//! takes if a store counts, compared with the cheapest request of the store's client.
 //!
-//! `cargo bench .. --bench limits -- Redis` takes the stores that are named only, and
-//! `-- process` none of them. PostgreSQL and Redis are servers of the bench's own on loopback; one
-//! that is not installed is left out.
+//! `cargo bench .. --bench limits -- Redis` measures only the stores that are named, and `--
+//! process` none of them. PostgreSQL and Redis are servers of the bench's own on loopback; a server
+//! that is not installed is skipped.
 
 mod support;
 
@@ -31,7 +31,7 @@ use support::routes::{Bench, Guard};
 use support::table::{Table, nanos, times};
 use support::{Outcome, keys};
 
-/// As much as a rate can admit: the requests here are never refused.
+/// The highest rate, so that no request is denied.
 const WIDE: Rate = Rate::per_second(1_000_000);
 
 fn main() -> Outcome {
@@ -66,7 +66,7 @@ fn print_load(when: &str) -> Outcome {
     Ok(())
 }
 
-/// What limits add to a request that is let through, on a manager that counts them itself.
+/// Measures what limits add to an allowed request if the manager counts them itself.
 async fn limits_in_the_process() -> Outcome {
     let plain = Bench::start().await?;
     let one = plain.limited([Limit::new("second", WIDE)]).await?;
@@ -75,7 +75,7 @@ async fn limits_in_the_process() -> Outcome {
     let subjects = [
         ("", &plain, Guard::Plain, ""),
         (
-            "nothing: the same route and key again",
+            "no limits: the same route and key again",
             &plain,
             Guard::Plain,
             "0 ns",
@@ -106,7 +106,7 @@ async fn limits_in_the_process() -> Outcome {
     Ok(())
 }
 
-/// A guarded route on a store that keeps usage, or says that it keeps none.
+/// A guarded route on a store that keeps usage, or one that states that it does not.
 async fn counting(
     supports_usage: bool,
     limits: Vec<Limit>,
@@ -118,7 +118,7 @@ async fn counting(
     Ok((store, bench))
 }
 
-/// What counting usage adds, and that what is off costs nothing.
+/// Measures what counting usage adds, and that disabled counting costs nothing.
 async fn usage() -> Outcome {
     let mut works: Vec<Work<'_>> = Vec::new();
     let mut benches = Vec::new();
@@ -135,14 +135,14 @@ async fn usage() -> Outcome {
     let rounds = in_turns(3_000, 100, &mut works);
     let mut table = Table::new("usage, added CPU time of a warm request");
     table.row(
-        "a guarded request, the store keeps none",
+        "a guarded request, the store does not keep usage",
         nanos(rounds.median(0)),
         "1.00",
         "",
     );
     let others = [
         ("the store keeps usage", "20 ns"),
-        ("another manager whose store keeps none", "0 ns"),
+        ("another manager whose store does not keep usage", "0 ns"),
         ("another whose store keeps usage", "20 ns"),
     ];
     for (subject, (what, target)) in (1..).zip(others) {
@@ -153,7 +153,7 @@ async fn usage() -> Outcome {
     Ok(())
 }
 
-/// The store is asked for nothing on a warm route, and told of usage at the end.
+/// Counts store calls: a warm route makes none, and usage is written at the end.
 async fn calls() -> Outcome {
     let limits = vec![Limit::new("second", WIDE)];
     let (store, bench) = counting(true, limits).await?;
@@ -175,12 +175,12 @@ async fn calls() -> Outcome {
     let ended = calls();
     let mut table = Table::new("calls of the store in 100000 requests, rates and usage counted");
     let asked = after[0] - before[0];
-    assert_eq!(asked, 0, "the store was asked on a warm route");
+    assert_eq!(asked, 0, "a warm route read the store");
     table.row("reads", asked.to_string(), "", "0");
     let written = (after[1] - before[1]).to_string();
     table.row("writes of usage meanwhile, one in 10 s", written, "", "0");
     let last = (ended[1] - after[1]).to_string();
-    table.row("... at the manager's end", last, "", "1");
+    table.row("... at the manager's shutdown", last, "", "1");
     table.print();
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! Several nodes on one store: a check of a key that is not in memory against the same read by the
-//! database's client, how soon another node refuses a key that was revoked, and how long
-//! `.confirmed()` takes.
+//! Several nodes on one store: a check of an uncached key compared with the same read by the
+//! database's client, the time until another node denies a revoked key, and the time of
+//! `.confirmed()`.
 //!
-//! PostgreSQL and Redis are servers of the bench's own on loopback, set up to keep what they
-//! acknowledge; one that is not installed is left out. Nodes are managers of this process, each with
-//! a store value, connections and a thread of its own. `cargo bench .. --bench nodes -- Redis` takes
-//! the stores that are named only. Where `BENCH_SVG` names a file, it gets a picture of how soon
-//! revocations are seen.
+//! PostgreSQL and Redis are servers of the bench's own on loopback, configured to keep what they
+//! acknowledge; a server that is not installed is skipped. Nodes are managers of this process, each
+//! with a store value, connections and a thread of its own. `cargo bench .. --bench nodes -- Redis`
+//! measures only the stores that are named. If `BENCH_SVG` names a file, a chart of the time until
+//! revocations are seen is written to it.
 
 mod support;
 
@@ -35,11 +35,12 @@ const REVOCATIONS: usize = 1_000;
 const CONFIRMATIONS: usize = 200;
 const DEATHS: usize = 5;
 
-/// Between two checks of the node that is watched: this thread is not to take the CPU from those
-/// that bring the news. What is measured is too long by that, and never too short.
+/// The pause between two checks of the observed node, so that this thread does not take the CPU
+/// from the threads that deliver the change. The figures are too long by this pause, never too
+/// short.
 const LOOKS_APART: Duration = Duration::from_micros(20);
 
-/// What nodes do of themselves after a change is then done.
+/// The time after which a node's own work following a change is done.
 const LET_BE: Duration = Duration::from_millis(5);
 
 fn main() -> Outcome {
@@ -68,13 +69,13 @@ fn main() -> Outcome {
             spread,
             target: place.target,
         });
-        let title = "From the call of revoke() on one node to the first refusal on another";
+        let title = "From the call of revoke() on one node to the first denial on another";
         std::fs::write(file, draw(title, &drawn.collect::<Vec<_>>())?)?;
     }
     Ok(())
 }
 
-/// A node like any other: a manager on a store value of its own.
+/// Starts a node: a manager on a store value of its own.
 async fn node(place: &Place) -> Outcome<ApiKeyManager> {
     let builder = ApiKeyManager::builder().shared_store(place.store());
     Ok(builder.start().await?)
@@ -88,7 +89,7 @@ async fn keys(manager: &ApiKeyManager, count: usize) -> Outcome<Vec<NewKey>> {
     Ok(keys)
 }
 
-/// Checks that read the store, in turns with the client's own read of the same record.
+/// Measures checks that read the store, interleaved with the client's own read of the same record.
 fn cold_checks(runtime: &Runtime, place: &Place) -> Outcome {
     let manager = runtime.block_on(node(place))?;
     let key = runtime.block_on(manager.create("MY_FIRST_KEY").into_future())?;
@@ -115,7 +116,7 @@ fn cold_checks(runtime: &Runtime, place: &Place) -> Outcome {
     drop(subjects);
     let spreads = [0, 1, 2].map(|subject| rounds.spread(subject));
     let mut table = Table::new(format!(
-        "{}: a key that is not in memory; ratio to the client's read",
+        "{}: an uncached key; ratio to the client's read",
         place.name
     ));
     let whats = [
@@ -142,15 +143,16 @@ async fn read(client: &mut Client, key: &NewKey) {
     }
 }
 
-/// Nanoseconds that this takes.
+/// Returns the nanoseconds that `work` takes.
 fn timed(runtime: &Runtime, work: impl Future<Output = ()>) -> u64 {
     let start = clock::wall();
     runtime.block_on(work);
     clock::wall() - start
 }
 
-/// Plain revocations by one node of keys that another has in memory and is asked for all the time,
-/// in turns with durable writes by the client: neither can be quicker than the disk.
+/// Measures plain revocations by one node of keys that another node has cached and checks
+/// continuously. They are interleaved with durable writes by the client: neither can be faster than
+/// the disk.
 fn revocations(runtime: &Runtime, place: &Place) -> Outcome<Spread> {
     let here = runtime.block_on(node(place))?;
     let there = runtime.block_on(node(place))?;
@@ -182,12 +184,12 @@ fn revocations(runtime: &Runtime, place: &Place) -> Outcome<Spread> {
     let returned = spread(|revoked| revoked.returned);
     returned.rows(&mut table, "revoke(), until it returns", "");
     let accepted = spread(|revoked| revoked.accepted);
-    accepted.rows(&mut table, "... until the last check that accepts", "");
-    refused.rows(&mut table, "... until a check has refused", &target);
+    accepted.rows(&mut table, "... until the last check that is allowed", "");
+    refused.rows(&mut table, "... until a check is denied", &target);
     let since = spread(|revoked| revoked.refused - revoked.returned);
-    since.rows(&mut table, "from its return until a check has refused", "");
+    since.rows(&mut table, "from its return until a check is denied", "");
     table.print();
-    println!("  from the call of revoke() until a check has refused:");
+    println!("  from the call of revoke() until a check is denied:");
     refused.print();
     for manager in [here, there] {
         runtime.block_on(manager.shutdown())?;
@@ -198,13 +200,13 @@ fn revocations(runtime: &Runtime, place: &Place) -> Outcome<Spread> {
 /// Nanoseconds from the call of a revocation.
 struct Revoked {
     returned: f64,
-    /// Until the last check began that accepted.
+    /// Until the start of the last check that was allowed.
     accepted: f64,
-    /// Until the first check was done that refused.
+    /// Until the end of the first check that was denied.
     refused: f64,
 }
 
-/// Lets one node revoke a key, some time after another has it in memory.
+/// Revokes a key by one node, some time after another node has cached it.
 fn revoke(
     runtime: &Runtime,
     [here, there]: [&ApiKeyManager; 2],
@@ -227,10 +229,10 @@ fn revoke(
     })
 }
 
-/// Checks the key until it is refused, and tells when it is in memory. Returns when the last check
-/// began that accepted it, and when the first was done that refused it.
+/// Checks the key until it is denied, and signals when it is cached. Returns the start of the last
+/// allowed check and the end of the first denied one.
 fn watch(manager: &ApiKeyManager, key: &str, tell: &mpsc::Sender<()>) -> Result<[u64; 2], Denied> {
-    // No driver of its own: what a check waits for is on the manager's thread.
+    // Without drivers: what a check waits for runs on the manager's thread.
     let Ok(runtime) = Builder::new_current_thread().build() else {
         panic!("a runtime without drivers was not built");
     };
@@ -250,8 +252,8 @@ fn watch(manager: &ApiKeyManager, key: &str, tell: &mpsc::Sender<()>) -> Result<
     }
 }
 
-/// Spread evenly up to the longest time between two polls of SQLite, so that no revocation is in
-/// step with those.
+/// Returns pauses spread evenly up to the longest interval between two polls on SQLite, so that
+/// revocations do not run in step with the polls.
 fn pause(number: usize) -> Duration {
     const LONGEST: f64 = 67.0;
     const GOLDEN: f64 = 0.618_033_988_749_895;
@@ -259,7 +261,8 @@ fn pause(number: usize) -> Duration {
     Duration::from_secs_f64((1.0 + LONGEST * share) / 1e3)
 }
 
-/// Confirmed revocations with more and more nodes, and then with one that died.
+/// Measures confirmed revocations with an increasing number of nodes, and then with a node that
+/// died.
 fn confirmations(runtime: &Runtime, place: &Place) -> Outcome {
     let mut table = Table::new(format!(
         "{}: .confirmed(), {CONFIRMATIONS} of them, the lease being {} ms",
@@ -271,7 +274,7 @@ fn confirmations(runtime: &Runtime, place: &Place) -> Outcome {
         while nodes.len() < count {
             nodes.push(runtime.block_on(node(place))?);
         }
-        // A node that has followed the history for no longer than a lease waits one out.
+        // A node that has followed the change log for less than a lease waits one out.
         std::thread::sleep(place.lease * 3 / 2);
         let keys = runtime.block_on(keys(&nodes[0], CONFIRMATIONS))?;
         let mut outlasted = 0;
@@ -311,14 +314,14 @@ fn confirmations(runtime: &Runtime, place: &Place) -> Outcome {
     Ok(())
 }
 
-/// Nanoseconds until a revocation was confirmed, and whether a lease was waited out for it.
+/// Returns the nanoseconds until a revocation was confirmed, and whether it waited out a lease.
 fn confirm(runtime: &Runtime, manager: &ApiKeyManager, key: &NewKey) -> Outcome<(f64, bool)> {
     let start = clock::wall();
     let done = runtime.block_on(manager.revoke(key.id()).confirmed().into_future())?;
     Ok(((clock::wall() - start) as f64, done.propagation.outlasted))
 }
 
-/// Leaves a node on the list that never says anything again.
+/// Adds a node to the member list that never sends a heartbeat again.
 fn die(runtime: &Runtime, place: &Place, key: &NewKey) -> Outcome {
     let (store, id) = (place.store(), key.id().to_u128());
     runtime.block_on(async {

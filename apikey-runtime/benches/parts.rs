@@ -1,35 +1,34 @@
-//! The parts of a check one by one, with their heap allocations: for finding out which of them
-//! became slower.
+//! The parts of a check, each with its heap allocations, to find out which of them became slower.
 
 mod support;
 
-/// The very files of the crate, which shows them to nobody.
+/// The crate's own files, because their items are private.
 #[path = "../src/cache/hit_counters.rs"]
 #[allow(
     dead_code,
     unused_imports,
-    reason = "more than this needs, and its tests"
+    reason = "this bench uses a part of the file"
 )]
 mod hit_counters;
 #[path = "../src/usage/labels.rs"]
 #[allow(
     dead_code,
     unused_imports,
-    reason = "more than this needs, and its tests"
+    reason = "this bench uses a part of the file"
 )]
 mod labels;
 #[path = "../src/usage/tally.rs"]
 #[allow(
     dead_code,
     unused_imports,
-    reason = "more than this needs, and its tests"
+    reason = "this bench uses a part of the file"
 )]
 mod tally;
 #[path = "../src/util/mod.rs"]
 #[allow(dead_code, reason = "more than this needs")]
 mod util;
 
-/// What those files look for in the crate.
+/// The items that those files import from the crate.
 mod clock {
     pub(crate) use apikey_runtime::Timestamp;
 }
@@ -63,7 +62,7 @@ fn main() {
     divan::main();
 }
 
-/// A key as long as those that a manager makes.
+/// Returns a key as long as those that a manager generates.
 fn text() -> String {
     keys::text(keys::id(0))
 }
@@ -112,14 +111,14 @@ fn hit_counted(bencher: Bencher<'_, '_>) {
     bencher.bench(|| black_box(&counters).count_hit());
 }
 
-/// What a hit would cost if all threads counted in one place.
+/// Measures a hit if all threads counted in one place.
 #[divan::bench(threads = [1, 2])]
 fn hit_counted_in_one_place(bencher: Bencher<'_, '_>) {
     let count = AtomicU64::new(0);
     bencher.bench(|| black_box(&count).fetch_add(1, Ordering::Relaxed));
 }
 
-/// A request counted as usage, of so many keys in turn.
+/// Counts a request as usage, of `keys` keys in turn.
 #[divan::bench(threads = [1, 2], args = [1, 100, 10_000])]
 fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
     thread_local! {
@@ -147,11 +146,11 @@ fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
     });
 }
 
-/// A manager with a key in its cache.
+/// Returns a manager with a cached key.
 fn warm() -> Bench {
     rt::System::new()
         .block_on(Bench::start())
-        .unwrap_or_else(|error| panic!("no manager: {error}"))
+        .unwrap_or_else(|error| panic!("the manager does not start: {error}"))
 }
 
 #[divan::bench]
@@ -174,7 +173,7 @@ fn check_of_a_typo(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| at_once(bench.manager.verify(black_box(&typo))));
 }
 
-/// The same with somebody who listens, and is always behind.
+/// The same with an event stream that always lags behind.
 #[divan::bench]
 fn check_of_a_typo_told(bencher: Bencher<'_, '_>) {
     let bench = warm();

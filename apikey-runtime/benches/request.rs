@@ -1,5 +1,5 @@
-//! What a guard adds to a request on the warm path, against what a hand-written extractor adds, and
-//! what a refusal costs. CPU time; see `counted` for allocations.
+//! What a guard adds to a warm request, compared with a hand-written extractor, and the cost of a
+//! denial. CPU time; see `counted` for allocations.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::routes::{Bench, Guard};
 use support::table::{Table, nanos, times};
 use support::{Outcome, clock, keys};
 
-/// How many requests are under way at once where one may have to wait.
+/// Number of concurrent requests in the cases in which a request may have to wait.
 const AT_ONCE: usize = 256;
 
 fn main() -> Outcome {
@@ -30,7 +30,7 @@ fn main() -> Outcome {
     })
 }
 
-/// Each guard against no guard.
+/// Compares each guard with no guard.
 async fn accepted() -> Outcome {
     use Guard::{HandWrittenLean, HandWrittenShared, Open, Plain, WithKey, WithScope};
     let bench = Bench::start().await?;
@@ -50,8 +50,7 @@ async fn accepted() -> Outcome {
     let added: Vec<f64> = (0..subjects.len())
         .map(|subject| rounds.added(subject, 0))
         .collect();
-    let mut table =
-        Table::new("accepted, added CPU time; ratio to what each hand-written one adds");
+    let mut table = Table::new("allowed, added CPU time; ratio to what each hand-written one adds");
     table.row(
         "the unguarded request itself",
         nanos(rounds.median(0)),
@@ -78,7 +77,7 @@ async fn accepted() -> Outcome {
     Ok(())
 }
 
-/// Refusals that need neither the store nor a wait.
+/// Measures denials that need neither the store nor a wait.
 async fn refused_at_once() -> Outcome {
     let bench = Bench::start().await?;
     let good = bench.authorization();
@@ -89,8 +88,8 @@ async fn refused_at_once() -> Outcome {
     );
     let revoked = bench.manager.create("revoked").await?;
     bench.manager.revoke(revoked.id()).await?;
-    // The news of the revocation makes a poll, which drops the key once more. Then a read brings it
-    // into the cache: what was revoked is refused from memory.
+    // The revocation triggers a poll, which evicts the key once more. Then a read caches it again,
+    // so that the cache denies the revoked key.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let _ = bench.manager.verify(revoked.expose_secret()).await;
     let revoked = format!("Bearer {}", revoked.expose_secret());
@@ -106,10 +105,13 @@ async fn refused_at_once() -> Outcome {
             .await?,
     ];
     let rounds = in_turns(1_000, 100, &mut subjects);
-    let mut table =
-        Table::new("refused without a wait, the whole request; ratio to an accepted one");
-    table.row("accepted", nanos(rounds.median(0)), "1.00", "");
-    let cases = ["no key", "a typo: the checksum is wrong", "a revoked key"];
+    let mut table = Table::new("denied without a wait, the whole request; ratio to an allowed one");
+    table.row("allowed", nanos(rounds.median(0)), "1.00", "");
+    let cases = [
+        "without a key",
+        "a typo: the checksum is wrong",
+        "a revoked key",
+    ];
     for (subject, what) in (1..).zip(cases) {
         table.row(
             what,
@@ -122,8 +124,8 @@ async fn refused_at_once() -> Outcome {
     Ok(())
 }
 
-/// Refusals that ask the store what changed, which many share. They wait, so that what is counted
-/// is the CPU time of the whole process, the manager's thread included.
+/// Measures denials that wait for a poll of the store, which many requests share. Because they
+/// wait, the figure is the CPU time of the whole process, including the manager's thread.
 async fn refused_late() -> Outcome {
     let store = Arc::new(keys::EndlessStore::new(1));
     let manager = keys::manager(&store).await?;
@@ -150,11 +152,11 @@ async fn refused_late() -> Outcome {
     }
     let figures: Vec<f64> = figures.into_iter().map(median).collect();
     let mut table =
-        Table::new("256 requests at once, each a task, CPU time of all threads for one");
+        Table::new("256 concurrent requests, each a task; CPU time of all threads per request");
     let cases = [
-        "accepted",
+        "allowed",
         "wrong secret",
-        "an unknown id, remembered",
+        "an unknown id, cached",
         "an unknown id, not seen before",
     ];
     for (what, figure) in cases.iter().zip(&figures) {
@@ -164,7 +166,7 @@ async fn refused_late() -> Outcome {
     Ok(())
 }
 
-/// Sends a request for each key, all at once.
+/// Sends a request for each key, all concurrently.
 async fn burst(bench: &Bench, keys: Vec<String>, status: StatusCode) -> Outcome<f64> {
     let app = init_service(App::new().configure(|app| bench.route(Guard::Plain, app))).await;
     let app = std::rc::Rc::new(app);
@@ -187,7 +189,7 @@ async fn burst(bench: &Bench, keys: Vec<String>, status: StatusCode) -> Outcome<
     Ok((clock::process() - start) as f64 / count)
 }
 
-/// A service that failed, in a form that can leave a task.
+/// A failure of the service, in a form that can leave a task.
 #[derive(Debug)]
 struct CallError(String);
 

@@ -1,5 +1,5 @@
-//! A warm check against the raw SHA-256 of the same key, with few keys and with many, and from one
-//! thread and from two. CPU time.
+//! A warm check compared with the raw SHA-256 of the same key: with few keys and with many, from
+//! one thread and from two. CPU time.
 
 mod support;
 
@@ -34,7 +34,7 @@ fn main() -> Outcome {
     })
 }
 
-/// Texts of the keys one behind the other, in the order in which they are presented.
+/// The keys concatenated in the order in which they are presented.
 struct Presented {
     text: String,
     each: usize,
@@ -43,7 +43,8 @@ struct Presented {
 
 impl Presented {
     fn of(count: usize) -> Self {
-        // Steps of a prime that divides no count: neighbours here are none in the map.
+        // Steps of a prime that divides no `count`, so that consecutive keys are not neighbours in
+        // the map.
         let order = (0..count).map(|index| keys::text(keys::id(index * 7_919 % count)));
         let text: String = order.collect();
         Self {
@@ -91,7 +92,7 @@ async fn against_sha256(table: &mut Table, count: usize, what: &str) -> Outcome 
     Ok(())
 }
 
-/// The same key, checked by two threads at the same time.
+/// The same key, checked by two threads concurrently.
 async fn on_two_threads() -> Outcome {
     let store = Arc::new(keys::EndlessStore::new(1));
     let manager = keys::manager(&store).await?;
@@ -125,8 +126,8 @@ fn timed(count: usize, mut once: impl FnMut()) -> u64 {
     clock::thread() - start
 }
 
-/// Nanoseconds of a thread that carries out `count`, on average, where so many do so at the same
-/// time.
+/// Returns the average nanoseconds of a thread that runs `once` `count` times, while `threads`
+/// threads do so concurrently.
 fn on_threads(threads: u64, count: usize, once: impl Fn() + Sync) -> u64 {
     let together = Barrier::new(threads as usize);
     let own = || {

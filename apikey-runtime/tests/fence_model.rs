@@ -1,8 +1,8 @@
 //! The fence between reads and changes (`src/cache/fence.rs`), under every interleaving that loom
-//! finds.
+//! explores.
 //!
-//! The very file of the crate is compiled here, on loom's `Mutex`. A model of the cache around it:
-//! a store with one key, a reader that fills, a revocation that commits and then evicts, and a
+//! This compiles the crate's own file on loom's `Mutex`. Around it is a model of the cache: a store
+//! with one key, a reader that fills the cache, a revocation that commits and then evicts, and a
 //! check that starts after the revocation returned.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
@@ -21,11 +21,11 @@ mod fence;
 
 use fence::{Fence, Generation};
 
-/// What the cache holds of the one key: whether it was live when it was read.
+/// The cached entry of the one key: whether the key was live when it was read.
 type Entry = Option<bool>;
 
 struct Model {
-    /// The store: committed at once.
+    /// The store, which commits at once.
     revoked: AtomicBool,
     fence: Fence<Entry>,
 }
@@ -38,7 +38,7 @@ impl Model {
         })
     }
 
-    /// A read of the store, begun with a ticket and kept by it.
+    /// Reads the store and keeps the result if its generation is still current.
     fn fill(&self) {
         let generation = self.generation();
         let live = self.read();
@@ -59,7 +59,7 @@ impl Model {
         self.fence.evict(|entry| *entry = None);
     }
 
-    /// Whether a check from memory would accept the key.
+    /// Returns whether a check of the cache would accept the key.
     fn accepts(&self) -> bool {
         self.fence.enter(|entry, _| *entry == Some(true))
     }
@@ -85,7 +85,7 @@ fn v05_a_read_that_races_the_revocation_is_not_kept() {
     });
 }
 
-/// The negative control: kept without the ticket, the key comes back.
+/// The negative control: if the read is kept without its generation, the key comes back.
 #[test]
 #[should_panic(expected = "a read brought the key back")]
 fn v05_without_the_fence_the_key_comes_back() {
@@ -104,7 +104,7 @@ fn v05_without_the_fence_the_key_comes_back() {
     });
 }
 
-/// The negative control of the ticket's time: taken after the read, it fences nothing.
+/// The negative control of the order: a generation taken after the read fences nothing.
 #[test]
 #[should_panic(expected = "a read brought the key back")]
 fn v05_a_ticket_taken_after_the_read_is_worth_nothing() {
@@ -126,7 +126,7 @@ fn v05_a_ticket_taken_after_the_read_is_worth_nothing() {
     });
 }
 
-/// A read that begins after the eviction is kept, and says what is so.
+/// A read that begins after the eviction is kept, and has the current record.
 #[test]
 fn a_read_after_the_change_is_kept() {
     loom::model(|| {

@@ -1,10 +1,10 @@
-//! The hand-over from one lease to the next (`src/cache/lease.rs`), under every interleaving that
-//! loom finds.
+//! The handover from one lease to the next (`src/cache/lease.rs`), under every interleaving that
+//! loom explores.
 //!
-//! The very file of the crate is compiled here, on loom's atomics. A model of what stands around
-//! it: one entry in memory, a poll that learns of its revocation, and a check that starts when the
-//! lease under which the entry was read has ended. Only the next lease can let the check believe
-//! its memory, and whoever sees that lease has to see the eviction too.
+//! This compiles the crate's own file on loom's atomics. Around it is a model of a node: one cached
+//! entry, a poll that learns of its revocation, and a check that starts after the lease under which
+//! the entry was read has ended. Only the next lease can make the check trust its cache, and a
+//! check that sees that lease must also see the eviction.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
 
@@ -28,7 +28,8 @@ mod lease;
 
 const LENGTH: Duration = Duration::from_millis(100);
 
-/// The clock `millis` milliseconds after the start, on the wall and in uptime.
+/// Returns a reading of the clock `millis` milliseconds after the start, on the wall clock and in
+/// uptime.
 fn at(millis: u64) -> ClockReading {
     let wall = Timestamp::from_millis(i64::try_from(millis).unwrap());
     ClockReading {
@@ -45,7 +46,7 @@ struct Node {
 }
 
 impl Node {
-    /// One that read the entry under a lease which ends at 100 ms.
+    /// Creates a node that read the entry under a lease which ends at 100 ms.
     fn new() -> Arc<Self> {
         let node = Self {
             lease: Lease::default(),
@@ -59,24 +60,24 @@ impl Node {
         self.stale.store(true, Ordering::SeqCst);
     }
 
-    /// A poll sent at 60 ms: its lease ends at 160.
+    /// Grants the lease of a poll sent at 60 ms, which ends at 160 ms.
     fn grant(&self) {
         self.lease.grant([at(60); 2], LENGTH);
     }
 
-    /// What `Verifier::remember` asks, in its order: the lease, then the entry.
+    /// Asks what `Verifier::check_cache` asks, in its order: the lease, then the entry.
     fn believes(&self, now: ClockReading) -> bool {
         self.lease.holds(now) && !self.stale.load(Ordering::SeqCst)
     }
 
-    /// The same the other way round.
+    /// Asks the same in the opposite order.
     fn believes_hastily(&self, now: ClockReading) -> bool {
         !self.stale.load(Ordering::SeqCst) && self.lease.holds(now)
     }
 }
 
-/// Runs `poll` beside `check`, which is made at 120 ms: the key was revoked before 60, so it may
-/// not be accepted.
+/// Runs `poll` beside `check`, which happens at 120 ms. The key was revoked before 60 ms, so the
+/// check must not accept it.
 fn hand_over(poll: fn(&Node), check: fn(&Node, ClockReading) -> bool) {
     loom::model(move || {
         let node = Node::new();
@@ -84,7 +85,7 @@ fn hand_over(poll: fn(&Node), check: fn(&Node, ClockReading) -> bool) {
         let polling = thread::spawn(move || poll(&polling));
         assert!(!check(&node, at(120)), "accepted under the next lease");
         polling.join().unwrap();
-        assert!(node.lease.holds(at(120)), "the next lease was granted");
+        assert!(node.lease.holds(at(120)), "the next lease is granted");
     });
 }
 
@@ -125,18 +126,18 @@ fn a_check_that_looks_at_the_entry_before_the_lease_is_found_out() {
     );
 }
 
-/// A grant is three words. Whatever part of it a check sees, no lease is longer for it.
+/// A grant writes three words. A check that sees only some of them must not see a longer lease.
 #[test]
 fn a_grant_that_is_seen_in_part_lengthens_nothing() {
     loom::model(|| {
         let node = Node::new();
         let polling = Arc::clone(&node);
-        // The store's lease was lowered to 20 ms: this one ends at 80.
+        // The store reduced the lease to 20 ms: this one ends at 80 ms.
         let polling = thread::spawn(move || {
             polling.lease.grant([at(60); 2], Duration::from_millis(20));
         });
-        assert!(!node.lease.holds(at(100)), "later than either ends");
-        // The wall clock was set ahead by 150 ms: more than either length.
+        assert!(!node.lease.holds(at(100)), "after both leases");
+        // The wall clock was set forward by 150 ms, which is more than either length.
         let jumped = ClockReading {
             wall: Timestamp::from_millis(220),
             ..at(70)
@@ -147,7 +148,7 @@ fn a_grant_that_is_seen_in_part_lengthens_nothing() {
     });
 }
 
-/// After `end`, as when the node was struck off the list, nothing holds until the next grant.
+/// After `close`, as for a removed node, no lease is granted again.
 #[test]
 fn a_lease_that_was_ended_holds_no_more() {
     loom::model(|| {
@@ -157,6 +158,6 @@ fn a_lease_that_was_ended_holds_no_more() {
         let _ = node.lease.holds(at(50));
         ending.join().unwrap();
         node.grant();
-        assert!(!node.lease.holds(at(61)), "closed is for good");
+        assert!(!node.lease.holds(at(61)), "closed permanently");
     });
 }

@@ -1,4 +1,4 @@
-//! What a charge takes where a store counts.
+//! The cost of a charge if a store counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,16 +20,17 @@ use super::support::{Outcome, clock};
 use super::turns::Turns;
 
 const CHARGES: usize = 1_000;
-/// Long enough for all threads to fall asleep: a request in a quiet hour has to wake each on its way.
+/// Long enough for all threads to sleep: on an idle machine, a request has to wake each of them on
+/// its way.
 const QUIET: Duration = Duration::from_millis(1);
 const TRIPS: usize = 200;
 const CHECKS: usize = 1_000;
 
-/// As much as a rate can admit.
+/// The highest rate.
 const RATE: Rate = Rate::per_second(1_000_000);
 const QUOTA: Quota = Quota::per_day(1_000_000_000);
 
-/// All of it on one store.
+/// Runs all measurements on one store.
 pub(crate) fn measure(place: &Place) -> Outcome {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     charges(&runtime, place, false)?;
@@ -38,7 +39,7 @@ pub(crate) fn measure(place: &Place) -> Outcome {
     batches(&runtime, place)
 }
 
-/// A manager on a store value of its own, and keys with a rate, a quota, and both.
+/// Starts a manager on a store value of its own, and creates keys with a rate, a quota, and both.
 async fn keys(place: &Place) -> Outcome<(ApiKeyManager, [NewKey; 3])> {
     let builder = ApiKeyManager::builder().shared_store(place.store());
     let manager = builder.start().await?;
@@ -49,8 +50,8 @@ async fn keys(place: &Place) -> Outcome<(ApiKeyManager, [NewKey; 3])> {
     Ok((manager, [rate, quota, both]))
 }
 
-/// The store's own charge and the whole check, in turns with the least that its client could ask,
-/// and with a durable write.
+/// Measures the store's own charge and the whole check, interleaved with the cheapest request of
+/// its client and with a durable write.
 fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
     let (manager, [rate, quota, both]) = runtime.block_on(keys(place))?;
     let mut client = runtime.block_on(place.client())?;
@@ -108,7 +109,7 @@ fn print_charges(place: &Place, quiet: bool, counting: &str, rounds: &Rounds) {
         "{}, {}: counted by the store (it counts {}); ratio to the client's read / its write",
         place.name,
         if quiet {
-            "each after 1 ms of nothing"
+            "each after a pause of 1 ms"
         } else {
             "one right after another"
         },
@@ -129,8 +130,8 @@ fn print_charges(place: &Place, quiet: bool, counting: &str, rounds: &Rounds) {
     table.print();
 }
 
-/// Measures one, after a pause or right after another of its kind, which has it all at hand: never
-/// after one of another kind, which has left things elsewhere.
+/// Measures one call, after a pause or right after another of its kind, so that caches are warm. A
+/// call of another kind would leave them cold.
 fn turn<'w>(runtime: &'w Runtime, quiet: bool, mut work: impl AsyncFnMut() + 'w) -> Work<'w> {
     Box::new(move |_| {
         runtime.block_on(work());
@@ -149,7 +150,7 @@ fn counted(counting: LimitSupport) -> &'static str {
     }
 }
 
-/// How often the store waits for its server in one charge.
+/// Counts how often the store waits for its server in one charge.
 fn round_trips(runtime: &Runtime, place: &Place) -> Outcome {
     let Some(port) = place.port() else {
         return Ok(());
@@ -165,7 +166,7 @@ fn round_trips(runtime: &Runtime, place: &Place) -> Outcome {
     let charge = Charge::new(key.id(), 1, counters);
     let each = runtime.block_on(async {
         store.start().await?;
-        // The first one prepares what the server then knows.
+        // The first charge prepares statements that the server then caches.
         store.charge(&charge).await?;
         let before = turns.count();
         for _ in 0..TRIPS {
@@ -181,7 +182,7 @@ fn round_trips(runtime: &Runtime, place: &Place) -> Outcome {
     Ok(())
 }
 
-/// Checks of a key whose quota is taken ahead.
+/// Measures checks of a key whose quota is prefetched.
 fn batches(runtime: &Runtime, place: &Place) -> Outcome {
     let mut table = Table::new(format!(
         "{}: checks of a key with a quota, one after another; ratio to the one above",
@@ -231,7 +232,7 @@ fn batches(runtime: &Runtime, place: &Place) -> Outcome {
     Ok(())
 }
 
-/// Nanoseconds that this takes.
+/// Returns the nanoseconds that `work` takes.
 fn timed(runtime: &Runtime, work: impl Future<Output = ()>) -> u64 {
     let start = clock::wall();
     runtime.block_on(work);
@@ -241,7 +242,7 @@ fn timed(runtime: &Runtime, work: impl Future<Output = ()>) -> u64 {
 fn agree<T, E: std::fmt::Debug>(answer: Result<T, E>) -> T {
     match answer {
         Ok(answer) => answer,
-        Err(error) => panic!("not what is measured: {error:?}"),
+        Err(error) => panic!("a measured call failed: {error:?}"),
     }
 }
 
@@ -249,7 +250,7 @@ fn micros(nanos: f64) -> String {
     format!("{:.1} us", nanos / 1e3)
 }
 
-/// A store that hands on what these benches ask, and counts its charges.
+/// A store that forwards the calls of these benches, and counts its charges.
 #[derive(Debug)]
 struct Counted {
     inner: Arc<dyn KeyStore>,

@@ -1,4 +1,4 @@
-//! CPU time, so that what else the machine does is not counted.
+//! CPU time, so that other load on the machine does not count.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod source {
@@ -25,17 +25,19 @@ mod source {
     pub(super) use super::wall as thread;
 }
 
-/// Nanoseconds that this thread was on a CPU; elsewhere than on Linux, that have passed.
+/// Returns the CPU time of this thread in nanoseconds; the elapsed time on other systems than
+/// Linux.
 pub(crate) fn thread() -> u64 {
     source::thread()
 }
 
-/// Nanoseconds that this process was on CPUs; elsewhere than on Linux, that have passed.
+/// Returns the CPU time of this process in nanoseconds; the elapsed time on other systems than
+/// Linux.
 pub(crate) fn process() -> u64 {
     source::process()
 }
 
-/// Nanoseconds that have passed.
+/// Returns the elapsed time in nanoseconds.
 pub(crate) fn wall() -> u64 {
     static FIRST: std::sync::LazyLock<std::time::Instant> =
         std::sync::LazyLock::new(std::time::Instant::now);

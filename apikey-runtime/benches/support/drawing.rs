@@ -1,39 +1,39 @@
-//! A picture of several spreads, one below the other on one scale.
+//! A chart of several distributions, stacked on a common scale.
 
 use std::fmt::{self, Write};
 
 use super::spread::{Spread, millis};
 
-/// Where the scale begins and ends, in milliseconds.
+/// The bounds of the scale, in milliseconds.
 const SCALE: [f64; 2] = [0.1, 500.0];
 const MARKS: [f64; 12] = [
     0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 ];
-/// Where the plot begins and ends, from the left.
+/// The left and right edge of the plot.
 const PLOT: [f64; 2] = [110.0, 740.0];
 const TOP: f64 = 40.0;
-/// The height of a plot, and of that with what is between it and the next one.
+/// The height of a plot, and the distance from one plot to the next.
 const HEIGHT: f64 = 70.0;
 const APART: f64 = 100.0;
 
-/// Legible on a light page and on a dark one.
+/// Legible on light and dark pages.
 const STYLE: &str = "text{font:13px sans-serif;fill:#1f2328}.small{font-size:11px;fill:#59636e}\
     .bar{fill:#2f6fdb}.line{stroke:#d1d9e0}.target{stroke:#cf222e;stroke-dasharray:4 3}\
     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.small{fill:#9198a1}.bar{fill:#5b9bff}\
     .line{stroke:#3d444d}.target{stroke:#ff7b72}}";
 
-/// A spread, what it is called, and its target in milliseconds, if it has one.
+/// A distribution, its name, and its target in milliseconds, if it has one.
 pub(crate) struct Drawn<'s> {
     pub(crate) name: &'s str,
     pub(crate) spread: &'s Spread,
     pub(crate) target: Option<f64>,
 }
 
-/// The picture as SVG. The heights of bars tell shares of each spread.
+/// Returns the chart as SVG. The height of a bar is its share of the distribution.
 ///
 /// # Errors
 ///
-/// None: writing to a text does not fail.
+/// Never fails: writing to a `String` is infallible.
 pub(crate) fn draw(title: &str, all: &[Drawn<'_>]) -> Result<String, fmt::Error> {
     let height = TOP + APART * all.len() as f64 + 24.0;
     let mut svg = format!(
@@ -105,7 +105,7 @@ fn bars(svg: &mut String, spread: &Spread, base: f64) -> fmt::Result {
     let most = buckets.iter().map(|bucket| bucket.count).max().unwrap_or(1);
     for bucket in buckets.iter().filter(|bucket| bucket.count > 0) {
         let (x, end) = (across(bucket.from / 1e6), across(bucket.to / 1e6));
-        // One of a thousand is to be seen too.
+        // A single figure of a thousand must be visible too.
         let height = (bucket.count as f64 / most as f64 * HEIGHT).max(1.0);
         writeln!(
             svg,
@@ -122,7 +122,7 @@ fn bars(svg: &mut String, spread: &Spread, base: f64) -> fmt::Result {
     Ok(())
 }
 
-/// Where these milliseconds are, from the left.
+/// Returns the horizontal position of `millis`.
 fn across(millis: f64) -> f64 {
     let [least, greatest] = SCALE;
     let share = (millis.clamp(least, greatest) / least).ln() / (greatest / least).ln();

@@ -1,4 +1,4 @@
-//! What a competent user writes by hand: a header, a map, SHA-256, a comparison in constant time.
+//! What a competent user writes by hand: a header, a map, SHA-256, a constant-time comparison.
 
 use std::collections::HashMap;
 use std::future::{Future, Ready, ready};
@@ -12,7 +12,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Who calls.
+/// The client's identity.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) name: String,
@@ -25,7 +25,7 @@ pub(crate) struct Keys(RwLock<HashMap<String, Record>>);
 type Record = (Arc<Identity>, [u8; 32]);
 
 impl Keys {
-    /// Takes a key in.
+    /// Adds a key.
     pub(crate) fn add(&self, key: &str) {
         let (Some(id), Ok(mut keys)) = (id(key), self.0.write()) else {
             return;
@@ -60,7 +60,7 @@ fn check(request: &HttpRequest) -> Result<Arc<Identity>, actix_web::Error> {
         .ok_or_else(|| ErrorUnauthorized("no"))
 }
 
-/// The leanest that one can write: nothing is boxed, and the identity goes to the handler alone.
+/// The leanest form: no box, and only the handler gets the identity.
 pub(crate) struct Lean(pub(crate) Arc<Identity>);
 
 impl FromRequest for Lean {
@@ -72,8 +72,8 @@ impl FromRequest for Lean {
     }
 }
 
-/// What most write: an `async` block in a box, and the identity among the request's extensions,
-/// where others find it.
+/// The common form: an `async` block in a box, and the identity in the request's extensions,
+/// available to others.
 pub(crate) struct Shared(pub(crate) Arc<Identity>);
 
 impl FromRequest for Shared {

@@ -1,4 +1,4 @@
-//! Keys without number, whose records no one has to keep.
+//! An unlimited number of keys, whose records are computed instead of stored.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use async_trait::async_trait;
 
 use super::Outcome;
 
-/// Longer than a bench runs: the lease's end is another matter.
+/// Longer than a bench runs: no lease ends meanwhile.
 pub(crate) const LEASE: Duration = Duration::from_secs(3_600);
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The id of the key of this number; spread over all ids as random ones are.
+/// Returns the id of the key with this number; spread over all ids like random ones.
 pub(crate) fn id(number: usize) -> KeyId {
     let half = |seed: u64| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     let (high, low) = (half(number as u64 + 1), half(!(number as u64)));
     KeyId::from_u128(u128::from(high) << 64 | u128::from(low))
 }
 
-/// The key of this id: as long as those that a manager makes, with a right checksum.
+/// Returns the key with this id: as long as those that a manager generates, with a valid checksum.
 pub(crate) fn text(id: KeyId) -> String {
     with_secret(id, &id.as_str().repeat(3)[..64])
 }
 
-/// A key of this id with another secret, and a right checksum.
+/// Returns a key with this id, another secret, and a valid checksum.
 pub(crate) fn with_secret(id: KeyId, secret: &str) -> String {
     let body = format!("my_api_{id}_{secret}");
     let mut sum = crc32fast::hash(body.as_bytes());
@@ -43,28 +43,28 @@ pub(crate) fn with_secret(id: KeyId, secret: &str) -> String {
     body + &String::from_utf8_lossy(&checksum)
 }
 
-/// Makes the record of any of the first `keys` numbers when it is asked for it, and keeps none.
+/// Computes the record of any of the first `keys` numbers on request, and stores none.
 #[derive(Debug)]
 pub(crate) struct EndlessStore {
     known: std::collections::HashSet<KeyId>,
-    /// With an owner and two scopes, or with a label and no more.
+    /// Whether records have an owner and two scopes instead of only a label.
     pub(crate) rich: bool,
-    /// Of each key.
+    /// The limits of each key.
     pub(crate) limits: Vec<Limit>,
-    /// Whether it keeps usage, or says so.
+    /// Whether the store states that it keeps usage.
     pub(crate) supports_usage: bool,
-    /// How often it was told of usage.
+    /// Number of usage batches received.
     pub(crate) batches: AtomicUsize,
-    /// How often a record was asked for.
+    /// Number of records requested.
     pub(crate) finds: AtomicUsize,
-    /// How often there was one.
+    /// Number of records found.
     pub(crate) found: AtomicUsize,
-    /// Where there is one, each answer takes a permit.
+    /// If set, each answer takes a permit.
     pub(crate) gate: Option<tokio::sync::Semaphore>,
 }
 
 impl EndlessStore {
-    /// A store that knows so many keys.
+    /// Creates a store that knows `keys` keys.
     pub(crate) fn new(keys: usize) -> Self {
         Self {
             known: (0..keys).map(id).collect(),
@@ -108,7 +108,7 @@ impl KeyStore for EndlessStore {
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
         self.finds.fetch_add(1, Ordering::Relaxed);
         if let Some(gate) = &self.gate {
-            // It is never closed.
+            // The semaphore is never closed.
             gate.acquire()
                 .await
                 .map_err(|_| StoreError::NotFound)?
@@ -171,12 +171,12 @@ impl KeyStore for EndlessStore {
     }
 }
 
-/// A manager on this store, with room for all of its keys.
+/// Starts a manager on this store, with a cache for all of its keys.
 pub(crate) async fn manager(store: &Arc<EndlessStore>) -> Outcome<ApiKeyManager> {
     manager_with_room(store, store.known.len() + 1_000).await
 }
 
-/// A manager on this store, with room for so many keys.
+/// Starts a manager on this store, with a cache for `room` keys.
 pub(crate) async fn manager_with_room(
     store: &Arc<EndlessStore>,
     room: usize,
@@ -190,12 +190,12 @@ pub(crate) async fn manager_with_room(
         .await?)
 }
 
-/// Brings the keys of these numbers into the manager's cache.
+/// Brings the keys with these numbers into the manager's cache.
 pub(crate) async fn warm(manager: &ApiKeyManager, keys: std::ops::Range<usize>) -> Outcome {
     warm_for(manager, keys, &Policy::new()).await
 }
 
-/// Checks the keys of these numbers, as a route of this policy would.
+/// Checks the keys with these numbers, as a route with this policy would.
 pub(crate) async fn warm_for(
     manager: &ApiKeyManager,
     keys: std::ops::Range<usize>,
@@ -212,7 +212,7 @@ pub(crate) async fn warm_for(
     Ok(())
 }
 
-/// Carries all of them out at the same time.
+/// Runs all futures concurrently.
 pub(crate) async fn together<F, E>(all: impl Iterator<Item = F>) -> Outcome
 where
     F: Future<Output = Result<(), E>> + 'static,

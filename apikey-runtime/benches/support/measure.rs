@@ -1,12 +1,12 @@
-//! Measuring in turns: A B C, A B C, and the median of all rounds.
+//! Interleaved measurement: A B C, A B C, and the median of all rounds.
 
-/// Something that is measured: carries out so many, and returns the nanoseconds that they took.
+/// A measured subject: runs the given number of times, and returns the nanoseconds that this took.
 pub(crate) type Work<'w> = Box<dyn FnMut(usize) -> u64 + 'w>;
 
-/// What was measured of each subject: nanoseconds for one, round by round.
+/// The measurements of each subject: nanoseconds per run, by round.
 pub(crate) struct Rounds(Vec<Vec<f64>>);
 
-/// Runs each subject in its turn, `each` at a time, `rounds` times over, after a tenth of that to
+/// Runs each subject in turn, `each` times per round, for `rounds` rounds, after a tenth of them to
 /// warm up.
 pub(crate) fn in_turns(rounds: usize, each: usize, subjects: &mut [Work<'_>]) -> Rounds {
     let mut measured = vec![Vec::with_capacity(rounds); subjects.len()];
@@ -23,22 +23,22 @@ pub(crate) fn in_turns(rounds: usize, each: usize, subjects: &mut [Work<'_>]) ->
 }
 
 impl Rounds {
-    /// Nanoseconds for one of `subject`.
+    /// Returns the median nanoseconds per run of `subject`.
     pub(crate) fn median(&self, subject: usize) -> f64 {
         median(self.0[subject].clone())
     }
 
-    /// How the nanoseconds for one of `subject` are spread.
+    /// Returns the distribution of the nanoseconds per run of `subject`.
     pub(crate) fn spread(&self, subject: usize) -> super::spread::Spread {
         super::spread::Spread::new(self.0[subject].clone())
     }
 
-    /// Nanoseconds that `subject` takes more than `base` of the same round.
+    /// Returns the nanoseconds that `subject` takes longer than `base` in the same round.
     pub(crate) fn added(&self, subject: usize, base: usize) -> f64 {
         self.paired(subject, base, |left, right| left - right)
     }
 
-    /// How many times the nanoseconds of `base` in the same round `subject` takes.
+    /// Returns the ratio of the time of `subject` to that of `base` in the same round.
     pub(crate) fn ratio(&self, subject: usize, base: usize) -> f64 {
         self.paired(subject, base, |left, right| left / right)
     }
@@ -49,7 +49,7 @@ impl Rounds {
     }
 }
 
-/// The one in the middle.
+/// Returns the median.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)

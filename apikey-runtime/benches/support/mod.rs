@@ -1,9 +1,9 @@
-//! What the benches share.
+//! Shared code of the benches.
 //!
-//! Neither divan nor criterion compares two things with each other, and a figure of one run says
-//! nothing beside that of another: the machine was busy then. So what is compared here is measured
-//! in turns within one run, and printed as a ratio. `parts` is the bench in divan's own form, for
-//! figures that stand by themselves.
+//! Neither divan nor criterion compares two subjects with each other, and figures of different runs
+//! are not comparable, because the load of the machine differs. So subjects to compare are measured
+//! in turns within one run, and printed as a ratio. `parts` uses divan itself, for figures that
+//! stand alone.
 #![allow(
     dead_code,
     reason = "each bench is a crate of its own and uses a part of this"
@@ -20,15 +20,15 @@ pub(crate) mod routes;
 pub(crate) mod spread;
 pub(crate) mod table;
 
-/// What a bench may fail with.
+/// The result of a bench.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// Whether `cargo bench` started this: `cargo test --all-targets` runs benches too, and is not to
-/// wait for them.
+/// Returns whether `cargo bench` started this bench: `cargo test --all-targets` runs benches too,
+/// and should not wait for them.
 pub(crate) fn asked_for() -> bool {
     let asked = std::env::args().any(|argument| argument == "--bench");
     if !asked {
-        println!("nothing measured: run it by `cargo bench -p apikey-runtime --bench NAME`");
+        println!("not measured; run `cargo bench -p apikey-runtime --bench NAME`");
     }
     asked
 }

@@ -18,12 +18,12 @@ use super::postgres_server::Postgres;
 use super::redis_server::{DURABLE, RedisServer, is_installed};
 use super::support::Outcome;
 
-/// Where one store is kept.
+/// The location of one store.
 pub(crate) struct Place {
     pub(crate) name: &'static str,
-    /// The lease that a new store has.
+    /// The lease of a new store.
     pub(crate) lease: Duration,
-    /// Within how many milliseconds 99 of 100 revocations are to reach another node.
+    /// The time in milliseconds within which 99 of 100 revocations should reach another node.
     pub(crate) target: Option<f64>,
     kept: Kept,
 }
@@ -35,8 +35,8 @@ enum Kept {
 }
 
 impl Place {
-    /// A new store of each kind whose name is `wanted`. One whose server is not installed is left
-    /// out, with a line that says so.
+    /// Creates a store of each kind whose name is `wanted`. A kind whose server is not installed is
+    /// skipped, with a line that says so.
     pub(crate) fn every(wanted: impl Fn(&str) -> bool) -> Outcome<Vec<Self>> {
         let mut places = Vec::new();
         if wanted("SQLite") {
@@ -68,8 +68,8 @@ impl Place {
         Ok(places)
     }
 
-    /// A Redis that keeps nothing on a disk, so that what is measured is the way to it and its work;
-    /// `None` where it is not installed.
+    /// Starts a Redis without persistence, to measure only the connection and the work; returns
+    /// `None` if it is not installed.
     pub(crate) fn redis_in_memory() -> Option<Self> {
         is_installed("limits").then(|| Self {
             name: "Redis, in memory only",
@@ -79,7 +79,7 @@ impl Place {
         })
     }
 
-    /// The port of its server, where it has one.
+    /// Returns the port of the server, if the store has one.
     pub(crate) fn port(&self) -> Option<u16> {
         match &self.kept {
             Kept::File(_) => None,
@@ -88,7 +88,7 @@ impl Place {
         }
     }
 
-    /// The store as it is reached by way of another port.
+    /// Returns the store, reached through another port.
     pub(crate) fn store_at(&self, port: u16) -> Arc<dyn KeyStore> {
         match &self.kept {
             Kept::File(_) => self.store(),
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// The store as one more node sees it: with connections of its own.
+    /// Returns the store as a further node sees it: with connections of its own.
     pub(crate) fn store(&self) -> Arc<dyn KeyStore> {
         match &self.kept {
             Kept::File(folder) => Arc::new(SqliteStore::new(folder.path().join("keys.db"))),
@@ -106,7 +106,7 @@ impl Place {
         }
     }
 
-    /// A connection of the database's client.
+    /// Opens a connection of the database's client.
     pub(crate) async fn client(&self) -> Outcome<Client> {
         Ok(match &self.kept {
             Kept::File(folder) => {
@@ -122,7 +122,7 @@ impl Place {
     }
 }
 
-/// A connection with nothing around it.
+/// A bare connection.
 pub(crate) enum Client {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -130,7 +130,7 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// Reads all that is kept of a key, which is there.
+    /// Reads the whole record of a key, which must exist.
     pub(crate) async fn read(&mut self, id: KeyId) -> Outcome {
         const SELECT: &str = "SELECT * FROM api_keys WHERE id = $1";
         let fields = match self {
@@ -148,11 +148,11 @@ impl Client {
                 hash.len()
             }
         };
-        assert!(fields > 0, "no such record");
+        assert!(fields > 0, "the record is missing");
         Ok(())
     }
 
-    /// Reads one number: the least that a request could ask.
+    /// Reads one number: the cheapest query of a request.
     pub(crate) async fn look(&mut self) -> Outcome {
         const SELECT: &str = "SELECT number FROM bench WHERE id = 1";
         let number: i64 = match self {
@@ -170,7 +170,7 @@ impl Client {
         Ok(())
     }
 
-    /// Makes what [`write`](Self::write) changes.
+    /// Creates the number that [`write`](Self::write) changes.
     pub(crate) async fn prepare(&mut self) -> Outcome {
         const CREATE: &str =
             "CREATE TABLE IF NOT EXISTS bench (id BIGINT PRIMARY KEY, number BIGINT)";
@@ -189,7 +189,7 @@ impl Client {
         Ok(())
     }
 
-    /// Changes a number; it is on the disk when this returns.
+    /// Changes a number, which is on disk when this returns.
     pub(crate) async fn write(&mut self) -> Outcome {
         const UPDATE: &str = "UPDATE bench SET number = number + 1 WHERE id = 1";
         match self {

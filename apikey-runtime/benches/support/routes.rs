@@ -1,4 +1,4 @@
-//! One route, guarded in different ways, in an app that holds nothing else.
+//! One route under different guards, alone in an app.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,13 +17,13 @@ use super::measure::Work;
 use super::poll::at_once;
 use super::{Outcome, clock, keys};
 
-/// Longer than a push takes to come.
+/// Longer than a push takes to arrive.
 const SETTLED: Duration = Duration::from_millis(20);
 
-/// Where requests come from.
+/// The client's address.
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 40_000);
 
-/// How a route is guarded.
+/// The guard of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guard {
     Open,
@@ -70,8 +70,7 @@ async fn shared(caller: Shared) -> impl Responder {
     "{}"
 }
 
-/// A manager with one key that the cache holds, and the same key in the hands of those who need no
-/// manager.
+/// A manager with one cached key, and the same key for the extractors that do not use the manager.
 #[derive(Clone)]
 pub(crate) struct Bench {
     pub(crate) manager: ApiKeyManager,
@@ -80,7 +79,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// On a store in memory.
+    /// Uses a store in memory.
     pub(crate) async fn start() -> Outcome<Self> {
         let store = MemoryStore::new().with_lease(keys::LEASE);
         let manager = ApiKeyManager::builder().store(store).start().await?;
@@ -89,9 +88,9 @@ impl Bench {
         Self::of(manager, key.expose_secret()).await
     }
 
-    /// On a manager that knows `key`.
+    /// Uses a manager that knows `key`.
     pub(crate) async fn of(manager: ApiKeyManager, key: &str) -> Outcome<Self> {
-        // The poll that learns of a new key drops it once more.
+        // The poll that learns of a new key evicts it once more.
         for _ in 0..2 {
             manager.verify(key).await?;
             rt::time::sleep(SETTLED).await;
@@ -106,13 +105,13 @@ impl Bench {
         })
     }
 
-    /// The same with a key that has these limits.
+    /// Returns the same with a key that has these limits.
     pub(crate) async fn limited(&self, limits: impl IntoIterator<Item = Limit>) -> Outcome<Self> {
         let key = self.manager.create("LIMITED").limits(limits).await?;
         Self::of(self.manager.clone(), key.expose_secret()).await
     }
 
-    /// The route `/` under this guard.
+    /// Adds the route `/` under this guard.
     pub(crate) fn route(&self, guard: Guard, app: &mut ServiceConfig) {
         let at = web::get();
         let route = match guard {
@@ -133,8 +132,8 @@ impl Bench {
         app.route("/", route);
     }
 
-    /// Requests to the route, handed to it in process and answered with `status`. Only the way
-    /// through the service is timed: the requests are made ahead.
+    /// Returns requests to the route, passed to it in process and answered with `status`. Only the
+    /// service call is timed: the requests are built ahead.
     pub(crate) async fn requests(
         &self,
         guard: Guard,
@@ -166,7 +165,7 @@ impl Bench {
         }))
     }
 
-    /// What an authorised request says.
+    /// Returns the `Authorization` value of the key.
     pub(crate) fn authorization(&self) -> String {
         format!("Bearer {}", self.key)
     }

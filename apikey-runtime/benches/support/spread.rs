@@ -1,15 +1,15 @@
-//! How figures are spread: their quantiles, and a picture of where they lie.
+//! Distributions of figures: their quantiles, and a histogram.
 
 use super::table::Table;
 
-/// Figures in nanoseconds, the least first.
+/// Figures in nanoseconds, sorted in ascending order.
 pub(crate) struct Spread(Vec<f64>);
 
-/// A part of a scale that counts in factors, and how many figures lie in it.
+/// A bucket of a logarithmic scale, and the number of figures in it.
 pub(crate) struct Bucket {
-    /// Where it begins, in nanoseconds.
+    /// The start, in nanoseconds.
     pub(crate) from: f64,
-    /// Where the next one begins.
+    /// The start of the next bucket.
     pub(crate) to: f64,
     pub(crate) count: usize,
 }
@@ -24,7 +24,7 @@ impl Spread {
         self.0.len()
     }
 
-    /// The least figure that this share of them does not exceed.
+    /// Returns the smallest figure that this share of them does not exceed.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let rank = (self.0.len() as f64 * share).ceil() as usize;
         let last = self.0.len().saturating_sub(1);
@@ -32,7 +32,8 @@ impl Spread {
         self.0.get(at).copied().unwrap_or(f64::NAN)
     }
 
-    /// The buckets from the least figure to the greatest, so many of them to a doubling.
+    /// Returns the buckets from the smallest to the largest figure, `to_a_doubling` per factor of
+    /// two.
     pub(crate) fn buckets(&self, to_a_doubling: i32) -> Vec<Bucket> {
         let step = f64::from(to_a_doubling);
         let bucket = |figure: f64| (figure.max(1.0).log2() * step).floor() as i32;
@@ -55,7 +56,7 @@ impl Spread {
             .collect()
     }
 
-    /// Adds rows of its quantiles; the target is that of the 99th of a hundred.
+    /// Adds rows of the quantiles; the target applies to the 99th percentile.
     pub(crate) fn rows(&self, table: &mut Table, what: &str, target: &str) {
         let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
         for (name, share) in quantiles {
@@ -69,7 +70,7 @@ impl Spread {
         }
     }
 
-    /// Prints a line for each bucket, as long as it has figures.
+    /// Prints a line per bucket, with a bar as long as its share.
     pub(crate) fn print(&self) {
         const WIDTH: usize = 60;
         let buckets = self.buckets(2);
@@ -85,7 +86,7 @@ impl Spread {
     }
 }
 
-/// Milliseconds.
+/// Formats nanoseconds as milliseconds.
 pub(crate) fn millis(nanos: f64) -> String {
     format!("{:.2} ms", nanos / 1e6)
 }

@@ -1,13 +1,13 @@
 //! Tables of results.
 
-/// Rows of what, figure, ratio and target, printed in columns.
+/// Rows of description, figure, ratio and target, printed in columns.
 pub(crate) struct Table {
     title: String,
     rows: Vec<[String; 4]>,
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     pub(crate) fn new(title: impl Into<String>) -> Self {
         let head = ["what", "figure", "ratio", "target"].map(str::to_owned);
         Self {
@@ -16,7 +16,7 @@ impl Table {
         }
     }
 
-    /// Adds a row; what it has not is an empty text.
+    /// Adds a row; a missing cell is an empty string.
     pub(crate) fn row(
         &mut self,
         what: impl Into<String>,
@@ -28,7 +28,7 @@ impl Table {
             .push([what.into(), figure.into(), ratio.into(), target.into()]);
     }
 
-    /// Prints it, the numbers flush right.
+    /// Prints the table, with figures aligned to the right.
     pub(crate) fn print(&self) {
         let width = |at: usize| self.rows.iter().map(|row| row[at].chars().count()).max();
         let widths = [0, 1, 2, 3].map(|at| width(at).unwrap_or(0));
@@ -40,12 +40,12 @@ impl Table {
     }
 }
 
-/// Nanoseconds.
+/// Formats nanoseconds.
 pub(crate) fn nanos(nanos: f64) -> String {
     format!("{nanos:.0} ns")
 }
 
-/// A ratio.
+/// Formats a ratio.
 pub(crate) fn times(ratio: f64) -> String {
     format!("{ratio:.2}")
 }

@@ -1,25 +1,25 @@
-//! A way to a server on which round trips are counted.
+//! A forwarder to a server that counts round trips.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// A port that leads to another.
+/// A port that forwards to another.
 pub(crate) struct Turns {
     port: u16,
     count: Arc<AtomicUsize>,
 }
 
 impl Turns {
-    /// A way to this port of the machine.
+    /// Starts forwarding to this local port.
     pub(crate) fn to(target: u16) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let (port, count) = (listener.local_addr()?.port(), Arc::<AtomicUsize>::default());
         let shared = Arc::clone(&count);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A client finds its connection closed where there is no server.
+                // If the server is gone, the client's connection is closed.
                 let _ = join(client, target, &shared);
             }
         });
@@ -30,7 +30,8 @@ impl Turns {
         self.port
     }
 
-    /// How often a client spoke after a server did: round trips, on all connections.
+    /// Returns the number of round trips on all connections: how often a client sent after a server
+    /// did.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }

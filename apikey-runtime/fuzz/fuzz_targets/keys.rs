@@ -1,4 +1,4 @@
-//! Any text as a key, an id, scopes, a charset: no panic, and no text but the key itself is accepted.
+//! Arbitrary text as a key, an id, scopes and a charset: no panic, and no text is allowed as a key.
 #![no_main]
 
 use apikey_runtime::{ApiKeyManager, Charset, KeyId, MemoryStore, Scopes};

@@ -1,4 +1,4 @@
-//! One key in memory: what decisions and handlers need of its record, parsed once.
+//! Cached keys: the facts of a record that checks and handlers need, parsed once.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -12,40 +12,41 @@ use crate::limiter::{Plan, Plans};
 use crate::record::{KeyRecord, Metadata, Validity};
 use crate::scope::Scopes;
 
-/// A record in the form in which requests judge it. Kept small: there may be a million.
+/// A key record in the form that checks evaluate. Kept small, because there may be a million.
 ///
-/// In this order: what every check reads comes last and lies together, more than a cache line away
-/// from the `Arc`'s count, which every request for a hot key writes from its own thread.
+/// The field order matters: the fields that every check reads come last and lie together. They are
+/// more than a cache line away from the `Arc`'s reference count, which every request for a hot key
+/// writes from its own thread.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct CachedKey {
     pub(crate) created: Timestamp,
     names: LabelAndOwner,
     pub(crate) scopes: Scopes,
-    /// What few keys have.
+    /// Fields that few keys have.
     pub(crate) uncommon: Option<Box<UncommonFields>>,
     pub(crate) previous: Option<Box<(ParsedDigest, Timestamp)>>,
-    /// What the key is limited to, where it is.
+    /// The key's limits, if it has any.
     pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) id: KeyId,
-    /// Set before the entry leaves the map, because the record changed or for want of room: the
-    /// map's readers may still see an entry that was just removed.
+    /// Set before the entry leaves the map, because the record changed or the entry was evicted.
+    /// Readers of the map may still see an entry that was just removed.
     stale: AtomicBool,
-    /// Whether the entry was asked for since the queue last looked.
+    /// Whether the entry was looked up since the queue last checked.
     used: AtomicBool,
     pub(crate) validity: Validity,
     pub(crate) digest: ParsedDigest,
 }
 
-/// Label and owner, one behind the other: one allocation, and no second pointer.
+/// Label and owner in one string, which saves an allocation and a pointer.
 #[derive(Debug)]
 struct LabelAndOwner {
     text: Box<str>,
-    /// Where the owner begins; [`NO_OWNER`] where there is none. An owner may be an empty text.
+    /// Offset of the owner; [`NO_OWNER`] if the key has no owner. An owner may be an empty string.
     owner_at: usize,
 }
 
-/// No text is as long.
+/// A length that no string reaches.
 const NO_OWNER: usize = usize::MAX;
 
 impl LabelAndOwner {
@@ -70,14 +71,14 @@ impl LabelAndOwner {
 pub(crate) struct UncommonFields {
     pub(crate) environment: Option<Box<str>>,
     pub(crate) metadata: Metadata,
-    /// None is all.
+    /// Empty allows all networks.
     pub(crate) networks: Box<[IpNet]>,
-    /// None is all.
+    /// Empty allows all methods.
     pub(crate) methods: Box<[Box<str>]>,
 }
 
 impl CachedKey {
-    /// The record in this form; `None` where `hasher` does not know how its digest was made.
+    /// Converts a record. Returns `None` if `hasher` cannot parse one of its digests.
     pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher, plans: &Plans) -> Option<Self> {
         let validity = Validity::of(&record);
         let digest = hasher.prepare(&record.digest)?;
@@ -131,27 +132,27 @@ impl CachedKey {
         self.uncommon.as_ref()?.environment.as_deref()
     }
 
-    /// The networks from which the key may be used; empty if every address is permitted.
+    /// Returns the networks from which the key may be used; empty if every address is permitted.
     pub(crate) fn networks(&self) -> &[IpNet] {
         self.uncommon
             .as_ref()
             .map_or(&[], |fields| &fields.networks)
     }
 
-    /// The methods for which the key may be used; empty if every method is permitted.
+    /// Returns the methods for which the key may be used; empty if every method is permitted.
     pub(crate) fn methods(&self) -> &[Box<str>] {
         self.uncommon.as_ref().map_or(&[], |fields| &fields.methods)
     }
 
-    /// Notes that the entry was asked for. Most often it is noted already: then nothing is written,
-    /// and the line of a hot key stays in the caches of all processors.
+    /// Records a lookup. The flag of a hot key is usually set already. Then nothing is written, and
+    /// its cache line stays shared by all processors.
     pub(super) fn note_use(&self) {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether the entry was asked for since this was last asked.
+    /// Returns whether the entry was looked up since the last call, and clears the flag.
     pub(super) fn take_used(&self) -> bool {
         let used = self.used.load(Ordering::Relaxed);
         if used {
@@ -160,12 +161,12 @@ impl CachedKey {
         used
     }
 
-    /// Marks the entry as one that may be believed no more.
+    /// Marks the entry as stale; checks must not use it from now on.
     pub(super) fn mark_stale(&self) {
         self.stale.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a change overtook the entry, or it left the map for want of room.
+    /// Returns whether the entry was removed from the map, by a change or an eviction.
     pub(crate) fn is_stale(&self) -> bool {
         #[cfg(apikey_faults)]
         if crate::faults::no_generation() {
@@ -175,7 +176,7 @@ impl CachedKey {
     }
 }
 
-/// An entry as the map's key, found by its id: the map then keeps one pointer a key.
+/// An entry as the map's key, hashed and compared by id. The map then holds one pointer per key.
 #[derive(Debug, Clone)]
 pub(super) struct ById(pub(super) Arc<CachedKey>);
 
@@ -225,7 +226,7 @@ mod tests {
         }
     }
 
-    /// 256 bytes of a key in all, with its texts, its slot in the queue and its place in the map.
+    /// With its strings, its queue slot and its map slot, a key takes 256 bytes in total.
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn an_entry_is_small() {

@@ -1,17 +1,17 @@
 //! The fence between reads and changes.
 //!
-//! A read of the store takes time, and a change may be committed meanwhile. So a reader takes a
-//! ticket before its read, every change raises the generation, and what was read is kept only where
-//! the ticket is still the present one. The state behind the fence is reached under the same lock,
-//! so that no ticket is looked at and then overtaken.
+//! A change may be committed while a read of the store is in flight. A reader therefore takes the
+//! current generation before its read, and every change advances the generation. The result is kept
+//! only if the generation is still current. The fence's lock also guards the state, so no change
+//! can slip in between the comparison and the commit.
 
 use super::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The generation at the time at which a read began.
+/// The generation at the start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(u64);
 
-/// A generation, and the state that it protects.
+/// A generation and the state that it protects.
 #[derive(Debug)]
 pub(crate) struct Fence<S> {
     inside: Mutex<(u64, S)>,
@@ -24,15 +24,15 @@ impl<S> Fence<S> {
         }
     }
 
-    /// Looks at the state and takes a ticket, in one step. Called before a read begins.
+    /// Passes the state and the current generation to `look`, in one step. Call it before a read
+    /// begins.
     pub(crate) fn enter<R>(&self, look: impl FnOnce(&mut S, Generation) -> R) -> R {
         let mut inside = self.lock();
         let generation = Generation(inside.0);
         look(&mut inside.1, generation)
     }
 
-    /// Keeps what a read found, by `commit_if_current`, where no change came since its ticket. `false` where one
-    /// did.
+    /// Runs `commit` if no change occurred since `generation` was taken. Returns whether it ran.
     pub(crate) fn commit_if_current(
         &self,
         generation: Generation,
@@ -48,21 +48,21 @@ impl<S> Fence<S> {
         current
     }
 
-    /// Whether no change came since `generation` was taken.
+    /// Returns whether no change occurred since `generation` was taken.
     pub(crate) fn is_current(&self, generation: Generation) -> bool {
         self.lock().0 == generation.0
     }
 
-    /// Makes all tickets worthless and drops what is kept, by `drop`. Called after a change was
-    /// committed.
+    /// Invalidates all generations taken so far and removes state with `drop`. Call it after a
+    /// change is committed.
     pub(crate) fn evict(&self, drop: impl FnOnce(&mut S)) {
         let mut inside = self.lock();
         inside.0 += 1;
         drop(&mut inside.1);
     }
 
-    /// A thread that panicked in here left a valid state: every closure above only adds or removes
-    /// entries.
+    /// A poisoned lock is safe to use: every closure above only adds or removes entries, so a panic
+    /// leaves a valid state.
     fn lock(&self) -> MutexGuard<'_, (u64, S)> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,11 @@
-//! How many decisions were made from memory, and how many had to ask the store.
+//! Hit and miss counters of the cache.
 
 use crate::util::striped::StripedU64;
 
-/// Counts of hits and misses since the start, for a health report.
+/// Counts of hits and misses since the start, for the health report.
 ///
-/// A hit is a decision that was made from memory: by an entry that was believed, or by an id that
-/// is remembered as unknown. A miss is one for which the store had to be asked.
+/// A hit is a check that the cache decided, by a valid entry or by an id remembered as unknown. A
+/// miss is a check that had to query the store.
 #[derive(Debug, Default)]
 pub(crate) struct HitCounters(StripedU64<2>);
 
@@ -13,23 +13,23 @@ const HITS: usize = 0;
 const MISSES: usize = 1;
 
 impl HitCounters {
-    /// One decision was made from memory.
+    /// Counts one check that the cache decided.
     pub(crate) fn count_hit(&self) {
         self.0.count(HITS);
     }
 
-    /// One decision had to ask the store.
+    /// Counts one check that had to query the store.
     pub(crate) fn count_miss(&self) {
         self.0.count(MISSES);
     }
 
-    /// Hits since the start. A sum of cells that others go on writing: what is counted while this
-    /// runs may be in it or not.
+    /// Returns the hits since the start. Other threads keep writing while this sums the stripes; it
+    /// may miss what they count meanwhile.
     pub(crate) fn hits(&self) -> u64 {
         self.0.sum(HITS)
     }
 
-    /// Misses since the start, as [`hits`](Self::hits) are.
+    /// Returns the misses since the start, with the caveat of [`hits`](Self::hits).
     pub(crate) fn misses(&self) -> u64 {
         self.0.sum(MISSES)
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
     use crate::util::striped::STRIPES;
 
-    /// More threads than cells, at once and one after the other: nothing is lost or counted twice.
+    /// More threads than stripes, in parallel and in sequence: no count is lost or counted twice.
     #[test]
     fn every_count_of_every_thread_is_in_the_sum() {
         let counters = HitCounters::default();
@@ -56,7 +56,7 @@ mod tests {
                 for thread in 0..STRIPES + 20 {
                     let (together, work) = (&together, &work);
                     scope.spawn(move || {
-                        // Whoever counts now holds its place until all do.
+                        // A thread keeps its slot until all threads have counted.
                         work(thread);
                         together.wait();
                         work(thread);

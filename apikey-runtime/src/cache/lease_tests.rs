@@ -1,4 +1,5 @@
-//! When a lease holds, and when it ends. Apart from it, since its file is model-checked too.
+//! When a lease holds and when it ends. In a file of its own, because loom tests compile `lease.rs`
+//! too.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ fn a_late_answer_lengthens_nothing() {
     assert!(!lease.holds(clock.read()));
 }
 
-/// A thread that was paused between its two looks at the clocks is no jump of the wall.
+/// A thread paused between its two clock readings must not look like a step of the wall clock.
 #[test]
 fn a_pause_within_a_reading_ends_no_lease() {
     let clock = ManualClock::starting_now();
@@ -64,10 +65,10 @@ fn e07_a_wall_clock_that_jumps_ends_the_lease_and_the_next_grant_starts_another(
     }
     let (clock, lease) = leased();
     clock.step_wall(3);
-    assert!(lease.holds(clock.read()), "a nudge is no jump");
+    assert!(lease.holds(clock.read()), "a small adjustment");
 }
 
-/// Uptime may stand still with the machine; the wall clock is put right when it goes on.
+/// Uptime may stop together with the machine; the wall clock is corrected when the machine resumes.
 #[test]
 fn what_only_the_wall_clock_counted_has_passed_too() {
     let (clock, lease) = leased();

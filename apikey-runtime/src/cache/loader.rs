@@ -1,4 +1,4 @@
-//! Reads of the store: one at a time for a key, on the manager's own thread.
+//! Reads of the store: one at a time per key, on the manager's own thread.
 
 use std::sync::Arc;
 
@@ -17,32 +17,33 @@ use crate::shared::Shared;
 /// When and how the store was asked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadStamp {
-    /// When the question was sent: the answer is that old.
+    /// When the query was sent: the answer's age counts from then.
     pub(crate) sent: ClockReading,
     generation: Generation,
-    /// Whether it was asked for the one who got the answer, who did not join on the way.
+    /// Whether this caller started the read, rather than joined it.
     pub(crate) own: bool,
 }
 
-/// What the store said of an id.
+/// The store's answer for an id.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadAnswer {
     pub(crate) stamp: ReadStamp,
-    /// The key, if the store has it and it can be read.
+    /// The key, if the store has it and its record is readable.
     pub(crate) found: Option<Arc<CachedKey>>,
 }
 
-/// The store gave no answer. Never cached.
+/// The store did not answer. Never cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadError;
 
-/// What those who wait for a read are handed.
+/// The value that the callers of a read wait for.
 type ReadOutcome = Option<Result<ReadAnswer, ReadError>>;
 
-/// A read under way.
+/// An in-flight read.
 #[derive(Debug)]
 pub(super) struct InFlightRead {
-    /// Tells the read that takes itself off the desk from a later one of the same key.
+    /// Together with `number`, distinguishes the read that removes itself from a later read of the
+    /// same key.
     generation: Generation,
     number: u64,
     outcome: watch::Receiver<ReadOutcome>,
@@ -54,33 +55,33 @@ pub(crate) struct Loader {
     pub(crate) shared: Arc<Shared>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) hasher: Arc<dyn KeyHasher>,
-    /// The limits of the keys in the cache.
+    /// The limits of the cached keys.
     pub(crate) plans: Plans,
 }
 
 impl Loader {
-    /// What the store says of `id`. A read of the same key under way is waited for, unless `alone`:
-    /// then a new one is started.
+    /// Returns the store's answer for `id`. Joins an in-flight read of the same key, unless `alone`
+    /// is set: then a new read starts.
     ///
-    /// The read runs on the manager's runtime, so it goes on when its caller goes away or is busy.
+    /// The read runs on the manager's runtime, so it continues if its caller is dropped or busy.
     pub(crate) async fn read(
         self: &Arc<Self>,
         id: &KeyId,
         alone: bool,
     ) -> Result<ReadAnswer, ReadError> {
-        // The thread outlives the manager's end by a moment.
+        // The thread outlives the end of the manager by a moment.
         if self.cache.lease.is_closed() {
             return Err(ReadError);
         }
         let join_or_start = |state: &mut ShardState, generation| match state.in_flight.get(id) {
-            // A read that panicked has taken its sender with it, and itself not off the desk.
+            // A read that panicked dropped its sender, but did not remove itself.
             Some(read) if !alone && read.outcome.has_changed().is_ok() => {
                 (read.outcome.clone(), false)
             }
             _ => (self.start(state, *id, generation), true),
         };
         let (mut outcome, own) = self.cache.shard(id).enter(join_or_start);
-        // The sender is dropped unsent only where the manager's runtime is gone.
+        // The sender is dropped unsent only if the manager's runtime has ended.
         let answer = outcome
             .wait_for(Option::is_some)
             .await
@@ -90,8 +91,8 @@ impl Loader {
         Ok(answer)
     }
 
-    /// Whether no change of the key came since it was asked for. Every change tells, whether the
-    /// answer was kept or not.
+    /// Returns whether the key did not change since the read began. Every change counts, whether
+    /// the answer was cached or not.
     pub(crate) fn is_current(&self, id: &KeyId, stamp: ReadStamp) -> bool {
         self.cache.shard(id).is_current(stamp.generation)
     }
@@ -125,7 +126,7 @@ impl Loader {
                 );
             }
             loader.finish(&id, generation, number);
-            // Nobody waits any more: fine, the entry is in the cache.
+            // If no caller waits any more, the entry is in the cache anyway.
             let _ = sender.send(Some(answer));
         });
         outcome

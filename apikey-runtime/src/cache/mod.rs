@@ -1,10 +1,10 @@
-//! Records in memory, and the rules under which they may be believed.
+//! Cached records, and the rules under which checks may use them.
 //!
-//! Facts are cached, never decisions. An entry is believed while this process holds a *lease* (Gray
-//! and Cheriton, SOSP 1989): for a stretch of time after it asked the store what had changed. See
-//! [`lease`] for when a lease ends, [`fence`] for why a read that began before a change cannot
-//! bring the old record back, [`feed`] for how changes are learned of, and [`member`] for what nodes
-//! tell each other.
+//! The cache holds facts, never decisions. An entry is valid while this process holds a *lease*
+//! (Gray and Cheriton, SOSP 1989): for a limited time after it asked the store for changes.
+//! [`lease`] states when a lease ends, and [`fence`] explains why a read that began before a change
+//! cannot restore the old record. [`cluster`](crate::cluster) states how a node learns of changes
+//! and what nodes tell each other.
 
 mod entry;
 mod fence;
@@ -16,8 +16,7 @@ mod loader;
 mod s3_fifo;
 mod table;
 
-/// What `fence` and `lease` are built of; their model-checked tests put another module in this
-/// place.
+/// The primitives of `fence` and `lease`; their loom tests replace this module.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
     pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};

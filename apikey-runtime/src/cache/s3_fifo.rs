@@ -1,12 +1,13 @@
-//! Which entry goes when there is no room for another.
+//! The eviction policy: which entry leaves when the cache is full.
 //!
-//! Two queues, as S3-FIFO has them (Yang et al., SOSP 2023). An entry starts among the newcomers;
-//! one that was used meanwhile goes on to the regulars, and one that was not goes out. So keys that
-//! are asked for once pass through a tenth of the room, however many they are, and keys in steady
-//! use are not pushed out by them. A regular that was used since it was last looked at stands at
-//! the end again. Whoever comes back soon after it went out is a regular at once.
+//! S3-FIFO (Yang et al., SOSP 2023). A new entry starts in the small queue. When it reaches the
+//! head, it moves to the main queue if it was used meanwhile; otherwise it is evicted. So keys that
+//! are used once pass through a tenth of the capacity, no matter how many there are, and do not
+//! push out keys in steady use. An entry that reaches the head of the main queue moves to its tail
+//! if it was used since its last turn. An id that returns soon after its eviction, while the ghost
+//! queue still holds it, enters the main queue directly.
 //!
-//! A hit writes one flag, and that once between two looks; all else happens where the store was
+//! A hit sets one flag, at most once between two turns. All other work happens when the store is
 //! read.
 
 use std::collections::VecDeque;
@@ -16,34 +17,36 @@ use std::sync::Arc;
 use super::entry::CachedKey;
 use crate::key::KeyId;
 
-/// The part of the room that newcomers have for themselves: a tenth.
+/// The share of the capacity reserved for the small queue: a tenth.
 const SMALL_PART: usize = 10;
 
-/// How many entries in use are passed over in the search of one that is not. Where a million are
-/// in use, their flags are not all looked at while others wait: then one goes that was used.
+/// The number of used entries that a search for an unused one passes over. If a million entries are
+/// in use, the search must not visit all of them while other threads wait; after this many, a used
+/// entry is evicted.
 const PASSED_OVER: usize = 256;
 
-/// Slots of entries that a change took away are borne with until they are a part of all slots,
+/// The queues tolerate slots of removed entries up to one in this many slots, plus [`GONE_SPARE`].
 const GONE_PART: usize = 8;
-/// and more than these.
+/// The constant part of the number of tolerated slots.
 const GONE_SPARE: usize = 64;
-/// From then on each further one makes so many slots of either queue be looked at. It is more than
-/// [`GONE_PART`], so that slots are cleared faster than they are made.
+/// Once there are more, each further removal inspects this many slots of each queue. It exceeds
+/// [`GONE_PART`], so slots are cleared faster than they appear.
 const SWEPT: usize = 16;
 
-/// The order in which entries leave. It knows of no map: the caller holds the two together.
+/// The eviction order. It holds no map: the caller keeps the two consistent.
 #[derive(Debug)]
 pub(super) struct S3Fifo {
     small: VecDeque<Arc<CachedKey>>,
     main: VecDeque<Arc<CachedKey>>,
-    /// Slots in both whose entry is in the map no longer. They are not searched for: they are met.
+    /// Slots in both queues whose entry has left the map. They are not searched for, but dropped
+    /// when they reach the head.
     gone: usize,
     ghost: GhostQueue,
     capacity: usize,
 }
 
 impl S3Fifo {
-    /// The order of up to `capacity` entries.
+    /// Creates the eviction order for up to `capacity` entries.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             small: VecDeque::new(),
@@ -54,7 +57,7 @@ impl S3Fifo {
         }
     }
 
-    /// An entry came into the map.
+    /// Adds an entry that was inserted into the map.
     pub(super) fn push(&mut self, entry: Arc<CachedKey>) {
         if self.ghost.take(&entry.id) {
             append(&mut self.main, entry);
@@ -63,8 +66,8 @@ impl S3Fifo {
         }
     }
 
-    /// An entry left the map, and was spoiled, because of a change. It is asked for again, if at
-    /// all, for what it was before.
+    /// Records that an entry left the map, marked stale, because of a change. Its id goes to the
+    /// ghost queue, if allocated: a key that is read again after a change is in use.
     pub(super) fn left(&mut self, id: &KeyId) {
         if self.ghost.is_kept() {
             self.ghost.note(id, self.capacity);
@@ -76,14 +79,14 @@ impl S3Fifo {
         }
     }
 
-    /// All entries left the map, spoiled.
+    /// Removes all slots, after all entries left the map, marked stale.
     pub(super) fn clear(&mut self) {
         self.small = VecDeque::new();
         self.main = VecDeque::new();
         self.gone = 0;
     }
 
-    /// Takes out the entry that is to leave the map; `None` where there is none.
+    /// Removes and returns the entry to evict, or `None` if both queues are empty.
     pub(super) fn pop(&mut self) -> Option<Arc<CachedKey>> {
         let mut passed_over = 0;
         loop {
@@ -121,11 +124,11 @@ impl S3Fifo {
     }
 }
 
-/// Ids that went out a while ago, each as two bytes: one taken for another makes a newcomer a
-/// regular, and no more.
+/// Ids that were evicted recently, as two-byte fingerprints. A collision only puts a new entry into
+/// the main queue.
 #[derive(Debug, Default)]
 struct GhostQueue {
-    /// As many as there is room for entries, once one had to leave; 0 is none.
+    /// One fingerprint per unit of capacity, allocated at the first eviction; 0 is an empty place.
     marks: Box<[u16]>,
     hasher: foldhash::fast::RandomState,
 }
@@ -143,7 +146,7 @@ impl GhostQueue {
         self.marks[place] = mark;
     }
 
-    /// Whether `id` was noted, and not too long ago. It is forgotten.
+    /// Returns whether `id` was evicted recently, and removes it.
     fn take(&mut self, id: &KeyId) -> bool {
         if !self.is_kept() {
             return false;
@@ -158,13 +161,14 @@ impl GhostQueue {
 
     fn place(&self, id: &KeyId) -> (usize, u16) {
         let hash = self.hasher.hash_one(id);
-        // Cut to 16 bits on purpose: the others choose the place.
+        // Truncated to 16 bits on purpose: the other bits select the place.
         let mark = (hash as u16).max(1);
         ((hash >> 16) as usize % self.marks.len(), mark)
     }
 }
 
-/// A `VecDeque` doubles; an eighth at a time keeps a million slots at nine bytes each.
+/// Appends, growing by an eighth. `VecDeque` would double; an eighth keeps a million slots at nine
+/// bytes each.
 fn append(queue: &mut VecDeque<Arc<CachedKey>>, entry: Arc<CachedKey>) {
     if queue.len() == queue.capacity() {
         queue.reserve_exact(room_above(queue.len()));
@@ -172,7 +176,8 @@ fn append(queue: &mut VecDeque<Arc<CachedKey>>, entry: Arc<CachedKey>) {
     queue.push_back(entry);
 }
 
-/// Entries move from one queue to the other, and the memory of the first is given back.
+/// Removes the head and shrinks the queue: entries move between the queues, and the memory of the
+/// first must be released.
 fn take_first(queue: &mut VecDeque<Arc<CachedKey>>) -> Option<Arc<CachedKey>> {
     let first = queue.pop_front();
     let wanted = queue.len() + room_above(queue.len());
@@ -186,7 +191,8 @@ fn room_above(slots: usize) -> usize {
     (slots / 8).max(32)
 }
 
-/// Clears some slots, and puts the others at the end. Returns how many were cleared.
+/// Clears stale slots among the first few and moves the others to the tail. Returns the number
+/// cleared.
 fn sweep(queue: &mut VecDeque<Arc<CachedKey>>) -> usize {
     let mut cleared = 0;
     for _ in 0..SWEPT.min(queue.len()) {

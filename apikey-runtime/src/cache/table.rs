@@ -1,4 +1,4 @@
-//! The map of entries, its fence, and the ids that the store was seen not to know.
+//! The map of entries, its fence, and the ids that the store recently did not know.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use super::s3_fifo::S3Fifo;
 use crate::clock::ClockReading;
 use crate::key::{IdText, KeyId};
 
-/// Shards of the fence: a change makes only the reads under way in its own worthless.
+/// Shards of the fence: a change invalidates only the in-flight reads of its own shard.
 const SHARDS: usize = 64;
 
-/// UnknownId ids that one shard remembers; a new one takes the place of the oldest.
+/// Unknown ids that one shard remembers; a new one replaces the oldest.
 const UNKNOWN_PER_SHARD: usize = 64;
 
-/// The longest that an id is remembered as unknown.
+/// How long an id is remembered as unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// What one shard of the fence protects.
+/// The state that one shard of the fence protects.
 #[derive(Debug, Default)]
 pub(super) struct ShardState {
-    /// The reads under way that others may wait for.
+    /// In-flight reads that other callers may join.
     pub(super) in_flight: HashMap<KeyId, InFlightRead>,
-    /// How many reads were begun.
+    /// Number of reads started.
     pub(super) started_reads: u64,
     unknown: Vec<UnknownId>,
     oldest: usize,
@@ -43,7 +43,7 @@ struct UnknownId {
     until_nanos: u64,
 }
 
-/// Entries under a lease.
+/// A cache of key records that is valid under a lease.
 #[derive(Debug)]
 pub(crate) struct Cache {
     map: HashIndex<ById, (), foldhash::fast::RandomState>,
@@ -51,15 +51,15 @@ pub(crate) struct Cache {
     pub(crate) lease: Lease,
     pub(crate) counters: HitCounters,
     capacity: usize,
-    /// The order in which entries leave. Whoever changes the map holds it, inside of the shard's
-    /// lock where both are held; whoever looks something up does not.
+    /// The eviction order. A change of the map holds its lock (inside the shard's lock, if it holds
+    /// both); a lookup does not.
     queue: Mutex<S3Fifo>,
-    /// Written by those who hold the queue.
+    /// Written only under the queue's lock.
     entries: AtomicUsize,
 }
 
 impl Cache {
-    /// Room for `capacity` entries.
+    /// Creates a cache for `capacity` entries.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             map: HashIndex::default(),
@@ -74,9 +74,9 @@ impl Cache {
         }
     }
 
-    /// Looks at the entry of `id`, if there is one, without a lock and without a copy. Whether it
-    /// may be believed is for the caller to ask, after reading the clock: see
-    /// [`CachedKey::is_stale`] and [`Lease::holds`].
+    /// Passes the entry of `id`, if present, to `look`, without a lock or a copy. The caller must
+    /// check that the entry is valid, after reading the clock: see [`CachedKey::is_stale`] and
+    /// [`Lease::holds`].
     pub(crate) fn peek<R>(
         &self,
         id: IdText<'_>,
@@ -88,7 +88,7 @@ impl Cache {
         })
     }
 
-    /// Whether the store was seen, a moment ago, not to know `id`.
+    /// Returns whether the store recently did not know `id`.
     pub(crate) fn knows_unknown(&self, id: &KeyId, now: ClockReading) -> bool {
         let fits =
             |unknown: &UnknownId| unknown.id == *id && now.uptime_nanos < unknown.until_nanos;
@@ -98,12 +98,12 @@ impl Cache {
                 .enter(|state, _| state.unknown.iter().any(fits))
     }
 
-    /// The fence that `id` is behind.
+    /// Returns the fence that protects `id`.
     pub(super) fn shard(&self, id: &KeyId) -> &Fence<ShardState> {
         &self.shards[id.shard(SHARDS)]
     }
 
-    /// Keeps what a read found, unless a change came since it began.
+    /// Keeps the result of a read, unless a change occurred since the read began.
     pub(super) fn commit_if_current(
         &self,
         id: &KeyId,
@@ -124,8 +124,7 @@ impl Cache {
             });
     }
 
-    /// Drops the entry of `id` and detaches the read under way: whoever starts from now on starts a
-    /// new one.
+    /// Removes the entry of `id` and detaches its in-flight read: later callers start a new one.
     pub(crate) fn evict(&self, id: &KeyId) {
         self.shard(id).evict(|state| {
             #[cfg(apikey_faults)]
@@ -138,7 +137,7 @@ impl Cache {
         });
     }
 
-    /// Drops everything.
+    /// Removes everything.
     pub(crate) fn flush(&self) {
         for shard in &self.shards {
             shard.evict(|state| {
@@ -146,8 +145,8 @@ impl Cache {
                 state.unknown.clear();
             });
         }
-        // Nothing that was read before its shard's turn comes in any more, so what is left now is
-        // all there is.
+        // No read that began before its shard's turn can commit any more, so all entries left now
+        // must go.
         let mut queue = self.queue();
         self.map.retain_sync(|entry, ()| {
             entry.0.mark_stale();
@@ -157,7 +156,7 @@ impl Cache {
         self.entries.store(0, Ordering::Relaxed);
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(crate) fn len(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
     }
@@ -169,7 +168,7 @@ impl Cache {
         let mut queue = self.queue();
         self.remove_from(&mut queue, &entry.id);
         while self.len() >= self.capacity {
-            // Dropping an entry needs no fence: it costs a read, and no more.
+            // Evicting an entry needs no fence: it only costs a read.
             match queue.pop() {
                 Some(oldest) => self.take_out(&oldest.id),
                 None => return,
@@ -181,8 +180,8 @@ impl Cache {
         }
     }
 
-    /// Called inside of the shard's lock, so that the id cannot come in meanwhile: most ids that are
-    /// removed are not there, and those who ask for them do not wait for the queue.
+    /// Removes `id` from map and queue. Called under the shard's lock, so the id cannot be inserted
+    /// meanwhile. Most ids to remove are absent; for these, the queue's lock is not taken.
     fn remove(&self, id: &KeyId) {
         if self.map.contains(id) {
             self.remove_from(&mut self.queue(), id);
@@ -204,8 +203,8 @@ impl Cache {
         removed
     }
 
-    /// A thread that panicked in here left a queue that is good enough: at worst an entry in the map
-    /// has no slot in it, and stays until it is changed.
+    /// A panic under this lock leaves a usable queue: at worst an entry of the map has no slot and
+    /// stays until its record changes.
     fn queue(&self) -> MutexGuard<'_, S3Fifo> {
         self.queue.lock()
     }

@@ -1,4 +1,4 @@
-//! What a store is asked that counts what keys use.
+//! The types of the limits capability: charges, and how a store counts them.
 
 use crate::clock::Clock;
 use crate::key::KeyId;
@@ -8,52 +8,54 @@ use crate::limit::{CounterState, LimitDecision, LimitRule};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LimitSupport {
-    /// None. A key with a quota is refused then, and rates are counted in the process.
+    /// No limits. Keys with a quota are denied, and rates are counted in the process.
     #[default]
     Nothing,
-    /// Quotas, exactly and for good. Rates are counted in the process.
+    /// Quotas, exactly and permanently. Rates are counted in the process.
     Quotas,
-    /// Quotas and rates, so that all processes share them.
+    /// Quotas and rates, shared by all processes.
     All,
 }
 
-/// A limit that a request counts against, under the name by which it is counted.
+/// A limit that a request counts against, and the name under which it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitCounter {
     name: String,
     rule: LimitRule,
 }
 
-/// What a request costs its key, and against which limits.
+/// The cost of a request, and the limits that it counts against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Charge {
-    /// Whose.
+    /// The key to charge.
     pub key: KeyId,
-    /// How many units; with 0 the limits are looked at and nothing is counted.
+    /// The number of units. A cost of 0 reads the limits and counts nothing.
     pub cost: u32,
-    /// The limits, no two of one name, at most [`Charge::MAX_COUNTERS`].
+    /// The limits: at most [`Charge::MAX_COUNTERS`], with distinct names.
     pub counters: Vec<LimitCounter>,
 }
 
-/// What came of a [`Charge`].
+/// The result of a [`Charge`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChargeOutcome {
-    /// Whether all limits admitted it, and so all were charged; otherwise none was.
+    /// Whether all limits allowed the charge. If so, all were charged; if not, none was.
     pub allowed: bool,
-    /// What each limit says, in the order of the charge: how it stands after it, or, where it was
-    /// refused, what it said to it.
+    /// The decision of each limit, in the order of the charge. If the charge was allowed, they
+    /// describe the limits after it; if it was denied, they are each limit's answer to it.
     pub decisions: Vec<LimitDecision>,
 }
 
 impl LimitCounter {
-    /// The most bytes of a name.
+    /// The maximum length of a name in bytes.
     pub const MAX_NAME_LEN: usize = 300;
 
-    /// A limit that is counted as `name`, which is cut where it is longer than
-    /// [`MAX_NAME_LEN`](Self::MAX_NAME_LEN) bytes. The rule's kind becomes part of it: a daily quota
-    /// that is made a monthly one is counted anew.
+    /// Creates a counter for `rule` under `name`.
+    ///
+    /// A name longer than [`MAX_NAME_LEN`](Self::MAX_NAME_LEN) bytes is truncated. The rule's kind
+    /// becomes part of the name, so a daily quota that is changed to a monthly one starts from
+    /// zero.
     #[must_use]
     pub fn new(name: &str, rule: impl Into<LimitRule>) -> Self {
         let rule = rule.into();
@@ -69,14 +71,15 @@ impl LimitCounter {
         }
     }
 
-    /// The name under which it is counted, at most [`MAX_NAME_LEN`](Self::MAX_NAME_LEN) bytes;
-    /// data, that may hold any character but control characters.
+    /// Returns the name under which the limit is counted, at most
+    /// [`MAX_NAME_LEN`](Self::MAX_NAME_LEN) bytes. Treat it as data: it may contain any character
+    /// except control characters.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The rule.
+    /// Returns the rule.
     #[must_use]
     pub fn rule(&self) -> LimitRule {
         self.rule
@@ -84,10 +87,10 @@ impl LimitCounter {
 }
 
 impl Charge {
-    /// The most limits of one charge.
+    /// The maximum number of limits in one charge.
     pub const MAX_COUNTERS: usize = 32;
 
-    /// A charge of `cost` units to `key`.
+    /// Creates a charge of `cost` units to `key`.
     #[must_use]
     pub fn new(key: KeyId, cost: u32, counters: Vec<LimitCounter>) -> Self {
         Self {
@@ -97,8 +100,10 @@ impl Charge {
         }
     }
 
-    /// Charges all limits at `now` (microseconds since 1970), or none: what a store does that keeps
-    /// a [`CounterState`] for each key and name. `counts` are those of the meters, in their order.
+    /// Charges all limits at `now` (microseconds since 1970), or none.
+    ///
+    /// For stores that keep a [`CounterState`] per key and name. `counts` are the states of the
+    /// counters, in their order.
     ///
     /// ```
     /// use apikey_runtime::{Charge, CounterState, KeyId, LimitCounter, Quota};
@@ -106,8 +111,8 @@ impl Charge {
     /// let key = KeyId::from_u128(7);
     /// let charge = Charge::new(key, 2, vec![LimitCounter::new("daily", Quota::per_day(3))]);
     /// let mut counts = [CounterState::default()];
-    /// assert!(charge.apply(&mut counts, 0).admitted);
-    /// assert!(!charge.apply(&mut counts, 0).admitted);
+    /// assert!(charge.apply(&mut counts, 0).allowed);
+    /// assert!(!charge.apply(&mut counts, 0).allowed);
     /// assert_eq!(counts[0].used, 2);
     /// ```
     pub fn apply(&self, counts: &mut [CounterState], now: i64) -> ChargeOutcome {
@@ -129,7 +134,8 @@ impl Charge {
         }
     }
 
-    /// What to answer where the store itself decided and counted: `counts` are those after it.
+    /// Returns the outcome if the store itself decided and counted; `counts` are the states
+    /// afterwards.
     #[must_use]
     pub fn answer(&self, allowed: bool, counts: &mut [CounterState], now: i64) -> ChargeOutcome {
         let cost = if allowed { 0 } else { self.cost };
@@ -143,15 +149,15 @@ impl Charge {
 }
 
 impl ChargeOutcome {
-    /// What came of it.
+    /// Creates an outcome.
     #[must_use]
     pub fn new(allowed: bool, decisions: Vec<LimitDecision>) -> Self {
         Self { allowed, decisions }
     }
 }
 
-/// The time by which a store in this process counts, in microseconds since 1970. Far from the ends of
-/// what an `i64` can hold, so that what is added to it cannot overflow.
+/// Returns the time by which a store in this process counts, in microseconds since 1970. It stays
+/// far from the bounds of `i64`, so that additions cannot overflow.
 pub(crate) fn micros(clock: &dyn Clock) -> i64 {
     const FARTHEST: i64 = i64::MAX / 4;
     let micros = clock.read().now.as_millis().saturating_mul(1_000);
@@ -212,7 +218,7 @@ mod answers {
     use crate::limit::{Quota, Rate};
 
     proptest! {
-        /// What a store answers that counts in a language of its own is what `apply` says.
+        /// A store that counts in a language of its own answers what `apply` answers.
         #[test]
         fn an_answer_made_of_the_counts_is_that_of_who_counted(
             amount in 1u32..6, steps in prop::collection::vec((-5i64..40, 0u32..4), 1..60),

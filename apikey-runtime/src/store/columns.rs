@@ -1,4 +1,4 @@
-//! What stores that keep text make of a record's lists and of its metadata.
+//! Converts lists and metadata of a record for stores that keep text.
 
 use ipnet::IpNet;
 
@@ -6,12 +6,13 @@ use crate::error::StoreError;
 use crate::limit::{Limit, check_limits};
 use crate::record::Metadata;
 
-/// Separated by single spaces.
+/// Joins `items` with single spaces.
 pub(super) fn words<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// `metadata` as JSON which [`metadata`] can read back: it stops at 128 levels, and writing does not.
+/// Serializes `metadata` as JSON that [`metadata`] can parse: parsing stops at 128 levels of
+/// nesting, serializing does not.
 pub(super) fn metadata_text(metadata: &Metadata) -> Result<String, StoreError> {
     let unfit = |error| {
         refused(
@@ -24,7 +25,7 @@ pub(super) fn metadata_text(metadata: &Metadata) -> Result<String, StoreError> {
     Ok(text)
 }
 
-/// `limits` as JSON which [`limits`] can read back.
+/// Serializes `limits` as JSON that [`limits`] can parse.
 pub(super) fn limits_text(limits: &[Limit]) -> Result<String, StoreError> {
     check_limits(limits).map_err(|error| refused("the limits do not read back", error))?;
     serde_json::to_string(limits).map_err(|error| refused("the limits cannot be written", error))
@@ -40,12 +41,12 @@ pub(super) fn refused(
     }
 }
 
-/// A row that is no record.
+/// A row that is not a valid record.
 #[derive(Debug)]
 pub(super) struct Broken {
-    /// What stands in the column `id`.
+    /// The content of the column `id`.
     pub(super) id: String,
-    /// Names the column; never shows what is in it.
+    /// Names the column; never shows its content.
     pub(super) reason: String,
 }
 
@@ -58,18 +59,18 @@ impl From<Broken> for StoreError {
     }
 }
 
-/// serde_json's message would quote the text, which is for nobody's log.
+/// Omits serde_json's message: it would quote the text, which must not reach a log.
 pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
     serde_json::from_str(text).map_err(|error| {
         format!(
-            "`metadata` is no JSON object (line {}, column {})",
+            "`metadata` is not a JSON object (line {}, column {})",
             error.line(),
             error.column()
         )
     })
 }
 
-/// A network that cannot be read must not become "from anywhere".
+/// Rejects the record if a network cannot be parsed: the key must not become usable from anywhere.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let read = |network: &str| {
         network
@@ -79,19 +80,19 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     split(text).map(read).collect()
 }
 
-/// A limit that cannot be read must not become none, and neither must one that could not be counted
-/// apart from another: the whole record is refused. serde_json's message would quote the text.
+/// Rejects the record if a limit cannot be parsed, or could not be counted apart from another: the
+/// limit must not be dropped. serde_json's message is omitted, because it would quote the text.
 pub(super) fn limits(text: &str) -> Result<Vec<Limit>, String> {
     let limits: Vec<Limit> = serde_json::from_str(text).map_err(|error| {
         format!(
-            "`limits` is no JSON array of limits (line {}, column {})",
+            "`limits` is not a JSON array of limits (line {}, column {})",
             error.line(),
             error.column()
         )
     })?;
     match check_limits(&limits) {
         Ok(()) => Ok(limits),
-        Err(_) => Err("`limits` are too many, or have names that no limits may have".to_owned()),
+        Err(_) => Err("`limits` has too many limits or an invalid name".to_owned()),
     }
 }
 
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(limits("[]").unwrap(), []);
     }
 
-    /// A key would otherwise be free of the limit that someone got wrong.
+    /// Otherwise a mistake in a limit would free the key from it.
     #[test]
     fn limits_that_cannot_be_read_are_not_none() {
         let twice = r#"[{"name":"secret","quota":"1/day"},{"name":"secret","quota":"2/day"}]"#;

@@ -1,21 +1,21 @@
-//! How long a lease may be.
+//! Bounds of a lease.
 
 use std::time::Duration;
 
-/// The shortest lease that a store can name: below it, polling would cost more than reading does.
+/// The shortest lease that a store may grant: below it, polling would cost more than reading.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 const SHORTEST: Duration = Duration::from_millis(20);
 
-/// The longest: for so long a node that lost the store could go on with what it remembers.
+/// The longest lease: a node that lost the store may trust its cache for this long.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
-/// How long to wait, by one's own clock, until a lease of `length` that another clock measures has
-/// surely ended: the clocks of two computers run apart by far less than a thousandth.
+/// Returns how long to wait, by this node's clock, until a lease of `length` measured by another
+/// clock has certainly ended. The clocks of two computers diverge by far less than a thousandth.
 pub(crate) fn outlasts(length: Duration) -> Duration {
     length + length / 1_000 + Duration::from_millis(5)
 }
 
-/// Whether a store may be given this lease.
+/// Checks whether a store may grant this lease.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 pub(super) fn check(lease: Option<Duration>) -> Result<(), crate::error::StoreError> {
     match lease {

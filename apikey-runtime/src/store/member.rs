@@ -1,4 +1,4 @@
-//! The nodes that use a store: who holds a lease, and how far each has followed the history.
+//! Membership: the nodes that use a store, and how far each has followed the change log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,20 @@ use super::Cursor;
 use crate::error::Error;
 use crate::key::KeyId;
 
-/// Names one running manager: 128 random bits, written as 22 characters of base62 (`0-9A-Za-z`).
+/// Identifies a running manager: 128 random bits, written as 22 characters of base62 (`0-9A-Za-z`).
 ///
-/// It is made anew each time a manager starts.
+/// Each start of a manager generates a new id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(KeyId);
 
 impl NodeId {
-    /// The id with these 128 bits.
+    /// Creates the id with these 128 bits.
     #[must_use]
     pub fn from_u128(bits: u128) -> Self {
         Self(KeyId::from_u128(bits))
     }
 
-    /// The 22 characters.
+    /// Returns the 22 characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -34,7 +34,7 @@ impl FromStr for NodeId {
     fn from_str(text: &str) -> Result<Self, Error> {
         KeyId::from_ascii(text.as_bytes()).map(Self).ok_or_else(|| {
             Error::InvalidArgument(
-                "the id of a node is 22 letters and digits; take it from a `MemberList`".to_owned(),
+                "a node id is 22 letters and digits; take it from a `MemberList`".to_owned(),
             )
         })
     }
@@ -52,22 +52,22 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// A node, as a store lists it.
+/// A node in a store's member list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
-    /// Its name.
+    /// The node's id.
     pub id: NodeId,
-    /// The epoch up to which it has dropped from its memory what changed.
+    /// The epoch up to which the node has evicted changed keys from its cache.
     pub acknowledged: u64,
-    /// Counts what it writes of itself: one that does not move for long is gone.
+    /// The node's heartbeat counter. A node whose counter stays the same for long is gone.
     pub heartbeat: u64,
-    /// Whether another node took it for gone. It gets no lease then, until it joins anew.
+    /// Whether another node suspects it to be gone. If so, it gets no lease until it joins again.
     pub suspected: bool,
 }
 
 impl Node {
-    /// A node that has acknowledged nothing but `acknowledged`.
+    /// Creates a node that has acknowledged all changes up to the epoch `acknowledged`.
     #[must_use]
     pub fn new(id: NodeId, acknowledged: u64, heartbeat: u64, suspected: bool) -> Self {
         Self {
@@ -79,24 +79,23 @@ impl Node {
     }
 }
 
-/// The nodes that may hold a lease, and where the history stood when they were listed: all of one
-/// moment.
+/// The nodes that may hold a lease, and the position of the change log, both of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemberList {
-    /// Where the history stands.
+    /// The position of the change log.
     pub cursor: Cursor,
-    /// The longest lease that a node may still hold: longer than [`Changes::lease`] for a while
-    /// after that was lowered.
+    /// The longest lease that a node may still hold. It exceeds [`Changes::lease`] for a while
+    /// after that was shortened.
     ///
     /// [`Changes::lease`]: super::Changes::lease
     pub longest_lease: Duration,
-    /// The nodes, in no order.
+    /// The nodes, in no particular order.
     pub nodes: Vec<Node>,
 }
 
 impl MemberList {
-    /// A roster of these.
+    /// Creates a list of `nodes`.
     #[must_use]
     pub fn new(cursor: Cursor, longest_lease: Duration, nodes: Vec<Node>) -> Self {
         Self {

@@ -1,27 +1,27 @@
-//! A push: the news that something changed, with no word on what.
+//! Pushes: the signal that something changed, without details.
 
 use tokio::sync::watch;
 
-/// What a store raises when it hears that something changed. A clone is the same signal.
+/// The sender through which a store signals that something changed. Clones share the signal.
 ///
-/// A signal makes whoever listens ask [`changes`](super::KeyStore::changes) at once, and not only at
-/// the next third of a lease; one that is lost costs time and no more.
+/// A signal makes listeners poll [`changes`](super::KeyStore::changes) at once instead of at the
+/// next third of a lease. A lost signal only costs time.
 #[derive(Debug, Clone)]
 pub struct ChangeNotifier(watch::Sender<()>);
 
 impl ChangeNotifier {
-    /// A signal to which nobody listens yet.
+    /// Creates a notifier without listeners.
     #[must_use]
     pub fn new() -> Self {
         Self(watch::Sender::new(()))
     }
 
-    /// Wakes all who listen. Those who are busy notice when they listen again.
+    /// Wakes all listeners. A busy listener notices when it waits again.
     pub fn notify(&self) {
         self.0.send_replace(());
     }
 
-    /// Hears what is raised from now on.
+    /// Returns a listener for the signals from now on.
     #[must_use]
     pub fn subscribe(&self) -> ChangeListener {
         ChangeListener(self.0.subscribe())
@@ -34,13 +34,13 @@ impl Default for ChangeNotifier {
     }
 }
 
-/// Listens to a [`ChangeNotifier`].
+/// Receives the signals of a [`ChangeNotifier`].
 #[derive(Debug)]
 pub struct ChangeListener(watch::Receiver<()>);
 
 impl ChangeListener {
-    /// Waits until the signal was raised since this was last called; for ever, where nobody is left
-    /// to raise it. Several raises in between count as one.
+    /// Waits for a signal since the last call; several signals in between count as one. Waits
+    /// forever if all notifiers are dropped.
     pub async fn notified(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;

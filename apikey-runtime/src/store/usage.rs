@@ -1,4 +1,4 @@
-//! What a store is asked that keeps who used what.
+//! The types of the usage capability.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
 
-/// What requests came to: let through, or refused for a reason.
+/// The outcome of a request: allowed, or denied for a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Let through.
+    /// Allowed.
     Allowed,
-    /// Refused.
+    /// Denied.
     Denied(DenyReason),
 }
 
@@ -30,60 +30,60 @@ pub struct UsageRow {
     pub route: String,
     /// The hour, in hours since 1970-01-01T00:00:00Z.
     pub hour: i64,
-    /// What the requests came to.
+    /// The outcome of the requests.
     pub outcome: Outcome,
-    /// How many.
+    /// The number of requests.
     pub requests: u64,
-    /// What they cost in all: units of the key's limits. Nothing where they were refused.
+    /// Their total cost, in units of the key's limits; 0 if they were denied.
     pub cost: u64,
 }
 
-/// When a key was last let through, and from where.
+/// When a key was last allowed, and from which network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LastUsed {
     /// The key.
     pub key: KeyId,
-    /// When.
+    /// The time of the last allowed request.
     pub at: Timestamp,
-    /// The client's network, as precisely as is configured; `None` where it is not known, or not
-    /// to be kept.
+    /// The client's network, in the configured precision; `None` if it is unknown or not to be
+    /// kept.
     pub network: Option<IpNet>,
 }
 
-/// What a node counted since its last batch.
+/// The usage that a node counted since its last batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UsageBatch {
-    /// Whose it is.
+    /// The node that counted.
     pub node: NodeId,
-    /// The number of the batch, counted up by the node from 1. A batch whose number is not above the
-    /// last that was added for this node was added before: its answer was lost.
+    /// The number of the batch; a node counts from 1. If the number does not exceed the last one
+    /// added for this node, the batch was added before and the answer was lost.
     pub number: u64,
-    /// How long the counts are to be kept, from the end of their hour.
+    /// How long to keep the counts after the end of their hour.
     pub keep: Duration,
-    /// The counts, to be added to those that are there. No two of one key, route, hour and outcome;
-    /// in the order of their keys, so that nodes that lock rows do so in one order. One may be of no
-    /// requests, and cost all the same.
+    /// The counts to add to the existing ones. No two rows have the same key, route, hour and
+    /// outcome. The rows are sorted by key, so that all nodes lock rows in one order. A row may have
+    /// a cost without requests.
     pub rows: Vec<UsageRow>,
-    /// To be kept where it is later than what is there. No two of one key.
+    /// Last uses, each to be stored if it is later than the existing one. No two have the same key.
     pub last_used: Vec<LastUsed>,
 }
 
-/// Which counts to read.
+/// The counts to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UsageQuery {
-    /// Of these keys; at most 1000.
+    /// The keys; at most 1000.
     pub keys: Vec<KeyId>,
-    /// From this hour on, in hours since 1970-01-01T00:00:00Z.
+    /// The first hour, in hours since 1970-01-01T00:00:00Z.
     pub from: i64,
-    /// Up to this hour, without it.
+    /// The end of the range of hours (exclusive).
     pub to: i64,
 }
 
 impl Outcome {
-    /// As it is stored: `allowed`, or the reason's [code](DenyReason::code).
+    /// Returns the stored form: `allowed`, or the reason's [code](DenyReason::code).
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -92,7 +92,8 @@ impl Outcome {
         }
     }
 
-    /// The outcome of that code; `None` where there is none, as a later version may have written.
+    /// Returns the outcome with this code, or `None` if the code is unknown; a later version may
+    /// have written it.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
         if code == Self::Allowed.code() {
@@ -104,7 +105,7 @@ impl Outcome {
 }
 
 impl UsageRow {
-    /// A row of no requests.
+    /// Creates a row without requests.
     #[must_use]
     pub fn new(key: KeyId, route: impl Into<String>, hour: i64, outcome: Outcome) -> Self {
         Self {
@@ -119,7 +120,7 @@ impl UsageRow {
 }
 
 impl LastUsed {
-    /// A use of `key` at that time.
+    /// Creates the last use of `key`.
     #[must_use]
     pub fn new(key: KeyId, at: Timestamp, network: Option<IpNet>) -> Self {
         Self { key, at, network }
@@ -127,7 +128,7 @@ impl LastUsed {
 }
 
 impl UsageBatch {
-    /// A batch without counts yet.
+    /// Creates a batch without counts.
     #[must_use]
     pub fn new(node: NodeId, number: u64, keep: Duration) -> Self {
         Self {
@@ -141,15 +142,16 @@ impl UsageBatch {
 }
 
 impl UsageQuery {
-    /// The counts of these keys, from the hour `from` up to `to`, without it.
+    /// Creates a query for the counts of `keys` in the hours from `from` to `to` (exclusive).
     #[must_use]
     pub fn new(keys: Vec<KeyId>, from: i64, to: i64) -> Self {
         Self { keys, from, to }
     }
 }
 
-/// Nodes whose last batch came before that time are forgotten with the usage of hours before
-/// `hour`: after a day at the earliest, so that a batch which is offered again is still known.
+/// Returns the time before which a node's last batch must have come for the node to be forgotten,
+/// together with the usage before `hour`. It is at least a day ago, so that a retried batch is
+/// still recognized.
 pub(crate) fn silent_before(hour: i64, now: Timestamp) -> Timestamp {
     const HOUR_MILLIS: i64 = 3_600_000;
     let yesterday = now.as_millis().saturating_sub(24 * HOUR_MILLIS);

@@ -1,4 +1,4 @@
-//! What was taken and is to be written, put together into batches.
+//! Assembles counts taken from the tally into batches for the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::config::NetworkPrecision;
 use crate::key::KeyId;
 use crate::store::{LastUsed, NodeId, Outcome, UsageBatch, UsageRow};
 
-/// The most rows of a batch.
+/// The maximum number of rows in a batch.
 pub(super) const MOST_ROWS: usize = 10_000;
 
-/// Counts that are to be written, and in no batch yet.
+/// Counts to be written that are not in a batch yet.
 #[derive(Debug)]
 pub(super) struct PendingBatches {
     node: NodeId,
     keep: Duration,
-    /// The batches that were made.
+    /// Number of batches made so far.
     made: u64,
-    /// By key, route and hour.
+    /// Counts by key, route and hour.
     tallies: HashMap<(KeyId, Arc<str>, i64), RouteCounts, RandomState>,
 }
 
@@ -35,7 +35,7 @@ impl PendingBatches {
         }
     }
 
-    /// Adds what was taken; returns how many cells became one with others.
+    /// Adds cells taken from the tally. Returns how many of them were merged into existing ones.
     pub(super) fn add(&mut self, taken: Vec<TallyCell>) -> usize {
         let mut merged = 0;
         for cell in taken {
@@ -51,8 +51,8 @@ impl PendingBatches {
         merged
     }
 
-    /// The next batch; `None` where nothing waits that can be written. And how many cells are done
-    /// with. Before the hour `settled` nothing is counted any more.
+    /// Returns the next batch, or `None` if nothing pending can be written, and the number of cells
+    /// that are finished. `settled` is the hour before which nothing is counted any more.
     pub(super) fn next(
         &mut self,
         network: Option<NetworkPrecision>,
@@ -88,7 +88,7 @@ impl PendingBatches {
     }
 }
 
-/// Stores that lock what they write do so in one order then, whichever nodes write.
+/// Sorts the batch, so that all nodes lock rows in one order in stores that lock what they write.
 fn sort(batch: &mut UsageBatch) {
     batch.last_used.sort_unstable_by_key(|used| used.key);
     batch.rows.sort_unstable_by(|one, other| {
@@ -102,8 +102,7 @@ impl RouteCounts {
         usize::from(self.allowed > 0 || self.cost > 0) + self.refused.len()
     }
 
-    /// What can be written of it; what is less than nothing stays, for what comes to be set against
-    /// it.
+    /// Takes the counts that can be written. A negative count stays until later counts offset it.
     fn take_rows(&mut self, id: KeyId, route: &str, hour: i64) -> impl Iterator<Item = UsageRow> {
         let requests = u64::try_from(self.allowed).unwrap_or(0);
         let cost = u64::try_from(self.cost).unwrap_or(0);
@@ -181,7 +180,7 @@ mod tests {
         rows.dedup_by_key(|row| (row.key, row.outcome));
         assert_eq!(rows.len(), 30_000);
         assert!(rows.iter().all(|row| row.requests == 1));
-        // A number is of a batch, and not of a look that found nothing.
+        // A batch takes a number; a call that finds nothing does not.
         record(&usage_tally, 1, "/a", 0, None);
         pending.add(usage_tally.take());
         assert_eq!(next(&mut pending).0.unwrap().number, 4);
@@ -230,7 +229,7 @@ mod tests {
         assert_eq!(
             next(&mut pending),
             (None, 1),
-            "that of the hour that is over"
+            "the count of the hour that is over"
         );
         for _ in 0..3 {
             record(&usage_tally, 1, "/a", hour, None);

@@ -1,4 +1,4 @@
-//! Writing usage: batch after batch, the same one again until the store has taken it.
+//! Writes usage to the store, batch by batch; a batch is retried until the store takes it.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,31 +11,32 @@ use crate::error::StoreError;
 use crate::metrics::StoreCall;
 use crate::store::UsageBatch;
 
-/// How often the last of it is offered when a manager ends.
+/// How often the last batch is offered when the manager shuts down.
 const LAST_TRIES: usize = 2;
 
-/// How often in a row the store may refuse a batch, once at each turn, before it is dropped.
+/// How often in a row the store may reject a batch, once per turn, before it is dropped.
 const MOST_REFUSALS: u32 = 5;
 
-/// Writing that nobody waits for may take so many times as long as a call of a request: a batch that
-/// does not fit into the time is offered again as it is, and would never fit.
+/// A background write may take this many times as long as a call for a request. A batch that does
+/// not fit into the deadline is retried unchanged, so it would never fit.
 const UNHURRIED: u32 = 10;
 
-/// What is to be written.
+/// The usage to be written, and the state of writing it.
 #[derive(Debug)]
 pub(super) struct Flusher {
     pending: PendingBatches,
-    /// The batch that the store has not said to have taken. It may have, with the answer lost, and
-    /// knows it by its number: so it is offered again as it is, before anything newer.
+    /// The batch whose success the store has not confirmed. The store may have taken it and the
+    /// answer was lost; it recognizes the batch by its number. So the batch is retried unchanged,
+    /// before any newer one.
     offered: Option<UsageBatch>,
-    /// How often in a row the store refused it.
+    /// How often in a row the store rejected it.
     refusals: u32,
-    /// How many requests were in batches that were dropped.
+    /// Number of requests in dropped batches.
     dropped: u64,
     failing: bool,
-    /// Whether it was told that more is counted than fits.
+    /// Whether the warning that the tally is full was logged.
     told_full: bool,
-    /// How many requests were told to be lost.
+    /// Number of lost requests already reported.
     told_lost: u64,
 }
 
@@ -52,8 +53,8 @@ impl Flusher {
         }
     }
 
-    /// A turn came to this. What the store refuses again and again it would refuse for ever, and all
-    /// that is newer would wait behind it. A store that cannot be reached is waited for.
+    /// Handles the result of a turn. A batch that the store keeps rejecting would be rejected
+    /// forever and block all newer ones, so it is dropped. An unavailable store is waited for.
     fn mind(&mut self, outcome: &Result<(), StoreError>) {
         match outcome {
             Ok(()) | Err(StoreError::Unavailable { .. }) => self.refusals = 0,
@@ -90,35 +91,35 @@ impl Flusher {
 }
 
 impl Usage {
-    /// Writes what was counted, again and again, for as long as it is polled. Returns where the
-    /// store keeps no usage.
+    /// Writes usage repeatedly, for as long as it is polled. Returns if the store does not keep
+    /// usage.
     pub(crate) async fn run(&self) {
         if !self.kept {
             return;
         }
         self.forgetting.lock().await.watch(self.shared.now());
         loop {
-            // Sooner where much is held.
+            // Sooner if the tally holds many cells.
             let _ = tokio::time::timeout(self.interval, self.usage_tally.is_full()).await;
             self.take_turn().await;
             self.prune().await;
         }
     }
 
-    /// Writes what was counted, while nobody waits for that: only here is time for what is large, and
-    /// only turns that are an interval apart tell of a store that refuses for good.
+    /// Writes usage while no caller waits. Only here is time for large batches, and only turns an
+    /// interval apart show that the store rejects a batch permanently.
     async fn take_turn(&self) {
         let mut flusher = self.flusher.lock().await;
         let deadline = self.shared.deadline.saturating_mul(UNHURRIED);
         let work = self.write(&mut flusher, deadline);
-        // The end offers the same batch again.
+        // If the manager shuts down, the last flush offers the same batch again.
         if let Some(outcome) = self.until_the_end(work).await {
             flusher.mind(&outcome);
             self.tell(&mut flusher, &outcome);
         }
     }
 
-    /// `None` where the manager ends before that.
+    /// Runs `work`; returns `None` if the manager shuts down first.
     async fn until_the_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let (mut work, mut end) = (pin!(work), pin!(self.end.notified()));
         poll_fn(|context| match work.as_mut().poll(context) {
@@ -128,11 +129,11 @@ impl Usage {
         .await
     }
 
-    /// Writes all that was counted when this is called, for somebody who waits.
+    /// Writes everything counted before this call, for a caller that waits.
     ///
     /// # Errors
     ///
-    /// The store's. Nothing is lost then.
+    /// Returns the store's error. The usage is kept and retried.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         if !self.kept {
             return Ok(());
@@ -146,9 +147,9 @@ impl Usage {
         outcome
     }
 
-    /// Writes the last of it.
+    /// Writes the remaining usage at shutdown.
     pub(crate) async fn finish(&self) {
-        // A turn that is under way has more time than an end has.
+        // Interrupts a turn in progress, which may take longer than the shutdown has.
         self.end.notify_one();
         for _ in 0..LAST_TRIES {
             if self.flush().await.is_ok() {
@@ -162,8 +163,8 @@ impl Usage {
     }
 
     async fn write(&self, flusher: &mut Flusher, deadline: Duration) -> Result<(), StoreError> {
-        // Taken even where nothing can be written: what threads counted apart takes less room in
-        // one place.
+        // Taken even if nothing can be written: counts of several threads take less memory once
+        // merged.
         let settled = hour_of(self.shared.now().now) - 1;
         let merged = flusher.pending.add(self.usage_tally.take());
         self.usage_tally.release(merged);
@@ -180,7 +181,7 @@ impl Usage {
         }
     }
 
-    /// Offers the batch, and forgets it where the store has taken it.
+    /// Offers the batch, and drops it once the store has taken it.
     async fn offer(&self, flusher: &mut Flusher, deadline: Duration) -> Result<(), StoreError> {
         let Some(batch) = &flusher.offered else {
             return Ok(());
@@ -201,7 +202,7 @@ impl Usage {
         Ok(())
     }
 
-    /// Says what has to be known, once and not at each turn.
+    /// Logs each problem once instead of on every turn, and updates the metrics.
     fn tell(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>) {
         match outcome {
             Err(error) if !flusher.failing => {

@@ -1,5 +1,5 @@
-//! The routes that usage is counted by: each label is built when it is first seen, and known by its
-//! hash from then on.
+//! The route labels of usage: each label is built when it is first seen, and identified by its hash
+//! from then on.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -8,16 +8,16 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-/// The longest label, in bytes; the rest of a longer one is cut off.
+/// The maximum length of a label in bytes; a longer one is truncated.
 pub(crate) const LONGEST: usize = 200;
 
-/// Labels that are told apart; whatever comes beyond them counts as [`REST`].
+/// The maximum number of distinct labels; further labels count as [`REST`].
 const MOST: usize = 1_000;
 
-/// The label of a check that no request asked for.
+/// The label of a check without a request.
 pub(crate) const NO_ROUTE: &str = "-";
 
-/// The label of all routes that are not told apart.
+/// The label that stands for all routes beyond the limit.
 pub(crate) const REST: &str = "*";
 
 /// Writes a label piece by piece, the same pieces each time.
@@ -25,10 +25,10 @@ pub(crate) trait WriteLabel: Fn(&mut dyn FnMut(&str)) {}
 
 impl<W: Fn(&mut dyn FnMut(&str))> WriteLabel for W {}
 
-/// The labels that were seen.
+/// The labels seen so far.
 ///
-/// A hash stands for its label with nothing to compare: there are a thousand of them at most, which
-/// the application itself wrote, and two of 64 bits agree once in 10^13 processes.
+/// A hash identifies its label without a comparison. There are at most a thousand labels, which the
+/// application itself wrote, and two of their 64-bit hashes collide in one of 10^13 processes.
 #[derive(Debug)]
 pub(crate) struct Labels {
     state: RandomState,
@@ -49,13 +49,13 @@ impl Labels {
         }
     }
 
-    /// The hash of a label that is not built.
+    /// Returns the hash of a label without building it.
     pub(crate) fn hash(&self, write: &impl WriteLabel) -> u64 {
         hash(&self.state, write)
     }
 
-    /// The label of this hash, and the hash under which it counts: another where there are too many
-    /// to tell apart.
+    /// Returns the label of `hash`, and the hash under which it counts. These are [`REST`] and its
+    /// hash if there are too many labels.
     pub(crate) fn of(&self, hash: u64, write: &impl WriteLabel) -> (u64, Arc<str>) {
         if hash == self.rest_hash {
             return self.rest();
@@ -72,7 +72,7 @@ impl Labels {
         (hash, label)
     }
 
-    /// The label of all others.
+    /// Returns the label and hash for all routes beyond the limit.
     pub(crate) fn rest(&self) -> (u64, Arc<str>) {
         (self.rest_hash, Arc::clone(&self.rest))
     }
@@ -84,7 +84,8 @@ fn hash(state: &RandomState, write: &impl WriteLabel) -> u64 {
     hasher.finish()
 }
 
-/// Without control characters, which forge lines and which not every store takes.
+/// Builds a label without control characters, which forge log lines and which not every store
+/// accepts.
 fn build(write: &impl WriteLabel) -> Arc<str> {
     let mut label = String::new();
     write(&mut |piece| label.extend(piece.chars().filter(|one| !one.is_control())));
@@ -135,7 +136,7 @@ mod tests {
             assert_eq!(one, (labels.rest_hash, REST.to_owned()));
         }
         assert_eq!(label(&labels, &["/7"]).1, "/7");
-        // Where only the hash is left of it.
+        // If only its hash is left.
         let nothing = |_: &mut dyn FnMut(&str)| {};
         assert_eq!(&*labels.of(labels.rest_hash, &nothing).1, REST);
         assert_eq!(labels.seen.lock().len(), MOST);

@@ -1,9 +1,9 @@
-//! Who used what: counted in memory, and written to the store in batches.
+//! Usage of keys: counted in memory and written to the store in batches.
 //!
-//! A request counts in a cell of its thread ([`usage_tally`]), under its route's label ([`labels`]). Once
-//! an interval the manager's thread takes the cells and offers them to the store ([`flush`]), and has
-//! it remove what is old ([`prune`]). What the store has not taken yet is lost where the process is
-//! killed, and where the store refuses it for good.
+//! A request counts in a cell of its thread ([`tally`]), under its route's label ([`labels`]). Once
+//! per interval, the manager's thread takes the cells and offers them to the store ([`flush`]), and
+//! then has the store remove old usage ([`retention`]). Usage that the store has not taken is lost
+//! if the process is killed or if the store rejects it permanently.
 
 mod batch;
 mod flush;
@@ -32,25 +32,25 @@ use flush::Flusher;
 use retention::Retention;
 use tally::{UsageEvent, UsageTally};
 
-/// The usage of a manager's keys, as far as it is not written yet.
+/// Usage of a manager's keys that is not written yet.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// Whether the store keeps it; else nothing is counted.
+    /// Whether the store keeps usage; if not, nothing is counted.
     kept: bool,
     shared: Arc<Shared>,
     usage_tally: UsageTally,
     network: Option<NetworkPrecision>,
     interval: Duration,
     retention: Duration,
-    /// One writes at a time.
+    /// Locked while writing: one writer at a time.
     flusher: tokio::sync::Mutex<Flusher>,
     forgetting: tokio::sync::Mutex<Retention>,
-    /// The manager ends.
+    /// Notified when the manager shuts down.
     end: Notify,
 }
 
 impl Usage {
-    /// Nothing yet, of the node of that name.
+    /// Creates empty usage for `node`.
     pub(crate) fn new(shared: Arc<Shared>, config: &Config, node: NodeId) -> Self {
         let retention = config.usage_retention();
         Self {
@@ -66,12 +66,12 @@ impl Usage {
         }
     }
 
-    /// Whether the store keeps usage.
+    /// Returns whether the store keeps usage.
     pub(crate) fn is_enabled(&self) -> bool {
         self.kept
     }
 
-    /// A key was let through. `None` where there is no room to count it.
+    /// Counts an allowed request. Returns `None` if the tally is full.
     pub(crate) fn record_allowed(
         &self,
         id: &KeyId,
@@ -89,7 +89,8 @@ impl Usage {
         self.record(&used, caller)
     }
 
-    /// The same request is let through by another gate, at this cost: it costs the highest.
+    /// Raises the cost of a request that a further guard allowed: it costs the highest of all
+    /// guards.
     pub(crate) fn record_again(&self, id: &KeyId, mut entry: UsageEntry, cost: u32) -> UsageEntry {
         let more = cost.saturating_sub(entry.cost);
         if more > 0 {
@@ -99,18 +100,18 @@ impl Usage {
         entry
     }
 
-    /// The request is refused by another gate: it was not let through after all.
+    /// Removes an allowed request from the counts, because a further guard denied it.
     pub(crate) fn undo(&self, id: &KeyId, entry: UsageEntry) {
         self.usage_tally
             .adjust(id, entry, -1, -i64::from(entry.cost));
     }
 
-    /// Whether a refusal for this reason counts.
+    /// Returns whether denials for `reason` are counted.
     pub(crate) fn counts(&self, reason: DenyReason) -> bool {
         self.kept && concerns_key_holder(reason)
     }
 
-    /// A key was refused whose secret the caller has.
+    /// Counts a denied request of a client that has the key's secret.
     pub(crate) fn record_denied(
         &self,
         id: &KeyId,
@@ -134,8 +135,8 @@ impl Usage {
     }
 }
 
-/// Whether only a caller who has the key's secret is refused for this reason. What comes of a mere
-/// claim is not the key's usage, and would let anyone fill memory with ids.
+/// Returns whether only a client with the key's secret can be denied for `reason`. Other denials
+/// are not usage of the key, and counting them would let any client fill memory with ids.
 fn concerns_key_holder(reason: DenyReason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,4 @@
-//! What was read of usage, looked at in several ways.
+//! Usage read from the store, in several views.
 
 use std::collections::BTreeMap;
 
@@ -12,63 +12,65 @@ use crate::store::{Outcome, UsageRow};
 
 const DAY_HOURS: i64 = 24;
 
-/// How keys were used in a span of time: read once, and looked at in several ways. Each has only what
-/// was used: an hour without a request is in no list.
+/// Usage of keys in a span of time: read once, with several views. A view has only what was used:
+/// an hour without a request is not in it.
 #[derive(Debug, Clone, Default)]
 pub struct UsageReport {
     rows: Vec<UsageRow>,
 }
 
-/// How many requests there were, and what came of them.
+/// Counts of requests, by outcome.
 ///
-/// Serialised, `refused` is a map with the reasons' [codes](DenyReason::code).
+/// When serialized, `refused` is a map from the reasons' [codes](DenyReason::code) to counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UsageCounts {
-    /// Those that were let through: by all of their gates, and once however many they passed. What
-    /// the handler answered is not in it.
+    /// Allowed requests: those that passed all of their guards. A request counts once, no matter
+    /// how many guards it passed. The handler's response is not considered.
     pub requests: u64,
-    /// What they cost: the routes' `cost`, in units of the key's limits.
+    /// Their total cost: the routes' `cost`, in units of the key's limits.
     pub cost: u64,
-    /// Those that were refused although the key was right, by the reason, in the order of the
-    /// reasons' codes; none with 0.
+    /// Requests denied although the key was right, by reason, sorted by the reasons' codes; without
+    /// zero counts.
     #[serde(serialize_with = "as_map")]
     pub refused: Vec<(DenyReason, u64)>,
 }
 
-/// What was used in an hour, or on a day.
+/// Usage in an hour or on a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UsageInterval {
-    /// When the hour, or the day (of UTC), began.
+    /// The start of the hour or of the day (UTC).
     pub start: Timestamp,
-    /// How much.
+    /// The counts.
     #[serde(flatten)]
     pub counts: UsageCounts,
 }
 
-/// What was used on a route.
+/// Usage of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RouteUsage {
-    /// The route's pattern, such as `/orders/{id}`; `/*` for what matched none, with the scope's
-    /// pattern before it where there is one; `-` for checks that the application asked for itself,
-    /// and `*` for routes that were not told apart, since there was too much to count. Of several
-    /// gates the first says for a request that is let through, and for one that is refused the gate
-    /// that refused it.
+    /// The route's pattern, such as `/orders/{id}`.
+    ///
+    /// `/*` stands for requests that matched no route; a scope's pattern comes before it, if there
+    /// is one. `-` stands for checks that the application made itself. `*` stands for routes beyond
+    /// the number that is counted separately. If a route has several guards, the first one
+    /// determines the route of an allowed request, and the guard that denied it that of a denied
+    /// request.
     pub route: String,
-    /// How much.
+    /// The counts.
     #[serde(flatten)]
     pub counts: UsageCounts,
 }
 
-/// What was used with a key.
+/// Usage of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KeyUsage {
     /// The key.
     pub key: KeyId,
-    /// How much.
+    /// The counts.
     #[serde(flatten)]
     pub counts: UsageCounts,
 }
@@ -78,7 +80,7 @@ impl UsageReport {
         Self { rows }
     }
 
-    /// All of it.
+    /// Returns the counts of all rows together.
     #[must_use]
     pub fn total(&self) -> UsageCounts {
         let mut total = UsageCounts::default();
@@ -86,19 +88,19 @@ impl UsageReport {
         total
     }
 
-    /// By the hour, in their order.
+    /// Returns the usage per hour, in order of time.
     #[must_use]
     pub fn by_hour(&self) -> Vec<UsageInterval> {
         self.by_periods_of(1)
     }
 
-    /// By the day of UTC, in their order.
+    /// Returns the usage per day (UTC), in order of time.
     #[must_use]
     pub fn by_day(&self) -> Vec<UsageInterval> {
         self.by_periods_of(DAY_HOURS)
     }
 
-    /// By the route, in the order of their names.
+    /// Returns the usage per route, sorted by route.
     #[must_use]
     pub fn by_route(&self) -> Vec<RouteUsage> {
         let routes = self.by(|row| row.route.as_str()).into_iter();
@@ -110,14 +112,14 @@ impl UsageReport {
             .collect()
     }
 
-    /// By the key, in the order of their ids.
+    /// Returns the usage per key, sorted by id.
     #[must_use]
     pub fn by_key(&self) -> Vec<KeyUsage> {
         let keys = self.by(|row| row.key).into_iter();
         keys.map(|(key, counts)| KeyUsage { key, counts }).collect()
     }
 
-    /// The counts themselves, in no order: of each key, route, hour and outcome.
+    /// Returns the rows themselves, in no particular order: one per key, route, hour and outcome.
     #[must_use]
     pub fn rows(&self) -> &[UsageRow] {
         &self.rows
@@ -143,14 +145,14 @@ impl UsageReport {
 }
 
 impl UsageCounts {
-    /// How many requests were refused, for whatever reason.
+    /// Returns the number of denied requests, for all reasons.
     #[must_use]
     pub fn refusals(&self) -> u64 {
         let counts = self.refused.iter().map(|(_, count)| *count);
         counts.fold(0, u64::saturating_add)
     }
 
-    /// How many were refused for this reason.
+    /// Returns the number of requests denied for `reason`.
     #[must_use]
     pub fn refused_for(&self, reason: DenyReason) -> u64 {
         let found = self.refused.iter().find(|(known, _)| *known == reason);

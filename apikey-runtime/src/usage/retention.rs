@@ -1,5 +1,5 @@
-//! Removing usage that is no longer to be kept: that of all nodes, and for good. So it goes by a clock
-//! that did not jump.
+//! Removes usage whose retention has ended. The removal is permanent and affects all nodes, so it
+//! requires a clock that did not step.
 
 use std::time::Duration;
 
@@ -10,53 +10,53 @@ use crate::metrics::StoreCall;
 
 const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
 
-/// By how much more than has passed the wall clock may go ahead and be believed.
+/// How far the wall clock may step forward and still be trusted.
 const MAX_STEP: i64 = DAY_MILLIS;
 
-/// For how long it is not believed after it went ahead by more: long enough for somebody to see the
-/// warning, and an end for a clock that was set right.
+/// How long the clock is distrusted after a larger step: long enough for an operator to see the
+/// warning, and finite, because a clock may also step when it is corrected.
 const DISTRUST_FOR: i64 = DAY_MILLIS;
 
-/// What was removed, and whether the clock can be trusted with more.
+/// The progress of removal, and whether the clock is trusted.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
-    /// The hour before which all was removed.
+    /// The hour before which usage was removed.
     done: Option<i64>,
-    /// By how many milliseconds the wall clock was ahead of uptime, at the least since it last went
-    /// ahead by too much.
+    /// Milliseconds that the wall clock was ahead of uptime: the least since its last step that was
+    /// too large.
     ahead: Option<i64>,
-    /// The uptime, in milliseconds, from which on the clock is believed.
+    /// The uptime in milliseconds from which the clock is trusted.
     believed_from: i64,
 }
 
 impl Retention {
-    /// Sees whether the clock jumped since the last time.
+    /// Checks whether the clock stepped since the last call.
     pub(super) fn watch(&mut self, now: ClockReading) {
         let ahead = now.wall.as_millis().saturating_sub(uptime(now));
         let before = self.ahead.unwrap_or(ahead);
         if ahead.saturating_sub(before) <= MAX_STEP {
-            // Where it is set back, what follows is measured from there.
+            // If the clock is set back, later steps are measured from there.
             self.ahead = Some(before.min(ahead));
             return;
         }
         tracing::warn!(
             hours = ahead.saturating_sub(before) / HOUR_MILLIS,
-            "the clock went ahead; no usage is removed for a day, or is kept for too short a time if \
-             the clock is wrong then: set it right"
+            "the clock stepped forward; usage is not removed for a day: if the clock is wrong, \
+             correct it before then, or usage is removed too early"
         );
         self.ahead = Some(ahead);
         self.believed_from = uptime(now).saturating_add(DISTRUST_FOR);
     }
 
-    /// The hour before which usage is to be removed: once an hour, whichever nodes do.
+    /// Returns the hour before which usage is to be removed: once an hour, on every node.
     fn due(&mut self, now: ClockReading, retention: Duration) -> Option<i64> {
         self.watch(now);
         if uptime(now) < self.believed_from {
             return None;
         }
         let kept = millis_i64(retention);
-        // The wall's, which is the earlier where a clock that was ahead was set right. The hour in
-        // which the retention begins has not been over for as long.
+        // The wall clock is the earlier one if a clock that was ahead was corrected. The hour in
+        // which the retention begins is kept, because it ended later than that.
         let begins = now.wall.as_millis().saturating_sub(kept);
         let before = hour_of(Timestamp::from_millis(begins));
         (self.done != Some(before)).then_some(before)
@@ -68,7 +68,7 @@ fn uptime(now: ClockReading) -> i64 {
 }
 
 impl Usage {
-    /// Removes what is no longer to be kept.
+    /// Removes usage whose retention has ended.
     pub(super) async fn prune(&self) {
         let mut forgetting = self.forgetting.lock().await;
         let Some(before) = forgetting.due(self.shared.now(), self.retention) else {
@@ -97,7 +97,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
     const YEAR: i64 = 365 * DAY_MILLIS;
 
-    /// A clock at the beginning of the hour 1000, and what has seen it.
+    /// Returns a clock at the beginning of the hour 1000, and a `Retention` that has seen it.
     fn watched() -> (ManualClock, Retention) {
         let clock = ManualClock::at(Timestamp::from_millis(1_000 * HOUR_MILLIS));
         let mut forgetting = Retention::default();
@@ -115,7 +115,7 @@ mod tests {
         for (hours, expected) in [(0, 990), (1, 991), (24 * 365, 991 + 24 * 365)] {
             clock.advance(HOUR * hours);
             assert_eq!(due(&mut forgetting, &clock), Some(expected));
-            // Until it is done.
+            // It stays due until it is done.
             assert_eq!(due(&mut forgetting, &clock), Some(expected));
             forgetting.done = Some(expected);
             assert_eq!(due(&mut forgetting, &clock), None);
@@ -126,7 +126,7 @@ mod tests {
     fn a_clock_that_jumped_is_believed_after_a_day() {
         let (clock, mut forgetting) = watched();
         clock.step_wall(MAX_STEP);
-        assert_eq!(due(&mut forgetting, &clock), Some(1_014), "not by more");
+        assert_eq!(due(&mut forgetting, &clock), Some(1_014), "at the bound");
         clock.step_wall(1);
         assert_eq!(due(&mut forgetting, &clock), None);
         clock.advance(HOUR * 24 - Duration::from_millis(1));
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(due(&mut forgetting, &clock), Some(1_038));
     }
 
-    /// In steps, each of which could be believed; and there and back and there again.
+    /// Small steps that would each be trusted; and forward, back and forward again.
     #[test]
     fn no_way_leads_around_the_doubt() {
         let (clock, mut forgetting) = watched();
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(due(&mut forgetting, &clock), None);
     }
 
-    /// It was ahead when the manager was made, whose time never goes back.
+    /// The wall clock was ahead when the manager was created, whose time never goes back.
     #[test]
     fn a_clock_that_is_set_right_is_believed_at_once() {
         let (clock, mut forgetting) = watched();

@@ -1,4 +1,4 @@
-//! What requests count: in memory, each thread by itself, and never more than so much.
+//! Counts requests in memory, per thread and within a bound.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -16,37 +16,37 @@ use crate::denied::DenyReason;
 use crate::key::KeyId;
 use crate::util::thread_slot;
 
-/// Threads that count at the same time without waiting for each other; any beyond them share.
+/// Threads that count without contention; further threads share shards.
 const SHARDS: usize = 64;
 
-/// The most cells that are held, taken or not.
+/// The maximum number of cells held, taken or not.
 const MOST_CELLS: usize = 100_000;
 
-/// With so many, new ones do not tell routes apart any more.
+/// From this number on, new cells do not distinguish routes.
 const FOLDED_FROM: usize = 75_000;
 
-/// With so many, they are to be written at once.
+/// From this number on, the cells are written at once.
 const FULL_FROM: usize = 25_000;
 
 pub(crate) const HOUR_MILLIS: i64 = 3_600_000;
 
-/// The hour of a time, in hours since 1970.
+/// Returns the hour of a time, in hours since 1970.
 pub(crate) fn hour_of(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(HOUR_MILLIS)
 }
 
-/// One request of a key.
+/// A request of a key.
 pub(crate) struct UsageEvent<'u> {
     pub(crate) id: &'u KeyId,
     pub(crate) at: Timestamp,
-    /// Why it was refused; `None` where it was let through.
+    /// Why the request was denied; `None` if it was allowed.
     pub(crate) refused: Option<DenyReason>,
     pub(crate) cost: u32,
-    /// Where it came from, where that is to be kept.
+    /// The client's address, if it is to be kept.
     pub(crate) address: Option<IpAddr>,
 }
 
-/// Where a request was counted that was let through.
+/// Where an allowed request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UsageEntry {
     hour: i64,
@@ -54,19 +54,19 @@ pub(crate) struct UsageEntry {
     pub(crate) cost: u32,
 }
 
-/// Counts of requests, until they are taken.
+/// Counts of requests that are not taken yet.
 #[derive(Debug)]
 pub(crate) struct UsageTally {
     shards: Box<[TallyShard]>,
     labels: Labels,
-    /// ShardCells in the shards, and those that were taken and are not released yet.
+    /// Number of cells in the shards, plus cells taken and not yet released.
     held: AtomicUsize,
-    /// Requests for which there was no cell.
+    /// Number of requests not counted, because the tally was full.
     lost: AtomicU64,
     full: Notify,
 }
 
-/// On two cache lines, which processors fetch in pairs.
+/// Two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct TallyShard(Mutex<ShardCells>);
@@ -75,7 +75,7 @@ struct TallyShard(Mutex<ShardCells>);
 struct ShardCells {
     index: HashMap<CellKey, usize, RandomState>,
     list: Vec<TallyCell>,
-    /// The cell of the request before.
+    /// The cell of the previous request.
     latest: usize,
 }
 
@@ -95,14 +95,14 @@ struct CellKey {
     route: u64,
 }
 
-/// What was counted. Less than nothing where a request was taken back whose count was written.
+/// Counts of requests. They are negative if a request was undone after its count was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RouteCounts {
     pub(crate) allowed: i64,
     pub(crate) cost: i64,
-    /// Few keys are refused, and for few reasons.
+    /// A list, because few keys are denied, and for few reasons.
     pub(crate) refused: Vec<(DenyReason, u64)>,
-    /// When the last that was let through came, and from where.
+    /// Time and client address of the last allowed request.
     pub(crate) last: Option<(Timestamp, Option<IpAddr>)>,
 }
 
@@ -117,9 +117,10 @@ impl UsageTally {
         }
     }
 
-    /// Counts one request. Takes this thread's own lock and no other, and allocates nothing, unless
-    /// it is the first of its key, route and hour since the last were taken. `None` where there is no
-    /// room for it.
+    /// Counts one request. Returns `None` if the tally is full.
+    ///
+    /// Takes only this thread's own lock, and allocates only for the first request of its key,
+    /// route and hour since the last [`take`](Self::take).
     pub(crate) fn record(
         &self,
         used: &UsageEvent<'_>,
@@ -149,7 +150,7 @@ impl UsageTally {
         None
     }
 
-    /// The label of a new cell, and the hash under which it counts.
+    /// Returns the label of a new cell, and the hash under which it counts.
     #[cold]
     fn label_of(&self, hash: u64, write_label: &impl WriteLabel) -> (u64, Arc<str>) {
         if self.held() < FOLDED_FROM {
@@ -159,7 +160,7 @@ impl UsageTally {
         }
     }
 
-    /// Corrects what was counted there.
+    /// Corrects the counts at `entry`.
     pub(crate) fn adjust(&self, id: &KeyId, entry: UsageEntry, requests: i64, cost: i64) {
         let key = CellKey {
             id: *id,
@@ -174,16 +175,16 @@ impl UsageTally {
         if let Some(tally) = cells.find(&key) {
             return add(tally);
         }
-        // Its label was seen then, and is not written again. With little room too it is the route
-        // that counts one too many, and not whichever others are folded into.
+        // The label was built then and is not written again. Even in a full tally the correction
+        // belongs to the route that was counted, not to the one that others are folded into.
         let nothing = |_: &mut dyn FnMut(&str)| {};
         let (_, label) = self.labels.of(entry.route, &nothing);
         if !self.open(&mut cells, key, label, add) {
-            tracing::debug!(key_id = %id, "a count of usage is not corrected: too much is in memory");
+            tracing::debug!(key_id = %id, "a usage count is not corrected: the tally is full");
         }
     }
 
-    /// Counts in a cell that may not be there yet; returns whether there is room.
+    /// Counts in a cell that may not exist yet. Returns `false` if the tally is full.
     #[cold]
     fn open(
         &self,
@@ -199,7 +200,7 @@ impl UsageTally {
         if self.held() >= MOST_CELLS {
             return false;
         }
-        // Others do so at the same moment, one a shard at most.
+        // Other threads may add a cell at the same moment, at most one per shard.
         if self.held.fetch_add(1, Ordering::Relaxed) + 1 == FULL_FROM {
             self.full.notify_one();
         }
@@ -207,7 +208,7 @@ impl UsageTally {
         true
     }
 
-    /// Takes all that was counted. It goes on being held until it is released.
+    /// Takes all cells. They are held until they are released.
     pub(crate) fn take(&self) -> Vec<TallyCell> {
         let mut taken = Vec::new();
         for shard in &self.shards {
@@ -216,22 +217,22 @@ impl UsageTally {
         taken
     }
 
-    /// So many cells that were taken are held no more.
+    /// Releases `cells` cells that were taken.
     pub(crate) fn release(&self, cells: usize) {
         self.held.fetch_sub(cells, Ordering::Relaxed);
     }
 
-    /// How many cells are held.
+    /// Returns the number of cells held.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// How many requests could not be counted since the start.
+    /// Returns the number of requests not counted since the start.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Returns when so much is held that it should be written.
+    /// Waits until the tally should be written before the interval ends.
     pub(crate) async fn is_full(&self) {
         self.full.notified().await;
     }
@@ -243,7 +244,7 @@ impl UsageTally {
 }
 
 fn lock(shard: &TallyShard) -> MutexGuard<'_, ShardCells> {
-    // A panic can come between two counts of one cell, and then one of them is missing.
+    // A panic can come between two counts of one cell; then one of them is missing.
     shard.0.lock()
 }
 
@@ -279,7 +280,7 @@ impl TallyCell {
 impl Hash for CellKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id.hash(state);
-        // Hours follow one another, and hashes of labels look like nothing.
+        // Hours are consecutive, and hashes of labels look random.
         state.write_u64(self.route.wrapping_add(self.hour.cast_unsigned()));
     }
 }
@@ -296,7 +297,7 @@ impl RouteCounts {
         }
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of another cell.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.allowed += other.allowed;
         self.cost += other.cost;

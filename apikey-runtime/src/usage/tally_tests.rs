@@ -1,4 +1,4 @@
-//! Tests of `usage_tally`.
+//! Tests of the tally.
 
 use super::*;
 
@@ -57,11 +57,11 @@ fn requests_count_by_key_route_hour_and_outcome() {
         (9, &[(DenyReason::Expired, 3)][..])
     );
     assert_eq!(tally.last, Some((Timestamp::from_millis(5), None)));
-    assert_eq!(usage_tally.held(), 4, "taken, and not released");
+    assert_eq!(usage_tally.held(), 4, "taken, not released");
     assert!(usage_tally.take().is_empty());
 }
 
-/// More threads than shards; none is lost or counted twice, with the cells taken meanwhile.
+/// More threads than shards, and cells are taken meanwhile: no request is lost or counted twice.
 #[test]
 fn every_request_of_every_thread_is_taken_once() {
     let (usage_tally, threads) = (UsageTally::new(), SHARDS as u128 + 20);
@@ -99,7 +99,7 @@ fn with_little_room_routes_fold_into_one_and_then_requests_go_uncounted() {
         (usage_tally.held(), usage_tally.lost()),
         (MOST_CELLS, MOST_CELLS as u64)
     );
-    // What has a cell goes on being counted, on whatever route.
+    // A key that has a cell is still counted, on any route.
     let last = MOST_CELLS as u128 - 1;
     assert!(record(&usage_tally, last, &["/other"], 0, None).is_some());
     let taken = usage_tally.take();
@@ -109,7 +109,7 @@ fn with_little_room_routes_fold_into_one_and_then_requests_go_uncounted() {
         (MOST_CELLS, MOST_CELLS - FOLDED_FROM)
     );
     assert_eq!(taken[MOST_CELLS - 1].tally.allowed, 2);
-    // Taking gives no room: it is still in memory.
+    // Taking the cells does not make room: they are still held.
     assert_eq!(allow(&usage_tally, last + 1, 0), None);
     usage_tally.release(taken.len());
     assert!(allow(&usage_tally, last + 1, 0).is_some());
@@ -130,7 +130,7 @@ fn what_is_taken_back_is_set_against_what_was_counted_wherever_that_is_now() {
     );
 }
 
-/// With so little room that new cells do not tell routes apart.
+/// When the tally is so full that new cells do not distinguish routes.
 #[test]
 fn what_is_taken_back_is_set_against_its_own_route_while_others_are_folded() {
     let usage_tally = UsageTally::new();
@@ -152,7 +152,7 @@ fn what_is_taken_back_is_set_against_its_own_route_while_others_are_folded() {
     };
     let expected = [("*".to_owned(), 1), ("/orders/{id}".to_owned(), -1)];
     assert_eq!(routes(&usage_tally), expected);
-    // And what was folded from that.
+    // Likewise for a request that was folded.
     usage_tally.adjust(&id, folded, -1, -3);
     assert_eq!(routes(&usage_tally), [("*".to_owned(), -1)]);
 }

@@ -7,25 +7,24 @@ use super::thread_slot;
 /// Threads with a stripe of their own; further threads share one.
 pub(crate) const STRIPES: usize = 64;
 
-/// `N` counts that many threads write.
+/// `N` counters that many threads write.
 ///
-/// Each thread has cells of its own and is the only one that writes them, so that counting costs a
-/// load and a store: one count for all would be a line of memory that all threads write on every
-/// request.
+/// Each thread has a stripe of its own and is its only writer, so counting costs a load and a
+/// store. A single counter would be a cache line that all threads write on every request.
 #[derive(Debug)]
 pub(crate) struct StripedU64<const N: usize> {
     cells: Box<[Stripe<N>]>,
     shared: Stripe<N>,
 }
 
-/// Two cache lines, since processors fetch them in pairs.
+/// Two cache lines, because processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Stripe<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> StripedU64<N> {
-    /// Adds one to the count of this number, which is less than `N`; returns what stood in this
-    /// thread's cell before.
+    /// Adds one to the counter `which`, which must be less than `N`. Returns the previous value of
+    /// this thread's stripe.
     pub(crate) fn count(&self, which: usize) -> u64 {
         if let Some(cell) = thread_slot::current().and_then(|place| self.cells.get(place)) {
             let count = &cell.0[which];
@@ -37,7 +36,7 @@ impl<const N: usize> StripedU64<N> {
         }
     }
 
-    /// The count of this number, of all threads.
+    /// Returns the sum of the counter `which` over all threads.
     pub(crate) fn sum(&self, which: usize) -> u64 {
         let all = self.cells.iter().chain([&self.shared]);
         all.map(|cell| cell.0[which].load(Ordering::Relaxed)).sum()

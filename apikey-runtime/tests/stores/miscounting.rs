@@ -297,56 +297,53 @@ async fn said_of(fault: Fault, check: &'static str) -> Option<String> {
 
 #[tokio::test]
 async fn each_miscount_fails_the_check_of_its_rule() {
-    const RACE: &str = "of_charges_that_race_as_many_pass_as_the_limit_admits";
-    const AGAIN: &str = "a_batch_that_is_offered_again_is_added_once";
+    const RACE: &str = "racing_charges_pass_up_to_the_limit";
+    const AGAIN: &str = "a_batch_that_is_retried_is_added_once";
     for (fault, check) in [
         (Fault::ReadsThenWrites, RACE),
         (Fault::RoundsAmounts, RACE),
         (
             Fault::ChargesSome,
-            "where_one_limit_refuses_none_is_charged",
+            "if_one_limit_denies_no_limit_is_charged",
         ),
-        (Fault::CountsEachAsOne, "a_charge_weighs_its_cost"),
-        (Fault::CountsLooks, "looking_at_limits_counts_nothing"),
+        (Fault::CountsEachAsOne, "a_charge_counts_its_cost"),
+        (Fault::CountsLooks, "a_charge_of_zero_counts_nothing"),
         (
             Fault::ForgetsRollingWindows,
-            "a_store_counts_as_the_model_does",
+            "a_store_counts_as_counter_state_does",
         ),
-        (Fault::TellsMillis, "a_store_counts_as_the_model_does"),
+        (Fault::TellsMillis, "a_store_counts_as_counter_state_does"),
         (
             Fault::GivesBackMore,
             "a_refill_gives_back_no_more_than_was_used",
         ),
         (
             Fault::StartsAnewWhenChanged,
-            "a_limit_that_is_changed_keeps_what_was_used",
+            "a_changed_limit_keeps_its_count",
         ),
         (
             Fault::FoldsTheCaseOfNames,
-            "counts_of_other_keys_names_and_kinds_are_apart",
+            "counts_are_separate_by_key_name_and_kind",
         ),
         (
             Fault::CountsAllKeysAsOne,
-            "counts_of_other_keys_names_and_kinds_are_apart",
+            "counts_are_separate_by_key_name_and_kind",
         ),
         (
             Fault::CountsAllKeysAsOne,
-            "counts_of_a_removed_key_are_nobody_elses",
+            "counts_of_a_removed_key_do_not_affect_other_keys",
         ),
-        (Fault::ForgetsAtTheEnd, "counts_outlive_a_restart"),
+        (Fault::ForgetsAtTheEnd, "counts_survive_a_restart"),
         (Fault::AddsAgain, AGAIN),
         (Fault::AddsAgainInARace, AGAIN),
         (Fault::ForgetsTheCost, "usage_adds_up"),
         (Fault::CutsBatches, "a_large_batch_is_added_as_a_whole"),
         (
             Fault::ReadsTheLastHourToo,
-            "usage_is_read_from_an_hour_up_to_another",
+            "usage_is_read_for_a_range_of_hours",
         ),
         (Fault::UsesBackwards, "the_last_use_moves_forward_only"),
-        (
-            Fault::ForgetsAnHourTooMuch,
-            "forgetting_keeps_what_is_not_old",
-        ),
+        (Fault::ForgetsAnHourTooMuch, "pruning_keeps_recent_usage"),
     ] {
         let said = said_of(fault, check).await;
         let said = said.unwrap_or_else(|| panic!("{check} takes a store with {fault:?} for right"));

@@ -118,12 +118,12 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
     };
     assert_eq!(report.skipped.len(), 29, "{report:?}");
     assert_eq!(
-        (lacking("no history"), lacking("no list of nodes")),
+        (lacking("change log"), lacking("member list")),
         (8, 5),
         "{report:?}"
     );
     assert_eq!(
-        (lacking("counts no limits"), lacking("keeps no usage")),
+        (lacking("count limits"), lacking("keep usage")),
         (10, 6),
         "{report:?}"
     );

@@ -324,42 +324,42 @@ async fn panic_of(fault: Fault, check: Option<&'static str>) -> Option<String> {
 #[tokio::test]
 async fn each_fault_fails_the_check_of_its_rule() {
     let cases = [
-        (Fault::LosesAField, "every_field_comes_back"),
-        (Fault::RoundsTimes, "every_field_comes_back"),
+        (Fault::LosesAField, "every_field_reads_back"),
+        (Fault::RoundsTimes, "every_field_reads_back"),
         (
             Fault::Upserts,
-            "a_taken_id_is_a_conflict_and_changes_nothing",
+            "an_insert_of_an_existing_id_is_a_conflict_and_changes_nothing",
         ),
         (
             Fault::IgnoresTheVersion,
             "an_update_of_another_version_is_a_conflict_and_changes_nothing",
         ),
-        (Fault::ReadsOld, "a_written_record_is_found_at_once"),
+        (Fault::ReadsOld, "a_written_record_is_visible_at_once"),
         (
             Fault::BringsBack,
-            "a_late_writer_does_not_bring_a_revoked_key_back",
+            "a_late_update_does_not_undo_a_revocation",
         ),
         (Fault::KeepsTheLastReason, "the_first_revocation_stays"),
         (
             Fault::FoldsTheCaseOfOwners,
-            "revoking_an_owner_takes_exactly_their_live_keys",
+            "revoking_an_owner_revokes_exactly_their_live_keys",
         ),
         (
             Fault::PurgesTooMuch,
-            "purge_removes_what_ended_before_and_nothing_else",
+            "purge_removes_only_keys_that_ended_before",
         ),
         (
             Fault::EndsTheListEarly,
-            "a_list_is_in_the_order_of_ids_and_its_pages_join_up",
+            "a_list_is_ordered_by_id_and_its_pages_are_complete",
         ),
-        (Fault::AcceptsAnyCursor, "a_cursor_that_is_none_is_unknown"),
+        (Fault::AcceptsAnyCursor, "an_invalid_cursor_is_a_resync"),
         (
             Fault::StartsWithNoChange,
-            "without_a_cursor_the_history_is_unknown",
+            "a_poll_without_a_cursor_is_a_resync",
         ),
         (
             Fault::TagsAllStoresAlike,
-            "without_a_cursor_the_history_is_unknown",
+            "a_poll_without_a_cursor_is_a_resync",
         ),
         (
             Fault::LogsNoRevocation,
@@ -371,19 +371,19 @@ async fn each_fault_fails_the_check_of_its_rule() {
         ),
         (
             Fault::AcknowledgesAnyHistory,
-            "an_acknowledgement_counts_for_the_history_it_names",
+            "an_acknowledgement_applies_to_the_change_log_of_its_cursor",
         ),
         (
             Fault::TrustsTheSuspected,
-            "a_suspected_node_is_no_member_until_it_joins",
+            "a_suspected_node_is_not_a_member_until_it_joins_again",
         ),
         (
             Fault::SuspectsBlindly,
-            "a_suspected_node_is_no_member_until_it_joins",
+            "a_suspected_node_is_not_a_member_until_it_joins_again",
         ),
         (
             Fault::DismissesTheTrusted,
-            "only_a_node_that_stayed_suspected_is_dismissed",
+            "only_a_node_that_stayed_suspected_is_removed",
         ),
     ];
     for (fault, check) in cases {
@@ -405,9 +405,9 @@ async fn each_fault_fails_the_check_of_its_rule() {
 /// V-19's negative control: a change that takes its number first and commits last.
 #[tokio::test]
 async fn v19_a_sequence_is_found_out() {
-    const CHECK: &str = "a_follower_misses_no_change_of_many_writers";
+    const CHECK: &str = "a_poller_misses_no_change_of_concurrent_writers";
     let said = panic_of(Fault::RacySequence, Some(CHECK)).await.unwrap();
-    assert!(said.contains("does not hear of the changes of"), "{said}");
+    assert!(said.contains("it misses those of"), "{said}");
     assert_eq!(
         panic_of(Fault::LuckySequence, Some(CHECK)).await,
         None,

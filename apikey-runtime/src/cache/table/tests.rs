@@ -1,4 +1,4 @@
-//! Tests of the map and of the order in which entries leave it.
+//! Tests of the map and of its eviction order.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +12,7 @@ use crate::key::{KeyHasher, Sha256Hasher};
 use crate::record::KeyRecord;
 
 fn id(number: usize) -> KeyId {
-    // Spread over the shards, whose choice is by the last characters.
+    // Spreads the ids over the shards, which are selected by the last characters.
     KeyId::from_u128((number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
 }
 
@@ -27,7 +27,7 @@ fn now() -> ClockReading {
     ManualClock::starting_now().read()
 }
 
-/// Carries out a read whose answer is `found`.
+/// Performs a read whose answer is `found`.
 fn read(cache: &Cache, id: &KeyId, found: Option<&Arc<CachedKey>>) {
     let generation = cache.shard(id).enter(|_, generation| generation);
     cache.commit_if_current(id, generation, now(), found);
@@ -43,7 +43,7 @@ fn holds(cache: &Cache, id: &KeyId) -> bool {
         .unwrap_or(false)
 }
 
-/// Makes room as it was made before there was a queue: the entry goes that the map has first.
+/// Evicts the first entry of the map, as the cache did before it had a queue.
 fn drop_any(cache: &Cache) {
     let any = cache.map.begin_sync().map(|entry| entry.key().0.id);
     if let Some(any) = any {
@@ -51,7 +51,8 @@ fn drop_any(cache: &Cache) {
     }
 }
 
-/// Whether a check of `id` is a hit; else it is read. `make_room` comes before the cache's own.
+/// Returns whether a check of `id` is a hit; otherwise reads it. `make_room` runs before the
+/// cache's own eviction.
 fn ask(cache: &Cache, id: &KeyId, make_room: fn(&Cache)) -> bool {
     if holds(cache, id) {
         return true;
@@ -63,11 +64,11 @@ fn ask(cache: &Cache, id: &KeyId, make_room: fn(&Cache)) -> bool {
     false
 }
 
-/// What has to be so whenever nobody holds the queue.
+/// Asserts the invariants that hold whenever the queue is unlocked.
 fn assert_consistent(cache: &Cache) {
     let queue = cache.queue();
     assert!(cache.len() <= cache.capacity);
-    assert_eq!(cache.map.len(), cache.len(), "entries are counted");
+    assert_eq!(cache.map.len(), cache.len(), "the count of entries");
     assert_eq!(queue.slots() - queue.gone(), cache.len(), "one slot each");
     let live = queue.entries().filter(|entry| !entry.is_stale());
     let mut slots = 0;
@@ -94,7 +95,7 @@ impl Numbers {
         usize::try_from(self.next() % end as u64).unwrap()
     }
 
-    /// One of `keys`, the first ones far oftener: the n-th comes half as often as the n/2-th.
+    /// Returns one of `keys`, with Zipf's distribution: the n-th comes half as often as the n/2-th.
     fn zipf(&mut self, keys: usize) -> usize {
         let unit = self.next() as f64 / u64::MAX as f64;
         // The inverse of the harmonic sum's integral.
@@ -102,8 +103,8 @@ impl Numbers {
     }
 }
 
-/// The part of hits among the checks of 500 keys in steady use, asked for as Zipf has it, while two
-/// of three checks are of keys that come once.
+/// Returns the hit ratio of 500 keys in steady use, with Zipf's distribution, while two of three
+/// checks use a key that never returns.
 fn hits_under_a_scan(make_room: fn(&Cache)) -> f64 {
     const HOT: usize = 500;
     let (cache, mut numbers) = (Cache::new(625), Numbers(1));
@@ -129,8 +130,8 @@ fn keys_in_use_stay_while_many_others_are_asked_for_once() {
     assert!(kept >= 0.95, "{kept}");
 }
 
-/// The control of the test above. What the map has first goes first: the rest of it fills with keys
-/// that never come back, and stays so.
+/// The negative control of the test above. If the first entry of the map leaves first, the rest of
+/// the map fills with keys that never return, and stays so.
 #[test]
 fn with_any_entry_dropped_the_keys_in_use_do_not_stay() {
     let kept = hits_under_a_scan(drop_any);
@@ -145,7 +146,7 @@ fn a_working_set_of_four_times_the_room_is_served_mostly_from_it() {
         hit.count()
     };
     hits(&mut numbers);
-    // With the 500 most asked for in it all the time: ln 501 / ln 2001 = 0.818.
+    // With the 500 most used keys always cached: ln 501 / ln 2001 = 0.818.
     let hits = hits(&mut numbers);
     assert!(hits > 20_000 * 75 / 100, "{hits}");
 }
@@ -156,7 +157,7 @@ fn one_scan_of_many_live_keys_takes_no_hot_key_along() {
     fill(&cache, 0..900);
     assert!((0..900).all(|number| holds(&cache, &id(number))));
     fill(&cache, 10_000..110_000);
-    // Those in use when room was first wanted are passed over 256 times, and then one goes.
+    // The entries in use at the first eviction are passed over 256 times, and then one leaves.
     let kept = (0..900).filter(|number| holds(&cache, &id(*number)));
     assert!(kept.count() >= 890);
     assert_consistent(&cache);
@@ -171,7 +172,7 @@ fn ids_that_the_store_does_not_know_push_no_key_out() {
     }
     assert!((0..100).all(|number| holds(&cache, &id(number))));
     assert_eq!((cache.len(), cache.queue().slots()), (100, 100));
-    // They are remembered apart, and no more than so many.
+    // They are remembered apart from the entries, in bounded number.
     let unknown = cache
         .shards
         .iter()
@@ -203,7 +204,7 @@ fn changes_without_end_leave_no_slots_without_end() {
         let changed = id(round % 7);
         cache.evict(&changed);
         read(&cache, &changed, Some(&entry(changed)));
-        // A read for a route that always asks: the entry is replaced.
+        // A read for a `fresh` route: the entry is replaced.
         read(&cache, &changed, Some(&entry(changed)));
         assert!(cache.queue().slots() < 1_400, "{}", cache.queue().slots());
     }
@@ -240,7 +241,7 @@ fn room_for_one_holds_the_last_one() {
     }
 }
 
-/// Where all are in use, a read does not look at all of them.
+/// If all entries are in use, a read does not visit all of them.
 #[test]
 fn the_search_for_an_unused_entry_has_an_end() {
     let cache = Cache::new(2_000);
@@ -254,7 +255,7 @@ fn the_search_for_an_unused_entry_has_an_end() {
     assert_consistent(&cache);
 }
 
-/// A hit is served while every lock of the cache is held by another.
+/// A hit is served while another thread holds every lock of the cache.
 #[test]
 fn a_hit_waits_for_no_lock() {
     let cache = Arc::new(Cache::new(10));
@@ -323,7 +324,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Against a plain map of what was read last: the cache may have less, never other or more.
+    /// Compares with a plain map of the last reads: the cache may hold less, never another record
+    /// and never more.
     #[test]
     fn what_the_cache_holds_is_what_was_read_last(capacity in 0_usize..20, steps in steps()) {
         let cache = Cache::new(capacity);
@@ -353,7 +355,7 @@ proptest! {
                 }
             }
             for number in 0..24 {
-                // Looked up past `peek`, so that looking is no use.
+                // Looks up without `peek`, so that the lookup does not count as a use.
                 let held = cache.map.peek_with(&id(number), |held, ()| Arc::clone(&held.0));
                 if let Some(held) = held {
                     prop_assert!(!held.is_stale());

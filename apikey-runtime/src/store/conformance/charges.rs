@@ -1,4 +1,4 @@
-//! What the checks of `charge` and `refill` share.
+//! Helpers for the checks of `charge` and `refill`.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use crate::limit::{self, LimitRule, Quota, Rate};
 use crate::store::{Charge, ChargeOutcome, KeyStore, LimitCounter, LimitSupport};
 
 pub(super) const NOT_COUNTED: CheckVerdict =
-    CheckVerdict::Skipped("the store counts no limits: `counting` answers `Nothing`");
+    CheckVerdict::Skipped("the store does not count limits: `limit_support` returns `Nothing`");
 
-/// No check takes as long.
+/// The time within which a check finishes.
 const CHECK_MICROS: u64 = 20_000_000;
 
-/// Ends the check where the store counts nothing. No day, and so no month, ends while it runs.
+/// Skips the check if the store does not count limits. Waits until no day, and so no month, can end
+/// during the check.
 macro_rules! counting {
     ($store:expr) => {
         if $store.limit_support() == $crate::store::LimitSupport::Nothing {
@@ -30,16 +31,16 @@ pub(super) async fn await_a_new_day(store: &dyn KeyStore) -> Result<(), Violatio
     let stands = look(store, id(u128::MAX), &day("midnight", 1)).await?;
     let left = stands.reset.unwrap_or(u64::MAX);
     if left < CHECK_MICROS {
-        // The runtime of whoever runs the suite may have no timer.
+        // The caller's runtime may not have a timer.
         let wait = Duration::from_micros(left + 1_000);
         let waited = tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await;
-        ensure!(waited.is_ok(), "nobody waits for midnight");
+        ensure!(waited.is_ok(), "the wait for the next day failed");
     }
     Ok(())
 }
 
-/// One rule of every kind that the store counts, each of which admits `amount` and then, for days,
-/// nothing.
+/// Returns a rule of every kind that the store counts. Each allows `amount` units and then nothing
+/// for minutes or longer.
 pub(super) fn rules(store: &dyn KeyStore, amount: u32) -> Vec<LimitRule> {
     let long = Duration::from_secs(300 * 24 * 3_600);
     let many = u64::from(amount);
@@ -72,18 +73,18 @@ pub(super) async fn charge(
     let charged = charged.or_violation("`charge` fails")?;
     ensure!(
         charged.decisions.len() == count,
-        "a charge of {count} limits is answered with {} verdicts",
+        "a charge of {count} limits must return as many decisions; got {}",
         charged.decisions.len()
     );
     let all = charged.decisions.iter().all(|decision| decision.allowed);
     ensure!(
         charged.allowed == all,
-        "a charge is admitted where all limits admit it; {charged:?}"
+        "a charge must be allowed if and only if all limits allow it; got {charged:?}"
     );
     Ok(charged)
 }
 
-/// Whether a charge of `cost` passed.
+/// Returns whether a charge of `cost` was allowed.
 pub(super) async fn passes(
     store: &dyn KeyStore,
     key: KeyId,
@@ -93,7 +94,7 @@ pub(super) async fn passes(
     Ok(charge(store, key, cost, &[counter]).await?.allowed)
 }
 
-/// How the limit stands.
+/// Returns the state of the limit, without counting.
 pub(super) async fn look(
     store: &dyn KeyStore,
     key: KeyId,
@@ -104,7 +105,7 @@ pub(super) async fn look(
         .decisions
         .first()
         .copied()
-        .or_violation("no verdict")
+        .or_violation("a charge must return a decision")
 }
 
 pub(super) async fn ensure_left(
@@ -117,7 +118,7 @@ pub(super) async fn ensure_left(
     let left = look(store, key, counter).await?.remaining;
     ensure!(
         left == expected,
-        "{rule}: of `{}` ({}) {left} are left and not {expected}",
+        "{rule}: `{}` ({}) must have {expected} units left; got {left}",
         counter.name(),
         counter.rule()
     );

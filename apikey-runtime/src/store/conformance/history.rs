@@ -14,9 +14,9 @@ use crate::record::{KeyPatch, KeyRecord};
 use crate::store::{ChangeSet, Changes, Cursor, KeyStore, ListQuery};
 
 const NO_HISTORY: CheckVerdict =
-    CheckVerdict::Skipped("the store keeps no history: `changes` is `None`");
+    CheckVerdict::Skipped("the store does not keep a change log: `changes` returns `None`");
 
-/// What `changes` answers, or ends the check where the store keeps no history.
+/// Polls the change log, or skips the check if the store does not keep one.
 macro_rules! changes {
     ($store:expr, $since:expr) => {
         match $store
@@ -30,24 +30,23 @@ macro_rules! changes {
     };
 }
 
-/// The ids that changed after `since`, which this store gave a moment ago; and where that leads.
+/// Returns the ids that changed after `since`, a cursor that this store just returned, and the new
+/// cursor.
 async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Violation> {
     let changes = store
         .changes(Some(since), None)
         .await
         .or_violation("`changes` fails")?;
-    let changes = changes.or_violation("a store that keeps a history has one for every cursor")?;
+    let changes = changes.or_violation("a store with a change log must answer every cursor")?;
     match changes.history {
         ChangeSet::Entries(ids) => Ok((ids, changes.cursor)),
         ChangeSet::Resync => Err(Violation(format!(
-            "the store does not know {since:?}, which it gave a moment ago"
+            "the store must know {since:?}, which it just returned"
         ))),
     }
 }
 
-pub(super) async fn without_a_cursor_the_history_is_unknown(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+pub(super) async fn a_poll_without_a_cursor_is_a_resync(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     for number in 1..=2 {
         let Changes {
@@ -55,25 +54,25 @@ pub(super) async fn without_a_cursor_the_history_is_unknown(
         } = changes!(store, None);
         ensure!(
             history == ChangeSet::Resync,
-            "who has no cursor knows no change yet, so the history is unknown; answered {history:?}"
+            "a poll without a cursor must return `Resync`; got {history:?}"
         );
         let (ids, same) = followed(store, &cursor).await?;
         ensure!(
             ids.is_empty() && same == cursor,
-            "the cursor is the present one"
+            "a poll without a cursor must return the current cursor"
         );
         add(store, &plain(number)).await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn an_unchanged_store_reports_no_change(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let cursor = changes!(store, None).cursor;
     let (ids, same) = followed(store, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
-        "an unchanged store tells of {ids:?} at {same:?}"
+        "an unchanged store must not report changes; got {ids:?} at {same:?}"
     );
     add(store, &plain(1)).await?;
     let (_, cursor) = followed(store, &cursor).await?;
@@ -85,7 +84,7 @@ pub(super) async fn an_unchanged_store_tells_of_no_change(store: Arc<dyn KeyStor
     let (ids, same) = followed(store, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
-        "reading is a change: {ids:?} at {same:?}"
+        "a read must not be logged as a change; got {ids:?} at {same:?}"
     );
     Ok(CheckVerdict::Passed)
 }
@@ -103,11 +102,11 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
         let unique: HashSet<KeyId> = ids.iter().copied().collect();
         ensure!(
             unique == expected.iter().copied().collect(),
-            "{what} names {ids:?}"
+            "{what} must log {expected:?}; got {ids:?}"
         );
         ensure!(
             next.epoch == cursor.epoch + expected.len() as u64,
-            "{what} takes {} epochs; went from {} to {}",
+            "{what} must take {} epochs; went from {} to {}",
             expected.len(),
             cursor.epoch,
             next.epoch
@@ -118,7 +117,7 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
     let (ids, end) = followed(store, &start).await?;
     ensure!(
         end == cursor,
-        "all changes at once lead to {end:?}, one by one to {cursor:?}"
+        "one poll for all changes must end at {cursor:?}; got {end:?}"
     );
     let distinct = |ids: Vec<KeyId>| {
         let mut seen = HashSet::new();
@@ -128,7 +127,7 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
     };
     ensure!(
         distinct(ids) == distinct(all_ids),
-        "changes are told in the order of their commits"
+        "changes must be logged in commit order"
     );
     Ok(CheckVerdict::Passed)
 }
@@ -162,7 +161,7 @@ impl Change {
     }
 }
 
-/// Changes, what to call them, and whose they are.
+/// Returns changes, each with a description and the keys that it must log.
 fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
     let insert = |record: KeyRecord| Change::Insert(Box::new(record));
     let mut expired = plain(5);
@@ -190,13 +189,9 @@ fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
             Change::Update(id(2)),
             vec![id(2)],
         ),
+        ("a purge of an expired key", Change::Purge(11), vec![id(5)]),
         (
-            "a purge of one that expired",
-            Change::Purge(11),
-            vec![id(5)],
-        ),
-        (
-            "a purge of those revoked",
+            "a purge of revoked keys",
             Change::Purge(3_001),
             vec![id(2), id(3), id(4)],
         ),
@@ -204,7 +199,9 @@ fn changes_of_every_kind() -> Vec<(&'static str, Change, Vec<KeyId>)> {
     ]
 }
 
-pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn a_call_that_changes_nothing_is_not_logged(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let store = &*store;
     add(store, &plain(1)).await?;
     store
@@ -216,7 +213,7 @@ pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>)
         expected_version: Some(1),
         ..KeyPatch::new()
     };
-    // Each of these is refused, or finds nothing to do; other checks look at the answers.
+    // Each of these fails or finds nothing to do; other checks test their results.
     let _ = store.insert(&plain(1)).await;
     let _ = store.update(&id(1), &wrong).await;
     let _ = store.update(&id(2), &KeyPatch::new()).await;
@@ -227,12 +224,12 @@ pub(super) async fn what_changes_nothing_is_not_logged(store: Arc<dyn KeyStore>)
     let (ids, same) = followed(store, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
-        "what changes nothing is told as {ids:?}, {same:?}"
+        "a call that changes nothing must not be logged; got {ids:?} at {same:?}"
     );
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn an_invalid_cursor_is_a_resync(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     for number in 1..=3 {
         add(store, &plain(number)).await?;
@@ -247,7 +244,7 @@ pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -
         tag: present.tag.clone(),
     };
     let mut flipped = present.tag.clone();
-    ensure!(!flipped.is_empty(), "a cursor has a tag");
+    ensure!(!flipped.is_empty(), "a cursor must have a tag");
     flipped[0] ^= 1;
     let mut longer = present.tag.clone();
     longer.push(0);
@@ -266,18 +263,18 @@ pub(super) async fn a_cursor_that_is_none_is_unknown(store: Arc<dyn KeyStore>) -
         } = changes!(store, Some(&stranger));
         ensure!(
             history == ChangeSet::Resync,
-            "{stranger:?} is no cursor of this store; {history:?}"
+            "{stranger:?} is not a cursor of this store and must return `Resync`; got {history:?}"
         );
         ensure!(
             cursor == present,
-            "an unknown cursor is answered with the present one"
+            "`Resync` must come with the current cursor"
         );
     }
     Ok(CheckVerdict::Passed)
 }
 
-/// As after a restore: the same number of changes, but others.
-pub(super) async fn a_cursor_of_another_store_is_unknown(
+/// As after a restore: the same number of changes, but different ones.
+pub(super) async fn a_cursor_of_another_store_is_a_resync(
     store: Arc<dyn KeyStore>,
     other: Arc<dyn KeyStore>,
 ) -> CheckResult {
@@ -286,12 +283,12 @@ pub(super) async fn a_cursor_of_another_store_is_unknown(
         let own = changes!(store, Some(&foreign));
         ensure!(
             own.history == ChangeSet::Resync,
-            "a cursor of another store with as many changes is unknown; {:?}",
+            "a cursor of another store must return `Resync`, even at the same epoch; got {:?}",
             own.history
         );
         ensure!(
             own.cursor.tag != foreign.tag,
-            "two stores have tags of their own"
+            "two stores must have different tags"
         );
         add(&*store, &plain(number)).await?;
         add(&*other, &plain(number)).await?;
@@ -299,27 +296,27 @@ pub(super) async fn a_cursor_of_another_store_is_unknown(
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn the_lease_is_the_same_for_all_who_ask(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn every_poll_returns_the_same_lease(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let first = changes!(store, None);
     add(store, &plain(1)).await?;
     let second = changes!(store, Some(&first.cursor));
     ensure!(
         first.lease == second.lease,
-        "one asks and gets a lease of {:?}, another of {:?}",
+        "all polls must return the same lease; got {:?} and {:?}",
         first.lease,
         second.lease
     );
     Ok(CheckVerdict::Passed)
 }
 
-/// How many tasks write at the same time, and how many keys each of them changes.
+/// Number of concurrent writers, and of keys that each of them changes.
 const WRITERS: u128 = 8;
 const KEYS: u128 = 12;
 
-/// V-19: however changes overlap, whoever follows the history hears of each one, and of one that
-/// has returned at the next poll.
-pub(super) async fn a_follower_misses_no_change_of_many_writers(
+/// V-19: a poller sees every change, even if changes overlap. It sees a change that returned at the
+/// next poll.
+pub(super) async fn a_poller_misses_no_change_of_concurrent_writers(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     for number in 0..WRITERS * KEYS {
@@ -338,19 +335,19 @@ pub(super) async fn a_follower_misses_no_change_of_many_writers(
         let (ids, next) = followed(&*store, &cursor).await?;
         ensure!(
             next.epoch >= cursor.epoch,
-            "the history goes back from {cursor:?} to {next:?}"
+            "the epoch must not go back from {cursor:?} to {next:?}"
         );
         told.extend(ids);
         cursor = next;
         let missed: Vec<_> = expected.iter().filter(|id| !told.contains(id)).collect();
         ensure!(
             missed.is_empty(),
-            "a follower does not hear of the changes of {missed:?}"
+            "a poll must return all changes made before it; it misses those of {missed:?}"
         );
         if expected.len() as u128 == WRITERS * KEYS {
             return Ok(CheckVerdict::Passed);
         }
-        // A writer that failed never notes all of its changes.
+        // A writer that fails never records all of its changes.
         while let Some(joined) = tasks.try_join_next() {
             joined.map_err(|error| Violation(format!("a call panics: {error}")))??;
         }
@@ -358,8 +355,8 @@ pub(super) async fn a_follower_misses_no_change_of_many_writers(
     }
 }
 
-/// Changes each of a writer's keys once, so that no later change hides that an earlier one went
-/// untold. Notes what has returned.
+/// Changes each key of a writer once, so that a later change cannot hide that an earlier one was
+/// not logged. Records the calls that returned.
 async fn change_each_once(
     store: &dyn KeyStore,
     writer: u128,
@@ -380,7 +377,7 @@ async fn change_each_once(
                 )
                 .await
         }
-        .or_violation("one of many changes at once fails")?;
+        .or_violation("a concurrent change fails")?;
         returned.lock().push(id);
     }
     Ok(())

@@ -13,10 +13,10 @@ use crate::clock::Timestamp;
 use crate::limit::{CounterState, LimitRule, Quota};
 use crate::store::{Charge, ChargeOutcome, KeyStore, LimitCounter};
 
-/// How far the store's clock may be from ours.
+/// The allowed distance between the store's clock and ours.
 const CLOCKS_MICROS: u64 = 60_000_000;
 
-/// Makes `count` charges at once; returns how many were admitted.
+/// Makes `count` concurrent charges. Returns how many were allowed.
 async fn race(
     store: &Arc<dyn KeyStore>,
     charge: &Charge,
@@ -34,10 +34,8 @@ async fn race(
     Ok(allowed.into_iter().filter(|allowed| *allowed).count())
 }
 
-/// a quota of Q admits Q.
-pub(super) async fn of_charges_that_race_as_many_pass_as_the_limit_admits(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+/// a quota of Q allows exactly Q units.
+pub(super) async fn racing_charges_pass_up_to_the_limit(store: Arc<dyn KeyStore>) -> CheckResult {
     counting!(store);
     add(&*store, &plain(1)).await?;
     for (number, rule) in (0..).zip(rules(&*store, 50)) {
@@ -46,15 +44,15 @@ pub(super) async fn of_charges_that_race_as_many_pass_as_the_limit_admits(
         let allowed = race(&store, &one, 200).await?;
         ensure!(
             allowed == 50,
-            "of 200 charges that race for `{rule}`, {allowed} are admitted and not 50"
+            "of 200 racing charges to `{rule}`, 50 must be allowed; got {allowed}"
         );
-        ensure_left(&*store, id(1), &counter, 0, "what all have used").await?;
+        ensure_left(&*store, id(1), &counter, 0, "after 50 allowed charges").await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
 ///
-pub(super) async fn where_one_limit_refuses_none_is_charged(
+pub(super) async fn if_one_limit_denies_no_limit_is_charged(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     counting!(store);
@@ -65,15 +63,15 @@ pub(super) async fn where_one_limit_refuses_none_is_charged(
     let allowed = race(&store, &both, 100).await?;
     ensure!(
         allowed == 25,
-        "of 100 charges that race for 40 and 25, {allowed} are admitted"
+        "of 100 racing charges to limits of 40 and 25, 25 must be allowed; got {allowed}"
     );
-    let rule = "a charge that one limit refuses is counted by none";
+    let rule = "a charge that one limit denies must not count against any";
     ensure_left(&*store, id(1), &wide, 15, rule).await?;
     let refused = charge(&*store, id(1), 2, &[&wide, &tight]).await?;
     let allowed: Vec<_> = refused.decisions.iter().map(|one| one.allowed).collect();
     ensure!(
         allowed == [true, false],
-        "each limit says whether it admits the charge; {refused:?}"
+        "each limit must state whether it allows the charge; got {refused:?}"
     );
     ensure_left(&*store, id(1), &wide, 15, rule).await?;
 
@@ -82,14 +80,14 @@ pub(super) async fn where_one_limit_refuses_none_is_charged(
         .collect();
     let most: Vec<_> = most.iter().collect();
     let allowed = charge(&*store, id(1), 2, &most).await?.allowed;
-    ensure!(allowed, "{} limits are charged", most.len());
+    ensure!(allowed, "a charge of {} limits must be allowed", most.len());
     for counter in most {
-        ensure_left(&*store, id(1), counter, 1, "all limits are charged").await?;
+        ensure_left(&*store, id(1), counter, 1, "all limits must be charged").await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_charge_weighs_its_cost(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn a_charge_counts_its_cost(store: Arc<dyn KeyStore>) -> CheckResult {
     counting!(store);
     let store = &*store;
     add(store, &plain(1)).await?;
@@ -107,7 +105,7 @@ pub(super) async fn a_charge_weighs_its_cost(store: Arc<dyn KeyStore>) -> CheckR
             let said = charge(store, id(1), cost, &[&counter]).await?;
             ensure!(
                 said.allowed == allowed,
-                "a charge of {cost} that leaves {left} of `{rule}`: {said:?}"
+                "a charge of {cost} to `{rule}` must return `allowed: {allowed}`; got {said:?}"
             );
             let never = said
                 .decisions
@@ -115,36 +113,39 @@ pub(super) async fn a_charge_weighs_its_cost(store: Arc<dyn KeyStore>) -> CheckR
                 .all(|decision| decision.retry.is_none());
             ensure!(
                 cost <= 20 || never,
-                "`{rule}` never admits {cost}, and so has no time to try again; {said:?}"
+                "`{rule}` never allows {cost} units, so it must not name a time to retry; {said:?}"
             );
-            ensure_left(store, id(1), &counter, left, "a charge takes its cost").await?;
+            ensure_left(store, id(1), &counter, left, "a charge must count its cost").await?;
         }
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn looking_at_limits_counts_nothing(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn a_charge_of_zero_counts_nothing(store: Arc<dyn KeyStore>) -> CheckResult {
     counting!(store);
     let store = &*store;
     add(store, &plain(1)).await?;
     for (number, rule) in (0..).zip(rules(store, 3)) {
         let counter = LimitCounter::new(&format!("seen {number}"), rule);
-        let all = "a charge of 0 counts nothing";
+        let all = "a charge of 0 must count nothing";
         for left in [3, 2, 1, 0] {
             for _ in 0..3 {
                 ensure_left(store, id(1), &counter, left, all).await?;
             }
             let passed = passes(store, id(1), 1, &counter).await?;
-            ensure!(passed == (left > 0), "{left} are left of `{rule}`");
+            ensure!(passed == (left > 0), "`{rule}` with {left} left");
         }
         let empty = look(store, id(1), &counter).await?;
-        ensure!(empty.allowed, "a charge of 0 is admitted; {empty:?}");
+        ensure!(
+            empty.allowed,
+            "a charge of 0 must be allowed; got {empty:?}"
+        );
     }
     Ok(CheckVerdict::Passed)
 }
 
-/// Each kind of limit, held against [`CounterState`].
-pub(super) async fn a_store_counts_as_the_model_does(store: Arc<dyn KeyStore>) -> CheckResult {
+/// Each kind of limit, compared with [`CounterState`].
+pub(super) async fn a_store_counts_as_counter_state_does(store: Arc<dyn KeyStore>) -> CheckResult {
     counting!(store);
     let store = &*store;
     add(store, &plain(1)).await?;
@@ -157,7 +158,7 @@ pub(super) async fn a_store_counts_as_the_model_does(store: Arc<dyn KeyStore>) -
             let expected = one.apply(&mut model, now());
             ensure!(
                 alike(&said, &expected),
-                "a charge of {cost} to `{rule}` is answered {said:?}; the model says {expected:?}"
+                "a charge of {cost} to `{rule}` must return {expected:?}; got {said:?}"
             );
         }
     }
@@ -169,7 +170,7 @@ fn now() -> i64 {
     now.as_millis().saturating_mul(1_000)
 }
 
-/// Times need to be near each other only: the clocks are two.
+/// Compares two outcomes. Times need only be close, because they come from two clocks.
 fn alike(said: &ChargeOutcome, expected: &ChargeOutcome) -> bool {
     let near = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => one.abs_diff(other) < CLOCKS_MICROS,
@@ -199,46 +200,51 @@ pub(super) async fn a_refill_gives_back_no_more_than_was_used(
             done.or_violation("`refill` fails")
         };
         refill(5).await?;
-        ensure_left(store, id(1), &counter, 10, "nothing was used").await?;
-        ensure!(passes(store, id(1), 10, &counter).await?, "10 are admitted");
-        refill(4).await?;
-        ensure_left(store, id(1), &counter, 4, "4 are given back").await?;
+        ensure_left(store, id(1), &counter, 10, "a refill of an unused limit").await?;
         ensure!(
-            passes(store, id(1), 1, &counter).await?,
-            "1 of 4 is admitted"
+            passes(store, id(1), 10, &counter).await?,
+            "10 of 10 must pass"
         );
+        refill(4).await?;
+        ensure_left(store, id(1), &counter, 4, "a refill of 4").await?;
+        ensure!(passes(store, id(1), 1, &counter).await?, "1 of 4 must pass");
         for amount in [7, 1, u64::MAX] {
             refill(amount).await?;
         }
-        ensure_left(store, id(1), &counter, 10, "all is given back, and no more").await?;
+        ensure_left(store, id(1), &counter, 10, "a refill of more than was used").await?;
         let passed = passes(store, id(1), 11, &counter).await?;
-        ensure!(!passed, "a refill does not raise `{rule}`");
+        ensure!(!passed, "a refill must not raise `{rule}`");
     }
     Ok(CheckVerdict::Passed)
 }
 
-/// A key's limit can be changed while it is used.
-pub(super) async fn a_limit_that_is_changed_keeps_what_was_used(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+/// A key's limit can change while the key is in use.
+pub(super) async fn a_changed_limit_keeps_its_count(store: Arc<dyn KeyStore>) -> CheckResult {
     counting!(store);
     let store = &*store;
     add(store, &plain(1)).await?;
     ensure!(
         passes(store, id(1), 8, &day("changed", 10)).await?,
-        "8 of 10 are admitted"
+        "8 of 10 must pass"
     );
     for (amount, left) in [(10, 2), (20, 12), (8, 0), (5, 0), (9, 1)] {
         let counter = day("changed", amount);
-        ensure_left(store, id(1), &counter, left, "of which 8 were used").await?;
+        ensure_left(
+            store,
+            id(1),
+            &counter,
+            left,
+            "8 were used before the change",
+        )
+        .await?;
     }
     let lowered = passes(store, id(1), 1, &day("changed", 5)).await?;
-    ensure!(!lowered, "a limit below what was used admits nothing");
+    ensure!(!lowered, "a limit below its used units must not allow any");
     Ok(CheckVerdict::Passed)
 }
 
 /// I-01: names are data.
-pub(super) async fn counts_of_other_keys_names_and_kinds_are_apart(
+pub(super) async fn counts_are_separate_by_key_name_and_kind(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     counting!(store);
@@ -263,19 +269,16 @@ pub(super) async fn counts_of_other_keys_names_and_kinds_are_apart(
                 if matches!(rule, LimitRule::Rate(rate) if rate.amount() == 1) {
                     continue;
                 }
-                ensure_left(store, key, &counter, 2, "nobody has used it").await?;
-                ensure!(
-                    passes(store, key, 2, &counter).await?,
-                    "2 of 2 are admitted"
-                );
-                ensure_left(store, key, &counter, 0, "both were used").await?;
+                ensure_left(store, key, &counter, 2, "an unused limit").await?;
+                ensure!(passes(store, key, 2, &counter).await?, "2 of 2 must pass");
+                ensure_left(store, key, &counter, 0, "after 2 of 2").await?;
             }
         }
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn counts_of_a_removed_key_are_nobody_elses(
+pub(super) async fn counts_of_a_removed_key_do_not_affect_other_keys(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     counting!(store);
@@ -283,47 +286,58 @@ pub(super) async fn counts_of_a_removed_key_are_nobody_elses(
     let counter = LimitCounter::new("kept", Quota::lifetime(5));
     for number in [1, 2] {
         add(store, &plain(number)).await?;
-        ensure!(passes(store, id(number), 3, &counter).await?, "3 of 5");
+        ensure!(
+            passes(store, id(number), 3, &counter).await?,
+            "3 of 5 must pass"
+        );
     }
     let revoked = store.revoke(&id(1), &because("lost")).await;
     revoked.or_violation("`revoke` fails")?;
     let purged = store.purge(Timestamp::MAX).await;
     let purged = purged.or_violation("`purge` fails")?;
-    ensure!(purged == [id(1)], "`purge` removes what was revoked");
-    ensure_left(store, id(2), &counter, 2, "another key was removed").await?;
+    ensure!(purged == [id(1)], "`purge` must remove a revoked key");
+    ensure_left(
+        store,
+        id(2),
+        &counter,
+        2,
+        "after the removal of another key",
+    )
+    .await?;
     add(store, &plain(3)).await?;
-    ensure_left(store, id(3), &counter, 5, "a new key has used nothing").await?;
-    // What the removed one used may be there still.
+    ensure_left(store, id(3), &counter, 5, "a new key").await?;
+    // The count of the removed key may still exist.
     look(store, id(1), &counter).await?;
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn counts_outlive_a_restart(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn counts_survive_a_restart(store: Arc<dyn KeyStore>) -> CheckResult {
     counting!(store);
     let store = &*store;
     add(store, &plain(1)).await?;
     for (number, rule) in (0..).zip(rules(store, 9)) {
         let counter = LimitCounter::new(&format!("kept {number}"), rule);
-        ensure!(
-            passes(store, id(1), 4, &counter).await?,
-            "4 of 9 are admitted"
-        );
+        ensure!(passes(store, id(1), 4, &counter).await?, "4 of 9 must pass");
     }
     store.stop().await;
     if store.start().await.is_err() {
         return Ok(CheckVerdict::Skipped(
-            "the store does not start again once it stopped",
+            "the store cannot start again after it stopped",
         ));
     }
     for (number, rule) in (0..).zip(rules(store, 9)) {
         let counter = LimitCounter::new(&format!("kept {number}"), rule);
-        ensure_left(store, id(1), &counter, 5, "4 were used before the restart").await?;
-        ensure!(
-            passes(store, id(1), 5, &counter).await?,
-            "5 of 5 are admitted"
-        );
+        ensure_left(
+            store,
+            id(1),
+            &counter,
+            5,
+            "after a restart with 4 of 9 used",
+        )
+        .await?;
+        ensure!(passes(store, id(1), 5, &counter).await?, "5 of 5 must pass");
         let more = passes(store, id(1), 1, &counter).await?;
-        ensure!(!more, "a restart gives nothing back");
+        ensure!(!more, "a restart must not give units back");
     }
     Ok(CheckVerdict::Passed)
 }

@@ -8,19 +8,19 @@ use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::store::{KeyStore, ListQuery};
 
-pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
+pub(super) async fn a_list_is_ordered_by_id_and_its_pages_are_complete(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
     let empty = store
         .list(&ListQuery::first(10))
         .await
-        .or_violation("`list` of nothing fails")?;
+        .or_violation("`list` of an empty store fails")?;
     ensure!(
         empty.records.is_empty() && empty.next.is_none(),
-        "an empty store lists {empty:?}"
+        "an empty store must list nothing; got {empty:?}"
     );
-    // Numbers whose texts differ in case only, and the first and last of all.
+    // Ids that differ only in case, and the first and last of all.
     let numbers = [36, 10, u128::MAX, 35, 61, 0, 1 << 100];
     for number in numbers {
         add(store, &full(number)).await?;
@@ -31,7 +31,7 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
         let ids = follow(store, &ListQuery::first(limit)).await?;
         ensure!(
             ids == expected,
-            "pages of {limit} join up to all, in order; got {ids:?}"
+            "pages of {limit} must contain all records in order; got {ids:?}"
         );
     }
     let page = store
@@ -40,13 +40,13 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
         .or_violation("`list` fails")?;
     ensure!(
         page.next.is_none(),
-        "a page that ends with the last record has no next"
+        "a page that ends with the last record must not have a `next`"
     );
     ensure!(
         page.records
             .iter()
             .all(|record| *record == full(record.id.to_u128())),
-        "a list gives whole records"
+        "a list must return complete records"
     );
     let late = ListQuery {
         after: Some(id(u128::MAX)),
@@ -55,12 +55,12 @@ pub(super) async fn a_list_is_in_the_order_of_ids_and_its_pages_join_up(
     let page = store.list(&late).await.or_violation("`list` fails")?;
     ensure!(
         page.records.is_empty() && page.next.is_none(),
-        "after the last id comes {page:?}"
+        "the page after the last id must be empty; got {page:?}"
     );
     Ok(CheckVerdict::Passed)
 }
 
-/// The ids on all pages from `query` on.
+/// Returns the ids on all pages of `query`.
 async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, Violation> {
     let mut query = query.clone();
     let mut ids = Vec::new();
@@ -69,7 +69,7 @@ async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, V
         let count = u32::try_from(page.records.len()).unwrap_or(u32::MAX);
         ensure!(
             count <= query.limit,
-            "a page of {} holds {count}",
+            "a page of {} must not hold {count} records",
             query.limit
         );
         ids.extend(page.records.iter().map(|record| record.id));
@@ -78,10 +78,10 @@ async fn follow(store: &dyn KeyStore, query: &ListQuery) -> Result<Vec<KeyId>, V
         }
         query.after = page.next;
     }
-    Err(Violation("the pages of a list do not end".to_owned()))
+    Err(Violation("the pages of a list must end".to_owned()))
 }
 
-pub(super) async fn a_list_is_filtered_by_whole_texts(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn list_filters_match_whole_texts(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     for (number, owner) in (1..).zip(["ann", "Ann", "ann ", "an_", "a%", "ann"]) {
         add(store, &owned(number, owner)).await?;
@@ -115,16 +115,14 @@ pub(super) async fn a_list_is_filtered_by_whole_texts(store: Arc<dyn KeyStore>) 
             let ids = follow(store, &query).await?;
             ensure!(
                 ids == expected,
-                "{query:?} finds {ids:?} and not {expected:?}"
+                "{query:?} must find {expected:?}; got {ids:?}"
             );
         }
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_limit_out_of_bounds_is_brought_within(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+pub(super) async fn a_page_limit_out_of_bounds_is_clamped(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     for number in 1..=3 {
         add(store, &plain(number)).await?;
@@ -135,13 +133,13 @@ pub(super) async fn a_limit_out_of_bounds_is_brought_within(
         .or_violation("`list` with limit 0 fails")?;
     ensure!(
         page.records.len() == 1 && page.next == Some(id(1)),
-        "a limit of 0 counts as 1: a page of none would look like the last; got {page:?}"
+        "a limit of 0 must count as 1, because an empty page looks like the last; got {page:?}"
     );
     let page = store.list(&ListQuery::first(u32::MAX)).await;
     let page = page.or_violation("`list` with the largest limit fails")?;
     ensure!(
         page.records.len() == 3 && page.next.is_none(),
-        "a large limit gives all; got {page:?}"
+        "a large limit must return all records; got {page:?}"
     );
     Ok(CheckVerdict::Passed)
 }

@@ -1,4 +1,4 @@
-//! Checks of the list of nodes.
+//! Checks of membership.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::store::{ChangeSet, Changes, Cursor, KeyStore, MemberList, Node, NodeId};
 
 const NO_LIST: CheckVerdict =
-    CheckVerdict::Skipped("the store keeps no list of nodes: `join` answers `false`");
+    CheckVerdict::Skipped("the store does not keep a member list: `join` returns `false`");
 
-/// Two nodes that have joined, or the end of the check where the store keeps no list.
+/// Joins two nodes, or skips the check if the store does not keep a member list.
 macro_rules! two_nodes {
     ($store:expr) => {{
         let (one, two) = (NodeId::from_u128(1), NodeId::from_u128(u128::MAX));
@@ -24,8 +24,8 @@ macro_rules! two_nodes {
 }
 
 async fn roster(store: &dyn KeyStore) -> Result<MemberList, Violation> {
-    let roster = store.members().await.or_violation("`nodes` fails")?;
-    roster.or_violation("a store whose `join` answers `true` has a list of nodes")
+    let roster = store.members().await.or_violation("`members` fails")?;
+    roster.or_violation("a store whose `join` returns `true` must have a member list")
 }
 
 async fn listed(store: &dyn KeyStore, node: NodeId) -> Result<Option<Node>, Violation> {
@@ -35,7 +35,7 @@ async fn listed(store: &dyn KeyStore, node: NodeId) -> Result<Option<Node>, Viol
 
 async fn there(store: &dyn KeyStore, node: NodeId) -> Result<Node, Violation> {
     let listed = listed(store, node).await?;
-    listed.or_violation("a node that joined is on the list")
+    listed.or_violation("a node that joined must be listed")
 }
 
 async fn changes(
@@ -45,7 +45,7 @@ async fn changes(
 ) -> Result<Changes, Violation> {
     let changes = store.changes(since, node).await;
     let changes = changes.or_violation("`changes` fails")?;
-    changes.or_violation("a store that keeps a list of nodes keeps a history")
+    changes.or_violation("a store with a member list must have a change log")
 }
 
 async fn is_member(store: &dyn KeyStore, node: NodeId) -> Result<bool, Violation> {
@@ -60,24 +60,24 @@ pub(super) async fn a_node_that_joins_is_listed_and_a_member(
     let (one, two) = two_nodes!(store);
     for node in [one, two] {
         let row = there(store, node).await?;
-        ensure!(!row.suspected, "a node that joined is not suspected");
+        ensure!(!row.suspected, "a node that joined must not be suspected");
         ensure!(
             is_member(store, node).await?,
-            "a node that joined is a member"
+            "a node that joined must be a member"
         );
     }
     ensure!(
         !is_member(store, stranger).await? && !changes(store, None, None).await?.member,
-        "who did not join is no member"
+        "a node that did not join must not be a member"
     );
     ensure!(
         roster(store).await?.nodes.len() == 2,
-        "the list holds those that joined, and no other"
+        "the list must hold exactly the nodes that joined"
     );
     Ok(CheckVerdict::Passed)
 }
 
-/// So that a history which lost the joining is told from one that did not.
+/// So a change log that lost the join differs from one that did not.
 pub(super) async fn joining_takes_an_epoch_and_names_no_key(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
@@ -89,27 +89,27 @@ pub(super) async fn joining_takes_an_epoch_and_names_no_key(
     let after = changes(store, Some(&before), Some(&one)).await?;
     ensure!(
         after.cursor.epoch == before.epoch + 1 && after.history == ChangeSet::Entries(Vec::new()),
-        "joining takes the next epoch with no key; went from {before:?} to {after:?}"
+        "`join` must take the next epoch and log no key; went from {before:?} to {after:?}"
     );
     ensure!(
         there(store, one).await?.heartbeat > heartbeat,
-        "joining again counts the beat up"
+        "`join` must increment the heartbeat"
     );
     let listed = roster(store).await?;
     ensure!(
         listed.cursor == after.cursor,
-        "the list stands where the history stands; {:?} and {:?}",
+        "the list must have the cursor of the change log; got {:?} and {:?}",
         listed.cursor,
         after.cursor
     );
     ensure!(
         listed.longest_lease >= after.lease,
-        "the longest lease is no shorter than the present one"
+        "the longest lease must not be shorter than the current one"
     );
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn an_acknowledgement_counts_for_the_history_it_names(
+pub(super) async fn an_acknowledgement_applies_to_the_change_log_of_its_cursor(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -124,14 +124,14 @@ pub(super) async fn an_acknowledgement_counts_for_the_history_it_names(
         let after = there(store, one).await?;
         ensure!(
             after.heartbeat > before.heartbeat,
-            "an acknowledgement counts the beat up"
+            "`acknowledge` must increment the heartbeat"
         );
         Ok::<_, Violation>(after.acknowledged)
     };
     let noted = acknowledge(&cursor).await?;
     ensure!(
         noted == cursor.epoch,
-        "epoch {} is noted as {noted}",
+        "an acknowledgement of epoch {} must be stored; got {noted}",
         cursor.epoch
     );
     let foreign = Cursor {
@@ -148,24 +148,24 @@ pub(super) async fn an_acknowledgement_counts_for_the_history_it_names(
         let noted = acknowledge(&stranger).await?;
         ensure!(
             noted == cursor.epoch,
-            "{stranger:?} is of another history, and noted as {noted}"
+            "{stranger:?} is of another change log and must not be stored; got {noted}"
         );
     }
     ensure!(
         there(store, two).await?.acknowledged < cursor.epoch,
-        "a node acknowledges for itself only"
+        "a node must acknowledge for itself only"
     );
     let nobody = NodeId::from_u128(7);
     let done = store.acknowledge(&nobody, &cursor).await;
-    done.or_violation("`acknowledge` fails for a node that is not listed")?;
+    done.or_violation("`acknowledge` of an unlisted node fails")?;
     ensure!(
         listed(store, nobody).await?.is_none(),
-        "an acknowledgement lists nobody"
+        "`acknowledge` must not list a node"
     );
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_suspected_node_is_no_member_until_it_joins(
+pub(super) async fn a_suspected_node_is_not_a_member_until_it_joins_again(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -175,34 +175,31 @@ pub(super) async fn a_suspected_node_is_no_member_until_it_joins(
     store.suspect(&seen).await.or_violation("`suspect` fails")?;
     ensure!(
         is_member(store, one).await?,
-        "a node that has moved since it was seen is not suspected"
+        "a node must not be suspected if its heartbeat changed since it was seen"
     );
     let seen = there(store, one).await?;
     store.suspect(&seen).await.or_violation("`suspect` fails")?;
     ensure!(
         there(store, one).await?.suspected && !is_member(store, one).await?,
-        "a suspected node is no member"
+        "a suspected node must not be a member"
     );
     ensure!(
         is_member(store, two).await?,
-        "only the node that is meant is suspected"
+        "`suspect` must not affect other nodes"
     );
     let cursor = changes(store, None, None).await?.cursor;
     let done = store.acknowledge(&one, &cursor).await;
     done.or_violation("`acknowledge` fails")?;
     ensure!(
         there(store, one).await?.suspected,
-        "an acknowledgement, which may have been long on its way, takes no suspicion away"
+        "`acknowledge` must not end a suspicion, because the call may have been delayed"
     );
     store.join(&one).await.or_violation("`join` fails")?;
-    ensure!(
-        is_member(store, one).await?,
-        "joining takes the suspicion away"
-    );
+    ensure!(is_member(store, one).await?, "`join` must end a suspicion");
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn only_a_node_that_stayed_suspected_is_dismissed(
+pub(super) async fn only_a_node_that_stayed_suspected_is_removed(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -211,10 +208,10 @@ pub(super) async fn only_a_node_that_stayed_suspected_is_dismissed(
     store
         .remove_node(&trusted)
         .await
-        .or_violation("`dismiss` fails")?;
+        .or_violation("`remove_node` fails")?;
     ensure!(
         listed(store, one).await?.is_some(),
-        "a node that nobody suspects is not dismissed"
+        "a node that is not suspected must not be removed"
     );
     store
         .suspect(&trusted)
@@ -225,35 +222,35 @@ pub(super) async fn only_a_node_that_stayed_suspected_is_dismissed(
     let back = there(store, one).await?;
     store.suspect(&back).await.or_violation("`suspect` fails")?;
     let dismissed = store.remove_node(&suspected).await;
-    dismissed.or_violation("`dismiss` fails")?;
+    dismissed.or_violation("`remove_node` fails")?;
     ensure!(
         listed(store, one).await?.is_some(),
-        "a node that came back in between is not dismissed for its first suspicion"
+        "a node that joined again must not be removed for an earlier suspicion"
     );
     let again = there(store, one).await?;
     store
         .remove_node(&again)
         .await
-        .or_violation("`dismiss` fails")?;
+        .or_violation("`remove_node` fails")?;
     ensure!(
         listed(store, one).await?.is_none(),
-        "a node that stayed suspected is dismissed"
+        "a node that stayed suspected must be removed"
     );
     let first_beat = there(store, two).await?.heartbeat;
     store.leave(&two).await.or_violation("`leave` fails")?;
     store.join(&two).await.or_violation("`join` fails")?;
     ensure!(
         there(store, two).await?.heartbeat != first_beat,
-        "a node that left and comes back has a beat that was not seen before; begin with a random one"
+        "a node that left and joins again must not repeat a heartbeat; begin with a random one"
     );
     store.leave(&two).await.or_violation("`leave` fails")?;
     store
         .leave(&two)
         .await
-        .or_violation("`leave` fails twice")?;
+        .or_violation("a second `leave` fails")?;
     ensure!(
         roster(store).await?.nodes.is_empty(),
-        "who leaves is not listed"
+        "a node that left must not be listed"
     );
     Ok(CheckVerdict::Passed)
 }

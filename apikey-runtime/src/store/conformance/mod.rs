@@ -1,5 +1,5 @@
-//! A suite that tells whether a store keeps what [`KeyStore`] promises; for the stores of this
-//! crate, and for one of your own.
+//! A test suite that checks whether a store keeps the contract of [`KeyStore`], for the stores of
+//! this crate and for your own.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -13,9 +13,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Each check has a store of its own, which holds no record and is not yet started: the suite calls
-//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). It has to run inside a Tokio runtime. A
-//! runtime with several threads finds more races.
+//! Each check gets a store of its own, which must be empty and not yet started: the suite calls
+//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). Run the suite inside a Tokio runtime. A
+//! multi-threaded runtime finds more races.
 
 mod charges;
 mod checks;
@@ -36,13 +36,13 @@ use self::checks::{CHECKS, CheckFn, ConformanceCheck};
 use crate::error::StoreError;
 use crate::store::KeyStore;
 
-/// What the suite found, where it found no fault.
+/// The result of the suite, if the store failed no check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// The checks that the store passed.
     pub passed: Vec<&'static str>,
-    /// The checks that ask for something the store does not offer, and for what.
+    /// The checks of capabilities that the store does not have, each with the reason.
     pub skipped: Vec<(&'static str, &'static str)>,
 }
 
@@ -50,7 +50,7 @@ pub struct Report {
 ///
 /// # Panics
 ///
-/// At the first check that the store fails; the message names the check and the rule.
+/// Panics at the first check that the store fails. The message names the check and the rule.
 pub async fn run<F, Fut>(make: F) -> Report
 where
     F: Fn() -> Fut,
@@ -66,24 +66,24 @@ where
     report
 }
 
-/// The names of the checks, in the order in which [`run`] takes them.
+/// Returns the names of the checks, in the order in which [`run`] runs them.
 pub fn checks() -> impl Iterator<Item = &'static str> {
     CHECKS.iter().map(|check| check.name)
 }
 
-/// Runs the check `name` alone, so that a harness can show the checks apart. `false` where it was
-/// skipped.
+/// Runs the check `name` alone, so that a test harness can report checks separately. Returns
+/// `false` if the check was skipped.
 ///
 /// # Panics
 ///
-/// Where the store fails the check, or no check has this name; [`checks`] names them.
+/// Panics if the store fails the check, or if no check has this name; [`checks`] returns the names.
 pub async fn check<F, Fut>(name: &str, make: F) -> bool
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Arc<dyn KeyStore>>,
 {
     let Some(check) = CHECKS.iter().find(|check| check.name == name) else {
-        panic!("no check has the name `{name}`; `conformance::checks` names them");
+        panic!("no check has the name `{name}`; `conformance::checks` lists all names");
     };
     run_check(check, &make).await == CheckVerdict::Passed
 }
@@ -120,21 +120,21 @@ where
     outcome
 }
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CheckVerdict {
     Passed,
-    /// The store does not offer this.
+    /// The store does not have the capability, for this reason.
     Skipped(&'static str),
 }
 
-/// A rule that the store breaks, in words.
+/// A description of the rule that the store breaks.
 #[derive(Debug)]
 struct Violation(String);
 
 type CheckResult = Result<CheckVerdict, Violation>;
 
-/// Fails the check with the formatted text unless the condition holds.
+/// Fails the check with the formatted message unless the condition holds.
 macro_rules! ensure {
     ($holds:expr, $($rule:tt)+) => {
         if !$holds {
@@ -144,9 +144,9 @@ macro_rules! ensure {
 }
 use ensure;
 
-/// Turns what a store answers into what a check can go on with.
+/// Converts a store's answer into a value, or into a failure of the check.
 trait OrViolation<T> {
-    /// The value, where there is to be one; `rule` says so.
+    /// Returns the value, or a violation of `rule`.
     fn or_violation(self, rule: &str) -> Result<T, Violation>;
 }
 
@@ -162,26 +162,26 @@ impl<T> OrViolation<T> for Option<T> {
     }
 }
 
-/// Holds where `result` is [`StoreError::Conflict`].
+/// Checks that `result` is [`StoreError::Conflict`].
 fn ensure_conflict<T: fmt::Debug>(
     result: Result<T, StoreError>,
     rule: &str,
 ) -> Result<(), Violation> {
     ensure!(
         matches!(result, Err(StoreError::Conflict)),
-        "{rule}: not `Conflict` but {result:?}"
+        "{rule} must return `Conflict`; got {result:?}"
     );
     Ok(())
 }
 
-/// Holds where `result` is [`StoreError::NotFound`].
+/// Checks that `result` is [`StoreError::NotFound`].
 fn ensure_not_found<T: fmt::Debug>(
     result: Result<T, StoreError>,
     rule: &str,
 ) -> Result<(), Violation> {
     ensure!(
         matches!(result, Err(StoreError::NotFound)),
-        "{rule}: not `NotFound` but {result:?}"
+        "{rule} must return `NotFound`; got {result:?}"
     );
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 use crate::store::{KeyStore, ListQuery};
 
-/// Adds `record`.
+/// Inserts `record`.
 pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), Violation> {
     store
         .insert(record)
@@ -21,8 +21,8 @@ pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), 
         .or_violation("a record with a new id cannot be inserted")
 }
 
-/// Holds where the store has exactly `expected` under its id. Says which field differs, without a
-/// digest.
+/// Checks that the store has exactly `expected` under its id. The message names the field that
+/// differs, without a digest.
 pub(super) async fn ensure_stored(
     store: &dyn KeyStore,
     expected: &KeyRecord,
@@ -32,7 +32,7 @@ pub(super) async fn ensure_stored(
         .find(&expected.id)
         .await
         .or_violation("`find` fails")?;
-    let found = found.or_violation(&format!("{rule}: the record is not there"))?;
+    let found = found.or_violation(&format!("{rule}: the record is missing"))?;
     ensure!(
         found == *expected,
         "{rule}: `{}` differs; found {found:?}, expected {expected:?}",
@@ -55,13 +55,13 @@ fn differing_field(found: &KeyRecord, expected: &KeyRecord) -> &'static str {
         .map_or("a field", |(name, _)| name)
 }
 
-pub(super) async fn every_field_comes_back(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn every_field_reads_back(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
     let none = store
         .find(&id(1))
         .await
         .or_violation("`find` of a missing id fails")?;
-    ensure!(none.is_none(), "an empty store finds a record");
+    ensure!(none.is_none(), "an empty store must not find a record");
     let mut long = plain(3);
     long.label = "l".repeat(70_000);
     long.metadata
@@ -72,14 +72,14 @@ pub(super) async fn every_field_comes_back(store: Arc<dyn KeyStore>) -> CheckRes
     long.scopes = Scopes::new(&names).unwrap_or_default();
     for record in [plain(1), full(2), long, plain(0), plain(u128::MAX)] {
         add(store, &record).await?;
-        ensure_stored(store, &record, "a record comes back as it was inserted").await?;
+        ensure_stored(store, &record, "a record must read back as it was inserted").await?;
     }
-    ensure_stored(store, &full(2), "an insert leaves other records alone").await?;
+    ensure_stored(store, &full(2), "an insert must not change other records").await?;
     Ok(CheckVerdict::Passed)
 }
 
 /// I-01.
-pub(super) async fn odd_texts_come_back_and_find_only_themselves(
+pub(super) async fn odd_texts_read_back_and_match_only_themselves(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -100,7 +100,7 @@ pub(super) async fn odd_texts_come_back_and_find_only_themselves(
         });
         record.metadata.insert(text.to_owned(), text.into());
         add(store, &record).await?;
-        ensure_stored(store, &record, &format!("the text {text:?} comes back")).await?;
+        ensure_stored(store, &record, &format!("the text {text:?} must read back")).await?;
     }
     for (number, text) in (1..).zip(ODD_TEXTS) {
         let by_owner = ListQuery {
@@ -116,15 +116,17 @@ pub(super) async fn odd_texts_come_back_and_find_only_themselves(
             let ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
             ensure!(
                 ids == [id(number)],
-                "the filter {text:?} finds exactly itself; found {ids:?}"
+                "the filter {text:?} must match only the same text; got {ids:?}"
             );
         }
     }
     Ok(CheckVerdict::Passed)
 }
 
-/// E-02: to the millisecond, or a key lives too long.
-pub(super) async fn the_ends_of_time_come_back(store: Arc<dyn KeyStore>) -> CheckResult {
+/// E-02: if times lose precision, a key lives too long.
+pub(super) async fn the_earliest_and_latest_times_read_back(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let times = [
         i64::MIN,
         -1,
@@ -148,12 +150,12 @@ pub(super) async fn the_ends_of_time_come_back(store: Arc<dyn KeyStore>) -> Chec
             reason: None,
         });
         add(&*store, &record).await?;
-        ensure_stored(&*store, &record, "times are kept to the millisecond").await?;
+        ensure_stored(&*store, &record, "times must be kept to the millisecond").await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn a_written_record_is_visible_at_once(store: Arc<dyn KeyStore>) -> CheckResult {
     let mut tasks = JoinSet::new();
     for task in 1..=8_u128 {
         let store = Arc::clone(&store);
@@ -161,7 +163,12 @@ pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) 
             for number in 0..10 {
                 let mut record = plain(task * 1_000 + number);
                 add(&*store, &record).await?;
-                ensure_stored(&*store, &record, "an insert is seen once it returned").await?;
+                ensure_stored(
+                    &*store,
+                    &record,
+                    "an insert must be visible when it returns",
+                )
+                .await?;
                 let patch = KeyPatch {
                     enabled: Some(false),
                     ..KeyPatch::new()
@@ -171,7 +178,12 @@ pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) 
                     .await
                     .or_violation("`update` fails")?;
                 patch.apply(&mut record);
-                ensure_stored(&*store, &record, "an update is seen once it returned").await?;
+                ensure_stored(
+                    &*store,
+                    &record,
+                    "an update must be visible when it returns",
+                )
+                .await?;
             }
             Ok(())
         });
@@ -180,7 +192,7 @@ pub(super) async fn a_written_record_is_found_at_once(store: Arc<dyn KeyStore>) 
     Ok(CheckVerdict::Passed)
 }
 
-/// Waits for all of `tasks`; the first failure is the answer.
+/// Waits for all of `tasks` and returns their values, or the first failure.
 pub(super) async fn all<T: Send + 'static>(
     mut tasks: JoinSet<Result<T, Violation>>,
 ) -> Result<Vec<T>, Violation> {
@@ -191,18 +203,18 @@ pub(super) async fn all<T: Send + 'static>(
     Ok(results)
 }
 
-pub(super) async fn a_taken_id_is_a_conflict_and_changes_nothing(
+pub(super) async fn an_insert_of_an_existing_id_is_a_conflict_and_changes_nothing(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
     let record = full(1);
     add(store, &record).await?;
-    ensure_conflict(store.insert(&plain(1)).await, "an insert with a taken id")?;
     ensure_conflict(
-        store.insert(&record).await,
-        "an insert of the same record again",
+        store.insert(&plain(1)).await,
+        "an insert with an existing id",
     )?;
-    ensure_stored(store, &record, "a refused insert changes nothing").await?;
+    ensure_conflict(store.insert(&record).await, "a second insert of a record")?;
+    ensure_stored(store, &record, "a failed insert must not change anything").await?;
     Ok(CheckVerdict::Passed)
 }
 
@@ -223,17 +235,15 @@ pub(super) async fn an_update_changes_the_named_columns_only(
         ensure_stored(
             store,
             &record,
-            &format!("{patch:?} changes its columns and the version"),
+            &format!("{patch:?} must change its columns and the version"),
         )
         .await?;
     }
-    ensure_stored(store, &bystander, "an update leaves other records alone").await?;
+    ensure_stored(store, &bystander, "an update must not change other records").await?;
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn an_update_can_clear_what_may_be_missing(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+pub(super) async fn an_update_can_clear_optional_fields(store: Arc<dyn KeyStore>) -> CheckResult {
     let mut record = full(1);
     add(&*store, &record).await?;
     let patch = KeyPatch {
@@ -254,7 +264,7 @@ pub(super) async fn an_update_can_clear_what_may_be_missing(
         .await
         .or_violation("`update` of a record fails")?;
     patch.apply(&mut record);
-    ensure_stored(&*store, &record, "`Some(None)` clears a column").await?;
+    ensure_stored(&*store, &record, "`Some(None)` must clear a column").await?;
     Ok(CheckVerdict::Passed)
 }
 
@@ -275,8 +285,8 @@ pub(super) async fn an_update_of_a_missing_record_is_not_found(
         )?;
     }
     let found = store.find(&id(2)).await.or_violation("`find` fails")?;
-    ensure!(found.is_none(), "`update` is no upsert, and made a record");
-    ensure_stored(store, &plain(1), "an update leaves other records alone").await?;
+    ensure!(found.is_none(), "`update` must not create a record");
+    ensure_stored(store, &plain(1), "an update must not change other records").await?;
     Ok(CheckVerdict::Passed)
 }
 
@@ -295,9 +305,9 @@ pub(super) async fn an_update_of_another_version_is_a_conflict_and_changes_nothi
         let result = store.update(&record.id, &patch).await;
         ensure_conflict(
             result,
-            &format!("an update that expects version {wrong} of 1"),
+            &format!("an update of version 1 that expects {wrong}"),
         )?;
-        ensure_stored(store, &record, "a refused update changes nothing").await?;
+        ensure_stored(store, &record, "a failed update must not change anything").await?;
     }
     Ok(CheckVerdict::Passed)
 }
@@ -319,11 +329,16 @@ pub(super) async fn an_update_without_an_expected_version_takes_any(
             .or_violation("`update` of the right version fails")?;
         patch.apply(&mut record);
     }
-    ensure_stored(&*store, &record, "each update counts the version up by one").await?;
+    ensure_stored(
+        &*store,
+        &record,
+        "each update must increment the version by one",
+    )
+    .await?;
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn of_updates_that_race_for_one_version_one_wins(
+pub(super) async fn one_of_several_racing_updates_succeeds(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     add(&*store, &plain(1)).await?;
@@ -347,7 +362,7 @@ pub(super) async fn of_updates_that_race_for_one_version_one_wins(
         let winners = all(tasks).await?.into_iter().filter(|won| *won).count();
         ensure!(
             winners == 1,
-            "of 4 updates of version {version}, {winners} succeed and not one"
+            "of 4 racing updates of version {version}, one must succeed; got {winners}"
         );
     }
     Ok(CheckVerdict::Passed)

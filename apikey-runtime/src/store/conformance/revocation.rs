@@ -12,7 +12,7 @@ use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 use crate::store::KeyStore;
 
-/// `record` after a revocation.
+/// Returns `record` as it is after a revocation.
 fn revoked(mut record: KeyRecord, revocation: &Revocation) -> KeyRecord {
     record.revoked = Some(revocation.clone());
     record.version += 1;
@@ -30,12 +30,12 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Chec
         .revoke(&id(1), &first)
         .await
         .or_violation("`revoke` fails")?;
-    ensure!(done, "the call that revokes a key answers `true`");
+    ensure!(done, "the call that revokes a key must return `true`");
     let expected = revoked(record, &first);
     ensure_stored(
         store,
         &expected,
-        "revoking sets `revoked` and counts the version up",
+        "`revoke` must set `revoked` and increment the version",
     )
     .await?;
     for again in [
@@ -48,11 +48,11 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Chec
         let done = store
             .revoke(&id(1), &again)
             .await
-            .or_violation("revoking again fails")?;
-        ensure!(!done, "revoking a revoked key answers `false`");
-        ensure_stored(store, &expected, "the first time and reason stay").await?;
+            .or_violation("a second `revoke` fails")?;
+        ensure!(!done, "`revoke` of a revoked key must return `false`");
+        ensure_stored(store, &expected, "the first time and reason must stay").await?;
     }
-    ensure_stored(store, &plain(2), "revoking leaves other records alone").await?;
+    ensure_stored(store, &plain(2), "`revoke` must not change other records").await?;
     Ok(CheckVerdict::Passed)
 }
 
@@ -61,19 +61,19 @@ pub(super) async fn revoking_a_missing_record_is_not_found(
 ) -> CheckResult {
     add(&*store, &plain(1)).await?;
     let result = store.revoke(&id(2), &because("lost")).await;
-    ensure_not_found(result, "revoking a missing record")?;
+    ensure_not_found(result, "`revoke` of a missing record")?;
     let none = store.revoke_owner("nobody", &because("lost")).await;
-    let none = none.or_violation("revoking the keys of an owner without any fails")?;
+    let none = none.or_violation("`revoke_owner` of an owner without keys fails")?;
     ensure!(
         none.is_empty(),
-        "an owner without keys has none revoked; answered {none:?}"
+        "`revoke_owner` of an owner without keys must return nothing; got {none:?}"
     );
-    ensure_stored(&*store, &plain(1), "revoking leaves other records alone").await?;
+    ensure_stored(&*store, &plain(1), "`revoke` must not change other records").await?;
     Ok(CheckVerdict::Passed)
 }
 
-/// V-12, column-wise.
-pub(super) async fn a_late_writer_does_not_bring_a_revoked_key_back(
+/// V-12, column by column.
+pub(super) async fn a_late_update_does_not_undo_a_revocation(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -95,12 +95,12 @@ pub(super) async fn a_late_writer_does_not_bring_a_revoked_key_back(
         .await
         .or_violation("`update` of a revoked record fails")?;
     late.apply(&mut expected);
-    ensure_stored(store, &expected, "a late update leaves `revoked` as it is").await?;
+    ensure_stored(store, &expected, "a late update must not change `revoked`").await?;
     Ok(CheckVerdict::Passed)
 }
 
 /// V-12, with the version that the writer read.
-pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
+pub(super) async fn a_late_update_of_an_old_version_is_a_conflict(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -122,14 +122,16 @@ pub(super) async fn a_late_writer_with_an_old_version_is_a_conflict(
     };
     for (number, reason) in [(1, "lost"), (2, "left")] {
         let result = store.update(&id(number), &late).await;
-        ensure_conflict(result, "an update of the version from before a revocation")?;
+        ensure_conflict(result, "an update of the version before a revocation")?;
         let expected = revoked(owned(number, "a"), &because(reason));
-        ensure_stored(store, &expected, "a refused update changes nothing").await?;
+        ensure_stored(store, &expected, "a failed update must not change anything").await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn a_revoked_id_stays_taken(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn the_id_of_a_revoked_key_is_not_reusable(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     let store = &*store;
     add(store, &plain(1)).await?;
     store
@@ -141,11 +143,16 @@ pub(super) async fn a_revoked_id_stays_taken(store: Arc<dyn KeyStore>) -> CheckR
         "an insert with the id of a revoked key",
     )?;
     let expected = revoked(plain(1), &because("lost"));
-    ensure_stored(store, &expected, "a refused insert leaves the key revoked").await?;
+    ensure_stored(
+        store,
+        &expected,
+        "a failed insert must leave the key revoked",
+    )
+    .await?;
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
+pub(super) async fn revoking_an_owner_revokes_exactly_their_live_keys(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -165,7 +172,7 @@ pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
         .collect();
     ensure!(
         ids == BTreeSet::from([id(1), id(2)]),
-        "the answer names the keys that this call revoked; answered {ids:?}"
+        "`revoke_owner` must return the keys that it revoked; got {ids:?}"
     );
     for (number, owner) in (1..).zip(owners) {
         let expected = match number {
@@ -173,14 +180,21 @@ pub(super) async fn revoking_an_owner_takes_exactly_their_live_keys(
             7 => revoked(owned(number, owner), &because("before")),
             _ => owned(number, owner),
         };
-        let rule = format!("revoking the keys of `a_%` does right by one of {owner:?}");
+        let rule = format!("`revoke_owner` of `a_%`, seen on a key of {owner:?}");
         ensure_stored(store, &expected, &rule).await?;
     }
-    ensure_stored(store, &plain(8), "a key without an owner is nobody's").await?;
+    ensure_stored(
+        store,
+        &plain(8),
+        "`revoke_owner` must not change a key without an owner",
+    )
+    .await?;
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) -> CheckResult {
+pub(super) async fn one_of_several_racing_revocations_succeeds(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
     for number in 1..=10 {
         add(&*store, &owned(number, &format!("owner {number}"))).await?;
         let mut tasks = JoinSet::new();
@@ -204,16 +218,16 @@ pub(super) async fn of_revocations_that_race_one_wins(store: Arc<dyn KeyStore>) 
         let winners: Vec<_> = all(tasks).await?.into_iter().flatten().collect();
         ensure!(
             winners.len() == 1,
-            "of 4 that revoke a key, {} did it",
+            "of 4 racing revocations of a key, one must succeed; got {}",
             winners.len()
         );
         let expected = revoked(owned(number, &format!("owner {number}")), &winners[0]);
-        ensure_stored(&*store, &expected, "the reason is that of who did it").await?;
+        ensure_stored(&*store, &expected, "the winner's reason must stay").await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
+pub(super) async fn purge_removes_only_keys_that_ended_before(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
@@ -246,22 +260,22 @@ pub(super) async fn purge_removes_what_ended_before_and_nothing_else(
     let expected: BTreeSet<KeyId> = gone.iter().map(|record| record.id).collect();
     ensure!(
         ids == expected,
-        "the answer names what was removed; answered {ids:?}"
+        "`purge` must return the ids that it removed; got {ids:?}"
     );
     for record in &gone {
         let found = store.find(&record.id).await.or_violation("`find` fails")?;
         ensure!(
             found.is_none(),
-            "what ended before is gone; found {found:?}"
+            "a key that ended before must be removed; found {found:?}"
         );
     }
     for record in &kept {
-        ensure_stored(store, record, "what did not end before stays").await?;
+        ensure_stored(store, record, "a key that did not end before must stay").await?;
     }
     let again = store.purge(at(100)).await.or_violation("`purge` fails")?;
     ensure!(
         again.is_empty(),
-        "a second purge finds nothing; answered {again:?}"
+        "a second `purge` must find nothing; got {again:?}"
     );
     Ok(CheckVerdict::Passed)
 }

@@ -1,4 +1,4 @@
-//! Records to try a store with.
+//! Sample records.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::limit::{Limit, Quota, Rate};
 use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 
-/// Texts that mean something to SQL, LIKE, formats, shells, Redis or terminals, and must mean
-/// nothing to a store. NUL is left out: PostgreSQL has no text with it.
+/// Texts with a meaning in SQL, LIKE, format strings, shells, Redis or terminals. To a store they
+/// must be plain text. NUL is left out: PostgreSQL cannot store it in text.
 pub(super) const ODD_TEXTS: [&str; 16] = [
     "",
     " ",
@@ -31,17 +31,17 @@ pub(super) const ODD_TEXTS: [&str; 16] = [
     "\u{fffd}\u{10ffff}",
 ];
 
-/// A time, in milliseconds.
+/// Returns a time in milliseconds.
 pub(super) const fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-/// The id with the number `number`.
+/// Returns the id with this number.
 pub(super) fn id(number: u128) -> KeyId {
     KeyId::from_u128(number)
 }
 
-/// A plain record with the id `number`.
+/// Returns a minimal record with the id `number`.
 pub(super) fn plain(number: u128) -> KeyRecord {
     KeyRecord::new(
         id(number),
@@ -52,14 +52,14 @@ pub(super) fn plain(number: u128) -> KeyRecord {
     )
 }
 
-/// A plain record of `owner`.
+/// Returns a minimal record of `owner`.
 pub(super) fn owned(number: u128, owner: &str) -> KeyRecord {
     let mut record = plain(number);
     record.owner = Some(owner.to_owned());
     record
 }
 
-/// A record with something in every field.
+/// Returns a record with a value in every field.
 pub(super) fn full(number: u128) -> KeyRecord {
     let mut record = plain(number);
     record.owner = Some("owner 42".to_owned());
@@ -81,12 +81,12 @@ pub(super) fn full(number: u128) -> KeyRecord {
     record.not_before = Some(at(500));
     record.revoked = Some(because("lost"));
     record.enabled = false;
-    // Not the same when it went through a 64-bit float.
+    // A 64-bit float cannot represent this number.
     record.version = (1 << 53) + 1;
     record
 }
 
-/// Of every kind that JSON has.
+/// Returns values of every type that JSON has.
 pub(super) fn metadata() -> Metadata {
     let mut metadata = Metadata::new();
     metadata.insert("team".to_owned(), json!("billing"));
@@ -105,7 +105,7 @@ pub(super) fn metadata() -> Metadata {
     metadata
 }
 
-/// One of every kind.
+/// Returns a limit of every kind.
 pub(super) fn limits() -> Vec<Limit> {
     let window = Duration::from_millis(90_061_001);
     vec![
@@ -117,7 +117,7 @@ pub(super) fn limits() -> Vec<Limit> {
     ]
 }
 
-/// Patches of each column.
+/// Returns patches that change each column.
 pub(super) fn patches() -> Vec<KeyPatch> {
     let previous = PreviousDigest {
         digest: "sha256$old".to_owned(),
@@ -183,7 +183,7 @@ pub(super) fn patches() -> Vec<KeyPatch> {
     ]
 }
 
-/// A revocation for `reason`.
+/// Returns a revocation with `reason`.
 pub(super) fn because(reason: &str) -> Revocation {
     Revocation {
         at: at(3_000),

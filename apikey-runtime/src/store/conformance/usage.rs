@@ -1,4 +1,4 @@
-//! Checks of what is kept of who used what.
+//! Checks of usage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::key::KeyId;
 use crate::store::{self, KeyStore, LastUsed, NodeId, UsageBatch, UsageQuery, UsageRow};
 
 const NOT_KEPT: CheckVerdict =
-    CheckVerdict::Skipped("the store keeps no usage: `supports_usage` answers `false`");
+    CheckVerdict::Skipped("the store does not keep usage: `supports_usage` returns `false`");
 
 const ALLOWED: store::Outcome = store::Outcome::Allowed;
 const REFUSED: store::Outcome = store::Outcome::Denied(DenyReason::RateLimited);
 
-/// Ends the check where the store keeps no usage; adds records of the keys 1 to 5.
+/// Skips the check if the store does not keep usage. Inserts records with the ids 1 to 5.
 macro_rules! keeping {
     ($store:expr) => {
         if !$store.supports_usage() {
@@ -32,7 +32,7 @@ macro_rules! keeping {
     };
 }
 
-/// The present hour: a store may drop at once what is long past.
+/// Returns the current hour: a store may drop old usage at once.
 fn this_hour() -> i64 {
     Timestamp::from(SystemTime::now()).as_millis() / 3_600_000
 }
@@ -63,7 +63,7 @@ async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Violation
         .or_violation("`add_usage` fails")
 }
 
-/// Each row's counts, by what they are counts of.
+/// The counts of each row, by key, route, hour and outcome.
 type Counts = BTreeMap<(KeyId, String, i64, &'static str), (u64, u64)>;
 
 async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Violation> {
@@ -75,13 +75,13 @@ async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Viola
             counts
                 .insert(of.clone(), (row.requests, row.cost))
                 .is_none(),
-            "{of:?} has two rows"
+            "{of:?} must have one row"
         );
     }
     Ok(counts)
 }
 
-/// All of the keys 1 to 5.
+/// Returns all usage of the keys 1 to 5.
 async fn everything(store: &dyn KeyStore) -> Result<Counts, Violation> {
     let keys = (1..=5).map(id).collect();
     usage(
@@ -91,7 +91,7 @@ async fn everything(store: &dyn KeyStore) -> Result<Counts, Violation> {
     .await
 }
 
-/// What `rows` come to.
+/// Returns the sums of `rows`.
 fn sums<'a>(rows: impl IntoIterator<Item = &'a UsageRow>) -> Counts {
     let mut counts = Counts::new();
     for row in rows {
@@ -132,7 +132,7 @@ pub(super) async fn usage_adds_up(store: Arc<dyn KeyStore>) -> CheckResult {
     let found = everything(&*store).await?;
     ensure!(
         found == expected,
-        "what 4 nodes added 5 times is there 20 times; found {found:?}, expected {expected:?}"
+        "5 batches of 4 nodes must add up to {expected:?}; found {found:?}"
     );
     Ok(CheckVerdict::Passed)
 }
@@ -155,16 +155,14 @@ pub(super) async fn a_large_batch_is_added_as_a_whole(store: Arc<dyn KeyStore>) 
     let found = everything(&*store).await?;
     ensure!(
         found == sums(&rows),
-        "of 10,000 rows of one batch, {} are found, or others",
+        "a batch of 10,000 rows must be added completely; found {} rows, or other counts",
         found.len()
     );
     Ok(CheckVerdict::Passed)
 }
 
-/// The answer to the first may have been lost.
-pub(super) async fn a_batch_that_is_offered_again_is_added_once(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+/// The answer to the first offer may have been lost.
+pub(super) async fn a_batch_that_is_retried_is_added_once(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let hour = this_hour();
     let numbered = |node, number| {
@@ -190,7 +188,8 @@ pub(super) async fn a_batch_that_is_offered_again_is_added_once(
         let expected = sums(&[row(1, "/", hour, ALLOWED, (added, 2 * added))]);
         ensure!(
             found == expected,
-            "a batch counts where its number is above the node's last; batch {number} of node {node}: {found:?}"
+            "a batch must count only if its number exceeds the node's last; got {found:?} after \
+             batch {number} of node {node}"
         );
     }
     let mut tasks = JoinSet::new();
@@ -203,14 +202,12 @@ pub(super) async fn a_batch_that_is_offered_again_is_added_once(
     let found = everything(&*store).await?;
     ensure!(
         found == sums(&[row(1, "/", hour, ALLOWED, (added, 2 * added))]),
-        "a batch that is offered 8 times at once is added once; {found:?}"
+        "a batch offered 8 times concurrently must be added once; found {found:?}"
     );
     Ok(CheckVerdict::Passed)
 }
 
-pub(super) async fn usage_is_read_from_an_hour_up_to_another(
-    store: Arc<dyn KeyStore>,
-) -> CheckResult {
+pub(super) async fn usage_is_read_for_a_range_of_hours(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let store = &*store;
     let hour = this_hour();
@@ -236,7 +233,7 @@ pub(super) async fn usage_is_read_from_an_hour_up_to_another(
         let found = usage(store, &UsageQuery::new(keys.clone(), from, to)).await?;
         ensure!(
             found == expected,
-            "the usage of {keys:?} from {from} up to {to} is {expected:?}; found {found:?}"
+            "the usage of {keys:?} from {from} to {to} must be {expected:?}; found {found:?}"
         );
     }
     Ok(CheckVerdict::Passed)
@@ -277,15 +274,15 @@ pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) ->
         found.sort_by_key(|used| used.key);
         ensure!(
             found == expected,
-            "the latest use of {keys:?} stays, of those that are equally late the first; found {found:?}, \
+            "the latest use of {keys:?} must stay, the first of equally late ones; found {found:?}, \
              expected {expected:?}"
         );
     }
     Ok(CheckVerdict::Passed)
 }
 
-/// A store may also have dropped what is old by itself.
-pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -> CheckResult {
+/// A store may also have removed old usage by itself.
+pub(super) async fn pruning_keeps_recent_usage(store: Arc<dyn KeyStore>) -> CheckResult {
     keeping!(store);
     let store = &*store;
     let hour = this_hour();
@@ -306,7 +303,7 @@ pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -
         found.retain(|(_, _, at, _), _| *at >= hour);
         ensure!(
             found == sums(&kept),
-            "what is to be kept stays; found {found:?}"
+            "usage since the given hour must stay; found {found:?}"
         );
     }
     let again = batch(1, 1, kept.to_vec());
@@ -315,7 +312,7 @@ pub(super) async fn forgetting_keeps_what_is_not_old(store: Arc<dyn KeyStore>) -
     found.retain(|(_, _, at, _), _| *at >= hour);
     ensure!(
         found == sums(&kept),
-        "the number of a batch that came just now is not forgotten; found {found:?}"
+        "the number of a recent batch must not be forgotten; found {found:?}"
     );
     Ok(CheckVerdict::Passed)
 }

@@ -1,4 +1,4 @@
-//! Records in memory.
+//! A store in memory.
 
 mod usage;
 
@@ -25,16 +25,16 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
-/// How long a record may be used without being read again, where nothing else is asked for.
+/// The lease if none is configured.
 const DEFAULT_LEASE: Duration = Duration::from_millis(200);
 
-/// How many changes are remembered.
+/// The number of changes that the log keeps.
 const LOG_LEN: usize = 10_000;
 
-/// Tells the stores of one process apart.
+/// Distinguishes the stores of one process.
 static STORES: AtomicU64 = AtomicU64::new(0);
 
-/// Records in memory: for tests, and for a single process whose keys need not outlive it.
+/// Keeps records in memory: for tests, and for a single process whose keys need not outlive it.
 ///
 /// ```
 /// use apikey_runtime::{KeyStore, ListQuery, MemoryStore};
@@ -49,9 +49,8 @@ static STORES: AtomicU64 = AtomicU64::new(0);
 pub struct MemoryStore {
     lease: Duration,
     clock: Arc<dyn Clock>,
-    /// The mark of every change. One that is the same for all of them will do: a history that lives
-    /// in memory is never restored from a copy, so a cursor is either this store's own or that of
-    /// another.
+    /// The tag of all cursors. One tag for all of them suffices: a change log in memory is never
+    /// restored from a copy, so a cursor belongs either to this store or to another.
     tag: Vec<u8>,
     state: Mutex<State>,
     changed: ChangeNotifier,
@@ -60,18 +59,19 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     records: BTreeMap<KeyId, KeyRecord>,
-    /// How many changes there were.
+    /// The epoch of the last change.
     epoch: u64,
-    /// Whose changes the last ones were, where they were a key's; the back is that of `epoch`.
+    /// The keys of the last changes, `None` for changes of membership; the back is that of `epoch`.
     log: VecDeque<Option<KeyId>>,
     nodes: BTreeMap<NodeId, Node>,
-    /// The beats of all nodes: one that leaves and comes back has none that was seen before.
+    /// Counts the heartbeats of all nodes. A node that leaves and joins again never repeats a
+    /// heartbeat.
     beats: u64,
     tally: Tally,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -86,7 +86,7 @@ impl MemoryStore {
         }
     }
 
-    /// Lets a record that was read be used for `lease` without being read again.
+    /// Sets the lease: how long a node may use a cached record after a poll.
     ///
     /// By default, 200 milliseconds.
     #[must_use]
@@ -95,7 +95,7 @@ impl MemoryStore {
         self
     }
 
-    /// Takes the time from `clock` by which limits are counted: when a day or a month is over.
+    /// Sets the clock by which limits are counted: it determines when a day or a month ends.
     ///
     /// By default, a [`SystemClock`].
     #[must_use]
@@ -111,8 +111,8 @@ impl MemoryStore {
         }
     }
 
-    /// The state, for a change of which those who listen hear. They look for themselves, and so not
-    /// before it is done.
+    /// Locks the state for a change and notifies listeners. They need the lock to read, so they do
+    /// not see the state before the change is done.
     fn change(&self) -> MutexGuard<'_, State> {
         let state = self.state();
         self.changed.notify();
@@ -120,7 +120,7 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No change is left half done where a panic could come, so the state is whole after one.
+        // No panic can occur in the middle of a change, so the state is valid after one.
         self.state.lock()
     }
 }
@@ -139,7 +139,7 @@ impl State {
         self.beats
     }
 
-    /// Revokes those of `ids` that are not yet revoked; returns which.
+    /// Revokes those of `ids` that are not yet revoked, and returns them.
     fn revoke(&mut self, ids: Vec<KeyId>, revocation: &Revocation) -> Vec<KeyId> {
         let mut revoked = Vec::new();
         for id in ids {
@@ -157,7 +157,7 @@ impl State {
         revoked
     }
 
-    /// The ids of the records that `wanted` picks.
+    /// Returns the ids of the records that match `wanted`.
     fn ids(&self, wanted: impl Fn(&KeyRecord) -> bool) -> Vec<KeyId> {
         self.records
             .values()
@@ -166,7 +166,7 @@ impl State {
             .collect()
     }
 
-    /// What changed after `epoch`, if the log goes back that far.
+    /// Returns the changes after `epoch`, if the log reaches back that far.
     fn since(&self, epoch: u64) -> Option<Vec<KeyId>> {
         let count = usize::try_from(self.epoch.checked_sub(epoch)?).ok()?;
         let start = self.log.len().checked_sub(count)?;
@@ -225,7 +225,7 @@ impl KeyStore for MemoryStore {
         {
             return Err(StoreError::Conflict);
         }
-        // Beside the record, which is to be changed as a whole or not at all.
+        // Changes a copy: the record changes as a whole or not at all.
         let mut changed = record.clone();
         patch.apply(&mut changed);
         *record = changed;
@@ -347,7 +347,7 @@ impl KeyStore for MemoryStore {
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let mut state = self.state();
-        // Read while nobody else can charge, so the time does not go back between two who do.
+        // Read under the lock, so that the time does not go back between two charges.
         let now = micros(&*self.clock);
         Ok(state.tally.charge(charge, now))
     }

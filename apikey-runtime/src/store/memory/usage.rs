@@ -1,4 +1,4 @@
-//! What keys used, in memory.
+//! Limit counters and usage in memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,14 +11,14 @@ use crate::store::{
     UsageRow,
 };
 
-/// Requests and their cost, on each route and of each outcome.
+/// Requests and their cost, by route and outcome.
 type Hour = HashMap<(String, Outcome), (u64, u64)>;
 
-/// What keys used of their limits, and what else is told of their use.
+/// The limit counters and the usage of all keys.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     counts: HashMap<KeyId, HashMap<String, CounterState>>,
-    /// What came of a key's requests of an hour.
+    /// The requests of a key in an hour.
     usage: BTreeMap<(KeyId, i64), Hour>,
     last_used: HashMap<KeyId, LastUsed>,
     /// The number of each node's last batch, and when it came.
@@ -42,7 +42,7 @@ impl Tally {
         charged
     }
 
-    /// Gives back up to `amount`.
+    /// Gives back up to `amount` units.
     pub(super) fn refill(&mut self, key: KeyId, counter: &LimitCounter, amount: u64) {
         let held = self.counts.get_mut(&key);
         if let Some(count) = held.and_then(|held| held.get_mut(counter.name())) {
@@ -71,13 +71,13 @@ impl Tally {
         }
     }
 
-    /// The counts that `query` asks for.
+    /// Returns the counts that `query` selects.
     pub(super) fn usage(&self, query: &UsageQuery) -> Vec<UsageRow> {
         let mut keys = query.keys.clone();
         keys.sort_unstable();
         keys.dedup();
         let hours = keys.into_iter().flat_map(|key| {
-            // A range from later to earlier would be a panic.
+            // A range whose start is after its end would panic.
             self.usage
                 .range((key, query.from)..(key, query.to.max(query.from)))
         });
@@ -91,20 +91,20 @@ impl Tally {
         rows.collect()
     }
 
-    /// When these keys were last let through.
+    /// Returns the last use of each of `keys`.
     pub(super) fn last_used(&self, keys: &[KeyId]) -> Vec<LastUsed> {
         let found = keys.iter().filter_map(|key| self.last_used.get(key));
         found.copied().collect()
     }
 
-    /// Forgets the counts of hours before `hour`, and nodes that went silent before it.
+    /// Removes the counts before `hour`, and the batch numbers of nodes silent since before it.
     pub(super) fn forget(&mut self, hour: i64, now: Timestamp) {
         self.usage.retain(|(_, kept), _| *kept >= hour);
         let silent = silent_before(hour, now);
         self.batches.retain(|_, (_, at)| *at >= silent);
     }
 
-    /// Forgets what is counted of a key that is no more; its usage stays until its time is over.
+    /// Removes the counts of a purged key; its usage stays until its retention ends.
     pub(super) fn remove(&mut self, key: &KeyId) {
         self.counts.remove(key);
         self.last_used.remove(key);
