@@ -1,4 +1,4 @@
-//! A key that was checked.
+//! The checked key of a request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use crate::key::KeyId;
 use crate::record::Metadata;
 use crate::scope::Scopes;
 
-/// A key that was checked and let through: what a guarded handler knows of its caller.
+/// A key that was checked and allowed.
 ///
-/// As an argument of a handler under `#[api_key_required]`, or of an extractor that such a handler
-/// uses, it is the key of the request; where no check has run, extracting it fails. Under
-/// `optional` an argument of type `Option<ApiKey>` is `None` for a request without a key. A clone
-/// is cheap: one count.
+/// A handler under `#[api_key_required]`, or an extractor that such a handler uses, takes it as an
+/// argument and gets the key of the request. Extraction fails if a check has not run. Under
+/// `optional`, an argument of type `Option<ApiKey>` is `None` for a request without a key. A clone
+/// is cheap: it increments a reference count.
 #[derive(Clone)]
 pub struct ApiKey(Arc<CachedKey>);
 
@@ -27,61 +27,61 @@ impl ApiKey {
         &self.0
     }
 
-    /// The key's id.
+    /// Returns the key's id.
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.0.id
     }
 
-    /// The key's label.
+    /// Returns the key's label.
     #[must_use]
     pub fn label(&self) -> &str {
         self.0.label()
     }
 
-    /// Whom the key belongs to.
+    /// Returns the key's owner.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
         self.0.owner()
     }
 
-    /// What the key may do.
+    /// Returns the key's scopes.
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
-    /// Whether the key holds exactly `scope`.
+    /// Returns whether the key has exactly `scope`.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
         self.0.scopes.contains(scope)
     }
 
-    /// The application's own data about the key, by name.
+    /// Returns the application's data about the key named `name`.
     #[must_use]
     pub fn metadata(&self, name: &str) -> Option<&serde_json::Value> {
         self.all_metadata()?.get(name)
     }
 
-    /// All of the application's own data about the key; `None` where there is none.
+    /// Returns all of the application's data about the key; `None` if it does not have any.
     #[must_use]
     pub fn all_metadata(&self) -> Option<&Metadata> {
         self.0.uncommon.as_ref().map(|uncommon| &uncommon.metadata)
     }
 
-    /// The family of keys that this one belongs to.
+    /// Returns the key's environment.
     #[must_use]
     pub fn environment(&self) -> Option<&str> {
         self.0.environment()
     }
 
-    /// When the key was made.
+    /// Returns when the key was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
         self.0.created
     }
 
-    /// From when on the key is refused.
+    /// Returns the key's expiry (exclusive): it is denied at and after this time.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
         let end = self.0.validity.expires;

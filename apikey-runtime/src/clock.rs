@@ -1,9 +1,8 @@
-//! Time: what a wall clock says, and what has really passed.
+//! Time: the wall clock, and elapsed time.
 //!
-//! Two clocks answer two questions. A key *expires* at a time of day, so that is read from the wall
-//! clock. A *lease* lasts a stretch of time, so that is read from the machine's uptime
-//! (`CLOCK_BOOTTIME` on Linux, which also counts the time that the machine slept), and no change of
-//! the wall clock makes it longer.
+//! A key *expires* at a time of day, which is read from the wall clock. A *lease* lasts a span of
+//! time, which is measured by the machine's uptime (`CLOCK_BOOTTIME` on Linux, which includes the
+//! time that the machine slept). A change of the wall clock therefore does not extend a lease.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -25,25 +24,25 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The latest time that can be said, about 292 million years from now.
+    /// The latest time, about 292 million years from now.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// The earliest time that can be said, as far back.
+    /// The earliest time, about 292 million years ago.
     pub const MIN: Self = Self(i64::MIN);
 
-    /// The time `millis` milliseconds after 1970-01-01T00:00:00Z; negative is before.
+    /// Creates the time `millis` milliseconds after 1970-01-01T00:00:00Z, or before it if negative.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z; negative is before.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z, negative before it.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// This time and `span` more, or `None` where that is later than [`Timestamp::MAX`].
+    /// Adds `span`; returns `None` if the result is later than [`Timestamp::MAX`].
     #[must_use]
     pub fn checked_add(self, span: Duration) -> Option<Self> {
         let millis = i64::try_from(span.as_millis()).ok()?;
@@ -60,40 +59,39 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// Returns the whole milliseconds of `span`, `u64::MAX` at most.
+/// Returns the whole milliseconds of `span`, at most `u64::MAX`.
 pub(crate) fn millis_u64(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the whole milliseconds of `span`, `i64::MAX` at most.
+/// Returns the whole milliseconds of `span`, at most `i64::MAX`.
 pub(crate) fn millis_i64(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What a [`Clock`] says at one moment.
+/// A reading of a [`Clock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClockReading {
-    /// The time that decisions use: the wall clock's, but never earlier than the time at which the
-    /// clock was made plus what has passed since. A wall clock that is set back lengthens no key's
-    /// life.
+    /// The time that checks use: the wall clock's, but never earlier than the time at which the
+    /// clock was created plus the elapsed time. A wall clock that is set back does not extend the
+    /// life of a key.
     pub now: Timestamp,
-    /// What the wall clock says, set back or not.
+    /// The time of the wall clock, even if it was set back.
     pub wall: Timestamp,
-    /// Nanoseconds that have passed since some fixed moment, the machine's sleep included; never
-    /// goes back.
+    /// Nanoseconds since some fixed moment, including the machine's sleep; never decreases.
     pub uptime_nanos: u64,
 }
 
 /// A source of time.
 ///
-/// [`SystemClock`] serves a running application; [`ManualClock`] a test.
+/// [`SystemClock`] is for applications, [`ManualClock`] for tests.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// What the clock says now.
+    /// Reads the clock.
     fn read(&self) -> ClockReading;
 }
 
-/// The moment at which a clock was made, from which on `now` never falls behind.
+/// The moment at which a clock was created. `now` is never earlier than this plus the elapsed time.
 #[derive(Debug, Clone, Copy)]
 struct Origin {
     wall: Timestamp,
@@ -120,7 +118,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// The machine's clocks, with this moment as the earliest `now`.
+    /// Creates a clock whose earliest `now` is this moment.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -139,9 +137,9 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    /// Uptime comes first: a thread that is paused between the two readings then sees the wall
-    /// ahead of uptime, by which a lease ends early at worst. The other way round it would look
-    /// like a wall clock set back.
+    /// Reads uptime first. If the thread is paused between the two readings, the wall clock is
+    /// ahead of uptime, which at worst ends a lease early. The other order would look like a wall
+    /// clock that was set back.
     fn read(&self) -> ClockReading {
         let uptime_nanos = uptime_nanos();
         self.origin.reading(wall(), uptime_nanos)
@@ -150,7 +148,7 @@ impl Clock for SystemClock {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn wall() -> Timestamp {
-    // Half the time of `SystemTime::now()` and its conversion.
+    // Takes half the time of `SystemTime::now()` and its conversion.
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     Timestamp(
         time.tv_sec
@@ -179,7 +177,7 @@ fn uptime_nanos() -> u64 {
     u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A clock that stands still until a test moves it.
+/// A clock that a test moves.
 ///
 /// ```
 /// use apikey_runtime::{Clock, ManualClock, Timestamp};
@@ -197,7 +195,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock whose wall says `wall` until it is moved.
+    /// Creates a clock whose wall time is `wall` until it is moved.
     #[must_use]
     pub fn at(wall: Timestamp) -> Self {
         Self {
@@ -210,13 +208,13 @@ impl ManualClock {
         }
     }
 
-    /// A clock that starts at the machine's present time.
+    /// Creates a clock that starts at the machine's present time.
     #[must_use]
     pub fn starting_now() -> Self {
         Self::at(SystemTime::now().into())
     }
 
-    /// Lets `span` pass, on the wall and in uptime.
+    /// Advances the wall clock and the uptime by `span`.
     pub fn advance(&self, span: Duration) {
         let millis = millis_i64(span);
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
@@ -224,8 +222,8 @@ impl ManualClock {
         self.wall_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock `millis` milliseconds ahead (or back, where negative) with no time
-    /// passing: what an operator or a time server does.
+    /// Steps the wall clock by `millis` milliseconds, back if negative, without elapsed time, as an
+    /// operator or a time server does.
     pub fn step_wall(&self, millis: i64) {
         self.wall_millis.fetch_add(millis, Ordering::SeqCst);
     }

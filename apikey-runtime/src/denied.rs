@@ -1,20 +1,21 @@
-//! Why a request is refused, in the words that its client may read.
+//! Reasons to deny a request, in words that its client may read.
 
 use std::time::Duration;
 
 use crate::limit::LimitStatus;
 use crate::policy::ScopeExpr;
 
-/// Declares [`DenyReason`] from its table: for each reason its docs, and what its response says.
+/// Declares [`DenyReason`] from its table: the docs of each reason, and the content of its
+/// response.
 macro_rules! deny_reasons {
     ($(
         $(#[doc = $doc:literal])+
         $reason:ident: $status:literal, $code:literal, $title:literal, $detail:literal;
     )+) => {
-        /// Why a request is refused.
+        /// The reason why a request is denied.
         ///
-        /// An unknown key, a malformed one, a wrong secret and a key of another family are one
-        /// reason, so that who has not the right secret learns nothing.
+        /// An unknown key, a malformed key, a wrong secret and a key of another environment share
+        /// one reason, so that a client without the right secret learns nothing.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum DenyReason {$(
@@ -24,7 +25,7 @@ macro_rules! deny_reasons {
         )+}
 
         impl DenyReason {
-            /// All of them, in the order of their numbers.
+            /// All reasons, in the order of their numbers.
             pub(crate) const ALL: [Self; [$($code),+].len()] = [$(Self::$reason),+];
 
             const fn row(self) -> Row {
@@ -41,7 +42,7 @@ macro_rules! deny_reasons {
     };
 }
 
-/// What the response to one reason says.
+/// The content of the response to a reason.
 struct Row {
     status: u16,
     code: &'static str,
@@ -49,109 +50,109 @@ struct Row {
     detail: &'static str,
 }
 
-// Each row: the reason, and the status, code, title and detail of its response.
+// Each row has a reason, and the status, code, title and detail of its response.
 deny_reasons! {
-    /// No key came with the request.
+    /// The request does not have a key.
     MissingKey: 401, "missing-key", "API key required",
-        "This resource needs an API key, and the request has none where it is looked for.";
-    /// What came is no key that this route accepts.
+        "This resource requires an API key. Send one with the request.";
+    /// The presented credential is not a key that this route accepts.
     InvalidKey: 401, "invalid-key", "Invalid API key",
         "The API key is not accepted here. Check that it is complete and meant for this service.";
-    /// The key is right and its time is over.
+    /// The key is correct but has expired.
     Expired: 401, "expired-key", "Expired API key",
         "The API key has expired. Ask for a new one.";
-    /// The key is right and its time has not come.
+    /// The key is correct but not valid yet.
     NotYetValid: 401, "key-not-yet-valid", "API key not yet valid",
         "The API key is not valid yet. Try again later.";
-    /// The key is right and was revoked.
+    /// The key is correct but was revoked.
     Revoked: 401, "revoked-key", "Revoked API key",
         "The API key was revoked. Ask for a new one.";
-    /// The key is right and is switched off.
+    /// The key is correct but disabled.
     Disabled: 401, "disabled-key", "Disabled API key",
-        "The API key is switched off. Ask its issuer.";
-    /// More than one key came with the request.
+        "The API key is disabled. Ask its issuer.";
+    /// The request has more than one key.
     MultipleKeys: 400, "multiple-keys", "More than one API key",
         "The request has more than one API key. Send one, in one place.";
-    /// The request's credentials cannot be read: a broken percent-encoding, a broken body.
+    /// The request's credentials cannot be parsed: invalid percent-encoding, or an invalid body.
     MalformedRequest: 400, "malformed-request", "Malformed request",
         "The API key cannot be read from the request. Check how it is encoded.";
-    /// The body is longer than a body is read in which a key is looked for.
-    BodyTooLarge: 413, "body-too-large", "Body too long",
-        "The body is too long to be searched for an API key. Send less.";
-    /// The body did not come in time.
-    BodyTimeout: 408, "body-timeout", "Body too slow",
-        "The body with the API key did not come in time. Try again.";
-    /// The body is compressed, and a key is looked for in it.
-    UnsupportedContentEncoding: 415, "unsupported-content-encoding", "Encoded body",
-        "The body with the API key is encoded. Send it as it is.";
+    /// The body exceeds the size up to which it is searched for a key.
+    BodyTooLarge: 413, "body-too-large", "Body too large",
+        "The body is too large to be searched for an API key. Send a smaller one.";
+    /// The body did not arrive in time.
+    BodyTimeout: 408, "body-timeout", "Body timeout",
+        "The body with the API key did not arrive in time. Try again.";
+    /// The body is to be searched for a key, and has a content encoding.
+    UnsupportedContentEncoding: 415, "unsupported-content-encoding", "Unsupported content encoding",
+        "The body with the API key is encoded. Send it without `Content-Encoding`.";
     /// The key may not be used from the client's address.
-    AddressNotPermitted: 403, "address-not-permitted", "Address not allowed",
+    AddressNotPermitted: 403, "address-not-permitted", "Address not permitted",
         "The API key may not be used from this address.";
-    /// The key is not good for the request's method.
-    MethodNotPermitted: 403, "method-not-permitted", "Method not allowed for this API key",
-        "The API key is not good for this method here.";
-    /// The key came in clear text where the route demands TLS.
-    HttpsRequired: 403, "https-required", "TLS required",
-        "The API key came in clear text. Use https, and replace the key.";
-    /// The key does not hold the scopes that the route demands.
+    /// The key may not be used for the request's method.
+    MethodNotPermitted: 403, "method-not-permitted", "Method not permitted for this API key",
+        "The API key may not be used for this method here.";
+    /// The key came in clear text, but the route requires TLS.
+    HttpsRequired: 403, "https-required", "HTTPS required",
+        "The API key was sent in clear text. Use HTTPS, and replace the key.";
+    /// The key does not have the scopes that the route requires.
     InsufficientScope: 403, "insufficient-scope", "Insufficient scope",
-        "The API key does not have the scope that this resource needs.";
-    /// The key, or the key on this route, is used too fast.
+        "The API key does not have the scope that this resource requires.";
+    /// The key exceeded a rate, its own or the route's.
     RateLimited: 429, "rate-limited", "Too many requests",
-        "The API key is used too fast. Wait as long as `Retry-After` says, and send less; where it says nothing, the request costs more than the key may ever use at once.";
+        "The API key is used too fast. Wait as long as `Retry-After` says. Without `Retry-After`, the request costs more than the key may use at once.";
     /// The key has used up a quota.
-    QuotaExceeded: 429, "quota-exceeded", "Quota used up",
-        "The API key has used up what it may use. Wait as long as `Retry-After` says; where it says nothing, ask for more.";
-    /// The client's address has shown too many keys that are none.
+    QuotaExceeded: 429, "quota-exceeded", "Quota exceeded",
+        "The API key has used up a quota. Wait as long as `Retry-After` says. Without `Retry-After`, ask for a larger quota.";
+    /// The client's address made too many failed attempts.
     TooManyFailedAttempts: 429, "too-many-failed-attempts", "Too many failed attempts",
-        "Too many requests with wrong API keys came from this address. Wait as long as `Retry-After` says.";
-    /// The request reached a guarded handler and no manager was found.
+        "Too many requests with invalid API keys came from this address. Wait as long as `Retry-After` says.";
+    /// The request reached a guarded handler, but a manager is not installed.
     NoManager: 500, "no-manager", "Server misconfigured",
         "The server is not set up to check API keys here.";
-    /// The route's demand cannot be judged; the log says what to mend.
+    /// The route's policy cannot be evaluated; the log says what to fix.
     Misconfigured: 500, "misconfigured-route", "Server misconfigured",
         "The server is not set up to check API keys here.";
-    /// The key store gave no answer.
+    /// The key store did not answer.
     StoreUnavailable: 503, "store-unavailable", "API keys cannot be checked now",
         "The server cannot check API keys at the moment. Try again shortly.";
 }
 
 impl DenyReason {
-    /// The status of the answer.
+    /// Returns the status of the response.
     #[must_use]
     pub const fn status(self) -> u16 {
         self.row().status
     }
 
-    /// The reason as one word for programs, such as `expired-key`: the last part of the problem's type,
-    /// and what the log says.
+    /// Returns the reason as a word for programs, such as `expired-key`: the last part of the
+    /// problem's type, and the word in the log.
     #[must_use]
     pub const fn code(self) -> &'static str {
         self.row().code
     }
 
-    /// The reason as a short title for people.
+    /// Returns the reason as a short title for people.
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.row().title
     }
 
-    /// What the client can do about it.
+    /// Returns what the client can do.
     #[must_use]
     pub const fn detail(self) -> &'static str {
         self.row().detail
     }
 }
 
-/// As its [code](DenyReason::code).
+/// Serialises as its [code](DenyReason::code).
 impl serde::Serialize for DenyReason {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.code())
     }
 }
 
-/// A refusal: what an [error handler](crate::ApiKeyManagerBuilder::error_handler) makes a response
-/// of.
+/// A denied request, which an [error handler](crate::ApiKeyManagerBuilder::error_handler) turns
+/// into a response.
 #[derive(Debug, Clone)]
 pub struct Denied {
     reason: DenyReason,
@@ -185,20 +186,20 @@ impl Denied {
         self
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> DenyReason {
         self.reason
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.reason.status()
     }
 
-    /// The scopes that the route demands, for [`DenyReason::InsufficientScope`]; those under `not`
-    /// are left out.
+    /// Returns the scopes that the route requires, for [`DenyReason::InsufficientScope`]; without
+    /// those under `not`.
     #[must_use]
     pub fn required_scopes(&self) -> Vec<&'static str> {
         let mut required = Vec::new();
@@ -208,7 +209,7 @@ impl Denied {
         required
     }
 
-    /// After what time a client may try again, where waiting helps.
+    /// Returns how long to wait before the next attempt, if waiting helps.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self.reason {
@@ -217,7 +218,8 @@ impl Denied {
         }
     }
 
-    /// How the limits stand, for [`DenyReason::RateLimited`] and [`DenyReason::QuotaExceeded`].
+    /// Returns the status of the limits, for [`DenyReason::RateLimited`] and
+    /// [`DenyReason::QuotaExceeded`].
     #[must_use]
     pub fn limits(&self) -> &[LimitStatus] {
         &self.limits

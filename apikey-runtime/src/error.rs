@@ -1,38 +1,38 @@
-//! What can go wrong, in words for the person who has to mend it.
+//! Errors, in words for the person who has to fix them.
 
 use std::error::Error as StdError;
 
 use crate::key_id::KeyId;
 
-/// A source of an error, kept whole.
+/// The source of an error, kept whole.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
-/// What a call of the manager, or of the configuration, can answer instead of a value.
+/// An error of the manager or of the configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that cannot work. The message names it and says what to write.
+    /// A setting cannot work. The message names it and says what to write.
     #[error("configuration: {0}")]
     Config(String),
-    /// An argument of a call that cannot work. The message names it and says what to write.
+    /// An argument cannot work. The message names it and says what to write.
     #[error("{0}")]
     InvalidArgument(String),
-    /// No key has this id.
-    #[error("no key has the id `{0}`; `list` names those that exist")]
+    /// A key with this id does not exist.
+    #[error("a key with the id `{0}` does not exist; `list` names those that do")]
     NotFound(KeyId),
-    /// The key is revoked, and that is for good; create a new one.
-    #[error("the key `{0}` is revoked, which is for good; create a new one")]
+    /// The key is permanently revoked; create a new one.
+    #[error("the key `{0}` is permanently revoked; create a new one")]
     Revoked(KeyId),
     /// The system's random generator failed; nothing was stored.
-    #[error("the system's random generator failed; no key was made")]
+    #[error("the system's random generator failed; a key was not created")]
     Random(#[source] BoxError),
     /// The hasher failed; nothing was stored.
-    #[error("the hasher failed; no key was made")]
+    #[error("the hasher failed; a key was not created")]
     Hasher(#[source] BoxError),
     /// The store failed.
     #[error("the key store failed: {0}")]
     Store(#[from] StoreError),
-    /// A manager was installed for the whole process before.
+    /// A manager is already installed for the whole process.
     #[error(
         "a manager is installed already; `install` once, or use `init_app` for one manager per app"
     )]
@@ -42,51 +42,50 @@ pub enum Error {
     ShutDown,
 }
 
-/// What a store can answer instead of a value.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The id is taken, or the record changed since it was read.
-    #[error("the record exists already, or was changed by someone else; read it again")]
+    /// The record's id is taken, or the record changed since it was read.
+    #[error("the record already exists, or was changed since it was read; read it again")]
     Conflict,
-    /// No record has this id.
-    #[error("no such record")]
+    /// A record with this id does not exist.
+    #[error("the record does not exist")]
     NotFound,
-    /// The store cannot be reached, or gave no answer in time. Whether a write took effect is not
-    /// known.
+    /// The store cannot be reached, or did not answer in time. It is unknown whether a write took
+    /// effect.
     #[error("the store is unavailable: {reason}")]
     Unavailable {
-        /// What was tried and failed.
+        /// The operation that failed.
         reason: String,
-        /// The client library's own error, where it gave one.
+        /// The client library's error, if it returned one.
         #[source]
         source: Option<BoxError>,
     },
-    /// One stored record cannot be read; others can.
+    /// A stored record cannot be parsed; others can.
     #[error("the stored record `{id}` cannot be read: {reason}")]
     Corrupt {
-        /// The record's id, as far as it can be told.
+        /// The record's id, as far as it is known.
         id: String,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         reason: String,
     },
-    /// A setting of the store, or what it was asked to keep, cannot work. The message says what to
-    /// write.
+    /// A setting of the store, or a value to store, cannot work. The message says what to write.
     #[error("{0}")]
     InvalidArgument(String),
-    /// Anything else that the store's client library reports.
-    #[error("the store refused: {reason}")]
+    /// Any other error of the store's client library.
+    #[error("the store returned an error: {reason}")]
     Backend {
-        /// What was tried and failed.
+        /// The operation that failed.
         reason: String,
-        /// The client library's own error.
+        /// The client library's error.
         #[source]
         source: BoxError,
     },
 }
 
 impl StoreError {
-    /// An [`StoreError::Unavailable`] with no source.
+    /// Creates a [`StoreError::Unavailable`] without a source.
     #[must_use]
     pub fn unavailable(reason: impl Into<String>) -> Self {
         Self::Unavailable {

@@ -1,8 +1,8 @@
 //! The defence against guessing: failed attempts, counted by the client's address.
 //!
-//! A flood of keys that are none costs a store read each. Here an address that has shown too many is
-//! turned away before the store is asked. It is the address that is turned away, and never the key
-//! whose id was guessed.
+//! Each invalid key in a flood costs a store read. An address with too many failed attempts is
+//! therefore denied before the store is queried. The address is blocked, and never the key whose id
+//! was guessed.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -13,34 +13,35 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::limit::{Gcra, Rate};
 
-/// How many sets there are; a power of two.
+/// The number of sets; a power of two.
 const SETS: usize = 4_096;
 
-/// How many addresses a set holds: 65,536 in all sets, in one mebibyte.
+/// The number of addresses in a set: 65,536 in all sets, in one mebibyte.
 const WAYS: usize = 16;
 
-/// Who failed how often, as far as it is not worked off yet: GCRA by the address, on the uptime.
+/// The failed attempts of each address that are not worked off yet: GCRA by address, on the uptime.
 ///
-/// Memory is bounded: an address has a place in one set, chosen by a hash that nobody outside can
-/// foresee. Where a set is full, a newcomer takes the place of the address that has failed the least,
-/// *and starts from its count*: never does an address that failed count for less than it did. So an
-/// attacker with many addresses gains nothing by crowding out a blocked one: for that each other
-/// place of its set has to be filled with an address that failed as often, which takes as many failed
-/// attempts as the flood was to be kept from, and when the blocked one comes back it starts from
-/// the count of one of those. What the crowd can do is to make a newcomer's *failures* count for more; who
-/// shows right keys has none.
+/// Memory is bounded. An address has a slot in one set, chosen by a hash that attackers cannot
+/// predict. If the set is full, a new address takes the slot with the fewest failures *and starts
+/// from its count*: an address that failed never counts for less than it did.
+///
+/// So an attacker with many addresses gains nothing by evicting a blocked one. To do so, every
+/// other slot of its set has to hold an address that failed as often, which takes as many failed
+/// attempts as the defence prevents, and when the blocked address returns, it starts from one of
+/// their counts. Such a crowd can only make a new address's *failures* count for more; an address
+/// with valid keys does not have any.
 #[derive(Debug)]
 pub(crate) struct FailedAttempts {
-    /// The rate, of which one failure is one unit.
-    pace: Gcra,
+    /// The rate, with a cost of one unit for each failure.
+    gcra: Gcra,
     hasher: RandomState,
-    /// Made with the first failure.
+    /// Allocated at the first failure.
     sets: OnceLock<Box<[Mutex<Set>]>>,
 }
 
 type Set = [Place; WAYS];
 
-/// What is known of an address. A place whose time is over is free.
+/// The state of an address. A slot whose `tat` has passed is free.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     address: u64,
@@ -51,14 +52,14 @@ struct Place {
 impl FailedAttempts {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
-            pace: Gcra::of(rate, 1),
+            gcra: Gcra::of(rate, 1),
             hasher: RandomState::new(),
             sets: OnceLock::new(),
         }
     }
 
-    /// How long the address has to wait until it may try again; `None` where it may at once. `now` is
-    /// the uptime in nanoseconds.
+    /// Returns how long the address must wait before its next attempt; `None` if it is not blocked.
+    /// `now` is the uptime in nanoseconds.
     pub(crate) fn is_blocked(&self, address: IpAddr, now: u64) -> Option<Duration> {
         let sets = self.sets.get()?;
         let (address, now) = (counted_as(address), micros(now));
@@ -66,11 +67,11 @@ impl FailedAttempts {
             let set = self.set(sets, address);
             set.iter().find(|place| place.is_of(address, now))?.tat
         };
-        let wait = self.pace.ask(tat, now).retry?;
+        let wait = self.gcra.check(tat, now).retry?;
         (wait > 0).then(|| Duration::from_micros(wait))
     }
 
-    /// The address has shown a key that is none. `now` is the uptime in nanoseconds.
+    /// Records that the address presented an invalid key. `now` is the uptime in nanoseconds.
     pub(crate) fn record_failure(&self, address: IpAddr, now: u64) {
         let sets = self
             .sets
@@ -78,19 +79,19 @@ impl FailedAttempts {
         let (address, now) = (counted_as(address), micros(now));
         let mut set = self.set(sets, address);
         let own = set.iter().position(|place| place.is_of(address, now));
-        // The least ahead: a free one, where there is one.
+        // The slot with the lowest `tat`: a free one, if there is one.
         let least = || (0..WAYS).min_by_key(|way| set[*way].tat);
         let way = own.or_else(least).unwrap_or(0);
-        // Requests that were under way together may be more than a burst; they do not make the wait
-        // longer than that of the last of it.
-        let (tat, _) = self.pace.charge(set[way].tat, now);
+        // More requests than a burst may be in progress together. `charge` caps the wait as if the
+        // burst had just been used up.
+        let (tat, _) = self.gcra.charge(set[way].tat, now);
         set[way] = Place { address, tat };
     }
 
     fn set<'s>(&self, sets: &'s [Mutex<Set>], address: u64) -> MutexGuard<'s, Set> {
-        // The hash's low bits; `SETS` is a power of two.
+        // Takes the hash's low bits; `SETS` is a power of two.
         let index = self.hasher.hash_one(address) as usize & (SETS - 1);
-        // A panic between two writes is none that this code has; a set is whole at any time.
+        // This code cannot panic between two writes, so a set is always consistent.
         sets[index].lock()
     }
 }
@@ -101,16 +102,16 @@ impl Place {
     }
 }
 
-/// Nanoseconds of uptime in microseconds, of which `i64` holds all that `u64` has nanoseconds for.
+/// Converts nanoseconds of uptime to microseconds; every `u64` of nanoseconds fits into an `i64`.
 fn micros(nanos: u64) -> i64 {
     (nanos / 1_000).cast_signed()
 }
 
-/// As what an address counts: IPv6 by its /64, which is what one subscriber has at the least (RFC
-/// 6177), and IPv4 as it is, in IPv6's clothes too.
+/// Returns what an address is counted as: IPv6 by its /64, the least that a subscriber has (RFC
+/// 6177); IPv4 as it is, also if IPv4-mapped.
 ///
-/// Those of IPv4 stand under `0:1::/32`, of which nobody has an address (RFC 4291 section 2.4
-/// reserves `::/8`).
+/// IPv4 addresses map into `0:1::/32`, which does not contain addresses of clients (RFC 4291
+/// section 2.4 reserves `::/8`).
 fn counted_as(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => (1 << 32) | u64::from(address.to_bits()),
@@ -196,7 +197,7 @@ mod tests {
         }
     }
 
-    /// The `number`th of many networks.
+    /// Returns the `number`th of many networks.
     fn network(number: u32) -> IpAddr {
         std::net::Ipv6Addr::from_bits(((0x2001_0db8_u128 << 32) | u128::from(number)) << 64).into()
     }
@@ -216,14 +217,14 @@ mod tests {
         let attempts = FailedAttempts::new(RATE);
         let client = address("192.0.2.1");
         fail(&attempts, 5, client, 0);
-        // Two for each place that there is.
+        // Two for each slot.
         for number in 0..2 * 65_536 {
             attempts.record_failure(network(number), 0);
         }
         assert!(remembered(&attempts, 0) <= SETS * WAYS);
         assert!(remembered(&attempts, 0) > SETS * WAYS / 2);
         assert!(attempts.is_blocked(client, 0).is_some());
-        // All of it is worked off, and the places are free again.
+        // All failures are worked off, and the slots are free again.
         assert_eq!(remembered(&attempts, 100 * SECOND), 0);
         assert_eq!(attempts.is_blocked(client, 100 * SECOND), None);
     }
@@ -232,7 +233,7 @@ mod tests {
     fn r12_a_newcomer_starts_from_the_count_of_whom_it_displaces() {
         let attempts = FailedAttempts::new(RATE);
         let client = address("192.0.2.1");
-        // Three times as many as there are places: each set is full of addresses that are blocked.
+        // Three times as many as there are slots: each set is full of blocked addresses.
         for number in 0..3 * 65_536 {
             fail(&attempts, 5, network(number), 0);
         }

@@ -1,14 +1,13 @@
-//! Protections that negative controls take out: each is one without which a revoked key gets
-//! through.
+//! Protections that negative controls disable: without each of them, a revoked key is allowed.
 //!
-//! Compiled only under the cfg `apikey_faults`, which the package of the controls sets for itself
-//! in its build script. It is no feature: features add up in a tree of dependencies, and one that
-//! takes a protection out could be switched on by anyone in it.
+//! This module is compiled only under the cfg `apikey_faults`, which the package of the controls
+//! sets in its build script. It is not a feature: features add up in a dependency tree, so any
+//! crate in it could disable a protection.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Names the protection to take out; without it, all are in place.
+/// Names the protection to disable; if unset, all are enabled.
 const FAULT: &str = "APIKEY_FAULT";
 
 fn is(name: &str) -> bool {
@@ -17,22 +16,23 @@ fn is(name: &str) -> bool {
     fault.as_deref() == Some(name)
 }
 
-/// What is in memory is believed without a lease.
+/// Returns whether cached entries are used without a lease.
 pub(crate) fn no_lease() -> bool {
     is("no-lease")
 }
 
-/// A read that began before a change is kept, and an entry that a change overtook is believed.
+/// Returns whether a read that began before a change is cached, and an entry that a change overtook
+/// is used.
 pub(crate) fn no_generation() -> bool {
     is("no-generation")
 }
 
-/// Whoever comes after an eviction joins the read that was under way before it.
+/// Returns whether a caller after an eviction joins a read that was in flight before it.
 pub(crate) fn joins_after_eviction() -> bool {
     is("join-after-eviction")
 }
 
-/// How old an answer is taken to be.
+/// Returns the age that an answer counts as.
 pub(crate) fn age(age: Duration) -> Duration {
     match joins_after_eviction() {
         true => Duration::ZERO,

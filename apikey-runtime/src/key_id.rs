@@ -1,25 +1,25 @@
-//! The public half of a key: 128 random bits. Errors name it, so it stands below them; the module
-//! `key` reads it from text.
+//! The public half of a key: 128 random bits.
+//!
+//! `error` uses it, so it lies below `error`; `key` parses it.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Digits of base62, in the order of their ASCII codes, so that texts of one width compare as their
-/// numbers do.
+/// The digits of base62 in ASCII order, so that texts of one width compare as their numbers do.
 pub(crate) const BASE62: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Characters of an id: 62^22 is the first power of 62 above 2^128.
+/// The characters of an id: 62^22 is the first power of 62 above 2^128.
 pub(crate) const ID_LEN: usize = 22;
 
-/// 2^128 - 1 in base62: the largest id.
+/// The largest id: 2^128 - 1 in base62.
 const LARGEST: &[u8; ID_LEN] = b"7n42DGM5Tflk9n8mt7Fhc7";
 
-/// Names a key: 128 random bits, written as 22 characters of base62 (`0-9A-Za-z`).
+/// Identifies a key: 128 random bits, written as 22 characters of base62 (`0-9A-Za-z`).
 ///
-/// An id is public: it may be logged, shown and put into a URL. It says nothing of the secret, and
-/// nothing of the time at which the key was made.
+/// An id is public: it may be logged, shown and put into a URL. It reveals neither the secret nor
+/// the time at which the key was created.
 ///
 /// ```
 /// use apikey_runtime::KeyId;
@@ -33,7 +33,7 @@ const LARGEST: &[u8; ID_LEN] = b"7n42DGM5Tflk9n8mt7Fhc7";
 pub struct KeyId([u8; ID_LEN]);
 
 impl KeyId {
-    /// The id with these 128 bits.
+    /// Creates the id of these 128 bits.
     #[must_use]
     pub fn from_u128(mut bits: u128) -> Self {
         let mut text = [b'0'; ID_LEN];
@@ -45,7 +45,7 @@ impl KeyId {
         Self(text)
     }
 
-    /// The 128 bits.
+    /// Returns the 128 bits.
     #[must_use]
     pub fn to_u128(self) -> u128 {
         self.0.iter().fold(0_u128, |sum, byte| {
@@ -53,8 +53,8 @@ impl KeyId {
         })
     }
 
-    /// The id in the form of a UUID (RFC 9562 section 4), lower case. All 128 bits are random; no
-    /// version or variant is set.
+    /// Formats the id as a lower-case UUID (RFC 9562 section 4). All 128 bits are random; neither a
+    /// version nor a variant is set.
     #[must_use]
     pub fn to_uuid(self) -> String {
         let hex = format!("{:032x}", self.to_u128());
@@ -68,18 +68,18 @@ impl KeyId {
         .join("-")
     }
 
-    /// The 22 characters.
+    /// Returns the 22 characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Every constructor admits base62 digits only.
+        // Every constructor accepts base62 digits only.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The id of this text, if it is one: 22 digits that stand for at most 128 bits.
+    /// Parses an id: 22 digits that encode at most 128 bits.
     pub(crate) fn from_ascii(text: &[u8]) -> Option<Self> {
         let text: [u8; ID_LEN] = text.try_into().ok()?;
-        // The digits' order is ASCII's, so the comparison of texts is that of numbers: no second
-        // text for an id.
+        // The digits are in ASCII order, so comparing the texts compares the numbers. No id has a
+        // second text.
         (text
             .iter()
             .fold(true, |plain, byte| plain & byte.is_ascii_alphanumeric())
@@ -89,8 +89,8 @@ impl KeyId {
 
     /// Returns which of `shards` shards the id belongs to.
     pub(crate) fn shard(&self, shards: usize) -> usize {
-        // The last characters of an id are random; an attacker who chooses them crowds one lock of
-        // a cold path.
+        // The last characters of an id are random. An attacker who chooses them only contends for
+        // one lock of a cold path.
         let [.., a, b] = self.0;
         (usize::from(a) * 31 + usize::from(b)) % shards
     }
@@ -104,12 +104,12 @@ impl KeyId {
     }
 }
 
-/// An id as it stands in a presented key: looked up by without being copied.
+/// An id inside a presented key, used for lookups without a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct IdText<'a>(&'a [u8; ID_LEN]);
 
 impl<'a> IdText<'a> {
-    /// Reads an id of characters that are known to be ASCII letters, digits or `_`.
+    /// Parses an id whose characters are known to be ASCII letters, digits or `_`.
     pub(crate) fn of_plain(text: &'a [u8; ID_LEN]) -> Option<Self> {
         let whole = text
             .iter()
@@ -130,7 +130,7 @@ fn digit_value(byte: u8) -> u8 {
     match byte {
         b'0'..=b'9' => byte - b'0',
         b'A'..=b'Z' => byte - b'A' + 10,
-        // An id holds nothing but base62 digits.
+        // An id contains base62 digits only.
         _ => byte.wrapping_sub(b'a').wrapping_add(36),
     }
 }

@@ -1,16 +1,16 @@
-//! Scopes: what a key may do, in names such as `orders:read`.
+//! Scopes: what a key may do, named as in `orders:read`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// The longest scope, in bytes.
+/// The maximum length of a scope, in bytes.
 pub(crate) const MAX_SCOPE_LEN: usize = 128;
 
-/// The most scopes that one key can hold.
+/// The maximum number of scopes of a key.
 pub(crate) const MAX_SCOPES: usize = 256;
 
-/// Why a text is no scope. The words are shared by the places that say so.
+/// Why a text is not a scope. Every place that reports it uses these messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScopeFault {
     Empty,
@@ -29,7 +29,7 @@ impl ScopeFault {
                 "a scope has an empty segment; write a name on each side of every `:`, as in `orders:read`"
             }
             Self::Character => {
-                "a scope has a character that does not belong there; write ASCII letters, digits, `.`, `_`, `-`, \
+                "a scope has an invalid character; write ASCII letters, digits, `.`, `_`, `-`, \
                  in segments separated by `:`"
             }
             Self::Template => {
@@ -39,12 +39,14 @@ impl ScopeFault {
     }
 }
 
-/// Checks the grammar of a scope: 1 to 128 bytes, segments separated by `:`, each of one or more
-/// `A-Z a-z 0-9 . _ -`. There is no wildcard: `*` is not a character of it, and a scope implies no
-/// other. In the demand of a route a segment may be a template, `{name}`.
+/// Checks the grammar of a scope: 1 to 128 bytes, and segments separated by `:`, each one or more
+/// of `A-Z a-z 0-9 . _ -`.
 ///
-/// `const`, so that a demand is checked when the route is compiled; the bytes all lie in RFC 6749's
-/// `scope-token`.
+/// Wildcards do not exist: `*` is not allowed, and a scope does not imply another. In the policy of
+/// a route, a segment may be a template, `{name}`.
+///
+/// It is `const`, so that a policy is checked when the route is compiled. All bytes are in RFC
+/// 6749's `scope-token`.
 pub(crate) const fn check_scope(text: &str, templates: bool) -> Result<(), ScopeFault> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
@@ -69,7 +71,7 @@ pub(crate) const fn check_scope(text: &str, templates: bool) -> Result<(), Scope
     }
 }
 
-/// Checks the bytes from `start` to before `end`, which hold no `:`.
+/// Checks the bytes of `start..end`, which do not contain `:`.
 const fn check_segment(
     bytes: &[u8],
     start: usize,
@@ -106,12 +108,12 @@ const fn check_template(bytes: &[u8], start: usize, end: usize) -> Result<(), Sc
     Ok(())
 }
 
-/// Whether `text` can fill one segment of a scope.
+/// Returns whether `text` can fill one segment of a scope.
 pub(crate) fn is_segment(text: &str) -> bool {
     !text.contains(':') && check_scope(text, false).is_ok()
 }
 
-/// The scopes that a key holds: sorted, none twice.
+/// The scopes of a key: sorted, without duplicates.
 ///
 /// ```
 /// use apikey_runtime::Scopes;
@@ -125,24 +127,25 @@ pub(crate) fn is_segment(text: &str) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Scopes(
-    /// In one text, separated by spaces as in RFC 6749 section 3.3: one allocation however many
-    /// there are.
+    /// One text, separated by spaces as in RFC 6749 section 3.3: a single allocation for any number
+    /// of scopes.
     Box<str>,
 );
 
 impl Scopes {
-    /// No scope at all.
+    /// Creates an empty set.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// These scopes; one that comes twice is kept once.
+    /// Creates a set of scopes; duplicates are removed.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] where one has not the form `segment(:segment)*`, with segments of ASCII
-    /// letters, digits, `.`, `_` and `-` and 128 bytes at most, or where there are more than 256.
+    /// [`Error::InvalidArgument`] if a scope does not have the form `segment(:segment)*`, with
+    /// segments of ASCII letters, digits, `.`, `_` and `-` and at most 128 bytes, or if there are
+    /// more than 256.
     pub fn new<I>(scopes: I) -> Result<Self, Error>
     where
         I: IntoIterator,
@@ -165,11 +168,11 @@ impl Scopes {
         Ok(Self(names.join(" ").into()))
     }
 
-    /// Reads what `to_string` writes: scopes separated by single spaces.
+    /// Parses the output of `to_string`: scopes separated by single spaces.
     ///
     /// # Errors
     ///
-    /// As [`Scopes::new`].
+    /// Returns the errors of [`Scopes::new`].
     pub fn from_text(text: &str) -> Result<Self, Error> {
         if text.is_empty() {
             Ok(Self::none())
@@ -178,19 +181,19 @@ impl Scopes {
         }
     }
 
-    /// Whether exactly `scope` is among them. Letters' case counts, and nothing is implied by
-    /// anything.
+    /// Returns whether the set contains exactly `scope`. The comparison is case-sensitive, and a
+    /// scope does not imply another.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|held| held == scope)
     }
 
-    /// The scopes, in the order of their bytes.
+    /// Returns the scopes in byte order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -223,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// K-01: the same vectors stand in the tests of the attribute's parser.
+    /// K-01: the tests of the attribute's parser use the same vectors.
     #[test]
     fn k01_the_grammar_of_a_scope() {
         let long = "a".repeat(128);

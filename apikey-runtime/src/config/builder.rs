@@ -1,4 +1,4 @@
-//! From settings to a checked [`Config`].
+//! Validation of settings into a [`Config`].
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::error::Error;
 use crate::key::Charset;
 
 impl ConfigBuilder {
-    /// Checks the settings.
+    /// Validates the settings.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for the first that cannot work; the message says what to write.
+    /// [`Error::Config`] for the first setting that cannot work; the message says what to write.
     pub fn build(self) -> Result<Config, Error> {
         let mut config = Config::default();
         self.locate(&mut config)?;
@@ -26,7 +26,7 @@ impl ConfigBuilder {
         Ok(config)
     }
 
-    /// Sets where a key is looked for.
+    /// Sets the default location of a key.
     fn locate(&self, config: &mut Config) -> Result<(), Error> {
         config.place = place(self.location.as_deref())?;
         set(&mut config.header_name, self.header_name.clone());
@@ -43,7 +43,7 @@ impl ConfigBuilder {
         check("param_name", check_param(&config.param_name))
     }
 
-    /// Sets what keys are made of, and which are accepted.
+    /// Sets the form of new keys, and the accepted prefixes.
     fn shape_keys(&self, config: &mut Config) -> Result<(), Error> {
         let accepted = prefixes(self.prefix.clone(), self.prefixes.clone())?;
         set(&mut config.prefixes, accepted);
@@ -53,7 +53,7 @@ impl ConfigBuilder {
         check_secret(config.secret_length, &config.secret_charset)
     }
 
-    /// Sets what responses say, which proxies are trusted, and what a request may take.
+    /// Sets the realm, the trusted proxies, and the bounds of a request.
     fn bound_requests(&self, config: &mut Config) -> Result<(), Error> {
         self.realm.as_deref().map_or(Ok(()), check_realm)?;
         config.realm.clone_from(&self.realm);
@@ -78,15 +78,15 @@ impl ConfigBuilder {
         Ok(())
     }
 
-    /// Sets limits, and how usage is counted.
+    /// Sets limits, and the collection of usage.
     fn count(&self, config: &mut Config) -> Result<(), Error> {
         let default = rate("default_rate_limit", self.default_rate_limit.as_deref())?;
         set(&mut config.default_rate_limit, default);
         let failed = rate("failed_attempts", self.failed_attempts.as_deref())?;
         set(&mut config.failed_attempts, failed);
-        let units = ("units", "`1` to take none ahead");
-        let ahead = within("limit_prefetch", self.limit_prefetch, 1..=1_000, units)?;
-        set(&mut config.limit_prefetch, ahead);
+        let requests = ("requests", "`1` to disable prefetching");
+        let prefetch = within("limit_prefetch", self.limit_prefetch, 1..=1_000, requests)?;
+        set(&mut config.limit_prefetch, prefetch);
         let interval = within(
             "usage_flush_interval_ms",
             self.usage_flush_interval_ms,
@@ -114,7 +114,7 @@ impl ConfigBuilder {
     }
 }
 
-/// Replaces the default if the setting was given.
+/// Replaces the default if the setting is given.
 fn set<T>(target: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *target = given;

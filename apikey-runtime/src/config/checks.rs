@@ -1,4 +1,4 @@
-//! What a setting may be, and what is said of one that cannot work.
+//! Checks of settings, with their error messages.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::key::{Charset, check_prefix};
 use crate::limit::Rate;
 
-/// The least entropy of a secret, in bits: what symmetric keys are held to (NIST SP 800-57 part 1,
-/// table 2).
+/// The minimum entropy of a secret, in bits: what NIST SP 800-57 part 1 (table 2) demands of
+/// symmetric keys.
 const MIN_SECRET_BITS: u32 = 128;
 
-/// The longest secret, in characters.
+/// The maximum length of a secret, in characters.
 const MAX_SECRET_LEN: usize = 256;
 
 pub(super) fn fault<T>(message: String) -> Result<T, Error> {
@@ -33,12 +33,12 @@ pub(super) fn place(location: Option<&str>) -> Result<Place, Error> {
     named.map(|(_, place)| *place).ok_or_else(|| {
         let known = PLACES.map(|(name, _)| format!("`{name}`")).join(", ");
         Error::Config(format!(
-            "`location` is none that is known; write one of {known}"
+            "`location` is not a known location; write one of {known}"
         ))
     })
 }
 
-/// A name that needs no encoding in a query, a cookie or a form.
+/// Checks a name that is used without encoding in a query, a cookie or a form.
 pub(super) fn check_param(name: &str) -> Result<(), &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
@@ -49,12 +49,12 @@ pub(super) fn check_param(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// A token of RFC 9110 section 5.6.2: what a header's name and a scheme are made of.
+/// Checks a token (RFC 9110 section 5.6.2): the name of a header, or a scheme.
 pub(super) fn token(text: &str) -> Result<(), &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(fits) {
         return Err(
-            "is no token of RFC 9110; write letters, digits and `-`, as in `X-API-Key` or `Bearer`",
+            "is not a token of RFC 9110; write letters, digits and `-`, as in `X-API-Key` or `Bearer`",
         );
     }
     if text.len() > 64 {
@@ -81,8 +81,8 @@ pub(super) fn check_secret(length: usize, charset: &Charset) -> Result<(), Error
     Ok(())
 }
 
-/// The realm stands in a quoted string (RFC 9110 section 5.6.4); what would end it, or the header,
-/// is refused here.
+/// Checks the realm. It is written into a quoted string (RFC 9110 section 5.6.4), so characters
+/// that would end the string or the header are rejected here.
 pub(super) fn check_realm(realm: &str) -> Result<(), Error> {
     let fits = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     if realm.is_empty() || realm.len() > 128 || !realm.bytes().all(fits) {
@@ -98,7 +98,7 @@ pub(super) fn prefixes(
     let prefixes = match (one, several) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            return fault("`prefix` and `prefixes` are both set; keep `prefixes`, its first is that of new keys".to_owned());
+            return fault("`prefix` and `prefixes` are both set; keep `prefixes`, whose first is for new keys".to_owned());
         }
         (Some(one), None) => vec![one],
         (None, Some(several)) => several,
@@ -120,7 +120,7 @@ pub(super) fn prefixes(
     }
 }
 
-/// Reads a rate; `Some(None)` stands for `off`.
+/// Parses a rate; `Some(None)` is `off`.
 pub(super) fn rate(name: &str, text: Option<&str>) -> Result<Option<Option<Rate>>, Error> {
     switchable(text, |text| {
         text.parse().map(Some).or_else(|error| {
@@ -130,13 +130,13 @@ pub(super) fn rate(name: &str, text: Option<&str>) -> Result<Option<Option<Rate>
     })
 }
 
-/// Reads a precision; `Some(None)` stands for `off`.
+/// Parses a precision; `Some(None)` is `off`.
 pub(super) fn precision(text: Option<&str>) -> Result<Option<Option<NetworkPrecision>>, Error> {
     switchable(text, |text| {
         match NetworkPrecision::parse(text) {
         Some(precision) => Ok(Some(precision)),
         None => fault(
-            "`usage_network_precision` is not two numbers of bits, of 0 to 32 for IPv4 and of 0 to 128 for IPv6; \
+            "`usage_network_precision` is not two numbers of bits, 0 to 32 for IPv4 and 0 to 128 for IPv6; \
              write them as in `24/48`, or `off`"
                 .to_owned(),
         ),
@@ -155,7 +155,7 @@ fn switchable<T>(
     }
 }
 
-/// Rejects a number out of its bounds, with the unit of both and what to write instead.
+/// Rejects a number out of its bounds. The message has the unit and what to write instead.
 pub(super) fn within<N: PartialOrd + fmt::Display>(
     name: &str,
     number: Option<N>,
@@ -167,7 +167,7 @@ pub(super) fn within<N: PartialOrd + fmt::Display>(
     }
     let (least, most) = bounds.into_inner();
     fault(format!(
-        "`{name}` lies outside {least} to {most} ({unit}); write {remedy}"
+        "`{name}` is outside {least} to {most} ({unit}); write {remedy}"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Settings from the environment.
+//! Settings from environment variables.
 
 use super::Config;
 use super::settings::{SETTINGS, Setting};
@@ -7,25 +7,26 @@ use crate::error::Error;
 const NAMESPACE: &str = "ACTIX_API_KEY_";
 
 impl Config {
-    /// Reads the `ACTIX_API_KEY_*` variables of the environment. The name of a variable is
-    /// `ACTIX_API_KEY_` and that of a [setting](Config#settings) in capital letters, such as
-    /// `ACTIX_API_KEY_HEADER_NAME`. A list is separated by commas. A setting without a variable has
-    /// its default.
+    /// Reads the `ACTIX_API_KEY_*` environment variables.
+    ///
+    /// The name of a variable is `ACTIX_API_KEY_` and the name of a [setting](Config#settings) in
+    /// capital letters, such as `ACTIX_API_KEY_HEADER_NAME`. A list is separated by commas. A
+    /// setting without a variable has its default.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a name that is not known, a value that cannot be read or that
-    /// [`ConfigBuilder::build`](super::ConfigBuilder::build) refuses.
+    /// [`Error::Config`] if a name is unknown, or if a value cannot be parsed or is rejected by
+    /// [`ConfigBuilder::build`](super::ConfigBuilder::build).
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_allowing(&[])
     }
 
-    /// As [`Config::from_env`], where the names of `own` (whole, such as `ACTIX_API_KEY_DEMO`) are
-    /// the application's own and passed over.
+    /// Reads the environment as [`Config::from_env`] does, and ignores the variables named in
+    /// `own`, which belong to the application. Write whole names, such as `ACTIX_API_KEY_DEMO`.
     ///
     /// # Errors
     ///
-    /// As [`Config::from_env`].
+    /// Returns the errors of [`Config::from_env`].
     pub fn from_env_allowing(own: &[&str]) -> Result<Self, Error> {
         let ours = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
@@ -36,7 +37,7 @@ impl Config {
     }
 }
 
-/// A value is `None` where it is not Unicode.
+/// A value is `None` if it is not Unicode.
 fn from_variables(
     variables: impl IntoIterator<Item = (String, Option<String>)>,
     own: &[&str],
@@ -50,21 +51,21 @@ fn from_variables(
             continue;
         }
         let value = value
-            .ok_or_else(|| Error::Config(format!("`{name}` is not Unicode; write it anew")))?;
+            .ok_or_else(|| Error::Config(format!("`{name}` is not Unicode; write it as UTF-8")))?;
         let setting = SETTINGS
             .iter()
             .find(|setting| suffix_of(setting) == suffix)
             .ok_or_else(|| unknown(&name, suffix))?;
         (setting.read)(&mut builder, value).map_err(|_| {
             Error::Config(format!(
-                "`{name}` is no whole number in range; write digits only"
+                "`{name}` is not a whole number in range; write digits only"
             ))
         })?;
     }
     builder.build()
 }
 
-/// What follows the namespace in the name of a setting's variable.
+/// Returns the name of a setting's variable without the namespace.
 fn suffix_of(setting: &Setting) -> String {
     setting.name.to_ascii_uppercase()
 }
@@ -83,7 +84,7 @@ fn unknown(name: &str, suffix: &str) -> Error {
     ))
 }
 
-/// The name of `known` that takes the fewest edits to reach from `typed`, if it is near.
+/// Returns the name in `known` with the smallest edit distance from `typed`, if it is near.
 fn nearest<'k>(typed: &str, known: &'k [impl AsRef<str>]) -> Option<&'k str> {
     let (distance, name) = known
         .iter()
@@ -134,7 +135,7 @@ mod tests {
                 ("ACTIX_API_KEY_CACHE_CAPACITY", "10"),
                 ("ACTIX_API_KEY_DEFAULT_RATE_LIMIT", "100/minute burst 20"),
                 ("ACTIX_API_KEY_FAILED_ATTEMPTS", "off"),
-                ("ACTIX_API_KEY_LIMIT_BATCH", "50"),
+                ("ACTIX_API_KEY_LIMIT_PREFETCH", "50"),
                 ("ACTIX_API_KEY_USAGE_FLUSH_INTERVAL_MS", "300"),
                 ("ACTIX_API_KEY_USAGE_RETENTION_HOURS", "5"),
                 ("ACTIX_API_KEY_USAGE_NETWORK_PRECISION", "16/32"),

@@ -1,4 +1,4 @@
-//! What is configured: names and defaults of flask-api-key, checked once.
+//! Configuration: the names and defaults of flask-api-key, validated once.
 
 mod builder;
 mod checks;
@@ -20,11 +20,10 @@ pub use precision::NetworkPrecision;
 pub use proxies::ForwardedHeader;
 pub use settings::ConfigBuilder;
 
-/// The settings of a manager: checked, and read-only from then on.
+/// The validated, read-only settings of a manager.
 ///
-/// Made from code ([`Config::builder`]), from data (it implements [`Deserialize`]), or from the
-/// environment ([`Config::from_env`]). The names are those of flask-api-key, and so are the
-/// defaults.
+/// A `Config` is created in code ([`Config::builder`]), from data (it implements [`Deserialize`]),
+/// or from the environment ([`Config::from_env`]). Names and defaults are those of flask-api-key.
 ///
 /// ```
 /// use apikey_runtime::Config;
@@ -37,12 +36,16 @@ pub use settings::ConfigBuilder;
 /// assert_eq!((config.prefix(), config.secret_length()), ("acme", 43));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Settings
+///
+#[doc = include_str!("../../SETTINGS.md")]
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "ConfigBuilder")]
 pub struct Config {
     place: Place,
     header_name: String,
-    /// The name in lower case, as requests are searched for it.
+    /// The name in lower case, for lookups in requests.
     header_key: String,
     header_type: Option<String>,
     param_name: String,
@@ -64,7 +67,7 @@ pub struct Config {
     usage_network_precision: Option<NetworkPrecision>,
 }
 
-/// Where a key is looked for by default.
+/// The default location of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Header,
@@ -75,7 +78,7 @@ enum Place {
     Form,
 }
 
-/// Places by the names that are configured.
+/// Locations by the names in the configuration.
 const PLACES: [(&str, Place); 6] = [
     ("header", Place::Header),
     ("basic", Place::Basic),
@@ -86,13 +89,13 @@ const PLACES: [(&str, Place); 6] = [
 ];
 
 impl Config {
-    /// The defaults, to be changed.
+    /// Creates a builder with the defaults.
     #[must_use]
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
 
-    /// Where the key is looked for on a route that does not say: `header`, `basic`, `query`,
+    /// Returns the name of the location that a route uses by default: `header`, `basic`, `query`,
     /// `cookie`, `json` or `form`.
     #[must_use]
     pub fn location_name(&self) -> &'static str {
@@ -102,131 +105,133 @@ impl Config {
             .map_or("header", |(name, _)| name)
     }
 
-    /// The header that carries the key, where that is in a header.
+    /// Returns the header that carries the key, if the location is a header.
     #[must_use]
     pub fn header_name(&self) -> &str {
         &self.header_name
     }
 
-    /// The scheme before the key in that header; `None` where the header is the key and nothing
-    /// else.
+    /// Returns the scheme before the key in that header; `None` if the header contains only the
+    /// key.
     #[must_use]
     pub fn header_type(&self) -> Option<&str> {
         self.header_type.as_deref()
     }
 
-    /// The name of the parameter, cookie, member or field that carries the key, where that is in
-    /// one.
+    /// Returns the name of the parameter, cookie, member or field that carries the key, if the
+    /// location is one of these.
     #[must_use]
     pub fn param_name(&self) -> &str {
         &self.param_name
     }
 
-    /// The prefix of new keys.
+    /// Returns the prefix of new keys.
     #[must_use]
     pub fn prefix(&self) -> &str {
-        // `build` admits no empty list.
+        // `build` rejects an empty list.
         self.prefixes.first().map_or("", String::as_str)
     }
 
-    /// All prefixes that are accepted; the first is that of new keys.
+    /// Returns all accepted prefixes; the first is for new keys.
     #[must_use]
     pub fn prefixes(&self) -> &[String] {
         &self.prefixes
     }
 
-    /// How many characters a new secret has.
+    /// Returns the number of characters of a new secret.
     #[must_use]
     pub fn secret_length(&self) -> usize {
         self.secret_length
     }
 
-    /// Of what characters a new secret is made.
+    /// Returns the alphabet of a new secret.
     #[must_use]
     pub fn secret_charset(&self) -> &Charset {
         &self.secret_charset
     }
 
-    /// The realm that a 401 names (RFC 9110 section 11.5).
+    /// Returns the realm that a 401 names (RFC 9110 section 11.5).
     #[must_use]
     pub fn realm(&self) -> Option<&str> {
         self.realm.as_deref()
     }
 
-    /// The networks of the proxies that are believed.
+    /// Returns the networks of the trusted proxies.
     #[must_use]
     pub fn trusted_proxies(&self) -> &[IpNet] {
         &self.trusted_proxies
     }
 
-    /// The header in which they are believed.
+    /// Returns the header in which the trusted proxies name their clients.
     #[must_use]
     pub fn forwarded_header(&self) -> Option<ForwardedHeader> {
         self.forwarded_header
     }
 
-    /// How many bytes of a body are read at most, where the key is looked for in it.
+    /// Returns the maximum size in bytes of a body that is searched for a key.
     #[must_use]
     pub fn body_limit(&self) -> usize {
         self.body_limit
     }
 
-    /// How long such a body may take.
+    /// Returns how long such a body may take to arrive.
     #[must_use]
     pub fn body_timeout(&self) -> Duration {
         self.body_timeout
     }
 
-    /// How long a call of the store may take before it counts as failed.
+    /// Returns how long a store call may take before it counts as failed.
     #[must_use]
     pub fn store_timeout(&self) -> Duration {
         self.store_timeout
     }
 
-    /// How many keys are kept in memory at most.
+    /// Returns the maximum number of cached keys.
     #[must_use]
     pub fn cache_capacity(&self) -> usize {
         self.cache_capacity
     }
 
-    /// How fast a key may be used that has no limits of its own; `None` for as fast as it likes.
+    /// Returns the rate of keys without limits of their own; `None` for unlimited.
     #[must_use]
     pub fn default_rate_limit(&self) -> Option<Rate> {
         self.default_rate_limit
     }
 
-    /// How many keys that are none a client's address may show; `None` where they are not counted.
+    /// Returns the rate of failed attempts that a client's address is allowed; `None` if they are
+    /// not counted.
     #[must_use]
     pub fn failed_attempts(&self) -> Option<Rate> {
         self.failed_attempts
     }
 
-    /// How many units of a limit a process may take ahead from its store; 1 for none.
+    /// Returns how many requests' units a process may prefetch from the store; 1 disables
+    /// prefetching.
     #[must_use]
     pub fn limit_prefetch(&self) -> u32 {
         self.limit_prefetch
     }
 
-    /// How often usage is written to the store.
+    /// Returns how often usage is written to the store.
     #[must_use]
     pub fn usage_flush_interval(&self) -> Duration {
         self.usage_flush_interval
     }
 
-    /// For how long usage is kept.
+    /// Returns how long usage is kept.
     #[must_use]
     pub fn usage_retention(&self) -> Duration {
         self.usage_retention
     }
 
-    /// How precisely a client's network is kept beside when a key was last used; `None` where it is
+    /// Returns how much of a client's network is kept with the last use of a key; `None` if it is
     /// not kept.
     #[must_use]
     pub fn usage_network_precision(&self) -> Option<NetworkPrecision> {
         self.usage_network_precision
     }
 
-    /// Where the key is looked for on a route that does not say.
+    /// Returns the location that a route uses by default.
     pub(crate) fn location(&self) -> KeyLocation<'_> {
         let name = self.param_name.as_str();
         match self.place {
@@ -242,7 +247,7 @@ impl Config {
         }
     }
 
-    /// The proxies that are believed, and in what; `None` where there are none.
+    /// Returns the trusted proxies and their header; `None` if proxies are not trusted.
     pub(crate) fn proxies(&self) -> Option<(ForwardedHeader, &[IpNet])> {
         self.forwarded_header
             .map(|header| (header, self.trusted_proxies.as_slice()))

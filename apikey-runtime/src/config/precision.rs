@@ -1,11 +1,11 @@
-//! How much of a client's address is kept.
+//! The precision of stored client addresses.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// How precisely a client's network is kept: the bits of its address, the other ones being zero.
+/// The number of leading bits of a client's address that are kept; the other bits are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkPrecision {
     ipv4: u8,
@@ -13,19 +13,20 @@ pub struct NetworkPrecision {
 }
 
 impl NetworkPrecision {
-    /// The bits of an IPv4 address that are kept, 0 to 32.
+    /// Returns the number of bits of an IPv4 address that are kept, 0 to 32.
     #[must_use]
     pub const fn ipv4(&self) -> u8 {
         self.ipv4
     }
 
-    /// The bits of an IPv6 address that are kept, 0 to 128.
+    /// Returns the number of bits of an IPv6 address that are kept, 0 to 128.
     #[must_use]
     pub const fn ipv6(&self) -> u8 {
         self.ipv6
     }
 
-    /// What is kept of `address`. One of IPv4 in IPv6's clothes (`::ffff:192.0.2.1`) is one of IPv4.
+    /// Returns the network of `address` that is kept. An IPv4-mapped IPv6 address
+    /// (`::ffff:192.0.2.1`) counts as IPv4.
     #[must_use]
     pub fn network(&self, address: IpAddr) -> IpNet {
         let address = address.to_canonical();
@@ -33,7 +34,7 @@ impl NetworkPrecision {
             IpAddr::V4(_) => self.ipv4,
             IpAddr::V6(_) => self.ipv6,
         };
-        // Both are checked when they are read.
+        // Both are in range, as `parse` checks.
         IpNet::new(address, bits).map_or_else(|_| IpNet::from(address), |network| network.trunc())
     }
 
@@ -57,7 +58,7 @@ impl Default for NetworkPrecision {
     }
 }
 
-/// As it is configured: `24/48`.
+/// Formats it as configured: `24/48`.
 impl fmt::Display for NetworkPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.ipv4, self.ipv6)

@@ -1,4 +1,4 @@
-//! Which proxies are trusted, and in which header.
+//! Trusted proxies and their header.
 
 use ipnet::IpNet;
 
@@ -6,8 +6,10 @@ use super::checks::fault;
 use crate::error::Error;
 use crate::util::network::is_mapped;
 
-/// In which header the trusted proxies say for whom they speak. Exactly one is believed: a proxy
-/// that writes one of them passes the other on as the client wrote it.
+/// The header in which the trusted proxies name their clients.
+///
+/// Exactly one header is trusted: a proxy that writes one of them passes the other on as the client
+/// wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForwardedHeader {
@@ -17,7 +19,7 @@ pub enum ForwardedHeader {
     XForwardedFor,
 }
 
-/// The networks and the header that are trusted: both or neither.
+/// Parses the trusted networks and their header: both or neither.
 pub(super) fn proxies(
     networks: Option<&[String]>,
     header: Option<&str>,
@@ -33,7 +35,7 @@ pub(super) fn proxies(
         Some("x-forwarded-for") => Some(ForwardedHeader::XForwardedFor),
         Some(_) => {
             return fault(
-                "`forwarded_header` is none that is known; write `Forwarded` or `X-Forwarded-For`"
+                "`forwarded_header` is not a known header; write `Forwarded` or `X-Forwarded-For`"
                     .to_owned(),
             );
         }
@@ -53,7 +55,7 @@ pub(super) fn proxies(
     }
 }
 
-/// A network, or an address as a network of one.
+/// Parses a network, or an address as a network of one.
 fn network(text: &str) -> Result<IpNet, Error> {
     let address = || {
         text.parse()
@@ -63,7 +65,7 @@ fn network(text: &str) -> Result<IpNet, Error> {
     let own = |network: &IpNet| !is_mapped(network);
     text.parse().ok().or_else(address).filter(own).ok_or_else(|| {
         Error::Config(
-            "one of `trusted_proxies` is no network; write addresses such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
+            "one of `trusted_proxies` is not a network; write networks or addresses, such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
         )
     })
 }

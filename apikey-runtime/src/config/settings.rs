@@ -17,7 +17,7 @@ macro_rules! settings {
         $(#[doc = $doc:literal])+
         $method:ident($argument:ident: $from:ty) => $name:ident: $to:ty = $value:expr;
     )+) => {
-        /// Settings that are not checked yet; see [`Config`](super::Config).
+        /// Settings that are not validated yet; see [`Config`](super::Config).
         #[derive(Debug, Clone, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct ConfigBuilder {
@@ -44,7 +44,7 @@ macro_rules! settings {
     };
 }
 
-/// One setting, as it is read by its name.
+/// A setting, read by its name.
 pub(super) struct Setting {
     /// The name in data.
     pub(super) name: &'static str,
@@ -52,106 +52,110 @@ pub(super) struct Setting {
     pub(super) read: fn(&mut ConfigBuilder, String) -> Result<(), ParseIntError>,
 }
 
-// `SETTINGS.md` describes the same ones; a test compares them.
+// `SETTINGS.md` describes the same settings; a test compares them.
 settings! {
-    /// Where the key is looked for on a route that does not say: `header`, `basic` (the user name
-    /// of Basic credentials), `query`, `cookie`, `json` or `form` (in the body), in any case of
-    /// letters. By default, `header`.
+    /// Sets the default location of the key: `header`, `basic` (the user name of Basic
+    /// credentials), `query`, `cookie`, `json` or `form` (in the body); case-insensitive. By
+    /// default, `header`.
     location(location: impl Into<String>) => location: String = location.into();
 
-    /// The header that carries the key. By default, `Authorization`.
+    /// Sets the header that carries the key. By default, `Authorization`.
     header_name(name: impl Into<String>) => header_name: String = name.into();
 
-    /// The scheme before the key in that header; empty for none. By default, `Bearer` in
-    /// `Authorization` and none in any other header.
+    /// Sets the scheme before the key in that header; an empty text means that the header contains
+    /// only the key. By default, `Bearer` in `Authorization`, and empty in other headers.
     header_type(scheme: impl Into<String>) => header_type: String = scheme.into();
 
-    /// The name of the parameter, cookie, member or field that carries the key, where
-    /// [`location`](ConfigBuilder::location) is such a one: 1 to 64 ASCII letters, digits, `_`, `-`
-    /// and `.`. By default, `api_key`.
+    /// Sets the name of the parameter, cookie, member or field that carries the key, if
+    /// [`location`](ConfigBuilder::location) is one of these: 1 to 64 ASCII letters, digits, `_`,
+    /// `-` and `.`. By default, `api_key`.
     param_name(name: impl Into<String>) => param_name: String = name.into();
 
-    /// The prefix of keys, and the only one that is accepted: 1 to 32 ASCII letters, digits and
+    /// Sets the prefix of new keys, and the only accepted one: 1 to 32 ASCII letters, digits and
     /// `_`. By default, `my_api`.
     prefix(prefix: impl Into<String>) => prefix: String = prefix.into();
 
-    /// All prefixes that are accepted; the first is that of new keys. Instead of
-    /// [`prefix`](ConfigBuilder::prefix), so that a rename keeps old keys.
+    /// Sets all accepted prefixes; the first is for new keys. It replaces
+    /// [`prefix`](ConfigBuilder::prefix), so that old keys stay valid after a rename.
     prefixes(prefixes: impl IntoIterator<Item = impl Into<String>>) =>
         prefixes: Vec<String> = prefixes.into_iter().map(Into::into).collect();
 
-    /// How many characters a new secret has: at most 256, and at least as many as make 128 bits. By
+    /// Sets the number of characters of a new secret: at most 256, and enough for 128 bits. By
     /// default, 64.
     secret_length(characters: usize) => secret_length: usize = characters;
 
-    /// Of what characters a new secret is made: see [`Charset`](crate::Charset). By default,
-    /// `ascii_62`.
+    /// Sets the alphabet of a new secret; see [`Charset`](crate::Charset). By default, `ascii_62`.
     secret_charset(charset: impl Into<String>) => secret_charset: String = charset.into();
 
-    /// The realm that a 401 names: printable ASCII without `"` and `\`. By default, none.
+    /// Sets the realm that a 401 names: printable ASCII without `"` and `\`. By default, a 401 does
+    /// not name a realm.
     realm(realm: impl Into<String>) => realm: String = realm.into();
 
-    /// The networks of the proxies that are believed, such as `10.0.0.0/8`; a single address is a
-    /// network of one. Needs [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
-    /// none: forwarded headers are ignored.
+    /// Sets the networks of the trusted proxies, such as `10.0.0.0/8`; a single address is a
+    /// network of one. Requires [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
+    /// proxies are not trusted and forwarded headers are ignored.
     trusted_proxies(networks: impl IntoIterator<Item = impl Into<String>>) =>
         trusted_proxies: Vec<String> = networks.into_iter().map(Into::into).collect();
 
-    /// The header in which they are believed: `Forwarded` or `X-Forwarded-For`, and no other. There
-    /// is no default.
+    /// Sets the only header in which the proxies are trusted: `Forwarded` or `X-Forwarded-For`. It
+    /// has no default.
     forwarded_header(header: impl Into<String>) => forwarded_header: String = header.into();
 
-    /// How many bytes of a body are read at most to look for the key, from 1 to 16 MiB; more is
-    /// answered with 413. By default, 64 KiB.
+    /// Sets the maximum size of a body that is searched for the key, 1 byte to 16 MiB; a larger
+    /// body is denied with 413. By default, 64 KiB.
     body_limit(bytes: usize) => body_limit: usize = bytes;
 
-    /// How long such a body may take, from 1 ms to 60 s; longer is answered with 408. By default, 5
-    /// s.
+    /// Sets how long such a body may take to arrive, 1 ms to 60 s; a slower body is denied with
+    /// 408. By default, 5 s.
     body_timeout(timeout: Duration) => body_timeout_ms: u64 = millis_u64(timeout);
 
-    /// How long a call of the store may take, from 1 ms to 60 s; then the request is answered with
-    /// 503. Writing usage, which no request waits for, may take ten times as long. By default, 2 s.
+    /// Sets how long a store call may take, 1 ms to 60 s; the request is then denied with 503.
+    /// Writing usage, which requests do not wait for, may take ten times as long. By default, 2 s.
     store_timeout(timeout: Duration) => store_timeout_ms: u64 = millis_u64(timeout);
 
-    /// How many keys are kept in memory at most; 0 turns the cache off. By default, 100,000.
+    /// Sets the maximum number of cached keys; 0 disables the cache. By default, 100,000.
     cache_capacity(keys: usize) => cache_capacity: usize = keys;
 
-    /// How fast a key may be used that has no limits of its own, all routes together: a
-    /// [`Rate`](crate::Rate), or a text such as `100/minute` or `100/minute burst 20`; `off` for no
-    /// limit. By default, there is none.
+    /// Sets the rate of keys without limits of their own, across all routes: a
+    /// [`Rate`](crate::Rate), or a text such as `100/minute` or `100/minute burst 20`; `off` for
+    /// unlimited. By default, `off`.
     default_rate_limit(rate: impl fmt::Display) => default_rate_limit: String = rate.to_string();
 
-    /// How many keys that are none a client's address may show before its requests are answered
-    /// with 429: a [`Rate`](crate::Rate), or a text such as `60/minute burst 20`; `off` to count
-    /// none. Addresses of IPv6 count by /64. A right key that is in memory passes all the same. By
-    /// default, `1000/minute`.
+    /// Sets the rate of failed attempts that a client's address is allowed before its requests are
+    /// denied with 429: a [`Rate`](crate::Rate), or a text such as `60/minute burst 20`; `off` to
+    /// disable counting. IPv6 addresses are counted by /64. A valid key that is cached is still
+    /// allowed. By default, `1000/minute`.
     failed_attempts(rate: impl fmt::Display) => failed_attempts: String = rate.to_string();
 
-    /// For how many requests a process may take units ahead of the limits that its store counts, in
-    /// one call: 1 to 1,000. With 1, each request that is so limited asks the store; with more,
-    /// fewer do. No quota is exceeded. What is not used within a second is given back to quotas; a
-    /// process that is killed takes it along: at most so many requests' units for each check of the
-    /// key that was under way. By default, 1. See [`guide::limits`](crate::guide::limits).
+    /// Sets for how many requests a process may prefetch units of the limits that its store counts,
+    /// in one call: 1 to 1,000.
+    ///
+    /// With 1, each request with such limits queries the store; with more, fewer requests do. A
+    /// quota is never exceeded. Units that are not used within a second are refunded to quotas. A
+    /// process that is killed loses them: at most this many requests' units for each check of the
+    /// key that was in progress. By default, 1. See [`guide::limits`](crate::guide::limits).
     limit_prefetch(units: u32) => limit_prefetch: u32 = units;
 
-    /// How often usage is written to the store, every 100 ms to 1 hour: the most that a crash can
-    /// lose of it, while the store takes it. By default, 10 s.
+    /// Sets how often usage is written to the store, 100 ms to 1 hour. While the store accepts
+    /// usage, a crash loses at most this much of it. By default, 10 s.
     usage_flush_interval(interval: Duration) =>
         usage_flush_interval_ms: u64 = millis_u64(interval);
 
-    /// For how long usage is kept, 1 hour to 10 years (87,600 hours), in whole hours: a part of one
-    /// does not count. A node removes the usage of all nodes that is older, so write the same for
-    /// each. By default, 90 days.
+    /// Sets how long usage is kept, 1 hour to 10 years (87,600 hours), rounded down to whole hours.
+    ///
+    /// A node removes the older usage of all nodes, so use the same value on each. By default, 90
+    /// days.
     usage_retention(retention: Duration) =>
         usage_retention_hours: u64 = retention.as_secs() / 3_600;
 
-    /// How precisely a client's network is kept beside when a key was last used: how many bits of
-    /// its address, for IPv4 and for IPv6, as in `24/48`; `off` to keep none. By default, `24/48`.
+    /// Sets how much of a client's network is kept with the last use of a key: the number of bits
+    /// of its address, for IPv4 and for IPv6, as in `24/48`; `off` to keep nothing. By default,
+    /// `24/48`.
     usage_network_precision(bits: impl fmt::Display) =>
         usage_network_precision: String = bits.to_string();
 }
 
-/// Reads the text of an environment variable.
+/// Parses the text of an environment variable.
 trait FromText: Sized {
     fn from_text(text: String) -> Result<Self, ParseIntError>;
 }
@@ -192,7 +196,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// The name and the default of each row ``| `name` | .. | `default` |``.
+    /// Returns the name and the default of each row ``| `name` | .. | `default` |``.
     fn documented() -> impl Iterator<Item = (&'static str, &'static str)> {
         let rows = include_str!("../../SETTINGS.md").lines();
         rows.filter_map(|row| {

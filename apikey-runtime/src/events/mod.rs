@@ -1,4 +1,4 @@
-//! What happened to keys, told to those who listen.
+//! Events: what happened to keys, for subscribers.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,62 +15,64 @@ use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
 
-/// How many events are kept for a reader that lags; a power of two, as the channel rounds up to one.
+/// The number of events that are kept for a reader that lags; a power of two, as the channel rounds
+/// up to one.
 const ROOM: usize = 1024;
 
-/// Something that happened to a key, or a request that was refused; see
+/// An event of a key, or a denied request; see
 /// [`ApiKeyManager::events`](crate::ApiKeyManager::events).
 ///
-/// It holds no secret and no digest. Serialised it is one flat object: `at` (milliseconds), `kind`,
-/// the kind's own members, `key_id`, `actor`.
+/// It does not contain secrets or digests. Serialised, it is one flat object: `at` (milliseconds),
+/// `kind`, the kind's own members, `key_id`, `actor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// When it was told, by the manager's clock.
+    /// When the event was sent, by the manager's clock.
     pub at: Timestamp,
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
-    /// To which key. For [`EventKind::Denied`] the id that the request named, whether or not there
-    /// is such a key and the secret is right; `None` where no id can be read.
+    /// The key that it happened to. For [`EventKind::Denied`], the id that the request presented,
+    /// whether or not such a key exists and the secret is correct; `None` if it does not have a
+    /// valid id.
     pub key_id: Option<KeyId>,
-    /// Who did it, where the caller said so: see [`CreateKey::actor`](crate::CreateKey::actor) and
-    /// the same method of the other calls.
+    /// The actor, if the caller named one; see [`CreateKey::actor`](crate::CreateKey::actor) and
+    /// the same method of other calls.
     pub actor: Option<String>,
 }
 
-/// What an [`Event`] tells.
+/// The kind of an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A key was made.
+    /// A key was created.
     Created,
-    /// Something about a key was changed: its label, owner, scopes, times, networks and so on.
+    /// A key was changed: its label, owner, scopes, times, networks and so on.
     Updated,
-    /// A key was given a new secret.
+    /// A key got a new secret.
     Rotated,
-    /// A key was revoked that was not before.
+    /// A key was revoked that was not revoked before.
     #[non_exhaustive]
     Revoked {
-        /// Why, where that was said.
+        /// The reason, if given.
         reason: Option<String>,
     },
-    /// A key was switched on.
+    /// A key was enabled.
     Enabled,
-    /// A key was switched off.
+    /// A key was disabled.
     Disabled,
-    /// The record of a key was removed.
+    /// The record of a key was purged.
     Purged,
-    /// A request was refused, or a check that the application asked for.
+    /// A request was denied, or a check that the application requested.
     #[non_exhaustive]
     Denied {
-        /// Why; serialised as its [code](DenyReason::code).
+        /// The reason; serialised as its [code](DenyReason::code).
         reason: DenyReason,
     },
-    /// A quota of a key is used up to this part. PollGuard where a charge crosses it, by the process that
-    /// charged it; units that were [taken ahead](crate::ConfigBuilder::limit_prefetch) count, also where
-    /// they are given back later.
+    /// A quota of a key was used up to this percentage. The process whose charge crosses it sends
+    /// the event. [Prefetched units](crate::ConfigBuilder::limit_prefetch) count, even if they are
+    /// refunded later.
     #[non_exhaustive]
     LimitReached {
         /// The limit's name.
@@ -78,30 +80,31 @@ pub enum EventKind {
         /// 80 or 100.
         percent: u8,
     },
-    /// This reader was too slow: events were overwritten before it read them. `at` is the time of
-    /// the oldest one that is left.
+    /// The reader was too slow, and events were overwritten before it read them. `at` is the time
+    /// of the oldest remaining one.
     #[non_exhaustive]
     Lagged {
-        /// How many.
+        /// The number of lost events.
         count: u64,
     },
 }
 
-/// A stream of what happens to a manager's keys; see
+/// A stream of the events of a manager's keys; see
 /// [`ApiKeyManager::events`](crate::ApiKeyManager::events).
 ///
-/// It is a [`Stream`] too, for those who combine streams.
-#[must_use = "events are kept for as long as this is held, and are read with `next`"]
+/// It also implements [`Stream`], for use with stream combinators.
+#[must_use = "events are kept while this exists, and are read with `next`"]
 pub struct EventStream {
     stream: BroadcastStream<Event>,
-    /// The event after a [`EventKind::Lagged`], which has told its time already.
+    /// The event after an [`EventKind::Lagged`], which already has its time.
     read: Option<Event>,
 }
 
 impl EventStream {
-    /// The next event, when there is one; `None` when the manager was shut down and all was read.
+    /// Waits for the next event. Returns `None` after the manager was shut down and all events were
+    /// read.
     ///
-    /// A call that is dropped before its end loses nothing.
+    /// This method is cancel safe: dropping its future does not lose an event.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -118,7 +121,7 @@ impl Stream for EventStream {
         let mut missed = 0;
         loop {
             match ready!(Pin::new(&mut *stream).poll_next(context)) {
-                // A reader that lags has a whole ring to read, so this loop does not wait.
+                // A reader that lags has a full ring to read, so this loop does not wait.
                 Some(Err(BroadcastStreamRecvError::Lagged(count))) => missed += count,
                 Some(Ok(event)) if missed > 0 => {
                     let at = event.at;
@@ -144,15 +147,15 @@ impl std::fmt::Debug for EventStream {
 
 /// Sends a manager's events. Streams end when this is closed or dropped.
 ///
-/// The channel is made for the first reader; it has no sender after the end.
+/// The channel is created for the first reader. It does not have a sender after `close`.
 #[derive(Debug, Default)]
 pub(crate) struct EventSender(OnceLock<Mutex<Option<Sender<Event>>>>);
 
 impl EventSender {
-    /// Sends what happened to the readers. Without a reader `event` is not made, and before the
-    /// first one this costs one load.
+    /// Sends an event to the readers. Without readers, `event` is not called; before the first
+    /// reader, this costs one load.
     pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
-        // A waker may run what it wakes at once, so the lock is released before one is called.
+        // A waker may run its task at once, so the lock is released before sending.
         let sender = self.0.get().and_then(|channel| lock(channel).clone());
         if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
             // Fails if the last reader has left meanwhile.
@@ -164,7 +167,7 @@ impl EventSender {
         let channel = self.0.get_or_init(|| Mutex::new(Some(Sender::new(ROOM))));
         let receiver = match &*lock(channel) {
             Some(sender) => sender.subscribe(),
-            // Ends at once.
+            // This stream ends at once.
             None => broadcast::channel(1).1,
         };
         EventStream {
@@ -173,7 +176,7 @@ impl EventSender {
         }
     }
 
-    /// Takes no event any more. Readers still get what was sent before.
+    /// Stops sending events. Readers still get those that were sent before.
     pub(crate) fn close(&self) {
         let sender = lock(self.0.get_or_init(Mutex::default)).take();
         drop(sender);

@@ -17,7 +17,7 @@ fn emit(sender: &EventSender, numbers: std::ops::Range<u64>) {
     numbers.for_each(|number| sender.emit(|| event(number)));
 }
 
-/// How often somebody was woken.
+/// Counts wake-ups.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
@@ -31,7 +31,7 @@ fn poll(events: &mut EventStream, waker: &Waker) -> Poll<Option<Event>> {
     Pin::new(events).poll_next(&mut Context::from_waker(waker))
 }
 
-/// What can be read at once: the times of events, or how many were missed.
+/// Reads what is available: the times of events, or how many were lost.
 fn read_all(events: &mut EventStream) -> Vec<Result<i64, u64>> {
     let mut read = Vec::new();
     while let Poll::Ready(Some(event)) = poll(events, Waker::noop()) {
@@ -54,7 +54,7 @@ fn with_nobody_listening_no_event_is_made_or_kept() {
     emit(&sender, 3..5);
     drop(events);
     sender.emit(|| panic!("made in vain"));
-    // Nothing of before is left for one who comes later.
+    // A later reader does not get earlier events.
     assert_eq!(read_all(&mut sender.subscribe()), []);
 }
 
@@ -81,7 +81,11 @@ fn a_slow_reader_loses_the_oldest_and_learns_how_many() {
     assert_eq!(read[0], Err(7));
     assert_eq!(read[1..].len(), ROOM);
     assert_eq!((read[1], read[ROOM]), (Ok(7), Ok(room as i64 + 6)));
-    assert_eq!(read_all(&mut quick).len(), 7, "who keeps up misses nothing");
+    assert_eq!(
+        read_all(&mut quick).len(),
+        7,
+        "a quick reader loses nothing"
+    );
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     for round in 0..3 {
-        // Twice by the same reader: it is woken once.
+        // Polled twice by the same reader, which is woken once.
         assert!(poll(&mut events, &waker).is_pending());
         assert!(poll(&mut events, &waker).is_pending());
         assert_eq!(woken.0.load(Ordering::SeqCst), round);
@@ -129,7 +133,7 @@ fn an_event_is_one_flat_object() {
     };
     let json = serde_json::to_value(&told).unwrap();
     let expected = serde_json::json!({
-        "at": 5, "kind": "refused", "reason": "expired-key",
+        "at": 5, "kind": "denied", "reason": "expired-key",
         "key_id": KeyId::from_u128(1).as_str(), "actor": null,
     });
     assert_eq!(json, expected);

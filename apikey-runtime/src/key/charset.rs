@@ -1,4 +1,4 @@
-//! The alphabets of which secrets are made.
+//! Alphabets of secrets.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,17 +8,17 @@ const ASCII_62: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST
 const ASCII_50: &str = "234679abcdefghjkmnpqrstuvwxyzACDEFGHJKMNPQRTUVWXYZ";
 const HEX: &str = "0123456789abcdef";
 
-/// The alphabet of which a secret is made, by passlib's names or as characters of your own.
+/// The alphabet of a secret: a name that passlib uses, or characters of your own.
 ///
-/// | written | characters |
+/// | value | characters |
 /// |---|---|
 /// | `ascii_62` (the default) | digits and ASCII letters |
 /// | `ascii_50` | `ascii_62` without characters that look alike |
 /// | `hex` | `0-9a-f` |
-/// | anything else | exactly these, each an ASCII letter or digit, none twice, at least two |
+/// | anything else | exactly these: at least two ASCII letters or digits, without duplicates |
 ///
-/// passlib's `ascii_72` is refused: its `!@#$%^&*?/` cannot all stand in a bearer token (RFC 6750
-/// section 2.1).
+/// passlib's `ascii_72` is rejected: some of its `!@#$%^&*?/` may not appear in a bearer token (RFC
+/// 6750 section 2.1).
 ///
 /// ```
 /// use apikey_runtime::Charset;
@@ -32,13 +32,13 @@ const HEX: &str = "0123456789abcdef";
 pub struct Charset(String);
 
 impl Charset {
-    /// The name or the characters, as they were configured.
+    /// Returns the name or the characters, as configured.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// The characters.
+    /// Returns the characters.
     #[must_use]
     pub fn symbols(&self) -> &[u8] {
         match self.0.as_str() {
@@ -50,7 +50,7 @@ impl Charset {
         .as_bytes()
     }
 
-    /// The bits of entropy of `length` symbols, rounded down.
+    /// Returns the bits of entropy of `length` symbols, rounded down.
     #[must_use]
     pub fn entropy_bits(&self, length: usize) -> u32 {
         let bits = (self.symbols().len() as f64).log2() * length as f64;
@@ -73,14 +73,14 @@ impl std::str::FromStr for Charset {
             "ascii_62" | "ascii_50" | "hex" => return Ok(Self(text.to_owned())),
             "ascii_72" => {
                 return refuse(
-                    "`ascii_72` has symbols that cannot stand in a bearer token (RFC 6750 section 2.1); write `ascii_62`",
+                    "`ascii_72` has symbols that a bearer token may not contain (RFC 6750 section 2.1); write `ascii_62`",
                 );
             }
             _ => {}
         }
         if !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return refuse(
-                "is no known name and has characters other than ASCII letters and digits; \
+                "is not a known name and has characters other than ASCII letters and digits; \
                  write `ascii_62`, `ascii_50`, `hex` or letters and digits of your own",
             );
         }
@@ -89,7 +89,7 @@ impl std::str::FromStr for Charset {
         seen.dedup();
         if seen.len() != text.len() {
             return refuse(
-                "names a character twice, which would make it likelier than others; name each once",
+                "has a character twice, which would make it likelier than the others; write each once",
             );
         }
         if text.len() < 2 {

@@ -1,12 +1,13 @@
-//! The last six characters of a key: CRC-32/ISO-HDLC of all before them, so that a typo never
-//! reaches the store.
+//! The checksum: the last six characters of a key.
+//!
+//! It is the CRC-32/ISO-HDLC of all characters before it, so that a typo never reaches the store.
 
 use crate::key_id::BASE62;
 
-/// Characters of a checksum: 62^6 is the first power of 62 above 2^32.
+/// The characters of a checksum: 62^6 is the first power of 62 above 2^32.
 pub(super) const CHECKSUM_LEN: usize = 6;
 
-/// The checksum of `text`: its CRC-32 in base62, six wide, left-padded with `0`.
+/// Returns the CRC-32 of `text` in base62, left-padded with `0` to six characters.
 pub(super) fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut sum = crc32fast::hash(text);
     let mut out = [b'0'; CHECKSUM_LEN];
@@ -36,7 +37,7 @@ mod tests {
         assert_eq!(&checksum(&bytes), b"4gfFC3");
     }
 
-    /// F-03: what is compared is text, so a number too large for 32 bits has no chance to wrap.
+    /// F-03: checksums are compared as text, so a number that exceeds 32 bits cannot wrap around.
     #[test]
     fn f03_an_overflowing_checksum_matches_nothing() {
         for seed in 0_u32..10_000 {

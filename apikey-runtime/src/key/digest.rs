@@ -1,7 +1,7 @@
-//! Digests at rest: what a store keeps instead of a key.
+//! Digests: what a store keeps instead of keys.
 //!
-//! Fast hashes are right here: the input has at least 128 bits of entropy, so that there is nothing
-//! to guess, and a slow hash would be a lever for denial of service.
+//! A fast hash is right here. The input has at least 128 bits of entropy, so it cannot be guessed,
+//! and a slow hash would help a denial-of-service attack.
 
 use std::fmt;
 
@@ -15,34 +15,34 @@ use crate::error::{BoxError, Error};
 const SHA256_TAG: &str = "sha256$";
 const HMAC_TAG: &str = "hmac-sha256$";
 
-/// Makes and checks the digests that a store keeps.
+/// Creates and verifies the digests that a store keeps.
 ///
-/// The default is [`Sha256Hasher`]. Write your own to keep digests that another system made
-/// (flask-api-key's `hash_api_key_loader` and `verify_api_key_loader`).
+/// The default is [`Sha256Hasher`]. Implement this trait to verify digests that another system
+/// created (flask-api-key's `hash_api_key_loader` and `verify_api_key_loader`).
 pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
-    /// The digest of `key` as a store keeps it, with a tag that names how it was made.
+    /// Creates the digest of `key`, tagged with its algorithm, as a store keeps it.
     ///
     /// # Errors
     ///
-    /// Any error ends the creation of the key; nothing is stored.
+    /// Any error aborts the creation of the key; nothing is stored.
     fn hash(&self, key: &str) -> Result<String, BoxError>;
 
-    /// Reads a stored digest once, when its record comes into the cache. `None` where this hasher
-    /// does not know the tag: that key is then refused, with an error in the log.
+    /// Parses a stored digest, once, when its record enters the cache. Returns `None` if this
+    /// hasher does not know the tag: the key is then denied, and an error is logged.
     fn prepare(&self, stored: &str) -> Option<ParsedDigest>;
 
-    /// Whether `key` is the one of this digest. The comparison must take the same time whether or
-    /// not it is.
+    /// Returns whether `key` has this digest. The comparison must take the same time whether or not
+    /// it matches.
     fn verify(&self, key: &str, digest: &ParsedDigest) -> bool;
 }
 
-/// A stored digest as its hasher wants it for comparison.
+/// A stored digest, parsed by its hasher for comparison.
 #[derive(Clone)]
 pub struct ParsedDigest(Form);
 
 #[derive(Clone)]
 enum Form {
-    /// Four words compare three times as fast as 32 bytes.
+    /// Comparing four words is three times as fast as comparing 32 bytes.
     Words {
         pepper: Option<u8>,
         words: [u64; 4],
@@ -51,13 +51,14 @@ enum Form {
 }
 
 impl ParsedDigest {
-    /// The stored text itself, for a hasher of your own.
+    /// Keeps the stored text, for a hasher of your own.
     #[must_use]
     pub fn text(stored: &str) -> Self {
         Self(Form::Text(stored.into()))
     }
 
-    /// Whether both are of one key: for a key whose secret was proven before, in the same request.
+    /// Returns whether both digests are equal: for a key that an earlier guard of the request
+    /// verified.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (
@@ -72,7 +73,7 @@ impl ParsedDigest {
         }
     }
 
-    /// The stored text, where this was made by [`ParsedDigest::text`].
+    /// Returns the stored text if [`ParsedDigest::text`] created this digest.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match &self.0 {
@@ -88,11 +89,12 @@ impl fmt::Debug for ParsedDigest {
     }
 }
 
-/// A secret of the service that is mixed into every digest (HMAC-SHA-256, RFC 2104), so that a
-/// stolen store alone can not even confirm a guess. Kept outside the store.
+/// A secret of the service that is mixed into every digest (HMAC-SHA-256, RFC 2104).
 ///
-/// Several can be configured: the first makes new digests, all verify. So a pepper is rotated
-/// without re-issuing a key.
+/// It is kept outside the store. Without the pepper, a stolen store cannot even confirm a guess.
+///
+/// Several can be configured: the first creates new digests, and all of them verify. This allows
+/// rotating a pepper without reissuing keys.
 ///
 /// ```
 /// use apikey_runtime::Pepper;
@@ -103,22 +105,22 @@ impl fmt::Debug for ParsedDigest {
 #[derive(Clone)]
 pub struct Pepper {
     id: String,
-    /// The keyed state, set up once: 60 ns less per check.
+    /// The keyed state, prepared once: saves 60 ns per check.
     state: Hmac<Sha256>,
 }
 
 impl Pepper {
-    /// A pepper named `id` in the store (1 to 16 letters, digits and `-`).
+    /// Creates a pepper that the store knows as `id` (1 to 16 ASCII letters, digits and `-`).
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where `id` has another form or `secret` is shorter than 16 bytes.
+    /// [`Error::Config`] if `id` has another form or `secret` is shorter than 16 bytes.
     pub fn new(id: impl Into<String>, secret: impl Into<SecretString>) -> Result<Self, Error> {
         let (id, secret) = (id.into(), secret.into());
         let named = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if id.is_empty() || id.len() > 16 || !id.bytes().all(named) {
             return Err(Error::Config(
-                "the id of a pepper has 1 to 16 ASCII letters, digits and `-`; write one such as `v1`".to_owned(),
+                "the id of a pepper is 1 to 16 ASCII letters, digits and `-`; write one such as `v1`".to_owned(),
             ));
         }
         if secret.expose_secret().len() < 16 {
@@ -131,7 +133,7 @@ impl Pepper {
         Ok(Self { id, state })
     }
 
-    /// The pepper's name in the store.
+    /// Returns the pepper's name in the store.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -152,17 +154,18 @@ pub struct Sha256Hasher {
 }
 
 impl Sha256Hasher {
-    /// SHA-256, with no pepper.
+    /// Creates a hasher that uses plain SHA-256.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The first pepper makes new digests; all of them, and plain SHA-256, verify.
+    /// Creates a hasher with peppers. The first creates new digests; all of them, and plain
+    /// SHA-256, verify.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for two peppers of one id, or more than 255.
+    /// [`Error::Config`] if two peppers have the same id, or if there are more than 255.
     pub fn with_peppers(peppers: Vec<Pepper>) -> Result<Self, Error> {
         let mut ids: Vec<&str> = peppers.iter().map(Pepper::id).collect();
         ids.sort_unstable();
@@ -174,7 +177,7 @@ impl Sha256Hasher {
         }
         if peppers.len() > usize::from(u8::MAX) {
             return Err(Error::Config(
-                "there are more than 255 peppers; drop those no key uses".to_owned(),
+                "there are more than 255 peppers; remove those that no key uses".to_owned(),
             ));
         }
         Ok(Self { peppers })
@@ -241,7 +244,7 @@ fn to_words(digest: &[u8]) -> [u64; 4] {
     words
 }
 
-/// The words of exactly 64 lower-case hex digits.
+/// Parses exactly 64 lower-case hex digits.
 fn words_of_hex(hex: &str) -> Option<[u64; 4]> {
     let lower_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if hex.len() != 64 || !hex.bytes().all(lower_hex) {

@@ -1,19 +1,18 @@
-//! Reading a presented text as a key, with no I/O and no allocation.
+//! Parsing of presented keys, without I/O or allocation.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::checksum::{CHECKSUM_LEN, checksum};
 use crate::key_id::{ID_LEN, IdText, KeyId};
 
-/// The longest text that is looked at: a prefix of 32, an id of 22, a secret of 256, a checksum of
-/// 6, and two `_`.
+/// The longest text that is parsed: a prefix of 32, an id of 22, a secret of 256, a checksum of 6,
+/// and two `_`.
 const MAX_KEY_LEN: usize = 32 + 1 + ID_LEN + 1 + 256 + CHECKSUM_LEN;
 
 /// The longest prefix.
 const MAX_PREFIX_LEN: usize = 32;
 
-/// A text with the form of a key and a right checksum. Whether any store knows it is another
-/// question.
+/// A text with the form of a key and a correct checksum. The store may still not know it.
 #[derive(Clone, Copy)]
 pub(crate) struct ParsedKey<'a> {
     text: &'a str,
@@ -22,10 +21,10 @@ pub(crate) struct ParsedKey<'a> {
 }
 
 impl<'a> ParsedKey<'a> {
-    /// Reads `text` from the right, since a prefix may hold `_`. Whether the prefix is one that is
-    /// accepted is for the caller to ask.
+    /// Parses `text` from the right, since a prefix may contain `_`. The caller checks whether the
+    /// prefix is accepted.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
-        // The length comes first: a megabyte is refused before it is summed.
+        // The length is checked first: a megabyte is rejected before it is summed.
         if text.len() > MAX_KEY_LEN {
             return None;
         }
@@ -35,7 +34,7 @@ impl<'a> ParsedKey<'a> {
         }
         let text = std::str::from_utf8(text).ok()?;
         let (rest, tail) = text.rsplit_once('_')?;
-        // The id has a fixed width, so no second search is needed.
+        // The id has a fixed width, so a second search is not needed.
         let (_, id) = rest.as_bytes().split_last_chunk::<ID_LEN>()?;
         let prefix = rest.get(..rest.len() - ID_LEN)?.strip_suffix('_')?;
         let id = IdText::of_plain(id)?;
@@ -43,7 +42,7 @@ impl<'a> ParsedKey<'a> {
         (has_secret && !prefix.is_empty()).then_some(Self { text, prefix, id })
     }
 
-    /// The whole key, the secret included.
+    /// Returns the whole key, including the secret.
     pub(crate) fn text(&self) -> &'a str {
         self.text
     }
@@ -57,7 +56,7 @@ impl<'a> ParsedKey<'a> {
     }
 }
 
-/// A parsed key that outlives the buffer it was parsed from. Its memory is wiped when it is dropped.
+/// A parsed key that outlives the buffer it was parsed from. Its memory is wiped on drop.
 pub(crate) struct OwnedKey {
     text: SecretString,
     prefix_len: usize,
@@ -86,15 +85,15 @@ impl From<ParsedKey<'_>> for OwnedKey {
     }
 }
 
-/// Whether all is ASCII letters, digits and `_`. Without an early end, so that the compiler takes
-/// many bytes at a time.
+/// Returns whether `text` consists of ASCII letters, digits and `_`. It does not stop early, so
+/// that the compiler can vectorise it.
 fn is_plain(text: &[u8]) -> bool {
     text.iter().fold(true, |plain, byte| {
         plain & (byte.is_ascii_alphanumeric() | (*byte == b'_'))
     })
 }
 
-/// Whether `prefix` can stand before a key; the error says why not.
+/// Checks a prefix; the error says what is wrong and what to write.
 pub(crate) fn check_prefix(prefix: &str) -> Result<(), &'static str> {
     let bytes = prefix.as_bytes();
     let Some((first, last)) = bytes.first().zip(bytes.last()) else {
@@ -154,7 +153,7 @@ mod tests {
         }
     }
 
-    /// H-11: refused by length alone.
+    /// H-11: rejected by its length alone.
     #[test]
     fn h11_a_megabyte_is_no_key() {
         assert!(ParsedKey::parse(&vec![b'a'; 1 << 20]).is_none());
@@ -183,7 +182,7 @@ mod tests {
             let _ = ParsedKey::parse(&bytes);
         }
 
-        /// F-04: any one character changed, swapped with its neighbour, dropped or added.
+        /// F-04: any one character replaced, swapped with its neighbour, dropped or added.
         #[test]
         fn f04_one_slip_is_always_noticed(id: u128, secret in "[A-Za-z0-9]{64}", at in 0_usize..94, with in "[A-Za-z0-9_]") {
             let text = key("my_api", id, &secret);

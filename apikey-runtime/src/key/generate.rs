@@ -1,4 +1,4 @@
-//! Making keys of the system's randomness.
+//! Generation of keys from the system's randomness.
 
 use rand::TryCryptoRng;
 use secrecy::SecretString;
@@ -8,14 +8,14 @@ use super::charset::Charset;
 use super::checksum::checksum;
 use crate::key_id::KeyId;
 
-/// 128 random bits.
+/// Generates an id: 128 random bits.
 pub(crate) fn random_id<R: TryCryptoRng>(random: &mut R) -> Result<KeyId, R::Error> {
     let mut bits = [0; 16];
     random.try_fill_bytes(&mut bits)?;
     Ok(KeyId::from_u128(u128::from_ne_bytes(bits)))
 }
 
-/// The text of a key: `{prefix}_{id}_{secret}{checksum}`.
+/// Generates the text of a key: `{prefix}_{id}_{secret}{checksum}`.
 pub(crate) fn generate<R: TryCryptoRng>(
     random: &mut R,
     prefix: &str,
@@ -24,8 +24,8 @@ pub(crate) fn generate<R: TryCryptoRng>(
     secret_length: usize,
 ) -> Result<SecretString, R::Error> {
     let head = format!("{prefix}_{id}_");
-    // The room is taken at once: a buffer that grows would leave the secret's first half behind in
-    // freed memory.
+    // Allocates once: a buffer that grows would leave the first half of the secret behind in freed
+    // memory.
     let mut text = Zeroizing::new(String::with_capacity(head.len() + secret_length + 6));
     text.push_str(&head);
     push_symbols(random, charset.symbols(), secret_length, &mut text)?;
@@ -34,8 +34,8 @@ pub(crate) fn generate<R: TryCryptoRng>(
     Ok(SecretString::from(text.as_str()))
 }
 
-/// Adds `length` symbols, each as likely as any other: a byte that would favour the first symbols
-/// is thrown away (rejection sampling), instead of being wrapped by a modulo.
+/// Appends `length` uniformly distributed symbols. Uses rejection sampling: a modulo would favour
+/// the first symbols.
 fn push_symbols<R: TryCryptoRng>(
     random: &mut R,
     symbols: &[u8],
@@ -76,7 +76,7 @@ mod tests {
     }
 
     /// F-11: chi-square over 10^6 symbols. The bound is the 1 - 10^-9 quantile for 61, 49 and 15
-    /// degrees of freedom (Wilson-Hilferty), so that chance fails the test once in a billion runs.
+    /// degrees of freedom (Wilson-Hilferty), so the test fails by chance once in a billion runs.
     #[test]
     fn f11_no_symbol_is_likelier_than_another() {
         for (name, bound) in [("ascii_62", 140.0), ("ascii_50", 121.0), ("hex", 62.0)] {
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// The negative control of F-11: a modulo is found out.
+    /// The negative control of F-11: the test detects a modulo.
     #[test]
     fn f11_a_modulo_would_be_found_out() {
         let charset = Charset::default();

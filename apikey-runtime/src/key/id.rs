@@ -1,4 +1,4 @@
-//! ClockReading an id from text.
+//! Parsing of ids.
 
 use std::str::FromStr;
 
@@ -10,11 +10,12 @@ use crate::key_id::KeyId;
 impl FromStr for KeyId {
     type Err = Error;
 
-    /// Reads the 22 characters, or a UUID (with hyphens or as 32 hex digits).
+    /// Parses the 22 characters, or a UUID (with hyphens or as 32 hex digits).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || {
             Error::InvalidArgument(
-                "this is no id of a key; write its 22 letters and digits, or its UUID".to_owned(),
+                "this is not the id of a key; write its 22 letters and digits, or its UUID"
+                    .to_owned(),
             )
         };
         if let Some(id) = Self::from_ascii(text.as_bytes()) {

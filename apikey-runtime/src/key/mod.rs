@@ -1,7 +1,7 @@
-//! Keys as text: `{prefix}_{id}_{secret}{checksum}`.
+//! The text of keys: `{prefix}_{id}_{secret}{checksum}`.
 //!
-//! ASCII letters, digits and `_` only, so that a double click selects the whole and nothing needs
-//! escaping.
+//! It contains only ASCII letters, digits and `_`, so that a double click selects all of it and
+//! nothing needs escaping.
 
 mod charset;
 mod checksum;

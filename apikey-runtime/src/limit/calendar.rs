@@ -1,8 +1,8 @@
-//! Days and months of the calendar, UTC.
+//! Days and months of the UTC calendar.
 
 use super::quota::QuotaPeriod;
 
-/// The number of the period that a time is in.
+/// Returns the number of the period that contains `millis`.
 pub(super) fn period_of(period: QuotaPeriod, millis: i64) -> i64 {
     match period {
         QuotaPeriod::Day => millis.div_euclid(86_400_000),
@@ -11,7 +11,7 @@ pub(super) fn period_of(period: QuotaPeriod, millis: i64) -> i64 {
     }
 }
 
-/// When the period ends that a time is in.
+/// Returns the end of the period that contains `millis`.
 pub(super) fn end_of(period: QuotaPeriod, millis: i64) -> Option<i64> {
     let day = millis.div_euclid(86_400_000);
     let first_day = match period {
@@ -22,9 +22,11 @@ pub(super) fn end_of(period: QuotaPeriod, millis: i64) -> Option<i64> {
     first_day.checked_mul(86_400_000)
 }
 
-/// Months since January 1970, of a day since 1970-01-01, in the proleptic Gregorian calendar. By
-/// years that start in March, so that the leap day comes last (Howard Hinnant, "chrono-compatible
-/// low-level date algorithms").
+/// Returns the month, counted from January 1970, that contains `day`, counted from 1970-01-01, in
+/// the proleptic Gregorian calendar.
+///
+/// It counts in years that start in March, so that the leap day comes last (Howard Hinnant,
+/// "chrono-compatible low-level date algorithms").
 fn month_of(day: i64) -> i64 {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -32,11 +34,11 @@ fn month_of(day: i64) -> i64 {
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let month = (5 * of_year + 2) / 153;
-    // March is the first.
+    // March is month 0.
     (era * 400 + year) * 12 + month + 2 - 1970 * 12
 }
 
-/// The first day of a month, in days since 1970-01-01.
+/// Returns the first day of `month`, in days since 1970-01-01.
 fn first_day_of(month: i64) -> i64 {
     let from_march = month + 1970 * 12 - 2;
     let (year, month) = (from_march.div_euclid(12), from_march.rem_euclid(12));

@@ -1,28 +1,29 @@
-//! How a limit is counted, whether it is a rate or a quota.
+//! Counting of rates and quotas.
 //!
-//! Pure: time comes in as a number. The stores that count in languages of their own (PostgreSQL,
-//! Redis) are held against this.
+//! The functions are pure: time is an argument. The stores that count in a language of their own
+//! (PostgreSQL, Redis) are tested against them.
 
 use super::LimitRule;
 use super::gcra::Gcra;
 use super::state::{CounterState, LimitDecision};
 
 impl CounterState {
-    /// What `rule` says to `cost` at `now` (microseconds since 1970). Nothing is counted yet, but a
-    /// rate is brought within its burst, which holds from then on.
+    /// Decides whether `rule` allows `cost` at `now` (microseconds since 1970), without charging
+    /// it.
+    ///
+    /// The `tat` of a rate is clamped to `now` plus the burst, and keeps that value.
     pub fn ask(&mut self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
         match rule {
             LimitRule::Rate(rate) => {
                 let gcra = Gcra::of(rate, cost);
-                // Which holds from then on.
-                self.tat = gcra.within(self.tat, now);
-                gcra.ask(self.tat, now)
+                self.tat = gcra.clamp(self.tat, now);
+                gcra.check(self.tat, now)
             }
-            LimitRule::Quota(quota) => self.ask_quota(quota, cost, now),
+            LimitRule::Quota(quota) => self.check_quota(quota, cost, now),
         }
     }
 
-    /// Counts `cost`, which was admitted; how the limit stands then.
+    /// Charges `cost`, which was allowed, and returns the state of the limit afterwards.
     pub fn charge(&mut self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
         match rule {
             LimitRule::Rate(rate) => {
@@ -34,14 +35,14 @@ impl CounterState {
                 self.charge_quota(quota, cost, now);
                 LimitDecision {
                     allowed: true,
-                    ..self.ask_quota(quota, 0, now)
+                    ..self.check_quota(quota, 0, now)
                 }
             }
         }
     }
 
-    /// Gives back up to `amount` of what was used of a quota, the newest first, since the oldest may
-    /// count no more; of a rate, all.
+    /// Refills up to `amount` of a quota's used units, the newest first, since the oldest may have
+    /// expired; refills a rate completely.
     pub fn refill(&mut self, rule: LimitRule, amount: u64) {
         match rule {
             LimitRule::Rate(_) => self.tat = 0,

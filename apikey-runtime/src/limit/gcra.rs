@@ -1,15 +1,15 @@
-//! Rates, counted by the generic cell rate algorithm.
+//! The generic cell rate algorithm (GCRA), which counts rates.
 
 use super::rate::{Rate, span};
 use super::state::{LimitDecision, positive};
 
-/// A rate and a cost as times, in microseconds: worked out once for all that a charge asks.
+/// A rate and a cost as durations in microseconds, computed once per charge.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gcra {
     step: u64,
     burst: i64,
     cost: i64,
-    /// Whether so much can ever pass at once.
+    /// Whether the burst is large enough for the cost.
     fits: bool,
 }
 
@@ -24,14 +24,14 @@ impl Gcra {
         }
     }
 
-    /// The arrival time, no further ahead than a whole burst: there a clock that was set back, or a
-    /// rate that was raised, would leave it.
-    pub(crate) fn within(self, tat: i64, now: i64) -> i64 {
+    /// Clamps `tat` to `now` plus the burst. It may be later if a clock was set back, or if the
+    /// rate was raised.
+    pub(crate) fn clamp(self, tat: i64, now: i64) -> i64 {
         tat.min(now + self.burst)
     }
 
-    /// What the rate says to the cost, after an arrival time that is within its burst.
-    pub(crate) fn ask(self, tat: i64, now: i64) -> LimitDecision {
+    /// Decides whether the rate allows the cost, given a clamped `tat`.
+    pub(crate) fn check(self, tat: i64, now: i64) -> LimitDecision {
         let ahead = positive(tat - now);
         let after = tat.max(now) - now + self.cost;
         LimitDecision {
@@ -42,9 +42,9 @@ impl Gcra {
         }
     }
 
-    /// The arrival time with the cost, which was admitted, and how the rate stands then.
+    /// Charges the cost, which was allowed. Returns the new `tat` and the state of the rate.
     pub(crate) fn charge(self, tat: i64, now: i64) -> (i64, LimitDecision) {
-        let tat = self.within(tat.max(now) + self.cost, now);
+        let tat = self.clamp(tat.max(now) + self.cost, now);
         let ahead = positive(tat - now);
         let decision = LimitDecision {
             allowed: true,

@@ -1,4 +1,4 @@
-//! What a key or a route is limited to: rates and quotas, as data, and how each is counted.
+//! Rates and quotas as data, and the pure steps that count them.
 
 mod calendar;
 mod counter;
@@ -22,13 +22,13 @@ pub use status::LimitStatus;
 
 use crate::error::Error;
 
-/// The most limits that one key may have.
+/// The maximum number of limits of a key.
 pub(crate) const MOST_LIMITS: usize = 16;
 
-/// The longest name of a limit, in bytes.
+/// The maximum length of a limit's name, in bytes.
 pub(crate) const MAX_NAME_LEN: usize = 64;
 
-/// A limit of a key: a rate or a quota, under a name of its own.
+/// A named limit of a key: a rate or a quota.
 ///
 /// ```
 /// use apikey_runtime::{Limit, Quota, Rate};
@@ -46,20 +46,23 @@ pub struct Limit {
     rule: LimitRule,
 }
 
-/// What a limit holds a key to.
+/// The rule of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LimitRule {
-    /// How fast.
+    /// How fast a key may be used.
     Rate(Rate),
-    /// How much in all, or in a day or a month.
+    /// How much a key may be used in total, or in a period.
     Quota(Quota),
 }
 
 impl Limit {
-    /// A limit of that name: what clients read in `RateLimit-Policy`, and under which it is counted.
-    /// A name is 1 to 64 ASCII letters, digits, `-`, `_` and `.`; a key is not made with another.
+    /// Creates a limit. Clients read its name in `RateLimit-Policy`, and it is counted under this
+    /// name.
+    ///
+    /// A name is 1 to 64 ASCII letters, digits, `-`, `_` and `.`; creating a key with another name
+    /// fails.
     #[must_use]
     pub fn new(name: impl Into<String>, rule: impl Into<LimitRule>) -> Self {
         Self {
@@ -68,20 +71,20 @@ impl Limit {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it holds a key to.
+    /// Returns the rule.
     #[must_use]
     pub fn rule(&self) -> LimitRule {
         self.rule
     }
 }
 
-/// Refuses limits that cannot be counted apart, or stored.
+/// Rejects limits that cannot be distinguished or stored.
 pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Error> {
     if limits.len() > MOST_LIMITS {
         return Err(Error::InvalidArgument(format!(
@@ -118,7 +121,7 @@ impl From<Quota> for LimitRule {
 }
 
 impl LimitRule {
-    /// The number that clients are told (`q` of `RateLimit-Policy`): how much in a window.
+    /// Returns the number of units in a window (`q` of `RateLimit-Policy`).
     #[must_use]
     pub fn amount(self) -> u64 {
         match self {
@@ -127,7 +130,7 @@ impl LimitRule {
         }
     }
 
-    /// The window that it is for, in whole seconds, rounded up; `None` where there is none.
+    /// Returns the window in whole seconds, rounded up; `None` for a month or a lifetime.
     #[must_use]
     pub fn window_seconds(self) -> Option<u64> {
         match self {
@@ -136,8 +139,8 @@ impl LimitRule {
         }
     }
 
-    /// The kind, as a part of the name under which it is counted: counts of different kinds cannot be
-    /// read as each other's.
+    /// Returns the kind of the rule. It is part of the counter's name, so that counters of
+    /// different kinds are never mixed up.
     pub(crate) fn kind(self) -> Cow<'static, str> {
         match self {
             Self::Rate(_) => Cow::Borrowed("rate"),
@@ -152,7 +155,7 @@ impl LimitRule {
         }
     }
 
-    /// The largest cost that it could ever admit at once.
+    /// Returns the largest cost that the rule can allow at once.
     #[must_use]
     pub fn largest_cost(self) -> u64 {
         match self {

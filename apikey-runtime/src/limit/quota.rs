@@ -1,4 +1,4 @@
-//! How much in all.
+//! Quotas: how much a key may be used.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::rate::{whole, window_of};
+use super::rate::{parse_number, parse_window};
 use crate::error::Error;
 
 /// The largest amount: the largest integer of a structured field (RFC 9651 section 3.3.1), which
-/// every store can count exactly.
+/// every store counts exactly.
 const LARGEST: u64 = 999_999_999_999_999;
 
-/// The shortest and the longest rolling window.
+/// The bounds of a rolling window.
 const ROLLING_MILLIS: RangeInclusive<u128> = 1_000..=366 * 86_400_000;
 
-/// How many parts a rolling window is counted in.
+/// The number of parts of a rolling window.
 pub(super) const PARTS: u64 = 60;
 
-/// A quota: so much in a period, and never more.
+/// A quota: a maximum number of units in a period.
 ///
 /// ```
 /// use apikey_runtime::{QuotaPeriod, Quota};
@@ -38,57 +38,59 @@ pub struct Quota {
     period: QuotaPeriod,
 }
 
-/// What a quota is for.
+/// The period of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QuotaPeriod {
-    /// A day from midnight to midnight, UTC.
+    /// A day, from midnight to midnight UTC.
     Day,
-    /// A month of the calendar, UTC.
+    /// A calendar month, UTC.
     Month,
-    /// Any stretch of this length, 1 second to 366 days. It is counted in sixtieths: what was used
-    /// is given back when the sixtieth in which it was used has left the window as a whole.
+    /// Any window of this length, 1 second to 366 days.
+    ///
+    /// It is counted in sixtieths. Used units are available again once the whole sixtieth in which
+    /// they were used has left the window.
     Rolling(Duration),
-    /// For good: credits, until the quota is raised or refilled.
+    /// The lifetime of the key: credits, until the quota is raised or refilled.
     Lifetime,
 }
 
 impl Quota {
-    /// So much in a day, midnight to midnight, UTC.
+    /// Creates a quota of `amount` units a day, from midnight to midnight UTC.
     ///
     /// # Panics
     ///
-    /// Where `amount` is not 1 to 999,999,999,999,999.
+    /// Panics unless `amount` is 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn per_day(amount: u64) -> Self {
         Self::new(amount, QuotaPeriod::Day)
     }
 
-    /// So much in a month of the calendar, UTC.
+    /// Creates a quota of `amount` units a calendar month, UTC.
     ///
     /// # Panics
     ///
-    /// Where `amount` is not 1 to 999,999,999,999,999.
+    /// Panics unless `amount` is 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn per_month(amount: u64) -> Self {
         Self::new(amount, QuotaPeriod::Month)
     }
 
-    /// So much in any stretch of `window`: 1 second to 366 days.
+    /// Creates a quota of `amount` units in any window of this length, 1 second to 366 days.
     ///
     /// # Panics
     ///
-    /// Where one is out of its bounds; `amount` is 1 to 999,999,999,999,999.
+    /// Panics unless `amount` is 1 to 999,999,999,999,999 and `window` is within its bounds.
     #[must_use]
     pub const fn rolling(amount: u64, window: Duration) -> Self {
         Self::new(amount, QuotaPeriod::Rolling(window))
     }
 
-    /// So much for good.
+    /// Creates a quota of `amount` units for the lifetime of a key.
     ///
     /// # Panics
     ///
-    /// Where `amount` is not 1 to 999,999,999,999,999.
+    /// Panics unless `amount` is 1 to 999,999,999,999,999.
     #[must_use]
     pub const fn lifetime(amount: u64) -> Self {
         Self::new(amount, QuotaPeriod::Lifetime)
@@ -118,13 +120,13 @@ impl Quota {
         Ok(Self { amount, period })
     }
 
-    /// How much.
+    /// Returns the amount.
     #[must_use]
     pub const fn amount(&self) -> u64 {
         self.amount
     }
 
-    /// In what period.
+    /// Returns the period.
     #[must_use]
     pub const fn period(&self) -> QuotaPeriod {
         self.period
@@ -132,7 +134,8 @@ impl Quota {
 }
 
 impl QuotaPeriod {
-    /// Its length in seconds, rounded up; `None` for good, and for a month, whose length differs.
+    /// Returns the length in seconds, rounded up; `None` for a lifetime, and for a month, whose
+    /// length varies.
     pub(super) fn seconds(self) -> Option<u64> {
         match self {
             Self::Day => Some(86_400),
@@ -141,8 +144,8 @@ impl QuotaPeriod {
         }
     }
 
-    /// The length of one part of a rolling window, in milliseconds, rounded up: `None` for the
-    /// others.
+    /// Returns the length of one part of a rolling window, in milliseconds, rounded up; `None` for
+    /// other periods.
     #[must_use]
     pub fn part_millis(self) -> Option<u64> {
         match self {
@@ -155,27 +158,30 @@ impl QuotaPeriod {
 impl FromStr for Quota {
     type Err = Error;
 
-    /// Reads `1000/day`, `50000/month`, `100/rolling 24h` (with `second`, `minute`, `hour`, `day`,
-    /// or a number of `ms`, `s`, `m`, `h`, `d`), `500/lifetime`.
+    /// Parses `1000/day`, `50000/month`, `100/rolling 24h` (with `second`, `minute`, `hour`, `day`,
+    /// or a number of `ms`, `s`, `m`, `h`, `d`), or `500/lifetime`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let unfit = |why: &str| {
+        let invalid = |why: &str| {
             Error::InvalidArgument(format!(
-                "{text:?} is no quota: {why}; write one as in `1000/day`, `50000/month`, `100/rolling 24h` or `500/lifetime`"
+                "{text:?} is not a quota: {why}; write one as in `1000/day`, `50000/month`, `100/rolling 24h` or `500/lifetime`"
             ))
         };
-        let (amount, period) = text.split_once('/').ok_or_else(|| unfit("it has no `/`"))?;
-        let amount = whole(amount).ok_or_else(|| unfit("its amount is no whole number"))?;
+        let (amount, period) = text
+            .split_once('/')
+            .ok_or_else(|| invalid("it has no `/`"))?;
+        let amount =
+            parse_number(amount).ok_or_else(|| invalid("its amount is not a whole number"))?;
         let period = match period {
             "day" => QuotaPeriod::Day,
             "month" => QuotaPeriod::Month,
             "lifetime" => QuotaPeriod::Lifetime,
             other => other
                 .strip_prefix("rolling ")
-                .and_then(window_of)
+                .and_then(parse_window)
                 .map(QuotaPeriod::Rolling)
-                .ok_or_else(|| unfit("its period is none"))?,
+                .ok_or_else(|| invalid("its period is unknown"))?,
         };
-        Self::checked(amount, period).map_err(unfit)
+        Self::checked(amount, period).map_err(invalid)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Quotas, counted by periods of the calendar or in parts of a rolling window.
+//! Counting of quotas, by calendar periods or in parts of a rolling window.
 
 use super::calendar::{end_of, period_of};
 use super::quota::{PARTS, Quota, QuotaPeriod};
 use super::state::{CounterState, LimitDecision, positive};
 
 impl CounterState {
-    pub(super) fn ask_quota(&self, quota: Quota, cost: u32, now: i64) -> LimitDecision {
+    pub(super) fn check_quota(&self, quota: Quota, cost: u32, now: i64) -> LimitDecision {
         let millis = now.div_euclid(1_000);
         let used = self.used_at(quota.period(), millis);
         let remaining = quota.amount().saturating_sub(used);
@@ -32,7 +32,7 @@ impl CounterState {
             let present = millis.div_euclid(part as i64);
             self.parts
                 .retain(|number, _| *number >= present - PARTS as i64);
-            // A clock that was set back counts into the latest part that was used.
+            // If the clock was set back, this counts into the latest part that was used.
             let latest = self.parts.keys().next_back().copied().unwrap_or(present);
             let part = self.parts.entry(present.max(latest)).or_default();
             *part = part.saturating_add(cost);
@@ -45,8 +45,10 @@ impl CounterState {
         }
     }
 
-    /// What counts against a quota at that time. A period that is over counts no more; one that has
-    /// not come counts, since only a clock that was set back can find it.
+    /// Returns the units that count against a quota at `millis`.
+    ///
+    /// A past period does not count. A future period counts, since only a clock that was set back
+    /// can find one.
     fn used_at(&self, period: QuotaPeriod, millis: i64) -> u64 {
         match period.part_millis() {
             Some(part) => {
@@ -60,18 +62,18 @@ impl CounterState {
         }
     }
 
-    /// When nothing that was used counts any more, in milliseconds since 1970.
+    /// Returns when all used units have expired, in milliseconds since 1970.
     fn reset(&self, period: QuotaPeriod, millis: i64) -> Option<i64> {
         match period.part_millis() {
             Some(part) => {
                 let last = self.parts.keys().next_back().copied();
-                Some(last.map_or(millis, |last| leaves(last, part)).max(millis))
+                Some(last.map_or(millis, |last| part_end(last, part)).max(millis))
             }
             None => end_of(period, millis),
         }
     }
 
-    /// When `cost` would be admitted that is not now.
+    /// Returns when `cost`, which is denied now, would be allowed.
     fn retry(&self, quota: Quota, cost: u32, millis: i64) -> Option<i64> {
         let Some(part) = quota.period().part_millis() else {
             return end_of(quota.period(), millis);
@@ -81,14 +83,13 @@ impl CounterState {
         for (number, part_used) in self.parts.range(oldest..) {
             used = used.saturating_sub(*part_used);
             if used.saturating_add(u64::from(cost)) <= quota.amount() {
-                return Some(leaves(*number, part));
+                return Some(part_end(*number, part));
             }
         }
         None
     }
 
-    /// Gives back up to `amount` of what was used, the newest first, since the oldest may count no
-    /// more.
+    /// Refills up to `amount` used units, the newest first, since the oldest may have expired.
     pub(super) fn refill_quota(&mut self, amount: u64) {
         self.used = self.used.saturating_sub(amount);
         let mut left = amount;
@@ -100,7 +101,7 @@ impl CounterState {
     }
 }
 
-/// When a part of a rolling window has left it as a whole.
-fn leaves(number: i64, part: u64) -> i64 {
+/// Returns when a part has left the rolling window completely.
+fn part_end(number: i64, part: u64) -> i64 {
     (number + PARTS as i64 + 1).saturating_mul(part as i64)
 }

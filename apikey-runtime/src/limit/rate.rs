@@ -1,4 +1,4 @@
-//! How fast.
+//! Rates: how fast a key may be used.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,23 +9,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Error;
 
-/// The largest amount, and the largest burst.
+/// The largest amount and the largest burst.
 const LARGEST: u32 = 1_000_000;
 
-/// The longest that a burst may take to be worked off: 100 years, in microseconds.
+/// The longest time that a burst may take to be worked off: 100 years, in microseconds.
 const LONGEST_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
 
 /// The longest window: 366 days.
 const LONGEST_MILLIS: u128 = 366 * 24 * 3_600 * 1_000;
 
-/// A rate: so much in each window on average, and no more than a burst at once.
+/// A rate: an average number of units a window, and a maximum number at once, the burst.
 ///
-/// It is kept by the generic cell rate algorithm (GCRA; ITU-T I.371): each unit takes up
-/// `window / amount` of time, and a request is refused that would be more than `burst` units ahead
-/// of the time. So in any stretch of time `w` at most `burst + w * amount / window` units pass;
-/// there is no edge of a window at which twice as much would. `10/minute` is 10 at once and then one
-/// every 6 seconds, up to 20 in the first minute after a rest; with a burst of 1 it is one every 6
-/// seconds.
+/// Rates use the generic cell rate algorithm (GCRA; ITU-T I.371). Each unit takes up
+/// `window / amount` of time, and a request is denied if it would be more than `burst` units ahead
+/// of time. So at most `burst + w * amount / window` units pass in any stretch of time `w`. Twice
+/// the amount cannot pass at the edge of a window.
+///
+/// `10/minute` allows 10 units at once and then one every 6 seconds: up to 20 in the first minute
+/// after an idle time. With a burst of 1, it allows one every 6 seconds.
 ///
 /// ```
 /// use apikey_runtime::Rate;
@@ -43,12 +44,12 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `amount` units (1 to 1,000,000) in each `window` (1 ms to 366 days; no less than a
-    /// microsecond for each unit). The burst is the amount.
+    /// Creates a rate of `amount` units (1 to 1,000,000) in each `window` (1 ms to 366 days, and at
+    /// least a microsecond for each unit). The burst is the amount.
     ///
     /// # Panics
     ///
-    /// Where one is out of its bounds. In a `const` that is an error of the compiler.
+    /// Panics if either is out of its bounds. In a `const`, this is a compile error.
     #[must_use]
     pub const fn new(amount: u32, window: Duration) -> Self {
         match Self::checked(amount, window) {
@@ -77,148 +78,151 @@ impl Rate {
         })
     }
 
-    /// `amount` in each second.
+    /// Creates a rate of `amount` units a second.
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Panics as [`new`](Self::new) does.
     #[must_use]
     pub const fn per_second(amount: u32) -> Self {
         Self::new(amount, Duration::from_secs(1))
     }
 
-    /// `amount` in each minute.
+    /// Creates a rate of `amount` units a minute.
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Panics as [`new`](Self::new) does.
     #[must_use]
     pub const fn per_minute(amount: u32) -> Self {
         Self::new(amount, Duration::from_secs(60))
     }
 
-    /// `amount` in each hour.
+    /// Creates a rate of `amount` units an hour.
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Panics as [`new`](Self::new) does.
     #[must_use]
     pub const fn per_hour(amount: u32) -> Self {
         Self::new(amount, Duration::from_secs(3_600))
     }
 
-    /// `amount` in each 24 hours.
+    /// Creates a rate of `amount` units in 24 hours.
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Panics as [`new`](Self::new) does.
     #[must_use]
     pub const fn per_day(amount: u32) -> Self {
         Self::new(amount, Duration::from_secs(24 * 3_600))
     }
 
-    /// At most so many units at once: 1 to 1,000,000, and no more than the rate lets through in 100
-    /// years.
+    /// Sets the maximum number of units at once: 1 to 1,000,000, and at most what the rate allows
+    /// in 100 years.
     ///
     /// # Panics
     ///
-    /// Where it is out of its bounds. In a `const` that is an error of the compiler.
+    /// Panics if `burst` is out of its bounds. In a `const`, this is a compile error.
     #[must_use]
     pub const fn with_burst(mut self, burst: u32) -> Self {
         self.burst = burst;
         assert!(
-            self.holds(),
+            self.has_valid_burst(),
             "the burst of a rate is 1 to 1,000,000, and no more than passes in 100 years"
         );
         self
     }
 
-    /// Whether the burst is within its bounds.
-    const fn holds(&self) -> bool {
+    /// Returns whether the burst is within its bounds.
+    const fn has_valid_burst(&self) -> bool {
         self.burst > 0
             && self.burst <= LARGEST
             && self.step_micros().saturating_mul(self.burst as u64) <= LONGEST_BURST
     }
 
-    /// The units in each window.
+    /// Returns the units in each window.
     #[must_use]
     pub const fn amount(&self) -> u32 {
         self.amount
     }
 
-    /// The window.
+    /// Returns the window.
     #[must_use]
     pub const fn window(&self) -> Duration {
         Duration::from_millis(self.window_millis)
     }
 
-    /// The most units at once.
+    /// Returns the maximum number of units at once.
     #[must_use]
     pub const fn burst(&self) -> u32 {
         self.burst
     }
 
-    /// The time that one unit takes up, in microseconds, rounded up: never more passes than the
-    /// rate says.
+    /// Returns the time that one unit takes up, in microseconds. It is rounded up, so that the rate
+    /// is never exceeded.
     #[must_use]
     pub const fn step_micros(&self) -> u64 {
         (self.window_millis * 1_000).div_ceil(self.amount as u64)
     }
 
-    /// The time that so many units take up, in microseconds.
+    /// Returns the time that `units` take up, in microseconds.
     pub(crate) fn span(&self, units: u32) -> i64 {
         span(self.step_micros(), units)
     }
 }
 
-/// The time that so many units take up, each of them `step` microseconds.
+/// Returns the time that `units` of `step` microseconds take up.
 pub(super) fn span(step: u64, units: u32) -> i64 {
     let micros = step.saturating_mul(u64::from(units));
-    // More than a burst may take, and such that a time can be added in a double too, in which Redis
-    // computes.
+    // The cap exceeds the longest burst. A time can be added to it even in a double, which Redis
+    // computes with.
     i64::try_from(micros).unwrap_or(i64::MAX).min(1 << 52)
 }
 
 impl FromStr for Rate {
     type Err = Error;
 
-    /// Reads `100/minute`, `5/10s`, `20/500ms`: an amount, and a window that is `second`, `minute`,
-    /// `hour`, `day`, or a number of `ms`, `s`, `m`, `h`, `d`; and behind it a burst that is not the
-    /// amount, as in `100/minute burst 20`.
+    /// Parses `100/minute`, `5/10s` or `20/500ms`: an amount, and a window that is `second`,
+    /// `minute`, `hour`, `day`, or a number of `ms`, `s`, `m`, `h`, `d`. A burst other than the
+    /// amount follows, as in `100/minute burst 20`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let unfit = |why: &str| {
+        let invalid = |why: &str| {
             Error::InvalidArgument(format!(
-                "{text:?} is no rate: {why}; write one as in `100/minute`, `5/10s` or `100/minute burst 20`"
+                "{text:?} is not a rate: {why}; write one as in `100/minute`, `5/10s` or `100/minute burst 20`"
             ))
         };
-        let (gcra, burst) = match text.split_once(" burst ") {
-            Some((gcra, burst)) => (gcra, Some(burst)),
+        let (rate_text, burst) = match text.split_once(" burst ") {
+            Some((rate_text, burst)) => (rate_text, Some(burst)),
             None => (text, None),
         };
-        let (amount, window) = gcra.split_once('/').ok_or_else(|| unfit("it has no `/`"))?;
-        let amount = whole(amount).ok_or_else(|| unfit("its amount is no whole number"))?;
-        let amount = u32::try_from(amount).map_err(|_| unfit("its amount is too large"))?;
-        let window = window_of(window).ok_or_else(|| unfit("its window is no `second`, `minute`, `hour`, `day`, and no number of `ms`, `s`, `m`, `h`, `d`"))?;
-        let rate = Self::checked(amount, window).map_err(unfit)?;
+        let (amount, window) = rate_text
+            .split_once('/')
+            .ok_or_else(|| invalid("it has no `/`"))?;
+        let amount =
+            parse_number(amount).ok_or_else(|| invalid("its amount is not a whole number"))?;
+        let amount = u32::try_from(amount).map_err(|_| invalid("its amount is too large"))?;
+        let window = parse_window(window).ok_or_else(|| invalid("its window is neither `second`, `minute`, `hour`, `day` nor a number of `ms`, `s`, `m`, `h`, `d`"))?;
+        let rate = Self::checked(amount, window).map_err(invalid)?;
         let Some(burst) = burst else {
             return Ok(rate);
         };
-        let burst = whole(burst).and_then(|burst| u32::try_from(burst).ok());
+        let burst = parse_number(burst).and_then(|burst| u32::try_from(burst).ok());
         let with_burst = burst.map(|burst| Self { burst, ..rate });
-        with_burst.filter(Self::holds).ok_or_else(|| {
-            unfit("its burst is not 1 to 1,000,000, or more than passes in 100 years")
+        with_burst.filter(Self::has_valid_burst).ok_or_else(|| {
+            invalid("its burst is not 1 to 1,000,000, or more than passes in 100 years")
         })
     }
 }
 
-/// A number written in digits alone.
-pub(super) fn whole(text: &str) -> Option<u64> {
+/// Parses a number of digits only.
+pub(super) fn parse_number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// The length of time that `text` names.
-pub(super) fn window_of(text: &str) -> Option<Duration> {
+/// Parses the length of a window.
+pub(super) fn parse_window(text: &str) -> Option<Duration> {
     let millis = match text {
         "second" => 1_000,
         "minute" => 60_000,
@@ -235,7 +239,7 @@ pub(super) fn window_of(text: &str) -> Option<Duration> {
                 "d" => 86_400_000,
                 _ => return None,
             };
-            whole(count)?.checked_mul(unit)?
+            parse_number(count)?.checked_mul(unit)?
         }
     };
     Some(Duration::from_millis(millis))

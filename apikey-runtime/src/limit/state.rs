@@ -1,42 +1,43 @@
-//! The state of a limit counter, and its answer to a charge.
+//! The state of a limit counter, and its decisions.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What is remembered of one limit of one key: what a store keeps that counts.
+/// The state of one limit of one key, as a store that counts keeps it.
 ///
-/// The default is that of a limit of which nothing was used yet.
+/// The default is the state of an unused limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct CounterState {
-    /// A rate's theoretical arrival time: when all that has passed is worked off, in microseconds
-    /// since 1970.
+    /// For a rate, the theoretical arrival time (TAT): when all charged units are worked off, in
+    /// microseconds since 1970.
     pub tat: i64,
-    /// Which period of a quota this counts: days or months since January 1970; 0 for the others.
+    /// For a daily or monthly quota, the period that this counts: days or months since January
+    /// 1970; otherwise 0.
     pub period: i64,
-    /// What was used in it.
+    /// The units used in this period.
     pub used: u64,
-    /// What was used in each part of a rolling window, by the part's number since 1970.
+    /// The units used in each part of a rolling window, by the part's number since 1970.
     pub parts: BTreeMap<i64, u64>,
 }
 
-/// What a limit says to a charge, or how it stands after it.
+/// The decision of a limit about a charge, or its state after one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitDecision {
-    /// Whether the charge may pass.
+    /// Whether the charge is allowed.
     pub allowed: bool,
-    /// What could still pass at once.
+    /// The units that could still be used at once.
     pub remaining: u64,
-    /// Microseconds until all of it is there again; `None` for never.
+    /// Microseconds until all units are available again; `None` for never.
     pub reset: Option<u64>,
-    /// Microseconds until the charge would be admitted; `None` for never.
+    /// Microseconds until the charge would be allowed; `None` for never.
     pub retry: Option<u64>,
 }
 
-/// A difference of times; 0 if it is negative.
+/// Returns `number`, or 0 if it is negative.
 pub(super) fn positive(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! The status of a limit, as requests and the holder of a key read it.
+//! The status of a limit, as a handler or the holder of a key reads it.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use serde::{Serialize, Serializer};
 
 use super::LimitRule;
 
-/// How a limit stands that a request was counted against.
+/// The status of a limit that a request counted against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LimitStatus {
-    /// The limit's name; for that of a route the handler's name or the route's pattern.
+    /// The limit's name; for the rate of a route, the handler's name or the route's pattern.
     pub name: String,
-    /// What it is.
+    /// The limit's rule.
     #[serde(flatten)]
     pub rule: LimitRule,
-    /// How many units could still pass at once.
+    /// The units that could still be used at once.
     pub remaining: u64,
-    /// After what time all of it is there again; `None` for never. Serialised as whole seconds,
+    /// The time until all units are available again; `None` for never. Serialised as whole seconds,
     /// rounded up.
     #[serde(serialize_with = "as_seconds")]
     pub reset: Option<Duration>,

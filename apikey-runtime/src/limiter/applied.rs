@@ -1,4 +1,4 @@
-//! One limit of a request's bill.
+//! A limit that applies to a request.
 
 use std::sync::Arc;
 
@@ -6,51 +6,52 @@ use super::plan::{Plan, PreparedLimit, hash_route};
 use crate::limit::{LimitDecision, LimitRule, Rate};
 use crate::store::{LimitCounter, LimitSupport};
 
-/// A limit that a request counts against, what it costs there, and how the limit stands.
+/// A limit that a request counts against, with the request's cost and the limit's decision.
 #[derive(Debug, Clone)]
 pub(crate) struct AppliedLimit {
     pub(crate) name: LimitSource,
-    /// Stands for the name under which it is counted.
+    /// Identifies the counter's name in this process.
     pub(crate) hash: u64,
     pub(crate) rule: LimitRule,
     pub(crate) cost: u32,
     pub(crate) counted_by: CountedBy,
-    /// The uptime when it was charged, or sent to be.
+    /// The uptime at which it was charged, or at which the charge was sent.
     pub(crate) at_nanos: u64,
-    /// `None` before the limit was asked.
+    /// `None` before the charge.
     pub(crate) decision: Option<LimitDecision>,
 }
 
-/// The name of the limit of keys that have none of their own.
+/// The name of the limit that keys without limits of their own have.
 pub(crate) const DEFAULT: &str = "default";
 
-/// Whose limit it is.
+/// The origin of a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LimitSource {
-    /// The key's own of this place in its plan.
+    /// A limit of the key: the index in its plan.
     Key(u16),
-    /// The configuration's, for all keys that have none.
+    /// The default limit of the configuration, for keys without limits of their own.
     Default,
-    /// The route's, which the policy names.
+    /// The rate of a route that the policy names.
     Route(&'static str),
-    /// The route's, by its pattern, or by a name with a number where another rate has the name.
+    /// The rate of a route, named by its pattern, or by a numbered name if another rate has the
+    /// name.
     Pattern(Arc<str>),
-    /// A limit that the key had when it was charged, and perhaps has no more.
+    /// A limit that the key had when it was charged, and may no longer have.
     FormerPlan {
         shown: Arc<str>,
         counter: Arc<LimitCounter>,
     },
 }
 
-/// Who counts.
+/// What counts a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CountedBy {
     /// This process.
     Process,
     /// The key store.
     Store,
-    /// Nobody: the key store cannot.
-    Nobody,
+    /// Nothing: the key store does not support it.
+    Unsupported,
 }
 
 impl CountedBy {
@@ -58,18 +59,18 @@ impl CountedBy {
         match (rule, counting) {
             (_, LimitSupport::All) | (LimitRule::Quota(_), LimitSupport::Quotas) => Self::Store,
             (LimitRule::Rate(_), _) => Self::Process,
-            (LimitRule::Quota(_), LimitSupport::Nothing) => Self::Nobody,
+            (LimitRule::Quota(_), LimitSupport::Nothing) => Self::Unsupported,
         }
     }
 }
 
 impl LimitSource {
-    /// Whether it is a limit of the key, and not of a route.
+    /// Returns whether the limit belongs to the key and not to a route.
     pub(crate) fn is_of_key(&self) -> bool {
         matches!(self, Self::Key(_) | Self::Default | Self::FormerPlan { .. })
     }
 
-    /// The name of a route's rate.
+    /// Returns the name of a route's rate.
     pub(crate) fn of_route(&self) -> Option<&str> {
         match self {
             Self::Route(name) => Some(name),
@@ -79,7 +80,7 @@ impl LimitSource {
     }
 }
 
-/// Gives the lines of a bill that was made by another plan the names that they had there.
+/// Pins the names of limits whose plan the key no longer has.
 pub(crate) fn pin_former_plan(
     applied: &mut [AppliedLimit],
     made_by: Option<&Arc<Plan>>,
@@ -101,7 +102,7 @@ pub(crate) fn pin_former_plan(
 }
 
 impl AppliedLimit {
-    /// Of the limit at this place of a plan.
+    /// Applies a limit of a plan.
     pub(crate) fn of_plan(
         prepared: &PreparedLimit,
         name: LimitSource,
@@ -120,7 +121,7 @@ impl AppliedLimit {
         }
     }
 
-    /// Of a route's rate.
+    /// Applies the rate of a route.
     pub(crate) fn of_route(
         name: LimitSource,
         rate: Rate,
@@ -139,7 +140,8 @@ impl AppliedLimit {
         }
     }
 
-    /// The limit as a store counts it. `own` are the key's plan and the configuration's.
+    /// Returns the counter that a store uses. `own` is the key's plan, `default` the
+    /// configuration's.
     pub(crate) fn counter(&self, own: Option<&Plan>, default: Option<&Plan>) -> LimitCounter {
         let of_plan = |plan: Option<&Plan>, place: u16| {
             let prepared = plan.and_then(|plan| plan.0.get(usize::from(place)));
@@ -148,7 +150,7 @@ impl AppliedLimit {
                 |one| one.counter.clone(),
             )
         };
-        // A key's limit has no `:` in its name, so that no two of these are alike.
+        // A key's limit has no `:` in its name, so these names never collide.
         match &self.name {
             LimitSource::Key(place) => of_plan(own, *place),
             LimitSource::Default => of_plan(default, 0),
@@ -158,14 +160,14 @@ impl AppliedLimit {
         }
     }
 
-    /// The name that clients and people are told.
-    pub(crate) fn shown<'n>(&'n self, own: Option<&'n Plan>) -> &'n str {
+    /// Returns the name that clients and people see.
+    pub(crate) fn display_name<'n>(&'n self, own: Option<&'n Plan>) -> &'n str {
         match &self.name {
             LimitSource::Key(place) => own
                 .and_then(|plan| plan.0.get(usize::from(*place)))
                 .map_or("", |one| one.limit.name()),
             LimitSource::Default => DEFAULT,
-            // Where its code lies is nobody's business.
+            // Clients need not know the module of the handler.
             LimitSource::Route(name) => name.rsplit("::").next().unwrap_or(name),
             LimitSource::Pattern(name) => name,
             LimitSource::FormerPlan { shown, .. } => shown,

@@ -1,5 +1,7 @@
-//! LimitSupport in this process: rates where the store leaves them to it, and all limits for as long as
-//! a store that should count does not answer, where a route says so.
+//! The counters of this process.
+//!
+//! They count rates that the store does not support. If a route says so, they also count all limits
+//! while a store that should count does not answer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,13 +16,13 @@ use crate::limit::{CounterState, Gcra, LimitDecision, LimitRule, Rate};
 
 const SHARDS: usize = 64;
 
-/// The latest time that is told apart: the year 9999.
+/// The latest time that is distinguished: the year 9999.
 const MOST_MILLIS: i64 = 253_402_300_799_999;
 
-/// The most quotas that a shard counts while the store is down.
+/// The maximum number of quotas that a shard counts while the store is down.
 const QUOTAS_PER_SHARD: usize = 4_096;
 
-/// What a quota says that there is no room to count.
+/// The decision for a quota that does not fit into the table.
 const TABLE_FULL: LimitDecision = LimitDecision {
     allowed: false,
     remaining: 0,
@@ -28,15 +30,15 @@ const TABLE_FULL: LimitDecision = LimitDecision {
     retry: None,
 };
 
-/// A key, and the name of a limit.
+/// A key and the hash of a limit's name.
 type CounterKey = (KeyId, u64);
 
-/// The two clocks by which limits are counted, in microseconds.
+/// The two clocks that limits are counted by, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LimiterTime {
-    /// For rates: what has passed, whatever the wall clock says.
+    /// For rates: elapsed time, regardless of the wall clock.
     uptime: i64,
-    /// For quotas: days and months.
+    /// For quotas: days and months on the wall clock.
     wall: i64,
     nanos: u64,
 }
@@ -45,23 +47,23 @@ impl From<ClockReading> for LimiterTime {
     fn from(reading: ClockReading) -> Self {
         Self {
             uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
-            // Within what a count can go on from.
+            // Clamped to the range that a counter can continue from.
             wall: reading.now.as_millis().clamp(-MOST_MILLIS, MOST_MILLIS) * 1_000,
             nanos: reading.uptime_nanos,
         }
     }
 }
 
-/// The counts of this process.
+/// The limit counters of this process.
 #[derive(Debug)]
 pub(crate) struct LocalLimiter(Box<[Mutex<LimiterShard>]>);
 
 #[derive(Debug, Default)]
 struct LimiterShard {
-    /// When all that has passed is worked off. One that lies behind says as much as none.
+    /// The `tat` of each rate. One in the past is equivalent to an unused rate.
     rates: HashMap<CounterKey, i64, RandomState>,
-    /// How many rates there may be before those that lie behind are thrown out.
-    room: usize,
+    /// The number of rates at which those in the past are removed.
+    sweep_at: usize,
     quotas: HashMap<CounterKey, (LimitRule, CounterState), RandomState>,
 }
 
@@ -70,12 +72,12 @@ impl LocalLimiter {
         Self((0..SHARDS).map(|_| Mutex::default()).collect())
     }
 
-    /// Charges all of `limits` that are this process's to count, or none; each is told how it stands.
-    /// Whether they were charged.
+    /// Charges all of `limits` that this process counts, or none of them. Sets the decision of
+    /// each, and returns whether they were charged.
     pub(crate) fn charge(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) -> bool {
         let own = |limit: &&mut AppliedLimit| limit.counted_by == CountedBy::Process;
         let mut shard = self.shard(&key);
-        // Most often all of them admit it, and then each is looked up once.
+        // Usually all of them allow it; then each is looked up once.
         let mut charging = limits.iter_mut().filter(own);
         let Some(charged) = charging.position(|limit| !shard.charge(key, limit, now)) else {
             return true;
@@ -84,12 +86,12 @@ impl LocalLimiter {
             shard.refund(key, limit, now);
         }
         for limit in limits.iter_mut().filter(own) {
-            limit.decision = Some(shard.ask(key, limit, now));
+            limit.decision = Some(shard.check(key, limit, now));
         }
         false
     }
 
-    /// Takes back what `charge` charged, where another limit refused; each is told how it stands then.
+    /// Undoes a `charge` after another limit denied the request, and sets the decision of each.
     pub(crate) fn undo(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) {
         let mut shard = self.shard(&key);
         for limit in limits
@@ -99,17 +101,17 @@ impl LocalLimiter {
             if limit.cost > 0 {
                 shard.refund(key, limit, now);
             }
-            let asked = shard.ask(key, limit, now);
-            // Not this one refuses, whatever others have used meanwhile.
+            let decision = shard.check(key, limit, now);
+            // This limit does not deny, even if other requests have used it up meanwhile.
             limit.decision = Some(LimitDecision {
                 allowed: true,
-                ..asked
+                ..decision
             });
         }
     }
 
-    /// Takes back what `charge` charged, as far as others have not had the good of it by now: time
-    /// that has passed has worked off some, and a period may be over.
+    /// Refunds a `charge`, except for what others have benefited from: time that has passed has
+    /// worked off a part, and a period may be over.
     pub(crate) fn refund(&self, key: KeyId, limits: &[AppliedLimit], now: LimiterTime) {
         let mut shard = self.shard(&key);
         let charged =
@@ -121,7 +123,7 @@ impl LocalLimiter {
 
     fn shard(&self, key: &KeyId) -> MutexGuard<'_, LimiterShard> {
         let shard = &self.0[key.shard(SHARDS)];
-        // A count is written whole or not at all.
+        // A counter is written completely or not at all.
         shard.lock()
     }
 
@@ -132,20 +134,20 @@ impl LocalLimiter {
 }
 
 impl LimiterShard {
-    /// Charges a limit, where it admits that; it is told how it stands.
+    /// Charges a limit if it allows that, and sets its decision.
     fn charge(&mut self, key: KeyId, limit: &mut AppliedLimit, now: LimiterTime) -> bool {
-        let slot = (key, limit.hash);
+        let counter_key = (key, limit.hash);
         let decision = match limit.rule {
-            LimitRule::Rate(rate) => self.charge_rate(slot, rate, limit.cost, now.uptime),
+            LimitRule::Rate(rate) => self.charge_rate(counter_key, rate, limit.cost, now.uptime),
             LimitRule::Quota(_) => {
-                let asked = self.ask(key, limit, now);
-                if asked.allowed && limit.cost > 0 {
+                let decision = self.check(key, limit, now);
+                if decision.allowed && limit.cost > 0 {
                     let empty = || (limit.rule, CounterState::default());
-                    let (rule, count) = self.quotas.entry(slot).or_insert_with(empty);
+                    let (rule, count) = self.quotas.entry(counter_key).or_insert_with(empty);
                     *rule = limit.rule;
                     count.charge(limit.rule, limit.cost, now.wall)
                 } else {
-                    asked
+                    decision
                 }
             }
         };
@@ -154,33 +156,43 @@ impl LimiterShard {
         decision.allowed
     }
 
-    fn charge_rate(&mut self, slot: CounterKey, rate: Rate, cost: u32, now: i64) -> LimitDecision {
+    fn charge_rate(
+        &mut self,
+        counter_key: CounterKey,
+        rate: Rate,
+        cost: u32,
+        now: i64,
+    ) -> LimitDecision {
         let gcra = Gcra::of(rate, cost);
-        self.make_room(now);
-        let slot = self.rates.entry(slot);
-        let tat = match &slot {
-            Entry::Occupied(known) => gcra.within(*known.get(), now),
+        self.sweep_rates(now);
+        let entry = self.rates.entry(counter_key);
+        let tat = match &entry {
+            Entry::Occupied(entry) => gcra.clamp(*entry.get(), now),
             Entry::Vacant(_) => 0,
         };
-        let asked = gcra.ask(tat, now);
-        if !asked.allowed || cost == 0 {
-            return asked;
+        let decision = gcra.check(tat, now);
+        if !decision.allowed || cost == 0 {
+            return decision;
         }
         let (tat, decision) = gcra.charge(tat, now);
-        slot.insert_entry(tat);
+        entry.insert_entry(tat);
         decision
     }
 
-    fn ask(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) -> LimitDecision {
-        let slot = (key, limit.hash);
+    fn check(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) -> LimitDecision {
+        let counter_key = (key, limit.hash);
         let mut count = match limit.rule {
             LimitRule::Rate(rate) => {
                 let gcra = Gcra::of(rate, limit.cost);
-                let tat = self.rates.get(&slot).copied().unwrap_or(0);
-                return gcra.ask(gcra.within(tat, now.uptime), now.uptime);
+                let tat = self.rates.get(&counter_key).copied().unwrap_or(0);
+                return gcra.check(gcra.clamp(tat, now.uptime), now.uptime);
             }
-            // Fail closed: what there is no room to count is not let through.
-            LimitRule::Quota(_) => match self.quotas.get(&slot).map(|(_, count)| count.clone()) {
+            // Fails closed: a quota that does not fit into the table is denied.
+            LimitRule::Quota(_) => match self
+                .quotas
+                .get(&counter_key)
+                .map(|(_, count)| count.clone())
+            {
                 Some(count) => count,
                 None if self.has_room(now) => CounterState::default(),
                 None => return TABLE_FULL,
@@ -190,28 +202,28 @@ impl LimiterShard {
     }
 
     fn refund(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) {
-        let slot = (key, limit.hash);
+        let counter_key = (key, limit.hash);
         let reset = limit.decision.and_then(|decision| decision.reset);
         let passed = now.nanos.saturating_sub(limit.at_nanos) / 1_000;
         match limit.rule {
             LimitRule::Rate(rate) => {
-                // The last units of what was ahead of the time then are those of this charge.
+                // The last units that were ahead of time then are those of this charge.
                 let left = reset.unwrap_or(0).saturating_sub(passed);
                 let left = i64::try_from(left).unwrap_or(i64::MAX);
-                if let Some(tat) = self.rates.get_mut(&slot) {
+                if let Some(tat) = self.rates.get_mut(&counter_key) {
                     *tat -= left.min(rate.span(limit.cost));
                 }
             }
             LimitRule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
             LimitRule::Quota(_) => {
-                if let Some((_, count)) = self.quotas.get_mut(&slot) {
+                if let Some((_, count)) = self.quotas.get_mut(&counter_key) {
                     count.refill(limit.rule, u64::from(limit.cost));
                 }
             }
         }
     }
 
-    /// Throws out the quotas of which nothing is used any more; whether there is room for another.
+    /// Returns whether another quota fits. If the shard is full, it removes unused quotas first.
     fn has_room(&mut self, now: LimiterTime) -> bool {
         if self.quotas.len() >= QUOTAS_PER_SHARD {
             self.quotas.retain(|_, (rule, count)| {
@@ -221,10 +233,10 @@ impl LimiterShard {
         self.quotas.len() < QUOTAS_PER_SHARD
     }
 
-    fn make_room(&mut self, now: i64) {
-        if self.rates.len() >= self.room {
+    fn sweep_rates(&mut self, now: i64) {
+        if self.rates.len() >= self.sweep_at {
             self.rates.retain(|_, tat| *tat > now);
-            self.room = (self.rates.len() * 2).max(64);
+            self.sweep_at = (self.rates.len() * 2).max(64);
         }
     }
 }
@@ -255,7 +267,7 @@ mod tests {
     }
 
     proptest! {
-        /// Also where one was charged before another refused.
+        /// Also if one limit was charged before another denied.
         #[test]
         fn a_rate_is_counted_as_a_store_would_by_itself_and_beside_others(
             amount in 1u32..6, steps in prop::collection::vec((0i64..30, 0u32..5), 1..60),
@@ -304,7 +316,7 @@ mod tests {
         assert!(local.charge(key, &mut limits, at(0)));
     }
 
-    /// R-02, where a request is refused long after it was charged: another had the good of the time
+    /// R-02, if a request is denied long after it was charged: another request has used the time
     /// that has passed.
     #[test]
     fn what_was_worked_off_meanwhile_is_not_given_back() {
@@ -315,7 +327,7 @@ mod tests {
         assert!(local.charge(key, &mut second, at(SECOND)));
         local.refund(key, &first, at(SECOND));
         assert!(!local.charge(key, &mut [limit("a", rate, 1)], at(SECOND)));
-        // Half of it was not worked off.
+        // Half of the unit was not worked off.
         local.refund(key, &second, at(SECOND * 3 / 2));
         assert!(local.charge(key, &mut [limit("a", rate, 1)], at(SECOND * 3 / 2)));
     }

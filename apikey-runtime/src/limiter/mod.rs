@@ -1,5 +1,4 @@
-//! Limits at work: what a request counts against, and the counting of what this process counts by
-//! itself.
+//! Enforcement of limits: what a request counts against, and the counters of this process.
 
 mod applied;
 mod local;
@@ -9,4 +8,4 @@ mod prefetch;
 pub(crate) use applied::{AppliedLimit, CountedBy, DEFAULT, LimitSource, pin_former_plan};
 pub(crate) use local::{LimiterTime, LocalLimiter};
 pub(crate) use plan::{Plan, Plans};
-pub(crate) use prefetch::{PREFETCH_TTL, Prefetch, PrefetchKey, Refund, ends};
+pub(crate) use prefetch::{PREFETCH_TTL, Prefetch, PrefetchKey, Refund, period_end};

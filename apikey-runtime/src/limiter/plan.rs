@@ -1,4 +1,4 @@
-//! The limits of a key, prepared once and shared by all keys that have the same.
+//! The limits of a key, prepared once and shared by all keys that have the same limits.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -12,21 +12,21 @@ use super::applied::{AppliedLimit, CountedBy};
 use crate::limit::Limit;
 use crate::store::LimitCounter;
 
-/// Names are told apart by 64 bits of a hash that nobody outside can know: two names of one key
-/// would share a count once in 10^19 keys.
+/// Hashes names to 64 bits with a random seed that attackers cannot know. Two names of one key
+/// collide once in 10^19 keys.
 static HASHER: Lazy<RandomState> = Lazy::new(RandomState::default);
 
-/// The number that stands in this process for the name of a key's limit.
+/// Hashes the name of a key's limit. The hash is valid in this process only.
 fn hash_name(name: &str) -> u64 {
     HASHER.hash_one((0_u8, name))
 }
 
-/// The number that stands in this process for the name of a route's rate.
+/// Hashes the name of a route's rate. The hash is valid in this process only.
 pub(super) fn hash_route(name: &str) -> u64 {
     HASHER.hash_one((1_u8, name))
 }
 
-/// The number that stands in this process for what a request is to pay in the store.
+/// Hashes what the store charges a request for. The hash is valid in this process only.
 pub(super) fn hash_applied(applied: &[AppliedLimit]) -> u64 {
     let mut hasher = HASHER.build_hasher();
     for limit in applied
@@ -38,7 +38,7 @@ pub(super) fn hash_applied(applied: &[AppliedLimit]) -> u64 {
     hasher.finish()
 }
 
-/// What a key is limited to.
+/// The limits of a key.
 #[derive(Debug)]
 pub(crate) struct Plan(pub(crate) Box<[PreparedLimit]>);
 
@@ -51,7 +51,7 @@ pub(crate) struct PreparedLimit {
 }
 
 impl Plan {
-    /// `None` where there is no limit.
+    /// Prepares `limits`; returns `None` if they are empty.
     pub(crate) fn of(limits: &[Limit]) -> Option<Self> {
         let prepare = |limit: &Limit| {
             let counter = LimitCounter::new(limit.name(), limit.rule());
@@ -65,33 +65,33 @@ impl Plan {
     }
 }
 
-/// The plans that are in use: a million keys of one tariff share one.
+/// The plans in use: a million keys of one tariff share one plan.
 #[derive(Debug, Default)]
 pub(crate) struct Plans(Mutex<SharedPlans>);
 
 #[derive(Debug, Default)]
 struct SharedPlans {
     plans: HashMap<Box<[Limit]>, Weak<Plan>>,
-    /// How many there may be before those that nobody uses any more are thrown out.
-    room: usize,
+    /// The number of plans at which unused ones are removed.
+    sweep_at: usize,
 }
 
 impl Plans {
-    /// The plan of these limits; `None` where there is no limit.
+    /// Returns the shared plan of `limits`; `None` if `limits` is empty.
     pub(crate) fn share(&self, limits: &[Limit]) -> Option<Arc<Plan>> {
         if limits.is_empty() {
             return None;
         }
-        let mut known = self.0.lock();
-        if let Some(plan) = known.plans.get(limits).and_then(Weak::upgrade) {
+        let mut shared = self.0.lock();
+        if let Some(plan) = shared.plans.get(limits).and_then(Weak::upgrade) {
             return Some(plan);
         }
         let plan = Arc::new(Plan::of(limits)?);
-        if known.plans.len() >= known.room {
-            known.plans.retain(|_, plan| plan.strong_count() > 0);
-            known.room = (known.plans.len() * 2).max(64);
+        if shared.plans.len() >= shared.sweep_at {
+            shared.plans.retain(|_, plan| plan.strong_count() > 0);
+            shared.sweep_at = (shared.plans.len() * 2).max(64);
         }
-        known.plans.insert(limits.into(), Arc::downgrade(&plan));
+        shared.plans.insert(limits.into(), Arc::downgrade(&plan));
         Some(plan)
     }
 }

@@ -1,8 +1,8 @@
-//! Units taken ahead of a limit from the store, to save round trips.
+//! Prefetching of units from the store, to save round trips.
 //!
-//! What was taken is charged already, so that a quota is never exceeded. It is used within
-//! [`PREFETCH_TTL`], so that a rate lets through, in any window w, at most burst + (w + PREFETCH_TTL) / T.
-//! What is left of it then is given back to quotas; a process that ends by itself takes it along.
+//! Prefetched units are already charged, so a quota is never exceeded. They are used within
+//! [`PREFETCH_TTL`], so a rate allows at most burst + (w + PREFETCH_TTL) / T units in any window w.
+//! The rest is refunded to quotas; a process that is killed loses it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,52 +17,53 @@ use crate::key::KeyId;
 use crate::limit::{LimitDecision, LimitRule};
 use crate::store::LimitCounter;
 
-/// How long what was taken ahead may be used.
+/// How long prefetched units may be used.
 pub(crate) const PREFETCH_TTL: Duration = Duration::from_secs(1);
 
 const SHARDS: usize = 64;
 
-/// A key, and the limits that its request counts against in the store, with what it costs.
+/// A key, and the limits that its request counts against in the store, with the cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PrefetchKey(KeyId, u64);
 
-/// What was taken ahead.
+/// A batch of prefetched units.
 #[derive(Debug)]
 struct PrefetchedBatch {
-    /// For how many requests it was taken.
+    /// The number of requests that it was charged for.
     size: u32,
-    /// How many requests it is still good for.
+    /// The number of requests that it can still serve.
     left: u32,
     cost: u32,
-    /// When it was asked for: the store charged it then, or later.
+    /// When the charge was sent: the store charged it then or later.
     sent_nanos: u64,
     until_nanos: u64,
-    /// Whether the next batch is being asked for.
-    next_is_asked: bool,
-    /// How each limit stood when it was taken, in the order of the bill.
+    /// Whether the next batch has been requested.
+    next_requested: bool,
+    /// The decision of each limit about the batch, in the order of the applied limits.
     limits: Vec<(LimitCounter, LimitDecision)>,
 }
 
-/// What is to be given back.
+/// Units to refund.
 #[derive(Debug)]
 pub(crate) struct Refund {
     pub(crate) key: KeyId,
     pub(crate) units: u64,
-    /// Each with the uptime at which its period ends at the earliest: what comes back later would be
-    /// given to the next.
+    /// Each quota with the uptime at which its period ends at the earliest. A later refund would go
+    /// to the next period.
     pub(crate) quotas: Vec<(LimitCounter, Option<u64>)>,
 }
 
-/// What this process took ahead, of all keys.
+/// The prefetched units of all keys in this process.
 #[derive(Debug)]
 pub(crate) struct Prefetch {
     shards: Box<[Mutex<HashMap<PrefetchKey, PrefetchedBatch, RandomState>>]>,
-    /// For how many requests it takes ahead at most; 1 is not at all.
-    most: u32,
+    /// The maximum number of requests to prefetch for; 1 disables prefetching.
+    max_size: u32,
 }
 
 impl PrefetchKey {
-    /// `None` where the store counts nothing, or not all at one cost.
+    /// Creates the key of a request's charge in the store. Returns `None` if the store does not
+    /// count a limit of the request, if the request is free, or if its limits have different costs.
     pub(crate) fn of(key: KeyId, applied: &[AppliedLimit]) -> Option<Self> {
         let mut stored = applied
             .iter()
@@ -74,28 +75,29 @@ impl PrefetchKey {
 }
 
 impl Prefetch {
-    /// `most` is for how many requests it may take ahead.
-    pub(crate) fn new(most: u32) -> Self {
+    /// Creates an empty table that prefetches for at most this many requests.
+    pub(crate) fn new(max_size: u32) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            most,
+            max_size,
         }
     }
 
-    /// Whether anything is taken ahead at all.
-    pub(crate) fn is_on(&self) -> bool {
-        self.most > 1
+    /// Returns whether prefetching is enabled.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.max_size > 1
     }
 
-    /// Pays the lines that the store counts with what was taken ahead. Whether there was enough.
+    /// Takes the units of one request from a batch, if enough are left, and sets the decision of
+    /// each limit that the store counts. Returns whether it did.
     pub(crate) fn consume(
         &self,
-        slot: PrefetchKey,
+        key: PrefetchKey,
         applied: &mut [AppliedLimit],
         now: ClockReading,
     ) -> bool {
-        let mut shard = self.shard(slot.0);
-        let Some(batch) = shard.get_mut(&slot) else {
+        let mut shard = self.shard(key.0);
+        let Some(batch) = shard.get_mut(&key) else {
             return false;
         };
         if batch.left == 0 || now.uptime_nanos >= batch.until_nanos {
@@ -108,43 +110,45 @@ impl Prefetch {
             .iter_mut()
             .filter(|limit| limit.counted_by == CountedBy::Store);
         for (limit, (_, decision)) in stored.zip(&batch.limits) {
-            limit.decision = Some(later(*decision, kept, passed));
-            // How the limit stands is as of now.
+            limit.decision = Some(decision_after(*decision, kept, passed));
+            // The decision is as of now.
             limit.at_nanos = now.uptime_nanos;
         }
         true
     }
 
-    /// For how many requests to charge now: twice as many as the last time where those were used up
-    /// while they were good, so that a key that is used rarely takes nothing along. More than one is
-    /// said to one caller at a time, who then tells what came of it: `keep` or `refuse`.
-    pub(crate) fn size(&self, slot: PrefetchKey, now: ClockReading) -> u32 {
-        let mut shard = self.shard(slot.0);
-        let last = shard.get_mut(&slot);
+    /// Returns how many requests to charge for now.
+    ///
+    /// It is twice the last size if that batch was used up before it expired, so a key that is
+    /// rarely used prefetches nothing. Only one caller at a time gets more than 1, and must then
+    /// report the outcome by `insert` or `record_denial`.
+    pub(crate) fn size(&self, key: PrefetchKey, now: ClockReading) -> u32 {
+        let mut shard = self.shard(key.0);
+        let last = shard.get_mut(&key);
         let used_up =
             |batch: &&mut PrefetchedBatch| batch.left == 0 && now.uptime_nanos < batch.until_nanos;
-        let Some(last) = last.filter(used_up).filter(|batch| !batch.next_is_asked) else {
+        let Some(last) = last.filter(used_up).filter(|batch| !batch.next_requested) else {
             return 1;
         };
-        let size = last.size.saturating_mul(2).clamp(1, self.most);
-        last.next_is_asked = size > 1;
+        let size = last.size.saturating_mul(2).clamp(1, self.max_size);
+        last.next_requested = size > 1;
         size
     }
 
-    /// So many were not to be had; `next` is what to ask for the next time.
-    pub(crate) fn refuse(&self, slot: PrefetchKey, next: u32) {
-        if let Some(batch) = self.shard(slot.0).get_mut(&slot) {
+    /// Reports that the store denied a batch; `next` is the size to request the next time.
+    pub(crate) fn record_denial(&self, key: PrefetchKey, next: u32) {
+        if let Some(batch) = self.shard(key.0).get_mut(&key) {
             batch.size = next / 2;
-            batch.next_is_asked = false;
+            batch.next_requested = false;
         }
     }
 
-    /// Keeps what was charged for `size` requests, of which `left` are not served yet. `limits` are
-    /// those of the bill, and how they stand after it. Returns what of an earlier batch is to be
-    /// given back.
-    pub(crate) fn keep(
+    /// Stores a batch that was charged for `size` requests, of which `left` are not served yet.
+    /// `limits` are the counters that were charged, with their decisions. Returns what remains of
+    /// an earlier batch, to be refunded.
+    pub(crate) fn insert(
         &self,
-        slot: PrefetchKey,
+        key: PrefetchKey,
         (size, left): (u32, u32),
         cost: u32,
         limits: Vec<(LimitCounter, LimitDecision)>,
@@ -155,27 +159,27 @@ impl Prefetch {
             left,
             cost,
             sent_nanos: sent.uptime_nanos,
-            until_nanos: sent.uptime_nanos.saturating_add(nanos(good_for(&limits))),
-            next_is_asked: false,
+            until_nanos: sent.uptime_nanos.saturating_add(nanos(ttl(&limits))),
+            next_requested: false,
             limits,
         };
-        let mut shard = self.shard(slot.0);
-        // One by itself says nothing about the batch that another is asking for.
-        if size == 1 && shard.get(&slot).is_some_and(|batch| batch.next_is_asked) {
+        let mut shard = self.shard(key.0);
+        // A charge for a single request does not replace a batch that another caller is requesting.
+        if size == 1 && shard.get(&key).is_some_and(|batch| batch.next_requested) {
             return None;
         }
-        let replaced = shard.insert(slot, batch)?;
-        rest(slot, replaced)
+        let replaced = shard.insert(key, batch)?;
+        into_refund(key, replaced)
     }
 
-    /// Takes out what is good no longer, or all; returns what is to be given back.
+    /// Removes expired batches, or all of them, and returns what to refund.
     pub(crate) fn sweep(&self, now: ClockReading, all: bool) -> Vec<Refund> {
         let mut refunds = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let over = |batch: &PrefetchedBatch| all || now.uptime_nanos >= batch.until_nanos;
-            let ended = shard.extract_if(|_, batch| over(batch));
-            refunds.extend(ended.filter_map(|(slot, batch)| rest(slot, batch)));
+            let expired = |batch: &PrefetchedBatch| all || now.uptime_nanos >= batch.until_nanos;
+            let ended = shard.extract_if(|_, batch| expired(batch));
+            refunds.extend(ended.filter_map(|(key, batch)| into_refund(key, batch)));
         }
         refunds
     }
@@ -188,31 +192,35 @@ impl Prefetch {
     }
 }
 
-/// What is left of a batch.
-fn rest(slot: PrefetchKey, batch: PrefetchedBatch) -> Option<Refund> {
+/// Returns what remains of a batch, to be refunded to its quotas.
+fn into_refund(key: PrefetchKey, batch: PrefetchedBatch) -> Option<Refund> {
     let sent = batch.sent_nanos;
     let quotas = batch.limits.into_iter();
     let quotas = quotas.filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
     let quotas: Vec<_> = quotas
-        .map(|(counter, decision)| (counter, ends(sent, decision)))
+        .map(|(counter, decision)| (counter, period_end(sent, decision)))
         .collect();
     let units = u64::from(batch.left) * u64::from(batch.cost);
     (units > 0 && !quotas.is_empty()).then_some(Refund {
-        key: slot.0,
+        key: key.0,
         units,
         quotas,
     })
 }
 
-/// The uptime at which a limit's period ends at the earliest that said this to a charge that was sent
-/// at `sent_nanos`.
-pub(crate) fn ends(sent_nanos: u64, decision: LimitDecision) -> Option<u64> {
+/// Returns the uptime at which a limit's period ends at the earliest, given its `decision` about a
+/// charge that was sent at `sent_nanos`.
+pub(crate) fn period_end(sent_nanos: u64, decision: LimitDecision) -> Option<u64> {
     let reset = decision.reset?;
     Some(sent_nanos.saturating_add(reset.saturating_mul(1_000)))
 }
 
-/// How a limit stands a while later, with `kept` units still here.
-pub(crate) fn later(decision: LimitDecision, kept: u64, passed_micros: u64) -> LimitDecision {
+/// Returns the decision `passed_micros` later, if `kept` of the prefetched units are left.
+pub(crate) fn decision_after(
+    decision: LimitDecision,
+    kept: u64,
+    passed_micros: u64,
+) -> LimitDecision {
     LimitDecision {
         allowed: true,
         remaining: decision.remaining.saturating_add(kept),
@@ -223,8 +231,8 @@ pub(crate) fn later(decision: LimitDecision, kept: u64, passed_micros: u64) -> L
     }
 }
 
-/// [`PREFETCH_TTL`], but not into the next period of a quota.
-fn good_for(limits: &[(LimitCounter, LimitDecision)]) -> Duration {
+/// Returns [`PREFETCH_TTL`], cut at the end of a quota's period.
+fn ttl(limits: &[(LimitCounter, LimitDecision)]) -> Duration {
     let quotas = limits
         .iter()
         .filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
@@ -251,7 +259,7 @@ mod tests {
         vec![limit]
     }
 
-    fn stands(reset: Duration) -> Vec<(LimitCounter, LimitDecision)> {
+    fn charged(reset: Duration) -> Vec<(LimitCounter, LimitDecision)> {
         let decision = LimitDecision {
             allowed: true,
             remaining: 50,
@@ -266,71 +274,72 @@ mod tests {
     #[test]
     fn what_was_taken_pays_for_as_many_and_no_more() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Prefetch::new(8);
+        let prefetch = Prefetch::new(8);
         let mut applied = applied();
-        let slot = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
-        assert_eq!(ahead.size(slot, clock.read()), 1);
-        assert!(!ahead.consume(slot, &mut applied, clock.read()));
+        let key = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
+        assert_eq!(prefetch.size(key, clock.read()), 1);
+        assert!(!prefetch.consume(key, &mut applied, clock.read()));
         assert!(
-            ahead
-                .keep(slot, (4, 3), 2, stands(HOUR), clock.read())
+            prefetch
+                .insert(key, (4, 3), 2, charged(HOUR), clock.read())
                 .is_none()
         );
         clock.advance(Duration::from_millis(500));
-        let paid = (0..9).filter(|_| ahead.consume(slot, &mut applied, clock.read()));
+        let paid = (0..9).filter(|_| prefetch.consume(key, &mut applied, clock.read()));
         assert_eq!(paid.count(), 3);
-        // What is given back of it is told apart from what a period that is over was charged.
+        // A refund is distinguished from one of a period that is over.
         assert_eq!(applied[0].at_nanos, clock.read().uptime_nanos);
         assert_eq!(applied[0].decision.unwrap().remaining, 50);
-        // It was used up while it was good: more the next time, up to the most, for one who asks.
-        assert_eq!(ahead.size(slot, clock.read()), 8);
-        assert_eq!(ahead.size(slot, clock.read()), 1);
+        // The batch was used up before it expired: the next one is larger, up to the maximum, for
+        // one caller.
+        assert_eq!(prefetch.size(key, clock.read()), 8);
+        assert_eq!(prefetch.size(key, clock.read()), 1);
         assert!(
-            ahead
-                .keep(slot, (1, 0), 2, stands(HOUR), clock.read())
+            prefetch
+                .insert(key, (1, 0), 2, charged(HOUR), clock.read())
                 .is_none()
         );
-        assert_eq!(ahead.size(slot, clock.read()), 1);
-        ahead.refuse(slot, 4);
-        assert_eq!(ahead.size(slot, clock.read()), 4);
-        assert!(ahead.sweep(clock.read(), true).is_empty());
+        assert_eq!(prefetch.size(key, clock.read()), 1);
+        prefetch.record_denial(key, 4);
+        assert_eq!(prefetch.size(key, clock.read()), 4);
+        assert!(prefetch.sweep(clock.read(), true).is_empty());
     }
 
     #[test]
     fn what_was_not_used_in_time_is_given_back_and_not_used_later() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Prefetch::new(8);
+        let prefetch = Prefetch::new(8);
         let mut applied = applied();
-        let slot = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
-        ahead.keep(slot, (4, 3), 2, stands(HOUR), clock.read());
+        let key = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
+        prefetch.insert(key, (4, 3), 2, charged(HOUR), clock.read());
         clock.advance(PREFETCH_TTL);
-        assert!(!ahead.consume(slot, &mut applied, clock.read()));
-        assert_eq!(ahead.size(slot, clock.read()), 1);
-        let refunds = ahead.sweep(clock.read(), false);
+        assert!(!prefetch.consume(key, &mut applied, clock.read()));
+        assert_eq!(prefetch.size(key, clock.read()), 1);
+        let refunds = prefetch.sweep(clock.read(), false);
         assert_eq!(
             (refunds.len(), refunds[0].units, refunds[0].quotas.len()),
             (1, 6, 1)
         );
-        assert!(ahead.sweep(clock.read(), true).is_empty());
+        assert!(prefetch.sweep(clock.read(), true).is_empty());
     }
 
-    /// What was charged to one day is neither used nor given back in the next.
+    /// Units that were charged to one day are neither used nor refunded in the next.
     #[test]
     fn nothing_is_carried_into_the_next_period() {
         let clock = ManualClock::at(Timestamp::from_millis(0));
-        let ahead = Prefetch::new(8);
+        let prefetch = Prefetch::new(8);
         let mut applied = applied();
-        let slot = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
-        ahead.keep(
-            slot,
+        let key = PrefetchKey::of(KeyId::from_u128(1), &applied).unwrap();
+        prefetch.insert(
+            key,
             (4, 3),
             2,
-            stands(Duration::from_millis(300)),
+            charged(Duration::from_millis(300)),
             clock.read(),
         );
         clock.advance(Duration::from_millis(300));
-        assert!(!ahead.consume(slot, &mut applied, clock.read()));
-        let refunds = ahead.sweep(clock.read(), true);
+        assert!(!prefetch.consume(key, &mut applied, clock.read()));
+        let refunds = prefetch.sweep(clock.read(), true);
         let end = Duration::from_millis(300).as_nanos() as u64;
         assert_eq!(
             refunds[0].quotas[0].1,

@@ -1,7 +1,7 @@
-//! Figures of how a manager fares, for those who watch it.
+//! Metrics of a manager.
 //!
-//! With the feature `metrics` they go through the facade of that name; without it, what stands here
-//! is empty and is compiled to nothing.
+//! With the feature `metrics`, they are published through the facade of that name. Without it, this
+//! module is compiled to nothing.
 
 #[cfg(not(feature = "metrics"))]
 mod noop;
@@ -13,7 +13,7 @@ pub(crate) use noop::{Metrics, denied_without_manager};
 #[cfg(feature = "metrics")]
 pub(crate) use recorder::{Metrics, PUBLISH_INTERVAL, denied_without_manager};
 
-/// A method of the store that is counted. The polls of its history are counted by themselves.
+/// A store method whose calls are counted. Polls of the change log are counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreCall {
     Insert,
@@ -34,7 +34,7 @@ pub(crate) enum StoreCall {
 /// Result of a poll of the change log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PollOutcome {
-    /// The store answered. That it keeps no change log is an answer too.
+    /// The store answered, even if it does not keep a change log.
     Answered,
     /// The store answered that this node is not a member, or is suspected. The next poll joins
     /// again.
@@ -42,7 +42,7 @@ pub(crate) enum PollOutcome {
     Failed,
 }
 
-/// Figures of the cache, as totals since the start and as of now.
+/// The cache's totals since the start, and its present state.
 #[cfg(feature = "metrics")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CacheFigures {

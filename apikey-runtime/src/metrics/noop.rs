@@ -1,4 +1,4 @@
-//! Without the feature `metrics`: nothing.
+//! Metrics without the feature `metrics`: they do nothing.
 
 use super::{PollOutcome, StoreCall};
 use crate::denied::DenyReason;
@@ -8,7 +8,7 @@ use crate::error::StoreError;
 #[derive(Debug)]
 pub(crate) struct Metrics;
 
-/// No beginning.
+/// Measures nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct CheckTimer;
 

@@ -1,8 +1,8 @@
-//! Figures through the facade `metrics`.
+//! Metrics through the `metrics` facade.
 //!
-//! What requests count goes to cells of their threads, and one task carries it to the recorder: a
-//! recorder's counter is one line of memory, which all threads would write on every request. That
-//! task adds what is new instead of stating sums, so that the managers of one process add up.
+//! Requests count in cells of their threads, and one task publishes the sums to the recorder: a
+//! counter of a recorder is one cache line, which all threads would write on every request. The
+//! task publishes increments, so that the managers of one process add up.
 
 mod names;
 
@@ -16,21 +16,21 @@ use crate::denied::DenyReason;
 use crate::error::StoreError;
 use crate::util::striped::StripedU64;
 
-/// How often what was counted is carried to the recorder.
+/// How often counts are published to the recorder.
 pub(crate) const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One check in so many is timed, of those that are decided from memory: the two readings of the
-/// clock would take as long as half the check.
+/// Of the checks that the cache decides, one in this many is timed: two readings of the clock take
+/// half as long as such a check.
 const SAMPLED: u64 = 256;
 
 const REASONS: usize = DenyReason::ALL.len();
 
-/// The numbers of the cells: one for each reason, and these.
+/// The indices of the cells: one for each reason, and these.
 const ALLOWED: usize = REASONS;
 const ANONYMOUS: usize = REASONS + 1;
 const CHECKS: usize = REASONS + 2;
 
-/// What a manager counts. Its handles are looked up when it is made, and kept.
+/// The metrics of a manager. Its handles are looked up once, when it is created.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     tally: StripedU64<{ REASONS + 3 }>,
@@ -49,7 +49,7 @@ pub(crate) struct Metrics {
     published: Mutex<PublishedTotals>,
 }
 
-/// What the recorder has been told.
+/// The totals that the recorder has received.
 #[derive(Debug, Default)]
 struct PublishedTotals {
     decisions: [u64; REASONS + 2],
@@ -57,12 +57,12 @@ struct PublishedTotals {
     misses: u64,
 }
 
-/// When a check began, where it is timed.
+/// When a check began, if it is timed.
 #[derive(Clone, Copy)]
 pub(crate) struct CheckTimer(Option<Instant>);
 
 impl Metrics {
-    /// With the recorder that is in place now.
+    /// Uses the recorder that is installed now.
     pub(crate) fn new() -> Self {
         names::describe();
         Self {
@@ -92,33 +92,33 @@ impl Metrics {
         }
     }
 
-    /// A check begins that may be decided from memory.
+    /// Begins a check that the cache may decide.
     pub(crate) fn begin_check(&self) -> CheckTimer {
         let timed = self.tally.count(CHECKS).is_multiple_of(SAMPLED);
         CheckTimer(timed.then(Instant::now))
     }
 
-    /// It was decided from memory.
+    /// Records a check that the cache decided.
     pub(crate) fn decided_from_memory(&self, timer: CheckTimer) {
         record(&self.from_memory, timer);
     }
 
-    /// The store has to be asked for a check.
+    /// Begins a check that is deferred to the store.
     pub(crate) fn begin_deferred(&self) -> CheckTimer {
         CheckTimer(Some(Instant::now()))
     }
 
-    /// It was decided.
+    /// Records a check that was decided with the store.
     pub(crate) fn decided_by_store(&self, timer: CheckTimer) {
         record(&self.by_store, timer);
     }
 
-    /// A key was let through.
+    /// Counts an allowed key.
     pub(crate) fn allowed(&self) {
         self.tally.count(ALLOWED);
     }
 
-    /// A request without a key was let through.
+    /// Counts an allowed request without a key.
     pub(crate) fn anonymous(&self) {
         self.tally.count(ANONYMOUS);
     }
@@ -131,19 +131,19 @@ impl Metrics {
         self.polls[result as usize].increment(1);
     }
 
-    /// The store has taken so many counts of usage.
+    /// Counts `rows` usage counts that the store accepted.
     pub(crate) fn usage_written(&self, rows: usize) {
         self.usage_rows.increment(rows as u64);
     }
 
-    /// So much usage is in memory, and so many more requests could not be counted.
+    /// Sets how much usage is in memory, and adds requests that could not be counted.
     pub(crate) fn usage_stands(&self, held: usize, lost: u64) {
         self.usage_held.set(held as f64);
         self.usage_lost.increment(lost);
     }
 
-    /// The store was called; `None` is no answer in time. That there is no such record, or that it
-    /// was changed by someone else, is an answer.
+    /// Counts a store call; `None` means that the store did not answer in time. A missing record,
+    /// or one that changed since it was read, is an answer.
     pub(crate) fn called<T>(&self, call: StoreCall, answer: Option<&Result<T, StoreError>>) {
         let answered = matches!(
             answer,
@@ -152,7 +152,7 @@ impl Metrics {
         self.calls[call as usize][usize::from(!answered)].increment(1);
     }
 
-    /// Publishes to the recorder what is new since the last call, and the cache's figures.
+    /// Publishes what is new since the last call, and the cache's state.
     pub(crate) fn publish(&self, cache: &CacheFigures) {
         self.entries.set(cache.entries as f64);
         let lease = cache.lease_remaining.unwrap_or_default();
@@ -173,20 +173,20 @@ impl Metrics {
     }
 }
 
-/// A refusal of the manager's last moment counts too.
+/// Publishes the decisions of the manager's last moment.
 impl Drop for Metrics {
     fn drop(&mut self) {
         self.publish_decisions();
     }
 }
 
-/// Counts a refusal that no manager had a part in. The handle is looked up each time: a route that
-/// is set up like this serves nobody.
+/// Counts a denial without a manager. The handle is looked up each time, since such a route does
+/// not serve requests.
 pub(crate) fn denied_without_manager(reason: DenyReason) {
     decision(number(reason)).increment(1);
 }
 
-/// The handle of the cell of this number.
+/// Returns the counter of a cell.
 fn decision(which: usize) -> Counter {
     let (result, reason) = match (which, DenyReason::ALL.get(which)) {
         (_, Some(reason)) => ("refused", reason.code()),
@@ -196,9 +196,9 @@ fn decision(which: usize) -> Counter {
     counter!(names::DECISIONS, "result" => result, "reason" => reason)
 }
 
-/// The number of a reason's cell.
+/// Returns the index of a reason's cell.
 fn number(reason: DenyReason) -> usize {
-    // The table gives the list this order, which a test checks.
+    // The table lists the reasons in this order, which a test checks.
     reason as usize
 }
 

@@ -1,37 +1,37 @@
-//! Where a route looks for the key.
+//! A location in which a route expects the key.
 
-/// Where a route looks for the key.
+/// A location in which a route expects the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyLocation<'a> {
-    /// A header, as a whole or after a scheme.
+    /// A header that contains the key, alone or after a scheme.
     Header {
         /// The header's name, in lower case.
         name: &'a str,
-        /// The scheme before the key, compared without regard to case (RFC 9110 section 11.1).
+        /// The scheme before the key; case-insensitive (RFC 9110 section 11.1).
         scheme: Option<&'a str>,
     },
-    /// The user name of `Authorization: Basic` (RFC 7617); the password is not looked at.
+    /// The user name of `Authorization: Basic` (RFC 7617); the password is ignored.
     Basic,
     /// A parameter of the query string, percent-decoded once. Query strings end up in logs and
-    /// histories: for clients that can do no other.
+    /// browser histories; use it only for clients that cannot use another location.
     Query {
-        /// The parameter's name; letters' case counts.
+        /// The parameter's name; case-sensitive.
         name: &'a str,
     },
     /// A cookie.
     Cookie {
-        /// The cookie's name; letters' case counts.
+        /// The cookie's name; case-sensitive.
         name: &'a str,
     },
-    /// A member, at the top, of a JSON object in the body.
+    /// A top-level member of a JSON object in the body.
     Json {
-        /// The member's name; letters' case counts.
+        /// The member's name; case-sensitive.
         name: &'a str,
     },
     /// A field of a URL-encoded form in the body.
     Form {
-        /// The field's name; letters' case counts.
+        /// The field's name; case-sensitive.
         name: &'a str,
     },
 }
@@ -43,7 +43,7 @@ impl KeyLocation<'_> {
         scheme: Some("Bearer"),
     };
 
-    /// Refuses, in const evaluation, a place where no key could ever be found.
+    /// Rejects, in const evaluation, a location that can never contain a key.
     pub(super) const fn check(&self) {
         match self {
             Self::Header { name, scheme } => {
@@ -71,14 +71,14 @@ impl KeyLocation<'_> {
         }
     }
 
-    /// Whether the body has to be read to look there.
+    /// Returns whether the body has to be read to find the key.
     pub(crate) fn is_in_body(&self) -> bool {
         matches!(self, Self::Json { .. } | Self::Form { .. })
     }
 }
 
-/// Whether `text` is a token of RFC 9110 section 5.6.2, in lower case unless `capitals` may stand
-/// in it.
+/// Returns whether `text` is a token (RFC 9110 section 5.6.2). Upper-case letters are accepted only
+/// with `capitals`.
 const fn is_word(text: &str, capitals: bool) -> bool {
     let bytes = text.as_bytes();
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! What a route demands: data only. Judged in `verify`, and there alone.
+//! The policy of a route, as data only; `verify` alone evaluates it.
 
 mod location;
 mod scopes;
@@ -11,24 +11,26 @@ pub(crate) use scopes::{PathValues, TemplateFault};
 
 use crate::limit::Rate;
 
-/// Who calls, and how: what a key's limits and a route's demands are judged by, beside the key.
+/// Facts about a request that a key's record and a route's policy are evaluated against.
 pub(crate) trait RequestInfo: PathValues {
-    /// The client's address; `None` where it is not known.
+    /// Returns the client's address; `None` if it is unknown.
     fn address(&self) -> Option<IpAddr>;
-    /// The address that failed attempts are counted by: the client's, or, where a proxy that is
-    /// believed states none that can be read, that of the proxy. A client can bring that about, and is
-    /// not to escape by it.
+    /// Returns the address that failed attempts are counted by.
+    ///
+    /// It is the client's. If a trusted proxy does not state a valid one, it is the proxy's: a
+    /// client can bring that about, and must not escape the count by it.
     fn counted_address(&self) -> Option<IpAddr>;
-    /// The request's method; `None` where there is no request.
+    /// Returns the request's method; `None` without a request.
     fn method(&self) -> Option<&str>;
-    /// Whether the client sent its request over TLS, as far as that is known for sure.
+    /// Returns whether the client is known to have sent its request over TLS.
     fn is_encrypted(&self) -> bool;
-    /// Writes the route's pattern, such as `/orders/{id}`, piece by piece; nothing where there is no
-    /// request. Each time the same pieces, and nothing that a client chose.
+    /// Writes the route's pattern, such as `/orders/{id}`, in pieces, or nothing without a request.
+    /// Each call writes the same pieces, which do not contain anything that a client chose.
     fn write_route(&self, write: &mut dyn FnMut(&str));
 }
 
-/// Whether `method` is among `allowed`. HEAD is GET without the body (RFC 9110 section 9.3.2).
+/// Returns whether `allowed` contains `method`. `GET` includes `HEAD`, which is GET without the
+/// body (RFC 9110 section 9.3.2).
 pub(crate) fn allows_method<'m>(
     allowed: impl IntoIterator<Item = &'m str>,
     method: Option<&str>,
@@ -39,7 +41,7 @@ pub(crate) fn allows_method<'m>(
         .any(|one| one == method || (one == "GET" && method == "HEAD"))
 }
 
-/// The demands of one route. Built by the attribute; every method is `const`.
+/// The policy of a route. The attribute builds it; every method is `const`.
 ///
 /// ```
 /// use apikey_runtime::{KeyLocation, Policy, ScopeExpr};
@@ -64,23 +66,24 @@ pub struct Policy {
     pub(crate) limiter_down: LimiterFallback,
 }
 
-/// What a route does whose limits cannot be counted, since the store is down.
+/// The action when limits cannot be counted because the store is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LimiterFallback {
-    /// Refuses the request with 503.
+    /// Denies the request with 503.
     #[default]
     Deny,
-    /// Counts in this process for as long, from nothing on: each process then lets as much through
-    /// as the limits allow to all.
+    /// Counts in this process meanwhile, from zero. Each process then allows as much as the limits
+    /// allow to all processes together.
     Local,
 }
 
-/// The largest cost of a request.
+/// The maximum cost of a request.
 const LARGEST_COST: u32 = 1_000_000;
 
 impl Policy {
-    /// The manager's defaults: any live key of its own, where its configuration says.
+    /// Creates the default policy: any active key with an accepted prefix, at the configured
+    /// location.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -99,12 +102,12 @@ impl Policy {
         }
     }
 
-    /// The key must hold these scopes.
+    /// Requires the key to have these scopes.
     ///
     /// # Panics
     ///
-    /// Where a scope breaks the grammar, or `All` or `Any` is empty. In a `const` that is an error
-    /// of the compiler.
+    /// Panics if a scope is malformed, or if `All` or `Any` is empty. In a `const`, this is a
+    /// compile error.
     #[must_use]
     pub const fn scopes(mut self, scopes: ScopeExpr) -> Self {
         scopes.check();
@@ -112,12 +115,12 @@ impl Policy {
         self
     }
 
-    /// The key is looked for here, instead of where the configuration says.
+    /// Sets the locations of the key, in place of the configured one.
     ///
     /// # Panics
     ///
-    /// Where there is none, or one has a name that no request could have, such as a header's in
-    /// capital letters.
+    /// Panics if the list is empty, or if a location has a name that a request cannot have, such as
+    /// a header name in capital letters.
     #[must_use]
     pub const fn locations(mut self, locations: &'static [KeyLocation<'static>]) -> Self {
         assert!(
@@ -133,32 +136,32 @@ impl Policy {
         self
     }
 
-    /// A request without a key is let through as anonymous; one with a bad key is refused.
+    /// Allows requests without a key as anonymous; a request with an invalid key is still denied.
     #[must_use]
     pub const fn optional(mut self) -> Self {
         self.optional = true;
         self
     }
 
-    /// The store is asked for each request, not the cache.
+    /// Reads the store for each request, in place of the cache.
     #[must_use]
     pub const fn fresh(mut self) -> Self {
         self.fresh = true;
         self
     }
 
-    /// Only keys with this prefix.
+    /// Requires this prefix.
     #[must_use]
     pub const fn prefix(mut self, prefix: &'static str) -> Self {
         self.prefix = Some(prefix);
         self
     }
 
-    /// A key is good for these methods only, in capital letters; `GET` includes `HEAD`.
+    /// Restricts keys to these methods, in capital letters; `GET` includes `HEAD`.
     ///
     /// # Panics
     ///
-    /// Where there is none.
+    /// Panics if the list is empty.
     #[must_use]
     pub const fn methods(mut self, methods: &'static [&'static str]) -> Self {
         assert!(
@@ -169,30 +172,31 @@ impl Policy {
         self
     }
 
-    /// A key that came in clear text is refused: neither over the socket's own TLS, nor, as a
-    /// configured trusted proxy states, over a proxy's.
+    /// Requires TLS: of the socket itself, or of a configured trusted proxy that states it. A key
+    /// in clear text is denied.
     #[must_use]
     pub const fn require_https(mut self) -> Self {
         self.require_https = true;
         self
     }
 
-    /// The route's name: under it its rate is counted, and told to clients. The attribute writes the
-    /// handler's path. By default, the route's pattern.
+    /// Sets the route's name, under which its rate is counted and which clients see. The attribute
+    /// writes the handler's path. By default, the route's pattern.
     #[must_use]
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
         self
     }
 
-    /// No key may use the route faster than this. By default, a route has no rate of its own. In a
-    /// middleware each route inside has this rate by itself; with a [`name`](Self::name), all of them
-    /// together.
+    /// Limits how fast each key may use the route. By default, a route does not have a rate.
+    ///
+    /// In a middleware, each route inside has this rate separately; with a [`name`](Self::name),
+    /// all of them share it.
     ///
     /// # Panics
     ///
-    /// Where [`cost`](Self::cost) is more than its burst. In a `const` that is an error of the
-    /// compiler.
+    /// Panics if [`cost`](Self::cost) exceeds the burst of the rate. In a `const`, this is a
+    /// compile error.
     ///
     /// # Examples
     ///
@@ -208,14 +212,15 @@ impl Policy {
         self
     }
 
-    /// How many units of each limit, the key's and the route's, one request takes: 0 to 1,000,000. By
-    /// default, 1. A request that costs more than a key's burst, or than its quota, never passes for
-    /// that key.
+    /// Sets how many units of each limit, the key's and the route's, a request costs: 0 to
+    /// 1,000,000. By default, 1.
+    ///
+    /// A key whose burst or quota is smaller than the cost can never use the route.
     ///
     /// # Panics
     ///
-    /// Where it is more, or more than the burst of the route's rate. In a `const` that is an error of
-    /// the compiler.
+    /// Panics if the cost exceeds 1,000,000, or the burst of the route's rate. In a `const`, this
+    /// is a compile error.
     #[must_use]
     pub const fn cost(mut self, cost: u32) -> Self {
         assert!(
@@ -231,20 +236,22 @@ impl Policy {
         if let Some(rate) = self.rate {
             assert!(
                 self.cost <= rate.burst(),
-                "a request costs more than the burst of the route's rate, so that none would pass; write a larger burst, or a smaller cost"
+                "a request costs more than the burst of the route's rate, and so is always denied; write a larger burst, or a smaller cost"
             );
         }
     }
 
-    /// What becomes of a request whose limits cannot be counted. By default, it is refused. Either way
-    /// the store is waited for first, for as long as [`store_timeout`](crate::Config::store_timeout).
+    /// Sets what happens to a request whose limits cannot be counted. By default, it is denied.
+    ///
+    /// In either case it first waits for the store, for up to
+    /// [`store_timeout`](crate::Config::store_timeout).
     #[must_use]
     pub const fn on_limiter_down(mut self, down: LimiterFallback) -> Self {
         self.limiter_down = down;
         self
     }
 
-    /// Only keys of this environment.
+    /// Requires this environment.
     #[must_use]
     pub const fn environment(mut self, environment: &'static str) -> Self {
         self.environment = Some(environment);

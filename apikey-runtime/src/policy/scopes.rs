@@ -1,40 +1,41 @@
-//! Which scopes a route demands, and whether they are met.
+//! Scope expressions, and their evaluation.
 
 use std::borrow::Cow;
 
 use crate::scope::{check_scope, is_segment};
 
-/// Which scopes a route demands: one, or an expression of several.
+/// The scopes that a route requires: one, or an expression of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScopeExpr {
-    /// This scope. A segment `{name}` is filled from the route's path.
+    /// Requires this scope. A segment `{name}` is filled from the route's path.
     One(&'static str),
-    /// Each of these.
+    /// Requires each of these.
     All(&'static [ScopeExpr]),
-    /// At least one of these.
+    /// Requires at least one of these.
     Any(&'static [ScopeExpr]),
-    /// Not this.
+    /// Requires that this is not met.
     Not(&'static ScopeExpr),
 }
 
-/// Why a demand could not be judged, or not be met by any key.
+/// Why a scope template could not be filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TemplateFault {
-    /// The route's path has no such name: a mistake of the programmer.
+    /// The route's path does not have this name: a mistake of the programmer.
     NoSuchName(&'static str),
-    /// The request's path holds a value that is no segment of a scope.
+    /// The value in the request's path cannot be a segment of a scope.
     NotASegment,
 }
 
-/// The values of a route's path, decoded.
+/// The decoded path parameters of a route.
 pub(crate) trait PathValues {
-    /// The value of `name` in the request's path; `None` where the route has no such name.
+    /// Returns the value of `name` in the request's path; `None` if the route does not have this
+    /// name.
     fn value(&self, name: &str) -> Option<Cow<'_, str>>;
 }
 
 impl ScopeExpr {
-    /// Refuses, in const evaluation, what no key could ever meet.
+    /// Rejects, in const evaluation, an expression that is malformed or empty.
     pub(super) const fn check(self) {
         match self {
             Self::One(text) => {
@@ -57,10 +58,10 @@ impl ScopeExpr {
         }
     }
 
-    /// Whether a key that `holds` these scopes meets the demand.
+    /// Returns whether a key that `holds` these scopes satisfies the expression.
     ///
-    /// Every part is looked at: a value of the path that cannot be filled in refuses the request
-    /// even under `not`.
+    /// Evaluates every part: a path value that cannot be filled in denies the request even under
+    /// `not`.
     pub(crate) fn met(
         self,
         holds: &dyn Fn(&str) -> bool,
@@ -79,8 +80,8 @@ impl ScopeExpr {
         }
     }
 
-    /// The scopes that a client could ask for (RFC 6750 section 3): those not under `not`,
-    /// templates as written.
+    /// Collects the scopes that a client could ask for (RFC 6750 section 3): those not under `not`,
+    /// with templates as written.
     pub(crate) fn required(self, into: &mut Vec<&'static str>) {
         match self {
             Self::One(text) if !into.contains(&text) => into.push(text),
@@ -92,7 +93,7 @@ impl ScopeExpr {
     }
 }
 
-/// Puts the path's values into the template's places.
+/// Fills the template with the path's values.
 fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFault> {
     let mut filled = String::with_capacity(text.len() + 16);
     for (index, segment) in text.split(':').enumerate() {
@@ -106,7 +107,7 @@ fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFau
             None => filled.push_str(segment),
             Some(name) => {
                 let value = path.value(name).ok_or(TemplateFault::NoSuchName(name))?;
-                // A `:` in the value would move the demand to another scope.
+                // A `:` in the value would change which scope is required.
                 if !is_segment(&value) {
                     return Err(TemplateFault::NotASegment);
                 }

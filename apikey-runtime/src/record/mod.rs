@@ -1,4 +1,4 @@
-//! What a store keeps of a key.
+//! Records: what a store keeps of a key.
 
 mod patch;
 mod state;
@@ -17,75 +17,75 @@ pub use patch::KeyPatch;
 pub use state::KeyState;
 pub(crate) use state::Validity;
 
-/// Free data about a key, of the application's own.
+/// Data about a key that the application defines.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
 /// A key as its store keeps it: everything but the secret.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeyRecord {
-    /// Names the key; public.
+    /// The key's public id.
     pub id: KeyId,
-    /// The prefix that the key's text starts with.
+    /// The prefix of the key's text.
     pub prefix: String,
-    /// A name for people, such as `MY_FIRST_KEY`; need not be unique.
+    /// A name for people, such as `MY_FIRST_KEY`. It need not be unique.
     pub label: String,
-    /// Whom the key belongs to, in the application's own terms.
+    /// The owner of the key, in the application's own terms.
     pub owner: Option<String>,
-    /// The digest of the whole key, as its [`KeyHasher`](crate::KeyHasher) made it.
+    /// The digest of the whole key, as its [`KeyHasher`](crate::KeyHasher) created it.
     pub digest: String,
-    /// The digest before the last rotation, and until when it is good too.
+    /// The digest before the last rotation, and how long it stays valid.
     pub previous: Option<PreviousDigest>,
     /// What the key may do.
     pub scopes: Scopes,
-    /// Free data of the application's own.
+    /// Data that the application defines.
     pub metadata: Metadata,
-    /// A family of keys, such as `live` or `test`.
+    /// The environment of the key, such as `live` or `test`.
     pub environment: Option<String>,
-    /// The networks from which the key may be used; none is all.
+    /// The networks from which the key may be used; empty allows all.
     #[serde(default)]
     pub networks: Vec<IpNet>,
-    /// The methods that the key is good for, in capital letters; none is all. `GET` includes
-    /// `HEAD`.
+    /// The methods that the key may be used for, in capital letters; empty allows all. `GET`
+    /// includes `HEAD`.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// What the key is limited to; none is nothing of its own. No two have one name.
+    /// The key's own limits, with unique names; may be empty.
     #[serde(default)]
     pub limits: Vec<Limit>,
-    /// When the key was made.
+    /// When the key was created.
     pub created: Timestamp,
-    /// From when on the key is refused; at this very moment it is.
+    /// Expiry (exclusive): the key is denied at and after this time.
     pub expires: Option<Timestamp>,
-    /// Before when the key is refused.
+    /// The key is denied before this time.
     pub not_before: Option<Timestamp>,
-    /// When and why the key was revoked. Never goes back to `None`.
+    /// When and why the key was revoked. Never returns to `None`.
     pub revoked: Option<Revocation>,
-    /// Whether the key is switched on.
+    /// Whether the key is enabled.
     pub enabled: bool,
-    /// Counts the changes of this record; a new one has 1.
+    /// The number of changes of this record, plus 1; a new record has 1.
     pub version: u64,
 }
 
-/// The digest that a rotation left behind.
+/// The digest that a rotation replaced.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousDigest {
     /// The digest of the whole old key.
     pub digest: String,
-    /// From when on the old key is refused; at this very moment it is.
+    /// Expiry (exclusive): the old key is denied at and after this time.
     pub until: Timestamp,
 }
 
 /// When and why a key was revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// When.
+    /// The time of the revocation.
     pub at: Timestamp,
-    /// Why, where that was said.
+    /// The reason, if given.
     pub reason: Option<String>,
 }
 
 impl KeyRecord {
-    /// A new record: no scope, no owner, no end, switched on, version 1.
+    /// Creates an enabled record of version 1 without scopes, owner or expiry.
     #[must_use]
     pub fn new(
         id: KeyId,
@@ -118,7 +118,7 @@ impl KeyRecord {
 }
 
 impl fmt::Debug for KeyRecord {
-    /// Without the digests, which are of no use to a reader of logs.
+    /// Omits the digests, which are of no use in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRecord")
             .field("id", &self.id)

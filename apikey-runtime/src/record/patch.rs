@@ -1,4 +1,4 @@
-//! Changes of a record.
+//! Patches of records.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use crate::clock::Timestamp;
 use crate::limit::Limit;
 use crate::scope::Scopes;
 
-/// A change of some columns of a record; `None` leaves a column as it is.
+/// A change of some columns of a record; `None` leaves a column unchanged.
 ///
-/// There is no way to clear `revoked`: a late writer cannot bring a revoked key back.
+/// It cannot clear `revoked`, so a late writer cannot undo a revocation.
 #[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct KeyPatch {
-    /// The version that the record must still have; `None` takes any.
+    /// The version that the record must still have; `None` accepts any.
     pub expected_version: Option<u64>,
     /// See [`KeyRecord::label`].
     pub label: Option<String>,
@@ -46,13 +46,13 @@ pub struct KeyPatch {
 }
 
 impl KeyPatch {
-    /// A patch that changes nothing yet.
+    /// Creates a patch that changes nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Writes the patch into `record` and counts its version up: what a store does that keeps whole
+    /// Applies the patch to `record` and increments its version, for stores that keep whole
     /// records.
     pub fn apply(&self, record: &mut KeyRecord) {
         fn put<T: Clone>(from: &Option<T>, into: &mut T) {

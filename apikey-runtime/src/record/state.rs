@@ -5,39 +5,39 @@ use serde::{Deserialize, Serialize};
 use super::KeyRecord;
 use crate::clock::{ClockReading, Timestamp};
 
-/// In what state a key is. Where several apply, the first of this order is named.
+/// The state of a key. If several apply, the first in this order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KeyState {
-    /// Revoked, for good.
+    /// Revoked permanently.
     Revoked,
-    /// Switched off.
+    /// Disabled.
     Disabled,
-    /// Its time is over.
+    /// Expired.
     Expired,
-    /// Its time has not come.
+    /// Not valid yet.
     NotYetValid,
-    /// Good for use.
+    /// Usable.
     Active,
 }
 
 impl KeyRecord {
-    /// The key's state at the time of `reading`.
+    /// Returns the key's state at the time of `reading`.
     #[must_use]
     pub fn state(&self, reading: ClockReading) -> KeyState {
         Validity::of(self).state(reading.now)
     }
 }
 
-/// The facts that a key's state hangs on, in the form in which a request judges them.
+/// The facts that a key's state depends on, in the form that a check evaluates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {
     pub(crate) revoked: bool,
     pub(crate) enabled: bool,
-    /// [`Timestamp::MAX`] is never reached.
+    /// [`Timestamp::MAX`] if the key does not expire.
     pub(crate) expires: Timestamp,
-    /// [`Timestamp::MIN`] is long past.
+    /// [`Timestamp::MIN`] if the key was valid from the beginning.
     pub(crate) not_before: Timestamp,
 }
 
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(state(10), KeyState::Expired);
     }
 
-    /// A time of revocation in the future, as SQL by hand could write it, revokes now.
+    /// A revocation time in the future, which SQL by hand could write, revokes now.
     #[test]
     fn revoked_outranks_every_other_state() {
         let mut record = record();

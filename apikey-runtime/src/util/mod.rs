@@ -1,4 +1,4 @@
-//! Helpers that every module may use.
+//! Helpers for every module.
 
 pub(crate) mod network;
 pub(crate) mod striped;

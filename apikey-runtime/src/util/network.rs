@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 
-/// Whether a network is one of IPv4 in IPv6's clothes. Addresses of requests are taken out of them,
-/// so it would never match.
+/// Returns whether `network` is IPv4-mapped (within `::ffff:0:0/96`). Addresses of requests are
+/// converted to IPv4, so such a network would never match.
 pub(crate) fn is_mapped(network: &IpNet) -> bool {
     match network {
         IpNet::V4(_) => false,

@@ -1,13 +1,13 @@
-//! The places of threads: numbers by which each finds a cell of its own.
+//! Slots of threads: numbers that give each thread memory of its own.
 //!
-//! Threads that count at the same time write no memory of each other then. A place is given back at
-//! its thread's end; the lock through which it goes to another also shows that one what was written
-//! there.
+//! Threads that count at the same time then do not write each other's memory. A slot is freed at
+//! the end of its thread. The lock that passes it to another thread also makes what was written
+//! there visible to that thread.
 
 use parking_lot::Mutex;
 
-/// The number of this thread, from 0 on, which no other thread has while this one lives. `None` for
-/// a thread at its end, which may have given it away.
+/// Returns the slot of this thread, counted from 0 and unique while the thread lives. Returns
+/// `None` at the end of the thread, which may have freed it already.
 pub(crate) fn current() -> Option<usize> {
     PLACE.try_with(|place| place.0).ok()
 }

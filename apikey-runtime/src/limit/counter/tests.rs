@@ -7,7 +7,7 @@ use crate::limit::{Quota, Rate};
 
 const SECOND: i64 = 1_000_000;
 
-/// Charges where it is admitted.
+/// Charges `cost` if it is allowed.
 fn pass(count: &mut CounterState, rule: LimitRule, cost: u32, now: i64) -> bool {
     let allowed = count.ask(rule, cost, now).allowed;
     if allowed {
@@ -17,7 +17,7 @@ fn pass(count: &mut CounterState, rule: LimitRule, cost: u32, now: i64) -> bool 
 }
 
 proptest! {
-    /// in any window w at most burst + w / T. A plain model: all that passed is kept.
+    /// at most burst + w / T units pass in any window w. The model keeps all that passed.
     #[test]
     fn r02_in_any_window_at_most_a_burst_and_what_the_window_allows(
         amount in 1u32..50, seconds in 1u64..100, burst in 1u32..30,
@@ -41,7 +41,7 @@ proptest! {
         }
     }
 
-    /// What is refused is admitted after the time that it was told, and not before.
+    /// A denied charge is allowed after the time that the decision names, and not before.
     #[test]
     fn a_refusal_says_when_it_would_have_passed(
         amount in 1u32..50, burst in 1u32..30, cost in 1u32..30,
@@ -69,7 +69,7 @@ proptest! {
         }
     }
 
-    /// A quota of Q admits Q in any window, by a plain model.
+    /// A quota of Q allows Q units in any window, by a plain model.
     #[test]
     fn a_rolling_quota_holds_in_any_stretch_of_its_length(
         amount in 1u64..20, seconds in 60u64..600,
@@ -112,7 +112,7 @@ proptest! {
     }
 }
 
-/// What left the window soaks up nothing.
+/// Units that left the window absorb none of a refill.
 #[test]
 fn a_rolling_quota_is_refilled_from_what_still_counts() {
     let rule = LimitRule::from(Quota::rolling(10, Duration::from_secs(3_600)));
@@ -154,8 +154,8 @@ fn a_quota_of_the_calendar_starts_anew_at_midnight_utc() {
             (Some(1_000_000), Some(1_000_000))
         );
         assert!(pass(&mut count, rule, 1, last + SECOND));
-        // A clock that is set back finds the period that it left used up or gone: never a new
-        // quota.
+        // If the clock is set back, the period that it left is still used up or gone: it never gets
+        // a new quota.
         assert_eq!(
             (0..5).filter(|_| pass(&mut count, rule, 1, last)).count(),
             2

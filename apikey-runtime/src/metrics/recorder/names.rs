@@ -1,4 +1,4 @@
-//! The names and labels of all figures. No label comes from a request or a key.
+//! The names and labels of all metrics. A label never comes from a request or a key.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -18,7 +18,7 @@ pub(super) const USAGE_ROWS: &str = "apikey_usage_rows_total";
 pub(super) const USAGE_HELD: &str = "apikey_usage_held";
 pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
 
-/// All calls that are counted, in the order of their numbers.
+/// All counted calls, in the order of their numbers.
 pub(super) const CALLS: [StoreCall; 13] = [
     StoreCall::Insert,
     StoreCall::Find,
@@ -61,35 +61,32 @@ pub(super) fn poll(result: PollOutcome) -> &'static str {
     }
 }
 
-/// Tells the recorder what each name means.
+/// Describes each metric to the recorder.
 pub(super) fn describe() {
-    describe_counter!(
-        DECISIONS,
-        "Requests that a guard let through or refused, and why"
-    );
+    describe_counter!(DECISIONS, "Decisions of guards, and their reasons");
     describe_histogram!(
         CHECK,
         Unit::Seconds,
-        "How long checks took: a sample of those made from memory, all that asked the store"
+        "Duration of checks: a sample of those that the cache decided, and all that were deferred to the store"
     );
-    describe_counter!(HITS, "Checks that were decided from memory");
-    describe_counter!(MISSES, "Checks for which the store had to be asked");
-    describe_gauge!(ENTRIES, Unit::Count, "Keys in memory");
+    describe_counter!(HITS, "Checks that the cache decided");
+    describe_counter!(MISSES, "Checks that were deferred to the store");
+    describe_gauge!(ENTRIES, Unit::Count, "Cached keys");
     describe_gauge!(
         LEASE,
         Unit::Seconds,
-        "How long what is in memory may still be believed; 0 where it may not"
+        "How long the lease lasts; 0 if it has ended"
     );
-    describe_counter!(POLLS, "Polls of the store's history, and how they ended");
-    describe_counter!(USAGE_ROWS, "Counts of usage that the store has taken");
+    describe_counter!(POLLS, "Polls of the change log, and their results");
+    describe_counter!(USAGE_ROWS, "Usage counts that the store has accepted");
     describe_gauge!(
         USAGE_HELD,
         Unit::Count,
-        "Counts of usage in memory, to be written"
+        "Usage counts in memory, not yet written"
     );
     describe_counter!(
         USAGE_LOST,
-        "Requests that are in no count of usage: too much was in memory, or the store refused them for good"
+        "Requests missing from usage: too much was in memory, or the store rejected them permanently"
     );
-    describe_counter!(CALLS_MADE, "Calls of the store, and whether it answered");
+    describe_counter!(CALLS_MADE, "Store calls, and whether the store answered");
 }

@@ -45,7 +45,7 @@ impl Verifier {
         let applied = &mut allowed.applied;
         if applied
             .iter()
-            .any(|limit| limit.counted_by == CountedBy::Nobody)
+            .any(|limit| limit.counted_by == CountedBy::Unsupported)
         {
             tracing::error!(
                 key_id = %key,
@@ -56,7 +56,7 @@ impl Verifier {
         let stored = applied
             .iter()
             .any(|limit| limit.counted_by == CountedBy::Store);
-        let prefetch_key = PrefetchKey::of(key, applied).filter(|_| self.prefetch.is_on());
+        let prefetch_key = PrefetchKey::of(key, applied).filter(|_| self.prefetch.is_enabled());
         if stored && prefetch_key.is_none() {
             return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }

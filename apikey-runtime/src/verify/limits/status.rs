@@ -32,7 +32,7 @@ impl Verifier {
     }
 
     fn emit_threshold(&self, allowed: &Allowed, limit: &AppliedLimit, share: u8) {
-        let limit = limit.shown(allowed.key.record().plan.as_deref());
+        let limit = limit.display_name(allowed.key.record().plan.as_deref());
         let id = allowed.key.id();
         tracing::info!(key_id = %id, limit, percent = share, "a quota is used up so far");
         self.events.emit(|| Event {
@@ -73,7 +73,7 @@ pub(super) fn statuses_of(applied: &[AppliedLimit], own: Option<&Plan>) -> Vec<L
                 .all(|earlier| earlier.name != limit.name)
         })
         .map(|(_, limit, decision)| LimitStatus {
-            name: limit.shown(own).to_owned(),
+            name: limit.display_name(own).to_owned(),
             rule: limit.rule,
             remaining: decision.remaining,
             reset: decision.reset.map(Duration::from_micros),

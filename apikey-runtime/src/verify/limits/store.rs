@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitDecision, LimitRule, LimitStatus};
 use crate::limiter::{
-    AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, ends,
+    AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, period_end,
 };
 use crate::metrics::StoreCall;
 use crate::shared::Shared;
@@ -32,7 +32,8 @@ impl Verifier {
     /// Charges what the store counts: in one call, since the lines of a bill have one cost, but for
     /// those of a second gate, whose route is charged first.
     pub(super) async fn charge_in_store(&self, key: KeyId, allowed: &mut Allowed) -> StoreCharge {
-        let prefetch_key = PrefetchKey::of(key, &allowed.applied).filter(|_| self.prefetch.is_on());
+        let prefetch_key =
+            PrefetchKey::of(key, &allowed.applied).filter(|_| self.prefetch.is_enabled());
         if let Some(prefetch_key) = prefetch_key {
             // Where it is not to be had for several requests, it may be for one.
             if let Some(paid) = self.charge_prefetch(prefetch_key, key, allowed).await {
@@ -65,7 +66,9 @@ impl Verifier {
             self.emit_thresholds(allowed, &places, &answer.decisions, u64::from(cost));
             if let Some(prefetch_key) = prefetch_key {
                 let limits = counters.into_iter().zip(answer.decisions).collect();
-                let rest = self.prefetch.keep(prefetch_key, (1, 0), cost, limits, sent);
+                let rest = self
+                    .prefetch
+                    .insert(prefetch_key, (1, 0), cost, limits, sent);
                 if let Some(rest) = rest {
                     self.refill_in_background(rest);
                 }
@@ -132,17 +135,17 @@ impl Verifier {
             let answer = send_charge(&shared, charge).await;
             match answer {
                 None => {
-                    prefetch.refuse(prefetch_key, size);
+                    prefetch.record_denial(prefetch_key, size);
                     None
                 }
                 Some(answer) if !answer.allowed => {
-                    prefetch.refuse(prefetch_key, size / 2);
+                    prefetch.record_denial(prefetch_key, size / 2);
                     Some(None)
                 }
                 Some(answer) => {
                     let limits = counters.into_iter().zip(answer.decisions.iter().copied());
                     let rest =
-                        prefetch.keep(prefetch_key, (size, size), cost, limits.collect(), sent);
+                        prefetch.insert(prefetch_key, (size, size), cost, limits.collect(), sent);
                     if let Some(rest) = rest {
                         refill(&shared, rest).await;
                     }
@@ -255,7 +258,7 @@ impl Verifier {
         if limit.counted_by == CountedBy::Store && limit.cost > 0 && quota {
             let until = limit
                 .decision
-                .and_then(|decision| ends(limit.at_nanos, decision));
+                .and_then(|decision| period_end(limit.at_nanos, decision));
             self.refill_in_background(Refund {
                 key,
                 units: u64::from(limit.cost),
@@ -297,7 +300,7 @@ fn refund_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Refund
         key: charge.key,
         units: u64::from(charge.cost),
         quotas: quotas
-            .map(|(meter, decision)| (meter, ends(sent_nanos, *decision)))
+            .map(|(meter, decision)| (meter, period_end(sent_nanos, *decision)))
             .collect(),
     }
 }
