@@ -5,18 +5,8 @@
 //! process` none of them. PostgreSQL and Redis are servers of the bench's own on loopback; a server
 //! that is not installed is skipped.
 
+mod servers;
 mod support;
-
-#[path = "support/charging.rs"]
-mod charging;
-#[path = "support/places.rs"]
-mod places;
-#[path = "../../tests/support/servers/postgres.rs"]
-mod postgres_server;
-#[path = "../../tests/support/servers/redis.rs"]
-mod redis_server;
-#[path = "support/turns.rs"]
-mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +15,7 @@ use actix_web::http::StatusCode;
 use actix_web::rt;
 use apikey_runtime::{ApiKeyManager, Limit, Rate};
 
-use places::Place;
+use servers::places::Place;
 use support::measure::{Work, in_turns};
 use support::routes::{Bench, Guard};
 use support::table::{Table, nanos, times};
@@ -54,7 +44,7 @@ fn main() -> Outcome {
         places.extend(Place::redis_in_memory());
     }
     for place in &places {
-        charging::measure(place)?;
+        servers::charging::measure(place)?;
     }
     print_load("after")
 }

@@ -8,14 +8,8 @@
 //! measures only the stores that are named. If `BENCH_SVG` names a file, a chart of the time until
 //! revocations are seen is written to it.
 
+mod servers;
 mod support;
-
-#[path = "support/places.rs"]
-mod places;
-#[path = "../../tests/support/servers/postgres.rs"]
-mod postgres_server;
-#[path = "../../tests/support/servers/redis.rs"]
-mod redis_server;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -23,7 +17,7 @@ use std::time::Duration;
 use apikey_runtime::{ApiKeyManager, Denied, DenyReason, NewKey, NodeId, Policy};
 use tokio::runtime::{Builder, Runtime};
 
-use places::{Client, Place};
+use servers::places::{Client, Place};
 use support::drawing::{Drawn, draw};
 use support::measure::{Work, in_turns};
 use support::spread::{Spread, millis};

@@ -3,29 +3,24 @@
 mod support;
 
 /// The crate's own files, because their items are private.
-#[path = "../src/cache/hit_counters.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "this bench uses a part of the file"
-)]
-mod hit_counters;
-#[path = "../src/usage/labels.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "this bench uses a part of the file"
-)]
-mod labels;
-#[path = "../src/usage/tally.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "this bench uses a part of the file"
-)]
-mod tally;
+#[path = "../src/cache"]
+mod cache {
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "this bench uses a part of the file"
+    )]
+    pub(crate) mod hit_counters;
+}
+#[path = "../src/usage"]
+mod usage {
+    #[allow(dead_code, reason = "this bench uses a part of the file")]
+    pub(crate) mod labels;
+    #[allow(dead_code, reason = "this bench uses a part of the file")]
+    pub(crate) mod tally;
+}
 #[path = "../src/util/mod.rs"]
-#[allow(dead_code, reason = "more than this needs")]
+#[allow(dead_code, reason = "this bench uses a part of the module")]
 mod util;
 
 /// The items that those files import from the crate.
@@ -49,11 +44,11 @@ use apikey_runtime::{
 use divan::{AllocProfiler, Bencher, black_box};
 use sha2::{Digest, Sha256};
 
-use hit_counters::HitCounters;
+use cache::hit_counters::HitCounters;
 use support::keys;
 use support::poll::at_once;
 use support::routes::Bench;
-use tally::{UsageEvent, UsageTally};
+use usage::tally::{UsageEvent, UsageTally};
 
 #[global_allocator]
 static COUNTED: AllocProfiler = AllocProfiler::system();

@@ -1,7 +1,7 @@
 //! Protections that negative controls disable: without each of them, a revoked key is allowed.
 //!
-//! This module is compiled only under the cfg `apikey_faults`, which the package of the controls
-//! sets in its build script. It is not a feature: features add up in a dependency tree, so any
+//! This module is compiled only under the cfg `apikey_faults`, which the test `cluster` sets
+//! for a build of its own. It is not a feature: features add up in a dependency tree, so any
 //! crate in it could disable a protection.
 
 use std::sync::OnceLock;

@@ -5,9 +5,10 @@
 //! off, nodes are frozen, killed and started, wires are cut and slowed down, and the store is
 //! frozen and killed. What was noted is then held against what is promised; see
 //! `harness/checker`. The tests of limits, in `limits`, have nodes use up what a key is limited to.
+//! The negative controls, in `controls`, run nodes with protections taken out.
 //!
 //! ```text
-//! cargo test --test cluster                                    # a few hundred revocations a store
+//! cargo test --all-features --test cluster                     # a few hundred revocations a store
 //! # Long: it may take hours a store, on two cores.
 //! CLUSTER_REVOCATIONS=100000 cargo test --release --test cluster -- --nocapture long_run
 //! CLUSTER_SEED=7 CLUSTER_ROUND=12 CLUSTER_STORE=sqlite cargo test --test cluster -- --nocapture long_run
@@ -22,8 +23,8 @@
 //! | `CLUSTER_SEED`, `CLUSTER_ROUND` | chance, and one round of it: what a failure prints |
 //! | `CLUSTER_SCHEDULE` | only faults whose names contain this, such as `node` or `wire-cut`; `none` |
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod controls;
 mod harness;
 mod limits;
 
@@ -73,10 +74,14 @@ fn long_run_on_sqlite() {
     }));
 }
 
+/// Two nodes with a short lease.
+fn two_nodes() -> Settings {
+    Settings::calm(2, Duration::from_millis(200))
+}
+
 async fn is_put_back(place: Option<Place>) {
     if let Some(place) = place {
-        let lease = Duration::from_millis(200);
-        let (report, history) = outcome(place, lease, None, put_back).await;
+        let (report, history) = outcome(place, two_nodes(), put_back).await;
         judge(&report, &history, &Vec::new(), "put back");
     }
 }
@@ -94,12 +99,11 @@ fn a_redis_put_back_to_an_earlier_state_keeps_what_it_promises_from_then_on() {
 /// V-19, and its negative control: epochs that are not in the order of the commits.
 #[test]
 fn v19_epochs_from_a_sequence_are_found_out() {
-    let lease = Duration::from_millis(200);
     in_turn(async {
         let Some(place) = Place::postgres() else {
             return;
         };
-        let sound = outcome(place, lease, None, out_of_order).await;
+        let sound = outcome(place, two_nodes(), out_of_order).await;
         let Some(place) = Place::postgres() else {
             return;
         };
@@ -107,7 +111,7 @@ fn v19_epochs_from_a_sequence_are_found_out() {
             number_by_a_sequence(cluster).await;
             out_of_order(cluster).await
         };
-        let faulty = outcome(place, lease, None, spoilt).await;
+        let faulty = outcome(place, two_nodes(), spoilt).await;
         is_found_out(&sound, &faulty, "a sequence for the epochs");
     });
 }

@@ -1,5 +1,7 @@
-//! The grammar of a rate, as the runtime's `Rate` reads it from a text. It stands by itself: a test
-//! holds it against the runtime's.
+//! The grammar of a rate, as the runtime's `Rate` reads it from a text. A test compares the two.
+
+#[cfg(test)]
+mod tests;
 
 /// The largest amount, and the largest burst.
 const LARGEST: u64 = 1_000_000;

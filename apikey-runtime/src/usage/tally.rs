@@ -323,5 +323,4 @@ impl RouteCounts {
 }
 
 #[cfg(test)]
-#[path = "tally_tests.rs"]
 mod tests;

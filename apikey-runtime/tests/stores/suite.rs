@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::conformance::{self, Report};
-use apikey_runtime::{
-    ChangeSet, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore,
-    RecordPage, Revocation, SqliteStore, StoreError, Timestamp,
-};
+use apikey_runtime::{ChangeSet, Changes, Cursor, KeyPatch, KeyStore, MemoryStore, SqliteStore};
+
+use apikey_test_support::store::RecordsOnly;
 
 use crate::{Place, id, record};
 
@@ -71,42 +70,9 @@ async fn a_check_that_there_is_not_is_no_pass() {
     conformance::check("nonsense", || async { in_memory() }).await;
 }
 
-/// Keeps no history.
-#[derive(Debug)]
-struct Forgetful(MemoryStore);
-
-#[async_trait::async_trait]
-impl KeyStore for Forgetful {
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.0.insert(record).await
-    }
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.0.find(id).await
-    }
-    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        self.0.list(query).await
-    }
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.0.update(id, patch).await
-    }
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.0.revoke(id, revocation).await
-    }
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        self.0.revoke_owner(owner, revocation).await
-    }
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.0.purge(before).await
-    }
-}
-
 #[tokio::test]
 async fn a_store_without_a_history_is_told_what_was_not_checked() {
-    let make = || async { Arc::new(Forgetful(MemoryStore::new())) as Arc<dyn KeyStore> };
+    let make = || async { Arc::new(RecordsOnly::default()) as Arc<dyn KeyStore> };
     let report = conformance::run(make).await;
     assert_eq!(
         report.passed.len() + report.skipped.len(),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::{
-    ChangeSet, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemberList,
-    MemoryStore, Node, NodeId, RecordPage, Revocation, StoreError, Timestamp, conformance,
+    ChangeSet, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Node,
+    NodeId, RecordPage, Revocation, StoreError, Timestamp, conformance,
 };
+use apikey_test_support::store::{Forward, Forwarding};
 use tokio::sync::Notify;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +127,11 @@ impl Wrong {
     }
 }
 
-#[async_trait::async_trait]
-impl KeyStore for Wrong {
+impl Forward for Wrong {
+    fn inner(&self) -> &dyn KeyStore {
+        &self.right
+    }
+
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
         let mut record = record.clone();
         if self.is(Fault::LosesAField) {
@@ -279,10 +283,6 @@ impl KeyStore for Wrong {
         self.right.acknowledge(node, &cursor).await
     }
 
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        self.right.members().await
-    }
-
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
         let mut seen = seen.clone();
         if self.is(Fault::SuspectsBlindly) {
@@ -299,14 +299,10 @@ impl KeyStore for Wrong {
         }
         self.right.remove_node(seen).await
     }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        self.right.leave(node).await
-    }
 }
 
 fn make(fault: Fault) -> impl Fn() -> std::future::Ready<Arc<dyn KeyStore>> {
-    move || std::future::ready(Arc::new(Wrong::new(fault)) as Arc<dyn KeyStore>)
+    move || std::future::ready(Arc::new(Forwarding(Wrong::new(fault))) as Arc<dyn KeyStore>)
 }
 
 /// What the suite, or the check of that name alone, says of a store with `fault`.

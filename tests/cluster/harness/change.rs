@@ -44,18 +44,8 @@ pub enum Step {
 pub struct Done {
     pub start: Nanos,
     pub returned: Nanos,
-    pub reach: Reach,
-}
-
-/// How the other nodes learned of a confirmed change.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Reach {
-    /// Whether a lease was waited out.
+    /// Whether it was confirmed by waiting out a lease.
     pub outlasted: bool,
-    /// How many nodes said that they know of it.
-    pub acknowledged: usize,
-    /// How many did not.
-    pub waited_out: usize,
 }
 
 impl Cluster {
@@ -137,17 +127,7 @@ fn parse(answer: &str) -> (Done, &str) {
     let done = Done {
         start: start.expect("a time"),
         returned: returned.expect("a time"),
-        reach: parts.next().and_then(reach).unwrap_or_default(),
+        outlasted: parts.next() == Some("outlasted"),
     };
     (done, parts.next().unwrap_or_default())
-}
-
-fn reach(text: &str) -> Option<Reach> {
-    let (how, counts) = text.split_once(':')?;
-    let (acknowledged, waited_out) = counts.split_once(':')?;
-    Some(Reach {
-        outlasted: how == "outlasted",
-        acknowledged: acknowledged.parse().ok()?,
-        waited_out: waited_out.parse().ok()?,
-    })
 }

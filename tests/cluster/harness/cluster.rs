@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use apikey_test_support::proxy::Proxy;
+
 use super::clock::Nanos;
 use super::history::{Change, History, Key, Process};
 use super::place::Place;
 use super::process::{Failure, NodeProcess};
-use super::proxy::Proxy;
 use super::settings::Settings;
 
 /// Nodes on one store.
@@ -50,10 +51,7 @@ impl Cluster {
     ) -> Arc<Self> {
         let mut slots = Vec::new();
         for _ in 0..=settings.nodes {
-            let proxy = match place.address() {
-                Some(address) => Some(Proxy::to(address).await),
-                None => None,
-            };
+            let proxy = place.address().map(Proxy::to);
             slots.push(Slot {
                 proxy,
                 node: Mutex::default(),

@@ -28,18 +28,13 @@ pub fn in_turn<T>(work: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(work)
 }
 
-/// Runs a schedule on two nodes, with the protection of this name taken out, where it is named.
+/// Runs a schedule.
 pub async fn outcome(
     place: Place,
-    lease: Duration,
-    fault: Option<&'static str>,
+    settings: Settings,
     schedule: impl AsyncFnOnce(&Cluster) -> History,
 ) -> Outcome {
-    let settings = Settings {
-        fault,
-        ..Settings::calm(2, lease)
-    };
-    let checker = Checker::new(lease);
+    let checker = Checker::new(settings.lease);
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(settings, place, "node_process", folder).await;
     let history = schedule(&cluster).await;

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use apikey_test_support::dice::Dice;
+use apikey_test_support::proxy::Wire;
+
 use super::clock::{Nanos, now};
 use super::cluster::Cluster;
-use super::dice::Dice;
 use super::history::{Process, millis};
-use super::proxy::Wire;
 
 /// A fault that is done for a while, and then undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl fmt::Display for Entry {
 impl Fault {
     pub fn name(self) -> String {
         let name = match self {
-            Self::Wire(Wire::Slow(_)) => "WireSlow".to_owned(),
+            Self::Wire(Wire::Uneven(_)) => "WireSlow".to_owned(),
             Self::Wire(wire) => format!("Wire{wire:?}"),
             Self::Hinder(how) => format!("Hinder-{how}"),
             other => format!("{other:?}"),
@@ -110,7 +111,7 @@ fn possible(cluster: &Cluster, weather: Weather) -> Vec<Fault> {
         Weather::Storm => vec![Fault::FreezeNode, Fault::KillNode, Fault::JoinNode],
     };
     if cluster.place.address().is_some() {
-        let slow = Wire::Slow(Duration::from_millis(30));
+        let slow = Wire::Uneven(Duration::from_millis(30));
         let wires = [
             Wire::Cut,
             Wire::Reset,

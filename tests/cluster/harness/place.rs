@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::postgres_server::Postgres;
-use super::redis_server::{DURABLE, RedisServer};
+use apikey_test_support::servers::postgres::Postgres;
+use apikey_test_support::servers::redis::{self, DURABLE, RedisServer};
 
 /// A store that runs.
 pub enum Place {
@@ -27,8 +27,7 @@ impl Place {
 
     /// A server of its own, which keeps what it acknowledges; `None` where Redis is not installed.
     pub fn redis(test: &str) -> Option<Self> {
-        super::redis_server::is_installed(test)
-            .then(|| Self::Redis(Mutex::new(RedisServer::start(DURABLE))))
+        redis::is_installed(test).then(|| Self::Redis(Mutex::new(RedisServer::start(DURABLE))))
     }
 
     pub fn name(&self) -> &'static str {

@@ -59,7 +59,7 @@ impl NodeProcess {
     ) -> Result<Self, Failure> {
         let log = folder.join(format!("checks-{number}"));
         let millis = |time: Duration| time.as_millis().to_string();
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = Command::new(&settings.program)
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(node::STORE, store)
             .env(node::LEASE, millis(settings.lease))

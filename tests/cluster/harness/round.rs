@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use apikey_test_support::dice::Dice;
+
 use super::change::{Done, Issued, Kind, Step};
 use super::clock::Nanos;
 use super::cluster::Cluster;
-use super::dice::Dice;
 use super::faults::{Diary, Injector, Weather};
 use super::history::{History, Key};
 
@@ -243,7 +244,7 @@ impl Work {
             _ if step == Step::Enable => {}
             Kind::Confirmed => {
                 counted.waits.push(done.returned - done.start);
-                counted.outlasted += usize::from(done.reach.outlasted);
+                counted.outlasted += usize::from(done.outlasted);
             }
             Kind::Plain => counted.plain += 1,
         }
@@ -259,8 +260,8 @@ impl Work {
                 let off = self
                     .cluster
                     .take(&node, key, Step::Disable, Kind::Confirmed);
-                let off = off.await.map(|done| done.reach);
-                let acknowledged = off.as_ref().is_ok_and(|reach| !reach.outlasted);
+                let off = off.await;
+                let acknowledged = off.as_ref().is_ok_and(|done| !done.outlasted);
                 let on = self.cluster.take(&node, key, Step::Enable, Kind::Plain);
                 if on.await.is_ok() && acknowledged {
                     break;

@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use apikey_test_support::dice::Dice;
+
 use super::checker::{Checker, Report};
 use super::clock::Nanos;
 use super::cluster::Cluster;
-use super::dice::Dice;
 use super::faults::{Diary, Weather};
 use super::history::{Check, History, millis};
 use super::round::{self, Outcome};

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use apikey_test_support::servers::postgres::EPOCHS_FROM_A_SEQUENCE;
+
 use super::by_hand::Tool;
 use super::change::{Issued, Kind, Step};
 use super::checker::bound;
 use super::cluster::Cluster;
 use super::history::History;
-use super::postgres_server::EPOCHS_FROM_A_SEQUENCE;
 use super::process::NodeProcess;
 use super::round::settle;
 

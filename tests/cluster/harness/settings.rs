@@ -1,6 +1,7 @@
 //! What a run can be told by the environment.
 
 use std::env::var;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub limit_prefetch: u32,
     /// How the store charges.
     pub charging: Charging,
+    /// The test binary that nodes run: this one, or [`faulty::program`](super::faulty::program).
+    pub program: PathBuf,
     /// The protection that is taken out, in a build in which that can be done.
     pub fault: Option<&'static str>,
     /// Only this round, with its number. `CLUSTER_ROUND`.
@@ -42,6 +45,7 @@ impl Settings {
             store_timeout: Duration::from_secs(1),
             limit_prefetch: 1,
             charging: Charging::Soundly,
+            program: std::env::current_exe().unwrap(),
             fault: None,
             round: number("CLUSTER_ROUND"),
             schedule: var("CLUSTER_SCHEDULE").ok(),
@@ -59,6 +63,7 @@ impl Settings {
             store_timeout: Duration::from_secs(10),
             limit_prefetch: 1,
             charging: Charging::Soundly,
+            program: std::env::current_exe().unwrap(),
             fault: None,
             round: None,
             schedule: None,

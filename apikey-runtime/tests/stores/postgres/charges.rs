@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::{Charge, KeyStore, LimitCounter, LimitSupport, PostgresStore, Quota, Rate};
+use apikey_test_support::servers::postgres::Postgres;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::server::Postgres;
 use super::{Place, connection, cursor, number, place, run, until_waiting};
 use crate::{id, record};
 

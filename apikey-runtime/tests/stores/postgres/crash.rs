@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apikey_runtime::{KeyId, KeyPatch, KeyStore, ListQuery, PostgresStore, StoreError};
+use apikey_test_support::servers::postgres::Postgres;
 use sqlx::Row;
 use tokio::time::sleep;
 
-use super::server::Postgres;
 use super::{Place, connection};
 use crate::{at, because, id, owned};
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use apikey_runtime::{ChangeSet, Cursor, KeyId, KeyPatch, KeyStore, PostgresStore};
+use apikey_test_support::servers::postgres::EPOCHS_FROM_A_SEQUENCE;
 use tokio::time::timeout;
 
-use super::server::EPOCHS_FROM_A_SEQUENCE;
 use super::{changed, cursor, history, number, place, run};
 use crate::{because, id, record};
 

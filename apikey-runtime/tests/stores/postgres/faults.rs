@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apikey_runtime::{ChangeSet, KeyStore, PostgresStore, StoreError};
+use apikey_test_support::proxy::{Proxy, Wire};
+use apikey_test_support::servers::postgres::Postgres;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::proxy::{Link, Proxy};
-use super::server::Postgres;
 use super::{Place, cursor, history, number, place, run};
 use crate::{because, id, record};
 
@@ -18,7 +18,7 @@ pub(super) const SLACK: Duration = Duration::from_millis(600);
 
 /// A started store behind a proxy, with one key, and as many open connections as it can have.
 async fn behind(proxy: &Proxy, place: &Place<'_>) -> Arc<PostgresStore> {
-    let store = PostgresStore::new(place.url_at(proxy.port))
+    let store = PostgresStore::new(place.url_at(proxy.port()))
         .timeout(DEADLINE)
         .max_connections(4);
     store.start().await.unwrap();
@@ -46,10 +46,10 @@ pub(super) fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
 #[tokio::test]
 async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work() {
     let place = place!();
-    let proxy = Proxy::to(place.server.port()).await;
+    let proxy = Proxy::to_port(place.server.port());
     let store = behind(&proxy, &place).await;
     for round in 0..2 {
-        proxy.set(Link::Hole);
+        proxy.set(Wire::Held);
         let began = Instant::now();
         let mut calls = JoinSet::new();
         for number in 0..24 {
@@ -74,7 +74,7 @@ async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work()
         assert!(is_unavailable(
             &store.revoke(&id(1), &because("lost")).await
         ));
-        proxy.set(Link::Up(Duration::ZERO));
+        proxy.set(Wire::Whole);
         let began = Instant::now();
         assert!(store.find(&id(1)).await.unwrap().is_some(), "round {round}");
         assert!(store.changes(None, None).await.unwrap().is_some());
@@ -87,9 +87,9 @@ async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work()
 #[tokio::test]
 async fn x03_a_half_open_connection_costs_one_deadline_at_most() {
     let place = place!();
-    let proxy = Proxy::to(place.server.port()).await;
+    let proxy = Proxy::to_port(place.server.port());
     let store = behind(&proxy, &place).await;
-    proxy.forget();
+    proxy.silence_all();
     let began = Instant::now();
     let first = store.find(&id(1)).await;
     assert!(first.is_ok() || is_unavailable(&first), "{first:?}");
@@ -98,17 +98,17 @@ async fn x03_a_half_open_connection_costs_one_deadline_at_most() {
     // One that has been idle for long is asked before it is used, so not even a write fails.
     warm(&store).await;
     sleep(Duration::from_millis(1_100)).await;
-    proxy.forget();
+    proxy.silence_all();
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
 }
 
 #[tokio::test]
 async fn x03_a_reset_costs_no_read() {
     let place = place!();
-    let proxy = Proxy::to(place.server.port()).await;
+    let proxy = Proxy::to_port(place.server.port());
     let store = behind(&proxy, &place).await;
     for _ in 0..5 {
-        proxy.reset();
+        proxy.close_all();
         let began = Instant::now();
         assert!(store.find(&id(1)).await.unwrap().is_some());
         assert!(store.changes(None, None).await.unwrap().is_some());
@@ -120,12 +120,12 @@ async fn x03_a_reset_costs_no_read() {
 #[tokio::test]
 async fn x03_a_slow_link_only_takes_longer() {
     let place = place!();
-    let proxy = Proxy::to(place.server.port()).await;
+    let proxy = Proxy::to_port(place.server.port());
     let store = behind(&proxy, &place).await;
-    proxy.set(Link::Up(Duration::from_millis(40)));
+    proxy.set(Wire::Slow(Duration::from_millis(40)));
     assert!(store.find(&id(1)).await.unwrap().is_some());
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
-    proxy.set(Link::Up(Duration::from_millis(400)));
+    proxy.set(Wire::Slow(Duration::from_millis(400)));
     assert!(is_unavailable(&store.find(&id(1)).await));
 }
 
@@ -133,12 +133,12 @@ async fn x03_a_slow_link_only_takes_longer() {
 #[tokio::test]
 async fn x03_a_half_open_push_is_found_out() {
     let place = place!();
-    let proxy = Proxy::to(place.server.port()).await;
+    let proxy = Proxy::to_port(place.server.port());
     let store = behind(&proxy, &place).await;
     let mut listener = store.subscribe().unwrap();
     let quiet = Duration::from_millis(300);
     while timeout(quiet, listener.notified()).await.is_ok() {}
-    proxy.forget();
+    proxy.silence_all();
     let mut tool = place.tool().await;
     run(&mut tool, "UPDATE api_keys SET label = 'x'")
         .await

@@ -8,10 +8,7 @@ mod epochs;
 mod faults;
 mod model;
 mod nodes;
-mod proxy;
 mod secrets;
-#[path = "../../../../tests/support/servers/postgres.rs"]
-mod server;
 mod start;
 mod suite;
 mod tangle;
@@ -27,7 +24,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::sleep;
 
-use self::server::Postgres;
+use apikey_test_support::servers::postgres::Postgres;
 
 /// The server that all tests share which do nothing to it. `None` where there is none.
 fn server() -> Option<&'static Postgres> {

@@ -1,8 +1,8 @@
 //! What must not be seen: the password of the URL, and what is in the records.
 
 use apikey_runtime::{KeyPatch, KeyStore, PostgresStore, StoreError};
+use apikey_test_support::servers::postgres::PASSWORD;
 
-use super::server::PASSWORD;
 use super::{place, run};
 use crate::{id, owned};
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use apikey_runtime::{
     Charge, KeyStore, LastUsed, LimitCounter, Outcome, PostgresStore, Quota, UsageBatch, UsageRow,
 };
+use apikey_test_support::servers::postgres::Postgres;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::server::Postgres;
 use super::{connection, number, run};
 use crate::{at, id, record};
 

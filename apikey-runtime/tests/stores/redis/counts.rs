@@ -7,10 +7,10 @@ use apikey_runtime::{
     Charge, ChargeOutcome, CounterState, KeyStore, LimitCounter, LimitRule, Quota, QuotaPeriod,
     Rate, StoreError,
 };
+use apikey_test_support::servers::redis::{RedisServer, Reply};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::server::{RedisServer, Reply};
 use super::{redis_server, started};
 use crate::{at, because, id, record};
 

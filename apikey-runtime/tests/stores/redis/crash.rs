@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apikey_runtime::{KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, RedisStore};
+use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
-use super::server::{DURABLE, RedisServer};
 use super::{cursor, redis_server, soon, started};
 use crate::{because, id, owned};
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use apikey_runtime::{Charge, KeyStore, LimitCounter, Quota, Rate, RedisStore, StoreError};
+use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 use tokio::runtime::Runtime;
 
-use super::server::{DURABLE, RedisServer};
 use super::{PATIENCE, redis_server, started};
 use crate::id;
 

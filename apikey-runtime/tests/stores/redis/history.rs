@@ -1,8 +1,8 @@
 //! Histories that were lost, restored or thrown out: none is taken for an unchanged one.
 
 use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, NodeId, StoreError};
+use apikey_test_support::servers::redis::DURABLE;
 
-use super::server::DURABLE;
 use super::{ask, changed, cursor, is_unknown, redis_server, soon, started};
 use crate::{because, id, owned, record};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apikey_runtime::{KeyStore, ListQuery, NodeId, RedisStore, StoreError};
+use apikey_test_support::proxy::{Proxy, Wire};
 use tokio::time::timeout;
 
-use super::proxy::Proxy;
 use super::{PATIENCE, cursor, redis_server, soon, started};
 use crate::{because, id, record};
 
@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_millis(1_000 + 700);
 const HEALED: Duration = Duration::from_millis(1_000 + 250 + 1_000);
 
 async fn behind(proxy: &Proxy) -> RedisStore {
-    let store = RedisStore::new(proxy.url());
+    let store = RedisStore::new(format!("redis://127.0.0.1:{}", proxy.port()));
     store.start().await.unwrap();
     store
 }
@@ -52,11 +52,11 @@ async fn works(store: &RedisStore) -> Option<()> {
 #[tokio::test]
 async fn x03_a_half_open_way_costs_a_deadline_and_heals_in_another() {
     let server = redis_server!();
-    let proxy = Proxy::to(server.port());
+    let proxy = Proxy::to_port(server.port());
     let store = behind(&proxy).await;
     store.insert(&record(1)).await.unwrap();
     for _ in 0..2 {
-        proxy.hole(true);
+        proxy.set(Wire::HalfOpen);
         ensure_unavailable(&store).await;
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let begun = Instant::now();
@@ -66,7 +66,7 @@ async fn x03_a_half_open_way_costs_a_deadline_and_heals_in_another() {
             took < Duration::from_millis(300),
             "by now it fails at once: {took:?}"
         );
-        proxy.hole(false);
+        proxy.set(Wire::Whole);
         let (_, took) = soon(async || works(&store).await).await;
         assert!(took < HEALED, "took {took:?} to heal");
     }
@@ -76,9 +76,9 @@ async fn x03_a_half_open_way_costs_a_deadline_and_heals_in_another() {
 #[tokio::test]
 async fn x03_callers_that_go_away_early_do_not_keep_a_dead_connection() {
     let server = redis_server!();
-    let proxy = Proxy::to(server.port());
+    let proxy = Proxy::to_port(server.port());
     let store = behind(&proxy).await;
-    proxy.hole(true);
+    proxy.set(Wire::HalfOpen);
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(1) {
         let short = Duration::from_millis(20);
@@ -92,7 +92,7 @@ async fn x03_callers_that_go_away_early_do_not_keep_a_dead_connection() {
         ));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    proxy.hole(false);
+    proxy.set(Wire::Whole);
     let healed = soon(async || {
         let changes = store.changes(None, None);
         timeout(Duration::from_millis(20), changes).await.ok()?.ok()
@@ -104,26 +104,26 @@ async fn x03_callers_that_go_away_early_do_not_keep_a_dead_connection() {
 #[tokio::test]
 async fn x03_a_slow_way_is_slow_and_one_beyond_the_deadline_fails() {
     let server = redis_server!();
-    let proxy = Proxy::to(server.port());
+    let proxy = Proxy::to_port(server.port());
     let store = behind(&proxy).await;
-    proxy.delay(Duration::from_millis(100));
+    proxy.set(Wire::Slow(Duration::from_millis(100)));
     assert!(works(&store).await.is_some());
     let opened = proxy.opened();
     assert!(works(&store).await.is_some());
     assert_eq!(proxy.opened(), opened, "a slow connection is kept");
-    proxy.delay(Duration::from_millis(1_500));
+    proxy.set(Wire::Slow(Duration::from_millis(1_500)));
     ensure_unavailable(&store).await;
-    proxy.delay(Duration::ZERO);
+    proxy.set(Wire::Whole);
     soon(async || works(&store).await).await;
 }
 
 #[tokio::test]
 async fn x03_a_reset_costs_the_calls_under_way_only() {
     let server = redis_server!();
-    let proxy = Proxy::to(server.port());
+    let proxy = Proxy::to_port(server.port());
     let store = behind(&proxy).await;
     for _ in 0..5 {
-        proxy.reset();
+        proxy.close_all();
         let (_, took) = soon(async || works(&store).await).await;
         assert!(took < Duration::from_millis(500), "took {took:?}");
     }
@@ -224,8 +224,8 @@ async fn a_flood_of_reads_does_not_put_polls_off() {
 #[tokio::test]
 async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
     let server = redis_server!();
-    let proxy = Proxy::to(server.port());
-    let listening = RedisStore::new(proxy.url());
+    let proxy = Proxy::to_port(server.port());
+    let listening = RedisStore::new(format!("redis://127.0.0.1:{}", proxy.port()));
     let mut listener = listening.subscribe().unwrap();
     listening.start().await.unwrap();
     let writing = started(&server).await;
@@ -242,13 +242,13 @@ async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
     heard("a node").await;
     writing.revoke(&id(1), &because("lost")).await.unwrap();
     heard("a revocation").await;
-    proxy.reset();
+    proxy.close_all();
     let took = heard("a subscription after a reset").await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     // Half-open: nothing tells but that nothing comes.
-    proxy.hole(true);
+    proxy.set(Wire::HalfOpen);
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    proxy.hole(false);
+    proxy.set(Wire::Whole);
     let took = heard("a subscription after a cut").await;
     assert!(took < Duration::from_secs(3), "{took:?}");
     writing.insert(&record(2)).await.unwrap();

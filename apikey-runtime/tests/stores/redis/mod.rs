@@ -7,10 +7,7 @@ mod fake;
 mod history;
 mod links;
 mod nodes;
-mod proxy;
 mod records;
-#[path = "../../../../tests/support/servers/redis.rs"]
-mod server;
 mod settings;
 mod suite;
 mod usage;
@@ -19,16 +16,16 @@ use std::time::{Duration, Instant};
 
 use apikey_runtime::{ChangeSet, Changes, Cursor, KeyId, KeyStore, RedisStore};
 
-use self::server::RedisServer;
+use apikey_test_support::servers::redis::RedisServer;
 
 /// A server for the test that this stands in, which ends where there can be none.
 macro_rules! redis_server {
     ($($settings:expr)?) => {{
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        if !$crate::redis::server::is_installed(&test) {
+        if !apikey_test_support::servers::redis::is_installed(&test) {
             return;
         }
-        $crate::redis::server::RedisServer::start(redis_server!(@ $($settings)?))
+        apikey_test_support::servers::redis::RedisServer::start(redis_server!(@ $($settings)?))
     }};
     (@ $settings:expr) => { $settings };
     (@) => { &[] };

@@ -5,9 +5,9 @@ use std::time::Duration;
 use apikey_runtime::{
     KeyPatch, KeyStore, ListQuery, PreviousDigest, RedisStore, StoreError, Timestamp,
 };
+use apikey_test_support::proxy::{Proxy, Wire};
+use apikey_test_support::servers::redis::RedisServer;
 
-use super::proxy::Proxy;
-use super::server::RedisServer;
 use super::{changed, cursor, is_unknown, redis_server, soon, started};
 use crate::{at, because, id, owned, record};
 
@@ -344,14 +344,14 @@ fn all_names(server: &RedisServer) -> Vec<String> {
 #[tokio::test]
 async fn revoking_an_owner_takes_what_is_added_meanwhile() {
     let server = redis_server!();
-    let proxy = Proxy::to(server.port());
-    let slow = RedisStore::new(proxy.url());
+    let proxy = Proxy::to_port(server.port());
+    let slow = RedisStore::new(format!("redis://127.0.0.1:{}", proxy.port()));
     slow.start().await.unwrap();
     let store = started(&server).await;
     store.insert(&owned(1, "a")).await.unwrap();
     server.command(&["CONFIG", "RESETSTAT"]).text();
     // Long enough for an insert between the two steps, each of which takes it twice.
-    proxy.delay(Duration::from_millis(200));
+    proxy.set(Wire::Slow(Duration::from_millis(200)));
     let revoking =
         tokio::spawn(async move { slow.revoke_owner("a", &because("left")).await.unwrap() });
     soon(async || {

@@ -6,9 +6,9 @@ use apikey_runtime::{
     Charge, KeyPatch, KeyStore, LastUsed, LimitCounter, ListQuery, NodeId, Outcome, Quota, Rate,
     RedisStore, StoreError, UsageBatch, UsageQuery, UsageRow,
 };
+use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
 use super::fake::Fake;
-use super::server::{DURABLE, RedisServer};
 use super::{changed, cursor, redis_server, soon, started};
 use crate::warnings::Warnings;
 use crate::{because, id, record};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use apikey_runtime::conformance;
 use apikey_runtime::{KeyStore, RedisStore};
+use apikey_test_support::servers::redis::RedisServer;
 
 use super::redis_server;
-use super::server::RedisServer;
 use crate::{id, record};
 
 /// Runs all checks, each in a namespace of its own.

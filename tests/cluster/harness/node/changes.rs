@@ -110,11 +110,9 @@ fn plain<T>(value: T, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
 }
 
 fn told<T>(confirmed: Confirmed<T>, say: impl FnOnce(&T) -> &str) -> Result<String, Error> {
-    let reach = &confirmed.propagation;
-    let how = match reach.outlasted {
+    let how = match confirmed.propagation.outlasted {
         true => "outlasted",
         false => "acknowledged",
     };
-    let (told, silent) = (reach.acknowledged.len(), reach.waited_out.len());
-    Ok(format!("{how}:{told}:{silent} {}", say(&confirmed.value)))
+    Ok(format!("{how} {}", say(&confirmed.value)))
 }

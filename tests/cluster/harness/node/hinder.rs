@@ -5,12 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::{
-    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyId, KeyPatch,
-    KeyRecord, KeyStore, LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId,
-    RecordPage, Revocation, StoreError, Timestamp, UsageBatch, UsageQuery, UsageRow,
-};
-use async_trait::async_trait;
+use apikey_runtime::{ChangeListener, ChangeNotifier, Charge, ChargeOutcome, KeyStore, StoreError};
+use apikey_test_support::store::{Call, Forward, Forwarding};
 use tokio::time::Instant;
 
 use super::careless::Charging;
@@ -51,8 +47,10 @@ impl Hindrance {
 /// The longest that calls are waited for which began before a hindrance.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Hands on to a store, past the hindrance.
-pub struct Hindered {
+/// Forwards to a store, past the hindrance.
+pub type Hindered = Forwarding<Hindering>;
+
+pub struct Hindering {
     inner: Arc<dyn KeyStore>,
     charging: Charging,
     hindrance: Arc<Mutex<Hindrance>>,
@@ -62,15 +60,15 @@ pub struct Hindered {
     free: AtomicUsize,
 }
 
-impl Hindered {
-    pub fn new(inner: Arc<dyn KeyStore>, charging: Charging) -> Arc<Self> {
-        Arc::new(Self {
+impl Hindering {
+    pub fn of(inner: Arc<dyn KeyStore>, charging: Charging) -> Arc<Hindered> {
+        Arc::new(Forwarding(Self {
             inner,
             charging,
             hindrance: Arc::new(Mutex::new(Hindrance::Nothing)),
             finds: AtomicU64::new(0),
             free: AtomicUsize::new(0),
-        })
+        }))
     }
 
     /// From now on, this. Returns when no call is under way any more that began before, so that a
@@ -101,14 +99,22 @@ impl Hindered {
         let under_way = is_free(*hindrance).then(|| UnderWay::on(&self.free));
         (*hindrance, under_way)
     }
+}
 
-    async fn pass<T>(
+impl Forward for Hindering {
+    fn inner(&self) -> &dyn KeyStore {
+        &*self.inner
+    }
+
+    async fn around<T: Send>(
         &self,
+        call: Call,
+        _arguments: impl FnOnce() -> String + Send,
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let gone = || StoreError::unavailable("the way to the store is cut");
-        let (hindrance, _under_way) = self.set_out();
-        match hindrance {
+        let (hindrance, under_way) = self.set_out();
+        let answer = match hindrance {
             Hindrance::Cut => Err(gone()),
             Hindrance::Hang => std::future::pending().await,
             Hindrance::AnswerLost => work.await.and(Err(gone())),
@@ -119,120 +125,20 @@ impl Hindered {
                 answer
             }
             Hindrance::Nothing | Hindrance::LateFind(_) | Hindrance::Deaf => work.await,
-        }
-    }
-}
-
-#[async_trait]
-impl KeyStore for Hindered {
-    async fn start(&self) -> Result<(), StoreError> {
-        self.inner.start().await
-    }
-
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.pass(self.inner.insert(record)).await
-    }
-
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let answer = self.pass(self.inner.find(id)).await;
-        self.finds.fetch_add(1, Ordering::SeqCst);
-        if let Hindrance::LateFind(time) = self.now() {
-            tokio::time::sleep(time).await;
+        };
+        drop(under_way);
+        if call == Call::Find {
+            self.finds.fetch_add(1, Ordering::SeqCst);
+            if let Hindrance::LateFind(time) = self.now() {
+                tokio::time::sleep(time).await;
+            }
         }
         answer
     }
 
-    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        self.pass(self.inner.list(query)).await
-    }
-
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.pass(self.inner.update(id, patch)).await
-    }
-
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.pass(self.inner.revoke(id, revocation)).await
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        self.pass(self.inner.revoke_owner(owner, revocation)).await
-    }
-
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.pass(self.inner.purge(before)).await
-    }
-
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        self.pass(self.inner.changes(since, node)).await
-    }
-
-    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        self.pass(self.inner.join(node)).await
-    }
-
-    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        self.pass(self.inner.acknowledge(node, cursor)).await
-    }
-
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        self.pass(self.inner.members()).await
-    }
-
-    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        self.pass(self.inner.suspect(seen)).await
-    }
-
-    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        self.pass(self.inner.remove_node(seen)).await
-    }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        self.pass(self.inner.leave(node)).await
-    }
-
-    fn limit_support(&self) -> LimitSupport {
-        self.inner.limit_support()
-    }
-
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        self.pass(self.charging.charge(&*self.inner, charge)).await
-    }
-
-    async fn refill(
-        &self,
-        key: &KeyId,
-        counter: &LimitCounter,
-        amount: u64,
-    ) -> Result<(), StoreError> {
-        self.pass(self.inner.refill(key, counter, amount)).await
-    }
-
-    fn supports_usage(&self) -> bool {
-        self.inner.supports_usage()
-    }
-
-    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.pass(self.inner.add_usage(batch)).await
-    }
-
-    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-        self.pass(self.inner.usage(query)).await
-    }
-
-    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        self.pass(self.inner.last_used(keys)).await
-    }
-
-    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        self.pass(self.inner.prune_usage(hour)).await
+        let charged = self.charging.charge(&*self.inner, charge);
+        self.around(Call::Charge, String::new, charged).await
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {
@@ -248,10 +154,6 @@ impl KeyStore for Hindered {
             }
         });
         Some(listener)
-    }
-
-    async fn stop(&self) {
-        self.inner.stop().await;
     }
 }
 
@@ -276,7 +178,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-impl fmt::Debug for Hindered {
+impl fmt::Debug for Hindering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hindered")
             .field("inner", &self.inner)

@@ -19,7 +19,7 @@ use apikey_runtime::{
 };
 
 pub use careless::Charging;
-pub use hinder::{Hindered, Hindrance};
+pub use hinder::{Hindered, Hindering, Hindrance};
 use log::Log;
 use spend::Spender;
 use watch::Watch;
@@ -67,7 +67,7 @@ async fn run(store: &str) {
     let lease = millis(LEASE);
     let log = Log::to(&PathBuf::from(var(LOG).unwrap()));
     let charging = Charging::named(&var(CHARGING).unwrap()).unwrap();
-    let store = Hindered::new(open(store, lease), charging);
+    let store = Hindering::of(open(store, lease), charging);
     let config = Config::builder()
         .store_timeout(millis(STORE_TIMEOUT))
         .limit_prefetch(var(LIMIT_PREFETCH).unwrap().parse().unwrap())

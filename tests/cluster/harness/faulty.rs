@@ -1,0 +1,65 @@
+//! This very test, built with protections that can be taken out.
+//!
+//! The cfg is not a feature, which anyone in a tree of dependencies could switch on, and the
+//! published crate has no other way to set it than the compiler's own flags. Cargo runs the wrapper
+//! for the workspace's crates only, and shares all others with the usual build.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The program, built once.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(build)
+}
+
+fn build() -> PathBuf {
+    // `TARGET/PROFILE/deps/cluster-HASH`; the wrapper changes the hash.
+    let own = std::env::current_exe().unwrap();
+    let [_, _, profile, target] = *own.ancestors().take(4).collect::<Vec<_>>() else {
+        panic!("not built by Cargo: {}", own.display());
+    };
+    let profile = match profile.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        name => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    for (name, _) in std::env::vars_os() {
+        // Cargo says to a test of which package it is; a build script that looks would run again.
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
+    let output = command
+        .args(["test", "--no-run", "--test", "cluster", "--locked"])
+        // As in README's command, so that the same builds of dependencies fit.
+        .args(["--workspace", "--all-features"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .args(["--profile", profile, "--target-dir"])
+        .arg(target)
+        .current_dir(ROOT)
+        .env(
+            "RUSTC_WORKSPACE_WRAPPER",
+            Path::new(ROOT).join("tests/cluster/rustc-with-faults"),
+        )
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the build with faults fails");
+    let program = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|message| {
+            message["target"]["name"] == "cluster" && message["profile"]["test"] == true
+        })
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("Cargo names the program");
+    assert_ne!(program, own, "the wrapper was not asked");
+    program
+}

@@ -1,0 +1,319 @@
+//! Texts that mean something to SQL, to patterns, to formats and to terminals: here they are data.
+
+use std::sync::Arc;
+
+use actix_web::get;
+use apikey_runtime::{
+    ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyState, KeyStore, MemoryStore, SqliteStore,
+    api_key_required,
+};
+use apikey_test_support::http::Server;
+use apikey_test_support::{forge, manager_on};
+
+/// Each is a label, an owner and a filter that may be used.
+const TEXTS: [&str; 22] = [
+    "' OR '1'='1",
+    "'; DROP TABLE api_keys; --",
+    "\" OR \"\"=\"",
+    "a\\' OR 1=1 --",
+    "%",
+    "_",
+    "a%",
+    "*",
+    "[a-z]",
+    "{}",
+    "{0}{name}",
+    "{{",
+    "%s%n%x",
+    "$1",
+    "?",
+    ":owner",
+    "/* */ -- #",
+    "<script>alert(1)</script>",
+    "\u{202e}gnp.exe",
+    "é\u{301} 漢字 🦀",
+    "NULL",
+    " leading and trailing ",
+];
+
+#[get("/label")]
+#[api_key_required]
+async fn label(key: ApiKey) -> String {
+    format!("{}|{}", key.label(), key.owner().unwrap_or_default())
+}
+
+async fn managers() -> (tempfile::TempDir, [ApiKeyManager; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite: Arc<dyn KeyStore> = Arc::new(SqliteStore::new(folder.path().join("keys.db")));
+    let memory = Arc::new(MemoryStore::new());
+    (folder, [manager_on(sqlite).await, manager_on(memory).await])
+}
+
+#[actix_web::test]
+async fn i01_as_a_label_an_owner_and_a_filter_a_text_means_itself() {
+    let (_folder, managers) = managers().await;
+    for manager in managers {
+        let configured = manager.clone();
+        let server = Server::start(move |app| {
+            configured.init_app(app);
+            app.service(label);
+        });
+        let plain = manager.create("a").owner("b").await.unwrap();
+        let mut keys = Vec::new();
+        for text in TEXTS {
+            keys.push(
+                manager
+                    .create(text)
+                    .owner(text)
+                    .metadata(text, text)
+                    .await
+                    .unwrap(),
+            );
+        }
+        for (text, key) in TEXTS.iter().zip(&keys) {
+            let record = manager.get(key.id()).await.unwrap();
+            assert_eq!(
+                (record.label.as_str(), record.owner.as_deref()),
+                (*text, Some(*text))
+            );
+            assert_eq!(record.metadata[*text], *text);
+            for page in [
+                manager.list().owner(*text).await.unwrap(),
+                manager.list().label(*text).await.unwrap(),
+                manager
+                    .list()
+                    .label(*text)
+                    .owner(*text)
+                    .state(KeyState::Active)
+                    .await
+                    .unwrap(),
+            ] {
+                let ids: Vec<_> = page.keys.iter().map(|record| record.id).collect();
+                assert_eq!(ids, [key.id()], "{text}");
+            }
+            server
+                .get("/label", key.expose_secret())
+                .await
+                .says(&format!("{text}|{text}"));
+        }
+        assert_eq!(
+            manager.list().page_size(1_000).await.unwrap().keys.len(),
+            TEXTS.len() + 1
+        );
+
+        // What changes one changes no other.
+        let last = keys.last().unwrap();
+        manager
+            .update(last.id())
+            .label("' || label || '")
+            .owner("%")
+            .await
+            .unwrap();
+        assert_eq!(
+            manager.get(last.id()).await.unwrap().label,
+            "' || label || '"
+        );
+        let mut revoked = manager.revoke_all("%").reason("'; --").await.unwrap();
+        revoked.sort();
+        let mut expected = vec![keys[4].id(), last.id()];
+        expected.sort();
+        assert_eq!(revoked, expected);
+        assert!(
+            manager
+                .revoke_all("' OR '1'='1' --")
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        assert!(manager.verify(plain.expose_secret()).await.is_ok());
+        let reason = manager
+            .get(last.id())
+            .await
+            .unwrap()
+            .revoked
+            .unwrap()
+            .reason;
+        assert_eq!(reason.as_deref(), Some("'; --"));
+        assert_eq!(
+            manager.list().page_size(1_000).await.unwrap().keys.len(),
+            TEXTS.len() + 1
+        );
+    }
+}
+
+#[actix_web::test]
+async fn i01_a_filter_that_no_key_can_have_finds_none() {
+    let (_folder, managers) = managers().await;
+    for manager in managers {
+        manager.create("a").owner("b").await.unwrap();
+        let long = "b".repeat(100_000);
+        for text in [
+            "",
+            "\0",
+            "b\0",
+            "b\n",
+            "B",
+            " b",
+            "b ",
+            "b%",
+            "%b%",
+            "*",
+            long.as_str(),
+        ] {
+            assert!(
+                manager.list().owner(text).await.unwrap().keys.is_empty(),
+                "{text:?}"
+            );
+            assert!(
+                manager.list().label(text).await.unwrap().keys.is_empty(),
+                "{text:?}"
+            );
+            assert!(
+                manager
+                    .revoke_all(text)
+                    .await
+                    .is_ok_and(|ids| ids.is_empty()),
+                "{text:?}"
+            );
+        }
+        assert_eq!(
+            manager
+                .list()
+                .owner("b")
+                .label("a")
+                .await
+                .unwrap()
+                .keys
+                .len(),
+            1
+        );
+    }
+}
+
+#[actix_web::test]
+async fn i01_a_text_that_would_forge_a_line_is_refused() {
+    let (_folder, managers) = managers().await;
+    let too_long = "a".repeat(257);
+    for manager in managers {
+        let key = manager.create("a").await.unwrap();
+        for text in [
+            "",
+            "a\nb",
+            "a\r\nb",
+            "\0",
+            "a\0b",
+            "\u{1b}[2J",
+            "\u{7f}",
+            "\u{85}",
+            &too_long,
+        ] {
+            for outcome in [
+                manager.create(text).await.map(|_| ()),
+                manager.create("a").owner(text).await.map(|_| ()),
+                manager.update(key.id()).label(text).await.map(|_| ()),
+                manager.update(key.id()).owner(text).await.map(|_| ()),
+                manager.revoke(key.id()).reason(text).await.map(|_| ()),
+                manager.revoke_all("a").reason(text).await.map(|_| ()),
+                manager.create("a").environment(text).await.map(|_| ()),
+                manager.create("a").prefix(text).await.map(|_| ()),
+                manager.create("a").scopes([text]).await.map(|_| ()),
+            ] {
+                assert!(
+                    matches!(outcome, Err(Error::InvalidArgument(_))),
+                    "{text:?}: {outcome:?}"
+                );
+            }
+        }
+        assert_eq!(manager.list().await.unwrap().keys.len(), 1);
+        assert!(manager.verify(key.expose_secret()).await.is_ok());
+    }
+}
+
+#[actix_web::test]
+async fn i01_as_a_key_a_text_is_refused() {
+    let (_folder, managers) = managers().await;
+    for manager in managers {
+        let key = manager.create("a").await.unwrap();
+        let configured = manager.clone();
+        let server = Server::start(move |app| {
+            configured.init_app(app);
+            app.service(label);
+        });
+        for text in TEXTS {
+            assert_eq!(
+                manager.verify(text).await.unwrap_err().reason(),
+                DenyReason::InvalidKey
+            );
+            server.get("/label", text).await.refused(401, "invalid-key");
+            // Well formed but for the text, and with a right checksum.
+            for forged in [
+                forge::key(text, key.id().as_str(), &"s".repeat(64)),
+                forge::key("my_api", text, &"s".repeat(64)),
+                forge::key("my_api", key.id().as_str(), text),
+            ] {
+                let reason = manager.verify(&forged).await.unwrap_err().reason();
+                assert_eq!(reason, DenyReason::InvalidKey, "{forged}");
+                server
+                    .get("/label", forged.as_str())
+                    .await
+                    .refused(401, "invalid-key");
+            }
+            assert!(text.parse::<KeyId>().is_err());
+        }
+        for text in [
+            "", "\0", "\n", "_", "__", "___", "my_api", "my_api_", "my_api__",
+        ] {
+            assert_eq!(
+                manager.verify(text).await.unwrap_err().reason(),
+                DenyReason::InvalidKey
+            );
+        }
+        server.get("/label", key.expose_secret()).await.says("a|");
+    }
+}
+
+#[actix_web::test]
+async fn pages_of_a_list_hold_every_key_once() {
+    let (_folder, managers) = managers().await;
+    for manager in managers {
+        let mut ids = Vec::new();
+        for number in 0..25 {
+            let key = manager
+                .create(format!("{number}"))
+                .owner(if number % 3 == 0 { "a" } else { "b" });
+            ids.push(key.await.unwrap().id());
+        }
+        for id in &ids[..5] {
+            manager.disable(*id).await.unwrap();
+        }
+        ids.sort();
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = manager.list().page_size(4).after(after).await.unwrap();
+            assert!(page.keys.len() <= 4 && page.unreadable.is_empty());
+            seen.extend(page.keys.iter().map(|record| record.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, ids);
+        assert_eq!(manager.list().owner("a").await.unwrap().keys.len(), 9);
+        let disabled = manager
+            .list()
+            .state(KeyState::Disabled)
+            .page_size(2)
+            .await
+            .unwrap();
+        assert_eq!(disabled.keys.len(), 2);
+        assert!(disabled.next.is_some());
+        let rest = manager
+            .list()
+            .state(KeyState::Disabled)
+            .after(disabled.next)
+            .await
+            .unwrap();
+        assert_eq!((rest.keys.len(), rest.next), (3, None));
+    }
+}

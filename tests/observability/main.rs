@@ -1,0 +1,4 @@
+//! Events and metrics.
+
+mod events;
+mod metrics;

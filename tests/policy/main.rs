@@ -1,0 +1,5 @@
+//! Policy of keys and routes: scopes, networks behind proxies, and time.
+
+mod proxies;
+mod scopes;
+mod time;

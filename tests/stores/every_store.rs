@@ -1,0 +1,376 @@
+//! What has to hold on every store: revocation, faults and secrets, with several nodes on it.
+//!
+//! The families V, X and S in their parts that hang on the store. That a store keeps records and
+//! history right is the conformance suite's to say; what one kind alone can suffer has tests of its
+//! own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{
+    ApiKeyManager, Config, DenyReason, KeyPatch, KeyState, NewKey, Policy, ScopeExpr,
+};
+use apikey_test_support::fleet::Fleet;
+use apikey_test_support::store::{Call, Fault, GateStore};
+use apikey_test_support::{PATIENCE, manager_on, patient_manager, soon, within};
+
+/// Long enough for every node to acknowledge on a machine that is busy.
+const LEASE: Duration = Duration::from_millis(500);
+
+/// A lease that outlasts every test.
+const LONG: Duration = Duration::from_secs(60);
+
+async fn refusal(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason> {
+    let answer = soon(manager.verify(key.expose_secret())).await;
+    answer.err().map(|denied| denied.reason())
+}
+
+async fn is_accepted(manager: &ApiKeyManager, key: &NewKey) -> bool {
+    refusal(manager, key).await.is_none()
+}
+
+/// V-01.
+#[actix_web::test]
+async fn v01_with_64_readers_no_check_that_starts_after_revoke_returned_accepts_the_key() {
+    for fleet in Fleet::every(LEASE).await {
+        let manager = manager_on(fleet.store()).await;
+        let key = manager.create("a").await.unwrap();
+        let (revoked, stop) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let readers: Vec<_> = (0..64)
+            .map(|_| {
+                let (manager, secret) = (manager.clone(), key.expose_secret().to_owned());
+                let (revoked, stop) = (Arc::clone(&revoked), Arc::clone(&stop));
+                let counts = Arc::clone(&counts);
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .build()
+                        .unwrap();
+                    while !stop.load(SeqCst) {
+                        let late = revoked.load(SeqCst);
+                        if runtime.block_on(manager.verify(&secret)).is_ok() {
+                            counts[usize::from(late)].fetch_add(1, SeqCst);
+                        }
+                        std::thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let warm = within(PATIENCE, async || counts[0].load(SeqCst) > 500).await;
+        assert!(warm.is_some(), "{}: the readers read", fleet.name);
+        assert!(manager.revoke(key.id()).await.unwrap());
+        revoked.store(true, SeqCst);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        stop.store(true, SeqCst);
+        readers
+            .into_iter()
+            .for_each(|reader| reader.join().unwrap());
+        assert_eq!(counts[1].load(SeqCst), 0, "{}", fleet.name);
+    }
+}
+
+/// V-02: by push, or by poll where there is none.
+#[actix_web::test]
+async fn v02_a_plain_revocation_reaches_the_other_nodes_within_the_lease() {
+    for fleet in Fleet::every(LEASE).await {
+        let here = manager_on(fleet.store()).await;
+        let there = manager_on(fleet.store()).await;
+        let key = here.create("a").await.unwrap();
+        assert!(is_accepted(&there, &key).await, "{}", fleet.name);
+        here.revoke(key.id()).await.unwrap();
+        let began = Instant::now();
+        while is_accepted(&there, &key).await {
+            assert!(began.elapsed() < LEASE, "{}", fleet.name);
+        }
+    }
+}
+
+/// V-02, V-03: on every store the far node, which hears nothing, accepts after a plain revocation
+/// (the control) and not after a confirmed one.
+#[actix_web::test]
+async fn v03_a_confirmed_revocation_holds_on_a_node_that_is_cut_off() {
+    for fleet in Fleet::every(LEASE).await {
+        let far_store = GateStore::around(fleet.store());
+        far_store.cut_push();
+        let here = manager_on(fleet.store()).await;
+        let far = manager_on(far_store.clone()).await;
+        for confirmed in [false, true] {
+            let key = here.create("a").await.unwrap();
+            far_store.polled().await;
+            let poll = far_store.gate_before(Call::Changes);
+            poll.arrived().await;
+            assert!(is_accepted(&far, &key).await, "{}", fleet.name);
+            let began = Instant::now();
+            if confirmed {
+                let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
+                assert!(
+                    done.value && done.propagation.outlasted,
+                    "{}: {done:?}",
+                    fleet.name
+                );
+                assert_eq!(
+                    refusal(&far, &key).await,
+                    Some(DenyReason::Revoked),
+                    "{}",
+                    fleet.name
+                );
+            } else {
+                here.revoke(key.id()).await.unwrap();
+                let accepted = is_accepted(&far, &key).await;
+                assert!(accepted || began.elapsed() > LEASE / 2, "{}", fleet.name);
+            }
+            far_store.heal();
+            poll.open();
+        }
+    }
+}
+
+/// All nodes answer: nobody waits for a lease.
+#[actix_web::test]
+async fn v02_nodes_that_answer_confirm_before_a_lease_is_over() {
+    for fleet in Fleet::every(LEASE).await {
+        let here = manager_on(fleet.store()).await;
+        let others = [
+            manager_on(fleet.store()).await,
+            manager_on(fleet.store()).await,
+        ];
+        let key = here.create("a").await.unwrap();
+        tokio::time::sleep(LEASE + LEASE / 5).await;
+        for manager in &others {
+            assert!(is_accepted(manager, &key).await, "{}", fleet.name);
+        }
+        let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
+        for manager in &others {
+            assert_eq!(
+                refusal(manager, &key).await,
+                Some(DenyReason::Revoked),
+                "{}",
+                fleet.name
+            );
+        }
+        assert_eq!(
+            done.propagation.acknowledged.len(),
+            2,
+            "{}: {done:?}",
+            fleet.name
+        );
+        assert!(!done.propagation.outlasted, "{}: {done:?}", fleet.name);
+    }
+}
+
+/// V-04.
+#[actix_web::test]
+async fn v04_a_rotated_key_works_at_once_everywhere_and_the_old_one_dies_on_time() {
+    const GRACE: Duration = Duration::from_millis(700);
+    for fleet in Fleet::every(LEASE).await {
+        let here = manager_on(fleet.store()).await;
+        let there = manager_on(fleet.store()).await;
+        let old = here.create("a").await.unwrap();
+        assert!(is_accepted(&there, &old).await, "{}", fleet.name);
+
+        let new = soon(here.rotate(old.id()).confirmed()).await.unwrap().value;
+        assert!(!is_accepted(&there, &old).await, "{}: grace 0", fleet.name);
+        assert!(is_accepted(&there, &new).await, "{}", fleet.name);
+
+        let began = Instant::now();
+        let newer = here.rotate(old.id()).grace(GRACE).await.unwrap();
+        assert!(is_accepted(&there, &newer).await, "{}: at once", fleet.name);
+        let graced = is_accepted(&there, &new).await;
+        assert!(graced || began.elapsed() > GRACE / 2, "{}", fleet.name);
+        tokio::time::sleep(GRACE.saturating_sub(began.elapsed()) + Duration::from_millis(20)).await;
+        assert!(
+            !is_accepted(&there, &new).await,
+            "{}: the grace is over",
+            fleet.name
+        );
+    }
+}
+
+/// A grant is seen at once: a refusal asks first what changed.
+#[actix_web::test]
+async fn a_scope_that_is_granted_on_one_node_counts_on_the_others_at_once() {
+    static NEEDS: Policy = Policy::new().scopes(ScopeExpr::One("orders:read"));
+    for fleet in Fleet::every(LONG).await {
+        let here = manager_on(fleet.store()).await;
+        let there = manager_on(fleet.store()).await;
+        let key = here.create("a").await.unwrap();
+        let refused = soon(there.verify_for(key.expose_secret(), &NEEDS)).await;
+        assert_eq!(refused.unwrap_err().reason(), DenyReason::InsufficientScope);
+        here.update(key.id()).scopes(["orders:read"]).await.unwrap();
+        let granted = soon(there.verify_for(key.expose_secret(), &NEEDS)).await;
+        assert!(granted.is_ok(), "{}", fleet.name);
+    }
+}
+
+/// V-05, V-07.
+#[actix_web::test]
+async fn v05_a_read_that_races_a_revocation_is_not_kept_and_not_joined() {
+    for fleet in Fleet::every(LONG).await {
+        let key = manager_on(fleet.store()).await.create("a").await.unwrap();
+        let store = GateStore::around(fleet.store());
+        let manager = patient_manager(store.clone()).await;
+        let read = store.gate_after(Call::Find);
+        let racing = tokio::spawn({
+            let (manager, secret) = (manager.clone(), key.expose_secret().to_owned());
+            async move { manager.verify(&secret).await.is_ok() }
+        });
+        read.arrived().await;
+        store.heal();
+        assert!(manager.revoke(key.id()).await.unwrap());
+        assert_eq!(
+            refusal(&manager, &key).await,
+            Some(DenyReason::Revoked),
+            "{}",
+            fleet.name
+        );
+        read.open();
+        // It began before: either answer is right.
+        let _ = soon(racing).await.unwrap();
+        assert_eq!(
+            refusal(&manager, &key).await,
+            Some(DenyReason::Revoked),
+            "{}",
+            fleet.name
+        );
+    }
+}
+
+/// V-10: at each step of a revocation.
+#[actix_web::test]
+async fn v10_an_error_at_any_step_is_never_ok() {
+    for fleet in Fleet::every(LEASE).await {
+        let store = GateStore::around(fleet.store());
+        let config = Config::builder().store_timeout(Duration::from_millis(300));
+        let manager = ApiKeyManager::builder()
+            .config(config.build().unwrap())
+            .shared_store(store.clone())
+            .start()
+            .await
+            .unwrap();
+        for fault in [
+            Fault::Unavailable,
+            Fault::Backend,
+            Fault::AnswerLost,
+            Fault::Hangs,
+        ] {
+            let key = manager.create("a").owner("42").await.unwrap();
+            assert!(is_accepted(&manager, &key).await);
+            store.fail(Call::Revoke, fault);
+            store.fail(Call::RevokeAll, fault);
+            assert!(
+                soon(manager.revoke(key.id())).await.is_err(),
+                "{} {fault:?}",
+                fleet.name
+            );
+            assert!(soon(manager.revoke(key.id()).confirmed()).await.is_err());
+            assert!(soon(manager.revoke_all("42").confirmed()).await.is_err());
+            store.heal();
+            // Where the answer was lost, the revocation may hold; memory does not say otherwise.
+            let state = manager.get(key.id()).await.unwrap().revoked.is_some();
+            assert_eq!(
+                state,
+                !is_accepted(&manager, &key).await,
+                "{} {fault:?}",
+                fleet.name
+            );
+        }
+    }
+}
+
+/// V-12.
+#[actix_web::test]
+async fn v12_a_late_writer_does_not_bring_a_revoked_key_back() {
+    for fleet in Fleet::every(LEASE).await {
+        let manager = manager_on(fleet.store()).await;
+        let writer = fleet.store();
+        writer.start().await.unwrap();
+        let key = manager.create("a").await.unwrap();
+        let mut late = KeyPatch::new();
+        late.enabled = Some(true);
+        late.label = Some("late".to_owned());
+        manager.revoke(key.id()).await.unwrap();
+        let _ = writer.update(&key.id(), &late).await;
+        assert_eq!(
+            refusal(&manager, &key).await,
+            Some(DenyReason::Revoked),
+            "{}",
+            fleet.name
+        );
+        assert!(manager.enable(key.id()).await.is_err(), "{}", fleet.name);
+        let page = manager.list().state(KeyState::Revoked).await.unwrap();
+        assert_eq!(page.keys.len(), 1, "{}", fleet.name);
+    }
+}
+
+///
+#[actix_web::test]
+async fn x02_with_the_store_down_cached_keys_live_until_the_lease_ends_and_others_are_503() {
+    for fleet in Fleet::every(LEASE).await {
+        let store = GateStore::around(fleet.store());
+        let manager = manager_on(store.clone()).await;
+        let known = manager.create("known").await.unwrap();
+        let unread = manager.create("unread").await.unwrap();
+        store.polled().await;
+        assert!(is_accepted(&manager, &known).await);
+        store.go_down();
+        let began = Instant::now();
+        let unavailable = Some(DenyReason::StoreUnavailable);
+        assert_eq!(
+            refusal(&manager, &unread).await,
+            unavailable,
+            "{}",
+            fleet.name
+        );
+        let still = is_accepted(&manager, &known).await;
+        assert!(still || began.elapsed() > LEASE / 2, "{}", fleet.name);
+        let ended = within(PATIENCE, async || {
+            refusal(&manager, &known).await == unavailable
+        })
+        .await;
+        assert!(ended.is_some(), "{}", fleet.name);
+        // The key may have left the memory before the lease ended.
+        let unready = within(PATIENCE, async || !manager.health().is_ready()).await;
+        assert!(unready.is_some(), "{}", fleet.name);
+        assert!(
+            manager.revoke(known.id()).await.is_ok(),
+            "only reads are down"
+        );
+        store.heal();
+        let healed = within(PATIENCE, async || is_accepted(&manager, &unread).await).await;
+        assert!(healed.is_some(), "{}", fleet.name);
+        assert_eq!(
+            refusal(&manager, &known).await,
+            Some(DenyReason::Revoked),
+            "{}",
+            fleet.name
+        );
+    }
+}
+
+/// S-01, O-01, T-05: what a store was ever told, answers, and shows of itself.
+#[actix_web::test]
+async fn s01_no_secret_reaches_any_store() {
+    for fleet in Fleet::every(LEASE).await {
+        let store = GateStore::around(fleet.store());
+        let manager = manager_on(store.clone()).await;
+        let key = manager.create("a").owner("42").await.unwrap();
+        let new = manager.rotate(key.id()).grace(LONG).await.unwrap();
+        assert!(is_accepted(&manager, &key).await && is_accepted(&manager, &new).await);
+        manager.revoke_all("42").await.unwrap();
+        let page = manager.list().await.unwrap();
+        let seen = format!("{}{store:?}{manager:?}{page:?}", store.transcript());
+        assert!(
+            seen.contains(key.id().as_str()),
+            "{}: the control",
+            fleet.name
+        );
+        for secret in [&key, &new] {
+            let (_, secret) = secret.expose_secret().split_at(30);
+            assert!(!seen.contains(secret), "{}", fleet.name);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What tests, benches and examples share: servers, a TCP proxy, stores that stop or fail, an HTTP
+//! client, forged keys.
+
+pub mod dice;
+pub mod fleet;
+pub mod forge;
+pub mod hasher;
+pub mod http;
+pub mod locations;
+pub mod log;
+pub mod machine;
+pub mod proxy;
+pub mod recorder;
+pub mod servers;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{ApiKeyManager, Clock, Config, KeyStore, MemoryStore};
+
+/// The longest that a test waits for what has to come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A manager with the defaults on an empty store in memory.
+pub async fn manager() -> ApiKeyManager {
+    manager_on(Arc::new(MemoryStore::new())).await
+}
+
+/// A manager with the defaults on `store`.
+pub async fn manager_on(store: Arc<dyn KeyStore>) -> ApiKeyManager {
+    ApiKeyManager::builder()
+        .shared_store(store)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// A manager that lives by `clock`.
+pub async fn manager_at(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>) -> ApiKeyManager {
+    ApiKeyManager::builder()
+        .shared_store(store)
+        .clock(clock)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// Settings under which a store that stands at a gate is waited for.
+pub fn patient() -> Config {
+    Config::builder()
+        .store_timeout(Duration::from_secs(60))
+        .build()
+        .unwrap()
+}
+
+/// A manager that waits for a store which stands at a gate.
+pub async fn patient_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
+    ApiKeyManager::builder()
+        .config(patient())
+        .shared_store(store)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// What `work` gives, or the end of the test where it gives nothing for long.
+pub async fn soon<T>(work: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work.into_future())
+        .await
+        .expect("this has to come, and did not")
+}
+
+/// Asks again and again until `done`, or `limit` has passed; says how long it took.
+pub async fn within<F: AsyncFnMut() -> bool>(limit: Duration, mut done: F) -> Option<Duration> {
+    let started = Instant::now();
+    loop {
+        if done().await {
+            return Some(started.elapsed());
+        }
+        if started.elapsed() > limit {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

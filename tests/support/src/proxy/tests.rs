@@ -1,0 +1,128 @@
+//! A wire does what its state says: a fault that does nothing would let every run pass.
+
+use std::io::ErrorKind;
+
+use tokio::io::AsyncWriteExt;
+
+use super::*;
+
+/// What comes soon, comes within this; what does not come is waited for so long.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Sends back what it is sent.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    address
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    async fn on(proxy: &Proxy) -> Self {
+        Self(TcpStream::connect(proxy.address()).await.unwrap())
+    }
+
+    /// What comes back; `None` where nothing does in time.
+    async fn send(&mut self, text: &str) -> Option<Result<String, ErrorKind>> {
+        if let Err(error) = self.0.write_all(text.as_bytes()).await {
+            return Some(Err(error.kind()));
+        }
+        self.receive(text.len()).await
+    }
+
+    async fn receive(&mut self, length: usize) -> Option<Result<String, ErrorKind>> {
+        let mut bytes = vec![0; length];
+        let read = self.0.read_exact(&mut bytes);
+        let read = tokio::time::timeout(SOON, read).await.ok()?;
+        Some(match read {
+            Ok(_) => Ok(String::from_utf8(bytes).unwrap()),
+            Err(error) => Err(error.kind()),
+        })
+    }
+}
+
+fn back(text: &str) -> Option<Result<String, ErrorKind>> {
+    Some(Ok(text.to_owned()))
+}
+
+#[tokio::test]
+async fn a_wire_that_is_cut_or_reset_closes_what_is_open_and_what_comes() {
+    let proxy = Proxy::to(echo().await);
+    for (wire, how) in [
+        (Wire::Cut, ErrorKind::UnexpectedEof),
+        (Wire::Reset, ErrorKind::ConnectionReset),
+    ] {
+        let mut client = Client::on(&proxy).await;
+        assert_eq!(client.send("a").await, back("a"));
+        proxy.set(wire);
+        assert_eq!(client.receive(1).await, Some(Err(how)), "{wire:?}");
+        // The reset of a new connection may come before its client knows that it was taken.
+        let late = match TcpStream::connect(proxy.address()).await {
+            Ok(stream) => Client(stream).receive(1).await,
+            Err(error) => Some(Err(error.kind())),
+        };
+        assert_eq!(late, Some(Err(how)), "{wire:?}");
+        proxy.set(Wire::Whole);
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_wire_swallows_bytes_for_good_and_a_held_one_for_a_while() {
+    let proxy = Proxy::to(echo().await);
+    let mut half_open = Client::on(&proxy).await;
+    assert_eq!(half_open.send("a").await, back("a"));
+    proxy.set(Wire::HalfOpen);
+    assert_eq!(half_open.send("b").await, None);
+    proxy.set(Wire::Whole);
+    assert_eq!(half_open.send("c").await, None);
+
+    let mut held = Client::on(&proxy).await;
+    assert_eq!(held.send("a").await, back("a"));
+    proxy.set(Wire::Held);
+    assert_eq!(held.send("b").await, None);
+    proxy.set(Wire::Whole);
+    assert_eq!(held.receive(1).await, back("b"));
+}
+
+#[tokio::test]
+async fn a_slow_wire_and_a_dripping_one_lose_nothing() {
+    let proxy = Proxy::to(echo().await);
+    let mut client = Client::on(&proxy).await;
+    for wire in [
+        Wire::Slow(Duration::from_millis(20)),
+        Wire::Uneven(Duration::from_millis(20)),
+        Wire::Drip,
+    ] {
+        proxy.set(wire);
+        let begun = std::time::Instant::now();
+        assert_eq!(client.send("a few bytes").await, back("a few bytes"));
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(10), "{wire:?} took {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_push_is_cut_where_only_that_is_to_be() {
+    let proxy = Proxy::to(echo().await);
+    let mut calls = Client::on(&proxy).await;
+    assert_eq!(calls.send("GET").await, back("GET"));
+    for text in ["listen \"a\"", "SUBSCRIBE"] {
+        let mut push = Client::on(&proxy).await;
+        assert_eq!(push.send(text).await, back(text));
+        proxy.set(Wire::PushHalfOpen);
+        assert_eq!(push.send("a").await, None);
+        proxy.set(Wire::PushCut);
+        assert_eq!(push.receive(1).await, Some(Err(ErrorKind::UnexpectedEof)));
+        assert_eq!(calls.send("GET").await, back("GET"));
+        proxy.set(Wire::Whole);
+    }
+}

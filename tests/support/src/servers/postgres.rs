@@ -1,0 +1,419 @@
+//! A PostgreSQL of a test's own: made anew, on a free port, ended with the process that started it.
+//!
+//! It needs nothing but `std` and the server's programs.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Occurs nowhere else, so that a test can look for it.
+pub const PASSWORD: &str = "b3tter-n0t-be-seen";
+
+/// Its one user, which may do everything.
+pub const USER: &str = "keeper";
+
+/// Takes epochs from a sequence and when the statement runs, as a log would that knew no better;
+/// for a negative control. Run where the tables are.
+pub const EPOCHS_FROM_A_SEQUENCE: &str = "\
+    CREATE SEQUENCE epochs START 1000000; \
+    CREATE OR REPLACE FUNCTION api_key_append_change(changed text) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT \
+        AS $$ DECLARE push_to text; BEGIN \
+            SELECT meta.channel INTO STRICT push_to FROM api_key_meta AS meta; \
+            INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('epochs'), changed); \
+            PERFORM pg_notify(push_to, ''); \
+            PERFORM pg_sleep(random() * 0.02); \
+        END $$; \
+    DROP TRIGGER api_keys_changed ON api_keys; \
+    CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys \
+        FOR EACH ROW EXECUTE FUNCTION api_keys_log_change()";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server with an empty database `postgres`.
+pub struct Postgres {
+    folder: PathBuf,
+    programs: PathBuf,
+    port: u16,
+    /// Whose rights the server has, where this process has those of root.
+    user: Option<User>,
+    server: Mutex<Option<Child>>,
+    /// Ends the server and removes its folder when this process is gone, however it went: its input
+    /// is then closed.
+    _undertaker: ChildStdin,
+}
+
+impl Postgres {
+    /// Starts a server. `None` where PostgreSQL is not installed: the test is then skipped, with a
+    /// line that says so, unless `CI` is set.
+    pub fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "PostgreSQL is not installed"
+            );
+            let test = std::thread::current();
+            let test = test.name().unwrap_or("a test").to_owned();
+            eprintln!("skipped: {test}: PostgreSQL is not installed");
+            return None;
+        };
+        let folder = new_folder();
+        let user = User::unprivileged();
+        if let Some(user) = &user {
+            chown(&folder, Some(user.id), Some(user.group)).unwrap();
+        }
+        let undertaker = undertaker(&folder);
+        let server = Self {
+            folder,
+            programs,
+            port: free_port(),
+            user,
+            server: Mutex::new(None),
+            _undertaker: undertaker,
+        };
+        server.make();
+        server.run();
+        Some(server)
+    }
+
+    /// The port on 127.0.0.1. It stays the same when the server is started again.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How to reach the database `postgres`.
+    pub fn url(&self) -> String {
+        self.url_at(self.port)
+    }
+
+    /// The same by way of another port, that of a proxy say.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres")
+    }
+
+    /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill).
+    pub fn run(&self) {
+        self.launch();
+        // One that was killed may leave a process behind for a moment, which has its memory.
+        self.wait_until("is ready", || {
+            let ended = match self.server.lock().unwrap().as_mut() {
+                Some(server) => server.try_wait().unwrap().is_some(),
+                None => true,
+            };
+            if ended {
+                self.launch();
+            }
+            self.is_ready()
+        });
+    }
+
+    fn launch(&self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .unwrap();
+        let mut command = self.command("postgres");
+        command
+            .arg("-D")
+            .arg(self.data())
+            .arg("-p")
+            .arg(self.port.to_string());
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=300",
+            "shared_buffers=32MB",
+            "deadlock_timeout=200ms",
+        ] {
+            command.arg("-c").arg(setting);
+        }
+        let child = command
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        *self.server.lock().unwrap() = Some(child);
+    }
+
+    /// Stops the server in good order: transactions under way are rolled back.
+    pub fn stop(&self) {
+        signal("-INT", &[self.pid()]);
+        self.reap();
+    }
+
+    /// Kills every process of the server at once, as a loss of power would.
+    pub fn kill(&self) {
+        let all = self.processes();
+        signal("-KILL", &all);
+        self.reap();
+        self.wait_until("is gone", || all.iter().all(|pid| !is_alive(*pid)));
+    }
+
+    /// Kills one process of the server: what serves a connection. The others then start anew.
+    pub fn kill_backend(&self, pid: u32) {
+        signal("-KILL", &[pid]);
+    }
+
+    /// Stops every process of the server in mid-air, until the value is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let all = self.processes();
+        signal("-STOP", &all);
+        Frozen(all)
+    }
+
+    /// Makes the stopped server one that follows another, of which there is none, from its next
+    /// start on.
+    pub fn make_standby(&self) {
+        File::create(self.data().join("standby.signal")).unwrap();
+    }
+
+    fn make(&self) {
+        let password = self.folder.join("password");
+        std::fs::write(&password, PASSWORD).unwrap();
+        let made = self
+            .command("initdb")
+            .arg("-D")
+            .arg(self.data())
+            .args(["--username", USER, "--auth=password", "--no-sync"])
+            .args(["--encoding=UTF8", "--locale=C", "--pwfile"])
+            .arg(&password)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {made:?}");
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let program = self.programs.join(program);
+        let mut command = match &self.user {
+            None => Command::new(program),
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command
+                    .arg(format!("--reuid={}", user.id))
+                    .arg(format!("--regid={}", user.group))
+                    .args(["--clear-groups", "--"])
+                    .arg(program);
+                command
+            }
+        };
+        command
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The first of the lines that the server writes down of itself.
+    fn pid(&self) -> u32 {
+        self.own_lines()[0].trim().parse().unwrap()
+    }
+
+    fn is_ready(&self) -> bool {
+        let lines = self.own_lines();
+        lines
+            .get(7)
+            .is_some_and(|line| matches!(line.trim(), "ready" | "standby"))
+            && lines[0].trim()
+                == self
+                    .server
+                    .lock()
+                    .unwrap()
+                    .as_ref()
+                    .unwrap()
+                    .id()
+                    .to_string()
+    }
+
+    fn own_lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.data().join("postmaster.pid"));
+        text.unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let first = self.pid();
+        let mut all = vec![first];
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            all.extend(pid.filter(|pid| parent(*pid) == Some(first)));
+        }
+        all
+    }
+
+    fn reap(&self) {
+        if let Some(mut child) = self.server.lock().unwrap().take() {
+            child.wait().unwrap();
+        }
+    }
+
+    fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            if began.elapsed() > PATIENCE {
+                let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(20).collect();
+                panic!("not seen that PostgreSQL {what}: {last:#?}");
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.server.lock().unwrap().is_some() {
+            signal("-QUIT", &[self.pid()]);
+            self.reap();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A server that stands still until this is dropped.
+pub struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+/// A user without rights of its own.
+struct User {
+    id: u32,
+    group: u32,
+}
+
+impl User {
+    /// PostgreSQL does not run as root.
+    fn unprivileged() -> Option<Self> {
+        (number("-u", None)? == 0).then(|| {
+            let named = |name| {
+                Some(Self {
+                    id: number("-u", Some(name))?,
+                    group: number("-g", Some(name))?,
+                })
+            };
+            named("postgres")
+                .or_else(|| named("nobody"))
+                .expect("a user without rights")
+        })
+    }
+}
+
+fn number(what: &str, user: Option<&str>) -> Option<u32> {
+    let output = Command::new("id").arg(what).args(user).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Where the server's programs are: Debian keeps them off the path.
+fn programs() -> Option<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|versions| {
+            versions
+                .flatten()
+                .map(|version| version.path().join("bin"))
+                .collect()
+        })
+        .unwrap_or_default();
+    folders.sort();
+    folders.reverse();
+    folders.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    let complete = |folder: &PathBuf| {
+        ["initdb", "postgres"]
+            .iter()
+            .all(|name| folder.join(name).exists())
+    };
+    folders.into_iter().find(complete)
+}
+
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "postgres-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let folder = std::env::temp_dir().join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn undertaker(folder: &Path) -> ChildStdin {
+    // `read` ends when this process does. Whatever the server does then, it is not there for long.
+    const WAIT: &str = r#"
+        trap '' INT TERM HUP
+        read -r _
+        [ -d "$1" ] || exit 0
+        pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) || pid=
+        if [ -n "$pid" ]; then
+            kill -QUIT "$pid" 2>/dev/null
+            for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+                kill -0 "$pid" 2>/dev/null || break
+                sleep 0.2
+            done
+            kill -KILL "$pid" 2>/dev/null
+        fi
+        rm -rf "$1"
+    "#;
+    let child = Command::new("sh")
+        .args(["-c", WAIT, "undertaker"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    child.unwrap().stdin.take().unwrap()
+}
+
+fn signal(signal: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string);
+    // One of several may have ended meanwhile.
+    let _: io::Result<_> = Command::new("kill")
+        .arg(signal)
+        .args(pids)
+        .stderr(Stdio::null())
+        .status();
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z")
+}
+
+/// State and parent, and what follows them.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in brackets and may hold anything.
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}

@@ -1,0 +1,5 @@
+//! Usage: what is counted, how it reaches the store, and how it is read.
+
+mod every_store;
+mod over_http;
+mod store;
