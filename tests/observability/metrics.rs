@@ -317,7 +317,7 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "revoke",
         "revoke_owner",
         "purge",
-        "nodes",
+        "members",
         "charge",
         "refill",
         "add_usage",

@@ -472,8 +472,8 @@ async fn the_health_report_tells_how_the_store_and_the_lease_stand() {
     };
     assert!(!reason.is_empty());
     let json = serde_json::to_value(&health).unwrap();
-    assert_eq!(json["store"]["state"], "failing");
-    assert_eq!(json["lease_left_ms"], serde_json::Value::Null);
+    assert_eq!(json["store"]["state"], "down");
+    assert_eq!(json["lease_remaining_ms"], serde_json::Value::Null);
 
     store.heal();
     let healed = within(PATIENCE, async || manager.health().is_ready()).await;

@@ -22,7 +22,7 @@ pub struct Health {
     pub last_answer: Option<Duration>,
     /// How long what is in memory may still be believed; `None` where it may not: the store is
     /// asked for each request then.
-    #[serde(rename = "lease_left_ms", with = "millis")]
+    #[serde(rename = "lease_remaining_ms", with = "millis")]
     pub lease_remaining: Option<Duration>,
     /// The length of a lease, as the store last stated it; `None` where it keeps no history.
     #[serde(rename = "lease_length_ms", with = "millis")]
@@ -48,7 +48,7 @@ pub enum StoreHealth {
     Down {
         /// For how long.
         #[serde(rename = "for_ms", serialize_with = "whole_millis")]
-        lasting: Duration,
+        elapsed: Duration,
         /// Why, in words; never a credential or a value of a record.
         reason: String,
     },
@@ -63,7 +63,7 @@ impl Health {
         let store = match status.failing {
             _ if cache.lease.is_closed() => StoreHealth::ShutDown,
             Some((since, reason)) => StoreHealth::Down {
-                lasting: since.elapsed(),
+                elapsed: since.elapsed(),
                 reason,
             },
             None => StoreHealth::Up,
