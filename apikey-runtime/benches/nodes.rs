@@ -14,7 +14,8 @@ mod support;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use apikey_runtime::{ApiKeyManager, Denied, DenyReason, NewKey, NodeId, Policy};
+use apikey_runtime::store::NodeId;
+use apikey_runtime::{ApiKeyManager, Denied, DenyReason, NewKey, Policy};
 use tokio::runtime::{Builder, Runtime};
 
 use servers::places::{Client, Place};

@@ -38,9 +38,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix_web::rt;
-use apikey_runtime::{
-    Clock, KeyHasher, KeyId, Policy, ScopeExpr, Sha256Hasher, SystemClock, Timestamp,
-};
+use apikey_runtime::clock::{Clock, SystemClock};
+use apikey_runtime::key::{KeyHasher, Sha256Hasher};
+use apikey_runtime::{KeyId, Policy, ScopeExpr, Timestamp};
 use divan::{AllocProfiler, Bencher, black_box};
 use sha2::{Digest, Sha256};
 

@@ -180,7 +180,8 @@ fn uptime_nanos() -> u64 {
 /// A clock that a test moves.
 ///
 /// ```
-/// use apikey_runtime::{Clock, ManualClock, Timestamp};
+/// use apikey_runtime::Timestamp;
+/// use apikey_runtime::clock::{Clock, ManualClock};
 /// use std::time::Duration;
 ///
 /// let clock = ManualClock::at(Timestamp::from_millis(1_000));

@@ -88,53 +88,44 @@
 mod actix;
 mod api_key;
 mod cache;
-mod clock;
+pub mod clock;
 mod cluster;
-mod config;
+pub mod config;
 mod denied;
 mod error;
-mod events;
+pub mod events;
 mod failed_attempts;
 #[cfg(apikey_faults)]
 mod faults;
-mod key;
+pub mod key;
 mod key_id;
-mod limit;
+pub mod limit;
 mod limiter;
-mod manager;
+pub mod manager;
 mod metrics;
 mod policy;
 mod record;
 mod scope;
 mod shared;
-mod store;
-mod usage;
+pub mod store;
+pub mod usage;
 mod util;
 mod verify;
 
 #[doc(inline)]
 pub use apikey_macros::api_key_required;
 
-#[cfg(feature = "test-util")]
-pub use actix::{ActingKey, acting_as};
-pub use actix::{DefaultPolicy, Guarded, KeyHeaders, RequireApiKey, RoutePolicy};
+pub use actix::{ApiKeyExt, DefaultPolicy, Guarded, KeyHeaders, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
-pub use clock::{Clock, ClockReading, ManualClock, SystemClock, Timestamp};
-pub use config::{Config, ConfigBuilder, ForwardedHeader, NetworkPrecision};
+pub use clock::Timestamp;
+pub use config::{Config, ConfigBuilder};
 pub use denied::{Denied, DenyReason};
-pub use error::{BoxError, Error, StoreError};
-pub use events::{Event, EventKind, EventStream};
-pub use key::{Charset, KeyHasher, KeyId, ParsedDigest, Pepper, Sha256Hasher};
-pub use limit::{
-    CounterState, Limit, LimitDecision, LimitRule, LimitStatus, Quota, QuotaPeriod, Rate,
-};
-pub use manager::{
-    ApiKeyManager, ApiKeyManagerBuilder, Confirmed, ConfirmedCall, CreateKey, Health, KeyExport,
-    KeyPage, ListKeys, NewKey, Propagation, PurgeKeys, RevokeAll, RevokeKey, RotateKey,
-    SetKeyEnabled, StoreHealth, UpdateKey, UsageRequest,
-};
+pub use error::Error;
+pub use key_id::KeyId;
+pub use limit::{Limit, Quota, Rate};
+pub use manager::{ApiKeyManager, ApiKeyManagerBuilder, Health, NewKey};
 pub use policy::{KeyLocation, LimiterFallback, Policy, ScopeExpr};
-pub use record::{KeyPatch, KeyRecord, KeyState, Metadata, PreviousDigest, Revocation};
+pub use record::{KeyRecord, KeyState, Metadata};
 pub use scope::Scopes;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
@@ -144,12 +135,15 @@ pub use store::RedisStore;
 pub use store::SqliteStore;
 #[cfg(feature = "conformance")]
 pub use store::conformance;
-pub use store::{
-    ChangeListener, ChangeNotifier, ChangeSet, Changes, Charge, ChargeOutcome, Cursor, KeyStore,
-    LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, MemoryStore, Node, NodeId,
-    Outcome, RecordPage, UsageBatch, UsageQuery, UsageRow,
-};
-pub use usage::{KeyUsage, RouteUsage, UsageCounts, UsageInterval, UsageReport};
+pub use store::{KeyStore, MemoryStore};
+
+/// Tests of an application without real keys.
+#[cfg(feature = "test-util")]
+pub mod testing {
+    pub use crate::actix::{ActingKey, acting_as};
+    #[doc(no_inline)]
+    pub use crate::clock::ManualClock;
+}
 
 /// Pages that answer longer questions.
 pub mod guide {
@@ -160,7 +154,7 @@ pub mod guide {
     pub mod limits {}
 
     #[doc = include_str!("../docs/observability.md")]
-    pub mod observing {}
+    pub mod observability {}
 
     #[doc = include_str!("../docs/where-keys-travel.md")]
     pub mod where_keys_travel {}

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use actix_web::{get, web};
+use apikey_runtime::key::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
+use apikey_runtime::store::BoxError;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, BoxError, Config, DenyReason, Error, KeyHasher, KeyId, KeyRecord,
-    KeyStore, MemoryStore, ParsedDigest, Pepper, Sha256Hasher, Timestamp, api_key_required,
+    ApiKey, ApiKeyManager, Config, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore,
+    Timestamp, api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::log::Log;

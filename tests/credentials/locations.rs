@@ -88,7 +88,9 @@ struct Keys {
 
 impl Keys {
     async fn make(manager: &ApiKeyManager) -> Self {
-        let with = async |change: fn(apikey_runtime::CreateKey) -> apikey_runtime::CreateKey| {
+        let with = async |change: fn(
+            apikey_runtime::manager::CreateKey,
+        ) -> apikey_runtime::manager::CreateKey| {
             let create = manager.create("a").prefix("adm").environment("live");
             change(create.scopes(["orders:write"])).await.unwrap()
         };

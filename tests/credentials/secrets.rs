@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, get, post, web};
+use apikey_runtime::clock::{ManualClock, SystemClock};
+use apikey_runtime::key::{KeyHasher, Pepper, Sha256Hasher};
+use apikey_runtime::store::{KeyPatch, ListQuery};
+use apikey_runtime::testing::ActingKey;
 use apikey_runtime::{
-    ActingKey, ApiKey, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyHasher, KeyPatch,
-    KeyRecord, KeyStore, ListQuery, ManualClock, MemoryStore, Pepper, Sha256Hasher, SqliteStore,
-    SystemClock, Timestamp, api_key_required,
+    ApiKey, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyRecord, KeyStore, MemoryStore,
+    SqliteStore, Timestamp, api_key_required,
 };
 use apikey_test_support::http::{Answer, Server};
 use apikey_test_support::log::Log;

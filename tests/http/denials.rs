@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{get, web};
-use apikey_runtime::{
-    ApiKey, ApiKeyManager, Clock, Config, ManualClock, NewKey, Timestamp, api_key_required,
-};
+use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::{ApiKey, ApiKeyManager, Config, NewKey, Timestamp, api_key_required};
 use apikey_test_support::hasher::CountingHasher;
 use apikey_test_support::http::{Answer, Server};
 use apikey_test_support::store::{Call, Fault, GateStore};

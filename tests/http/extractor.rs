@@ -9,10 +9,9 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, FromRequest, HttpMessage, HttpRequest, get, test, web};
-use apikey_runtime::{
-    ActingKey, ApiKey, Clock, Guarded, KeyId, ManualClock, MemoryStore, Timestamp, acting_as,
-    api_key_required,
-};
+use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::testing::{ActingKey, acting_as};
+use apikey_runtime::{ApiKey, ApiKeyExt, Guarded, KeyId, MemoryStore, Timestamp, api_key_required};
 use apikey_test_support::http::Server;
 use apikey_test_support::{forge, manager, manager_at};
 
@@ -113,9 +112,9 @@ async fn note(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let label = |key: Option<ApiKey>| key.map(|key| key.label().to_owned());
-    let before = label(ApiKey::of_request(&request));
+    let before = label(request.api_key());
     let response = next.call(request).await?;
-    let after = label(ApiKey::of_request(response.request()));
+    let after = label(response.request().api_key());
     seen.lock().unwrap().push((before, after));
     Ok(response)
 }

@@ -6,7 +6,8 @@ use actix_web::http::StatusCode;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::{App, HttpRequest, HttpResponse, get, test, web};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Config, Denied, DenyReason, MemoryStore, NewKey, api_key_required,
+    ApiKey, ApiKeyExt, ApiKeyManager, Config, Denied, DenyReason, MemoryStore, NewKey,
+    api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::manager;
@@ -75,7 +76,8 @@ async fn a_handler_can_take_the_manager_and_find_it_by_the_request() {
         app.route(
             "/prefix",
             web::get().to(async |request: HttpRequest| {
-                ApiKeyManager::of_request(&request)
+                request
+                    .api_key_manager()
                     .unwrap()
                     .config()
                     .prefix()

@@ -11,8 +11,8 @@ use actix_web::middleware::{Next, NormalizePath, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, Error, HttpRequest, HttpServer};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, KeyId, KeyStore, MemoryStore, Policy, RequireApiKey, ScopeExpr,
-    api_key_required,
+    ApiKey, ApiKeyExt, ApiKeyManager, KeyId, KeyStore, MemoryStore, Policy, RequireApiKey,
+    ScopeExpr, api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::locations::{Door, Message, places};
@@ -1000,9 +1000,9 @@ async fn the_key_is_there_for_handlers_and_for_middleware_afterwards() {
     let server = Server::start(move |app| {
         configured.init_app(app);
         let label = async |request: ServiceRequest, next: Next<_>| {
-            let early = ApiKey::of_request(request.request()).is_some();
+            let early = request.request().api_key().is_some();
             let mut response = next.call(request).await?;
-            let key = ApiKey::of_request(response.request());
+            let key = response.request().api_key();
             let text = format!(
                 "{early} {}",
                 key.map_or_else(String::new, |key| key.label().into())

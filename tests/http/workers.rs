@@ -256,7 +256,10 @@ async fn a_store_that_is_asked_by_its_caller_alone_would_be_left_undone() {
     let key = manager.create("a").await.unwrap();
     let gate = store.gate_before(Call::Revoke);
     let at = apikey_runtime::Timestamp::from_millis(1);
-    let (id, revocation) = (key.id(), apikey_runtime::Revocation { at, reason: None });
+    let (id, revocation) = (
+        key.id(),
+        apikey_runtime::store::Revocation { at, reason: None },
+    );
     let mut revoking = store.revoke(&id, &revocation);
     assert!(
         revoking

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{
-    ApiKeyManager, Clock, Config, DenyReason, KeyStore, LimiterFallback, ManualClock, MemoryStore,
-    NewKey, Policy, Quota, Rate, Timestamp,
+    ApiKeyManager, Config, DenyReason, KeyStore, LimiterFallback, MemoryStore, NewKey, Policy,
+    Quota, Rate, Timestamp,
 };
 use apikey_test_support::store::{Call, Fault, GateStore};
 use apikey_test_support::{PATIENCE, soon, within};
@@ -271,8 +272,8 @@ async fn what_was_taken_ahead_and_not_used_is_given_back() {
         assert_eq!(scene.left(&key).await.1, 93);
         if ends {
             scene.manager.shutdown().await.unwrap();
-            let counter = apikey_runtime::LimitCounter::new("credits", Quota::lifetime(100));
-            let look = apikey_runtime::Charge::new(key.id(), 0, vec![counter]);
+            let counter = apikey_runtime::store::LimitCounter::new("credits", Quota::lifetime(100));
+            let look = apikey_runtime::store::Charge::new(key.id(), 0, vec![counter]);
             let charged = scene.store.charge(&look).await.unwrap();
             assert_eq!(charged.decisions[0].remaining, 96);
         } else {

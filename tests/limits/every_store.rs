@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::store::LimitSupport;
 use apikey_runtime::{
-    ApiKeyManager, Clock, Config, DenyReason, KeyId, Limit, LimitSupport, ManualClock, NewKey,
-    Policy, Quota, Rate, ScopeExpr, Timestamp,
+    ApiKeyManager, Config, DenyReason, KeyId, Limit, NewKey, Policy, Quota, Rate, ScopeExpr,
+    Timestamp,
 };
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, GateStore};

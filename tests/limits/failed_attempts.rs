@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, get, test};
+use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Clock, Config, ConfigBuilder, DenyReason, KeyStore, ManualClock,
-    MemoryStore, NewKey, api_key_required,
+    ApiKey, ApiKeyManager, Config, ConfigBuilder, DenyReason, KeyStore, MemoryStore, NewKey,
+    api_key_required,
 };
 use apikey_test_support::http::{Answer, Client, Server};
 use apikey_test_support::store::{Call, GateStore};

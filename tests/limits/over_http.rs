@@ -8,10 +8,11 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, HttpResponse, web};
+use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::events::EventKind;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Clock, Config, DefaultPolicy, EventKind, Guarded, KeyHeaders, Limit,
-    ManualClock, MemoryStore, Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr,
-    Timestamp,
+    ApiKeyExt, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyHeaders, Limit,
+    MemoryStore, Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr, Timestamp,
 };
 
 /// 2026-11-30T23:59:00Z.
@@ -557,7 +558,7 @@ async fn a_quota_that_nears_its_end_is_told_once_at_each_mark() {
 #[actix_web::test]
 async fn a_handler_sees_how_the_limits_stand() {
     async fn shows(request: actix_web::HttpRequest) -> HttpResponse {
-        let limits = ApiKey::limit_status(&request);
+        let limits = request.limit_status();
         HttpResponse::Ok().json(limits)
     }
     async fn handler(

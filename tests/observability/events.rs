@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{get, post, rt, web};
+use apikey_runtime::events::{Event, EventKind, EventStream};
 use apikey_runtime::{
-    ApiKeyManager, Config, DenyReason, Error, Event, EventKind, EventStream, KeyId, MemoryStore,
-    Policy, RequireApiKey, Timestamp, api_key_required,
+    ApiKeyManager, Config, DenyReason, Error, KeyId, MemoryStore, Policy, RequireApiKey, Timestamp,
+    api_key_required,
 };
 use apikey_test_support::http::{Answer, Server};
 use apikey_test_support::store::{Call, Fault, GateStore};

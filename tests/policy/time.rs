@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{
-    ApiKeyManager, Clock, DenyReason, Error, KeyStore, ManualClock, MemoryStore, SqliteStore,
-    Timestamp,
+    ApiKeyManager, DenyReason, Error, KeyStore, MemoryStore, SqliteStore, Timestamp,
 };
 use apikey_test_support::manager_at;
 use apikey_test_support::store::{Call, GateStore};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use apikey_runtime::manager::StoreHealth;
+use apikey_runtime::store::NodeId;
 use apikey_runtime::{
-    ApiKeyManager, DenyReason, Error, KeyStore, MemoryStore, NewKey, NodeId, SqliteStore,
-    StoreHealth,
+    ApiKeyManager, DenyReason, Error, KeyStore, MemoryStore, NewKey, SqliteStore,
 };
 use apikey_test_support::store::{Call, Fault, GateStore, NoHistory};
 use apikey_test_support::{PATIENCE, manager_on, soon, within};

@@ -8,9 +8,10 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use actix_web::get;
+use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Clock, DenyReason, Error, KeyId, KeyState, ManualClock, MemoryStore,
-    SqliteStore, Timestamp, api_key_required,
+    ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyState, MemoryStore, SqliteStore, Timestamp,
+    api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::store::{Call, Fault, GateStore, StaleStore};

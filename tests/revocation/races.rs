@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use apikey_runtime::store::{KeyPatch, ListQuery, RecordPage, Revocation, StoreError};
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery,
-    MemoryStore, NewKey, Policy, RecordPage, Revocation, SqliteStore, StoreError, Timestamp,
+    ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore, NewKey,
+    Policy, SqliteStore, Timestamp,
 };
 use apikey_test_support::store::{Call, GateStore, StaleStore};
 use apikey_test_support::{manager_on, patient_manager, soon, within};

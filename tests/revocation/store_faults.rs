@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::get;
+use apikey_runtime::clock::ManualClock;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Config, DenyReason, KeyStore, ManualClock, MemoryStore, Policy,
-    ScopeExpr, SqliteStore, api_key_required,
+    ApiKey, ApiKeyManager, Config, DenyReason, KeyStore, MemoryStore, Policy, ScopeExpr,
+    SqliteStore, api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::store::{Call, Fault, GateStore, StaleStore};

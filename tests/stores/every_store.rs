@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{
-    ApiKeyManager, Config, DenyReason, KeyPatch, KeyState, NewKey, Policy, ScopeExpr,
-};
+use apikey_runtime::store::KeyPatch;
+use apikey_runtime::{ApiKeyManager, Config, DenyReason, KeyState, NewKey, Policy, ScopeExpr};
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, Fault, GateStore};
 use apikey_test_support::{PATIENCE, manager_on, patient_manager, soon, within};

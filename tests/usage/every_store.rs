@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, HttpServer, get};
-use apikey_runtime::{
-    ApiKeyManager, Clock, Config, KeyId, KeyStore, ManualClock, Outcome, Quota, Timestamp,
-    UsageReport, api_key_required,
-};
+use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::usage::{Outcome, UsageReport};
+use apikey_runtime::{ApiKeyManager, Config, KeyId, KeyStore, Quota, Timestamp, api_key_required};
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::http::{Client, Server};
 use apikey_test_support::store::GateStore;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, get, web};
+use apikey_runtime::clock::ManualClock;
 use apikey_runtime::{
-    ApiKeyManager, DefaultPolicy, DenyReason, Guarded, KeyId, KeyStore, ManualClock, MemoryStore,
-    Policy, RequireApiKey, RoutePolicy, ScopeExpr, SqliteStore, Timestamp, api_key_required,
+    ApiKeyManager, DefaultPolicy, DenyReason, Guarded, KeyId, KeyStore, MemoryStore, Policy,
+    RequireApiKey, RoutePolicy, ScopeExpr, SqliteStore, Timestamp, api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::{forge, manager, manager_at, manager_on};

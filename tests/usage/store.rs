@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::get;
+use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::usage::UsageInterval;
 use apikey_runtime::{
-    ApiKeyManager, ApiKeyManagerBuilder, Clock, Config, KeyId, KeyStore, ManualClock, MemoryStore,
-    SqliteStore, Timestamp, UsageInterval, api_key_required,
+    ApiKeyManager, ApiKeyManagerBuilder, Config, KeyId, KeyStore, MemoryStore, SqliteStore,
+    Timestamp, api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::recorder::Recorder;
@@ -58,7 +60,7 @@ async fn total(manager: &ApiKeyManager, id: KeyId) -> u64 {
 
 /// What the store has, whatever managers have in memory.
 async fn stored(store: &GateStore, id: KeyId) -> u64 {
-    let query = apikey_runtime::UsageQuery::new(vec![id], i64::MIN / 2, i64::MAX / 2);
+    let query = apikey_runtime::usage::UsageQuery::new(vec![id], i64::MIN / 2, i64::MAX / 2);
     let rows = store.usage(&query).await.unwrap();
     rows.iter().map(|row| row.requests).sum()
 }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use apikey_runtime::{
-    ApiKeyManager, Charge, ChargeOutcome, Config, KeyStore, LimitCounter, LimitRule, LimitSupport,
-    NewKey, Quota, Rate, StoreError,
-};
+use apikey_runtime::limit::LimitRule;
+use apikey_runtime::store::{Charge, ChargeOutcome, LimitCounter, LimitSupport, StoreError};
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, NewKey, Quota, Rate};
 use apikey_test_support::proxy::Proxy;
 use apikey_test_support::store::{Forward, Forwarding};
 use tokio::runtime::{Builder, Runtime};

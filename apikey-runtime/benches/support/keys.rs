@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use apikey_runtime::key::{KeyHasher, Sha256Hasher};
+use apikey_runtime::store::{
+    ChangeSet, Changes, Cursor, KeyPatch, ListQuery, NodeId, RecordPage, Revocation, StoreError,
+};
+use apikey_runtime::usage::UsageBatch;
 use apikey_runtime::{
-    ApiKeyManager, ChangeSet, Changes, Config, Cursor, KeyHasher, KeyId, KeyPatch, KeyRecord,
-    KeyStore, Limit, ListQuery, NodeId, Policy, RecordPage, Revocation, Scopes, Sha256Hasher,
-    StoreError, Timestamp, UsageBatch,
+    ApiKeyManager, Config, KeyId, KeyRecord, KeyStore, Limit, Policy, Scopes, Timestamp,
 };
 use async_trait::async_trait;
 

@@ -1,7 +1,8 @@
 //! Arbitrary text as a key, an id, scopes and a charset: no panic, and no text is allowed as a key.
 #![no_main]
 
-use apikey_runtime::{ApiKeyManager, Charset, KeyId, MemoryStore, Scopes};
+use apikey_runtime::{ApiKeyManager, KeyId, MemoryStore, Scopes};
+use apikey_runtime::key::Charset;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {

@@ -59,13 +59,6 @@ impl ApiKeyManager {
             .app_data(InitAppMarker(self.clone()));
     }
 
-    /// The manager that a guarded route of this request uses: flask-api-key's
-    /// `get_api_key_manager()`.
-    #[must_use]
-    pub fn of_request(request: &HttpRequest) -> Option<Self> {
-        nearest(request).cloned()
-    }
-
     pub(super) fn own_error_handler(&self) -> Option<&ErrorHandler> {
         self.face()?.downcast_ref()
     }
@@ -97,7 +90,7 @@ pub(super) fn find<'r>(request: &'r HttpRequest, rules: &RouteRules) -> Option<M
 }
 
 /// The manager in the nearest app data, plain or as `web::Data`, else the installed one.
-fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
+pub(super) fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
     let plain = request.app_data::<ApiKeyManager>();
     let data = request
         .app_data::<web::Data<ApiKeyManager>>()

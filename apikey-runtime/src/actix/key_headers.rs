@@ -7,18 +7,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{Error, HttpMessage};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use pin_project_lite::pin_project;
 use sfv::{Integer, KeyRef, ListSerializer, StringRef, key_ref};
 
-use super::verified::Verified;
-use crate::api_key::ApiKey;
+use super::extension::ApiKeyExt;
 use crate::limit::LimitStatus;
-use crate::verify::limit_statuses;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -41,19 +39,6 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 #[must_use = "middleware does nothing until an app or a scope is wrapped in it"]
 pub struct KeyHeaders;
 
-impl ApiKey {
-    /// How the limits stand that this request was counted against: those of its key and its route.
-    /// Empty where there are none, or no key was checked.
-    #[must_use]
-    pub fn limit_status(request: &impl HttpMessage) -> Vec<LimitStatus> {
-        let extensions = request.extensions();
-        let allowed = extensions
-            .get::<Verified>()
-            .map(|verified| &verified.allowed);
-        allowed.map_or_else(Vec::new, limit_statuses)
-    }
-}
-
 /// Writes the headers of `limits`, if there are any.
 pub(super) fn write_headers(limits: &[LimitStatus], headers: &mut HeaderMap) {
     if limits.is_empty() || headers.contains_key(RATE_LIMIT) {
@@ -67,7 +52,7 @@ pub(super) fn write_headers(limits: &[LimitStatus], headers: &mut HeaderMap) {
 
 /// Adds the headers to an answer of a request that was let through.
 pub(super) fn add_headers<B>(response: &mut ServiceResponse<B>) {
-    let limits = ApiKey::limit_status(response.request());
+    let limits = response.limit_status();
     write_headers(&limits, response.headers_mut());
 }
 

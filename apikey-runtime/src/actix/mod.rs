@@ -17,6 +17,7 @@ mod route_pattern;
 mod testing;
 mod verified;
 
+pub use extension::ApiKeyExt;
 pub use guard::{Guarded, GuardedFuture, UnreadBody};
 pub use key_headers::KeyHeaders;
 pub use middleware::RequireApiKey;

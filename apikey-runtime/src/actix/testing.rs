@@ -92,7 +92,8 @@ struct Acting(ApiKey);
 ///
 /// ```
 /// use actix_web::{App, http::StatusCode, test, web};
-/// use apikey_runtime::{ActingKey, ApiKey, acting_as, api_key_required};
+/// use apikey_runtime::{ApiKey, api_key_required};
+/// use apikey_runtime::testing::{ActingKey, acting_as};
 ///
 /// #[api_key_required(scope = "orders:read")]
 /// async fn orders(key: ApiKey) -> String {

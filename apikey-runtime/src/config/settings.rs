@@ -84,7 +84,7 @@ settings! {
     /// default, 64.
     secret_length(characters: usize) => secret_length: usize = characters;
 
-    /// Sets the alphabet of a new secret; see [`Charset`](crate::Charset). By default, `ascii_62`.
+    /// Sets the alphabet of a new secret; see [`Charset`](crate::key::Charset). By default, `ascii_62`.
     secret_charset(charset: impl Into<String>) => secret_charset: String = charset.into();
 
     /// Sets the realm that a 401 names: printable ASCII without `"` and `\`. By default, a 401 does

@@ -36,7 +36,7 @@ pub struct Event {
     /// whether or not such a key exists and the secret is correct; `None` if it does not have a
     /// valid id.
     pub key_id: Option<KeyId>,
-    /// The actor, if the caller named one; see [`CreateKey::actor`](crate::CreateKey::actor) and
+    /// The actor, if the caller named one; see [`CreateKey::actor`](crate::manager::CreateKey::actor) and
     /// the same method of other calls.
     pub actor: Option<String>,
 }

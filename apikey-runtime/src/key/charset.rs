@@ -21,7 +21,7 @@ const HEX: &str = "0123456789abcdef";
 /// 6750 section 2.1).
 ///
 /// ```
-/// use apikey_runtime::Charset;
+/// use apikey_runtime::key::Charset;
 ///
 /// assert_eq!("hex".parse::<Charset>()?.symbols().len(), 16);
 /// assert!("ascii_72".parse::<Charset>().is_err());

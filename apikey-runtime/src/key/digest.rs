@@ -97,7 +97,7 @@ impl fmt::Debug for ParsedDigest {
 /// rotating a pepper without reissuing keys.
 ///
 /// ```
-/// use apikey_runtime::Pepper;
+/// use apikey_runtime::key::Pepper;
 ///
 /// let pepper = Pepper::new("v2", "at least sixteen bytes from your secret manager")?;
 /// # Ok::<(), apikey_runtime::Error>(())

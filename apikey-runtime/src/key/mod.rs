@@ -10,6 +10,7 @@ mod format;
 mod generate;
 mod id;
 
+pub use crate::error::BoxError;
 pub use crate::key_id::KeyId;
 pub use charset::Charset;
 pub use digest::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};

@@ -24,7 +24,8 @@ pub(super) const PARTS: u64 = 60;
 /// A quota: a maximum number of units in a period.
 ///
 /// ```
-/// use apikey_runtime::{QuotaPeriod, Quota};
+/// use apikey_runtime::Quota;
+/// use apikey_runtime::limit::QuotaPeriod;
 /// use std::time::Duration;
 ///
 /// assert_eq!("50000/month".parse::<Quota>()?, Quota::per_month(50_000));

@@ -96,7 +96,7 @@ impl ApiKeyManagerBuilder {
     }
 
     /// What time it is. By default, the machine's clocks; a test hands in a
-    /// [`ManualClock`](crate::ManualClock).
+    /// [`ManualClock`](crate::clock::ManualClock).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;

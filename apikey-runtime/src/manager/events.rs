@@ -17,7 +17,8 @@ impl ApiKeyManager {
     /// [missed](EventKind::Lagged). With nobody listening no event is made.
     ///
     /// ```
-    /// use apikey_runtime::{ApiKeyManager, EventKind, MemoryStore};
+    /// use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// use apikey_runtime::events::EventKind;
     ///
     /// # actix_web::rt::System::new().block_on(async {
     /// let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;

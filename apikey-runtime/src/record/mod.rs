@@ -32,7 +32,7 @@ pub struct KeyRecord {
     pub label: String,
     /// The owner of the key, in the application's own terms.
     pub owner: Option<String>,
-    /// The digest of the whole key, as its [`KeyHasher`](crate::KeyHasher) created it.
+    /// The digest of the whole key, as its [`KeyHasher`](crate::key::KeyHasher) created it.
     pub digest: String,
     /// The digest before the last rotation, and how long it stays valid.
     pub previous: Option<PreviousDigest>,

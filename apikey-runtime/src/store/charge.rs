@@ -106,7 +106,9 @@ impl Charge {
     /// counters, in their order.
     ///
     /// ```
-    /// use apikey_runtime::{Charge, CounterState, KeyId, LimitCounter, Quota};
+    /// use apikey_runtime::{KeyId, Quota};
+    /// use apikey_runtime::limit::CounterState;
+    /// use apikey_runtime::store::{Charge, LimitCounter};
     ///
     /// let key = KeyId::from_u128(7);
     /// let charge = Charge::new(key, 2, vec![LimitCounter::new("daily", Quota::per_day(3))]);

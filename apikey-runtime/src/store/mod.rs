@@ -28,9 +28,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::record::{KeyPatch, KeyRecord, Revocation};
+use crate::record::KeyRecord;
 
 pub use self::charge::{Charge, ChargeOutcome, LimitCounter, LimitSupport};
 pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, outlasts};
@@ -44,6 +43,8 @@ pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+pub use crate::error::{BoxError, StoreError};
+pub use crate::record::{KeyPatch, PreviousDigest, Revocation};
 
 /// Keeps the records of keys.
 ///
@@ -234,7 +235,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Gives back up to `amount` of what the key used of a limit, in one step; see
-    /// [`CounterState::refill`](crate::CounterState::refill).
+    /// [`CounterState::refill`](crate::limit::CounterState::refill).
     ///
     /// # Errors
     ///

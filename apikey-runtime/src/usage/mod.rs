@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 pub use report::{KeyUsage, RouteUsage, UsageCounts, UsageInterval, UsageReport};
 pub(crate) use tally::{UsageEntry, hour_of};
 

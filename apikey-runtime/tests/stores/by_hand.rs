@@ -1,6 +1,7 @@
 //! What an operator does with a tool of their own.
 
-use apikey_runtime::{ChangeSet, Cursor, KeyPatch, KeyStore, ListQuery, SqliteStore, StoreError};
+use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch, ListQuery, StoreError};
+use apikey_runtime::{KeyStore, SqliteStore};
 use sqlx::SqliteConnection;
 
 use crate::{Place, at, because, id, number, owned, record, run};

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{
-    Charge, KeyId, KeyRecord, KeyStore, LimitCounter, LimitRule, ManualClock, MemoryStore, Quota,
-    SqliteStore, StoreError,
-};
+use apikey_runtime::clock::ManualClock;
+use apikey_runtime::limit::LimitRule;
+use apikey_runtime::store::{Charge, LimitCounter, StoreError};
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Quota, SqliteStore};
 use tokio::task::JoinSet;
 
 use crate::{Place, at, because, id, number, record, run};
@@ -155,13 +155,13 @@ async fn what_is_counted_of_a_key_goes_with_it() {
         store.insert(&record(number)).await.unwrap();
     }
     use_all().await;
-    let mut batch = apikey_runtime::UsageBatch::new(
-        apikey_runtime::NodeId::from_u128(1),
+    let mut batch = apikey_runtime::usage::UsageBatch::new(
+        apikey_runtime::store::NodeId::from_u128(1),
         1,
         Duration::from_secs(60),
     );
     batch.last_used = [1, 2, 3]
-        .map(|key| apikey_runtime::LastUsed::new(id(key), at(5), None))
+        .map(|key| apikey_runtime::usage::LastUsed::new(id(key), at(5), None))
         .to_vec();
     store.add_usage(&batch).await.unwrap();
     assert_eq!(number(&mut tool, ROWS).await, 6);

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use apikey_runtime::{KeyId, KeyPatch, KeyStore, ListQuery, SqliteStore};
+use apikey_runtime::store::{KeyPatch, ListQuery};
+use apikey_runtime::{KeyId, KeyStore, SqliteStore};
 use sqlx::Row;
 
 use crate::{Place, at, because, connection, id, owned};

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{
-    ChangeSet, Changes, KeyPatch, KeyStore, ListQuery, Metadata, SqliteStore, StoreError,
-};
+use apikey_runtime::store::{ChangeSet, Changes, KeyPatch, ListQuery, StoreError};
+use apikey_runtime::{KeyStore, Metadata, SqliteStore};
 use tokio::task::JoinSet;
 
 use crate::{Place, at, because, id, number, record, run};

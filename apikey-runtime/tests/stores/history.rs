@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{ChangeSet, Cursor, KeyPatch, KeyStore, SqliteStore};
+use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch};
+use apikey_runtime::{KeyStore, SqliteStore};
 
 use crate::{Place, because, id, number, record, run};
 

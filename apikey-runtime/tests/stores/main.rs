@@ -21,7 +21,8 @@ mod wrong;
 
 use std::path::{Path, PathBuf};
 
-use apikey_runtime::{KeyId, KeyRecord, KeyStore, Revocation, SqliteStore, Timestamp};
+use apikey_runtime::store::Revocation;
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, SqliteStore, Timestamp};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 use tempfile::TempDir;

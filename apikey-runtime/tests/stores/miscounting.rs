@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::{
-    Charge, ChargeOutcome, CounterState, KeyId, KeyStore, LastUsed, LimitCounter, LimitRule,
-    LimitSupport, MemoryStore, NodeId, Quota, Rate, StoreError, Timestamp, UsageBatch, UsageQuery,
-    UsageRow, conformance,
+use apikey_runtime::limit::{CounterState, LimitRule};
+use apikey_runtime::store::{
+    Charge, ChargeOutcome, LimitCounter, LimitSupport, NodeId, StoreError,
 };
+use apikey_runtime::usage::{LastUsed, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::{KeyId, KeyStore, MemoryStore, Quota, Rate, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
 
 use crate::id;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::conformance::{self, Report};
-use apikey_runtime::{ChangeSet, Changes, Cursor, KeyPatch, KeyStore, MemoryStore, SqliteStore};
+use apikey_runtime::store::{ChangeSet, Changes, Cursor, KeyPatch};
+use apikey_runtime::{KeyStore, MemoryStore, SqliteStore};
 
 use apikey_test_support::store::RecordsOnly;
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{
-    KeyStore, ManualClock, MemoryStore, NodeId, Outcome, SqliteStore, UsageBatch, UsageQuery,
-    UsageRow,
-};
+use apikey_runtime::clock::ManualClock;
+use apikey_runtime::store::NodeId;
+use apikey_runtime::usage::{Outcome, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::{KeyStore, MemoryStore, SqliteStore};
 
 use crate::{Place, at, id, record, run};
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use apikey_runtime::{
-    ChangeSet, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemoryStore, Node,
-    NodeId, RecordPage, Revocation, StoreError, Timestamp, conformance,
+use apikey_runtime::store::{
+    ChangeSet, Changes, Cursor, KeyPatch, ListQuery, Node, NodeId, RecordPage, Revocation,
+    StoreError,
 };
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
 use tokio::sync::Notify;
 

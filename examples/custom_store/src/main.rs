@@ -12,10 +12,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use apikey_runtime::{
-    ApiKeyManager, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, RecordPage, Revocation,
-    StoreError, Timestamp, conformance,
-};
+use apikey_runtime::store::{KeyPatch, ListQuery, RecordPage, Revocation, StoreError};
+use apikey_runtime::{ApiKeyManager, KeyId, KeyRecord, KeyStore, Timestamp, conformance};
 use async_trait::async_trait;
 
 /// The application's table: rows of JSON by id. A map takes the place of a database here.

@@ -27,8 +27,9 @@ use std::time::Duration;
 
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, get, web};
+use apikey_runtime::usage::UsageInterval;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, KeyHeaders, Limit, Quota, Rate, SqliteStore, Timestamp, UsageInterval,
+    ApiKey, ApiKeyExt, ApiKeyManager, KeyHeaders, Limit, Quota, Rate, SqliteStore, Timestamp,
     api_key_required,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -74,7 +75,7 @@ async fn own_usage(
     Ok(web::Json(json!({
         "key": key.id(),
         "plan": key.label(),
-        "limits": ApiKey::limit_status(&request),
+        "limits": request.limit_status(),
         "last_30_days": usage.total(),
         "by_hour": usage.by_hour(),
         "by_day": usage.by_day(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use apikey_runtime::{BoxError, KeyHasher, ParsedDigest, Sha256Hasher};
+use apikey_runtime::key::{KeyHasher, ParsedDigest, Sha256Hasher};
+use apikey_runtime::store::BoxError;
 
 /// The usual hasher; how often it was asked is counted. A clone counts into the same place.
 #[derive(Debug, Clone, Default)]

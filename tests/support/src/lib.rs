@@ -17,7 +17,8 @@ pub mod store;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{ApiKeyManager, Clock, Config, KeyStore, MemoryStore};
+use apikey_runtime::clock::Clock;
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, MemoryStore};
 
 /// The longest that a test waits for what has to come.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -37,12 +37,13 @@ static STORES: AtomicU64 = AtomicU64::new(0);
 /// Keeps records in memory: for tests, and for a single process whose keys need not outlive it.
 ///
 /// ```
-/// use apikey_runtime::{KeyStore, ListQuery, MemoryStore};
+/// use apikey_runtime::{KeyStore, MemoryStore};
+/// use apikey_runtime::store::ListQuery;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// let store = MemoryStore::new();
 /// assert!(store.list(&ListQuery::first(10)).await?.records.is_empty());
-/// # Ok::<(), apikey_runtime::StoreError>(())
+/// # Ok::<(), apikey_runtime::store::StoreError>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

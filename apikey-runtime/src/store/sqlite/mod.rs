@@ -56,7 +56,7 @@ const REPLACED: &str = "the file was moved or replaced while it was open; stop e
 /// ```no_run
 /// use apikey_runtime::{KeyStore, SqliteStore};
 ///
-/// # async fn example() -> Result<(), apikey_runtime::StoreError> {
+/// # async fn example() -> Result<(), apikey_runtime::store::StoreError> {
 /// let store = SqliteStore::new("keys.db");
 /// store.start().await?; // a manager does this by itself
 /// # Ok(())

@@ -1,6 +1,7 @@
 //! What an operator does with a tool of their own, and an application with the same database.
 
-use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, StoreError};
+use apikey_runtime::KeyStore;
+use apikey_runtime::store::{ChangeSet, KeyPatch, StoreError};
 use sqlx::PgConnection;
 
 use super::{Place, changed, cursor, history, number, place, run};
@@ -284,7 +285,7 @@ async fn s08_a_broken_row_costs_that_key_only() {
     );
     assert!(store.find(&id(1)).await.unwrap().is_some());
     let page = store
-        .list(&apikey_runtime::ListQuery::first(10))
+        .list(&apikey_runtime::store::ListQuery::first(10))
         .await
         .unwrap();
     assert_eq!(page.records.len(), 2);

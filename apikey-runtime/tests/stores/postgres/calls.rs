@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, PostgresStore, StoreError};
+use apikey_runtime::store::{ChangeSet, KeyPatch, StoreError};
+use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 

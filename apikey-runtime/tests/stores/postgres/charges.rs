@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{Charge, KeyStore, LimitCounter, LimitSupport, PostgresStore, Quota, Rate};
+use apikey_runtime::store::{Charge, LimitCounter, LimitSupport};
+use apikey_runtime::{KeyStore, PostgresStore, Quota, Rate};
 use apikey_test_support::servers::postgres::Postgres;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;

@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::{KeyId, KeyPatch, KeyStore, ListQuery, PostgresStore, StoreError};
+use apikey_runtime::store::{KeyPatch, ListQuery, StoreError};
+use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::Postgres;
 use sqlx::Row;
 use tokio::time::sleep;

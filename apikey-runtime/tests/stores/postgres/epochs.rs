@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use apikey_runtime::{ChangeSet, Cursor, KeyId, KeyPatch, KeyStore, PostgresStore};
+use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch};
+use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::EPOCHS_FROM_A_SEQUENCE;
 use tokio::time::timeout;
 

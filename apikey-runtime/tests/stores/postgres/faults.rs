@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{ChangeSet, KeyStore, PostgresStore, StoreError};
+use apikey_runtime::store::{ChangeSet, StoreError};
+use apikey_runtime::{KeyStore, PostgresStore};
 use apikey_test_support::proxy::{Proxy, Wire};
 use apikey_test_support::servers::postgres::Postgres;
 use tokio::task::JoinSet;

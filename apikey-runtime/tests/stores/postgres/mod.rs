@@ -19,7 +19,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{ChangeSet, Cursor, KeyId, KeyStore, PostgresStore};
+use apikey_runtime::store::{ChangeSet, Cursor};
+use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::sleep;

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use apikey_runtime::{
-    Charge, CounterState, KeyStore, LimitCounter, LimitRule, Quota, QuotaPeriod, Rate,
-};
+use apikey_runtime::limit::{CounterState, LimitRule, QuotaPeriod};
+use apikey_runtime::store::{Charge, LimitCounter};
+use apikey_runtime::{KeyStore, Quota, Rate};
 use sqlx::{PgConnection, Row};
 
 use super::place;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{Cursor, KeyStore, MemberList, Node, NodeId, PostgresStore};
+use apikey_runtime::store::{Cursor, MemberList, Node, NodeId};
+use apikey_runtime::{KeyStore, PostgresStore};
 
 use super::{changed, cursor, number, place, run};
 use crate::{because, id, record};

@@ -1,6 +1,7 @@
 //! What must not be seen: the password of the URL, and what is in the records.
 
-use apikey_runtime::{KeyPatch, KeyStore, PostgresStore, StoreError};
+use apikey_runtime::store::{KeyPatch, StoreError};
+use apikey_runtime::{KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::PASSWORD;
 
 use super::{place, run};

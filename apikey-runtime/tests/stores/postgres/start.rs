@@ -2,9 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use apikey_runtime::{
-    Charge, KeyPatch, KeyStore, LimitCounter, ListQuery, PostgresStore, Quota, StoreError,
-};
+use apikey_runtime::store::{Charge, KeyPatch, LimitCounter, ListQuery, StoreError};
+use apikey_runtime::{KeyStore, PostgresStore, Quota};
 
 use super::secrets::whole;
 use super::{Place, connection, cursor, number, place, run, server};
@@ -296,7 +295,7 @@ async fn a_setting_that_loses_writes_is_warned_of_and_not_followed() {
     )
     .await
     .unwrap();
-    let node = apikey_runtime::NodeId::from_u128(1);
+    let node = apikey_runtime::store::NodeId::from_u128(1);
     store.insert(&record(1)).await.unwrap();
     store.revoke(&id(1), &because("lost")).await.unwrap();
     store.join(&node).await.unwrap();

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{
-    Charge, KeyStore, LastUsed, LimitCounter, Outcome, PostgresStore, Quota, UsageBatch, UsageRow,
-};
+use apikey_runtime::store::{Charge, LimitCounter};
+use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageRow};
+use apikey_runtime::{KeyStore, PostgresStore, Quota};
 use apikey_test_support::servers::postgres::Postgres;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{
-    KeyStore, LastUsed, NodeId, Outcome, PostgresStore, UsageBatch, UsageQuery, UsageRow,
-};
+use apikey_runtime::store::NodeId;
+use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
 
 use super::{cursor, number, place, run, until_waiting};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::{KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, RedisStore};
+use apikey_runtime::store::{KeyPatch, ListQuery};
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
 use super::{cursor, redis_server, soon, started};

@@ -1,6 +1,7 @@
 //! Histories that were lost, restored or thrown out: none is taken for an unchanged one.
 
-use apikey_runtime::{ChangeSet, KeyPatch, KeyStore, NodeId, StoreError};
+use apikey_runtime::KeyStore;
+use apikey_runtime::store::{ChangeSet, KeyPatch, NodeId, StoreError};
 use apikey_test_support::servers::redis::DURABLE;
 
 use super::{ask, changed, cursor, is_unknown, redis_server, soon, started};

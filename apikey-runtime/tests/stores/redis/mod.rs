@@ -14,7 +14,8 @@ mod usage;
 
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{ChangeSet, Changes, Cursor, KeyId, KeyStore, RedisStore};
+use apikey_runtime::store::{ChangeSet, Changes, Cursor};
+use apikey_runtime::{KeyId, KeyStore, RedisStore};
 
 use apikey_test_support::servers::redis::RedisServer;
 

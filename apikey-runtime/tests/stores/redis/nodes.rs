@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{Cursor, KeyStore, Node, NodeId, RedisStore, StoreError};
+use apikey_runtime::store::{Cursor, Node, NodeId, StoreError};
+use apikey_runtime::{KeyStore, RedisStore};
 
 use super::{PATIENCE, ask, changed, cursor, redis_server, started};
 use crate::{id, record};

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use apikey_runtime::{
-    KeyPatch, KeyStore, ListQuery, PreviousDigest, RedisStore, StoreError, Timestamp,
-};
+use apikey_runtime::store::{KeyPatch, ListQuery, PreviousDigest, StoreError};
+use apikey_runtime::{KeyStore, RedisStore, Timestamp};
 use apikey_test_support::proxy::{Proxy, Wire};
 use apikey_test_support::servers::redis::RedisServer;
 

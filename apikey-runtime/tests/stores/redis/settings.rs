@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use apikey_runtime::{
-    Charge, KeyPatch, KeyStore, LastUsed, LimitCounter, ListQuery, NodeId, Outcome, Quota, Rate,
-    RedisStore, StoreError, UsageBatch, UsageQuery, UsageRow,
-};
+use apikey_runtime::store::{Charge, KeyPatch, LimitCounter, ListQuery, NodeId, StoreError};
+use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
 use super::fake::Fake;

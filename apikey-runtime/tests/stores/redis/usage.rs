@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apikey_runtime::{
-    KeyStore, LastUsed, NodeId, Outcome, RedisStore, StoreError, UsageBatch, UsageQuery, UsageRow,
-};
+use apikey_runtime::store::{NodeId, StoreError};
+use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::{KeyStore, RedisStore};
 
 use super::{redis_server, started};
 use crate::{at, because, id, record};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use apikey_runtime::{Charge, ChargeOutcome, KeyStore, StoreError};
+use apikey_runtime::KeyStore;
+use apikey_runtime::store::{Charge, ChargeOutcome, StoreError};
 use tokio::time::sleep;
 
 /// In this time others look who look at the same moment.

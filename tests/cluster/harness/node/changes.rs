@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use apikey_runtime::{Confirmed, Error, KeyId, NewKey};
+use apikey_runtime::manager::Confirmed;
+use apikey_runtime::{Error, KeyId, NewKey};
 use tokio::time::Instant;
 
 use super::Node;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::{ChangeListener, ChangeNotifier, Charge, ChargeOutcome, KeyStore, StoreError};
+use apikey_runtime::KeyStore;
+use apikey_runtime::store::{ChangeListener, ChangeNotifier, Charge, ChargeOutcome, StoreError};
 use apikey_test_support::store::{Call, Forward, Forwarding};
 use tokio::time::Instant;
 

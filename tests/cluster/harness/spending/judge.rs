@@ -1,6 +1,7 @@
 //! Whether what nodes were let is what a key's limits allow.
 
-use apikey_runtime::{LimitRule, Rate};
+use apikey_runtime::Rate;
+use apikey_runtime::limit::LimitRule;
 
 use super::{End, Spent};
 use crate::harness::clock::Nanos;

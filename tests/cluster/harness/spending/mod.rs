@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::{Limit, LimitRule};
+use apikey_runtime::Limit;
+use apikey_runtime::limit::LimitRule;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 

@@ -3,11 +3,12 @@
 use std::fmt::{self, Debug};
 use std::ops::Deref;
 
-use apikey_runtime::{
-    ChangeListener, Changes, Charge, ChargeOutcome, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore,
-    LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage,
-    Revocation, StoreError, Timestamp, UsageBatch, UsageQuery, UsageRow,
+use apikey_runtime::store::{
+    ChangeListener, Changes, Charge, ChargeOutcome, Cursor, KeyPatch, LimitCounter, LimitSupport,
+    ListQuery, MemberList, Node, NodeId, RecordPage, Revocation, StoreError,
 };
+use apikey_runtime::usage::{LastUsed, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
 
 /// A method of a store.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use apikey_runtime::{
-    ChangeListener, Changes, Cursor, KeyId, KeyPatch, KeyRecord, KeyStore, ListQuery, MemberList,
-    MemoryStore, NodeId, RecordPage, Revocation, StoreError, Timestamp,
+use apikey_runtime::store::{
+    ChangeListener, Changes, Cursor, KeyPatch, ListQuery, MemberList, NodeId, RecordPage,
+    Revocation, StoreError,
 };
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp};
 use async_trait::async_trait;
 
 use super::{Forward, Forwarding};

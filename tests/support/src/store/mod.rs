@@ -9,9 +9,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use apikey_runtime::{
-    ChangeListener, Changes, Cursor, KeyStore, MemoryStore, NodeId, StoreError, UsageBatch,
-};
+use apikey_runtime::store::{ChangeListener, Changes, Cursor, NodeId, StoreError};
+use apikey_runtime::usage::UsageBatch;
+use apikey_runtime::{KeyStore, MemoryStore};
 
 use super::{PATIENCE, within};
 
