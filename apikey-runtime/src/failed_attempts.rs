@@ -67,8 +67,8 @@ impl FailedAttempts {
             let set = self.set(sets, address);
             set.iter().find(|place| place.is_of(address, now))?.tat
         };
-        let wait = self.gcra.check(tat, now).retry?;
-        (wait > 0).then(|| Duration::from_micros(wait))
+        let wait = self.gcra.check(tat, now).retry_after?;
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Records that the address presented an invalid key. `now` is the uptime in nanoseconds.

@@ -60,7 +60,7 @@ fn state(limits: &[LimitStatus]) -> Option<HeaderValue> {
     const KEYS: [&KeyRef; 2] = [key_ref("r"), key_ref("t")];
     let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1_000)).ok();
     field(limits, KEYS, |limit| {
-        (limit.remaining, limit.reset.and_then(seconds))
+        (limit.remaining, limit.reset_after.and_then(seconds))
     })
 }
 
@@ -172,7 +172,7 @@ mod tests {
             name: name.to_owned(),
             rule: rule.into(),
             remaining,
-            reset: reset.map(Duration::from_millis),
+            reset_after: reset.map(Duration::from_millis),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The generic cell rate algorithm (GCRA), which counts rates.
 
+use std::time::Duration;
+
 use super::rate::{Rate, span};
-use super::state::{LimitDecision, positive};
+use super::state::{LimitDecision, micros, positive};
 
 /// A rate and a cost as durations in microseconds, computed once per charge.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +39,8 @@ impl Gcra {
         LimitDecision {
             allowed: after <= self.burst,
             remaining: self.remaining(ahead),
-            reset: Some(ahead),
-            retry: self.fits.then(|| positive(after - self.burst)),
+            reset_after: Some(Duration::from_micros(ahead)),
+            retry_after: self.fits.then(|| micros(after - self.burst)),
         }
     }
 
@@ -49,8 +51,8 @@ impl Gcra {
         let decision = LimitDecision {
             allowed: true,
             remaining: self.remaining(ahead),
-            reset: Some(ahead),
-            retry: Some(0),
+            reset_after: Some(Duration::from_micros(ahead)),
+            retry_after: Some(Duration::ZERO),
         };
         (tat, decision)
     }

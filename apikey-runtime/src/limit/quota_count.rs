@@ -1,8 +1,10 @@
 //! Counting of quotas, by calendar periods or in parts of a rolling window.
 
+use std::time::Duration;
+
 use super::calendar::{end_of, period_of};
 use super::quota::{PARTS, Quota, QuotaPeriod};
-use super::state::{CounterState, LimitDecision, positive};
+use super::state::{CounterState, LimitDecision, micros};
 
 impl CounterState {
     pub(super) fn check_quota(&self, quota: Quota, cost: u32, now: i64) -> LimitDecision {
@@ -16,12 +18,16 @@ impl CounterState {
         } else {
             self.retry(quota, cost, millis)
         };
-        let micros = |at: i64| positive(at.saturating_mul(1_000) - now);
+        let until = |at: i64| micros(at.saturating_mul(1_000) - now);
         LimitDecision {
             allowed,
             remaining,
-            reset: reset.map(micros),
-            retry: if allowed { Some(0) } else { retry.map(micros) },
+            reset_after: reset.map(until),
+            retry_after: if allowed {
+                Some(Duration::ZERO)
+            } else {
+                retry.map(until)
+            },
         }
     }
 

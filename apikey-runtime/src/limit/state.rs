@@ -1,6 +1,7 @@
 //! The state of a limit counter, and its decisions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,13 +32,18 @@ pub struct LimitDecision {
     pub allowed: bool,
     /// The units that could still be used at once.
     pub remaining: u64,
-    /// Microseconds until all units are available again; `None` for never.
-    pub reset: Option<u64>,
-    /// Microseconds until the charge would be allowed; `None` for never.
-    pub retry: Option<u64>,
+    /// The time until all units are available again; `None` for never.
+    pub reset_after: Option<Duration>,
+    /// The time until the charge would be allowed; `None` for never.
+    pub retry_after: Option<Duration>,
 }
 
 /// Returns `number`, or 0 if it is negative.
 pub(super) fn positive(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// Returns a duration of `number` microseconds, or zero if it is negative.
+pub(super) fn micros(number: i64) -> Duration {
+    Duration::from_micros(positive(number))
 }

@@ -20,7 +20,7 @@ pub struct LimitStatus {
     /// The time until all units are available again; `None` for never. Serialised as whole seconds,
     /// rounded up.
     #[serde(serialize_with = "as_seconds")]
-    pub reset: Option<Duration>,
+    pub reset_after: Option<Duration>,
 }
 
 fn as_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

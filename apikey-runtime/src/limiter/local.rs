@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard};
@@ -26,8 +27,8 @@ const QUOTAS_PER_SHARD: usize = 4_096;
 const TABLE_FULL: LimitDecision = LimitDecision {
     allowed: false,
     remaining: 0,
-    reset: None,
-    retry: None,
+    reset_after: None,
+    retry_after: None,
 };
 
 /// A key and the hash of a limit's name.
@@ -203,13 +204,13 @@ impl LimiterShard {
 
     fn refund(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) {
         let counter_key = (key, limit.hash);
-        let reset = limit.decision.and_then(|decision| decision.reset);
-        let passed = now.nanos.saturating_sub(limit.at_nanos) / 1_000;
+        let reset = limit.decision.and_then(|decision| decision.reset_after);
+        let passed = Duration::from_nanos(now.nanos.saturating_sub(limit.at_nanos));
         match limit.rule {
             LimitRule::Rate(rate) => {
                 // The last units that were ahead of time then are those of this charge.
-                let left = reset.unwrap_or(0).saturating_sub(passed);
-                let left = i64::try_from(left).unwrap_or(i64::MAX);
+                let left = reset.unwrap_or_default().saturating_sub(passed);
+                let left = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
                 if let Some(tat) = self.rates.get_mut(&counter_key) {
                     *tat -= left.min(rate.span(limit.cost));
                 }
@@ -243,8 +244,6 @@ impl LimiterShard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::super::applied::LimitSource;

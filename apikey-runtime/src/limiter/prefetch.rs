@@ -104,7 +104,7 @@ impl Prefetch {
             return false;
         }
         batch.left -= 1;
-        let passed = now.uptime_nanos.saturating_sub(batch.sent_nanos) / 1_000;
+        let passed = Duration::from_nanos(now.uptime_nanos.saturating_sub(batch.sent_nanos));
         let kept = u64::from(batch.left) * u64::from(batch.cost);
         let stored = applied
             .iter_mut()
@@ -211,23 +211,23 @@ fn into_refund(key: PrefetchKey, batch: PrefetchedBatch) -> Option<Refund> {
 /// Returns the uptime at which a limit's period ends at the earliest, given its `decision` about a
 /// charge that was sent at `sent_nanos`.
 pub(crate) fn period_end(sent_nanos: u64, decision: LimitDecision) -> Option<u64> {
-    let reset = decision.reset?;
-    Some(sent_nanos.saturating_add(reset.saturating_mul(1_000)))
+    let reset = decision.reset_after?;
+    Some(sent_nanos.saturating_add(nanos(reset)))
 }
 
-/// Returns the decision `passed_micros` later, if `kept` of the prefetched units are left.
+/// Returns the decision a time of `passed` later, if `kept` of the prefetched units are left.
 pub(crate) fn decision_after(
     decision: LimitDecision,
     kept: u64,
-    passed_micros: u64,
+    passed: Duration,
 ) -> LimitDecision {
     LimitDecision {
         allowed: true,
         remaining: decision.remaining.saturating_add(kept),
-        reset: decision
-            .reset
-            .map(|reset| reset.saturating_sub(passed_micros)),
-        retry: Some(0),
+        reset_after: decision
+            .reset_after
+            .map(|reset| reset.saturating_sub(passed)),
+        retry_after: Some(Duration::ZERO),
     }
 }
 
@@ -236,7 +236,7 @@ fn ttl(limits: &[(LimitCounter, LimitDecision)]) -> Duration {
     let quotas = limits
         .iter()
         .filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
-    let ends = quotas.filter_map(|(_, decision)| decision.reset.map(Duration::from_micros));
+    let ends = quotas.filter_map(|(_, decision)| decision.reset_after);
     ends.fold(PREFETCH_TTL, Duration::min)
 }
 
@@ -263,8 +263,8 @@ mod tests {
         let decision = LimitDecision {
             allowed: true,
             remaining: 50,
-            reset: Some(reset.as_micros() as u64),
-            retry: Some(0),
+            reset_after: Some(reset),
+            retry_after: Some(Duration::ZERO),
         };
         vec![(LimitCounter::new("a", Quota::per_day(100)), decision)]
     }

@@ -71,7 +71,7 @@ async fn r01_two_stores_on_one_file_share_a_quota_exactly() {
 
 #[tokio::test]
 async fn a_month_and_a_day_end_at_midnight_utc_and_not_before() {
-    let days = |days: u64| Some(days * 86_400_000_000);
+    let days = |days: u32| Some(DAY * days);
     for kind in 0..2 {
         let (place, clock) = (Place::new(), Arc::new(ManualClock::at(at(LEAP_DAYS_END))));
         let store = &clocked(&place, &clock).await[kind];
@@ -80,14 +80,17 @@ async fn a_month_and_a_day_end_at_midnight_utc_and_not_before() {
             assert!(passes(&**store, counter).await && passes(&**store, counter).await);
             let refused = store.charge(&one(counter)).await.unwrap();
             assert!(!refused.allowed);
-            assert_eq!(refused.decisions[0].retry, Some(1_000), "in a millisecond");
+            assert_eq!(
+                refused.decisions[0].retry_after,
+                Some(Duration::from_millis(1))
+            );
         }
         clock.advance(Duration::from_millis(1));
         for (counter, retry) in [(&month, days(31)), (&day, days(1))] {
             assert_eq!(left(&**store, counter).await, 2);
             assert!(passes(&**store, counter).await && passes(&**store, counter).await);
             let refused = store.charge(&one(counter)).await.unwrap();
-            assert_eq!(refused.decisions[0].retry, retry);
+            assert_eq!(refused.decisions[0].retry_after, retry);
         }
         clock.advance(30 * DAY);
         assert!(!passes(&**store, &month).await && passes(&**store, &day).await);

@@ -161,10 +161,10 @@ impl Forward for Wrong {
         for (decision, counter) in charged.decisions.iter_mut().zip(&charge.counters) {
             let rolling = counter.name().contains("rolling");
             if self.is(Fault::TellsMillis) {
-                decision.reset = decision.reset.map(|reset| reset / 1_000);
+                decision.reset_after = decision.reset_after.map(|reset| reset / 1_000);
             }
             if self.is(Fault::ForgetsRollingWindows) && rolling && !decision.allowed {
-                decision.retry = None;
+                decision.retry_after = None;
             }
         }
         Ok(charged)

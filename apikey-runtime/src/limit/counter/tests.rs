@@ -58,10 +58,10 @@ proptest! {
             }
             let now = now + 40 * SECOND;
             let decision = count.ask(rule, cost, now);
-            match decision.retry {
+            match decision.retry_after {
                 None => prop_assert!(u64::from(cost) > rule.largest_cost()),
                 Some(wait) => {
-                    let then = now + i64::try_from(wait).unwrap();
+                    let then = now + i64::try_from(wait.as_micros()).unwrap();
                     prop_assert!(count.ask(rule, cost, then).allowed);
                     prop_assert!(decision.allowed || !count.ask(rule, cost, then - 1_000).allowed);
                 }
@@ -150,8 +150,8 @@ fn a_quota_of_the_calendar_starts_anew_at_midnight_utc() {
         let refused = count.ask(rule, 1, last);
         assert_eq!((refused.allowed, refused.remaining), (false, 0));
         assert_eq!(
-            (refused.retry, refused.reset),
-            (Some(1_000_000), Some(1_000_000))
+            (refused.retry_after, refused.reset_after),
+            (Some(Duration::from_secs(1)), Some(Duration::from_secs(1)))
         );
         assert!(pass(&mut count, rule, 1, last + SECOND));
         // If the clock is set back, the period that it left is still used up or gone: it never gets
@@ -170,7 +170,10 @@ fn a_clock_that_jumps_locks_nobody_out_for_longer_than_the_burst() {
     let now = 1_700_000_000 * SECOND;
     assert!(pass(&mut count, rule, 10, now + 3_600 * SECOND));
     let back = count.ask(rule, 1, now);
-    assert!(!back.allowed && back.retry <= Some(6_000_000), "{back:?}");
+    assert!(
+        !back.allowed && back.retry_after <= Some(Duration::from_secs(6)),
+        "{back:?}"
+    );
 }
 
 #[test]

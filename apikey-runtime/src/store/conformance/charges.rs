@@ -12,7 +12,7 @@ pub(super) const NOT_COUNTED: CheckVerdict =
     CheckVerdict::Skipped("the store does not count limits: `limit_support` returns `Nothing`");
 
 /// The time within which a check finishes.
-const CHECK_MICROS: u64 = 20_000_000;
+const MAX_CHECK_TIME: Duration = Duration::from_secs(20);
 
 /// Skips the check if the store does not count limits. Waits until no day, and so no month, can end
 /// during the check.
@@ -29,10 +29,10 @@ pub(super) use counting;
 
 pub(super) async fn await_a_new_day(store: &dyn KeyStore) -> Result<(), Violation> {
     let stands = look(store, id(u128::MAX), &day("midnight", 1)).await?;
-    let left = stands.reset.unwrap_or(u64::MAX);
-    if left < CHECK_MICROS {
+    let left = stands.reset_after.unwrap_or(Duration::MAX);
+    if left < MAX_CHECK_TIME {
         // The caller's runtime may not have a timer.
-        let wait = Duration::from_micros(left + 1_000);
+        let wait = left + Duration::from_millis(1);
         let waited = tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await;
         ensure!(waited.is_ok(), "the wait for the next day failed");
     }

@@ -1,7 +1,7 @@
 //! Checks of `charge` and `refill`.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
 
@@ -14,7 +14,7 @@ use crate::limit::{CounterState, LimitRule, Quota};
 use crate::store::{Charge, ChargeOutcome, KeyStore, LimitCounter};
 
 /// The allowed distance between the store's clock and ours.
-const CLOCKS_MICROS: u64 = 60_000_000;
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Makes `count` concurrent charges. Returns how many were allowed.
 async fn race(
@@ -110,7 +110,7 @@ pub(super) async fn a_charge_counts_its_cost(store: Arc<dyn KeyStore>) -> CheckR
             let never = said
                 .decisions
                 .iter()
-                .all(|decision| decision.retry.is_none());
+                .all(|decision| decision.retry_after.is_none());
             ensure!(
                 cost <= 20 || never,
                 "`{rule}` never allows {cost} units, so it must not name a time to retry; {said:?}"
@@ -172,8 +172,8 @@ fn now() -> i64 {
 
 /// Compares two outcomes. Times need only be close, because they come from two clocks.
 fn alike(said: &ChargeOutcome, expected: &ChargeOutcome) -> bool {
-    let near = |one: Option<u64>, other: Option<u64>| match (one, other) {
-        (Some(one), Some(other)) => one.abs_diff(other) < CLOCKS_MICROS,
+    let near = |one: Option<Duration>, other: Option<Duration>| match (one, other) {
+        (Some(one), Some(other)) => one.abs_diff(other) < CLOCK_SKEW,
         (one, other) => one == other,
     };
     let both = said.decisions.iter().zip(&expected.decisions);
@@ -181,8 +181,8 @@ fn alike(said: &ChargeOutcome, expected: &ChargeOutcome) -> bool {
         && both.fold(true, |alike, (said, expected)| {
             alike
                 && (said.allowed, said.remaining) == (expected.allowed, expected.remaining)
-                && near(said.reset, expected.reset)
-                && near(said.retry, expected.retry)
+                && near(said.reset_after, expected.reset_after)
+                && near(said.retry_after, expected.retry_after)
         })
 }
 

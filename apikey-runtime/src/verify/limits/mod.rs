@@ -234,16 +234,17 @@ impl Verifier {
             .applied
             .iter()
             .filter_map(|limit| Some((limit.rule, limit.decision?)));
-        let refusing = asked.filter(|(_, decision)| !decision.allowed);
+        let denying = asked.filter(|(_, decision)| !decision.allowed);
         // The one that takes longest is what the client waits for; without an end is longest.
-        let longest = refusing.max_by_key(|(_, decision)| decision.retry.unwrap_or(u64::MAX));
+        let longest =
+            denying.max_by_key(|(_, decision)| decision.retry_after.unwrap_or(Duration::MAX));
         let reason = match longest {
             Some((LimitRule::Quota(_), _)) => DenyReason::QuotaExceeded,
             _ => DenyReason::RateLimited,
         };
-        let retry = longest.and_then(|(_, decision)| decision.retry);
+        let retry_after = longest.and_then(|(_, decision)| decision.retry_after);
         self.deny(request, reason)
-            .retrying(retry.map(Duration::from_micros))
+            .retrying(retry_after)
             .with_limits(limit_statuses(allowed))
     }
 }

@@ -1,7 +1,5 @@
 //! Telling how limits stand.
 
-use std::time::Duration;
-
 use super::super::{Allowed, Verifier};
 use crate::events::{Event, EventKind};
 use crate::limit::{LimitDecision, LimitRule, LimitStatus};
@@ -76,7 +74,7 @@ pub(super) fn statuses_of(applied: &[AppliedLimit], own: Option<&Plan>) -> Vec<L
             name: limit.display_name(own).to_owned(),
             rule: limit.rule,
             remaining: decision.remaining,
-            reset: decision.reset.map(Duration::from_micros),
+            reset_after: decision.reset_after,
         })
         .collect()
 }

@@ -259,12 +259,18 @@ async fn the_store_answers_as_the_rules_in_rust_do() {
                 (expected.allowed, expected.remaining),
                 "{cost}"
             );
-            let is_near = |a: Option<u64>, b: Option<u64>| match (a, b) {
-                (Some(a), Some(b)) => a.abs_diff(b) < 2_000 * SECOND as u64,
+            let is_near = |a: Option<Duration>, b: Option<Duration>| match (a, b) {
+                (Some(a), Some(b)) => a.abs_diff(b) < Duration::from_secs(2_000),
                 (a, b) => a == b,
             };
-            assert!(is_near(decision.reset, expected.reset), "{decision:?}");
-            assert!(is_near(decision.retry, expected.retry), "{decision:?}");
+            assert!(
+                is_near(decision.reset_after, expected.reset_after),
+                "{decision:?}"
+            );
+            assert!(
+                is_near(decision.retry_after, expected.retry_after),
+                "{decision:?}"
+            );
         }
     }
     let none = store.charge(&charge(5, &[])).await.unwrap();
