@@ -11,8 +11,8 @@ use actix_web::{App, HttpResponse, web};
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::events::EventKind;
 use apikey_runtime::{
-    ApiKeyExt, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyHeaders, Limit,
-    MemoryStore, Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr, Timestamp,
+    ApiKeyExt, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyHeaders, Limit, MemoryStore,
+    Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr, Timestamp,
 };
 
 /// 2026-11-30T23:59:00Z.

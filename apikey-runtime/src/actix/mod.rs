@@ -10,6 +10,7 @@ mod key_headers;
 mod middleware;
 mod payload;
 mod policy;
+mod rate_limit_fields;
 mod request_info;
 mod response;
 mod route_pattern;

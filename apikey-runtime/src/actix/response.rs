@@ -11,8 +11,8 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use once_cell::sync::Lazy;
 
-use super::key_headers::write_headers;
 use super::policy::RouteRules;
+use super::rate_limit_fields::write_headers;
 use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
 use crate::policy::KeyLocation;

@@ -6,48 +6,13 @@ use tokio::sync::watch;
 
 use super::entry::CachedKey;
 use super::fence::Generation;
+use super::in_flight::{InFlightRead, ReadAnswer, ReadError, ReadOutcome, ReadStamp};
 use super::table::{Cache, ShardState};
-use crate::clock::ClockReading;
 use crate::error::StoreError;
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
 use crate::metrics::StoreCall;
 use crate::shared::Shared;
-
-/// When and how the store was asked.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadStamp {
-    /// When the query was sent: the answer's age counts from then.
-    pub(crate) sent: ClockReading,
-    generation: Generation,
-    /// Whether this caller started the read, rather than joined it.
-    pub(crate) own: bool,
-}
-
-/// The store's answer for an id.
-#[derive(Debug, Clone)]
-pub(crate) struct ReadAnswer {
-    pub(crate) stamp: ReadStamp,
-    /// The key, if the store has it and its record is readable.
-    pub(crate) found: Option<Arc<CachedKey>>,
-}
-
-/// The store did not answer. Never cached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReadError;
-
-/// The value that the callers of a read wait for.
-type ReadOutcome = Option<Result<ReadAnswer, ReadError>>;
-
-/// An in-flight read.
-#[derive(Debug)]
-pub(super) struct InFlightRead {
-    /// Together with `number`, distinguishes the read that removes itself from a later read of the
-    /// same key.
-    generation: Generation,
-    number: u64,
-    outcome: watch::Receiver<ReadOutcome>,
-}
 
 /// Reads keys that are not in the cache from the store, one read at a time for each key.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 mod entry;
 mod fence;
 mod hit_counters;
+mod in_flight;
 mod lease;
 #[cfg(test)]
 mod lease_tests;
@@ -23,5 +24,6 @@ mod sync {
 }
 
 pub(crate) use entry::CachedKey;
-pub(crate) use loader::{Loader, ReadAnswer, ReadError, ReadStamp};
+pub(crate) use in_flight::{ReadAnswer, ReadError, ReadStamp};
+pub(crate) use loader::Loader;
 pub(crate) use table::Cache;

@@ -1,20 +1,19 @@
 //! The limits of a key, prepared once and shared by all keys that have the same limits.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
 use foldhash::quality::RandomState;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-use super::applied::{AppliedLimit, CountedBy};
 use crate::limit::Limit;
 use crate::store::LimitCounter;
 
 /// Hashes names to 64 bits with a random seed that attackers cannot know. Two names of one key
 /// collide once in 10^19 keys.
-static HASHER: Lazy<RandomState> = Lazy::new(RandomState::default);
+pub(super) static HASHER: Lazy<RandomState> = Lazy::new(RandomState::default);
 
 /// Hashes the name of a key's limit. The hash is valid in this process only.
 fn hash_name(name: &str) -> u64 {
@@ -24,18 +23,6 @@ fn hash_name(name: &str) -> u64 {
 /// Hashes the name of a route's rate. The hash is valid in this process only.
 pub(super) fn hash_route(name: &str) -> u64 {
     HASHER.hash_one((1_u8, name))
-}
-
-/// Hashes what the store charges a request for. The hash is valid in this process only.
-pub(super) fn hash_applied(applied: &[AppliedLimit]) -> u64 {
-    let mut hasher = HASHER.build_hasher();
-    for limit in applied
-        .iter()
-        .filter(|limit| limit.counted_by == CountedBy::Store)
-    {
-        (limit.hash, limit.rule, limit.cost).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 /// The limits of a key.

@@ -5,13 +5,14 @@
 //! The rest is refunded to quotas; a process that is killed loses it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::applied::{AppliedLimit, CountedBy};
-use super::plan::hash_applied;
+use super::plan::HASHER;
 use crate::clock::ClockReading;
 use crate::key::KeyId;
 use crate::limit::{LimitDecision, LimitRule};
@@ -242,6 +243,18 @@ fn ttl(limits: &[(LimitCounter, LimitDecision)]) -> Duration {
 
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Hashes what the store charges a request for. The hash is valid in this process only.
+fn hash_applied(applied: &[AppliedLimit]) -> u64 {
+    let mut hasher = HASHER.build_hasher();
+    for limit in applied
+        .iter()
+        .filter(|limit| limit.counted_by == CountedBy::Store)
+    {
+        (limit.hash, limit.rule, limit.cost).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 #[cfg(test)]

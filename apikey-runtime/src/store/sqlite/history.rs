@@ -7,6 +7,7 @@ use sqlx::{Error, Row};
 
 use super::error::failed;
 use crate::error::StoreError;
+use crate::key::KeyId;
 use crate::store::sql;
 use crate::store::{ChangeSet, Changes, Cursor, NodeId};
 
@@ -84,7 +85,7 @@ pub(super) fn millis(row: &SqliteRow, column: &str) -> Result<Duration, Error> {
 }
 
 /// Returns the ids logged after `since`; `None` if `since` is not in this history, or too far back.
-fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<crate::KeyId>>, Error> {
+fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<KeyId>>, Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
     };

@@ -1,0 +1,7 @@
+//! The structure of the source: floors, circles, names and sentences, as CONTRIBUTING states them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod floors;
+mod names;
+mod sentences;
+mod source;
