@@ -1,4 +1,4 @@
-//! Tokens of the attribute to options, driven by the table.
+//! Parses the tokens of the attribute into options, driven by the table of options.
 
 use proc_macro2::TokenStream;
 use syn::{
@@ -8,16 +8,16 @@ use syn::{
 
 use crate::{
     diagnostics::{Errors, unknown},
-    options::{self, OptionSpec, Options, TABLE, Written},
+    options::{self, OptionSpec, OptionsSyntax, TABLE, WrittenOption},
     values,
 };
 
-/// Reads all options; one that cannot be read is reported, and the next ones are read all the same.
-pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Options {
-    let mut options = Options::default();
+/// Parses all options. An invalid option is reported, and the options after it are still parsed.
+pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> OptionsSyntax {
+    let mut options = OptionsSyntax::default();
     let parsed = Parser::parse2(
         |input: ParseStream<'_>| {
-            read_all(input, &mut options, errors);
+            parse_options(input, &mut options, errors);
             Ok(())
         },
         tokens,
@@ -26,30 +26,30 @@ pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Options {
     options
 }
 
-fn read_all(input: ParseStream<'_>, options: &mut Options, errors: &mut Errors) {
+fn parse_options(input: ParseStream<'_>, options: &mut OptionsSyntax, errors: &mut Errors) {
     while !input.is_empty() {
-        let read = read_option(input, options, errors);
-        let clean = errors.keep(read).is_some();
+        let parsed = parse_option(input, options, errors);
+        let clean = errors.keep(parsed).is_some();
         if clean && !values::at_end_of_option(input) {
             errors.push(input.error("expected `,` before the next option"));
         }
         values::skip_option(input);
-        // Stands there unless the attribute ends.
+        // Absent only at the end of the attribute.
         let _: Option<Token![,]> = input.parse().ok();
     }
 }
 
-fn read_option(
+fn parse_option(
     input: ParseStream<'_>,
-    options: &mut Options,
+    options: &mut OptionsSyntax,
     errors: &mut Errors,
 ) -> syn::Result<()> {
     if input.peek(LitStr) {
-        let problem = "a value without its option; a scope is written";
+        let problem = "expected an option, found a string; write a scope as";
         return Err(input.error(format!(r#"{problem} `scope = "orders:read"`"#)));
     }
     let key = values::word(input).map_err(|error| {
-        let problem = r#"expected an option, as in `scope = "orders:read"`"#;
+        let problem = r#"expected an option, such as `scope = "orders:read"`"#;
         syn::Error::new(error.span(), problem)
     })?;
     let Some(spec) = spec_of(&key) else {
@@ -59,10 +59,13 @@ fn read_option(
         ));
     };
     if options.given.contains(&key) {
-        errors.on(&key, format!("`{key}` is given twice; keep one"));
+        errors.on(
+            &key,
+            format!("duplicate option `{key}`; remove one of them"),
+        );
     }
     options.given.push(key.clone());
-    (spec.read)(options, &Written { key: &key, spec }, input)
+    (spec.parse)(options, &WrittenOption { key: &key, spec }, input)
 }
 
 fn spec_of(key: &syn::Ident) -> Option<&'static OptionSpec> {
@@ -73,7 +76,7 @@ fn spec_of(key: &syn::Ident) -> Option<&'static OptionSpec> {
 mod tests {
     use super::*;
 
-    fn read(tokens: &str) -> (Options, Vec<String>) {
+    fn read(tokens: &str) -> (OptionsSyntax, Vec<String>) {
         let mut errors = Errors::default();
         let options = parse(tokens.parse().unwrap(), &mut errors);
         (options, errors.messages())
@@ -113,7 +116,7 @@ mod tests {
                 "unknown option `scop`; did you mean `scope`?",
                 "`optional` takes no value; write `optional`",
                 "`prefix` needs a value; write `prefix = \"adm\"`",
-                "expected an option, as in `scope = \"orders:read\"`",
+                "expected an option, such as `scope = \"orders:read\"`",
             ]
         );
     }

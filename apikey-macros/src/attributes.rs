@@ -1,4 +1,4 @@
-//! The attributes that stand on a handler and its arguments, seen through `cfg_attr`.
+//! The attributes of a handler and of its arguments, including those inside `cfg_attr`.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
@@ -11,21 +11,21 @@ use syn::{
 /// The attributes that set the level of a lint.
 const LINTS: [&str; 5] = ["allow", "expect", "warn", "deny", "forbid"];
 
-/// What an attribute on an argument does.
+/// The effect of an attribute on an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArgumentAttribute {
-    /// It sets the level of a lint.
+    /// Sets the level of a lint.
     Lint,
-    /// It takes the argument away in some builds.
+    /// Removes the argument in some builds.
     Cfg,
-    /// It is a doc comment.
+    /// Documents the argument.
     Doc,
-    /// It is for some other macro.
+    /// Belongs to another macro.
     Other,
 }
 
 impl ArgumentAttribute {
-    /// What `attribute` does; with several in a `cfg_attr`, the one hardest to keep.
+    /// Classifies `attribute`; for a `cfg_attr`, the least supported of its attributes.
     pub(crate) fn of(attribute: &Attribute) -> Self {
         let kinds: Vec<_> = paths(&attribute.meta).iter().map(Self::named).collect();
         [Self::Cfg, Self::Other, Self::Doc]
@@ -39,21 +39,22 @@ impl ArgumentAttribute {
             Some("cfg") => Self::Cfg,
             Some("doc") => Self::Doc,
             Some(word) if LINTS.contains(&word) => Self::Lint,
-            // Lint attributes are words of the language; `tool::lint` is inside of them.
+            // Lint attributes have one-segment paths; `tool::lint` occurs only inside them.
             _ => Self::Other,
         }
     }
 }
 
-/// The paths of the attributes that `meta` can turn into: its own, or those in its `cfg_attr`.
+/// Returns the paths that `meta` can expand to: its own, or those inside its `cfg_attr`.
 pub(crate) fn paths(meta: &Meta) -> Vec<Path> {
-    match ConditionalAttributes::of(meta) {
+    match CfgAttr::of(meta) {
         Some(conditional) => conditional.attributes.iter().flat_map(paths).collect(),
         None => vec![meta.path().clone()],
     }
 }
 
-/// The `cfg`s among `attributes`, for an item that has to come and go with the one they stand on.
+/// Returns the `cfg`s among `attributes`, for a generated item that must exist exactly when the
+/// annotated one does.
 pub(crate) fn cfgs(attributes: &[Attribute]) -> Vec<TokenStream> {
     attributes
         .iter()
@@ -66,33 +67,33 @@ fn cfg_only(meta: &Meta) -> Option<TokenStream> {
     if meta.path().is_ident("cfg") {
         return Some(quote!(#meta));
     }
-    let ConditionalAttributes {
+    let CfgAttr {
         condition,
         attributes,
-    } = ConditionalAttributes::of(meta)?;
+    } = CfgAttr::of(meta)?;
     let kept: Vec<_> = attributes.iter().filter_map(cfg_only).collect();
     (!kept.is_empty()).then(|| quote!(cfg_attr(#condition, #(#kept),*)))
 }
 
-/// `cfg_attr(condition, attributes)`
-struct ConditionalAttributes {
+/// A parsed `cfg_attr(condition, attributes)`.
+struct CfgAttr {
     condition: TokenStream,
     attributes: Punctuated<Meta, Token![,]>,
 }
 
-impl ConditionalAttributes {
-    /// The parts of `meta` if it is a well-formed `cfg_attr`.
+impl CfgAttr {
+    /// Returns the parts of `meta` if it is a well-formed `cfg_attr`.
     fn of(meta: &Meta) -> Option<Self> {
         let Meta::List(list) = meta else { return None };
         if !list.path.is_ident("cfg_attr") {
             return None;
         }
-        Self::read.parse2(list.tokens.clone()).ok()
+        Self::parse.parse2(list.tokens.clone()).ok()
     }
 
-    fn read(input: ParseStream<'_>) -> syn::Result<Self> {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut condition = TokenStream::new();
-        // Kept as tokens: `true` is a condition and no path.
+        // Kept as tokens, because the condition `true` is not a `Meta`.
         while !input.peek(Token![,]) {
             condition.extend([input.parse::<TokenTree>()?]);
         }

@@ -1,4 +1,4 @@
-//! Errors for people: all of one attribute together, each on its smallest span.
+//! Compile errors: all errors of an attribute are reported together, each on its smallest span.
 
 use std::fmt::Display;
 
@@ -7,15 +7,15 @@ use quote::ToTokens;
 
 /// Collects the errors of one attribute.
 ///
-/// rustc stops at the first error a parser returns; a person who wrote three wrong options wants to
-/// read of all three.
+/// A parser returns its first error only, but a user with three invalid options needs all three
+/// errors at once.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     combined: Option<syn::Error>,
 }
 
 impl Errors {
-    /// Adds an error as it came from syn.
+    /// Adds an error that syn returned.
     pub(crate) fn push(&mut self, error: syn::Error) {
         match &mut self.combined {
             Some(combined) => combined.combine(error),
@@ -23,43 +23,43 @@ impl Errors {
         }
     }
 
-    /// Adds `message` on the span of `tokens`.
+    /// Adds an error with `message` on the span of `tokens`.
     pub(crate) fn on(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.push(syn::Error::new_spanned(tokens, message));
     }
 
-    /// Adds `message` on `span`.
+    /// Adds an error with `message` on `span`.
     pub(crate) fn at(&mut self, span: Span, message: impl Display) {
         self.push(syn::Error::new(span, message));
     }
 
-    /// Takes the value out of a result and keeps its error.
+    /// Returns the value of a result, or records its error.
     pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// Whether nothing was wrong so far.
+    /// Returns whether no error was recorded.
     pub(crate) fn is_empty(&self) -> bool {
         self.combined.is_none()
     }
 
-    /// All errors as one of syn's, which can hold several.
+    /// Combines all errors into one `syn::Error`.
     ///
     /// # Errors
     ///
-    /// If there are any.
+    /// Returns the combined error if any error was recorded.
     pub(crate) fn into_result(self) -> syn::Result<()> {
         self.combined.map_or(Ok(()), Err)
     }
 
-    /// One `compile_error!` for each error, in the order they were added.
+    /// Returns a `compile_error!` for each error, in the order in which they were added.
     pub(crate) fn into_compile_errors(self) -> TokenStream {
         self.combined
             .map(syn::Error::into_compile_error)
             .unwrap_or_default()
     }
 
-    /// The messages, for tests.
+    /// Returns the messages, for tests.
     #[cfg(test)]
     pub(crate) fn messages(self) -> Vec<String> {
         self.combined
@@ -73,7 +73,8 @@ impl Errors {
     }
 }
 
-/// "unknown `kind` `word`", with the nearest of `known`, or all of them where none is near.
+/// Formats "unknown `kind` `word`" with the most similar word of `known`, or with all of `known` if
+/// none is similar.
 pub(crate) fn unknown(
     kind: &str,
     word: impl Display,
@@ -82,22 +83,22 @@ pub(crate) fn unknown(
     let word = word.to_string();
     match nearest(&word, known.clone()) {
         Some(near) => format!("unknown {kind} `{word}`; did you mean `{near}`?"),
-        None => format!("unknown {kind} `{word}`; known: {}", listed(known)),
+        None => format!("unknown {kind} `{word}`; known {kind}s: {}", listed(known)),
     }
 }
 
-/// The word of `known` that `word` was most likely meant to be.
+/// Returns the word of `known` that `word` most likely misspells.
 fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let word = word.trim_start_matches("r#").to_lowercase();
     known
         .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
         .min_by_key(|(distance, _)| *distance)
-        // One slip in three letters: `scop` is `scope`, but `roles` is not `scopes`.
+        // One typo per three letters: `scop` matches `scope`, but `roles` does not match `scopes`.
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
         .map(|(_, candidate)| candidate)
 }
 
-/// "`a`, `b`, `c`".
+/// Formats words as "`a`, `b`, `c`".
 pub(crate) fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words
         .map(|word| format!("`{word}`"))
@@ -127,7 +128,7 @@ mod tests {
     fn an_unknown_word_near_none_gets_the_list() {
         assert_eq!(
             unknown("operator", "xyzzy", ["all", "any"].into_iter()),
-            "unknown operator `xyzzy`; known: `all`, `any`"
+            "unknown operator `xyzzy`; known operators: `all`, `any`"
         );
     }
 

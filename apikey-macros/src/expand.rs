@@ -1,22 +1,22 @@
-//! A policy and a handler to the code that guards it. Nothing can fail here.
+//! Generates the guarded handler from a policy and a handler. This step is infallible.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{ext::IdentExt, token};
 
 use crate::{
-    handler::{Argument, Handler},
-    limits::{LimiterFallback, Limits, Rate},
-    locations::Location,
+    handler::{Handler, HandlerArgument},
+    limits::{LimiterFallback, Limits, RateExpr},
+    locations::KeyLocation,
     scopes::ScopeExpr,
     validate::Policy,
 };
 
-/// The handler with its guard, and the type of its policy where it needs one.
+/// Returns the handler with its guard, and the policy type if the attribute has options.
 pub(crate) fn expand(policy: &Policy, handler: &Handler, fingerprint: u64) -> TokenStream {
     let krate = &policy.krate;
-    if policy.is_plain() {
-        // No type of its own, so that the plain attribute can stand inside an `impl` too.
+    if policy.is_default() {
+        // Without a generated type, the attribute works inside an `impl` too.
         return guarded_handler(policy, handler, &quote!(#krate::__private::DefaultPolicy));
     }
     let name = policy_name(handler, fingerprint);
@@ -28,12 +28,12 @@ pub(crate) fn expand(policy: &Policy, handler: &Handler, fingerprint: u64) -> To
     }
 }
 
-/// A name for the policy's type that no other policy of the same handler has.
+/// Returns a name for the policy type that is unique among the policies of the same handler.
 ///
-/// A routing attribute between two guards moves the inner one into a function body, where a type of
-/// the same name would shadow the outer one, and the outer guard would enforce the inner policy. The
-/// number of guards below tells two of them apart; the fingerprint does where one goes by another
-/// name (`use api_key_required as admin`).
+/// A routing attribute between two guards moves the inner one into a function body. A type with the
+/// same name would shadow the outer one there, and the outer guard would enforce the inner policy.
+/// The number of guards below distinguishes the two. The fingerprint distinguishes them if the
+/// attribute is imported under another name (`use api_key_required as admin`).
 fn policy_name(handler: &Handler, fingerprint: u64) -> Ident {
     let function = handler.name.unraw();
     let below = handler.guards_below;
@@ -43,9 +43,9 @@ fn policy_name(handler: &Handler, fingerprint: u64) -> Ident {
     )
 }
 
-/// A short name for the tokens of an attribute and how many attributes follow it: FNV-1a of 64 bits.
+/// Hashes the tokens of an attribute and the number of attributes below it with 64-bit FNV-1a.
 ///
-/// The standard library's hashers may change between two compilers; this one cannot.
+/// The standard library's hashers may change between compiler versions, but FNV-1a is stable.
 pub(crate) fn fingerprint(arguments: &TokenStream, attributes_below: usize) -> u64 {
     let text = format!("{attributes_below} {arguments}");
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -53,7 +53,7 @@ pub(crate) fn fingerprint(arguments: &TokenStream, attributes_below: usize) -> u
     })
 }
 
-/// The policy's type, and what it carries.
+/// Returns the policy type and its `RoutePolicy` implementation.
 fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream {
     let Policy { krate, .. } = policy;
     let Handler {
@@ -73,11 +73,11 @@ fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream 
         let function = quote!(fn(&#krate::__private::HttpRequest) -> #found);
         constant(krate, quote!(MANAGER), &function, path)
     });
-    // rustc evaluates the const of a trait only where it is used, which `cargo check` never comes to:
-    // a wrong scope in a const of the user's would only be found by `cargo build`.
-    let judged_later =
-        policy.limits.have_const() || policy.scopes.as_ref().is_some_and(ScopeExpr::has_const);
-    let evaluation = judged_later.then(|| {
+    // rustc evaluates an associated const only when it is used, which never happens in `cargo check`.
+    // Without this item, only `cargo build` would report an invalid scope in a user's const.
+    let has_const =
+        policy.limits.has_const() || policy.scopes.as_ref().is_some_and(ScopeExpr::has_const);
+    let evaluation = has_const.then(|| {
         quote! {
             #(#cfgs)*
             const _: #krate::__private::Policy = <#name as #krate::__private::RoutePolicy>::POLICY;
@@ -100,7 +100,7 @@ fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream 
     }
 }
 
-/// `const NAME: Option<function> = Some(path);`
+/// Returns `const NAME: Option<function> = Some(path);`.
 fn constant(
     krate: &TokenStream,
     name: TokenStream,
@@ -112,7 +112,7 @@ fn constant(
     }
 }
 
-/// The calls that make the policy out of an empty one.
+/// Returns the builder calls that set the policy.
 fn policy_builders(policy: &Policy, handler: &Handler) -> TokenStream {
     let krate = &policy.krate;
     let scopes = policy.scopes.as_ref().map(|scopes| {
@@ -143,13 +143,13 @@ fn policy_builders(policy: &Policy, handler: &Handler) -> TokenStream {
     }
 }
 
-/// The calls for the route's limits. Its name is where its rate is counted.
+/// Returns the builder calls for the route's limits. A rate is counted under the route's name.
 fn limits(krate: &TokenStream, limits: &Limits, handler: &Handler) -> TokenStream {
     let Limits {
         rate,
         burst,
         cost,
-        down,
+        fallback,
     } = limits;
     let rate = rate.as_ref().map(|rate| {
         let name = route_name(handler);
@@ -157,15 +157,16 @@ fn limits(krate: &TokenStream, limits: &Limits, handler: &Handler) -> TokenStrea
         quote!(.name(#name).rate_limit(#rate))
     });
     let cost = cost.iter();
-    let down = down.iter().map(|down| match down {
+    let fallback = fallback.iter().map(|fallback| match fallback {
         LimiterFallback::Deny => quote!(#krate::__private::LimiterFallback::Deny),
         LimiterFallback::Local => quote!(#krate::__private::LimiterFallback::Local),
     });
-    quote!(#rate #(.cost(#cost))* #(.on_limiter_down(#down))*)
+    quote!(#rate #(.cost(#cost))* #(.on_limiter_down(#fallback))*)
 }
 
-/// The handler's path. A guard above another one of the same handler has a rate of its own, and so a
-/// name of its own.
+/// Returns the name under which a rate is counted: the handler's path.
+///
+/// A guard above another one gets a different name, because the two rates are counted separately.
 fn route_name(handler: &Handler) -> TokenStream {
     let function = match handler.guards_below {
         0 => handler.name.unraw().to_string(),
@@ -174,16 +175,16 @@ fn route_name(handler: &Handler) -> TokenStream {
     quote!(::core::concat!(::core::module_path!(), "::", #function))
 }
 
-fn rate(krate: &TokenStream, rate: &Rate, burst: Option<u32>) -> TokenStream {
+fn rate(krate: &TokenStream, rate: &RateExpr, burst: Option<u32>) -> TokenStream {
     let rate = match rate {
-        Rate::Text { amount, millis } => {
+        RateExpr::Text { amount, millis } => {
             let window = quote!(#krate::__private::Duration::from_millis(#millis));
             quote!(#krate::__private::Rate::new(#amount, #window))
         }
-        Rate::Const(path) => quote!(#path),
+        RateExpr::Const(path) => quote!(#path),
     };
     match burst {
-        // Called by its path: where the const is no rate, the error is that it is none.
+        // Called by its path, so that rustc reports mismatched types if the const is not a rate.
         Some(burst) => quote!(#krate::__private::Rate::with_burst(#rate, #burst)),
         None => rate,
     }
@@ -216,25 +217,25 @@ fn scope_expr(krate: &TokenStream, scopes: &ScopeExpr) -> TokenStream {
     quote!(#krate::__private::ScopeExpr::#variant)
 }
 
-fn location(krate: &TokenStream, location: &Location) -> TokenStream {
+fn location(krate: &TokenStream, location: &KeyLocation) -> TokenStream {
     let variant = match location {
-        Location::Header { name, scheme } => {
+        KeyLocation::Header { name, scheme } => {
             let scheme = match scheme {
                 Some(scheme) => quote!(Some(#scheme)),
                 None => quote!(None),
             };
             quote!(Header { name: #name, scheme: #krate::__private::Option::#scheme })
         }
-        Location::Basic => quote!(Basic),
-        Location::Query { name } => quote!(Query { name: #name }),
-        Location::Cookie { name } => quote!(Cookie { name: #name }),
-        Location::Json { name } => quote!(Json { name: #name }),
-        Location::Form { name } => quote!(Form { name: #name }),
+        KeyLocation::Basic => quote!(Basic),
+        KeyLocation::Query { name } => quote!(Query { name: #name }),
+        KeyLocation::Cookie { name } => quote!(Cookie { name: #name }),
+        KeyLocation::Json { name } => quote!(Json { name: #name }),
+        KeyLocation::Form { name } => quote!(Form { name: #name }),
     };
     quote!(#krate::__private::KeyLocation::#variant)
 }
 
-/// The handler, with the guard as its only argument.
+/// Returns the handler with the guard as its only argument.
 fn guarded_handler(policy: &Policy, handler: &Handler, policy_type: &TokenStream) -> TokenStream {
     let Handler {
         attributes,
@@ -255,8 +256,8 @@ fn guarded_handler(policy: &Policy, handler: &Handler, policy_type: &TokenStream
             let pattern = &argument.pattern;
             quote!(#pattern)
         } else {
-            let held = held_argument(index);
-            quote!(#held)
+            let binding = argument_binding(index);
+            quote!(#binding)
         }
     });
     let body = body(handler);
@@ -269,13 +270,13 @@ fn guarded_handler(policy: &Policy, handler: &Handler, policy_type: &TokenStream
     }
 }
 
-/// The body as written, behind the arguments that have lint attributes.
+/// Returns the body as written, after a `let` for each argument that has lint attributes.
 ///
-/// Attributes cannot stand inside a tuple's pattern, but on a `let` they can. The body is then a block
-/// of its own: the temporaries of its last expression have to go before the arguments do, which is
-/// how they go in any function.
+/// Rust allows attributes on a `let`, but not inside a tuple pattern. After a `let`, the body
+/// becomes a nested block: the temporaries of its last expression must be dropped before the
+/// arguments, as in any function.
 fn body(handler: &Handler) -> TokenStream {
-    let crate::function::Body {
+    let crate::function::FunctionBody {
         braces,
         inner_attributes,
         rest,
@@ -285,7 +286,7 @@ fn body(handler: &Handler) -> TokenStream {
         .iter()
         .enumerate()
         .filter(|(_, argument)| !argument.lints.is_empty())
-        .map(|(index, argument)| unpack(index, argument))
+        .map(|(index, argument)| destructure(index, argument))
         .peekable();
     if lets.peek().is_none() {
         return braced(*braces, quote!(#(#inner_attributes)* #rest));
@@ -294,14 +295,16 @@ fn body(handler: &Handler) -> TokenStream {
     quote!({ #(#inner_attributes)* #(#lets)* #rest })
 }
 
-fn unpack(index: usize, argument: &Argument) -> TokenStream {
-    let Argument { lints, pattern, .. } = argument;
-    let held = held_argument(index);
-    quote!(#(#lints)* let #pattern = #held;)
+fn destructure(index: usize, argument: &HandlerArgument) -> TokenStream {
+    let HandlerArgument { lints, pattern, .. } = argument;
+    let binding = argument_binding(index);
+    quote!(#(#lints)* let #pattern = #binding;)
 }
 
-/// The name that an argument has before its pattern takes it apart; hygienic, so that no body sees it.
-fn held_argument(index: usize) -> Ident {
+/// Returns the name of an argument before it is destructured.
+///
+/// The name is hygienic, so the body cannot see it.
+fn argument_binding(index: usize) -> Ident {
     format_ident!("__apikey_argument_{index}", span = Span::mixed_site())
 }
 

@@ -1,4 +1,4 @@
-//! The function under the attribute: its signature parsed, its body kept as tokens.
+//! Parses the annotated function. Its signature is parsed; its body stays tokens.
 
 use proc_macro2::TokenStream;
 use syn::{
@@ -8,39 +8,39 @@ use syn::{
     token,
 };
 
-/// The words that may stand before `fn`.
+/// The keywords that may precede `fn`.
 const QUALIFIERS: [&str; 6] = ["const", "async", "unsafe", "safe", "extern", "default"];
 
-/// A function as written.
+/// The syntax of a function.
 ///
-/// The body is never parsed: one that is half typed expands like any other, and rustc or the editor
-/// speaks of it where it stands.
+/// The body is never parsed, so an unfinished body still expands, and rustc or the editor reports
+/// the errors in it.
 pub(crate) struct FunctionSyntax {
-    /// The attributes above it and still to be expanded.
+    /// The attributes that remain on the function.
     pub(crate) attributes: Vec<Attribute>,
-    /// Its visibility.
+    /// The visibility.
     pub(crate) visibility: Visibility,
-    /// Its signature.
+    /// The signature.
     pub(crate) signature: Signature,
-    /// Its body.
-    pub(crate) body: Body,
+    /// The body.
+    pub(crate) body: FunctionBody,
 }
 
-/// A body: `{ #![inner] rest }`.
-pub(crate) struct Body {
-    /// Its braces.
+/// A function body: `{ #![inner] rest }`.
+pub(crate) struct FunctionBody {
+    /// The braces.
     pub(crate) braces: token::Brace,
-    /// The attributes that it starts with.
+    /// The inner attributes at its start.
     pub(crate) inner_attributes: Vec<Attribute>,
-    /// All that follows.
+    /// The remaining tokens.
     pub(crate) rest: TokenStream,
 }
 
-/// Reads the function that the attribute stands on.
+/// Parses the function that the attribute annotates.
 ///
 /// # Errors
 ///
-/// It is no function, it has no body, or rustc would not parse it either.
+/// Returns an error if the item is not a function, has no body, or is not valid Rust.
 pub(crate) fn parse(item: TokenStream) -> syn::Result<FunctionSyntax> {
     FunctionSyntax::parse.parse2(item)
 }
@@ -49,10 +49,10 @@ impl Parse for FunctionSyntax {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let attributes = input.call(Attribute::parse_outer)?;
         let visibility = input.parse()?;
-        refuse_other_items(input)?;
+        reject_other_items(input)?;
         let signature = input.parse()?;
         if input.peek(Token![;]) {
-            return Err(input.error("a handler has a body; write `{ .. }`"));
+            return Err(input.error("a handler must have a body; write `{ .. }`"));
         }
         let body = input.parse()?;
         Ok(Self {
@@ -64,7 +64,7 @@ impl Parse for FunctionSyntax {
     }
 }
 
-impl Parse for Body {
+impl Parse for FunctionBody {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let content;
         let braces = braced!(content in input);
@@ -76,8 +76,8 @@ impl Parse for Body {
     }
 }
 
-/// Refuses what is no function, in words about what it is.
-fn refuse_other_items(input: ParseStream<'_>) -> syn::Result<()> {
+/// Rejects items that are not functions, with a message that names the kind of item.
+fn reject_other_items(input: ParseStream<'_>) -> syn::Result<()> {
     let ahead = input.fork();
     while skip_qualifier(&ahead) {}
     if ahead.peek(Token![fn]) {
@@ -88,7 +88,7 @@ fn refuse_other_items(input: ParseStream<'_>) -> syn::Result<()> {
             "mod" | "impl" | "trait" => "write it above each handler inside",
             _ => "write it above an `async fn`",
         };
-        let problem = format!("`#[api_key_required]` guards a handler, and `{word}` is none");
+        let problem = format!("`#[api_key_required]` guards a handler, and `{word}` is not one");
         syn::Error::new(word.span(), format!("{problem}; {remedy}"))
     });
     Err(found.unwrap_or_else(|error| {
@@ -97,7 +97,7 @@ fn refuse_other_items(input: ParseStream<'_>) -> syn::Result<()> {
     }))
 }
 
-/// Skips a word that may stand before `fn`, or the ABI of an `extern`; whether there was one.
+/// Skips a keyword that may precede `fn`, or an ABI, and returns whether one was there.
 fn skip_qualifier(input: ParseStream<'_>) -> bool {
     if input.peek(LitStr) {
         return input.parse::<LitStr>().is_ok();

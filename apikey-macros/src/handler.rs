@@ -1,4 +1,4 @@
-//! The function to a handler: what actix can call and the attribute can guard.
+//! Validates a function as a handler that actix can call and the attribute can guard.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -10,16 +10,16 @@ use syn::{
 use crate::{
     attributes::{self, ArgumentAttribute},
     diagnostics::Errors,
-    function::{Body, FunctionSyntax},
+    function::{FunctionBody, FunctionSyntax},
 };
 
-/// Most arguments of a handler: actix's tuples of extractors end there.
+/// The maximum number of arguments, which is the size of actix's largest tuple of extractors.
 const MAX_ARGUMENTS: usize = 16;
 
-/// Types that a handler answers with, and that are no future.
+/// Response types that are known not to be futures.
 ///
-/// Only names that say so by themselves; any other may be an alias of a future.
-const ANSWERS: [&str; 14] = [
+/// The list contains unambiguous names only, because any other name may be an alias of a future.
+const RESPONSE_TYPES: [&str; 14] = [
     "HttpResponse",
     "HttpResponseBuilder",
     "Result",
@@ -36,35 +36,35 @@ const ANSWERS: [&str; 14] = [
     "Cow",
 ];
 
-/// A function that the attribute can guard.
+/// A validated function that the attribute can guard.
 pub(crate) struct Handler {
-    /// All of its attributes, as written.
+    /// All attributes, as written.
     pub(crate) attributes: Vec<Attribute>,
-    /// Those of them that decide whether it is there at all.
+    /// The `cfg`s among them.
     pub(crate) cfgs: Vec<TokenStream>,
-    /// How many `#[api_key_required]` are still to be expanded below this one.
+    /// The number of `#[api_key_required]` attributes below this one.
     pub(crate) guards_below: usize,
-    /// Its visibility.
+    /// The visibility.
     pub(crate) visibility: Visibility,
-    /// `async`, unless it returns a future by itself.
+    /// `async`; `None` if the function returns a future.
     pub(crate) asyncness: Option<Token![async]>,
-    /// `fn`.
+    /// The `fn` keyword.
     pub(crate) fn_token: Token![fn],
-    /// Its name.
+    /// The name.
     pub(crate) name: Ident,
-    /// Its generics, with their where clause.
+    /// The generics, including the `where` clause.
     pub(crate) generics: Generics,
-    /// Its arguments, at most 16.
-    pub(crate) arguments: Vec<Argument>,
-    /// Its return type.
+    /// The arguments, at most 16.
+    pub(crate) arguments: Vec<HandlerArgument>,
+    /// The return type.
     pub(crate) output: ReturnType,
-    /// Its body.
-    pub(crate) body: Body,
+    /// The body.
+    pub(crate) body: FunctionBody,
 }
 
 /// An argument of a handler.
-pub(crate) struct Argument {
-    /// The lint attributes that it has of its own.
+pub(crate) struct HandlerArgument {
+    /// Its lint attributes.
     pub(crate) lints: Vec<Attribute>,
     /// Its pattern.
     pub(crate) pattern: Pat,
@@ -72,7 +72,7 @@ pub(crate) struct Argument {
     pub(crate) extractor: Type,
 }
 
-/// Judges everything about the function that its tokens can tell.
+/// Validates everything about the function that its tokens show.
 pub(crate) fn check(function: FunctionSyntax, errors: &mut Errors) -> Option<Handler> {
     let FunctionSyntax {
         attributes,
@@ -80,14 +80,14 @@ pub(crate) fn check(function: FunctionSyntax, errors: &mut Errors) -> Option<Han
         signature,
         body,
     } = function;
-    let plain = check_qualifiers(&signature, errors);
-    let answers = check_output(&signature, errors);
+    let callable = check_qualifiers(&signature, errors);
+    let responds = check_output(&signature, errors);
     let ordered = check_order(&attributes, errors);
     let arguments = check_arguments(signature.inputs, errors);
-    (plain && answers && ordered).then_some(())?;
+    (callable && responds && ordered).then_some(())?;
     Some(Handler {
         cfgs: attributes::cfgs(&attributes),
-        guards_below: guards(&attributes),
+        guards_below: count_guards(&attributes),
         attributes,
         visibility,
         asyncness: signature.asyncness,
@@ -100,46 +100,48 @@ pub(crate) fn check(function: FunctionSyntax, errors: &mut Errors) -> Option<Han
     })
 }
 
-/// Refuses what actix cannot call.
+/// Rejects functions that actix cannot call. Returns whether the qualifiers are valid.
 fn check_qualifiers(signature: &Signature, errors: &mut Errors) -> bool {
-    let mut plain = true;
-    let mut refuse = |tokens: &dyn ToTokens, problem: &str| {
+    let mut callable = true;
+    let mut reject = |tokens: &dyn ToTokens, problem: &str| {
         errors.on(tokens.to_token_stream(), problem);
-        plain = false;
+        callable = false;
     };
     if let Some(constness) = &signature.constness {
-        refuse(constness, "a handler cannot be `const`; remove it");
+        reject(constness, "a handler cannot be `const`; remove the keyword");
     }
     match &signature.safety {
         Safety::Default => {}
-        Safety::Unsafe(safety) => refuse(safety, "a handler cannot be `unsafe`; remove it"),
-        Safety::Safe(safety) => refuse(safety, "a handler cannot be `safe`; remove it"),
+        Safety::Unsafe(safety) => {
+            reject(safety, "a handler cannot be `unsafe`; remove the keyword")
+        }
+        Safety::Safe(safety) => reject(safety, "a handler cannot be `safe`; remove the keyword"),
     }
     if let Some(abi) = &signature.abi {
-        refuse(abi, "a handler cannot be `extern`; remove it");
+        reject(abi, "a handler cannot be `extern`; remove the ABI");
     }
     if let Some(variadic) = &signature.variadic {
-        let problem = "a handler cannot take `...`; write each argument";
-        refuse(&variadic.dots, problem);
+        let problem = "a handler cannot be variadic; replace `...` with arguments";
+        reject(&variadic.dots, problem);
     }
-    plain
+    callable
 }
 
-/// Refuses an answer that cannot be one: none, or one that is there at once without `async`.
+/// Rejects a missing return type and, without `async`, one that is not a future.
 fn check_output(signature: &Signature, errors: &mut Errors) -> bool {
     let name = &signature.ident;
     let async_fn = signature.asyncness.is_some();
     let problem = match &signature.output {
         ReturnType::Default if async_fn => {
-            format!("`{name}` answers with nothing; add a return type, as in `-> impl Responder`")
+            format!("`{name}` has no return type; add one, as in `-> impl Responder`")
         }
         ReturnType::Default => {
-            format!("`{name}` answers with nothing; write `async fn {name}(..) -> impl Responder`")
+            format!("`{name}` has no return type; write `async fn {name}(..) -> impl Responder`")
         }
-        ReturnType::Type(_, output) => match no_future(output) {
+        ReturnType::Type(_, output) => match describe_non_future(output) {
             Some(output) if !async_fn => {
                 format!(
-                    "`{name}` is not `async`, and {output} is no future; write `async fn {name}`"
+                    "`{name}` is not `async`, and {output} is not a future; write `async fn {name}`"
                 )
             }
             _ => return true,
@@ -152,11 +154,11 @@ fn check_output(signature: &Signature, errors: &mut Errors) -> bool {
     false
 }
 
-/// What `output` is if it is plainly no future, in words.
-fn no_future(output: &Type) -> Option<String> {
+/// Describes `output` if it is known not to be a future.
+fn describe_non_future(output: &Type) -> Option<String> {
     match output {
-        Type::Group(group) => no_future(&group.elem),
-        Type::Paren(paren) => no_future(&paren.elem),
+        Type::Group(group) => describe_non_future(&group.elem),
+        Type::Paren(paren) => describe_non_future(&paren.elem),
         Type::Reference(_) => Some("a reference".to_owned()),
         Type::Tuple(_) => Some("a tuple".to_owned()),
         Type::Array(_) | Type::Slice(_) => Some("an array".to_owned()),
@@ -167,7 +169,7 @@ fn no_future(output: &Type) -> Option<String> {
             .then(|| "`impl Responder`".to_owned()),
         Type::Path(path) => {
             let word = path.path.segments.last()?.ident.to_string();
-            ANSWERS
+            RESPONSE_TYPES
                 .contains(&word.as_str())
                 .then(|| format!("`{word}`"))
         }
@@ -175,7 +177,7 @@ fn no_future(output: &Type) -> Option<String> {
     }
 }
 
-/// Whether a bound is `Responder`, or a lifetime.
+/// Returns whether a bound is `Responder` or a lifetime.
 fn is_responder(bound: &TypeParamBound) -> bool {
     match bound {
         TypeParamBound::Trait(bound) => is_named(&bound.path, "Responder"),
@@ -184,7 +186,7 @@ fn is_responder(bound: &TypeParamBound) -> bool {
     }
 }
 
-/// Refuses attributes that would change the arguments after they were guarded.
+/// Rejects attributes that would read or change the arguments outside the guard.
 fn check_order(attributes: &[Attribute], errors: &mut Errors) -> bool {
     let mut ordered = true;
     for attribute in attributes {
@@ -193,8 +195,8 @@ fn check_order(attributes: &[Attribute], errors: &mut Errors) -> bool {
                 continue;
             }
             let name = path.to_token_stream().to_string().replace(' ', "");
-            let problem = format!("`#[{name}]` would change the arguments behind the guard");
-            let remedy = "put it above `#[api_key_required]`";
+            let problem = format!("`#[{name}]` would read or change arguments outside the guard");
+            let remedy = "move it above `#[api_key_required]`";
             errors.on(attribute.meta.path(), format!("{problem}; {remedy}"));
             ordered = false;
         }
@@ -202,9 +204,10 @@ fn check_order(attributes: &[Attribute], errors: &mut Errors) -> bool {
     ordered
 }
 
-/// Whether an attribute of this name is known to add or read arguments: `protect` of actix-web-grants
-/// adds one, which would be extracted before the key was checked, and `utoipa::path` documents those
-/// that it sees.
+/// Returns whether an attribute is known to add or read arguments.
+///
+/// `protect` of actix-web-grants adds an argument, which would be extracted before the key is
+/// checked. `utoipa::path` documents the arguments that it sees, and would see only the guard.
 fn changes_arguments(path: &Path) -> bool {
     let mut segments = path.segments.iter().rev().map(|segment| &segment.ident);
     match (segments.next(), segments.next()) {
@@ -214,8 +217,8 @@ fn changes_arguments(path: &Path) -> bool {
     }
 }
 
-/// How many of `attributes` are the one this crate is about.
-fn guards(attributes: &[Attribute]) -> usize {
+/// Counts the `#[api_key_required]` attributes.
+fn count_guards(attributes: &[Attribute]) -> usize {
     attributes
         .iter()
         .flat_map(|attribute| attributes::paths(&attribute.meta))
@@ -229,18 +232,18 @@ fn is_named(path: &Path, name: &str) -> bool {
         .is_some_and(|segment| segment.ident == name)
 }
 
-/// Judges every argument, and their number.
+/// Validates every argument and their number.
 fn check_arguments(
     inputs: impl IntoIterator<Item = FnArg>,
     errors: &mut Errors,
-) -> Option<Vec<Argument>> {
+) -> Option<Vec<HandlerArgument>> {
     let arguments: Vec<_> = inputs
         .into_iter()
         .enumerate()
         .map(|(index, input)| {
             if index == MAX_ARGUMENTS {
                 let problem = format!("a handler takes at most {MAX_ARGUMENTS} arguments");
-                let remedy = "take two of them as one tuple, as in `(a, b): (A, B)`";
+                let remedy = "combine two of them into a tuple, as in `(a, b): (A, B)`";
                 errors.on(&input, format!("{problem}; {remedy}"));
             }
             let argument = check_argument(input, errors)?;
@@ -250,21 +253,21 @@ fn check_arguments(
     arguments.into_iter().collect()
 }
 
-fn check_argument(input: FnArg, errors: &mut Errors) -> Option<Argument> {
+fn check_argument(input: FnArg, errors: &mut Errors) -> Option<HandlerArgument> {
     match input {
         FnArg::Receiver(receiver) => {
-            let problem = "a handler takes no `self`: actix has no value to call it on";
-            let remedy = "take what it needs as `web::Data<..>`";
+            let problem = "a handler cannot take `self`, because actix has no value to call it on";
+            let remedy = "pass shared state as `web::Data<..>`";
             errors.on(receiver.self_token, format!("{problem}; {remedy}"));
             None
         }
         FnArg::Typed(PatType { attrs, pat, ty, .. }) => {
-            // Counted to the end: every wrong one is to be reported.
-            let refused = attrs
+            // `count` visits every attribute, so that each invalid one is reported.
+            let rejected = attrs
                 .iter()
-                .filter(|attribute| !check_lint(attribute, errors))
+                .filter(|attribute| !check_argument_attribute(attribute, errors))
                 .count();
-            (refused == 0).then_some(Argument {
+            (rejected == 0).then_some(HandlerArgument {
                 lints: attrs,
                 pattern: *pat,
                 extractor: *ty,
@@ -273,18 +276,20 @@ fn check_argument(input: FnArg, errors: &mut Errors) -> Option<Argument> {
     }
 }
 
-/// Whether an attribute of an argument can be kept.
-fn check_lint(attribute: &Attribute, errors: &mut Errors) -> bool {
+/// Returns whether an attribute can stay on an argument.
+fn check_argument_attribute(attribute: &Attribute, errors: &mut Errors) -> bool {
     let problem = match ArgumentAttribute::of(attribute) {
         ArgumentAttribute::Lint => return true,
         ArgumentAttribute::Cfg => {
-            "`#[cfg]` cannot take away an argument of a guarded handler; \
-             write the handler twice, each with its own `#[cfg]`"
+            "`#[cfg]` cannot remove an argument of a guarded handler; \
+             write two handlers, each with its own `#[cfg]`"
         }
-        ArgumentAttribute::Doc => "an argument has no doc comment; write it above the handler",
+        ArgumentAttribute::Doc => {
+            "an argument cannot have a doc comment; move it above the handler"
+        }
         ArgumentAttribute::Other => {
-            "only lint attributes can stand on an argument of a guarded handler; \
-             put the macro that reads this one above `#[api_key_required]`"
+            "arguments of a guarded handler support only lint attributes; \
+             move the macro that reads this attribute above `#[api_key_required]`"
         }
     };
     errors.on(attribute, problem);

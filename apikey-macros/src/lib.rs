@@ -1,5 +1,7 @@
-//! The `#[api_key_required]` attribute for actix-web. Use it through `apikey-runtime`, which re-exports
-//! it and holds all that the generated code needs.
+//! The `#[api_key_required]` attribute for actix-web.
+//!
+//! Use it through `apikey-runtime`, which re-exports it and contains everything that the generated
+//! code refers to.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -7,7 +9,7 @@
     allow(
         clippy::unwrap_used,
         clippy::expect_used,
-        reason = "a test that cannot go on has failed"
+        reason = "a test that cannot continue has failed"
     )
 )]
 
@@ -32,11 +34,11 @@ use quote::quote;
 
 use crate::diagnostics::Errors;
 
-/// Guards a handler: it runs only for a key that is known, live and allowed.
+/// Guards a handler, so that it runs only for a key that is known, active and allowed.
 ///
-/// The key is checked before anything else of the request is touched: no extractor of the handler runs for
-/// a request that is refused, and no byte of its body is read. Only where the key itself may stand in the
-/// body (`json`, `form`) is that read first.
+/// The key is checked before any other part of the request is processed. If the request is denied,
+/// no extractor of the handler runs and the body is not read. The only exceptions are routes with
+/// a `json` or `form` location, which may read the body to find the key.
 ///
 /// ```text
 /// use actix_web::{Responder, get, web};
@@ -49,24 +51,26 @@ use crate::diagnostics::Errors;
 /// }
 /// ```
 ///
-/// # Where it stands
+/// # Placement
 ///
-/// Last, right above `async fn`. Attributes above it see the handler's own arguments, and what they add
-/// is guarded too. Routing attributes (`#[get]`, `#[route]`, `#[routes]`) may stand above or below it;
-/// `#[protect]` and `#[utoipa::path]` below it are an error.
+/// Place the attribute last, directly above `async fn`. Attributes above it see the handler's own
+/// arguments, and arguments that they add are guarded too. Routing attributes (`#[get]`,
+/// `#[route]`, `#[routes]`) work above and below it. `#[protect]` and `#[utoipa::path]` below it
+/// are errors.
 ///
-/// It works on functions inside modules (under `#[actix_web::scope]` too), function bodies and macros. In
-/// an `impl` only the plain attribute works, on a function without `self`: with options it adds a type
-/// next to the function, and an `impl` cannot hold one.
+/// The attribute works on functions in modules (including those under `#[actix_web::scope]`), in
+/// function bodies and in macros. In an `impl` it works on functions without `self`, and without
+/// options other than `crate`: options add a type beside the function, and an `impl` cannot contain
+/// one.
 ///
-/// # Two on one handler
+/// # Several on one handler
 ///
-/// Both are enforced, from the lowest to the topmost. The key that `ApiKey` yields is the one that the
-/// topmost let through, which is checked last.
+/// All of them are enforced, from the lowest to the topmost. `ApiKey` yields the key that the
+/// topmost attribute allowed, because that one is checked last.
 ///
 #[doc = include_str!("../OPTIONS.md")]
 ///
-/// # What it expands to
+/// # Expansion
 ///
 /// ```text
 /// async fn list(
@@ -76,10 +80,10 @@ use crate::diagnostics::Errors;
 /// }
 /// ```
 ///
-/// `Guarded` is the only argument that actix sees; it starts the extractors of the tuple after the check.
-/// Names, docs, generics, where clauses, lint attributes and the body stay as written. An argument with a
-/// lint attribute of its own is taken apart by a `let` in front of the body. A test calls such a handler
-/// as `list(Guarded::for_test((key, page))).await`.
+/// `Guarded` is the only argument that actix sees. It starts the extractors of the tuple after the
+/// check. Names, docs, generics, `where` clauses, lint attributes and the body stay as written. An
+/// argument that has its own lint attribute is destructured by a `let` before the body. A test
+/// calls the handler as `list(Guarded::for_test((key, page))).await`.
 #[proc_macro_attribute]
 pub fn api_key_required(
     arguments: proc_macro::TokenStream,
@@ -88,7 +92,7 @@ pub fn api_key_required(
     guard(arguments.into(), item.into()).into()
 }
 
-/// The guarded item; or all errors, with the item as it was so that an editor keeps working.
+/// Returns the guarded item, or the unchanged item and all errors so that editors keep working.
 fn guard(arguments: TokenStream, item: TokenStream) -> TokenStream {
     try_guard(arguments, item.clone()).unwrap_or_else(|errors| {
         let errors = errors.into_compile_errors();

@@ -1,4 +1,4 @@
-//! What a route limits keys to, and what a request costs: how it is written, and its bounds.
+//! The options `rate_limit`, `burst`, `cost` and `on_limiter_down`: their syntax and their bounds.
 
 mod rate;
 
@@ -6,23 +6,23 @@ use std::ops::RangeInclusive;
 
 use syn::{ExprPath, Ident, LitInt, LitStr, Token, parse::ParseStream, token};
 
-use self::rate::{Fault, RateText, UNITS, WINDOWS};
+use self::rate::{ParseRateError, ParsedRate, UNITS, WINDOWS};
 use crate::{
     diagnostics::{Errors, unknown},
-    options::Written,
+    options::WrittenOption,
     values,
 };
 
-/// The bursts that the runtime takes.
+/// The bursts that the runtime accepts.
 const BURSTS: RangeInclusive<u32> = 1..=1_000_000;
 
-/// The costs that the runtime takes.
+/// The costs that the runtime accepts.
 const COSTS: RangeInclusive<u32> = 0..=1_000_000;
 
-/// What errors show of a rate.
-const EXAMPLE: &str = r#"write one as in `"100/minute"`"#;
+/// The remedy in errors about a rate.
+const EXAMPLE: &str = r#"write a rate such as `"100/minute"`"#;
 
-/// Limits as written.
+/// The limits as written, not yet validated.
 #[derive(Default)]
 pub(crate) struct LimitsSyntax {
     /// `rate_limit = ..`
@@ -32,10 +32,10 @@ pub(crate) struct LimitsSyntax {
     /// `cost = 5`
     pub(crate) cost: Option<LitInt>,
     /// `on_limiter_down = ".."`
-    pub(crate) down: Option<LitStr>,
+    pub(crate) on_limiter_down: Option<LitStr>,
 }
 
-/// A rate as written.
+/// A rate as written, not yet validated.
 pub(crate) enum RateSyntax {
     /// `"100/minute"`
     Text(LitStr),
@@ -43,64 +43,67 @@ pub(crate) enum RateSyntax {
     Const(ExprPath),
 }
 
-/// Limits that the runtime takes.
+/// Validated limits, which the runtime accepts.
 pub(crate) struct Limits {
-    /// How fast a key may use the route.
-    pub(crate) rate: Option<Rate>,
-    /// The most units at once, where that is not the rate's own.
+    /// The rate of each key on the route.
+    pub(crate) rate: Option<RateExpr>,
+    /// The burst, from the option or the rate's text; `None` for the rate's default.
     pub(crate) burst: Option<u32>,
-    /// The units that a request takes.
+    /// The units that each request is charged.
     pub(crate) cost: Option<u32>,
-    /// What becomes of requests that cannot be counted.
-    pub(crate) down: Option<LimiterFallback>,
+    /// The fallback while the store cannot count.
+    pub(crate) fallback: Option<LimiterFallback>,
 }
 
-/// A rate.
-pub(crate) enum Rate {
-    /// In full.
+/// A validated rate.
+pub(crate) enum RateExpr {
+    /// A rate written as text.
     Text {
-        /// The units in each window.
+        /// The units per window.
         amount: u32,
         /// The window, in milliseconds.
         millis: u64,
     },
-    /// A const, which the compiler evaluates.
+    /// A const, which rustc evaluates.
     Const(ExprPath),
 }
 
-/// What becomes of a request whose limits cannot be counted.
+/// The fallback for requests while the store cannot count their limits.
 #[derive(Clone, Copy)]
 pub(crate) enum LimiterFallback {
-    /// It is refused.
+    /// Denies the request.
     Deny,
-    /// It is counted in the process.
+    /// Counts in the process.
     Local,
 }
 
 impl Limits {
-    /// Whether nothing is said of limits.
-    pub(crate) fn are_plain(&self) -> bool {
+    /// Returns whether no option about limits was written.
+    pub(crate) fn is_default(&self) -> bool {
         let Self {
             rate,
             burst,
             cost,
-            down,
+            fallback,
         } = self;
-        rate.is_none() && burst.is_none() && cost.is_none() && down.is_none()
+        rate.is_none() && burst.is_none() && cost.is_none() && fallback.is_none()
     }
 
-    /// Whether only the compiler can judge all of them.
-    pub(crate) fn have_const(&self) -> bool {
-        matches!(self.rate, Some(Rate::Const(_)))
+    /// Returns whether rustc must evaluate a const to validate the limits.
+    pub(crate) fn has_const(&self) -> bool {
+        matches!(self.rate, Some(RateExpr::Const(_)))
     }
 }
 
-/// Reads what stands behind `rate_limit =`.
+/// Parses the value of `rate_limit`.
 ///
 /// # Errors
 ///
-/// It is no string and no path.
-pub(crate) fn read_rate(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<RateSyntax> {
+/// Returns an error if the value is neither a string nor a path.
+pub(crate) fn parse_rate(
+    written: &WrittenOption<'_>,
+    input: ParseStream<'_>,
+) -> syn::Result<RateSyntax> {
     if input.peek(LitStr) {
         return input.parse().map(RateSyntax::Text);
     }
@@ -113,50 +116,54 @@ pub(crate) fn read_rate(written: &Written<'_>, input: ParseStream<'_>) -> syn::R
         } else {
             "call"
         };
-        let remedy = "put it into a `const` and write its path";
-        return Err(input.error(format!("a {what} cannot stand here; {remedy}")));
+        let remedy = "move it into a `const` and write the path of that `const`";
+        return Err(input.error(format!("a {what} is not supported here; {remedy}")));
     }
     Ok(RateSyntax::Const(path))
 }
 
-/// Reads a whole number, its bounds not yet judged.
+/// Parses a whole number without validating its bounds.
 ///
 /// # Errors
 ///
-/// Anything else stands there.
-pub(crate) fn read_number(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<LitInt> {
+/// Returns an error if the value is anything else, or a number with a type suffix.
+pub(crate) fn parse_number(
+    written: &WrittenOption<'_>,
+    input: ParseStream<'_>,
+) -> syn::Result<LitInt> {
     let expected = |error| values::expected(written, "a whole number", error);
     let number: LitInt = input.parse().map_err(expected)?;
     if number.suffix().is_empty() {
         return Ok(number);
     }
     let (key, digits) = (written.key, number.base10_digits());
-    let problem = format!("`{key}` takes a number without a type; write `{key} = {digits}`");
+    let problem = format!("`{key}` takes a number without a type suffix; write `{key} = {digits}`");
     Err(syn::Error::new(number.span(), problem))
 }
 
-/// Judges every limit, and which of them stand together. `given` are the options that were written,
-/// those that could not be read too.
+/// Validates every limit and their combination.
+///
+/// `given` contains the names of all options as written, including those with invalid values.
 pub(crate) fn check(limits: &LimitsSyntax, given: &[Ident], errors: &mut Errors) -> Limits {
     let mut text = None;
     let mut rate = None;
     match &limits.rate {
         Some(RateSyntax::Text(literal)) => text = check_rate(literal, errors),
-        Some(RateSyntax::Const(path)) => rate = Some(Rate::Const(path.clone())),
+        Some(RateSyntax::Const(path)) => rate = Some(RateExpr::Const(path.clone())),
         None => {}
     }
-    if let Some(RateText { amount, millis, .. }) = text {
-        rate = Some(Rate::Text { amount, millis });
+    if let Some(ParsedRate { amount, millis, .. }) = text {
+        rate = Some(RateExpr::Text { amount, millis });
     }
     let burst = limits.burst.as_ref();
-    let burst = burst.and_then(|burst| number(burst, ("burst", "20"), BURSTS, errors));
+    let burst = burst.and_then(|burst| check_number(burst, ("burst", "20"), BURSTS, errors));
     let cost = limits.cost.as_ref();
-    let cost = cost.and_then(|cost| number(cost, ("cost", "5"), COSTS, errors));
+    let cost = cost.and_then(|cost| check_number(cost, ("cost", "5"), COSTS, errors));
     if let (Some(text), Some(literal), Some(burst)) = (text, &limits.burst, burst) {
-        check_years(text, literal, burst, errors);
+        check_burst_duration(text, literal, burst, errors);
     }
     let in_text = text.and_then(|text| text.burst);
-    check_burst(in_text, given, errors);
+    check_burst_placement(in_text, given, errors);
     let burst = burst.or(in_text);
     let most = burst.or(text.map(|text| text.amount));
     if let (Some(literal), Some(cost), Some(most)) = (&limits.cost, cost, most) {
@@ -166,24 +173,24 @@ pub(crate) fn check(limits: &LimitsSyntax, given: &[Ident], errors: &mut Errors)
         rate,
         burst,
         cost,
-        down: limits
-            .down
+        fallback: limits
+            .on_limiter_down
             .as_ref()
-            .and_then(|down| check_down(down, errors)),
+            .and_then(|literal| check_fallback(literal, errors)),
     }
 }
 
-fn check_rate(literal: &LitStr, errors: &mut Errors) -> Option<RateText> {
+fn check_rate(literal: &LitStr, errors: &mut Errors) -> Option<ParsedRate> {
     let text = literal.value();
     match rate::parse(&text) {
         Ok(rate) => Some(rate),
-        Err(fault) => {
+        Err(error) => {
             let tight: String = text.split(' ').collect();
             errors.on(
                 literal,
                 match rate::parse(&tight) {
-                    Ok(_) => format!("a rate is written without spaces; write `{tight:?}`"),
-                    Err(_) => rate_problem(fault),
+                    Ok(_) => format!("unexpected spaces in the rate; write `{tight:?}`"),
+                    Err(_) => rate_problem(error),
                 },
             );
             None
@@ -191,22 +198,25 @@ fn check_rate(literal: &LitStr, errors: &mut Errors) -> Option<RateText> {
     }
 }
 
-fn rate_problem(fault: Fault<'_>) -> String {
-    match fault {
-        Fault::NoSlash => {
-            format!("a rate is an amount and a window, with `/` between them; {EXAMPLE}")
+fn rate_problem(error: ParseRateError<'_>) -> String {
+    match error {
+        ParseRateError::MissingSlash => {
+            format!("a rate is an amount and a window separated by `/`; {EXAMPLE}")
         }
-        Fault::Amount => {
-            format!("the amount of a rate is a whole number, 1 to 1,000,000; {EXAMPLE}")
+        ParseRateError::InvalidAmount => {
+            format!("the amount of a rate must be a whole number from 1 to 1,000,000; {EXAMPLE}")
         }
-        Fault::Window(window) => window_problem(window),
-        Fault::WindowBounds => format!("the window of a rate is 1 ms to 366 days; {EXAMPLE}"),
-        Fault::TooFast => format!("a rate is one in a microsecond at most; {EXAMPLE}"),
-        Fault::Burst => {
-            let example = r#"write one as in `"100/minute burst 20"`"#;
-            format!(
-                "the burst of a rate is 1 to 1,000,000, and no more than passes in 100 years; {example}"
-            )
+        ParseRateError::UnknownWindow(window) => window_problem(window),
+        ParseRateError::WindowOutOfRange => {
+            format!("the window of a rate must be from 1 ms to 366 days; {EXAMPLE}")
+        }
+        ParseRateError::TooFast => {
+            format!("a rate cannot exceed one unit per microsecond; {EXAMPLE}")
+        }
+        ParseRateError::InvalidBurst => {
+            let example = r#"write a rate such as `"100/minute burst 20"`"#;
+            let problem = "the burst of a rate must be from 1 to 1,000,000";
+            format!("{problem}, and at most what the rate allows in 100 years; {example}")
         }
     }
 }
@@ -220,10 +230,10 @@ fn window_problem(window: &str) -> String {
     if problem.ends_with('?') {
         return problem;
     }
-    format!(r#"{problem}, or a number of `ms`, `s`, `m`, `h` or `d`; write one as in `"5/10s"`"#)
+    format!(r#"{problem}, or a number of `ms`, `s`, `m`, `h` or `d`; write it as in `"5/10s"`"#)
 }
 
-fn number(
+fn check_number(
     literal: &LitInt,
     (what, example): (&str, &str),
     bounds: RangeInclusive<u32>,
@@ -235,50 +245,51 @@ fn number(
         let least = bounds.start();
         errors.on(
             literal,
-            format!("a {what} is {least} to 1,000,000; write one as in `{what} = {example}`"),
+            format!(
+                "`{what}` must be from {least} to 1,000,000; write it as in `{what} = {example}`"
+            ),
         );
     }
     number
 }
 
-/// The runtime's own bound, past which its numbers could not hold it.
-fn check_years(rate: RateText, literal: &LitInt, burst: u32, errors: &mut Errors) {
-    if !rate.can_have(burst) {
-        let problem =
-            format!("a burst of {burst} is more than this rate lets through in 100 years");
-        errors.on(literal, format!("{problem}; write a smaller one"));
+/// Enforces the runtime's bound, above which its integers would overflow.
+fn check_burst_duration(rate: ParsedRate, literal: &LitInt, burst: u32, errors: &mut Errors) {
+    if !rate.allows_burst(burst) {
+        let problem = format!("a burst of {burst} is more than this rate allows in 100 years");
+        errors.on(literal, format!("{problem}; write a smaller burst"));
     }
 }
 
-/// A burst is one of a rate, and stands in one place.
-fn check_burst(in_text: Option<u32>, given: &[Ident], errors: &mut Errors) {
+/// Rejects a `burst` without a rate, and one whose rate contains a burst already.
+fn check_burst_placement(in_text: Option<u32>, given: &[Ident], errors: &mut Errors) {
     let Some(key) = given.iter().rfind(|key| *key == "burst") else {
         return;
     };
     if in_text.is_some() {
-        errors.on(key, "`burst` stands in `rate_limit` too; keep one");
-    }
-    if given.iter().all(|other| other != "rate_limit") {
-        let remedy = r#"write one as in `rate_limit = "100/minute"`, or leave `burst` out"#;
         errors.on(
             key,
-            format!("`burst` is one of a rate, and none is here; {remedy}"),
+            "`rate_limit` contains a burst already; remove one of them",
         );
+    }
+    if given.iter().all(|other| other != "rate_limit") {
+        let remedy = r#"add one, such as `rate_limit = "100/minute"`, or remove `burst`"#;
+        errors.on(key, format!("`burst` requires `rate_limit`; {remedy}"));
     }
 }
 
 fn check_cost(literal: &LitInt, cost: u32, most: u32, errors: &mut Errors) {
     if cost > most {
-        let problem = format!("a cost of {cost} is more than the burst of {most}");
-        let remedy = format!("write `burst = {cost}`, or a cost that is no more than {most}");
+        let problem = format!("a cost of {cost} exceeds the burst of {most}");
+        let remedy = format!("write `burst = {cost}`, or a cost of at most {most}");
         errors.on(
             literal,
-            format!("{problem}: no request would pass; {remedy}"),
+            format!("{problem}, so every request would be denied; {remedy}"),
         );
     }
 }
 
-fn check_down(literal: &LitStr, errors: &mut Errors) -> Option<LimiterFallback> {
+fn check_fallback(literal: &LitStr, errors: &mut Errors) -> Option<LimiterFallback> {
     match literal.value().as_str() {
         "deny" => Some(LimiterFallback::Deny),
         "local" => Some(LimiterFallback::Local),
@@ -311,18 +322,21 @@ mod tests {
     #[test]
     fn what_is_no_rate_says_what_to_write() {
         for (text, said) in [
-            ("", "`/` between"),
-            ("100", "`/` between"),
+            ("", "separated by `/`"),
+            ("100", "separated by `/`"),
             ("0/minute", "the amount"),
             ("1_000/minute", "the amount"),
             ("1000001/minute", "the amount"),
             ("100 /minute", "the amount"),
             ("100/ minute", "unknown window"),
             ("100/minutes", "did you mean `minute`?"),
-            ("100/month", "known: `second`, `minute`, `hour`, `day`"),
-            ("100/0s", "1 ms to 366 days"),
-            ("100/367d", "1 ms to 366 days"),
-            ("1001/1ms", "one in a microsecond"),
+            (
+                "100/month",
+                "known windows: `second`, `minute`, `hour`, `day`",
+            ),
+            ("100/0s", "from 1 ms to 366 days"),
+            ("100/367d", "from 1 ms to 366 days"),
+            ("1001/1ms", "one unit per microsecond"),
             ("100/minute burst 0", "the burst"),
             ("1/366d burst 101", "100 years"),
             ("100/minute burst", "unknown window"),

@@ -1,4 +1,4 @@
-//! Where a route looks for its key: how it is written, and what it may be.
+//! The options `location` and `locations`: their syntax and the locations that they accept.
 
 mod arguments;
 mod names;
@@ -6,33 +6,33 @@ mod names;
 use proc_macro2::Span;
 use syn::{Ident, LitStr, bracketed, ext::IdentExt, parenthesized, parse::ParseStream, token};
 
-use self::arguments::Arguments;
+use self::arguments::LocationArguments;
 
 use crate::{
     diagnostics::{Errors, unknown},
-    options::Written,
+    options::WrittenOption,
     values,
 };
 
-/// A location as written: `bearer`, `header("X-API-Key")`.
+/// A location as written, such as `bearer` or `header("X-API-Key")`; not yet validated.
 pub(crate) struct LocationSyntax {
-    /// The word before the parentheses.
+    /// The name of the location.
     word: Ident,
-    /// What stands in the parentheses, where there are any.
-    arguments: Option<Arguments>,
+    /// The arguments in parentheses, if there are any.
+    arguments: Option<LocationArguments>,
 }
 
-/// A location that can hold a key.
+/// A validated location.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// A header, in lower case, and the scheme before the key.
+pub(crate) enum KeyLocation {
+    /// A header, in lower case, with the scheme before the key.
     Header {
         name: String,
         scheme: Option<String>,
     },
     /// The user name of `Authorization: Basic`.
     Basic,
-    /// A parameter of the query string.
+    /// A query parameter.
     Query { name: String },
     /// A cookie.
     Cookie { name: String },
@@ -42,10 +42,10 @@ pub(crate) enum Location {
     Form { name: String },
 }
 
-impl Location {
-    /// The header that is read for it, with the scheme before the key.
+impl KeyLocation {
+    /// Returns the header that this location reads, with the scheme before the key.
     ///
-    /// None for a cookie: two of them are told apart by their names.
+    /// Returns `None` for a cookie, because cookies in one header are distinguished by their names.
     fn header(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::Header { name, scheme } => Some((name, scheme.as_deref())),
@@ -57,20 +57,20 @@ impl Location {
     }
 }
 
-/// One row of the table of locations.
+/// A row of the table of locations.
 struct LocationSpec {
     name: &'static str,
     usage: &'static str,
-    check: fn(&'static LocationSpec, &LocationSyntax, &mut Errors) -> Option<Location>,
+    check: fn(&'static LocationSpec, &LocationSyntax, &mut Errors) -> Option<KeyLocation>,
 }
 
-/// Every location there is.
+/// All locations. `OPTIONS.md` documents the same ones; a test compares the two.
 const TABLE: &[LocationSpec] = &[
     LocationSpec {
         name: "bearer",
         usage: "bearer",
         check: |spec, syntax, errors| {
-            check_bare(spec, syntax, errors).then(|| Location::Header {
+            check_bare(spec, syntax, errors).then(|| KeyLocation::Header {
                 name: "authorization".to_owned(),
                 scheme: Some("Bearer".to_owned()),
             })
@@ -84,51 +84,57 @@ const TABLE: &[LocationSpec] = &[
     LocationSpec {
         name: "basic",
         usage: "basic",
-        check: |spec, syntax, errors| check_bare(spec, syntax, errors).then_some(Location::Basic),
+        check: |spec, syntax, errors| {
+            check_bare(spec, syntax, errors).then_some(KeyLocation::Basic)
+        },
     },
     LocationSpec {
         name: "query",
         usage: r#"query("api_key")"#,
         check: |spec, syntax, errors| {
-            check_parameter(spec, syntax, errors).map(|name| Location::Query { name })
+            check_parameter(spec, syntax, errors).map(|name| KeyLocation::Query { name })
         },
     },
     LocationSpec {
         name: "cookie",
         usage: r#"cookie("api_key")"#,
         check: |spec, syntax, errors| {
-            check_parameter(spec, syntax, errors).map(|name| Location::Cookie { name })
+            check_parameter(spec, syntax, errors).map(|name| KeyLocation::Cookie { name })
         },
     },
     LocationSpec {
         name: "json",
         usage: r#"json("api_key")"#,
         check: |spec, syntax, errors| {
-            check_parameter(spec, syntax, errors).map(|name| Location::Json { name })
+            check_parameter(spec, syntax, errors).map(|name| KeyLocation::Json { name })
         },
     },
     LocationSpec {
         name: "form",
         usage: r#"form("api_key")"#,
         check: |spec, syntax, errors| {
-            check_parameter(spec, syntax, errors).map(|name| Location::Form { name })
+            check_parameter(spec, syntax, errors).map(|name| KeyLocation::Form { name })
         },
     },
 ];
 
-/// Reads one location.
+/// Parses one location.
 ///
 /// # Errors
 ///
-/// No word stands there, or its parentheses hold something else than strings and `name = ".."`.
-pub(crate) fn read(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<LocationSyntax> {
+/// Returns an error if the location does not start with a name, or if its arguments are anything
+/// other than strings and `name = ".."`.
+pub(crate) fn parse(
+    written: &WrittenOption<'_>,
+    input: ParseStream<'_>,
+) -> syn::Result<LocationSyntax> {
     if let Some(name) = input.fork().parse::<LitStr>().ok().map(|name| name.value()) {
         let remedy = format!("write `header({name:?})`");
-        return Err(input.error(format!("a location says what it is; {remedy}")));
+        return Err(input.error(format!("expected a location, found a string; {remedy}")));
     }
     if input.peek(token::Bracket) {
         let remedy = r#"write `locations = [bearer, header("X-API-Key")]`"#;
-        return Err(input.error(format!("`{}` takes one; {remedy}", written.key)));
+        return Err(input.error(format!("expected one location, found a list; {remedy}")));
     }
     let word = input
         .call(Ident::parse_any)
@@ -138,19 +144,19 @@ pub(crate) fn read(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result
         .then(|| {
             let content;
             parenthesized!(content in input);
-            Arguments::read(&content)
+            LocationArguments::parse(&content)
         })
         .transpose()?;
     Ok(LocationSyntax { word, arguments })
 }
 
-/// Reads `[a, b]`.
+/// Parses a list of locations: `[a, b]`.
 ///
 /// # Errors
 ///
-/// It is no list, it is empty, or one of its locations cannot be read.
-pub(crate) fn read_list(
-    written: &Written<'_>,
+/// Returns an error if the value is not a list, if the list is empty, or if a location is invalid.
+pub(crate) fn parse_list(
+    written: &WrittenOption<'_>,
     input: ParseStream<'_>,
 ) -> syn::Result<Vec<LocationSyntax>> {
     if !input.peek(token::Bracket) {
@@ -163,14 +169,15 @@ pub(crate) fn read_list(
     let content;
     let brackets = bracketed!(content in input);
     if content.is_empty() {
-        let problem = "`locations` is empty; write at least one, as in `locations = [bearer]`";
+        let problem =
+            "`locations` is empty; write at least one location, as in `locations = [bearer]`";
         return Err(syn::Error::new(brackets.span.join(), problem));
     }
-    values::list(&content, |input| read(written, input))
+    values::list(&content, |input| parse(written, input))
 }
 
-/// Judges every location, and whether two of them are one.
-pub(crate) fn check(written: Vec<LocationSyntax>, errors: &mut Errors) -> Vec<Location> {
+/// Validates every location and rejects duplicates.
+pub(crate) fn check(written: Vec<LocationSyntax>, errors: &mut Errors) -> Vec<KeyLocation> {
     let mut locations = Vec::new();
     for syntax in &written {
         let Some(location) = check_one(syntax, errors) else {
@@ -187,7 +194,7 @@ pub(crate) fn check(written: Vec<LocationSyntax>, errors: &mut Errors) -> Vec<Lo
     locations
 }
 
-fn check_one(syntax: &LocationSyntax, errors: &mut Errors) -> Option<Location> {
+fn check_one(syntax: &LocationSyntax, errors: &mut Errors) -> Option<KeyLocation> {
     let word = &syntax.word;
     match TABLE.iter().find(|spec| word == spec.name) {
         Some(spec) => (spec.check)(spec, syntax, errors),
@@ -199,12 +206,12 @@ fn check_one(syntax: &LocationSyntax, errors: &mut Errors) -> Option<Location> {
     }
 }
 
-/// Why two locations cannot stand on one route, or nothing.
+/// Returns the problem with using two locations on one route, if there is one.
 ///
-/// A credential that is found twice is refused at run time, so a header that is read whole and by its
-/// scheme would refuse every request.
-fn overlap(earlier: &Location, later: &Location) -> Option<String> {
-    let twice = || Some("this location is given twice; keep one".to_owned());
+/// At run time, a request with credentials in two locations is denied. If a header were read both
+/// with and without a scheme, every request would therefore be denied.
+fn overlap(earlier: &KeyLocation, later: &KeyLocation) -> Option<String> {
+    let twice = || Some("duplicate location; remove one of them".to_owned());
     if earlier == later {
         return twice();
     }
@@ -215,12 +222,12 @@ fn overlap(earlier: &Location, later: &Location) -> Option<String> {
     }
     match (scheme, later_scheme) {
         (Some(scheme), Some(later)) if !scheme.eq_ignore_ascii_case(later) => None,
-        (Some(_), Some(_)) if *earlier == Location::Basic || *later == Location::Basic => {
-            let problem = "the header `authorization` is read with the scheme `Basic` twice";
+        (Some(_), Some(_)) if *earlier == KeyLocation::Basic || *later == KeyLocation::Basic => {
+            let problem = "two locations read the header `authorization` with the scheme `Basic`";
             Some(format!("{problem}; keep `basic`, which decodes the key"))
         }
         (None, Some(_)) | (Some(_), None) => Some(format!(
-            "the header `{name}` is read with a scheme and without; keep one of the two"
+            "the header `{name}` is read with and without a scheme; remove one of the locations"
         )),
         _ => twice(),
     }
@@ -232,7 +239,7 @@ impl LocationSyntax {
     }
 }
 
-/// Whether a location that takes nothing has nothing.
+/// Returns whether a location without parameters has no arguments.
 fn check_bare(spec: &LocationSpec, syntax: &LocationSyntax, errors: &mut Errors) -> bool {
     let bare = syntax.arguments.is_none();
     if !bare {
@@ -246,7 +253,7 @@ fn check_header(
     spec: &'static LocationSpec,
     syntax: &LocationSyntax,
     errors: &mut Errors,
-) -> Option<Location> {
+) -> Option<KeyLocation> {
     let name = arguments::only_positional(spec, syntax, errors);
     let scheme = arguments::named(syntax, "scheme", errors);
     let name = name.and_then(|name| names::token(name, "header name", errors));
@@ -255,8 +262,8 @@ fn check_header(
         Ok(Some(scheme)) => names::token(scheme, "scheme", errors).map(Some),
         Err(()) => None,
     };
-    Some(Location::Header {
-        // Field names are case-insensitive (RFC 9110, 5.1), and actix stores them in lower case.
+    Some(KeyLocation::Header {
+        // Field names are case-insensitive (RFC 9110 section 5.1), and actix stores them in lower case.
         name: name?.to_ascii_lowercase(),
         scheme: scheme?,
     })
@@ -277,8 +284,8 @@ fn check_parameter(
 mod tests {
     use super::*;
 
-    fn header(name: &str, scheme: Option<&str>) -> Location {
-        Location::Header {
+    fn header(name: &str, scheme: Option<&str>) -> KeyLocation {
+        KeyLocation::Header {
             name: name.to_owned(),
             scheme: scheme.map(str::to_owned),
         }
@@ -306,13 +313,22 @@ mod tests {
     fn basic_reads_a_header_too() {
         for scheme in [None, Some("Basic"), Some("BASIC")] {
             let header = header("authorization", scheme);
-            assert!(overlap(&header, &Location::Basic).is_some(), "{scheme:?}");
-            assert!(overlap(&Location::Basic, &header).is_some(), "{scheme:?}");
+            assert!(
+                overlap(&header, &KeyLocation::Basic).is_some(),
+                "{scheme:?}"
+            );
+            assert!(
+                overlap(&KeyLocation::Basic, &header).is_some(),
+                "{scheme:?}"
+            );
         }
         let bearer = header("authorization", Some("Bearer"));
-        assert_eq!(overlap(&bearer, &Location::Basic), None);
-        assert_eq!(overlap(&Location::Basic, &header("x-api-key", None)), None);
-        assert!(overlap(&Location::Basic, &Location::Basic).is_some());
+        assert_eq!(overlap(&bearer, &KeyLocation::Basic), None);
+        assert_eq!(
+            overlap(&KeyLocation::Basic, &header("x-api-key", None)),
+            None
+        );
+        assert!(overlap(&KeyLocation::Basic, &KeyLocation::Basic).is_some());
     }
 
     #[test]
@@ -320,10 +336,10 @@ mod tests {
         let places = |name: &str| {
             let name = name.to_owned();
             [
-                Location::Query { name: name.clone() },
-                Location::Cookie { name: name.clone() },
-                Location::Json { name: name.clone() },
-                Location::Form { name },
+                KeyLocation::Query { name: name.clone() },
+                KeyLocation::Cookie { name: name.clone() },
+                KeyLocation::Json { name: name.clone() },
+                KeyLocation::Form { name },
             ]
         };
         for (index, earlier) in places("k").iter().enumerate() {

@@ -1,18 +1,18 @@
-//! The methods that a key is good for: how they are written, and what HTTP allows.
+//! The option `methods`: its syntax and the methods that it accepts.
 
 use syn::{Ident, LitStr, Token, ext::IdentExt, parse::ParseStream};
 
 use crate::{diagnostics::Errors, values};
 
-/// Longest method, in bytes.
+/// The maximum length of a method, in bytes.
 const MAX_METHOD_BYTES: usize = 32;
 
-/// The methods of RFC 9110, 9.1, and PATCH (RFC 5789).
+/// The methods of RFC 9110 section 9.1 and PATCH (RFC 5789).
 const STANDARD: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
 
-/// A method as written.
+/// A method as written, not yet validated.
 pub(crate) enum MethodSyntax {
     /// `POST`
     Word(Ident),
@@ -29,40 +29,41 @@ impl MethodSyntax {
     }
 }
 
-/// Reads one method.
+/// Parses one method.
 ///
 /// # Errors
 ///
-/// No word and no string stands there, or a word that goes on with `-` or `::`.
-pub(crate) fn read(input: ParseStream<'_>) -> syn::Result<MethodSyntax> {
+/// Returns an error if the method is neither an identifier nor a string, or if `-` or `::` follows
+/// an identifier.
+pub(crate) fn parse(input: ParseStream<'_>) -> syn::Result<MethodSyntax> {
     if input.peek(LitStr) {
         return input.parse().map(MethodSyntax::Text);
     }
-    let no_method = r#"a method is a word or a string; write `POST` or `"POST"`"#;
+    let no_method = r#"expected a method; write `POST` or `"POST"`"#;
     let word = values::word(input).map_err(|error| syn::Error::new(error.span(), no_method))?;
     if input.peek(Token![::]) {
         return Err(syn::Error::new(word.span(), no_method));
     }
     if input.peek(Token![-]) {
-        let problem = r#"a method that holds `-` is a string; write it as in `"M-SEARCH"`"#;
+        let problem = r#"a method that contains `-` must be a string; write it as in `"M-SEARCH"`"#;
         return Err(syn::Error::new(word.span(), problem));
     }
     Ok(MethodSyntax::Word(word))
 }
 
-/// Judges every method, and whether two of them are one.
+/// Validates every method and rejects duplicates.
 pub(crate) fn check(written: &[MethodSyntax], errors: &mut Errors) -> Vec<String> {
     let mut methods = Vec::new();
     for syntax in written {
         let method = syntax.value();
         let wrong = match syntax {
             MethodSyntax::Word(_) => misspelt(&method).or_else(|| problem(&method)),
-            // Whoever means a method that is nearly a standard one can say so with a string.
+            // A string is not checked for typos, so every method can be written.
             MethodSyntax::Text(_) => problem(&method),
         };
         let twice = || {
             let twice = methods.contains(&method);
-            twice.then(|| format!("`{method}` is given twice; keep one"))
+            twice.then(|| format!("duplicate method `{method}`; remove one of them"))
         };
         match (wrong.or_else(twice), syntax) {
             (None, _) => methods.push(method),
@@ -73,7 +74,7 @@ pub(crate) fn check(written: &[MethodSyntax], errors: &mut Errors) -> Vec<String
     methods
 }
 
-/// What is wrong with a word that is one slip away from a standard method.
+/// Returns the problem with a word that is one typo away from a standard method.
 fn misspelt(word: &str) -> Option<String> {
     let capitals = word.to_ascii_uppercase();
     if STANDARD.contains(&capitals.as_str()) {
@@ -84,15 +85,16 @@ fn misspelt(word: &str) -> Option<String> {
         .find(|method| strsim::damerau_levenshtein(&capitals, method) == 1)?;
     let unknown = format!("unknown method `{word}`; did you mean `{meant}`?");
     Some(match problem(&capitals) {
-        None => format!("{unknown} (where not, write the string `\"{capitals}\"`)"),
+        None => format!("{unknown} (if not, write the string `\"{capitals}\"`)"),
         Some(_) => unknown,
     })
 }
 
-/// What is wrong with `method`, or nothing.
+/// Returns the problem with `method`, if there is one.
 ///
-/// RFC 9110, 9.1 allows any token. Methods are compared with case, and every registered one that a client
-/// can send is of capital letters and `-`: another one is a slip, and would refuse every request.
+/// RFC 9110 section 9.1 allows any token. Methods are case-sensitive, and every registered method
+/// that a client can send consists of uppercase letters and `-`. Any other method is a typo, with
+/// which every request would be denied.
 fn problem(method: &str) -> Option<String> {
     let length = method.len();
     if length == 0 {
@@ -100,19 +102,19 @@ fn problem(method: &str) -> Option<String> {
     }
     if length > MAX_METHOD_BYTES {
         return Some(format!(
-            "the method is {length} bytes long; {MAX_METHOD_BYTES} are the most"
+            "the method is {length} bytes long; shorten it to {MAX_METHOD_BYTES}"
         ));
     }
     let wrong = |letter: &char| !(letter.is_ascii_alphabetic() || *letter == '-');
     if let Some(wrong) = method.chars().find(wrong) {
         let wrong = wrong.escape_debug();
         return Some(format!(
-            "a method cannot hold `{wrong}`; it is of capital letters and `-`"
+            "a method cannot contain `{wrong}`; use uppercase letters and `-`"
         ));
     }
     let capitals = method.to_ascii_uppercase();
     (capitals != method)
-        .then(|| format!("`{method}` is not in capitals, as methods are; write `{capitals}`"))
+        .then(|| format!("the method `{method}` is not in upper case; write `{capitals}`"))
 }
 
 #[cfg(test)]
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     fn read_and_check(text: &str) -> (Vec<String>, Vec<String>) {
-        let written = (|input: ParseStream<'_>| values::list(input, read))
+        let written = (|input: ParseStream<'_>| values::list(input, parse))
             .parse_str(text)
             .unwrap();
         let mut errors = Errors::default();
@@ -158,7 +160,7 @@ mod tests {
         );
         let (methods, errors) = read_and_check(r#"POST, "POST""#);
         assert_eq!(methods, ["POST"]);
-        assert_eq!(errors, ["`POST` is given twice; keep one"]);
+        assert_eq!(errors, ["duplicate method `POST`; remove one of them"]);
     }
 
     #[test]
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(methods, ["PSOT"]);
     }
 
-    /// The methods in IANA's registry, besides the standard ones.
+    /// The methods of the IANA registry other than the standard ones.
     #[test]
     fn no_registered_method_is_taken_for_a_slip() {
         for method in [

@@ -1,4 +1,4 @@
-//! The options of the attribute, as written: one table of names, and what each reads.
+//! The options of the attribute and the table that drives their parser.
 
 use syn::{ExprPath, Ident, LitStr, Path, parse::ParseStream};
 
@@ -10,16 +10,16 @@ use crate::{
     values,
 };
 
-/// What an attribute says, its shapes read and its values not yet judged.
+/// The options as written: parsed, but not yet validated.
 #[derive(Default)]
-pub(crate) struct Options {
-    /// The names of the options in the order they were written, the unknown left out.
+pub(crate) struct OptionsSyntax {
+    /// The names of the known options, in the order in which they were written.
     pub(crate) given: Vec<Ident>,
-    /// `scope = ..` and `scopes = ..`: one of them, or more with an error.
+    /// `scope = ..` and `scopes = ..`; more than one is an error.
     pub(crate) scopes: Vec<ScopeSyntax>,
-    /// `location = ..` or `locations = [..]`; empty where none was written.
+    /// `location = ..` or `locations = [..]`; empty if neither was written.
     pub(crate) locations: Vec<LocationSyntax>,
-    /// `methods(..)`; empty where it was not written.
+    /// `methods(..)`; empty if it was not written.
     pub(crate) methods: Vec<MethodSyntax>,
     /// `optional`.
     pub(crate) optional: bool,
@@ -41,31 +41,32 @@ pub(crate) struct Options {
     pub(crate) krate: Option<Path>,
 }
 
-/// One row of the table: an option's name, how it is written, and how it is read.
+/// A row of the table of options.
 pub(crate) struct OptionSpec {
-    /// The word that the option starts with.
+    /// The name of the option.
     pub(crate) name: &'static str,
-    /// How it is written; errors show it.
+    /// An example of the option, which errors show.
     pub(crate) usage: &'static str,
-    /// Reads what follows the name into the options.
-    pub(crate) read: fn(&mut Options, &Written<'_>, ParseStream<'_>) -> syn::Result<()>,
+    /// Parses the tokens after the name into the options.
+    pub(crate) parse:
+        fn(&mut OptionsSyntax, &WrittenOption<'_>, ParseStream<'_>) -> syn::Result<()>,
 }
 
-/// An option's name where it stands, with its row.
-pub(crate) struct Written<'a> {
+/// An option that is being parsed: its name as written and its row.
+pub(crate) struct WrittenOption<'a> {
     /// The name, as written.
     pub(crate) key: &'a Ident,
-    /// Its row.
+    /// The row of the table.
     pub(crate) spec: &'static OptionSpec,
 }
 
-/// Every option there is. `OPTIONS.md` describes the same ones; a test holds them together.
+/// All options. `OPTIONS.md` documents the same ones; a test compares the two.
 pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "scope",
         usage: r#"scope = "orders:read""#,
-        read: |options, written, input| {
-            let scope = values::after_equals(written, input, scopes::read_one)?;
+        parse: |options, written, input| {
+            let scope = values::after_equals(written, input, scopes::parse_one)?;
             options.scopes.push(scope);
             Ok(())
         },
@@ -73,8 +74,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "scopes",
         usage: r#"scopes = all("orders:read", "orders:write")"#,
-        read: |options, written, input| {
-            let expression = values::after_equals(written, input, scopes::read)?;
+        parse: |options, written, input| {
+            let expression = values::after_equals(written, input, scopes::parse)?;
             options.scopes.push(expression);
             Ok(())
         },
@@ -82,8 +83,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "location",
         usage: r#"location = header("X-API-Key")"#,
-        read: |options, written, input| {
-            let location = values::after_equals(written, input, locations::read)?;
+        parse: |options, written, input| {
+            let location = values::after_equals(written, input, locations::parse)?;
             options.locations.push(location);
             Ok(())
         },
@@ -91,8 +92,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "locations",
         usage: r#"locations = [bearer, header("X-API-Key")]"#,
-        read: |options, written, input| {
-            let list = values::after_equals(written, input, locations::read_list)?;
+        parse: |options, written, input| {
+            let list = values::after_equals(written, input, locations::parse_list)?;
             options.locations.extend(list);
             Ok(())
         },
@@ -100,8 +101,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "methods",
         usage: "methods(POST, PUT)",
-        read: |options, written, input| {
-            let methods = values::in_parentheses(written, input, methods::read)?;
+        parse: |options, written, input| {
+            let methods = values::in_parentheses(written, input, methods::parse)?;
             options.methods.extend(methods);
             Ok(())
         },
@@ -109,7 +110,7 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "optional",
         usage: "optional",
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.optional = values::flag(written, input)?;
             Ok(())
         },
@@ -117,7 +118,7 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "fresh",
         usage: "fresh",
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.fresh = values::flag(written, input)?;
             Ok(())
         },
@@ -125,7 +126,7 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "require_https",
         usage: "require_https",
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.require_https = values::flag(written, input)?;
             Ok(())
         },
@@ -133,8 +134,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "rate_limit",
         usage: r#"rate_limit = "100/minute""#,
-        read: |options, written, input| {
-            let rate = values::after_equals(written, input, limits::read_rate)?;
+        parse: |options, written, input| {
+            let rate = values::after_equals(written, input, limits::parse_rate)?;
             options.limits.rate = Some(rate);
             Ok(())
         },
@@ -142,8 +143,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "burst",
         usage: "burst = 20",
-        read: |options, written, input| {
-            let burst = values::after_equals(written, input, limits::read_number)?;
+        parse: |options, written, input| {
+            let burst = values::after_equals(written, input, limits::parse_number)?;
             options.limits.burst = Some(burst);
             Ok(())
         },
@@ -151,8 +152,8 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "cost",
         usage: "cost = 5",
-        read: |options, written, input| {
-            let cost = values::after_equals(written, input, limits::read_number)?;
+        parse: |options, written, input| {
+            let cost = values::after_equals(written, input, limits::parse_number)?;
             options.limits.cost = Some(cost);
             Ok(())
         },
@@ -160,15 +161,16 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "on_limiter_down",
         usage: r#"on_limiter_down = "local""#,
-        read: |options, written, input| {
-            options.limits.down = Some(values::after_equals(written, input, values::string)?);
+        parse: |options, written, input| {
+            options.limits.on_limiter_down =
+                Some(values::after_equals(written, input, values::string)?);
             Ok(())
         },
     },
     OptionSpec {
         name: "prefix",
         usage: r#"prefix = "adm""#,
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.prefix = Some(values::after_equals(written, input, values::string)?);
             Ok(())
         },
@@ -176,7 +178,7 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "environment",
         usage: r#"environment = "live""#,
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.environment = Some(values::after_equals(written, input, values::string)?);
             Ok(())
         },
@@ -184,7 +186,7 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "manager",
         usage: "manager = path::to::function",
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.manager = Some(values::after_equals(written, input, values::path)?);
             Ok(())
         },
@@ -192,7 +194,7 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "on_error",
         usage: "on_error = path::to::function",
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.on_error = Some(values::after_equals(written, input, values::path)?);
             Ok(())
         },
@@ -200,28 +202,28 @@ pub(crate) const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "crate",
         usage: "crate = ::path::to::apikey_runtime",
-        read: |options, written, input| {
+        parse: |options, written, input| {
             options.krate = Some(values::after_equals(written, input, values::module)?);
             Ok(())
         },
     },
 ];
 
-/// Options that cannot stand together, and what to write.
+/// Pairs of options that conflict, and the remedy.
 pub(crate) const CONFLICTS: &[(&str, &str, &str)] = &[
     (
         "scope",
         "scopes",
-        r#"write all of it in one, as in `scopes = all("a", "b")`"#,
+        r#"merge them, as in `scopes = all("a", "b")`"#,
     ),
     (
         "location",
         "locations",
-        r#"write all of it in one, as in `locations = [bearer, header("X-API-Key")]`"#,
+        r#"merge them, as in `locations = [bearer, header("X-API-Key")]`"#,
     ),
 ];
 
-/// The names of the options, in the order of the table.
+/// Returns the names of all options, in the order of the table.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
     TABLE.iter().map(|spec| spec.name)
 }
@@ -230,7 +232,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
 mod tests {
     use super::*;
 
-    /// The option's name in a row ``| `name = ..` | .. |``, or nothing for the table's other lines.
+    /// Returns the option of a row ``| `name = ..` | .. |``, or `None` for the table's other lines.
     fn documented(line: &'static str) -> Option<&'static str> {
         let cell = line.strip_prefix("| `")?;
         cell.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '_'))

@@ -1,4 +1,4 @@
-//! Scopes: how an expression of them is written, and the grammar of one.
+//! The options `scope` and `scopes`: their syntax and the grammar of a scope.
 
 use syn::{
     ExprPath, Ident, LitStr, Token, ext::IdentExt, parenthesized, parse::ParseStream, token,
@@ -6,45 +6,45 @@ use syn::{
 
 use crate::{
     diagnostics::{Errors, unknown},
-    options::Written,
+    options::WrittenOption,
     values,
 };
 
-/// Longest scope, in bytes; the runtime holds keys to the same bound when it issues them.
+/// The maximum length of a scope, in bytes; the same bound applies to the scopes of keys.
 const MAX_SCOPE_BYTES: usize = 128;
 
-/// The words that combine scopes.
+/// The operators that combine scopes.
 const OPERATORS: [&str; 3] = ["all", "any", "not"];
 
-/// An expression of scopes as written.
+/// A scope expression as written, not yet validated.
 pub(crate) enum ScopeSyntax {
     /// `"orders:read"`
     Text(LitStr),
     /// `permissions::READ`
     Const(ExprPath),
-    /// `all(..)`, or with a word that is no operator.
+    /// `all(..)`; the operator may be unknown.
     Call {
         operator: Ident,
         arguments: Vec<ScopeSyntax>,
     },
 }
 
-/// An expression of scopes that is well formed.
+/// A validated scope expression.
 pub(crate) enum ScopeExpr {
-    /// A scope that follows the grammar.
+    /// A scope that matches the grammar.
     Text(ScopeText),
-    /// A const; the runtime holds it to the grammar when it is compiled.
+    /// A const; the runtime checks its grammar in const evaluation.
     Const(ExprPath),
-    /// Each of them; there is at least one.
+    /// All of the expressions; at least one.
     All(Vec<ScopeExpr>),
-    /// One of them; there is at least one.
+    /// Any of the expressions; at least one.
     Any(Vec<ScopeExpr>),
-    /// Not this one.
+    /// The negation of an expression.
     Not(Box<ScopeExpr>),
 }
 
 impl ScopeExpr {
-    /// Whether only the compiler can judge all of it.
+    /// Returns whether rustc must evaluate a const to validate the expression.
     pub(crate) fn has_const(&self) -> bool {
         match self {
             Self::Text(_) => false,
@@ -55,24 +55,27 @@ impl ScopeExpr {
     }
 }
 
-/// The text of a scope that follows the grammar.
+/// The text of a scope that matches the grammar.
 pub(crate) struct ScopeText(String);
 
 impl ScopeText {
-    /// The scope, templates as written.
+    /// Returns the scope, with templates as written.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Reads what stands behind `scope =`: one scope.
+/// Parses the value of `scope`: one scope.
 ///
 /// # Errors
 ///
-/// It is no string and no path, or it is an operator, which belongs behind `scopes =`.
-pub(crate) fn read_one(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<ScopeSyntax> {
+/// Returns an error if the value is neither a string nor a path. Operators belong in `scopes`.
+pub(crate) fn parse_one(
+    written: &WrittenOption<'_>,
+    input: ParseStream<'_>,
+) -> syn::Result<ScopeSyntax> {
     if input.peek(Ident::peek_any) && input.peek2(token::Paren) {
-        let problem = "`scope` takes one scope; write an expression of them as";
+        let problem = "`scope` takes one scope; write an expression as";
         return Err(input.error(format!(r#"{problem} `scopes = all("a", "b")`"#)));
     }
     if input.peek(token::Bracket) {
@@ -80,29 +83,32 @@ pub(crate) fn read_one(written: &Written<'_>, input: ParseStream<'_>) -> syn::Re
     }
     let scope = leaf(input)
         .map_err(|error| values::expected(written, "a string or the path of a `const`", error))?;
-    refuse_macro(input).map(|()| scope)
+    reject_macro(input).map(|()| scope)
 }
 
-/// Reads what stands behind `scopes =`.
+/// Parses the value of `scopes`.
 ///
 /// # Errors
 ///
-/// It is no expression of strings, paths and operators.
-pub(crate) fn read(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<ScopeSyntax> {
+/// Returns an error if the value is not an expression of strings, paths and operators.
+pub(crate) fn parse(
+    written: &WrittenOption<'_>,
+    input: ParseStream<'_>,
+) -> syn::Result<ScopeSyntax> {
     if input.peek(token::Bracket) {
         return Err(input.error(list_problem()));
     }
     if !(input.peek(Ident::peek_any) && input.peek2(token::Paren)) {
-        let scope = leaf(input)
-            .map_err(|error| values::expected(written, "an expression of scopes", error))?;
-        return refuse_macro(input).map(|()| scope);
+        let scope =
+            leaf(input).map_err(|error| values::expected(written, "a scope expression", error))?;
+        return reject_macro(input).map(|()| scope);
     }
     let operator = input.call(Ident::parse_any)?;
     let content;
     parenthesized!(content in input);
     Ok(ScopeSyntax::Call {
         operator,
-        arguments: values::list(&content, |input| read(written, input))?,
+        arguments: values::list(&content, |input| parse(written, input))?,
     })
 }
 
@@ -113,20 +119,20 @@ fn leaf(input: ParseStream<'_>) -> syn::Result<ScopeSyntax> {
     input.parse().map(ScopeSyntax::Const)
 }
 
-/// Refuses `concat!(..)` where a path was read: what it expands to is not known here.
-fn refuse_macro(input: ParseStream<'_>) -> syn::Result<()> {
+/// Rejects a macro such as `concat!(..)` after a path, because its expansion is not known here.
+fn reject_macro(input: ParseStream<'_>) -> syn::Result<()> {
     if input.peek(Token![!]) {
-        let problem = "a macro cannot stand here; put it into a `const` and write its path";
-        return Err(input.error(problem));
+        let remedy = "move it into a `const` and write the path of that `const`";
+        return Err(input.error(format!("a macro is not supported here; {remedy}")));
     }
     Ok(())
 }
 
 fn list_problem() -> &'static str {
-    r#"a list does not say whether all or any of its scopes are needed; write `scopes = all("a", "b")` or `scopes = any("a", "b")`"#
+    r#"a list does not state whether all or any of its scopes are required; write `scopes = all("a", "b")` or `scopes = any("a", "b")`"#
 }
 
-/// Judges an expression: its operators, what they take, and each scope.
+/// Validates the operators, the number of their operands, and each scope.
 pub(crate) fn check(syntax: ScopeSyntax, errors: &mut Errors) -> Option<ScopeExpr> {
     match syntax {
         ScopeSyntax::Const(path) => Some(ScopeExpr::Const(path)),
@@ -144,7 +150,7 @@ fn check_call(
     errors: &mut Errors,
 ) -> Option<ScopeExpr> {
     let written = arguments.len();
-    // All of them, not up to the first wrong one: every error is to be shown.
+    // Checks all operands before it returns `None`, so that every error is reported.
     let checked: Vec<_> = arguments
         .into_iter()
         .map(|argument| check(argument, errors))
@@ -183,11 +189,11 @@ fn check_text(literal: &LitStr, errors: &mut Errors) -> Option<ScopeText> {
     }
 }
 
-/// What is wrong with `scope` as the attribute writes it, or nothing.
+/// Returns the problem with `scope` as the attribute writes it, if there is one.
 ///
-/// One to 128 bytes in segments separated by `:`, each one or more of ASCII letters, digits, `.`, `_`
-/// and `-`, or exactly one template `{name}`. The runtime holds a key's scopes to the same grammar
-/// without templates.
+/// A scope is 1 to 128 bytes long and consists of segments separated by `:`. A segment is either
+/// one or more ASCII letters, digits, `.`, `_` and `-`, or exactly one template `{name}`. The
+/// scopes of keys have the same grammar without templates.
 fn problem(scope: &str) -> Option<String> {
     if scope.is_empty() {
         return Some(
@@ -197,7 +203,7 @@ fn problem(scope: &str) -> Option<String> {
     if scope.len() > MAX_SCOPE_BYTES {
         let length = scope.len();
         return Some(format!(
-            "the scope is {length} bytes long; {MAX_SCOPE_BYTES} are the most"
+            "the scope is {length} bytes long; shorten it to {MAX_SCOPE_BYTES}"
         ));
     }
     scope.split(':').find_map(segment_problem)
@@ -206,7 +212,7 @@ fn problem(scope: &str) -> Option<String> {
 fn segment_problem(segment: &str) -> Option<String> {
     if segment.is_empty() {
         return Some(
-            "the scope has an empty segment; `:` stands between segments, as in `orders:read`"
+            "the scope has an empty segment; write text on both sides of `:`, as in `orders:read`"
                 .to_owned(),
         );
     }
@@ -215,10 +221,14 @@ fn segment_problem(segment: &str) -> Option<String> {
     }
     let wrong = segment.chars().find(|letter| !is_scope_letter(*letter))?;
     Some(match wrong {
-        '*' => "a scope has no wildcard `*`; name each scope, or write `any(..)`".to_owned(),
-        ' ' | ',' => r#"a scope is one word; write several as `scopes = all("a", "b")`"#.to_owned(),
+        '*' => {
+            "a scope cannot contain the wildcard `*`; write each scope, or use `any(..)`".to_owned()
+        }
+        ' ' | ',' => {
+            r#"a scope cannot contain spaces or commas; write `scopes = all("a", "b")`"#.to_owned()
+        }
         _ => format!(
-            "a scope cannot hold `{}`; its segments are of ASCII letters, digits, `.`, `_` and `-`",
+            "a scope cannot contain `{}`; use ASCII letters, digits, `.`, `_`, `-` and `:`",
             wrong.escape_debug()
         ),
     })
@@ -235,7 +245,7 @@ fn template_problem(segment: &str) -> Option<String> {
         .filter(|name| !name.contains(['{', '}']));
     let Some(name) = name else {
         return Some(
-            "a template `{name}` is a whole segment of its scope; write it as in `project:{id}:read`"
+            "a template `{name}` must be a whole segment; write it as in `project:{id}:read`"
                 .to_owned(),
         );
     };
@@ -246,7 +256,7 @@ fn template_problem(segment: &str) -> Option<String> {
     let continues = letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
     (!starts || !continues).then(|| {
         format!(
-            "`{{{}}}` is no name of a path segment; write the one of the route, as in `{{project_id}}`",
+            "`{{{}}}` is not the name of a path parameter; write it as in `{{project_id}}`",
             name.escape_debug()
         )
     })

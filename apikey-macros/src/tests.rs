@@ -1,4 +1,4 @@
-//! What the attribute keeps as a whole: its expansions, its errors, and that no input makes it panic.
+//! Tests of the whole attribute: its expansions, its errors, and that it never panics.
 
 mod expansion;
 mod garbage;
@@ -12,7 +12,7 @@ fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap()
 }
 
-/// The expansion as rustfmt would write it.
+/// Returns the expansion, formatted.
 fn expand(arguments: &str, item: &str) -> String {
     let expansion = try_guard(tokens(arguments), tokens(item))
         .map_err(|errors| errors.messages())
@@ -20,7 +20,7 @@ fn expand(arguments: &str, item: &str) -> String {
     prettyplease::unparse(&syn::parse2(expansion).unwrap())
 }
 
-/// The messages of the errors on `item`.
+/// Returns the messages of the errors on `item`.
 fn errors(arguments: &str, item: &str) -> Vec<String> {
     try_guard(tokens(arguments), tokens(item))
         .map(|_| ())

@@ -1,4 +1,4 @@
-//! Options to a policy that cannot be wrong.
+//! Validates the options and returns a policy whose values are all valid.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -7,46 +7,48 @@ use syn::{ExprPath, LitStr};
 use crate::{
     diagnostics::Errors,
     limits::{self, Limits},
-    locations::{self, Location},
+    locations::{self, KeyLocation},
     methods,
-    options::{CONFLICTS, Options},
+    options::{CONFLICTS, OptionsSyntax},
     scopes::{self, ScopeExpr},
 };
 
-/// Longest prefix and environment, in bytes; the runtime's configuration has the same bounds.
+/// The maximum length of a prefix and of an environment, in bytes.
+///
+/// The runtime's configuration has the same bounds.
 const MAX_FAMILY_BYTES: usize = 32;
 
-/// What a route demands.
+/// The validated policy of a route.
 pub(crate) struct Policy {
     /// The path of the runtime.
     pub(crate) krate: TokenStream,
-    /// The scopes a key must have.
+    /// The scopes that a key must have.
     pub(crate) scopes: Option<ScopeExpr>,
-    /// Where the key is looked for; empty for the manager's default.
-    pub(crate) locations: Vec<Location>,
-    /// The methods that a key is good for; empty for all of them.
+    /// The locations of the key; empty for the manager's default.
+    pub(crate) locations: Vec<KeyLocation>,
+    /// The methods for which a key is allowed; empty for all.
     pub(crate) methods: Vec<String>,
-    /// Whether a request without a key is let through.
+    /// Whether a request without a key is allowed.
     pub(crate) optional: bool,
-    /// Whether the store is asked in any case.
+    /// Whether each check queries the store instead of the cache.
     pub(crate) fresh: bool,
-    /// Whether a key that came in clear text is refused.
+    /// Whether a key that arrived without TLS is denied.
     pub(crate) require_https: bool,
-    /// How fast a key may use the route, and what a request costs.
+    /// The limits of the route and the cost of a request.
     pub(crate) limits: Limits,
-    /// The only prefix of keys that counts here.
+    /// The prefix that a key must have.
     pub(crate) prefix: Option<String>,
-    /// The only environment of keys that counts here.
+    /// The environment that a key must have.
     pub(crate) environment: Option<String>,
     /// The function that finds the manager.
     pub(crate) manager: Option<ExprPath>,
-    /// The function that answers a refusal.
+    /// The function that responds to a denied request.
     pub(crate) on_error: Option<ExprPath>,
 }
 
 impl Policy {
-    /// Whether nothing is demanded but a good key, as the manager's defaults have it.
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Returns whether the policy is the manager's default.
+    pub(crate) fn is_default(&self) -> bool {
         let Self {
             krate: _,
             scopes,
@@ -64,14 +66,14 @@ impl Policy {
         let paths = manager.is_none() && on_error.is_none();
         let family = prefix.is_none() && environment.is_none();
         let request = locations.is_empty() && methods.is_empty() && !require_https;
-        paths && family && request && limits.are_plain() && scopes.is_none() && !optional && !fresh
+        paths && family && request && limits.is_default() && scopes.is_none() && !optional && !fresh
     }
 }
 
-/// Judges the values of all options, and which of them stand together.
+/// Validates the values of all options and their combinations.
 ///
-/// The policy is whole only if `errors` gained nothing.
-pub(crate) fn check(options: Options, errors: &mut Errors) -> Policy {
+/// The policy is complete only if no error was added to `errors`.
+pub(crate) fn check(options: OptionsSyntax, errors: &mut Errors) -> Policy {
     check_conflicts(&options, errors);
     let krate = match options.krate {
         Some(krate) => krate.into_token_stream(),
@@ -92,30 +94,30 @@ pub(crate) fn check(options: Options, errors: &mut Errors) -> Policy {
         limits: limits::check(&options.limits, &options.given, errors),
         prefix: options
             .prefix
-            .and_then(|prefix| checked(&prefix, prefix_problem, errors)),
+            .and_then(|prefix| check_text(&prefix, prefix_problem, errors)),
         environment: options
             .environment
-            .and_then(|environment| checked(&environment, environment_problem, errors)),
+            .and_then(|environment| check_text(&environment, environment_problem, errors)),
         manager: options.manager,
         on_error: options.on_error,
     }
 }
 
-fn check_conflicts(Options { given, .. }: &Options, errors: &mut Errors) {
+fn check_conflicts(OptionsSyntax { given, .. }: &OptionsSyntax, errors: &mut Errors) {
     for (one, other, remedy) in CONFLICTS {
         let has = |name: &str| given.iter().any(|key| key == name);
         if !(has(one) && has(other)) {
             continue;
         }
-        // On the later of the two: the person was about to add it.
+        // The later of the two is the one that the user is adding.
         if let Some(later) = given.iter().rfind(|key| key == one || key == other) {
-            let problem = format!("`{one}` and `{other}` cannot stand together; {remedy}");
+            let problem = format!("`{one}` and `{other}` cannot be used together; {remedy}");
             errors.on(later, problem);
         }
     }
 }
 
-fn checked(
+fn check_text(
     literal: &LitStr,
     problem: fn(&str) -> Option<String>,
     errors: &mut Errors,
@@ -136,22 +138,22 @@ fn prefix_problem(prefix: &str) -> Option<String> {
     }
     if let Some(wrong) = wrong_letter(prefix, "_") {
         return Some(format!(
-            "a prefix cannot hold `{wrong}`; it is of ASCII letters, digits and `_`"
+            "a prefix cannot contain `{wrong}`; use ASCII letters, digits and `_`"
         ));
     }
     if !prefix.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
-        return Some(r#"a prefix starts with a letter, as in `"adm"`"#.to_owned());
+        return Some(r#"a prefix must start with a letter; write it as in `"adm"`"#.to_owned());
     }
     prefix
         .ends_with('_')
-        .then(|| "a prefix does not end with `_`: the key adds one; leave it out".to_owned())
+        .then(|| "a prefix cannot end with `_`, because the key adds one; remove it".to_owned())
 }
 
 fn environment_problem(environment: &str) -> Option<String> {
     length_problem("environment", environment).or_else(|| {
         wrong_letter(environment, "_-").map(|wrong| {
             format!(
-                "an environment cannot hold `{wrong}`; it is of ASCII letters, digits, `_` and `-`"
+                "an environment cannot contain `{wrong}`; use ASCII letters, digits, `_` and `-`"
             )
         })
     })
@@ -161,11 +163,11 @@ fn length_problem(what: &str, text: &str) -> Option<String> {
     let length = text.len();
     match length {
         0 => Some(format!(
-            "the {what} is empty; write one, or leave the option out"
+            "the {what} is empty; write one, or remove the option"
         )),
         1..=MAX_FAMILY_BYTES => None,
         _ => Some(format!(
-            "the {what} is {length} bytes long; {MAX_FAMILY_BYTES} are the most"
+            "the {what} is {length} bytes long; shorten it to {MAX_FAMILY_BYTES}"
         )),
     }
 }

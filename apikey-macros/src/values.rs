@@ -1,4 +1,4 @@
-//! How the value of an option is read: behind `=`, in parentheses, as a string, a path, or not at all.
+//! Parsers for the values of options: after `=`, in parentheses, or absent.
 
 use syn::{
     Expr, ExprPath, Ident, LitStr, Path, Token,
@@ -10,20 +10,20 @@ use syn::{
 
 use crate::{
     diagnostics::Errors,
-    options::{self, Written},
+    options::{self, WrittenOption},
 };
 
-/// Reads `= value`.
+/// Parses `= value`.
 ///
 /// # Errors
 ///
-/// The `=` or the value is missing, or `read` refuses the value.
+/// Returns an error if `=` or the value is missing, or if `parse` rejects the value.
 pub(crate) fn after_equals<T>(
-    written: &Written<'_>,
+    written: &WrittenOption<'_>,
     input: ParseStream<'_>,
-    read: fn(&Written<'_>, ParseStream<'_>) -> syn::Result<T>,
+    parse: fn(&WrittenOption<'_>, ParseStream<'_>) -> syn::Result<T>,
 ) -> syn::Result<T> {
-    let Written { key, spec } = written;
+    let WrittenOption { key, spec } = written;
     if input.peek(token::Paren) {
         let problem = format!("`{key}` takes its value after `=`; write `{}`", spec.usage);
         return Err(input.error(problem));
@@ -36,20 +36,20 @@ pub(crate) fn after_equals<T>(
         return Err(missing(written));
     }
     let start = input.fork();
-    read(written, input).inspect_err(|_| skip_expression(input, &start))
+    parse(written, input).inspect_err(|_| skip_expression(input, &start))
 }
 
-/// Reads `(value, value)`, at least one.
+/// Parses `(value, value)`, with at least one value.
 ///
 /// # Errors
 ///
-/// The values are missing or stand elsewhere, or `read` refuses one.
+/// Returns an error if the values are missing or not in parentheses, or if `parse` rejects one.
 pub(crate) fn in_parentheses<T>(
-    written: &Written<'_>,
+    written: &WrittenOption<'_>,
     input: ParseStream<'_>,
-    read: fn(ParseStream<'_>) -> syn::Result<T>,
+    parse: fn(ParseStream<'_>) -> syn::Result<T>,
 ) -> syn::Result<Vec<T>> {
-    let Written { key, spec } = written;
+    let WrittenOption { key, spec } = written;
     if at_end_of_option(input) {
         return Err(missing(written));
     }
@@ -63,15 +63,15 @@ pub(crate) fn in_parentheses<T>(
     let parentheses = parenthesized!(content in input);
     if content.is_empty() {
         let problem = format!(
-            "`{key}` is empty; write at least one, as in `{}`",
+            "`{key}` is empty; write at least one value, as in `{}`",
             spec.usage
         );
         return Err(syn::Error::new(parentheses.span.join(), problem));
     }
-    list(&content, read)
+    list(&content, parse)
 }
 
-/// Skips `= POST, PUT`: the later ones are no options, and are not to be called unknown ones.
+/// Skips `= POST, PUT`, so that `PUT` is not reported as an unknown option.
 fn skip_values(input: ParseStream<'_>) {
     skip_option(input);
     loop {
@@ -87,34 +87,38 @@ fn skip_values(input: ParseStream<'_>) {
     }
 }
 
-/// Skips a wrong value that is an expression: its commas, as in `|a, b| c`, separate no options.
+/// Skips an invalid value that is an expression, because its commas (as in `|a, b| c`) do not
+/// separate options.
 fn skip_expression(input: ParseStream<'_>, start: ParseStream<'_>) {
     if start.parse::<Expr>().is_ok() {
         input.advance_to(start);
     }
 }
 
-fn missing(Written { key, spec }: &Written<'_>) -> syn::Error {
+fn missing(WrittenOption { key, spec }: &WrittenOption<'_>) -> syn::Error {
     let problem = format!("`{key}` needs a value; write `{}`", spec.usage);
     syn::Error::new(key.span(), problem)
 }
 
-/// Reads an option that is only its name.
+/// Parses an option that consists of its name only.
 ///
 /// # Errors
 ///
-/// A value follows.
-pub(crate) fn flag(Written { key, .. }: &Written<'_>, input: ParseStream<'_>) -> syn::Result<bool> {
-    let written_off = input.peek(Token![=]) && {
+/// Returns an error if a value follows.
+pub(crate) fn flag(
+    WrittenOption { key, .. }: &WrittenOption<'_>,
+    input: ParseStream<'_>,
+) -> syn::Result<bool> {
+    let is_false = input.peek(Token![=]) && {
         let ahead = input.fork();
         ahead.parse::<Token![=]>().is_ok()
             && ahead
                 .parse::<syn::LitBool>()
                 .is_ok_and(|value| !value.value)
     };
-    if written_off {
+    if is_false {
         return Err(input.error(format!(
-            "`{key}` takes no value; leave it out to have it off"
+            "`{key}` takes no value; remove the option to disable it"
         )));
     }
     if input.peek(Token![=]) || is_group(input) {
@@ -123,49 +127,46 @@ pub(crate) fn flag(Written { key, .. }: &Written<'_>, input: ParseStream<'_>) ->
     Ok(true)
 }
 
-/// Reads a string literal.
+/// Parses a string literal.
 ///
 /// # Errors
 ///
-/// Anything else stands there.
-pub(crate) fn string(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<LitStr> {
+/// Returns an error if the value is anything else.
+pub(crate) fn string(written: &WrittenOption<'_>, input: ParseStream<'_>) -> syn::Result<LitStr> {
     input
         .parse()
         .map_err(|error| expected(written, "a string", error))
 }
 
-/// Reads a path to a function or a const.
+/// Parses the path of a function.
 ///
 /// # Errors
 ///
-/// Anything else stands there.
-pub(crate) fn path(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<ExprPath> {
+/// Returns an error if the value is anything else, including a call of the function.
+pub(crate) fn path(written: &WrittenOption<'_>, input: ParseStream<'_>) -> syn::Result<ExprPath> {
     let not_a_path = |error| expected(written, "the path of a function", error);
     let path: ExprPath = input.parse().map_err(not_a_path)?;
     if is_group(input) {
-        let problem = format!(
-            "`{}` takes a function's path and calls it itself",
-            written.key
-        );
-        return Err(input.error(format!("{problem}; leave the call out")));
+        let problem = format!("`{}` takes the path of a function, not a call", written.key);
+        return Err(input.error(format!("{problem}; write `{}`", written.spec.usage)));
     }
     Ok(path)
 }
 
-/// Reads the path of a module or crate.
+/// Parses the path of a module or crate.
 ///
 /// # Errors
 ///
-/// Anything else stands there, a path with generic arguments too.
-pub(crate) fn module(written: &Written<'_>, input: ParseStream<'_>) -> syn::Result<Path> {
+/// Returns an error if the value is anything else, including a path with generic arguments.
+pub(crate) fn module(written: &WrittenOption<'_>, input: ParseStream<'_>) -> syn::Result<Path> {
     input
         .call(Path::parse_mod_style)
         .map_err(|error| expected(written, "the path of a crate", error))
 }
 
-/// The error for a value of the wrong kind, where syn found it.
+/// Returns the error for a value of the wrong kind, on the span of syn's error.
 pub(crate) fn expected(
-    Written { key, spec }: &Written<'_>,
+    WrittenOption { key, spec }: &WrittenOption<'_>,
     what: &str,
     found: syn::Error,
 ) -> syn::Error {
@@ -173,55 +174,55 @@ pub(crate) fn expected(
     syn::Error::new(found.span(), problem)
 }
 
-/// Whether an option ends here: at its comma, or where the attribute ends.
+/// Returns whether the option ends here, at a comma or at the end of the attribute.
 pub(crate) fn at_end_of_option(input: ParseStream<'_>) -> bool {
     input.is_empty() || input.peek(Token![,])
 }
 
-/// Whether a group in any delimiter follows.
+/// Returns whether a group with any delimiter follows.
 pub(crate) fn is_group(input: ParseStream<'_>) -> bool {
     input.peek(token::Paren) || input.peek(token::Bracket) || input.peek(token::Brace)
 }
 
-/// Skips to the next comma that is not inside a group.
+/// Skips to the next comma outside of groups.
 pub(crate) fn skip_option(input: ParseStream<'_>) {
     while !at_end_of_option(input) {
-        // Every token tree parses as one; the loop could not end if it did not.
+        // Every token parses as a tree; the return guarantees that the loop ends.
         if input.parse::<proc_macro2::TokenTree>().is_err() {
             return;
         }
     }
 }
 
-/// Reads any word, keywords such as `crate` too.
+/// Parses an identifier or a keyword such as `crate`.
 ///
 /// # Errors
 ///
-/// No word stands there.
+/// Returns an error if the next token is neither.
 pub(crate) fn word(input: ParseStream<'_>) -> syn::Result<Ident> {
     input.call(Ident::parse_any)
 }
 
-/// Reads items with commas between them, up to the end of the group that `input` is.
+/// Parses items separated by commas, up to the end of the group in `input`.
 ///
 /// # Errors
 ///
-/// An item cannot be read, or no comma follows it; all such errors of the group together.
+/// Returns the errors of all invalid items and missing commas of the group, combined.
 pub(crate) fn list<T>(
     input: ParseStream<'_>,
-    mut read: impl FnMut(ParseStream<'_>) -> syn::Result<T>,
+    mut parse: impl FnMut(ParseStream<'_>) -> syn::Result<T>,
 ) -> syn::Result<Vec<T>> {
     let mut items = Vec::new();
     let mut errors = Errors::default();
     while !input.is_empty() {
-        let item = read(input);
+        let item = parse(input);
         if item.is_ok() && !at_end_of_option(input) {
             errors.push(input.error("expected `,`"));
         }
         items.extend(errors.keep(item));
-        // To the end in any case: syn reports what a group has left over as an error of its own.
+        // Skipped even after an error, because syn reports unparsed tokens of a group as an error.
         skip_option(input);
-        // Stands there unless the group ends.
+        // Absent only at the end of the group.
         let _: Option<Token![,]> = input.parse().ok();
     }
     errors.into_result().map(|()| items)

@@ -1,4 +1,4 @@
-//! A handler that comes and goes takes its type along.
+//! The policy type exists exactly when its handler does.
 
 #![deny(warnings)]
 

@@ -1,4 +1,4 @@
-//! The runtime under another name.
+//! The runtime under another path.
 
 use actix_web::{App, web};
 
@@ -11,7 +11,7 @@ mod reexport {
     }
 }
 
-/// Stands in the way of a path that is not absolute.
+/// Would be found by a path that is not absolute.
 mod apikey_runtime_is_not_here {}
 
 #[reexport::api_key_required(crate = reexport)]

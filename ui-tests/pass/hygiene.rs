@@ -1,4 +1,4 @@
-//! Whatever its author calls things, the handler compiles: M-07.
+//! Names in the user's code do not affect the expansion: M-07.
 
 #![allow(non_camel_case_types, dead_code, unused)]
 

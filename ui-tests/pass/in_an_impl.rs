@@ -1,4 +1,4 @@
-//! The plain attribute on an associated function.
+//! The attribute without options on associated functions.
 
 use actix_web::{App, web};
 use apikey_runtime::{ApiKey, api_key_required};

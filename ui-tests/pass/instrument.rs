@@ -1,4 +1,4 @@
-//! `#[tracing::instrument]` above and below the attribute names the handler's own arguments.
+//! `#[tracing::instrument]` above and below the attribute sees the handler's own arguments.
 
 use actix_web::{App, get, web};
 use apikey_runtime::api_key_required;

@@ -1,4 +1,4 @@
-//! The lints of the function and of its arguments are those that its author set: each `expect` is met.
+//! Lint attributes of the function and its arguments stay in effect: each `expect` is met.
 
 #![deny(warnings)]
 

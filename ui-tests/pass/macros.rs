@@ -1,4 +1,4 @@
-//! Handlers that macros write, with every kind of fragment.
+//! Handlers that macros generate, with every kind of fragment.
 
 use actix_web::{App, Responder, get, web};
 use apikey_runtime::api_key_required;

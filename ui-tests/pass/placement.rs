@@ -1,4 +1,5 @@
-//! Above and below every routing attribute, in modules, in function bodies, and with `web::get().to()`.
+//! The attribute above and below every routing attribute, in modules and function bodies, and with
+//! `web::get().to()`.
 
 use actix_web::{
     App, HttpResponse, Responder, delete, get,

@@ -1,4 +1,4 @@
-//! Signatures that actix takes, however they are written.
+//! All supported signatures.
 
 use std::{
     future::{Future, Ready, ready},
@@ -82,7 +82,7 @@ where
     format!("{} {N}", T::NAME)
 }
 
-// Actix cannot infer its type, so it is only called by hand.
+// actix cannot infer its type, so it is only called directly.
 #[allow(dead_code)]
 #[api_key_required(fresh)]
 async fn impl_argument(extractor: impl FromRequest + Into<String>) -> String {

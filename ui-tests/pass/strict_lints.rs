@@ -1,5 +1,7 @@
-//! The expansion warns of nothing. (`unreachable_pub` stands in `forbidden_lints.rs`: actix-web's routing
-//! attributes warn of it on every `pub` handler.)
+//! The expansion causes no warnings.
+//!
+//! `unreachable_pub` is tested in `forbidden_lints.rs`, because the routing attributes of actix-web
+//! cause it on every `pub` handler.
 
 #![deny(
     warnings,

@@ -1,18 +1,18 @@
-//! The grammar of a rate, as the runtime's `Rate` reads it from a text. A test compares the two.
+//! The grammar of a rate, which is that of the runtime's `Rate`. A test compares the two.
 
 #[cfg(test)]
 mod tests;
 
-/// The largest amount, and the largest burst.
+/// The largest amount and the largest burst.
 const LARGEST: u64 = 1_000_000;
 
 /// The longest window: 366 days.
 const LONGEST_MILLIS: u64 = 366 * 24 * 3_600 * 1_000;
 
-/// The longest that a burst may take to be worked off: 100 years, in microseconds.
+/// The longest time that a full burst may take to drain: 100 years, in microseconds.
 const LONGEST_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
 
-/// Windows that are words, in milliseconds.
+/// Named windows, in milliseconds.
 pub(crate) const WINDOWS: [(&str, u64); 4] = [
     ("second", 1_000),
     ("minute", 60_000),
@@ -20,7 +20,7 @@ pub(crate) const WINDOWS: [(&str, u64); 4] = [
     ("day", 86_400_000),
 ];
 
-/// The units of windows that are numbers, in milliseconds.
+/// The units of numeric windows, in milliseconds.
 pub(crate) const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
@@ -29,62 +29,63 @@ pub(crate) const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-/// A rate that the runtime takes.
+/// A rate that the runtime accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RateText {
-    /// The units in each window.
+pub(crate) struct ParsedRate {
+    /// The units per window.
     pub(crate) amount: u32,
     /// The window, in milliseconds.
     pub(crate) millis: u64,
-    /// The most units at once, where the text says.
+    /// The burst, if the text contains one.
     pub(crate) burst: Option<u32>,
 }
 
-/// Why a text is no rate.
+/// The reason why a text is not a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault<'a> {
-    /// No `/` stands between the amount and the window.
-    NoSlash,
-    /// The amount is no whole number of 1 to 1,000,000.
-    Amount,
-    /// The window is no word and no number that is known.
-    Window(&'a str),
-    /// The window is not 1 ms to 366 days.
-    WindowBounds,
-    /// It is more than one in a microsecond.
+pub(crate) enum ParseRateError<'a> {
+    /// The amount and the window are not separated by `/`.
+    MissingSlash,
+    /// The amount is not a whole number from 1 to 1,000,000.
+    InvalidAmount,
+    /// The window is neither a known word nor a number with a known unit.
+    UnknownWindow(&'a str),
+    /// The window is not from 1 ms to 366 days.
+    WindowOutOfRange,
+    /// The rate exceeds one unit per microsecond.
     TooFast,
-    /// The burst is no whole number of 1 to 1,000,000, or more than passes in 100 years.
-    Burst,
+    /// The burst is not a whole number from 1 to 1,000,000, or exceeds what the rate allows in 100
+    /// years.
+    InvalidBurst,
 }
 
-impl RateText {
-    /// Whether the rate lets through so many units in 100 years.
-    pub(crate) fn can_have(self, burst: u32) -> bool {
+impl ParsedRate {
+    /// Returns whether the rate allows `burst` units within 100 years.
+    pub(crate) fn allows_burst(self, burst: u32) -> bool {
         let step = (self.millis * 1_000).div_ceil(u64::from(self.amount));
         step.saturating_mul(u64::from(burst)) <= LONGEST_BURST
     }
 }
 
-/// Reads `100/minute`, `5/10s` or `100/minute burst 20`.
+/// Parses `100/minute`, `5/10s` or `100/minute burst 20`.
 ///
 /// # Errors
 ///
-/// The first part that is wrong, from the left.
-pub(crate) fn parse(text: &str) -> Result<RateText, Fault<'_>> {
-    let (pace, burst) = match text.split_once(" burst ") {
-        Some((pace, burst)) => (pace, Some(burst)),
+/// Returns a [`ParseRateError`] for the first invalid part, from the left.
+pub(crate) fn parse(text: &str) -> Result<ParsedRate, ParseRateError<'_>> {
+    let (base, burst) = match text.split_once(" burst ") {
+        Some((base, burst)) => (base, Some(burst)),
         None => (text, None),
     };
-    let (amount, window) = pace.split_once('/').ok_or(Fault::NoSlash)?;
-    let amount = units(amount).ok_or(Fault::Amount)?;
-    let millis = window_millis(window).ok_or(Fault::Window(window))?;
+    let (amount, window) = base.split_once('/').ok_or(ParseRateError::MissingSlash)?;
+    let amount = parse_units(amount).ok_or(ParseRateError::InvalidAmount)?;
+    let millis = parse_window(window).ok_or(ParseRateError::UnknownWindow(window))?;
     if !(1..=LONGEST_MILLIS).contains(&millis) {
-        return Err(Fault::WindowBounds);
+        return Err(ParseRateError::WindowOutOfRange);
     }
     if millis * 1_000 < u64::from(amount) {
-        return Err(Fault::TooFast);
+        return Err(ParseRateError::TooFast);
     }
-    let rate = RateText {
+    let rate = ParsedRate {
         amount,
         millis,
         burst: None,
@@ -92,25 +93,25 @@ pub(crate) fn parse(text: &str) -> Result<RateText, Fault<'_>> {
     let Some(burst) = burst else {
         return Ok(rate);
     };
-    let burst = units(burst).filter(|burst| rate.can_have(*burst));
-    Ok(RateText {
-        burst: Some(burst.ok_or(Fault::Burst)?),
+    let burst = parse_units(burst).filter(|burst| rate.allows_burst(*burst));
+    Ok(ParsedRate {
+        burst: Some(burst.ok_or(ParseRateError::InvalidBurst)?),
         ..rate
     })
 }
 
-fn units(text: &str) -> Option<u32> {
-    let units = whole(text).filter(|units| (1..=LARGEST).contains(units))?;
+fn parse_units(text: &str) -> Option<u32> {
+    let units = parse_digits(text).filter(|units| (1..=LARGEST).contains(units))?;
     u32::try_from(units).ok()
 }
 
-/// A number written in digits alone.
-fn whole(text: &str) -> Option<u64> {
+/// Parses a number that consists of digits only.
+fn parse_digits(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-fn window_millis(text: &str) -> Option<u64> {
+fn parse_window(text: &str) -> Option<u64> {
     let named = |(name, millis): &(&str, u64)| (*name == text).then_some(*millis);
     if let Some(millis) = WINDOWS.iter().find_map(named) {
         return Some(millis);
@@ -118,5 +119,5 @@ fn window_millis(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at(digits);
     let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    whole(count)?.checked_mul(*millis)
+    parse_digits(count)?.checked_mul(*millis)
 }

@@ -1,4 +1,4 @@
-//! What stands in the parentheses of a location.
+//! The arguments in the parentheses of a location.
 
 use syn::{Ident, LitStr, Token, ext::IdentExt, parse::ParseStream};
 
@@ -8,20 +8,20 @@ use crate::{
     values,
 };
 
-/// `"X-API-Key", scheme = "ApiKey"`
+/// The arguments of a location, as in `"X-API-Key", scheme = "ApiKey"`.
 #[derive(Default)]
-pub(super) struct Arguments {
+pub(super) struct LocationArguments {
     positional: Vec<LitStr>,
     named: Vec<(Ident, LitStr)>,
 }
 
-impl Arguments {
-    /// Reads what stands between the parentheses.
+impl LocationArguments {
+    /// Parses the tokens between the parentheses.
     ///
     /// # Errors
     ///
-    /// Something else than strings and `name = ".."`.
-    pub(super) fn read(input: ParseStream<'_>) -> syn::Result<Self> {
+    /// Returns an error for anything other than strings and `name = ".."`.
+    pub(super) fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut arguments = Self::default();
         values::list(input, |input| {
             if input.peek(Ident::peek_any) && input.peek2(Token![=]) {
@@ -45,7 +45,7 @@ impl Arguments {
     }
 }
 
-/// The one string that a location takes without a name.
+/// Returns the only positional argument of a location that takes exactly one.
 pub(super) fn only_positional<'a>(
     spec: &LocationSpec,
     syntax: &'a LocationSyntax,
@@ -64,14 +64,14 @@ pub(super) fn only_positional<'a>(
             None
         }
         [_, second, ..] => {
-            let remedy = format!("write `{}`, and a second one of its own", spec.usage);
+            let remedy = format!("write a location for each name, as in `{}`", spec.usage);
             errors.on(second, format!("`{}` takes one name; {remedy}", spec.name));
             None
         }
     }
 }
 
-/// The one argument that has a name, where it was written; `Err` after an error was added.
+/// Returns the named argument `known` if it was written, or `Err` after adding an error.
 pub(super) fn named<'a>(
     syntax: &'a LocationSyntax,
     known: &'static str,
@@ -86,7 +86,7 @@ pub(super) fn named<'a>(
         let problem = if name != known {
             unknown("argument", name, [known].into_iter())
         } else if !matches!(found, Ok(None)) {
-            format!("`{known}` is given twice; keep one")
+            format!("duplicate argument `{known}`; remove one of them")
         } else {
             found = Ok(Some(value));
             continue;
@@ -97,7 +97,7 @@ pub(super) fn named<'a>(
     found
 }
 
-/// Whether no argument has a name, where a location takes none of these.
+/// Returns whether a location that takes no named arguments has none.
 pub(super) fn none_named(
     spec: &LocationSpec,
     syntax: &LocationSyntax,
@@ -116,7 +116,7 @@ pub(super) fn none_named(
         } = spec;
         errors.on(
             name,
-            format!("`{location}` takes a name and nothing else; write `{usage}`"),
+            format!("`{location}` takes only a name; write `{usage}`"),
         );
     }
     named.is_empty()

@@ -1,15 +1,16 @@
-//! The names that a location can have: tokens of HTTP, and names of parameters.
+//! The names in locations: HTTP tokens and parameter names.
 
 use syn::LitStr;
 
 use super::LocationSpec;
 use crate::diagnostics::Errors;
 
-/// Longest name of a parameter, in bytes; the runtime's configuration has the same bound.
+/// The maximum length of a parameter name, in bytes, as in the runtime's configuration.
 const MAX_PARAMETER_BYTES: usize = 64;
 
-/// The text of `literal` if it is a token of HTTP (RFC 9110, 5.6.2), as field names and
-/// authentication schemes are.
+/// Returns the text of `literal` if it is an HTTP token (RFC 9110 section 5.6.2).
+///
+/// Field names and authentication schemes are tokens.
 pub(super) fn token(literal: &LitStr, what: &str, errors: &mut Errors) -> Option<String> {
     let text = literal.value();
     let wrong = text.chars().find(|letter| !is_token_letter(*letter));
@@ -17,11 +18,11 @@ pub(super) fn token(literal: &LitStr, what: &str, errors: &mut Errors) -> Option
         None if text.is_empty() => errors.on(literal, format!("the {what} is empty; write one")),
         None => return Some(text),
         Some(wrong) => {
-            let allowed = "write letters, digits and `-` (RFC 9110 allows a few signs more)";
+            let allowed = "use letters, digits and `-` (RFC 9110 allows a few more characters)";
             let wrong = wrong.escape_debug();
             errors.on(
                 literal,
-                format!("a {what} cannot hold `{wrong}`; {allowed}"),
+                format!("a {what} cannot contain `{wrong}`; {allowed}"),
             );
         }
     }
@@ -32,8 +33,9 @@ fn is_token_letter(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter)
 }
 
-/// The text of `literal` if it names a parameter, a cookie, a member or a field and needs no encoding
-/// in any of them.
+/// Returns the text of `literal` if it is a valid parameter name.
+///
+/// A valid name needs no encoding as a query parameter, a cookie, a JSON member or a form field.
 pub(super) fn parameter(
     spec: &LocationSpec,
     literal: &LitStr,
@@ -63,12 +65,12 @@ fn parameter_problem(spec: &LocationSpec, name: &str) -> Option<String> {
     }
     if length > MAX_PARAMETER_BYTES {
         return Some(format!(
-            "the name of `{location}` is {length} bytes long; {MAX_PARAMETER_BYTES} are the most"
+            "the name of `{location}` is {length} bytes long; shorten it to {MAX_PARAMETER_BYTES}"
         ));
     }
     let wrong = name.chars().find(|letter| !is_parameter_letter(*letter))?;
     Some(format!(
-        "the name of `{location}` cannot hold `{}`; it is of ASCII letters, digits, `_`, `.` and `-`",
+        "the name of `{location}` cannot contain `{}`; use ASCII letters, digits, `_`, `.` and `-`",
         wrong.escape_debug()
     ))
 }

@@ -1,4 +1,4 @@
-//! Snapshots. `UPDATE_EXPECT=1 cargo test -p apikey-macros` writes them anew.
+//! Snapshots of expansions. `UPDATE_EXPECT=1 cargo test -p apikey-macros` updates them.
 
 use expect_test::{Expect, expect};
 
@@ -40,7 +40,10 @@ fn a_handler_without_arguments() {
                 ::apikey_runtime::__private::Guarded(
                     (),
                     ..,
-                ): ::apikey_runtime::__private::Guarded<::apikey_runtime::__private::DefaultPolicy, ()>,
+                ): ::apikey_runtime::__private::Guarded<
+                    ::apikey_runtime::__private::DefaultPolicy,
+                    (),
+                >,
             ) -> &'static str {
                 "hello"
             }
@@ -177,8 +180,8 @@ fn rates() {
         expect![[r##"
             #[doc(hidden)]
             #[non_exhaustive]
-            struct __apikey_f_0_2605e0bc61d26d63;
-            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_2605e0bc61d26d63 {
+            struct __apikey_f_0_2ccc1e530be8815d;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_2ccc1e530be8815d {
                 const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
                     .name(::core::concat!(::core::module_path!(), "::", "f"))
                     .rate_limit(
@@ -196,7 +199,7 @@ fn rates() {
                 ::apikey_runtime::__private::Guarded(
                     (),
                     ..,
-                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_2605e0bc61d26d63, ()>,
+                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_2ccc1e530be8815d, ()>,
             ) -> R {
                 R
             }

@@ -1,8 +1,8 @@
-//! Whatever stands in the attribute or under it: a guard or an error, and no panic.
+//! Random tokens in and below the attribute yield a guard or an error, and never a panic.
 
 use super::*;
 
-/// A small generator (xorshift64*), so that a failure is found again with the same seed.
+/// A random number generator (xorshift64*) with a fixed seed, so that failures are reproducible.
 struct Random(u64);
 
 impl Random {
@@ -21,7 +21,7 @@ impl Random {
         words[self.below(words.len())]
     }
 
-    /// Up to `length` words of `words`, groups closed.
+    /// Returns up to `length` random words of `words`, with all groups closed.
     fn text(&mut self, words: &[&str], length: usize, depth: usize) -> String {
         let mut text = String::new();
         for _ in 0..self.below(length + 1) {
@@ -161,14 +161,14 @@ const ITEM: &[&str] = &[
     "macro_rules",
 ];
 
-fn hold(arguments: &str, item: &str) {
+fn assert_guard_or_error(arguments: &str, item: &str) {
     let (Ok(arguments), Ok(item)) = (arguments.parse(), item.parse()) else {
         return;
     };
     let expansion = guard(arguments, item).to_string();
     assert!(
         expansion.contains("__private :: Guarded") || expansion.contains("compile_error"),
-        "an open handler: {expansion}"
+        "an unguarded handler: {expansion}"
     );
 }
 
@@ -177,7 +177,7 @@ fn any_arguments_give_a_guard_or_an_error() {
     let mut random = Random(0x6b65_795f_6b65_7921);
     for _ in 0..20_000 {
         let arguments = random.text(ARGUMENTS, 8, 3);
-        hold(&arguments, "async fn f(a: A) -> R { a.into() }");
+        assert_guard_or_error(&arguments, "async fn f(a: A) -> R { a.into() }");
     }
 }
 
@@ -185,8 +185,8 @@ fn any_arguments_give_a_guard_or_an_error() {
 fn any_item_gives_a_guard_or_an_error() {
     let mut random = Random(0x6974_656d_6974_656d);
     for _ in 0..20_000 {
-        hold("", &random.text(ITEM, 14, 2));
+        assert_guard_or_error("", &random.text(ITEM, 14, 2));
         let inside = random.text(ITEM, 6, 1);
-        hold("fresh", &format!("async fn f({inside}) -> R {{ R }}"));
+        assert_guard_or_error("fresh", &format!("async fn f({inside}) -> R {{ R }}"));
     }
 }

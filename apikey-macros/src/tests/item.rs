@@ -1,10 +1,10 @@
-//! What becomes of the item: guarded, or as it was with errors; and the names of the types.
+//! The expanded item is guarded, or unchanged with errors; and the names of policy types.
 
 use super::*;
 
 const HANDLER: &str = "async fn list(a: A) -> R { a.into() }";
 
-/// The name of the policy's type in an expansion.
+/// Returns the name of the policy type in an expansion.
 fn policy_name(arguments: &str, item: &str) -> String {
     let expansion = expand(arguments, item);
     let (_, after) = expansion.split_once("struct ").unwrap();
@@ -64,7 +64,7 @@ fn m_12_an_alias_of_the_attribute_has_another_name_too() {
     let outer = policy_name("scope = \"admin\"", &below);
     let inner = policy_name("scope = \"user\"", HANDLER);
     assert_ne!(outer, inner);
-    // Stacked without anything between them, both types stand in one module.
+    // Without an attribute between the two, both types are in one module.
     let same_options = format!("#[user(fresh)] {HANDLER}");
     assert_ne!(
         policy_name("fresh", &same_options),

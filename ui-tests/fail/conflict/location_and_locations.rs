@@ -1,4 +1,4 @@
-//! Two options that say the same in two ways.
+//! `location` and `locations` together.
 
 use apikey_runtime::api_key_required;
 

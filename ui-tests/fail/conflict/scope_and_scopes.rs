@@ -1,4 +1,4 @@
-//! Two options that say the same in two ways.
+//! `scope` and `scopes` together.
 
 use apikey_runtime::api_key_required;
 

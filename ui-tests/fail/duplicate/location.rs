@@ -1,4 +1,4 @@
-//! A location given twice, or one header read in two ways.
+//! Duplicate locations, and locations that read the same header.
 
 use apikey_runtime::api_key_required;
 

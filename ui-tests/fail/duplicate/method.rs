@@ -1,4 +1,4 @@
-//! A method given twice.
+//! Duplicate methods.
 
 use apikey_runtime::api_key_required;
 

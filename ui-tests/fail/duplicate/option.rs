@@ -1,4 +1,4 @@
-//! An option given twice.
+//! Duplicate options.
 
 use apikey_runtime::api_key_required;
 

@@ -1,4 +1,4 @@
-//! A scheme given twice.
+//! A duplicate scheme.
 
 use apikey_runtime::api_key_required;
 

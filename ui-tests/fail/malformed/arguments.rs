@@ -1,4 +1,4 @@
-//! What is no option.
+//! Tokens that are not options.
 
 use apikey_runtime::api_key_required;
 

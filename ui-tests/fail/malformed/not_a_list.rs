@@ -1,4 +1,4 @@
-//! Brackets of another kind are rustc's to accept, `=` is not.
+//! Arguments after `=`. (rustc accepts any kind of brackets.)
 
 use apikey_runtime::api_key_required;
 

@@ -1,4 +1,4 @@
-//! Values that are missing or in the wrong place.
+//! Missing and misplaced values.
 
 use apikey_runtime::api_key_required;
 

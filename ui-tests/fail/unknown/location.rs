@@ -1,4 +1,4 @@
-//! A place where no key can stand.
+//! Unknown locations.
 
 use apikey_runtime::api_key_required;
 

@@ -1,4 +1,4 @@
-//! A word one slip away from a standard method.
+//! Methods that are one typo away from a standard method.
 
 use apikey_runtime::api_key_required;
 

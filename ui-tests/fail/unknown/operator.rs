@@ -1,4 +1,4 @@
-//! A word that does not combine scopes.
+//! Unknown operators in scope expressions.
 
 use apikey_runtime::api_key_required;
 

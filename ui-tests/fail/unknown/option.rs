@@ -1,4 +1,4 @@
-//! An option that does not exist: the nearest one, or all of them.
+//! Unknown options: the error suggests the most similar one, or lists all.
 
 use apikey_runtime::api_key_required;
 

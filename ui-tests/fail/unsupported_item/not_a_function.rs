@@ -1,4 +1,4 @@
-//! Items that are no function.
+//! Items that are not functions.
 
 use apikey_runtime::api_key_required;
 

@@ -1,4 +1,4 @@
-//! Answers that are there at once.
+//! Functions that are not `async` and do not return a future.
 
 use actix_web::{HttpResponse, Responder, http::StatusCode};
 use apikey_runtime::api_key_required;

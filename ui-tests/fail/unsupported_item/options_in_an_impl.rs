@@ -1,4 +1,4 @@
-//! With options the attribute adds a type, and an `impl` holds none.
+//! Options in an `impl`, which cannot contain the generated type.
 
 use apikey_runtime::api_key_required;
 

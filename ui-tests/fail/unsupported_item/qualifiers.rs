@@ -1,4 +1,4 @@
-//! What actix cannot call.
+//! Functions that actix cannot call.
 
 use apikey_runtime::api_key_required;
 use std::future::Ready;

@@ -1,4 +1,4 @@
-//! A method.
+//! Methods with a receiver.
 
 use apikey_runtime::api_key_required;
 

@@ -1,10 +1,10 @@
-//! A rate reads in the attribute as the runtime's `Rate` reads it.
+//! The attribute parses a rate as the runtime's `Rate` does.
 
 use apikey_runtime::Rate;
 
 use super::parse;
 
-/// What both readings make of `text`: amount, milliseconds and burst.
+/// Returns the amount, milliseconds and burst that the attribute and the runtime parse from `text`.
 fn readings(text: &str) -> [Option<(u32, u128, u32)>; 2] {
     let attribute = parse(text).ok().map(|rate| {
         let burst = rate.burst.unwrap_or(rate.amount);
@@ -101,8 +101,8 @@ fn the_attribute_refuses_the_rates_that_the_runtime_refuses() {
     }
 }
 
-/// Texts of the grammar's own pieces, most of them in the right order: many are rates, and many
-/// nearly so.
+/// Combines pieces of the grammar, most of them in a valid order, so that many of the texts are
+/// rates and many are almost rates.
 #[test]
 fn no_text_is_a_rate_to_one_of_them_alone() {
     const NUMBERS: [&str; 10] = [
@@ -115,7 +115,7 @@ fn no_text_is_a_rate_to_one_of_them_alone() {
     const BURSTS: [&str; 4] = ["", " burst ", " burst ", " burst  "];
     let mut state = 0x7261_7465_7261_7465_u64;
     let mut pick = |from: &[&'static str]| {
-        // xorshift64*: a failure is found again with the same seed.
+        // xorshift64* with a fixed seed, so that failures are reproducible.
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
