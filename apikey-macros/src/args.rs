@@ -8,8 +8,8 @@ use syn::{
 
 use crate::{
     diagnostics::{Errors, unknown},
-    options::{self, OptionSpec, OptionsSyntax, TABLE, WrittenOption},
-    values,
+    options::{self, OptionSpec, OptionsSyntax, TABLE},
+    values::{self, WrittenOption},
 };
 
 /// Parses all options. An invalid option is reported, and the options after it are still parsed.
@@ -65,7 +65,12 @@ fn parse_option(
         );
     }
     options.given.push(key.clone());
-    (spec.parse)(options, &WrittenOption { key: &key, spec }, input)
+    let written = WrittenOption {
+        key: &key,
+        usage: spec.usage,
+        is_option: |word| spec_of(word).is_some(),
+    };
+    (spec.parse)(options, &written, input)
 }
 
 fn spec_of(key: &syn::Ident) -> Option<&'static OptionSpec> {

@@ -9,8 +9,7 @@ use syn::{ExprPath, Ident, LitInt, LitStr, Token, parse::ParseStream, token};
 use self::rate::{ParseRateError, ParsedRate, UNITS, WINDOWS};
 use crate::{
     diagnostics::{Errors, unknown},
-    options::WrittenOption,
-    values,
+    values::{self, WrittenOption},
 };
 
 /// The bursts that the runtime accepts.

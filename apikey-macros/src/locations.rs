@@ -10,8 +10,7 @@ use self::arguments::LocationArguments;
 
 use crate::{
     diagnostics::{Errors, unknown},
-    options::WrittenOption,
-    values,
+    values::{self, WrittenOption},
 };
 
 /// A location as written, such as `bearer` or `header("X-API-Key")`; not yet validated.
@@ -160,10 +159,7 @@ pub(crate) fn parse_list(
     input: ParseStream<'_>,
 ) -> syn::Result<Vec<LocationSyntax>> {
     if !input.peek(token::Bracket) {
-        let problem = format!(
-            "`{}` takes a list; write `{}`",
-            written.key, written.spec.usage
-        );
+        let problem = format!("`{}` takes a list; write `{}`", written.key, written.usage);
         return Err(input.error(problem));
     }
     let content;

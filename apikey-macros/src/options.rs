@@ -7,7 +7,7 @@ use crate::{
     locations::{self, LocationSyntax},
     methods::{self, MethodSyntax},
     scopes::{self, ScopeSyntax},
-    values,
+    values::{self, WrittenOption},
 };
 
 /// The options as written: parsed, but not yet validated.
@@ -50,14 +50,6 @@ pub(crate) struct OptionSpec {
     /// Parses the tokens after the name into the options.
     pub(crate) parse:
         fn(&mut OptionsSyntax, &WrittenOption<'_>, ParseStream<'_>) -> syn::Result<()>,
-}
-
-/// An option that is being parsed: its name as written and its row.
-pub(crate) struct WrittenOption<'a> {
-    /// The name, as written.
-    pub(crate) key: &'a Ident,
-    /// The row of the table.
-    pub(crate) spec: &'static OptionSpec,
 }
 
 /// All options. `OPTIONS.md` documents the same ones; a test compares the two.

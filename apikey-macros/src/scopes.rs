@@ -6,8 +6,7 @@ use syn::{
 
 use crate::{
     diagnostics::{Errors, unknown},
-    options::WrittenOption,
-    values,
+    values::{self, WrittenOption},
 };
 
 /// The maximum length of a scope, in bytes; the same bound applies to the scopes of keys.

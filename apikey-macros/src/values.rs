@@ -8,10 +8,17 @@ use syn::{
     token,
 };
 
-use crate::{
-    diagnostics::Errors,
-    options::{self, WrittenOption},
-};
+use crate::diagnostics::Errors;
+
+/// An option's name where it was written, and how it is to be written.
+pub(crate) struct WrittenOption<'a> {
+    /// The name, as written.
+    pub(crate) key: &'a Ident,
+    /// The usage that error messages show.
+    pub(crate) usage: &'static str,
+    /// Whether a word is the name of an option.
+    pub(crate) is_option: fn(&Ident) -> bool,
+}
 
 /// Parses `= value`.
 ///
@@ -23,9 +30,9 @@ pub(crate) fn after_equals<T>(
     input: ParseStream<'_>,
     parse: fn(&WrittenOption<'_>, ParseStream<'_>) -> syn::Result<T>,
 ) -> syn::Result<T> {
-    let WrittenOption { key, spec } = written;
+    let WrittenOption { key, usage, .. } = written;
     if input.peek(token::Paren) {
-        let problem = format!("`{key}` takes its value after `=`; write `{}`", spec.usage);
+        let problem = format!("`{key}` takes its value after `=`; write `{}`", usage);
         return Err(input.error(problem));
     }
     if !input.peek(Token![=]) {
@@ -49,14 +56,14 @@ pub(crate) fn in_parentheses<T>(
     input: ParseStream<'_>,
     parse: fn(ParseStream<'_>) -> syn::Result<T>,
 ) -> syn::Result<Vec<T>> {
-    let WrittenOption { key, spec } = written;
+    let WrittenOption { key, usage, .. } = written;
     if at_end_of_option(input) {
         return Err(missing(written));
     }
     if !input.peek(token::Paren) {
         let problem = "takes its values in parentheses and without `=`";
-        let problem = input.error(format!("`{key}` {problem}; write `{}`", spec.usage));
-        skip_values(input);
+        let problem = input.error(format!("`{key}` {problem}; write `{}`", usage));
+        skip_values(written, input);
         return Err(problem);
     }
     let content;
@@ -64,7 +71,7 @@ pub(crate) fn in_parentheses<T>(
     if content.is_empty() {
         let problem = format!(
             "`{key}` is empty; write at least one value, as in `{}`",
-            spec.usage
+            usage
         );
         return Err(syn::Error::new(parentheses.span.join(), problem));
     }
@@ -72,13 +79,13 @@ pub(crate) fn in_parentheses<T>(
 }
 
 /// Skips `= POST, PUT`, so that `PUT` is not reported as an unknown option.
-fn skip_values(input: ParseStream<'_>) {
+fn skip_values(written: &WrittenOption<'_>, input: ParseStream<'_>) {
     skip_option(input);
     loop {
         let ahead = input.fork();
         let comma = ahead.parse::<Token![,]>().is_ok();
-        let value = ahead.peek(LitStr)
-            || word(&ahead.fork()).is_ok_and(|word| options::names().all(|name| word != name));
+        let value =
+            ahead.peek(LitStr) || word(&ahead.fork()).is_ok_and(|word| !(written.is_option)(&word));
         let alone = ahead.parse::<proc_macro2::TokenTree>().is_ok() && at_end_of_option(&ahead);
         if !(comma && value && alone) {
             return;
@@ -95,8 +102,8 @@ fn skip_expression(input: ParseStream<'_>, start: ParseStream<'_>) {
     }
 }
 
-fn missing(WrittenOption { key, spec }: &WrittenOption<'_>) -> syn::Error {
-    let problem = format!("`{key}` needs a value; write `{}`", spec.usage);
+fn missing(WrittenOption { key, usage, .. }: &WrittenOption<'_>) -> syn::Error {
+    let problem = format!("`{key}` needs a value; write `{}`", usage);
     syn::Error::new(key.span(), problem)
 }
 
@@ -148,7 +155,7 @@ pub(crate) fn path(written: &WrittenOption<'_>, input: ParseStream<'_>) -> syn::
     let path: ExprPath = input.parse().map_err(not_a_path)?;
     if is_group(input) {
         let problem = format!("`{}` takes the path of a function, not a call", written.key);
-        return Err(input.error(format!("{problem}; write `{}`", written.spec.usage)));
+        return Err(input.error(format!("{problem}; write `{}`", written.usage)));
     }
     Ok(path)
 }
@@ -166,22 +173,17 @@ pub(crate) fn module(written: &WrittenOption<'_>, input: ParseStream<'_>) -> syn
 
 /// Returns the error for a value of the wrong kind, on the span of syn's error.
 pub(crate) fn expected(
-    WrittenOption { key, spec }: &WrittenOption<'_>,
+    WrittenOption { key, usage, .. }: &WrittenOption<'_>,
     what: &str,
     found: syn::Error,
 ) -> syn::Error {
-    let problem = format!("`{key}` takes {what}; write `{}`", spec.usage);
+    let problem = format!("`{key}` takes {what}; write `{}`", usage);
     syn::Error::new(found.span(), problem)
 }
 
 /// Returns whether the option ends here, at a comma or at the end of the attribute.
 pub(crate) fn at_end_of_option(input: ParseStream<'_>) -> bool {
     input.is_empty() || input.peek(Token![,])
-}
-
-/// Returns whether a group with any delimiter follows.
-pub(crate) fn is_group(input: ParseStream<'_>) -> bool {
-    input.peek(token::Paren) || input.peek(token::Bracket) || input.peek(token::Brace)
 }
 
 /// Skips to the next comma outside of groups.
@@ -192,6 +194,11 @@ pub(crate) fn skip_option(input: ParseStream<'_>) {
             return;
         }
     }
+}
+
+/// Returns whether a group with any delimiter follows.
+pub(crate) fn is_group(input: ParseStream<'_>) -> bool {
+    input.peek(token::Paren) || input.peek(token::Bracket) || input.peek(token::Brace)
 }
 
 /// Parses an identifier or a keyword such as `crate`.

@@ -413,6 +413,6 @@ async fn every_refusal_is_one_event_that_names_the_key_and_the_reason() {
     manager.revoke(key.id()).await.unwrap();
     assert_eq!(log.lines(&["revoked", key.id().as_str(), "newly"]).len(), 1);
     manager.verify(key.expose_secret()).await.unwrap_err();
-    let lines = log.lines(&["refused", key.id().as_str(), "revoked-key"]);
+    let lines = log.lines(&["denied", key.id().as_str(), "revoked-key"]);
     assert_eq!(lines.len(), 1, "{lines:?}");
 }
