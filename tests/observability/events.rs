@@ -454,7 +454,7 @@ async fn who_is_let_through_makes_no_event() {
     server.get("/plain", None).await.refused(401, "missing-key");
     assert_eq!(
         told(&mut events, &manager).await,
-        ["refused missing-key by -"]
+        ["denied missing-key by -"]
     );
 }
 
@@ -465,7 +465,7 @@ async fn a_check_by_the_application_is_told_too() {
     assert!(manager.verify("nonsense").await.is_err());
     assert_eq!(
         told(&mut events, &manager).await,
-        ["refused invalid-key by -"]
+        ["denied invalid-key by -"]
     );
 }
 
