@@ -1,9 +1,5 @@
-//! Usage of keys: counted in memory and written to the store in batches.
-//!
-//! A request counts in a cell of its thread ([`tally`]), under its route's label ([`labels`]). Once
-//! per interval, the manager's thread takes the cells and offers them to the store ([`flush`]), and
-//! then has the store remove old usage ([`retention`]). Usage that the store has not taken is lost
-//! if the process is killed or if the store rejects it permanently.
+//! Usage: who called what. Requests are counted in memory, by key, route and hour, and written to the
+//! store in batches.
 
 mod batch;
 mod flush;
