@@ -38,7 +38,7 @@ impl Model {
         })
     }
 
-    /// Reads the store and keeps the result if its generation is still current.
+    /// Reads the store, and caches the result if its generation is still current.
     fn fill(&self) {
         let generation = self.generation();
         let live = self.read();
@@ -81,13 +81,13 @@ fn v05_a_read_that_races_the_revocation_is_not_kept() {
         readers
             .into_iter()
             .for_each(|reader| reader.join().unwrap());
-        assert!(!model.accepts(), "a read brought the key back");
+        assert!(!model.accepts(), "a read made the key valid again");
     });
 }
 
-/// The negative control: if the read is kept without its generation, the key comes back.
+/// Negative control: if the read is cached without its generation, the key becomes valid again.
 #[test]
-#[should_panic(expected = "a read brought the key back")]
+#[should_panic(expected = "a read made the key valid again")]
 fn v05_without_the_fence_the_key_comes_back() {
     loom::model(|| {
         let model = Model::new();
@@ -100,13 +100,13 @@ fn v05_without_the_fence_the_key_comes_back() {
         };
         model.revoke();
         reader.join().unwrap();
-        assert!(!model.accepts(), "a read brought the key back");
+        assert!(!model.accepts(), "a read made the key valid again");
     });
 }
 
-/// The negative control of the order: a generation taken after the read fences nothing.
+/// Negative control of the order: a generation taken after the read does not fence anything.
 #[test]
-#[should_panic(expected = "a read brought the key back")]
+#[should_panic(expected = "a read made the key valid again")]
 fn v05_a_ticket_taken_after_the_read_is_worth_nothing() {
     loom::model(|| {
         let model = Model::new();
@@ -122,11 +122,11 @@ fn v05_a_ticket_taken_after_the_read_is_worth_nothing() {
         };
         model.revoke();
         reader.join().unwrap();
-        assert!(!model.accepts(), "a read brought the key back");
+        assert!(!model.accepts(), "a read made the key valid again");
     });
 }
 
-/// A read that begins after the eviction is kept, and has the current record.
+/// A read that begins after the eviction is cached, and has the current record.
 #[test]
 fn a_read_after_the_change_is_kept() {
     loom::model(|| {

@@ -1,6 +1,5 @@
-//! Negative controls: with a protection taken out, a schedule that needs it
-//! ends with a revoked key getting through, and the checker says so; with the protection in place,
-//! the same schedule passes.
+//! Negative controls: with a protection disabled, a schedule that needs it ends with a revoked key
+//! allowed, and the checker reports it. With the protection in place, the same schedule passes.
 
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ fn memory_that_is_believed_without_a_lease_is_found_out() {
     is_found_out(schedules::cut_off, 200, "no-lease");
 }
 
-/// The late answer comes within the lease, so that it is believed.
+/// The late answer arrives within the lease, so the node trusts it.
 #[test]
 fn a_read_that_is_kept_though_a_change_came_after_it_is_found_out() {
     is_found_out(schedules::late_answer, 3000, "no-generation");

@@ -1,27 +1,27 @@
 //! Revocation in a cluster under faults, and limits that many processes use up.
 //!
-//! Each run starts a store and several node processes with a wire of their own to it. All nodes
-//! check all keys all the time and note every check, while keys are revoked, rotated and switched
-//! off, nodes are frozen, killed and started, wires are cut and slowed down, and the store is
-//! frozen and killed. What was noted is then held against what is promised; see
-//! `harness/checker`. The tests of limits, in `limits`, have nodes use up what a key is limited to.
-//! The negative controls, in `controls`, run nodes with protections taken out.
+//! Each run starts a store and several node processes, each with its own proxy in front of the
+//! store. All nodes check all keys all the time and log every check, while keys are revoked,
+//! rotated and disabled, nodes are frozen, killed and started, connections are cut and slowed
+//! down, and the store is frozen and killed. The log is then compared with the promises; see
+//! `harness/checker`. In the tests of limits, in `limits`, nodes use up the limits of a key. The
+//! negative controls, in `controls`, run nodes with protections disabled.
 //!
 //! ```text
-//! cargo test --all-features --test cluster                     # a few hundred revocations a store
-//! # Long: it may take hours a store, on two cores.
+//! cargo test --all-features --test cluster                     # some 300 revocations of each store
+//! # Long: may take hours for each store, on two cores.
 //! CLUSTER_REVOCATIONS=100000 cargo test --release --test cluster -- --nocapture long_run
 //! CLUSTER_SEED=7 CLUSTER_ROUND=12 CLUSTER_STORE=sqlite cargo test --test cluster -- --nocapture long_run
 //! ```
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `CLUSTER_REVOCATIONS` | how many have to succeed in each store |
-//! | `CLUSTER_STORE` | only this store: `sqlite`, `postgres` or `redis` |
-//! | `CLUSTER_NODES` | how many nodes; 3 by default, and one more comes and goes |
+//! | `CLUSTER_REVOCATIONS` | how many have to succeed on each store |
+//! | `CLUSTER_STORE` | the only store to run: `sqlite`, `postgres` or `redis` |
+//! | `CLUSTER_NODES` | how many nodes; 3 by default; one more joins and leaves |
 //! | `CLUSTER_LEASE_MS` | the lease of the store; 200 by default |
-//! | `CLUSTER_SEED`, `CLUSTER_ROUND` | chance, and one round of it: what a failure prints |
-//! | `CLUSTER_SCHEDULE` | only faults whose names contain this, such as `node` or `wire-cut`; `none` |
+//! | `CLUSTER_SEED`, `CLUSTER_ROUND` | the seed of random choices, and one of its rounds; a failure prints both |
+//! | `CLUSTER_SCHEDULE` | only faults with this in their names, such as `node` or `wire-cut`; or `none` |
 #![cfg(unix)]
 
 mod controls;
@@ -37,10 +37,10 @@ use harness::run::judge;
 use harness::schedules::{number_by_a_sequence, out_of_order, put_back};
 use harness::settings::Settings;
 
-/// How many revocations a run of the normal suite has.
+/// The number of revocations of a run in the normal suite.
 const SHORT: usize = 300;
 
-/// Not a test by itself: a node, where the environment says so.
+/// Not a test: runs a node if the environment says so.
 #[test]
 fn node_process() {
     harness::node::run_if_asked();
@@ -74,7 +74,7 @@ fn long_run_on_sqlite() {
     }));
 }
 
-/// Two nodes with a short lease.
+/// Returns settings for two nodes with a short lease.
 fn two_nodes() -> Settings {
     Settings::calm(2, Duration::from_millis(200))
 }
@@ -96,7 +96,7 @@ fn a_redis_put_back_to_an_earlier_state_keeps_what_it_promises_from_then_on() {
     in_turn(async { is_put_back(Place::redis("a_redis_put_back")).await });
 }
 
-/// V-19, and its negative control: epochs that are not in the order of the commits.
+/// V-19 and its negative control: epochs out of commit order.
 #[test]
 fn v19_epochs_from_a_sequence_are_found_out() {
     in_turn(async {

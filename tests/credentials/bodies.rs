@@ -1,4 +1,4 @@
-//! Keys in bodies: what is read of a body, how much of it, and what the handler gets.
+//! Keys in bodies: how much of a body is read, and what the handler gets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use actix_web::web::{self, Bytes, ServiceConfig};
 use apikey_runtime::{ApiKeyManager, Config, Policy, RequireApiKey, api_key_required};
 use apikey_test_support::http::{Answer, Client, Server};
-use apikey_test_support::locations::{Door, Traced, Traces, percent, places};
+use apikey_test_support::locations::{Location, Traced, Traces, key_locations, percent};
 use apikey_test_support::store::GateStore;
 use apikey_test_support::{forge, manager};
 
-/// Much smaller than the default, so that it is what a test meets.
+/// Much smaller than the default, so that a test reaches it.
 const LIMIT: usize = 4 * 1024;
 
 const JSON: &str = "application/json";
@@ -65,8 +65,8 @@ fn routes(app: &mut ServiceConfig) {
         .route("/either", web::post().to(either))
         .route("/optional", web::post().to(optional))
         .route("/open", web::post().to(raw));
-    for (name, door) in [("/mw/json", Door::Json), ("/mw/form", Door::Form)] {
-        let guard = RequireApiKey::with(Policy::new().locations(places(&[door])));
+    for (name, location) in [("/mw/json", Location::Json), ("/mw/form", Location::Form)] {
+        let guard = RequireApiKey::with(Policy::new().locations(key_locations(&[location])));
         let scope = web::scope(name).wrap(guard);
         app.service(scope.route("", web::post().to(raw)));
     }
@@ -104,7 +104,7 @@ impl House {
         }
     }
 
-    /// With small bounds.
+    /// Starts a server with small limits.
     async fn bounded(time: Duration) -> Self {
         let config = Config::builder().body_limit(LIMIT).body_timeout(time);
         let builder = ApiKeyManager::builder().config(config.build().unwrap());
@@ -122,7 +122,7 @@ impl House {
     }
 }
 
-/// The bytes of a `POST` with its length.
+/// Returns the bytes of a `POST` with its length.
 fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let length = body.len().to_string();
     let headers = [headers, &[("Content-Length", length.as_str())]].concat();
@@ -141,7 +141,7 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-/// The bytes of a `POST` in chunks of `size`.
+/// Returns the bytes of a `POST` in chunks of `size`.
 fn chunked(path: &str, kind: &str, body: &[u8], size: usize) -> Vec<u8> {
     let head = head(
         path,
@@ -187,7 +187,7 @@ async fn j01_a_name_that_comes_twice_is_400_however_it_is_written() {
             }
         }
     }
-    // A second that is no string is a second too.
+    // A second member counts even if it is not a string.
     for second in ["null", "1", "[]", "{}", "true"] {
         let body = format!("{{\"api_key\":\"{key}\",\"api_key\":{second}}}");
         house
@@ -200,7 +200,7 @@ async fn j01_a_name_that_comes_twice_is_400_however_it_is_written() {
         .await
         .refused(400, "multiple-keys");
     assert_eq!(house.traces.counts(), (0, 0));
-    // The control: other names may come twice, and the key's name deeper down.
+    // Control: other names may repeat, and so may the key's name at a deeper level.
     let body = format!("{{\"n\":1,\"n\":2,\"api_key\":\"{key}\",\"m\":{{\"api_key\":\"x\"}}}}");
     house.post("/json", JSON, &body).await.says(&body);
     let body = format!("n=1&n=2&api_key={key}&API_KEY=x");
@@ -353,7 +353,7 @@ async fn j01_an_encoded_body_is_415_and_nothing_is_inflated() {
         }
     }
     assert_eq!(house.traces.counts(), (0, 0));
-    // The control: without a place in the body it is the handler's own affair.
+    // Control: without a key location in the body, the encoding is up to the handler.
     let headers = [("Content-Type", JSON), ("Content-Encoding", "identity")];
     let open = house
         .server
@@ -363,7 +363,7 @@ async fn j01_an_encoded_body_is_415_and_nothing_is_inflated() {
     house.post("/json", JSON, &body).await.says(&body);
 }
 
-/// A body of `length` bytes in all, with the key.
+/// Returns a body of `length` bytes in total, with the key.
 fn json_of(key: &str, length: usize) -> String {
     let frame = format!("{{\"api_key\":\"{key}\",\"pad\":\"\"}}").len();
     format!(
@@ -405,7 +405,7 @@ async fn j01_a_body_up_to_its_limit_passes_and_one_byte_more_is_413() {
         .refused(413, "body-too-large");
 }
 
-/// Bounded memory: the answer comes although the rest of the body never does.
+/// Bounded memory: the answer arrives although the body never ends.
 async fn an_endless_body(house: &House, head: &str, some: &[u8]) -> Result<(), String> {
     let mut client = house.server.connect().await;
     client.send(head).await;
@@ -420,12 +420,12 @@ async fn an_endless_body(house: &House, head: &str, some: &[u8]) -> Result<(), S
 async fn j01_a_body_beyond_its_limit_is_not_read_to_its_end() {
     let house = House::bounded(Duration::from_secs(60)).await;
     for path in ["/json", "/mw/json", "/either"] {
-        // What is stated is refused before a byte came.
+        // A stated length is denied before any byte of the body arrives.
         for length in ["4097", "1000000000000", "18446744073709551615"] {
             let stated = head(path, &[("Content-Type", JSON), ("Content-Length", length)]);
             an_endless_body(&house, &stated, b"").await.unwrap();
         }
-        // What is not, as soon as it is too much.
+        // An unstated length is denied as soon as it exceeds the limit.
         let chunked = head(
             path,
             &[("Content-Type", JSON), ("Transfer-Encoding", "chunked")],
@@ -434,7 +434,7 @@ async fn j01_a_body_beyond_its_limit_is_not_read_to_its_end() {
         an_endless_body(&house, &chunked, &some).await.unwrap();
     }
     assert_eq!(house.traces.counts(), (0, 0));
-    // The control: where no key is looked for in the body, it is read on.
+    // Control: if the body is not a key location, the server reads on.
     let chunked = head(
         "/open",
         &[("Content-Type", JSON), ("Transfer-Encoding", "chunked")],
@@ -463,15 +463,15 @@ async fn j01_a_body_that_does_not_come_in_time_is_408() {
             let soon = tokio::time::timeout(Duration::from_millis(25), client.try_answer());
             answer = soon.await.ok().flatten();
         }
-        assert!(bytes.len() > 0, "the answer came before the last byte");
+        assert!(bytes.len() > 0, "the answer arrived before the last byte");
         answer.unwrap().refused(408, "body-timeout");
-        // Nothing at all comes.
+        // The body does not arrive at all.
         let mut client = house.server.connect().await;
         client.send(&head).await;
         client.answer().await.refused(408, "body-timeout");
     }
     assert_eq!(house.traces.counts(), (0, 0));
-    // The control: the same bytes, one by one and in time.
+    // Control: the same bytes, one by one and in time.
     let patient = House::new().await;
     let body = format!("{{\"api_key\":\"{}\"}}", patient.key);
     let mut client = patient.server.connect().await;
@@ -502,7 +502,7 @@ async fn j01_a_body_that_ends_too_early_lets_nobody_in() {
         client.send("zz\r\n").await;
         let answer = client.try_answer().await;
         assert!(answer.is_none_or(|answer| answer.status == 400));
-        // The next is served.
+        // The next request is served.
         house.post(path, JSON, &body).await.says(&body);
     }
     assert_eq!(house.traces.counts(), (2, 2));
@@ -521,7 +521,7 @@ async fn the_handler_gets_the_body_unchanged_to_the_byte() {
     );
     let blob: String = "%00%FF".repeat(3_000);
     let long_form = format!("blob={blob}&api_key={key}");
-    // Cold and warm.
+    // First with a cold cache, then warm.
     for _ in 0..2 {
         for (paths, kind, bodies) in [
             (["/json", "/mw/json", "/either"], JSON, vec![&json]),
@@ -556,7 +556,7 @@ async fn the_handler_gets_the_body_unchanged_to_the_byte() {
     let parsed = house.post("/form/parsed", FORM, format!("n=%C3%A9&api_key={key}"));
     let expected = BTreeMap::from([("api_key", key.as_str()), ("n", "é")]);
     parsed.await.says(&format!("{expected:?}"));
-    // The key in the head, and a body of any kind.
+    // The key is in the head, and the body is arbitrary.
     let bearer = format!("Bearer {key}");
     for (kind, body) in [
         (JSON, "{\"n\":1}"),
@@ -584,13 +584,13 @@ async fn the_handlers_own_limits_still_hold() {
         assert_eq!(answer.status, 413, "{path}: {answer:?}");
         let bytes = chunked(path, kind, body.as_bytes(), 50);
         assert_eq!(house.server.send(bytes).await.status, 413, "{path}");
-        // The control, where the handler has no limit of its own.
+        // Control: the handler does not have a limit of its own.
         let answer = house
             .post(path.trim_start_matches("/small"), kind, body)
             .await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
-    // A wrong key is refused by the gate, whatever the handler would say of the body.
+    // The guard denies a wrong key, whatever the handler would answer about the body.
     let wrong = json_of(&forge::unknown(), 300);
     house
         .post("/small/json/parsed", JSON, &wrong)
@@ -622,7 +622,7 @@ async fn a_connection_goes_on_after_a_body_with_a_key() {
             client.answer().await.says(body);
             client.send(chunked(path, kind, body.as_bytes(), 1)).await;
             client.answer().await.says(body);
-            // Refused after the body was read, and the next one is read right.
+            // Denied after the body was read; the next request is parsed correctly.
             let wrong = body.replace(&house.key, &forge::unknown());
             client
                 .send(post(path, &[("Content-Type", kind)], wrong.as_bytes()))
@@ -630,7 +630,7 @@ async fn a_connection_goes_on_after_a_body_with_a_key() {
             client.answer().await.refused(401, "invalid-key");
         }
     }
-    // What looks like a request in a body is no request.
+    // Text in a body that looks like a request is not a request.
     let smuggled = format!("{{\"api_key\":\"{}\",\"x\":\"\\r\\n\"}}", house.key);
     let both = [
         post("/json", &[("Content-Type", JSON)], smuggled.as_bytes()),
@@ -658,7 +658,7 @@ async fn what_is_wrong_in_the_head_is_refused_before_the_body_is_read() {
             .unwrap()
             .refused(status, reason);
     }
-    // The control: a good key in the head, and a body that might hold another.
+    // Control: a valid key in the head, and a body that might hold another.
     let bearer = format!("Bearer {}", house.key);
     let headers = [
         ("Content-Type", JSON),
@@ -678,7 +678,8 @@ async fn answer_at_once(client: &mut Client) -> Result<Answer, String> {
         .map_err(|_| "nothing came".to_owned())
 }
 
-/// Many at once, each within its bounds; and one that goes away in the middle disturbs no other.
+/// Many requests at once, each within its limits; a client that disconnects in the middle does not
+/// disturb the others.
 #[actix_web::test]
 async fn j01_bodies_that_are_given_up_half_way_leave_nothing_behind() {
     let house = Arc::new(House::new().await);

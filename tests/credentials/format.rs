@@ -61,7 +61,7 @@ async fn f01_keys_and_checksums_are_those_of_the_description() {
 
 #[actix_web::test]
 async fn f01_a_forged_key_with_the_right_digest_is_as_good_as_a_generated_one() {
-    // Independent of the crate's own writer: what another program wrote is read.
+    // Independent of the crate's own writer: keys that another program wrote are accepted.
     let store = Arc::new(MemoryStore::new());
     let text = forge::key("my_api", "0000000000000000000007", &"s".repeat(43));
     let digest = Sha256Hasher::new().hash(&text).unwrap();
@@ -90,7 +90,7 @@ async fn f03_checksums_that_overflow_never_reach_the_store() {
     assert_eq!(store.count_all(), calls);
 }
 
-/// What one slip of the hand makes of `key`.
+/// Returns all single typing errors of `key`.
 fn slips(key: &str) -> BTreeSet<Vec<u8>> {
     let key = key.as_bytes();
     let mut slips = BTreeSet::new();
@@ -133,9 +133,13 @@ async fn f04_one_character_changed_swapped_dropped_or_added_is_refused_without_a
                 .refused(401, "invalid-key");
         }
     }
-    assert_eq!(store.count_all(), before, "a slip never reaches the store");
+    assert_eq!(
+        store.count_all(),
+        before,
+        "a typing error never reaches the store"
+    );
     server.get("/secure", key.expose_secret()).await.says("a");
-    assert_eq!(store.count(Call::Find), 1, "the count counts");
+    assert_eq!(store.count(Call::Find), 1, "control: the counter works");
 }
 
 #[actix_web::test]
@@ -163,7 +167,7 @@ async fn f06_another_prefix_or_a_part_of_one_is_refused() {
             .refused(401, "invalid-key");
     }
     assert_eq!(store.count(Call::Find), 0);
-    // The control: what is forged with the right prefix is the key.
+    // Control: a key forged with the right prefix equals the key.
     let same = forge::key("my_api", &parts.id, &parts.secret);
     server.get("/secure", same.as_str()).await.says("a");
 }
@@ -214,7 +218,7 @@ async fn f07_the_id_of_one_key_with_the_secret_of_another_is_answered_as_unknown
     let unknown = server.get("/secure", forge::unknown().as_str()).await;
     unknown.refused(401, "invalid-key");
     for (id, secret) in [(&of_a.id, &of_b.secret), (&of_b.id, &of_a.secret)] {
-        // Cold, then warm.
+        // Cold cache, then warm.
         for _ in 0..2 {
             let crossed = server
                 .get("/secure", forge::key("my_api", id, secret).as_str())
@@ -243,7 +247,7 @@ async fn f07_a_stored_digest_is_no_key() {
     }
 }
 
-/// Fails, or does not know its own digest.
+/// Fails, or does not recognise its own digest.
 #[derive(Debug)]
 struct BrokenHasher {
     fails: bool,
@@ -359,7 +363,7 @@ async fn f14_keys_under_an_older_pepper_still_verify_under_a_newer() {
             .await
             .refused(401, "invalid-key");
     }
-    // Without the old pepper its keys are refused: the control.
+    // Control: without the old pepper, its keys are denied.
     let manager = start(&store, vec![pepper("v2")]).await;
     serve(&manager)
         .get("/secure", old.expose_secret())

@@ -94,7 +94,7 @@ async fn h06_the_scheme_is_compared_without_regard_to_case() {
         .get_with("/scheme", &[("Authorization", &value)])
         .await
         .says("a");
-    // The key itself is compared with regard to case.
+    // The key itself is case-sensitive.
     server
         .get("/secure", key.expose_secret().to_lowercase().as_str())
         .await
@@ -174,7 +174,8 @@ async fn h09_bytes_above_127_are_a_wrong_key_and_not_an_absent_one() {
         send(&server, "/optional", "Authorization", alone)
             .await
             .refused(401, "invalid-key");
-        // Not skipped for the good one at the next location: that would be the second of two.
+        // A bad key is not skipped in favour of a valid one at the next location: that would be a
+        // second key.
         let value = [alone, b"\r\nX-API-Key: ", key.expose_secret().as_bytes()].concat();
         send(&server, "/either", "Authorization", &value)
             .await
@@ -195,8 +196,8 @@ async fn h11_a_key_of_a_mebibyte_is_refused_before_any_hashing() {
     let calls = store.count_all();
     hasher.take();
 
-    // As much as actix reads of a head; and with a right checksum, so that nothing but the length
-    // is wrong.
+    // As much as actix reads of a head, and with a valid checksum, so that only the length is
+    // wrong.
     let id = key.id().to_string();
     let long = forge::key("my_api", &id, &"a".repeat(60_000));
     server
@@ -220,7 +221,7 @@ async fn h11_a_key_of_a_mebibyte_is_refused_before_any_hashing() {
     assert_eq!((hasher.take(), store.count_all() - calls), (0, 0));
 
     server.get("/secure", key.expose_secret()).await.says("a");
-    assert_ne!(hasher.take(), 0, "the count counts");
+    assert_ne!(hasher.take(), 0, "control: the counter works");
 }
 
 #[test]
@@ -280,7 +281,7 @@ async fn h20_each_request_of_a_connection_is_judged_by_itself() {
         client.get("/secure", &[]).await.refused(401, "missing-key");
         client.get("/open", &[]).await.says("open");
     }
-    // The same in one packet.
+    // The same requests in one packet.
     let good = get_request("/secure", &[("Authorization", &bearer)]);
     let none = get_request("/secure", &[]);
     client.send(format!("{good}{none}{good}")).await;
@@ -313,7 +314,7 @@ async fn l03_a_second_key_is_one_too_many_even_where_it_is_the_same() {
             .get_with("/either", &both)
             .await
             .refused(400, "multiple-keys");
-        // Not one of the route's locations, so no second key.
+        // That header is not one of the route's locations, so it does not hold a second key.
         server.get_with("/secure", &both).await.says("a");
     }
     let mixed = [
@@ -357,7 +358,7 @@ async fn a_header_and_its_scheme_are_where_the_configuration_says() {
         server.get("/secure", None).await.header("www-authenticate"),
         Some("Key")
     );
-    // The route's own location goes before the configured one.
+    // The route's own location takes precedence over the configured one.
     server
         .get_with("/header", &[("X-API-Key", key.expose_secret())])
         .await
@@ -392,7 +393,7 @@ async fn secure_head() -> actix_web::HttpResponse {
     actix_web::HttpResponse::NoContent().finish()
 }
 
-/// Of an answer whose body is not sent, whatever its length is said to be.
+/// For an answer without a body, whatever its stated length.
 async fn status_line(client: &mut apikey_test_support::http::Client) -> String {
     client.head_only().await.status_line
 }

@@ -1,4 +1,4 @@
-//! Texts that mean something to SQL, to patterns, to formats and to terminals: here they are data.
+//! Texts with a meaning in SQL, patterns, formats or terminals: here they are data.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use apikey_runtime::{
 use apikey_test_support::http::Server;
 use apikey_test_support::{forge, manager_on};
 
-/// Each is a label, an owner and a filter that may be used.
+/// Each of these is a valid label, owner and filter.
 const TEXTS: [&str; 22] = [
     "' OR '1'='1",
     "'; DROP TABLE api_keys; --",
@@ -101,7 +101,7 @@ async fn i01_as_a_label_an_owner_and_a_filter_a_text_means_itself() {
             TEXTS.len() + 1
         );
 
-        // What changes one changes no other.
+        // A change of one key does not change another.
         let last = keys.last().unwrap();
         manager
             .update(last.id())
@@ -245,7 +245,7 @@ async fn i01_as_a_key_a_text_is_refused() {
                 DenyReason::InvalidKey
             );
             server.get("/label", text).await.refused(401, "invalid-key");
-            // Well formed but for the text, and with a right checksum.
+            // Well-formed except for the text, and with a valid checksum.
             for forged in [
                 forge::key(text, key.id().as_str(), &"s".repeat(64)),
                 forge::key("my_api", text, &"s".repeat(64)),

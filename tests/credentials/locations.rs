@@ -1,4 +1,4 @@
-//! Every place for a key leads to the same decision.
+//! Every location of a key leads to the same decision.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,12 +10,13 @@ use apikey_runtime::{
 };
 use apikey_test_support::forge;
 use apikey_test_support::http::{Answer, Server};
-use apikey_test_support::locations::{Door, Message, Traced, Traces, places};
+use apikey_test_support::locations::{Location, Message, Traced, Traces, key_locations};
 use apikey_test_support::store::{Call, GateStore};
 
-/// One handler a door, with every demand that a route can make; and the same as a policy.
-macro_rules! doors {
-    ($($name:ident, $policy:ident: [$($place:tt)*] [$($door:ident)?];)*) => {$(
+/// Declares one handler for each location, with every requirement that a route can have, and the
+/// same as a policy.
+macro_rules! locations {
+    ($($name:ident, $policy:ident: [$($place:tt)*] [$($location:ident)?];)*) => {$(
         #[api_key_required(
             $($place)* scope = "orders:write", methods(POST), prefix = "adm", environment = "live",
             require_https
@@ -35,7 +36,7 @@ macro_rules! doors {
     };
 }
 
-doors! {
+locations! {
     bearer, Bearer: [location = bearer,] [Bearer];
     header, Header: [location = header("X-API-Key"),] [Header];
     scheme, Scheme: [location = header("Authorization", scheme = "Token"),] [Scheme];
@@ -54,7 +55,7 @@ const DEMANDS: Policy = Policy::new()
     .environment("live")
     .require_https();
 
-/// The demands as a type, for the middleware that takes one.
+/// The requirements as a type, for the middleware that takes one.
 struct Configured;
 
 impl RoutePolicy for Configured {
@@ -71,17 +72,17 @@ fn middleware(app: &mut ServiceConfig) {
         let scope = web::scope(&format!("/middleware/{name}")).wrap(guard);
         app.service(scope.route("", web::route().to(inside)));
     };
-    for door in Door::ALL {
-        let policy = DEMANDS.locations(places(&[door]));
-        guard(&format!("{door:?}"), RequireApiKey::with(policy));
+    for location in Location::ALL {
+        let policy = DEMANDS.locations(key_locations(&[location]));
+        guard(&format!("{location:?}"), RequireApiKey::with(policy));
     }
     guard("Configured", RequireApiKey::of::<Configured>());
 }
 
-/// Every key that is refused, with what it is refused for; and one that is not.
+/// A key for every denial, and a valid one.
 struct Keys {
     good: String,
-    /// Never used before the store goes down.
+    /// Not used before the store fails.
     cold: Vec<String>,
     refused: Vec<(&'static str, String, u16, &'static str)>,
 }
@@ -180,7 +181,7 @@ impl Keys {
     }
 }
 
-/// A manager behind a proxy that says `https`, in front of a store that can be stopped.
+/// Starts a manager behind a proxy that reports `https`, in front of a store that can be stopped.
 async fn manager(config: ConfigBuilder) -> (Arc<GateStore>, ApiKeyManager) {
     let store = GateStore::new();
     let config = config
@@ -202,28 +203,28 @@ fn serve(manager: &ApiKeyManager, traces: &Traces) -> Server {
     })
 }
 
-/// A request through a proxy that the client spoke `proto` to.
+/// Returns a request through a proxy to which the client spoke `proto`.
 fn proxied(method: &str, path: &str, proto: &str) -> Message {
     Message::new(method, path)
         .header("X-Forwarded-For", "203.0.113.9")
         .header("X-Forwarded-Proto", proto)
 }
 
-/// Sends `key` through the door, guarded in both ways; both have to answer alike, byte for byte.
+/// Sends `key` at the location, guarded in both ways; both have to answer alike, byte for byte.
 async fn both(
     server: &Server,
-    (route, door): (&str, Door),
+    (route, location): (&str, Location),
     (method, proto): (&str, &str),
     key: Option<&str>,
 ) -> Answer {
     let mut answers = Vec::new();
     for way in ["attribute", "middleware"] {
-        let message = proxied(method, &format!("/{way}/{route}"), proto).of_type(door);
-        let message = key.map_or(message.clone(), |key| message.with(door, key));
+        let message = proxied(method, &format!("/{way}/{route}"), proto).of_type(location);
+        let message = key.map_or(message.clone(), |key| message.with(location, key));
         answers.push(server.send(message.bytes()).await);
     }
     let (second, first) = (answers.pop().unwrap(), answers.pop().unwrap());
-    assert_eq!(first.timeless(), second.timeless(), "{route} {door:?}");
+    assert_eq!(first.timeless(), second.timeless(), "{route} {location:?}");
     first
 }
 
@@ -232,34 +233,37 @@ async fn every_denial(
     store: &GateStore,
     traces: &Traces,
     keys: &Keys,
-    place: (&str, Door),
+    place: (&str, Location),
 ) {
-    let door = place.1;
+    let location = place.1;
     let usual = ("POST", "https");
     let begun = traces.counts();
     let check = |name: &str, answer: &Answer, status: u16, reason: &str| {
         assert_eq!(
             (answer.status, answer.problem().as_str()),
             (status, reason),
-            "{name} at {door:?}"
+            "{name} at {location:?}"
         );
         let challenge = answer.header("www-authenticate").unwrap_or_default();
-        let separator = if door == Door::Basic { "," } else { "" };
+        let separator = if location == Location::Basic { "," } else { "" };
         let expected = match reason {
-            "missing-key" => door.challenge().to_owned(),
+            "missing-key" => location.challenge().to_owned(),
             "insufficient-scope" => format!(
                 "{}{separator} error=\"insufficient_scope\", scope=\"orders:write\"",
-                door.challenge()
+                location.challenge()
             ),
             _ if status == 401 => {
-                format!("{}{separator} error=\"invalid_token\"", door.challenge())
+                format!(
+                    "{}{separator} error=\"invalid_token\"",
+                    location.challenge()
+                )
             }
             _ => String::new(),
         };
-        assert_eq!(challenge, expected, "{name} at {door:?}");
+        assert_eq!(challenge, expected, "{name} at {location:?}");
     };
     let mut of_401 = Vec::new();
-    // Cold, and warm.
+    // First with a cold cache, then warm.
     for _ in 0..2 {
         check(
             "none",
@@ -279,12 +283,12 @@ async fn every_denial(
         let clear = both(server, place, ("POST", "http"), Some(&keys.good)).await;
         check("clear text", &clear, 403, "https-required");
     }
-    // Who has not the right secret sees one and the same answer.
+    // Callers without the right secret get identical answers.
     of_401.dedup();
     assert_eq!(of_401.len(), 1, "{of_401:?}");
-    assert_eq!(traces.counts(), begun, "untouched by all that is refused");
+    assert_eq!(traces.counts(), begun, "untouched by denied requests");
 
-    // The control: through the same door the good key passes.
+    // Control: at the same location the valid key passes.
     both(server, place, usual, Some(&keys.good))
         .await
         .says("in");
@@ -292,7 +296,7 @@ async fn every_denial(
 
     store.go_down();
     for (way, key) in ["attribute", "middleware"].into_iter().zip(&keys.cold) {
-        let message = proxied("POST", &format!("/{way}/{}", place.0), "https").with(door, key);
+        let message = proxied("POST", &format!("/{way}/{}", place.0), "https").with(location, key);
         let answer = server.send(message.bytes()).await;
         check("store down", &answer, 503, "store-unavailable");
         assert!(answer.header("retry-after").is_some());
@@ -306,7 +310,7 @@ async fn every_denial(
 
 #[actix_web::test]
 async fn l01_every_denial_at_every_door_is_the_same_decision_by_attribute_and_by_middleware() {
-    for door in Door::ALL {
+    for location in Location::ALL {
         let (store, manager) = manager(Config::builder()).await;
         let keys = Keys::make(&manager).await;
         let traces = Traces::default();
@@ -316,7 +320,7 @@ async fn l01_every_denial_at_every_door_is_the_same_decision_by_attribute_and_by
             &store,
             &traces,
             &keys,
-            (&format!("{door:?}"), door),
+            (&format!("{location:?}"), location),
         )
         .await;
     }
@@ -325,24 +329,24 @@ async fn l01_every_denial_at_every_door_is_the_same_decision_by_attribute_and_by
 #[actix_web::test]
 async fn l01_every_denial_at_every_door_that_the_configuration_can_name_is_the_same_decision() {
     let configured = [
-        (Config::builder(), Door::Bearer),
-        (Config::builder().location("header"), Door::Bearer),
-        (Config::builder().header_name("X-API-Key"), Door::Header),
-        (Config::builder().header_type("Token"), Door::Scheme),
-        (Config::builder().location("basic"), Door::Basic),
-        (Config::builder().location("query"), Door::Query),
-        (Config::builder().location("cookie"), Door::Cookie),
-        (Config::builder().location("json"), Door::Json),
-        (Config::builder().location("form"), Door::Form),
+        (Config::builder(), Location::Bearer),
+        (Config::builder().location("header"), Location::Bearer),
+        (Config::builder().header_name("X-API-Key"), Location::Header),
+        (Config::builder().header_type("Token"), Location::Scheme),
+        (Config::builder().location("basic"), Location::Basic),
+        (Config::builder().location("query"), Location::Query),
+        (Config::builder().location("cookie"), Location::Cookie),
+        (Config::builder().location("json"), Location::Json),
+        (Config::builder().location("form"), Location::Form),
     ];
-    for (config, door) in configured {
+    for (config, location) in configured {
         let (store, manager) = manager(config).await;
         let keys = Keys::make(&manager).await;
         let traces = Traces::default();
         let server = serve(&manager, &traces);
-        every_denial(&server, &store, &traces, &keys, ("Configured", door)).await;
-        // A key anywhere else is none.
-        for other in Door::ALL.into_iter().filter(|other| *other != door) {
+        every_denial(&server, &store, &traces, &keys, ("Configured", location)).await;
+        // A key at any other location does not count.
+        for other in Location::ALL.into_iter().filter(|other| *other != location) {
             for way in ["attribute", "middleware"] {
                 let message = proxied("POST", &format!("/{way}/Configured"), "https");
                 let answer = server.send(message.with(other, &keys.good).bytes()).await;
@@ -352,25 +356,31 @@ async fn l01_every_denial_at_every_door_that_the_configuration_can_name_is_the_s
     }
 }
 
-/// What does not come from the store is decided without it, at every door.
+/// Denials that do not depend on the store are decided without it, at every location.
 #[actix_web::test]
 async fn f04_a_key_of_another_form_makes_no_call_of_the_store_at_any_door() {
     let (store, manager) = manager(Config::builder()).await;
     let keys = Keys::make(&manager).await;
     let traces = Traces::default();
     let server = serve(&manager, &traces);
-    for door in Door::ALL {
+    for location in Location::ALL {
         let before = store.count_all();
-        let route = format!("{door:?}");
+        let route = format!("{location:?}");
         for (name, key, ..) in &keys.refused {
             if ["malformed", "empty", "checksum", "prefix of nobody"].contains(name) {
-                both(&server, (&route, door), ("POST", "https"), Some(key)).await;
+                both(&server, (&route, location), ("POST", "https"), Some(key)).await;
             }
         }
-        both(&server, (&route, door), ("POST", "https"), None).await;
-        assert_eq!(store.count_all(), before, "{door:?}");
+        both(&server, (&route, location), ("POST", "https"), None).await;
+        assert_eq!(store.count_all(), before, "{location:?}");
         let unknown = forge::key("adm", "0123456789ABCDEFGHIJKL", &"y".repeat(64));
-        both(&server, (&route, door), ("POST", "https"), Some(&unknown)).await;
+        both(
+            &server,
+            (&route, location),
+            ("POST", "https"),
+            Some(&unknown),
+        )
+        .await;
     }
     assert!(store.count(Call::Find) > 0, "the control");
 }
@@ -384,17 +394,18 @@ async fn anywhere(traced: Traced) -> &'static str {
     "in"
 }
 
-/// Routes that look at two doors, by middleware; and one that looks at all, by attribute.
+/// Routes that take a key from two locations, by middleware; and one that takes it from all, by
+/// attribute.
 fn pairs(app: &mut ServiceConfig) {
     app.route("/anywhere", web::route().to(anywhere));
-    for [one, other] in Door::pairs() {
-        let policy = Policy::new().locations(places(&[one, other]));
+    for [one, other] in Location::pairs() {
+        let policy = Policy::new().locations(key_locations(&[one, other]));
         let scope = web::scope(&format!("/{one:?}-{other:?}")).wrap(RequireApiKey::with(policy));
         app.service(scope.route("", web::route().to(inside)));
     }
-    for door in Door::ALL {
-        let policy = Policy::new().locations(places(&[door]));
-        let scope = web::scope(&format!("/{door:?}")).wrap(RequireApiKey::with(policy));
+    for location in Location::ALL {
+        let policy = Policy::new().locations(key_locations(&[location]));
+        let scope = web::scope(&format!("/{location:?}")).wrap(RequireApiKey::with(policy));
         app.service(scope.route("", web::route().to(inside)));
     }
 }
@@ -429,11 +440,11 @@ async fn l03_l04_keys_at_two_doors_are_refused_whatever_they_are_and_the_store_i
         (good, ""),
         ("", good),
     ];
-    for [one, other] in Door::pairs() {
+    for [one, other] in Location::pairs() {
         for path in [format!("/{one:?}-{other:?}"), "/anywhere".to_owned()] {
             let before = (store.count_all(), traces.counts());
             for (first, second) in sets {
-                // What has not the form of a key in the head is refused before the body is read.
+                // A malformed key in the head is denied before the body is read.
                 let (status, reason) = match (other.is_in_body(), first) {
                     (true, "nonsense" | "") => (401, "invalid-key"),
                     _ => (400, "multiple-keys"),
@@ -446,30 +457,30 @@ async fn l03_l04_keys_at_two_doors_are_refused_whatever_they_are_and_the_store_i
                 answer.refused(status, reason);
             }
             assert_eq!((store.count_all(), traces.counts()), before, "{path}");
-            // The control: one at a time passes.
-            for door in [one, other] {
-                let message = Message::post(&path).with(door, good);
+            // Control: each of them alone passes.
+            for location in [one, other] {
+                let message = Message::post(&path).with(location, good);
                 server.send(message.bytes()).await.says("in");
             }
         }
     }
 }
 
-/// The control to L-03: it is the route's doors that count.
+/// Control for L-03: only the route's locations count.
 #[actix_web::test]
 async fn l03_a_key_where_the_route_does_not_look_is_nothing() {
     let (manager, _, server) = serve_pairs(GateStore::new()).await;
     let good = manager.create("a").await.unwrap();
-    let lines_of_one_header = [Door::Bearer, Door::Scheme, Door::Basic];
-    for [one, other] in Door::pairs() {
+    let lines_of_one_header = [Location::Bearer, Location::Scheme, Location::Basic];
+    for [one, other] in Location::pairs() {
         if [one, other]
             .iter()
-            .all(|door| lines_of_one_header.contains(door))
+            .all(|location| lines_of_one_header.contains(location))
         {
             continue;
         }
-        for door in [one, other] {
-            let message = Message::post(&format!("/{door:?}"));
+        for location in [one, other] {
+            let message = Message::post(&format!("/{location:?}"));
             let message = message.with(one, good.expose_secret());
             let message = message.with(other, good.expose_secret());
             server.send(message.bytes()).await.says("in");
@@ -483,16 +494,18 @@ async fn l05_a_repeated_key_at_any_door_is_refused_and_another_name_is_absent() 
     let (manager, traces, server) = serve_pairs(store.clone()).await;
     let good = manager.create("a").await.unwrap();
     let good = good.expose_secret();
-    for door in Door::ALL {
-        for path in [format!("/{door:?}"), "/anywhere".to_owned()] {
+    for location in Location::ALL {
+        for path in [format!("/{location:?}"), "/anywhere".to_owned()] {
             let before = (store.count_all(), traces.counts());
             for second in [good, &forge::unknown(), "", "nonsense"] {
-                let message = Message::post(&path).with(door, good).with(door, second);
+                let message = Message::post(&path)
+                    .with(location, good)
+                    .with(location, second);
                 let answer = server.send(message.bytes()).await;
                 answer.refused(400, "multiple-keys");
             }
             assert_eq!((store.count_all(), traces.counts()), before, "{path}");
-            let message = Message::post(&path).with(door, good);
+            let message = Message::post(&path).with(location, good);
             server.send(message.bytes()).await.says("in");
         }
     }
@@ -510,7 +523,7 @@ async fn l05_a_repeated_key_at_any_door_is_refused_and_another_name_is_absent() 
         let answer = server.send(message.bytes()).await;
         answer.refused(401, "missing-key");
     }
-    // A name that is written otherwise is the same name.
+    // An encoded name is the same name.
     let twice = [
         Message::post("/Query").query(&format!("api_key={good}&api%5Fkey={good}")),
         Message::post("/Query").query(&format!("%61pi_key={good}&api_key=")),
@@ -586,8 +599,11 @@ async fn l06_percent_encoding_is_undone_once_and_what_is_broken_is_400() {
 async fn l11_a_request_for_the_head_alone_is_guarded_as_a_get_at_every_door_of_the_head() {
     let (manager, traces, server) = serve_pairs(GateStore::new()).await;
     let good = manager.create("a").methods(["GET"]).await.unwrap();
-    for door in Door::ALL.into_iter().filter(|door| !door.is_in_body()) {
-        for path in [format!("/{door:?}"), "/anywhere".to_owned()] {
+    for location in Location::ALL
+        .into_iter()
+        .filter(|location| !location.is_in_body())
+    {
+        for path in [format!("/{location:?}"), "/anywhere".to_owned()] {
             let before = traces.counts();
             for (key, status) in [
                 (None, 401),
@@ -596,36 +612,36 @@ async fn l11_a_request_for_the_head_alone_is_guarded_as_a_get_at_every_door_of_t
                 (Some(good.expose_secret()), 200),
             ] {
                 let message = Message::new("HEAD", &path);
-                let message = key.map_or(message.clone(), |key| message.with(door, key));
+                let message = key.map_or(message.clone(), |key| message.with(location, key));
                 let mut client = server.connect().await;
                 client.send(message.bytes()).await;
                 assert_eq!(client.head_only().await.status, status, "{path}");
             }
             assert_eq!(traces.counts().1, before.1 + 1);
-            // A method that no one named is guarded too.
+            // A method that the route does not name is guarded, too.
             let answer = server.send(Message::new("BREW", &path).bytes()).await;
             answer.refused(401, "missing-key");
         }
     }
 }
 
-/// H-20, through every door.
+/// H-20, at every location.
 #[actix_web::test]
 async fn h20_good_none_good_on_one_connection_is_200_401_200_at_every_door() {
     let (manager, _, server) = serve_pairs(GateStore::new()).await;
     let good = manager.create("a").await.unwrap();
-    for door in Door::ALL {
-        for path in [format!("/{door:?}"), "/anywhere".to_owned()] {
+    for location in Location::ALL {
+        for path in [format!("/{location:?}"), "/anywhere".to_owned()] {
             let mut client = server.connect().await;
-            let with = Message::post(&path).with(door, good.expose_secret());
-            // Without a body, since one that is not read ends the connection.
+            let with = Message::post(&path).with(location, good.expose_secret());
+            // Without a body, because an unread body ends the connection.
             for _ in 0..2 {
                 client.send(with.bytes()).await;
                 client.answer().await.says("in");
                 client.send(Message::get(&path).bytes()).await;
                 client.answer().await.refused(401, "missing-key");
             }
-            // All at once.
+            // All requests at once.
             let get = Message::get(&path).bytes();
             client
                 .send([with.bytes(), get, with.bytes()].concat())
@@ -637,7 +653,7 @@ async fn h20_good_none_good_on_one_connection_is_200_401_200_at_every_door() {
     }
 }
 
-/// Texts that mean something to SQL, to patterns, to formats and to terminals.
+/// Texts with a meaning in SQL, patterns, formats or terminals.
 const TEXTS: [&str; 16] = [
     "' OR '1'='1",
     "'; DROP TABLE api_keys; --",
@@ -665,9 +681,9 @@ async fn i01_a_text_that_means_something_elsewhere_is_a_wrong_key_at_every_door(
     let good = good.expose_secret();
     let parts = forge::parts(good);
     let before = traces.counts();
-    for door in Door::ALL {
+    for location in Location::ALL {
         for text in TEXTS {
-            // Alone, beside a good key, and in each of its parts with a right checksum.
+            // Alone, beside a valid key, and in each of its parts with a valid checksum.
             for key in [
                 text.to_owned(),
                 format!("{good}{text}"),
@@ -675,27 +691,27 @@ async fn i01_a_text_that_means_something_elsewhere_is_a_wrong_key_at_every_door(
                 forge::key(&parts.prefix, text, &parts.secret),
                 forge::key(&parts.prefix, &parts.id, text),
             ] {
-                // `;` ends a cookie, and a `"` within one is its own.
-                if door == Door::Cookie && key.contains(';') {
+                // `;` ends a cookie, and a `"` within a cookie belongs to it.
+                if location == Location::Cookie && key.contains(';') {
                     continue;
                 }
-                // What stands before `:` is the user name.
-                if door == Door::Basic && key.contains(':') {
+                // The text before `:` is the user name.
+                if location == Location::Basic && key.contains(':') {
                     continue;
                 }
-                for path in [format!("/{door:?}"), "/anywhere".to_owned()] {
-                    let message = Message::post(&path).with(door, &key);
+                for path in [format!("/{location:?}"), "/anywhere".to_owned()] {
+                    let message = Message::post(&path).with(location, &key);
                     let answer = server.send(message.bytes()).await;
-                    assert_eq!(answer.status, 401, "{key:?} at {door:?}: {answer:?}");
+                    assert_eq!(answer.status, 401, "{key:?} at {location:?}: {answer:?}");
                     answer.refused(401, "invalid-key");
                     assert!(!format!("{answer:?}").contains(text) || text.len() == 1);
                 }
             }
         }
-        let message = Message::post(&format!("/{door:?}")).with(door, good);
+        let message = Message::post(&format!("/{location:?}")).with(location, good);
         server.send(message.bytes()).await.says("in");
     }
-    assert_eq!(traces.counts().1, before.1 + Door::ALL.len());
+    assert_eq!(traces.counts().1, before.1 + Location::ALL.len());
     let told = store.transcript();
     let finds: Vec<_> = told
         .lines()
@@ -703,7 +719,11 @@ async fn i01_a_text_that_means_something_elsewhere_is_a_wrong_key_at_every_door(
         .collect();
     assert!(!finds.is_empty());
     for find in finds {
-        assert_eq!(find, format!("Find {}", parts.id), "no other was asked for");
+        assert_eq!(
+            find,
+            format!("Find {}", parts.id),
+            "the store was asked for no other key"
+        );
     }
 }
 
@@ -713,18 +733,23 @@ async fn i01_a_line_break_in_a_key_never_reaches_an_answer() {
     let good = manager.create("a").await.unwrap();
     let good = good.expose_secret();
     let injected = format!("{good}\r\nX-Injected: 1");
-    // In a header it would be a header of the request's own; encoded it is a byte of the key.
-    for door in [Door::Basic, Door::Query, Door::Json, Door::Form] {
+    // Unencoded in a header it would start another header; encoded it is a byte of the key.
+    for location in [
+        Location::Basic,
+        Location::Query,
+        Location::Json,
+        Location::Form,
+    ] {
         for key in [
             injected.as_str(),
             "\r\nX-Injected: 1\r\n\r\nbody",
             "\n",
             "\0",
         ] {
-            let message = Message::post(&format!("/{door:?}")).with(door, key);
+            let message = Message::post(&format!("/{location:?}")).with(location, key);
             let answer = server.send(message.bytes()).await;
-            if door == Door::Basic && key.starts_with(good) {
-                // `good CR LF X-Injected` ends at its colon, and is no key.
+            if location == Location::Basic && key.starts_with(good) {
+                // `good CR LF X-Injected` ends at its colon, and is not a key.
                 assert_eq!(answer.status, 401);
             }
             answer.refused(401, "invalid-key");

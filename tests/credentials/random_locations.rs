@@ -1,12 +1,12 @@
-//! Random requests at random routes, against a reading of the rules that shares nothing with the
-//! gate.
+//! Random requests at random routes, compared with an implementation of the rules that does not
+//! share code with the guard.
 
 use std::hash::{BuildHasher, RandomState};
 
 use actix_web::web;
 use apikey_runtime::{ApiKey, Policy, RequireApiKey, ScopeExpr};
 use apikey_test_support::http::Server;
-use apikey_test_support::locations::{Door, Message, Traced, Traces, places};
+use apikey_test_support::locations::{Location, Message, Traced, Traces, key_locations};
 use apikey_test_support::{forge, manager};
 
 /// SplitMix64: a sequence that its seed repeats.
@@ -48,31 +48,38 @@ const KINDS: [Kind; 7] = [
 
 #[derive(Debug, Clone)]
 struct Route {
-    doors: Vec<Door>,
+    locations: Vec<Location>,
     optional: bool,
     strip: bool,
 }
 
-fn in_authorization(door: Door) -> bool {
-    matches!(door, Door::Bearer | Door::Scheme | Door::Basic)
+fn in_authorization(location: Location) -> bool {
+    matches!(
+        location,
+        Location::Bearer | Location::Scheme | Location::Basic
+    )
 }
 
-/// What has to come of keys at these doors: the status and the reason, or the handler's word.
-fn expected(route: &Route, placed: &[(Door, Kind)]) -> (u16, &'static str) {
+/// Returns the result required for keys at these locations: the status and the reason, or the
+/// handler's text.
+fn expected(route: &Route, placed: &[(Location, Kind)]) -> (u16, &'static str) {
     let seen: Vec<_> = placed
         .iter()
-        .filter(|(door, _)| route.doors.contains(door))
+        .filter(|(location, _)| route.locations.contains(location))
         .collect();
-    let in_head: Vec<_> = seen.iter().filter(|(door, _)| !door.is_in_body()).collect();
+    let in_head: Vec<_> = seen
+        .iter()
+        .filter(|(location, _)| !location.is_in_body())
+        .collect();
     let lines = placed
         .iter()
-        .filter(|(door, _)| in_authorization(*door))
+        .filter(|(location, _)| in_authorization(*location))
         .count();
-    let second_line = lines > 1 && seen.iter().any(|(door, _)| in_authorization(*door));
+    let second_line = lines > 1 && seen.iter().any(|(location, _)| in_authorization(*location));
     if second_line || in_head.len() > 1 {
         return (400, "multiple-keys");
     }
-    // What has not the form of a key is refused before the body is looked at.
+    // A malformed key is denied before the body is read.
     if let [(_, Kind::Malformed | Kind::Empty)] = in_head[..] {
         return (401, "invalid-key");
     }
@@ -87,14 +94,14 @@ fn expected(route: &Route, placed: &[(Door, Kind)]) -> (u16, &'static str) {
     }
 }
 
-/// Up to four keys, at doors that one request can have.
-fn throw(dice: &mut Dice) -> Vec<(Door, Kind)> {
-    let shut = dice.of(&[Door::Json, Door::Form]);
+/// Returns up to four keys, at locations that one request can have.
+fn throw(dice: &mut Dice) -> Vec<(Location, Kind)> {
+    let shut = dice.of(&[Location::Json, Location::Form]);
     let mut placed = Vec::new();
     for _ in 0..dice.of(&[0, 1, 1, 1, 2, 2, 3, 4]) {
-        let door = dice.of(&Door::ALL);
-        if door != shut {
-            placed.push((door, dice.of(&KINDS)));
+        let location = dice.of(&Location::ALL);
+        if location != shut {
+            placed.push((location, dice.of(&KINDS)));
         }
     }
     placed
@@ -107,7 +114,7 @@ async fn handler(traced: Traced, key: Option<ApiKey>) -> String {
 
 #[actix_web::test]
 async fn l01_random_keys_at_random_doors_are_decided_as_the_rules_say() {
-    let seed = RandomState::new().hash_one("doors");
+    let seed = RandomState::new().hash_one("locations");
     let mut dice = Dice(seed);
     let manager = manager().await;
     let scopes = ["orders:read"];
@@ -125,14 +132,14 @@ async fn l01_random_keys_at_random_doors_are_decided_as_the_rules_say() {
     };
     let routes: Vec<Route> = (0..60)
         .map(|_| Route {
-            doors: Door::ALL
+            locations: Location::ALL
                 .into_iter()
                 .filter(|_| dice.roll(2) == 0)
                 .collect(),
             optional: dice.roll(3) == 0,
             strip: dice.roll(2) == 0,
         })
-        .filter(|route| !route.doors.is_empty())
+        .filter(|route| !route.locations.is_empty())
         .collect();
     let traces = Traces::default();
     let (configured, seen, served) = (manager.clone(), traces.clone(), routes.clone());
@@ -142,7 +149,7 @@ async fn l01_random_keys_at_random_doors_are_decided_as_the_rules_say() {
         for (number, route) in served.iter().enumerate() {
             let policy = Policy::new()
                 .scopes(ScopeExpr::One("orders:read"))
-                .locations(places(&route.doors));
+                .locations(key_locations(&route.locations));
             let policy = if route.optional {
                 policy.optional()
             } else {
@@ -164,7 +171,7 @@ async fn l01_random_keys_at_random_doors_are_decided_as_the_rules_say() {
         let (route, placed) = (&routes[number], throw(&mut dice));
         let message = placed.iter().fold(
             Message::post(&format!("/{number}")),
-            |message, (door, kind)| message.with(*door, &text(*kind)),
+            |message, (location, kind)| message.with(*location, &text(*kind)),
         );
         let answer = server.send(message.bytes()).await;
         let said = if answer.status == 200 {
@@ -182,6 +189,6 @@ async fn l01_random_keys_at_random_doors_are_decided_as_the_rules_say() {
         *outcomes.entry(wanted).or_insert(0) += 1;
         assert_eq!(traces.counts(), (handled, handled), "seed {seed}");
     }
-    // The control: the dice have met every rule.
+    // Control: the dice have reached every rule.
     assert_eq!(outcomes.len(), 7, "seed {seed}: {outcomes:?}");
 }

@@ -1,4 +1,4 @@
-//! A secret is found once: in the answer that created it.
+//! A secret appears once: in the answer that created it.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -19,10 +19,10 @@ use apikey_test_support::log::Log;
 use apikey_test_support::recorder::Recorder;
 use apikey_test_support::{forge, manager_on, soon};
 
-/// As many characters as no other text shares with a secret by chance.
+/// Long enough that another text does not share this many characters with a secret by chance.
 const PART: usize = 12;
 
-/// How often a part of `secret` stands in `text`: runs that overlap count once.
+/// Returns how often a part of `secret` occurs in `text`: overlapping runs count once.
 fn found(secret: &str, text: &str) -> usize {
     let mut count = 0;
     let mut rest = text;
@@ -45,7 +45,7 @@ fn found(secret: &str, text: &str) -> usize {
     count
 }
 
-/// The secret half of a key.
+/// Returns the secret part of a key.
 fn secret_of(key: &str) -> &str {
     key.rsplit_once('_').unwrap().1
 }
@@ -139,7 +139,7 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
         manager.shutdown().await.unwrap();
         show(&manager.get(key.id()).await.unwrap_err());
 
-        // The control: what a derived `Debug` would show is found.
+        // Control: the search finds what a derived `Debug` would show.
         let all = shown.join("\n");
         let hex = |digest: &str| digest.rsplit_once('$').unwrap().1.to_owned();
         let digests = [hex(&record.digest), hex(&record.previous.unwrap().digest)];
@@ -158,7 +158,7 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
     }
 }
 
-/// Makes a key and tells it to its owner: the one place where it is shown.
+/// Creates a key and shows it to its owner: the only place that shows it.
 #[post("/create")]
 async fn create(manager: web::Data<ApiKeyManager>) -> String {
     manager
@@ -199,7 +199,7 @@ async fn fresh(key: ApiKey) -> String {
     format!("{key:?}")
 }
 
-/// For the negative control: logs what it should not.
+/// For the negative control: logs a secret.
 #[get("/leaks")]
 #[api_key_required]
 async fn leaks(request: HttpRequest) -> &'static str {
@@ -213,8 +213,8 @@ async fn leaks(request: HttpRequest) -> &'static str {
     "leaked"
 }
 
-/// Drives a key through all that can happen to it, and returns each secret that was issued with all
-/// answers that were sent.
+/// Drives a key through its whole life; returns each secret that was issued, and all answers that
+/// were sent.
 async fn a_life(manager: &ApiKeyManager) -> (Vec<String>, Vec<Answer>) {
     let configured = manager.clone();
     let server = Server::start(move |app| {
@@ -246,7 +246,7 @@ async fn a_life(manager: &ApiKeyManager) -> (Vec<String>, Vec<Answer>) {
                 )
                 .await,
         );
-        // The secret of one key with the id of none.
+        // The secret of a key with an unknown id.
         let parts = forge::parts(key);
         let crossed = forge::key("my_api", "0000000000000000000001", &parts.secret);
         answers.push(server.get("/who", crossed.as_str()).await);
@@ -283,7 +283,7 @@ async fn a_life(manager: &ApiKeyManager) -> (Vec<String>, Vec<Answer>) {
     (vec![key, new], answers)
 }
 
-/// All bytes of all files of a folder.
+/// Returns all bytes of all files of a folder.
 fn contents(folder: &Path) -> Vec<(String, String)> {
     let files = std::fs::read_dir(folder)
         .unwrap()
@@ -291,7 +291,7 @@ fn contents(folder: &Path) -> Vec<(String, String)> {
     files
         .map(|file| {
             let bytes = std::fs::read(&file).unwrap();
-            // Each byte a character: nothing is lost, and ASCII is found as it is.
+            // Maps each byte to a character: every byte is kept, and ASCII stays readable.
             (
                 file.display().to_string(),
                 bytes.into_iter().map(char::from).collect(),
@@ -332,8 +332,8 @@ async fn o02_s01_a_secret_is_found_once_in_the_answer_that_created_it() {
             .collect();
         assert_eq!(found(secret, &all.join("\n")), 1, "in the answers");
     }
-    // The controls: all was listened to (`mio` speaks by way of `log`; sqlx is told to say nothing
-    // of statements), and the files are those that hold the keys.
+    // Controls: the log is complete (`mio` logs through `log`; sqlx is configured not to log
+    // statements), and the files are those with the keys.
     for part in [
         "TRACE",
         "actix_http",
@@ -370,7 +370,7 @@ async fn o02_no_event_and_no_figure_holds_a_secret_or_a_digest() {
         assert_eq!(found(hidden, &format!("{told}{hidden}")), 1, "the control");
     }
     for part in ["rotated", "multiple-keys", "apikey_decisions_total"] {
-        assert!(told.contains(part), "no {part} in what was told");
+        assert!(told.contains(part), "{part} is missing in the log");
     }
     assert!(told.contains(forge::parts(&secrets[0]).id.as_str()));
 }

@@ -1,4 +1,4 @@
-//! The examples, each as a process of its own, driven over HTTP.
+//! The examples, each as a process, driven over HTTP.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use apikey_test_support::fleet::{postgres, redis};
 use apikey_test_support::forge;
 use apikey_test_support::http::{Answer, Client};
-use apikey_test_support::locations::{Door, Message};
+use apikey_test_support::locations::{Location, Message};
 use apikey_test_support::soon;
 use serde_json::{Value, json};
 
@@ -38,18 +38,18 @@ fn binary(name: &str) -> PathBuf {
     BINARIES.join(name)
 }
 
-/// A running example; it is killed when this is dropped.
+/// A running example, which is killed when this is dropped.
 struct Example {
     child: Child,
     addresses: Vec<SocketAddr>,
-    /// What it printed before it listened.
+    /// The lines that it printed before it listened.
     printed: Vec<String>,
-    /// Open, so that it can go on printing.
+    /// Kept open, so that it can go on printing.
     _output: BufReader<ChildStdout>,
 }
 
 impl Example {
-    /// Starts it, and waits until it listens on so many addresses.
+    /// Starts it, and waits until it listens on this number of addresses.
     async fn start(name: &str, ports: usize, variables: &[(&str, &Path)]) -> Self {
         let mut command = Command::new(binary(name));
         command.env("PORT", "0").envs(variables.iter().copied());
@@ -82,7 +82,7 @@ impl Example {
         example
     }
 
-    /// The keys that it printed, by their names.
+    /// Returns the keys that it printed, by name.
     fn keys(&self) -> HashMap<String, String> {
         let pairs = self.printed.iter().filter_map(|line| line.split_once(": "));
         pairs
@@ -91,7 +91,7 @@ impl Example {
             .collect()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks it to stop, and waits for its end.
     #[cfg(unix)]
     async fn stop(mut self) {
         let id = i32::try_from(self.child.id()).unwrap();
@@ -115,7 +115,7 @@ impl Example {
 
     async fn get(&self, path: &str, key: Option<&str>) -> Answer {
         let message = Message::get(path);
-        self.send(key.map_or(message.clone(), |key| message.with(Door::Bearer, key)))
+        self.send(key.map_or(message.clone(), |key| message.with(Location::Bearer, key)))
             .await
     }
 }
@@ -165,14 +165,14 @@ async fn quickstart_shows_its_first_key_once_and_makes_others() {
         .await
         .refused(401, "invalid-key");
 
-    // Another process on the same file, while the server runs.
+    // Another process uses the same file while the server runs.
     let (fine, made) = run("quickstart", &["new-key", "CI"], &variables);
     let made = made.trim().strip_prefix("key: ").unwrap().to_owned();
     assert!(fine);
     assert_eq!(first.get(secure, Some(&made)).await.status, 200);
     drop(first);
 
-    // A later start, after a kill.
+    // A later start, after the first was killed.
     let later = Example::start("quickstart", 1, &variables).await;
     let text = later.printed.join("\n");
     assert!(text.contains("cannot be shown again") && !text.contains(&forge::parts(&key).secret));
@@ -188,7 +188,7 @@ async fn quickstart_shows_its_first_key_once_and_makes_others() {
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains(&forge::parts(&key).secret));
     }
-    // The control: the file is the one that the keys are in.
+    // Control: the file is the one with the keys.
     assert!(std::fs::read(&path).is_ok_and(|bytes| !bytes.is_empty()));
 }
 
@@ -235,7 +235,7 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
 
     let order = |key: &str| {
         let message = Message::post("/orders").member("\"item\":\"tea\",\"quantity\":3");
-        message.with(Door::Bearer, key)
+        message.with(Location::Bearer, key)
     };
     orders
         .send(order(key("reader")))
@@ -281,23 +281,25 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
         .await
         .refused(401, "invalid-key");
 
-    for (path, door) in [
-        ("/header", Door::Header),
-        ("/query", Door::Query),
-        ("/cookie", Door::Cookie),
-        ("/basic", Door::Basic),
-        ("/anywhere", Door::Bearer),
-        ("/anywhere", Door::Header),
-        ("/anywhere", Door::Query),
+    for (path, location) in [
+        ("/header", Location::Header),
+        ("/query", Location::Query),
+        ("/cookie", Location::Cookie),
+        ("/basic", Location::Basic),
+        ("/anywhere", Location::Bearer),
+        ("/anywhere", Location::Header),
+        ("/anywhere", Location::Query),
     ] {
         orders
-            .send(Message::get(path).with(door, reader))
+            .send(Message::get(path).with(location, reader))
             .await
             .says("reader");
-        let unknown = Message::get(path).with(door, &forge::unknown());
+        let unknown = Message::get(path).with(location, &forge::unknown());
         orders.send(unknown).await.refused(401, "invalid-key");
         orders.get(path, None).await.refused(401, "missing-key");
-        let twice = Message::get(path).with(door, reader).with(door, reader);
+        let twice = Message::get(path)
+            .with(location, reader)
+            .with(location, reader);
         orders.send(twice).await.refused(400, "multiple-keys");
     }
     let own_scheme = Message::get("/apikey").header("Authorization", &format!("ApiKey {reader}"));
@@ -307,22 +309,22 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
         .await
         .refused(401, "missing-key");
     let two = Message::get("/anywhere")
-        .with(Door::Bearer, reader)
-        .with(Door::Query, reader);
+        .with(Location::Bearer, reader)
+        .with(Location::Query, reader);
     orders.send(two).await.refused(400, "multiple-keys");
 
     let rest = Message::post("/json")
         .member("\"n\":1")
-        .with(Door::Json, reader);
+        .with(Location::Json, reader);
     let rest = orders.send(rest).await;
     assert_eq!((rest.status, parsed(&rest)), (200, json!({ "n": 1 })));
     let rest = Message::post("/form")
         .field("n=%C3%A9")
-        .with(Door::Form, reader);
+        .with(Location::Form, reader);
     let rest = orders.send(rest).await;
     assert_eq!((rest.status, parsed(&rest)), (200, json!({ "n": "é" })));
-    for (path, door) in [("/json", Door::Json), ("/form", Door::Form)] {
-        let unknown = Message::post(path).with(door, &forge::unknown());
+    for (path, location) in [("/json", Location::Json), ("/form", Location::Form)] {
+        let unknown = Message::post(path).with(location, &forge::unknown());
         orders.send(unknown).await.refused(401, "invalid-key");
         orders
             .send(Message::post(path))
@@ -330,7 +332,7 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
             .refused(401, "missing-key");
     }
 
-    let post = |method: &str| Message::new(method, "/post-only").with(Door::Bearer, reader);
+    let post = |method: &str| Message::new(method, "/post-only").with(Location::Bearer, reader);
     orders.send(post("POST")).await.says("reader");
     for method in ["GET", "PUT", "DELETE"] {
         orders
@@ -350,7 +352,7 @@ async fn app_factory_serves_two_apps_each_with_its_own_keys() {
     let factory = Example::start("app_factory", 2, &[]).await;
     let keys = factory.keys();
     let ask = async |at: usize, path: &str, key: &str| {
-        let message = Message::get(path).with(Door::Bearer, key);
+        let message = Message::get(path).with(Location::Bearer, key);
         factory.send_to(at, message).await
     };
     for (at, own, other) in [(0, "shop", "bank"), (1, "bank", "shop")] {
@@ -364,10 +366,12 @@ async fn app_factory_serves_two_apps_each_with_its_own_keys() {
     }
 }
 
-/// A JSON request, with a login where there is one.
+/// Returns a JSON request, with a login if one is given.
 fn json_request(path: &str, members: &str, login: Option<&str>) -> Message {
     let message = Message::post(path).member(members);
-    login.map_or(message.clone(), |token| message.with(Door::Bearer, token))
+    login.map_or(message.clone(), |token| {
+        message.with(Location::Bearer, token)
+    })
 }
 
 #[actix_web::test]
@@ -415,11 +419,11 @@ async fn devices_are_registered_by_people_and_report_with_keys() {
         again.text().contains("lamp") && again.text().contains("exists"),
         "{again:?}"
     );
-    // The name is another person's to give.
+    // The name belongs to another user.
     let of_bob = ask(add, lamp, Some(&bob)).await;
     assert_eq!(of_bob.status, 201);
     assert_ne!(parsed(&of_bob)["api_key"], key);
-    // A key is no login, and a login is no key.
+    // A key does not work as a login, and a login does not work as a key.
     assert_eq!(
         ask(add, "\"device_name\":\"tv\"", Some(key)).await.status,
         401
@@ -456,16 +460,16 @@ async fn devices_are_registered_by_people_and_report_with_keys() {
     let twice = format!("\"api_key\":\"{key}\",\"api_key\":\"{key}\"");
     assert_eq!(ask(measure, &twice, None).await.status, 400);
     for method in ["GET", "PUT", "DELETE", "PATCH"] {
-        let message = Message::new(method, measure).with(Door::Json, key);
+        let message = Message::new(method, measure).with(Location::Json, key);
         assert_eq!(devices.send(message).await.status, 405, "{method}");
     }
     drop(devices);
 
     // The devices outlive the process.
     let devices = Example::start("devices", 1, &[("DEVICES_DB", &path)]).await;
-    let message = Message::post(measure).with(Door::Json, key);
+    let message = Message::post(measure).with(Location::Json, key);
     assert_eq!(devices.send(message).await.status, 200);
-    // The logins do not.
+    // The logins do not outlive it.
     let late = devices
         .send(json_request(add, "\"device_name\":\"tv\"", Some(&ada)))
         .await;
@@ -487,7 +491,7 @@ async fn custom_store_passes_the_suite_and_serves_a_manager() {
     );
 }
 
-/// On SQLite, and on each kind of server that is installed.
+/// Runs on SQLite, and on each kind of server that is installed.
 #[actix_web::test]
 async fn cluster_accepts_nothing_after_the_confirmation() {
     let postgres = postgres();
@@ -497,7 +501,7 @@ async fn cluster_accepts_nothing_after_the_confirmation() {
         ("PostgreSQL", postgres.map(|server| Some(server.url()))),
     ];
     for (name, url) in stores {
-        // The line that says so was printed, and with `CI` it was a failure.
+        // A message about a missing server was printed; with `CI` set it was a failure.
         let Some(url) = url else { continue };
         let variable = url.as_ref().map(|url| ("STORE_URL", Path::new(url)));
         let (fine, text) = run("cluster", &[], variable.as_slice());
@@ -565,7 +569,7 @@ async fn metered_shows_a_key_its_own_usage_and_keeps_it_over_a_graceful_restart(
     let example = Example::start("metered", 1, &[(name, &file)]).await;
     let key = example.keys()["free"].clone();
     for path in ["/work", "/work", "/heavy", "/heavy"] {
-        // The second of the heavy ones is one too many.
+        // The second of the expensive requests exceeds the limit.
         example.get(path, Some(&key)).await;
     }
     let shown = parsed(&example.get("/usage", Some(&key)).await);
@@ -592,7 +596,7 @@ async fn metered_shows_a_key_its_own_usage_and_keeps_it_over_a_graceful_restart(
         "{chart_text}"
     );
     assert!(chart_text.contains(" allowed, 1 denied"), "{chart_text}");
-    // Figures are carried to the recorder once a second.
+    // Metrics reach the recorder once a second.
     let refused = r#"apikey_decisions_total{result="refused",reason="rate-limited"} 1"#;
     let told = apikey_test_support::within(apikey_test_support::PATIENCE, async || {
         let page = example.get("/metrics", None).await;

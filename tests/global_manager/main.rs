@@ -1,4 +1,4 @@
-//! The manager of the whole process: a file of its own, since it is set once.
+//! The manager of the whole process: a test binary of its own, because it is set once.
 
 use actix_web::{get, web};
 use apikey_runtime::{ApiKey, Error, api_key_required};

@@ -1,4 +1,4 @@
-//! Refusals: what each looks like, and what none tells to whom has not the right secret.
+//! Denials: their form, and that they do not inform a caller without the right secret.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn serve(manager: &ApiKeyManager) -> Server {
     })
 }
 
-/// Keys in every state in which a key is refused, under a clock that stands at `now`.
+/// Creates keys in every state that is denied, under a clock that stands at `now`.
 async fn refused_keys(manager: &ApiKeyManager, clock: &ManualClock) -> Vec<(&'static str, NewKey)> {
     let now = clock.read().now;
     let expired = manager
@@ -86,7 +86,7 @@ async fn manager_under(clock: &Arc<ManualClock>) -> ApiKeyManager {
         .unwrap()
 }
 
-/// `Err` names the answers that differ from the first.
+/// Returns the answers that differ from the first as `Err`.
 fn all_alike(answers: &[(String, Answer)]) -> Result<(), String> {
     let first = answers[0].1.timeless();
     let other = answers
@@ -124,7 +124,7 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
         wrong.push(((*name).to_owned(), forge::wrong_secret(key.expose_secret())));
     }
     let mut answers = Vec::new();
-    // Cold, warm, and warm again.
+    // First with a cold cache, then twice warm.
     for round in 0..3 {
         for (name, key) in &wrong {
             let answer = server.get("/secure", key.as_str()).await;
@@ -132,12 +132,12 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
             answers.push((format!("{name} {round}"), answer));
         }
     }
-    // A key of another family is one that is not known here.
+    // A key of another family is an unknown key.
     answers.push((
         "family".to_owned(),
         server.get("/live", good.expose_secret()).await,
     ));
-    // A route that demands a scope tells of it only whom it knows.
+    // A route that requires a scope says so only to callers with a valid key.
     for (name, key) in &wrong {
         answers.push((
             format!("{name} scoped"),
@@ -146,7 +146,7 @@ async fn t03_whoever_has_not_the_right_secret_sees_one_and_the_same_answer() {
     }
     all_alike(&answers).unwrap();
 
-    // The control: with the right secret each state has its own answer, and the comparison sees it.
+    // Control: with the right secret each state has its own answer, and the comparison detects it.
     for (reason, key) in &refused {
         let answer = server.get("/secure", key.expose_secret()).await;
         answer.refused(401, reason);
@@ -179,16 +179,16 @@ async fn t02_an_unknown_id_and_a_wrong_secret_take_one_path() {
     let cold = cost(&wrong).await;
     assert_eq!(cold, (1, 1));
     assert_eq!(cold, cost(&forge::unknown()).await, "cold");
-    // In memory from now on, the one as an entry, the other as an unknown.
+    // Both are cached from now on, the one as an entry, the other as unknown.
     let warm = cost(&wrong).await;
     assert_eq!(warm, cost(&forge::unknown()).await, "warm");
     assert!(warm.0 >= 1 && warm.1 == 0, "{warm:?}");
 
-    // The control: a key that is refused by its form alone costs nothing.
+    // Control: a key that is denied because of its form does not cost anything.
     assert_eq!(cost("my_api_x").await, (0, 0));
 }
 
-/// The parts of `secret` that stand in `text`; a part is 12 characters.
+/// Returns the parts of `secret` that occur in `text`; a part is 12 characters.
 fn leaked<'s>(secret: &'s str, text: &str) -> Vec<&'s str> {
     (0..secret.len() - 12)
         .map(|at| &secret[at..at + 12])
@@ -234,7 +234,7 @@ async fn t05_no_call_of_the_store_carries_the_secret_or_a_part_of_it() {
     for secret in &secrets {
         let tail = secret.rsplit_once('_').unwrap().1;
         assert_eq!(leaked(tail, &transcript), Vec::<&str>::new());
-        // The control: the search finds what is there.
+        // Control: the search finds a part that is there.
         assert!(!leaked(tail, &format!("{transcript}{}", &tail[20..32])).is_empty());
     }
     assert!(transcript.contains(key.id().as_str()) && transcript.contains("sha256$"));
@@ -295,7 +295,7 @@ async fn w02_every_refusal_is_a_problem_and_every_401_has_a_challenge() {
         .refused(500, "misconfigured-route");
 
     store.fail(Call::Find, Fault::Unavailable);
-    // Another unknown one: the first is remembered.
+    // Another unknown key, because the first one is cached.
     let other = forge::key("my_api", "0000000000000000000009", &"s".repeat(64));
     let answer = server.get("/secure", other.as_str()).await;
     answer.refused(503, "store-unavailable");

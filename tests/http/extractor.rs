@@ -1,4 +1,4 @@
-//! `ApiKey` where it can be asked for, and the helpers for tests of an application.
+//! `ApiKey` as an argument, and the helpers for tests of an application.
 
 use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use apikey_runtime::{ApiKey, ApiKeyExt, Guarded, KeyId, MemoryStore, Timestamp, 
 use apikey_test_support::http::Server;
 use apikey_test_support::{forge, manager, manager_at};
 
-/// An application's own notion of its caller, made of the key.
+/// An application's own type for its caller, derived from the key.
 struct Tenant(String);
 
 impl FromRequest for Tenant {
@@ -103,7 +103,7 @@ async fn the_key_tells_what_its_record_says() {
     server.get("/all", key.expose_secret()).await.says(says);
 }
 
-/// What a middleware around the handlers saw: before, and after.
+/// What a middleware around the handlers saw, before and after.
 type Seen = Arc<Mutex<Vec<(Option<String>, Option<String>)>>>;
 
 async fn note(
@@ -179,7 +179,7 @@ async fn both() -> &'static str {
 
 #[actix_web::test]
 async fn a_test_can_act_as_a_key_and_is_judged_by_its_scopes_and_environment() {
-    // With no manager at all.
+    // Without any manager.
     let app = test::init_service(App::new().service((orders, order, both))).await;
     let call = async |path: &str, key: Option<ActingKey>| {
         let request = test::TestRequest::get().uri(path).to_request();
@@ -223,7 +223,7 @@ async fn a_test_can_act_as_a_key_and_is_judged_by_its_scopes_and_environment() {
     assert_eq!(
         call("/orders", None).await.0,
         500,
-        "nobody acts, and there is no manager"
+        "without an acting key and a manager"
     );
     assert!(ActingKey::new("tester").scopes(["*"]).is_err());
 }
@@ -256,7 +256,7 @@ async fn no_request_from_outside_can_act_as_a_key() {
         .service(tenant);
     let app = test::init_service(app).await;
     let request = test::TestRequest::get().uri("/tenant").to_request();
-    // What an application can put there is not what the gate looks for.
+    // A value that an application can insert is not what the guard looks for.
     request.extensions_mut().insert(ActingKey::new("a"));
     assert_eq!(
         test::call_service(&app, request).await.status(),

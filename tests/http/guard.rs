@@ -1,4 +1,4 @@
-//! The gate: nothing of a refused request is touched.
+//! The guard: a denied request is not touched.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use apikey_test_support::store::{Call, GateStore};
 use apikey_test_support::{forge, manager, patient_manager};
 use serde::Deserialize;
 
-/// How often an extractor of the handler's own, and a handler, began.
+/// Counts how often an extractor of the handler, and a handler, began.
 #[derive(Debug, Clone, Default)]
 struct Traces {
     extracted: Arc<AtomicUsize>,
@@ -27,7 +27,7 @@ impl Traces {
     }
 }
 
-/// An extractor that leaves a trace; it gives its handler the means to leave one.
+/// An extractor that leaves a trace, and lets its handler leave one.
 struct Traced(Traces);
 
 impl FromRequest for Traced {
@@ -47,8 +47,8 @@ impl Traced {
     }
 }
 
-/// For negative controls: a guard as one argument among others, whose store takes for ever to say
-/// that a key is missing. So whatever comes of such a request is the doing of the other arguments.
+/// For negative controls: a guard as one argument among others, with a store that never reports
+/// that a key is missing. So all effects of such a request come from the other arguments.
 struct FirstArgument;
 
 impl FromRequest for FirstArgument {
@@ -149,12 +149,12 @@ async fn m01_with_a_key_a_broken_body_is_the_extractors_own_400() {
     }
 }
 
-/// Sends a head that promises a long body, and one byte of it.
+/// Sends a head that announces a long body, and one byte of the body.
 async fn a_slow_body(server: &Server, path: &str, key: Option<&str>) -> Result<(), String> {
     let mut client = server.connect().await;
     client.send(post_head(path, key, 100_000)).await;
     client.send("{").await;
-    // One byte a second would take a day; what is at once comes before the second byte.
+    // One byte a second would take a day; an immediate answer arrives before the second byte.
     match tokio::time::timeout(Duration::from_millis(900), client.answer()).await {
         Ok(answer) if answer.status == 401 => Ok(()),
         other => Err(format!("{other:?}")),
@@ -167,7 +167,7 @@ async fn m02_without_a_key_a_slow_body_is_401_at_once_and_unread() {
     let server = serve(&manager().await, &traces);
     a_slow_body(&server, "/guarded", None).await.unwrap();
     a_slow_body(&server, "/below", None).await.unwrap();
-    // The slow path: the store is asked, and knows no such key.
+    // The slow path: the store is asked, and does not know the key.
     a_slow_body(&server, "/guarded", Some(&forge::unknown()))
         .await
         .unwrap();
@@ -268,7 +268,7 @@ async fn m09_after_a_handler_that_panics_the_next_request_is_served() {
     });
     let bearer = format!("Bearer {}", key.expose_secret());
     let request = apikey_test_support::http::get_request("/panics", &[("Authorization", &bearer)]);
-    // Cold and warm.
+    // First with a cold cache, then warm.
     for _ in 0..3 {
         let mut client = server.connect().await;
         client.send(&request).await;
@@ -298,7 +298,7 @@ async fn m09_after_a_client_that_goes_away_while_the_store_is_asked_the_next_req
     gone.send("{").await;
     gate.arrived().await;
     drop(gone);
-    // The same key, while the read that the other began is still under way.
+    // The same key, while the read that the other request started is still in flight.
     let mut next = server.connect().await;
     let body = r#"{"item":"tea"}"#;
     next.send(post_head("/guarded", key.expose_secret(), body.len()))
@@ -314,7 +314,7 @@ async fn m09_after_a_client_that_goes_away_while_the_store_is_asked_the_next_req
     assert_eq!(
         store.count(Call::Find),
         1,
-        "the read went on without its first asker"
+        "the read continued without its first caller"
     );
 }
 
@@ -342,7 +342,7 @@ async fn m11_the_extractor_in_an_unguarded_handler_refuses() {
     });
     let bearer = format!("Bearer {}", key.expose_secret());
     let mut client = server.connect().await;
-    // On one connection after a request that was checked: a request's key is its own.
+    // After a checked request on the same connection: a request's key is its own.
     client
         .get("/fine", &[("Authorization", &bearer)])
         .await

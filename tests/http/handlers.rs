@@ -164,13 +164,13 @@ async fn m05_every_shape_of_a_handler_is_guarded() {
         server.get(path, key.expose_secret()).await.says(says);
     }
     for path in ["/wrapped", "/wrapped_below"] {
-        // A middleware of the route's own sees the refusal as an answer.
+        // A middleware of the route itself sees the denial as an answer.
         assert_eq!(
             server.get(path, None).await.header("x-wrapped"),
             Some("yes")
         );
     }
-    // Without a key a query that cannot be read is not looked at.
+    // Without a key, an invalid query is not parsed.
     server
         .get("/patterns/2/3?x=four", None)
         .await
@@ -311,7 +311,7 @@ async fn m12_two_guards_on_one_handler_are_both_enforced() {
         "/both_below",
     ] {
         server.get(path, None).await.refused(401, "missing-key");
-        // Cold and warm.
+        // First with a cold cache, then warm.
         for _ in 0..2 {
             for key in [&only_user, &only_admin, &none] {
                 let answer = server.get(path, key.expose_secret()).await;

@@ -1,4 +1,5 @@
-//! A guarded request over HTTP: the guard, handlers and their arguments, the middleware, denials, managers.
+//! Guarded requests over HTTP: the guard, handlers and their arguments, the middleware, denials,
+//! managers.
 
 mod denials;
 mod extractor;

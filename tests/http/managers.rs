@@ -1,4 +1,4 @@
-//! How a request finds its manager, and who answers a refusal.
+//! How a request finds its manager, and which error handler answers a denial.
 
 use std::sync::OnceLock;
 
@@ -18,7 +18,7 @@ async fn who(key: ApiKey) -> String {
     key.label().to_owned()
 }
 
-/// The manager itself, as handlers can take it.
+/// Takes the manager itself, as handlers can.
 #[get("/issue")]
 #[api_key_required]
 async fn issue(manager: web::Data<ApiKeyManager>) -> String {
@@ -30,7 +30,7 @@ async fn issue(manager: web::Data<ApiKeyManager>) -> String {
         .to_owned()
 }
 
-/// Two managers with a key each.
+/// Starts two managers with a key each.
 async fn two() -> [(ApiKeyManager, NewKey); 2] {
     let (a, b) = (manager().await, manager().await);
     let (key_a, key_b) = (a.create("a").await.unwrap(), b.create("b").await.unwrap());
@@ -217,7 +217,7 @@ async fn a_function_of_the_routes_own_finds_the_manager() {
             .get_with("/found", &[("X-Tenant", "b"), ("Authorization", &a)])
             .await
             .refused(401, "invalid-key");
-        // Its word is final: the app's manager is no second choice.
+        // The route's manager decides: the app's manager is not a fallback.
         server
             .get_with("/found", &[("Authorization", &a)])
             .await
@@ -268,7 +268,8 @@ async fn a_route_and_a_manager_can_answer_refusals_in_their_own_way() {
         (answer.status, answer.text().as_str()),
         (401, "manager: invalid-key")
     );
-    // The route goes before the manager, on the fast path and the slow.
+    // The route's error handler takes precedence over the manager's, on the fast path and the slow
+    // path.
     for (key, status, says) in [
         (None, 401, "missing-key /own"),
         (

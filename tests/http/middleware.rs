@@ -1,4 +1,4 @@
-//! The gate as middleware: what is around it, what is inside it, and two gates at once.
+//! The guard as middleware: what is around it, what is inside it, and two guards at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -15,7 +15,7 @@ use apikey_runtime::{
     ScopeExpr, api_key_required,
 };
 use apikey_test_support::http::Server;
-use apikey_test_support::locations::{Door, Message, places};
+use apikey_test_support::locations::{Location, Message, key_locations};
 use apikey_test_support::store::{Call, GateStore, NoHistory};
 use apikey_test_support::{forge, manager, manager_on, patient_manager};
 
@@ -53,7 +53,7 @@ async fn of_environment(key: ApiKey) -> String {
     key.label().to_owned()
 }
 
-/// All kinds of handlers, under one guard.
+/// Registers all kinds of handlers under one guard.
 fn under(app: &mut ServiceConfig, path: &str, guard: RequireApiKey) {
     let scope = web::scope(path)
         .route("/open", web::route().to(inside))
@@ -77,7 +77,7 @@ fn routes(app: &mut ServiceConfig) {
         ("/adm", Policy::new().prefix("adm")),
         (
             "/elsewhere",
-            Policy::new().locations(places(&[Door::Header])),
+            Policy::new().locations(key_locations(&[Location::Header])),
         ),
     ] {
         under(app, path, RequireApiKey::with(policy));
@@ -86,7 +86,7 @@ fn routes(app: &mut ServiceConfig) {
     }
 }
 
-/// What happens to a key after the middleware let it through and before the handler is reached.
+/// What happens to a key after the middleware allowed it and before the handler is reached.
 #[derive(Clone)]
 struct Meanwhile(ApiKeyManager, Arc<AtomicUsize>);
 
@@ -136,7 +136,7 @@ fn serve(manager: &ApiKeyManager, routes: fn(&mut ServiceConfig)) -> Server {
     })
 }
 
-/// As a CORS middleware does: notes the outcome, and adds a header to whatever answer there is.
+/// Acts as a CORS middleware: records the outcome, and adds a header to every answer.
 async fn around(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -181,7 +181,7 @@ async fn a_refusal_is_a_response_that_middleware_around_sees_and_adds_to() {
         configured.init_app(app);
         app.app_data(Arc::clone(&counted));
         let answer = web::route().to(inside);
-        let body = Policy::new().locations(places(&[Door::Json]));
+        let body = Policy::new().locations(key_locations(&[Location::Json]));
         app.service(
             web::scope("/gate")
                 .route("", answer)
@@ -237,7 +237,7 @@ async fn a_refusal_is_a_response_that_middleware_around_sees_and_adds_to() {
     let down = server
         .get("/gate", forge::unknown().replace('y', "z").as_str())
         .await;
-    assert_eq!(seen(&down), 401, "a wrong checksum needs no store");
+    assert_eq!(seen(&down), 401, "a wrong checksum does not need the store");
     let cold = forge::key("my_api", "0BCDEFGHIJKLMNOPQRSTUV", &"y".repeat(64));
     assert_eq!(seen(&server.get("/gate", cold.as_str()).await), 503);
     assert_eq!(errors.load(SeqCst), 0);
@@ -274,7 +274,7 @@ async fn a_preflight_passes_where_that_was_asked_for_and_nothing_else_does() {
     send("OPTIONS", "/shut/open", &[origin, asks])
         .await
         .refused(401, "missing-key");
-    // A handler's own guard is not waived.
+    // A handler's own guard still applies.
     send("OPTIONS", "/open/guarded", &[origin, asks])
         .await
         .refused(401, "missing-key");
@@ -299,7 +299,7 @@ async fn a_preflight_passes_where_that_was_asked_for_and_nothing_else_does() {
     send("OPTIONS", "/shut/open", &with_key).await.says("in");
 }
 
-/// An open handler, a scope under the middleware, and one whose name starts alike.
+/// An open handler, a scope under the middleware, and one with the same prefix in its name.
 fn scopes(app: &mut ServiceConfig) {
     let secret = web::scope("/scoped")
         .route("", web::route().to(inside))
@@ -440,7 +440,7 @@ async fn around_a_whole_app_what_does_not_exist_is_guarded_too() {
     );
 }
 
-/// Changes the request as middleware may that holds it alone.
+/// Changes the request, as middleware may if it is the only owner.
 async fn changes(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -455,7 +455,7 @@ async fn changes(
     next.call(request).await
 }
 
-/// For the control: holds the request while it calls on.
+/// For the control: keeps a clone of the request during the call.
 async fn holds(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -477,7 +477,9 @@ async fn no_clone_of_the_request_is_held_while_the_inner_service_is_called() {
     let configured = manager.clone();
     let server = Server::start(move |app| {
         configured.init_app(app);
-        let anywhere = Policy::new().locations(places(&Door::ALL)).optional();
+        let anywhere = Policy::new()
+            .locations(key_locations(&Location::ALL))
+            .optional();
         for (path, guard) in [
             ("/keep", RequireApiKey::with(anywhere)),
             ("/strip", RequireApiKey::with(anywhere).strip_credential()),
@@ -491,20 +493,20 @@ async fn no_clone_of_the_request_is_held_while_the_inner_service_is_called() {
     });
     for path in ["/keep/x", "/strip/x", "/fresh/x"] {
         server.get(path, None).await.says("Some(\"1\")");
-        for door in Door::ALL {
-            // Cold, then warm.
+        for location in Location::ALL {
+            // Cold cache, then warm.
             let key = manager.create("a").await.unwrap();
             for _ in 0..2 {
-                let message = Message::post(path).with(door, key.expose_secret());
+                let message = Message::post(path).with(location, key.expose_secret());
                 server.send(message.bytes()).await.says("Some(\"1\")");
             }
         }
     }
-    // While the store keeps it waiting.
+    // While the request waits for the store.
     let key = manager.create("a").await.unwrap();
     let gate = store.gate_before(Call::Find);
     let mut client = server.connect().await;
-    let message = Message::post("/strip/x").with(Door::Bearer, key.expose_secret());
+    let message = Message::post("/strip/x").with(Location::Bearer, key.expose_secret());
     client.send(message.bytes()).await;
     gate.arrived().await;
     gate.open();
@@ -553,7 +555,7 @@ async fn m12_of_two_middlewares_and_of_a_guard_under_one_both_are_enforced() {
                 let answer = server.get(path, key).await;
                 assert_eq!(answer.status, status, "{path} {scopes:?}: {answer:?}");
             }
-            // The stricter one inside: the outer one alone would let it through.
+            // The stricter guard is inside: the outer one alone would allow the key.
             let strict = if scopes.contains(&"inner") { 200 } else { 403 };
             for path in [
                 "/plain/scoped",
@@ -603,7 +605,7 @@ async fn m12_under_a_middleware_the_store_is_read_once() {
             if kept {
                 store.polled().await;
             }
-            // Cold: one read, whoever asks first.
+            // Cold: one read, whichever guard asks first.
             let before = store.count(Call::Find);
             server.get(path, key.expose_secret()).await.says(label);
             assert_eq!(
@@ -611,7 +613,8 @@ async fn m12_under_a_middleware_the_store_is_read_once() {
                 before + 1,
                 "{path}, history: {kept}"
             );
-            // Then one a request where there is no history, or the route is `fresh`.
+            // Then one for each request, if the store does not have a change log or the route is
+            // `fresh`.
             let each = usize::from(!kept || path.contains("fresh"));
             let before = store.count(Call::Find);
             server.get(path, key.expose_secret()).await.says(label);
@@ -659,7 +662,7 @@ async fn with_a_manager_outside_and_another_inside_each_checks_its_own() {
         server.get("/keep/guarded", key).await.says("a");
         server.get("/strip/guarded", key).await.says("a");
         server.get("/keep/twin/guarded", key).await.says("a");
-        // A proof is good for the manager that saw the key, and for no other.
+        // A verified credential is valid for the manager that verified it, and for no other.
         server
             .get("/strip/twin/guarded", key)
             .await
@@ -675,7 +678,7 @@ async fn with_a_manager_outside_and_another_inside_each_checks_its_own() {
             server.get(&path, foreign).await.refused(401, "invalid-key");
         }
     }
-    // The managers do not share what they remember: each has read for itself.
+    // The managers do not share their caches: each has read by itself.
     assert!(store.count(Call::Find) >= 2);
 }
 
@@ -684,8 +687,8 @@ async fn optional_with_a_scope(key: Option<ApiKey>) -> String {
     key.map_or_else(|| "nobody".to_owned(), |key| key.label().to_owned())
 }
 
-/// A handler whose guard found no key is told of none: what another guard let through did not meet
-/// this one's demands, or is another manager's.
+/// A handler whose guard did not find a key does not see one: a key that another guard allowed did
+/// not meet this guard's requirements, or belongs to another manager.
 #[actix_web::test]
 async fn a_guard_that_found_no_key_hands_its_handler_none() {
     let (outer, stranger) = (manager().await, manager().await);
@@ -693,7 +696,7 @@ async fn a_guard_that_found_no_key_hands_its_handler_none() {
     let server = Server::start(move |app| {
         let [outer, stranger] = configured.clone();
         outer.init_app(app);
-        let header = Policy::new().locations(places(&[Door::Header]));
+        let header = Policy::new().locations(key_locations(&[Location::Header]));
         for (path, guard) in [
             ("/keep", RequireApiKey::with(header)),
             ("/strip", RequireApiKey::with(header).strip_credential()),
@@ -719,22 +722,22 @@ async fn a_guard_that_found_no_key_hands_its_handler_none() {
         ("/strip/stranger/optional", "nobody"),
         ("/strip/stranger/scoped", "nobody"),
     ] {
-        // Cold and warm.
+        // First with a cold cache, then warm.
         for _ in 0..2 {
-            let message = Message::get(path).with(Door::Header, weak.expose_secret());
+            let message = Message::get(path).with(Location::Header, weak.expose_secret());
             let answer = server.send(message.bytes()).await;
             if answer.text() != expected {
                 wrong.push(format!("{path}: {}", answer.text()));
             }
         }
     }
-    // By the proof the guard inside judges the very key: it lacks the scope.
-    let message = Message::get("/strip/scoped").with(Door::Header, weak.expose_secret());
+    // With the verified credential, the inner guard evaluates the same key, which lacks the scope.
+    let message = Message::get("/strip/scoped").with(Location::Header, weak.expose_secret());
     server
         .send(message.bytes())
         .await
         .refused(403, "insufficient-scope");
-    let message = Message::get("/strip/scoped").with(Door::Header, right.expose_secret());
+    let message = Message::get("/strip/scoped").with(Location::Header, right.expose_secret());
     server.send(message.bytes()).await.says("right");
     assert_eq!(wrong, Vec::<String>::new());
 }
@@ -820,7 +823,7 @@ async fn a_stripped_key_is_judged_anew_by_the_guard_inside() {
                 .await;
             answer.says("a");
         }
-        // Only keys of one prefix get through the outer one, whatever the inner one takes.
+        // The outer guard allows keys of one prefix only, whatever the inner one accepts.
         for path in ["/adm/guarded", "/adm-strip/guarded"] {
             server.get(path, adm.expose_secret()).await.says("a");
             server
@@ -829,24 +832,26 @@ async fn a_stripped_key_is_judged_anew_by_the_guard_inside() {
                 .refused(401, "invalid-key");
         }
     }
-    // Each guard looks where it was told to. Without a key there, the inner one takes the proof.
-    let header = |path: &str, key: &str| Message::get(path).with(Door::Header, key).bytes();
+    // Each guard reads its own locations. If these do not hold a key, the inner one takes the
+    // verified credential.
+    let header = |path: &str, key: &str| Message::get(path).with(Location::Header, key).bytes();
     let bytes = header("/elsewhere-strip/guarded", plain.expose_secret());
     server.send(bytes).await.says("a");
     let bytes = header("/elsewhere/guarded", plain.expose_secret());
     server.send(bytes).await.refused(401, "missing-key");
-    // A key of its own is not overruled by the proof of another.
+    // A key at the guard's own location is not overruled by the verified credential of another
+    // guard.
     let message =
-        Message::get("/elsewhere-strip/guarded").with(Door::Header, plain.expose_secret());
-    let message = message.with(Door::Bearer, &forge::unknown());
+        Message::get("/elsewhere-strip/guarded").with(Location::Header, plain.expose_secret());
+    let message = message.with(Location::Bearer, &forge::unknown());
     server
         .send(message.bytes())
         .await
         .refused(401, "invalid-key");
 }
 
-/// A key that changes after the middleware let it through, and before the guard inside is reached:
-/// that guard's check starts after the change was made.
+/// Changes a key after the middleware allowed it, and before the inner guard is reached: the inner
+/// guard's check starts after the change.
 async fn a_change_meanwhile(store: Arc<dyn KeyStore>, ways: &[&str]) -> Vec<String> {
     let manager = manager_on(store).await;
     let server = serve(&manager, routes);
@@ -985,7 +990,8 @@ async fn a_scope_of_the_path_is_filled_from_the_path_of_the_middlewares_own_scop
                 .await
                 .refused(401, "missing-key");
         }
-        // What only the route inside knows is not known here: a mistake, and no way in.
+        // A location that only the inner route knows is unknown here: this is a mistake, and must
+        // deny.
         server
             .get("/late/7", key)
             .await

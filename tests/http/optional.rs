@@ -1,4 +1,4 @@
-//! Optional keys: absent is anonymous, bad is refused.
+//! Optional keys: a missing key is anonymous, an invalid key is denied.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn scoped(key: Option<ApiKey>) -> String {
     key.map_or("anonymous".to_owned(), |key| key.label().to_owned())
 }
 
-/// A key is demanded by the extractor where the guard does not.
+/// The extractor requires a key although the guard does not.
 #[get("/demanding")]
 #[api_key_required(optional)]
 async fn demanding(key: ApiKey) -> String {

@@ -37,7 +37,7 @@ async fn limited(body: web::Json<Vec<u8>>) -> String {
     sum_of(&body)
 }
 
-/// The same without a guard, to hold the guarded one against.
+/// The same handler without a guard, for comparison.
 #[post("/free")]
 async fn free() -> &'static str {
     "free"
@@ -70,7 +70,7 @@ async fn setup() -> (Arc<GateStore>, NewKey, Server) {
     (store, key, serve(&manager))
 }
 
-/// Not one byte like its neighbours, so that a lost or doubled chunk shows.
+/// Adjacent bytes differ, so that a lost or duplicated chunk is detected.
 fn body(length: usize) -> String {
     (0..length)
         .map(|at| char::from(b'a' + (at * at % 26) as u8))
@@ -106,8 +106,8 @@ async fn a_body_that_came_while_the_store_was_asked_reaches_the_handler_whole() 
     }
 }
 
-/// How a body is framed. actix closes a connection on which it answers before it has read a body of
-/// a stated length, and drains one in chunks.
+/// The framing of a body. If actix answers before it has read the body, it closes the connection
+/// for a stated length, and drains a body in chunks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Framing {
     Length,
@@ -131,7 +131,8 @@ impl Framing {
     }
 }
 
-/// Whether a connection goes on on which `path` was sent a body that its handler does not read.
+/// Returns whether a connection stays open after `path` received a body that its handler does not
+/// read.
 async fn goes_on_after(
     server: &Server,
     path: &str,
@@ -170,7 +171,7 @@ async fn a_connection_goes_on_behind_the_gate_where_it_does_without() {
             let refused = goes_on_after(&server, "/ignores", key, how, &body).await;
             assert_eq!(refused, without, "{key:?} {how:?} {length}");
         }
-        // Cold, then warm.
+        // Cold cache, then warm.
         for key in [key, key, &unknown, &unknown] {
             let asked = goes_on_after(&server, "/ignores", Some(key), how, &body).await;
             assert!(asked || !without, "{key} {how:?} {length}");
@@ -205,7 +206,7 @@ async fn a_chunked_body_reaches_the_handler_whole() {
 async fn the_extractors_own_limits_hold_behind_the_gate() {
     let (_store, key, server) = setup().await;
     let long = format!("[{}1]", "1,".repeat(100));
-    // Cold, then warm.
+    // Cold cache, then warm.
     for _ in 0..2 {
         assert_eq!(
             server

@@ -1,4 +1,4 @@
-//! Taking the key out of the request: afterwards it is nowhere in it.
+//! Stripping the credential: afterwards the request does not contain the key.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{Error, HttpMessage, HttpRequest};
 use apikey_runtime::{ApiKeyManager, Config, Policy, RequireApiKey, ScopeExpr, api_key_required};
 use apikey_test_support::http::{Answer, Server};
-use apikey_test_support::locations::{Door, Message, places};
+use apikey_test_support::locations::{Location, Message, key_locations};
 use apikey_test_support::store::GateStore;
 use apikey_test_support::{forge, manager, manager_on};
 
-/// What was seen of requests, and by whom.
+/// What was seen of requests, and by which observer.
 #[derive(Debug, Clone, Default)]
 struct Seen(Arc<Mutex<Vec<(&'static str, String)>>>);
 
@@ -27,7 +27,7 @@ impl Seen {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 
-    /// By whom any of `needles` was seen.
+    /// Returns the observers that saw any of `needles`.
     fn who_saw(&self, needles: &[&str]) -> Vec<&'static str> {
         let holds = |text: &str| needles.iter().any(|needle| text.contains(needle));
         let seen = self.take();
@@ -39,7 +39,7 @@ impl Seen {
     }
 }
 
-/// All that a request shows of itself, but for its path's parameters.
+/// Returns everything that a request shows of itself, except for its path's parameters.
 fn shown(request: &HttpRequest) -> String {
     let mut text = format!("{} {}\n", request.uri(), request.query_string());
     for (name, value) in request.headers() {
@@ -81,7 +81,7 @@ async fn handler(request: HttpRequest, body: Bytes) -> String {
     "in".to_owned()
 }
 
-/// Guarded itself: with the defaults, so it looks in `Authorization`, where there is no key.
+/// Guarded itself, with the defaults: its guard reads `Authorization`, which does not hold a key.
 #[api_key_required]
 async fn guarded(request: HttpRequest, body: Bytes) -> String {
     handler(request, body).await
@@ -98,21 +98,25 @@ fn scope(app: &mut ServiceConfig, path: &str, guard: RequireApiKey) {
 }
 
 fn routes(app: &mut ServiceConfig) {
-    for door in Door::ALL {
-        let policy = Policy::new().locations(places(&[door]));
+    for location in Location::ALL {
+        let policy = Policy::new().locations(key_locations(&[location]));
         let strict = policy.scopes(ScopeExpr::One("admin"));
         let strip = |policy| RequireApiKey::with(policy).strip_credential();
-        scope(app, &format!("/strip/{door:?}"), strip(policy));
-        scope(app, &format!("/strict/{door:?}"), strip(strict));
-        scope(app, &format!("/keep/{door:?}"), RequireApiKey::with(policy));
+        scope(app, &format!("/strip/{location:?}"), strip(policy));
+        scope(app, &format!("/strict/{location:?}"), strip(strict));
         scope(
             app,
-            &format!("/optional/{door:?}"),
+            &format!("/keep/{location:?}"),
+            RequireApiKey::with(policy),
+        );
+        scope(
+            app,
+            &format!("/optional/{location:?}"),
             strip(policy.optional()),
         );
-        scope(app, &format!("/fresh/{door:?}"), strip(policy.fresh()));
+        scope(app, &format!("/fresh/{location:?}"), strip(policy.fresh()));
     }
-    let all = Policy::new().locations(places(&Door::ALL));
+    let all = Policy::new().locations(key_locations(&Location::ALL));
     scope(app, "/all", RequireApiKey::with(all).strip_credential());
     scope(app, "/configured", RequireApiKey::new().strip_credential());
 }
@@ -128,7 +132,7 @@ fn serve(manager: &ApiKeyManager) -> (Seen, Server) {
     (seen, server)
 }
 
-/// The key, in the forms in which a door could show it.
+/// Returns the key in the forms in which a location could show it.
 fn needles(key: &str) -> [String; 2] {
     [
         forge::parts(key).secret,
@@ -136,10 +140,10 @@ fn needles(key: &str) -> [String; 2] {
     ]
 }
 
-async fn send(server: &Server, path: &str, door: Door, keys: &[&str]) -> Answer {
+async fn send(server: &Server, path: &str, location: Location, keys: &[&str]) -> Answer {
     let mut message = Message::post(path);
     for key in keys {
-        message = message.with(door, key);
+        message = message.with(location, key);
     }
     server.send(message.bytes()).await
 }
@@ -148,30 +152,30 @@ async fn send(server: &Server, path: &str, door: Door, keys: &[&str]) -> Answer 
 async fn l07_the_key_is_seen_nowhere_after_success() {
     let manager = manager().await;
     let (seen, server) = serve(&manager);
-    for door in Door::ALL {
-        // A key for each way, so that the first check of it is cold and the second warm.
+    for location in Location::ALL {
+        // A key for each way, so that its first check is cold and the second warm.
         for way in ["strip", "optional", "fresh"] {
             let key = manager.create("a").await.unwrap();
             let needles = needles(key.expose_secret());
             let needles = needles.each_ref().map(String::as_str);
             for _ in 0..2 {
                 for path in [
-                    format!("/{way}/{door:?}"),
-                    format!("/{way}/{door:?}/guarded"),
+                    format!("/{way}/{location:?}"),
+                    format!("/{way}/{location:?}/guarded"),
                 ] {
-                    let answer = send(&server, &path, door, &[key.expose_secret()]).await;
+                    let answer = send(&server, &path, location, &[key.expose_secret()]).await;
                     answer.says("in");
                     assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{path}");
                 }
             }
-            // The control.
-            let path = format!("/keep/{door:?}");
-            send(&server, &path, door, &[key.expose_secret()])
+            // Control.
+            let path = format!("/keep/{location:?}");
+            send(&server, &path, location, &[key.expose_secret()])
                 .await
                 .says("in");
             let seen = seen.who_saw(&needles);
             assert!(seen.contains(&"handler"), "{path}: {seen:?}");
-            assert_eq!(seen.contains(&"outside"), !door.is_in_body());
+            assert_eq!(seen.contains(&"outside"), !location.is_in_body());
         }
     }
 }
@@ -180,7 +184,7 @@ async fn l07_the_key_is_seen_nowhere_after_success() {
 async fn l07_the_key_is_seen_nowhere_after_failure() {
     let manager = manager().await;
     let (seen, server) = serve(&manager);
-    for door in Door::ALL {
+    for location in Location::ALL {
         let good = manager.create("a").await.unwrap();
         let good = good.expose_secret();
         let revoked = manager.create("a").await.unwrap();
@@ -205,14 +209,18 @@ async fn l07_the_key_is_seen_nowhere_after_failure() {
             ("optional", &[&wrong], 401),
         ];
         for (way, keys, status) in cases {
-            let path = format!("/{way}/{door:?}");
-            let answer = send(&server, &path, door, keys).await;
+            let path = format!("/{way}/{location:?}");
+            let answer = send(&server, &path, location, keys).await;
             assert_eq!(answer.status, status, "{path}: {answer:?}");
             assert_eq!(seen.who_saw(&secrets), Vec::<&str>::new(), "{path}");
         }
-        let (path, keys) = (format!("/keep/{door:?}"), [wrong.as_str()]);
-        assert_eq!(send(&server, &path, door, &keys).await.status, 401);
-        let controls: &[&str] = if door.is_in_body() { &[] } else { &["outside"] };
+        let (path, keys) = (format!("/keep/{location:?}"), [wrong.as_str()]);
+        assert_eq!(send(&server, &path, location, &keys).await.status, 401);
+        let controls: &[&str] = if location.is_in_body() {
+            &[]
+        } else {
+            &["outside"]
+        };
         assert_eq!(seen.who_saw(&secrets), controls, "the control");
     }
 }
@@ -225,40 +233,43 @@ async fn l07_a_key_that_is_written_otherwise_is_seen_nowhere_either() {
     let key = key.expose_secret();
     let needles = needles(key);
     let needles = needles.each_ref().map(String::as_str);
-    let post = |door: Door| Message::post(&format!("/strip/{door:?}"));
+    let post = |location: Location| Message::post(&format!("/strip/{location:?}"));
     let encoded: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let all_needles = [needles.as_slice(), &[encoded.as_str()]].concat();
     for (message, status) in [
         (
-            post(Door::Query).query(&format!("a=1&api%5Fkey={key}")),
+            post(Location::Query).query(&format!("a=1&api%5Fkey={key}")),
             200,
         ),
         (
-            post(Door::Query).query(&format!("%61pi_key={encoded}")),
+            post(Location::Query).query(&format!("%61pi_key={encoded}")),
             200,
         ),
         (
-            post(Door::Query).query(&format!("api_key={key}%ZZ&b=2")),
+            post(Location::Query).query(&format!("api_key={key}%ZZ&b=2")),
             400,
         ),
         (
-            post(Door::Query).query(&format!("api_key={key}&api%5fkey={key}")),
+            post(Location::Query).query(&format!("api_key={key}&api%5fkey={key}")),
             400,
         ),
-        (post(Door::Form).field(&format!("api%5Fkey={encoded}")), 200),
         (
-            post(Door::Json).member(&format!("\"n\":1,\"\\u0061pi_key\":\"{key}\"")),
+            post(Location::Form).field(&format!("api%5Fkey={encoded}")),
             200,
         ),
         (
-            post(Door::Cookie).header("cookie", &format!("a=1;api_key=\"{key}\"")),
+            post(Location::Json).member(&format!("\"n\":1,\"\\u0061pi_key\":\"{key}\"")),
             200,
         ),
         (
-            post(Door::Bearer).header("aUTHORIZATION", &format!("bEARER   {key}")),
+            post(Location::Cookie).header("cookie", &format!("a=1;api_key=\"{key}\"")),
             200,
         ),
-        (post(Door::Header).header("x-API-key", key), 200),
+        (
+            post(Location::Bearer).header("aUTHORIZATION", &format!("bEARER   {key}")),
+            200,
+        ),
+        (post(Location::Header).header("x-API-key", key), 200),
     ] {
         let answer = server.send(message.bytes()).await;
         assert_eq!(answer.status, status, "{answer:?}");
@@ -319,13 +330,13 @@ async fn l07_where_the_route_looks_at_all_doors_each_is_cleared() {
     let key = manager.create("a").await.unwrap();
     let needles = needles(key.expose_secret());
     let needles = needles.each_ref().map(String::as_str);
-    for door in Door::ALL {
-        send(&server, "/all", door, &[key.expose_secret()])
+    for location in Location::ALL {
+        send(&server, "/all", location, &[key.expose_secret()])
             .await
             .says("in");
-        assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{door:?}");
+        assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{location:?}");
     }
-    for [one, other] in Door::pairs() {
+    for [one, other] in Location::pairs() {
         let message = Message::post("/all");
         let message = message.with(one, key.expose_secret());
         let message = message.with(other, key.expose_secret());
@@ -343,15 +354,15 @@ async fn l07_where_the_route_looks_at_all_doors_each_is_cleared() {
 
 #[actix_web::test]
 async fn l07_the_configured_place_is_cleared_too() {
-    for (config, door) in [
-        (Config::builder(), Door::Bearer),
-        (Config::builder().header_name("X-API-Key"), Door::Header),
-        (Config::builder().header_type("Token"), Door::Scheme),
-        (Config::builder().location("basic"), Door::Basic),
-        (Config::builder().location("query"), Door::Query),
-        (Config::builder().location("cookie"), Door::Cookie),
-        (Config::builder().location("json"), Door::Json),
-        (Config::builder().location("form"), Door::Form),
+    for (config, location) in [
+        (Config::builder(), Location::Bearer),
+        (Config::builder().header_name("X-API-Key"), Location::Header),
+        (Config::builder().header_type("Token"), Location::Scheme),
+        (Config::builder().location("basic"), Location::Basic),
+        (Config::builder().location("query"), Location::Query),
+        (Config::builder().location("cookie"), Location::Cookie),
+        (Config::builder().location("json"), Location::Json),
+        (Config::builder().location("form"), Location::Form),
     ] {
         let builder = ApiKeyManager::builder().config(config.build().unwrap());
         let manager = builder
@@ -365,19 +376,19 @@ async fn l07_the_configured_place_is_cleared_too() {
         let secrets: Vec<&str> = secrets.iter().flatten().map(String::as_str).collect();
         for _ in 0..2 {
             for path in ["/configured", "/configured/guarded"] {
-                send(&server, path, door, &[key.expose_secret()])
+                send(&server, path, location, &[key.expose_secret()])
                     .await
                     .says("in");
-                assert_eq!(seen.who_saw(&secrets), Vec::<&str>::new(), "{door:?}");
-                let answer = send(&server, path, door, &[&forge::unknown()]).await;
+                assert_eq!(seen.who_saw(&secrets), Vec::<&str>::new(), "{location:?}");
+                let answer = send(&server, path, location, &[&forge::unknown()]).await;
                 answer.refused(401, "invalid-key");
-                assert_eq!(seen.who_saw(&secrets), Vec::<&str>::new(), "{door:?}");
+                assert_eq!(seen.who_saw(&secrets), Vec::<&str>::new(), "{location:?}");
             }
         }
     }
 }
 
-/// After 503 too.
+/// After 503, too.
 #[actix_web::test]
 async fn l07_the_key_is_seen_nowhere_when_the_store_is_down() {
     let store = GateStore::new();
@@ -387,21 +398,21 @@ async fn l07_the_key_is_seen_nowhere_when_the_store_is_down() {
     store.go_down();
     let needles = needles(key.expose_secret());
     let needles = needles.each_ref().map(String::as_str);
-    for door in Door::ALL {
+    for location in Location::ALL {
         let answer = send(
             &server,
-            &format!("/strip/{door:?}"),
-            door,
+            &format!("/strip/{location:?}"),
+            location,
             &[key.expose_secret()],
         )
         .await;
         answer.refused(503, "store-unavailable");
-        assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{door:?}");
+        assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{location:?}");
     }
 }
 
-/// A route with a parameter: actix keeps the address once more, beside the path's values, and
-/// shows it in the request's `Debug`.
+/// A route with a parameter: actix keeps a copy of the address beside the path's values, and shows
+/// it in the request's `Debug`.
 async fn with_a_parameter(request: HttpRequest, tail: web::Path<String>) -> String {
     let kept = request.match_info().get_ref().uri().to_string();
     note("handler", &request, format!("{kept} {request:?}"));
@@ -427,7 +438,7 @@ async fn l07_a_key_of_the_query_is_not_kept_with_the_values_of_the_path() {
     let server = Server::start(move |app| {
         configured.init_app(app);
         app.app_data(noted.clone());
-        let policy = Policy::new().locations(places(&[Door::Query]));
+        let policy = Policy::new().locations(key_locations(&[Location::Query]));
         for (path, guard) in [
             ("/keep/{owner}", RequireApiKey::with(policy)),
             (
@@ -452,7 +463,7 @@ async fn l07_a_key_of_the_query_is_not_kept_with_the_values_of_the_path() {
         .await
         .says("a/b");
     assert!(seen.who_saw(&needles).contains(&"handler"), "the control");
-    // Cold, warm, and refused.
+    // Cold, warm, and denied.
     for _ in 0..2 {
         server
             .get(&path("strip", key.expose_secret()), None)
@@ -470,7 +481,7 @@ async fn with_the_tail(request: HttpRequest, path: web::Path<(String, String)>) 
     with_a_parameter(request, web::Path::from(tail)).await
 }
 
-/// A browser's preflight goes to the address of the request that is to follow, with its query.
+/// A browser sends a preflight to the address of the request that follows, with its query.
 #[actix_web::test]
 async fn l07_a_preflight_that_is_let_through_carries_no_key_on() {
     let manager = manager().await;
@@ -479,7 +490,7 @@ async fn l07_a_preflight_that_is_let_through_carries_no_key_on() {
     let server = Server::start(move |app| {
         configured.init_app(app);
         app.app_data(noted.clone());
-        let policy = Policy::new().locations(places(&Door::ALL));
+        let policy = Policy::new().locations(key_locations(&Location::ALL));
         scope(app, "/keep", RequireApiKey::with(policy).allow_preflight());
         let guard = RequireApiKey::with(policy)
             .allow_preflight()
@@ -489,21 +500,27 @@ async fn l07_a_preflight_that_is_let_through_carries_no_key_on() {
     let key = manager.create("a").await.unwrap();
     let needles = needles(key.expose_secret());
     let needles = needles.each_ref().map(String::as_str);
-    let ask = |path: &str, door: Door| {
+    let ask = |path: &str, location: Location| {
         Message::new("OPTIONS", path)
             .header("Origin", "https://pages.example")
             .header("Access-Control-Request-Method", "POST")
-            .with(door, key.expose_secret())
+            .with(location, key.expose_secret())
     };
-    for door in Door::ALL.into_iter().filter(|door| !door.is_in_body()) {
-        server.send(ask("/keep", door).bytes()).await.says("in");
+    for location in Location::ALL
+        .into_iter()
+        .filter(|location| !location.is_in_body())
+    {
+        server.send(ask("/keep", location).bytes()).await.says("in");
         assert!(seen.who_saw(&needles).contains(&"handler"), "the control");
-        server.send(ask("/strip", door).bytes()).await.says("in");
-        assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{door:?}");
+        server
+            .send(ask("/strip", location).bytes())
+            .await
+            .says("in");
+        assert_eq!(seen.who_saw(&needles), Vec::<&str>::new(), "{location:?}");
     }
 }
 
-/// Extensions that others put there stay, and hold no key of ours.
+/// Extensions of others stay, and do not contain the key.
 async fn extensions(request: HttpRequest) -> String {
     let extensions = request.extensions();
     format!("{:?}", extensions.get::<u32>())
@@ -532,7 +549,7 @@ async fn stripping_leaves_what_others_put_among_the_extensions() {
         .says("Some(7)");
 }
 
-/// After 500 too: without a manager there is no configuration, and the default place is known.
+/// After 500, too: without a manager there is no configuration, but the default location is known.
 #[actix_web::test]
 async fn l07_the_key_is_seen_nowhere_where_there_is_no_manager() {
     let seen = Seen::default();
@@ -545,18 +562,18 @@ async fn l07_the_key_is_seen_nowhere_where_there_is_no_manager() {
     let needles = needles(&key);
     let needles = needles.each_ref().map(String::as_str);
     let mut wrong = Vec::new();
-    for (path, door) in [
-        ("/configured", Door::Bearer),
-        ("/strip/Header", Door::Header),
-        ("/strip/Query", Door::Query),
+    for (path, location) in [
+        ("/configured", Location::Bearer),
+        ("/strip/Header", Location::Header),
+        ("/strip/Query", Location::Query),
     ] {
-        let answer = send(&server, path, door, &[&key]).await;
+        let answer = send(&server, path, location, &[&key]).await;
         answer.refused(500, "no-manager");
         if !seen.who_saw(&needles).is_empty() {
             wrong.push(path);
         }
     }
-    send(&server, "/keep/Bearer", Door::Bearer, &[&key])
+    send(&server, "/keep/Bearer", Location::Bearer, &[&key])
         .await
         .refused(500, "no-manager");
     assert_eq!(seen.who_saw(&needles), ["outside"], "the control");
@@ -573,7 +590,7 @@ async fn looks_where_the_manager_says() -> &'static str {
     "in"
 }
 
-/// Hiding the key does not loosen what a route inside says of where it has to stand.
+/// Stripping does not relax the locations that an inner route requires.
 #[actix_web::test]
 async fn a_route_that_says_where_to_look_does_not_take_the_proof_of_a_key_found_elsewhere() {
     let manager = manager().await;
@@ -595,7 +612,7 @@ async fn a_route_that_says_where_to_look_does_not_take_the_proof_of_a_key_found_
         let answer = server.get(path, key.expose_secret()).await;
         answer.refused(401, "missing-key");
     }
-    // The control: a route that does not say takes it.
+    // Control: a route that does not name a location accepts it.
     server
         .get("/strip/usual", key.expose_secret())
         .await

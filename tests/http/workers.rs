@@ -1,4 +1,4 @@
-//! Workers that are busy or end, callers that go away: the manager's own thread goes on.
+//! Workers that block or end, and callers that go away: the manager's own thread goes on.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use apikey_test_support::{PATIENCE, manager_on, patient_manager, soon, within};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Where a handler stops its whole worker until the test lets it go on.
+/// Stops its whole worker in a handler until the test lets it go on.
 #[derive(Clone)]
 struct Stop {
     arrived: SyncSender<()>,
@@ -36,7 +36,7 @@ impl Stop {
     }
 }
 
-/// Blocks the thread, as a handler does that computes, or reads a file.
+/// Blocks the thread, as a handler that computes or reads a file does.
 #[get("/block")]
 #[api_key_required]
 async fn block(key: ApiKey, stop: web::Data<Stop>) -> String {
@@ -84,17 +84,17 @@ async fn a_worker_that_is_busy_stalls_no_other() {
     let key = manager.create("a").await.unwrap();
     let cold = manager.create("cold").await.unwrap();
     let (stop, arrived, let_go) = Stop::new();
-    // Two servers of one worker each, so that it is known which thread serves which request.
+    // Two servers of one worker each, so that the thread of each request is known.
     let (busy, other) = (serve(&manager, &stop), serve(&manager, &stop));
     let bearer = format!("Bearer {}", key.expose_secret());
-    // The busy one is the first to need the store.
+    // The busy worker is the first to need the store.
     let mut blocked = busy.connect().await;
     blocked
         .send(get_request("/block", &[("Authorization", &bearer)]))
         .await;
     has_arrived(arrived).await;
 
-    // The control: what that worker itself would serve waits.
+    // Control: requests on that worker itself wait.
     let mut waiting = busy.connect().await;
     waiting
         .send(get_request("/who", &[("Authorization", &bearer)]))
@@ -102,7 +102,7 @@ async fn a_worker_that_is_busy_stalls_no_other() {
     let answer = tokio::time::timeout(Duration::from_millis(300), waiting.answer()).await;
     assert!(answer.is_err(), "the worker is not blocked: {answer:?}");
 
-    // Reads, warm and cold, writes and polls go on.
+    // Warm and cold reads, writes and polls go on.
     for _ in 0..3 {
         other.get("/who", key.expose_secret()).await.says("a");
         other.get("/fresh", key.expose_secret()).await.says("a");
@@ -135,7 +135,7 @@ async fn a_worker_that_asked_the_store_and_then_got_busy_stalls_no_one_who_waits
         .says("blocker");
     let gate = store.gate_before(Call::Find);
     let bearer = |secret: &str| format!("Bearer {secret}");
-    // The busy worker begins the read, and is blocked while it is under way.
+    // The busy worker begins the read, and is blocked while it is in flight.
     let mut first = busy.connect().await;
     first
         .send(get_request(
@@ -153,7 +153,7 @@ async fn a_worker_that_asked_the_store_and_then_got_busy_stalls_no_one_who_waits
         ))
         .await;
     has_arrived(arrived).await;
-    // The other joins the read.
+    // The other worker joins the read.
     let mut second = other.connect().await;
     second
         .send(get_request(
@@ -179,7 +179,7 @@ fn two_runtimes_after_each_other_use_one_manager() {
         server.get("/who", key.expose_secret()).await.says("a");
         (manager, key)
     });
-    // The runtime on which the store was opened is gone by now.
+    // The runtime that opened the store has ended by now.
     for round in 0..2 {
         actix_web::rt::System::new().block_on(async {
             let server = serve(&manager, &stop);
@@ -195,7 +195,7 @@ fn two_runtimes_after_each_other_use_one_manager() {
                 .refused(401, "revoked-key");
         });
     }
-    // And without actix.
+    // Without actix, too.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -225,7 +225,7 @@ async fn a_revocation_whose_caller_goes_away_is_carried_out_and_evicts() {
         } else {
             store.gate_before(Call::Revoke)
         };
-        // No poll can be what drops it from memory.
+        // A poll cannot be what evicts it from the cache.
         let _never = store.gate_before(Call::Changes);
         let mut revoking = manager.revoke(key.id()).into_future();
         assert!(
@@ -250,7 +250,7 @@ async fn a_revocation_whose_caller_goes_away_is_carried_out_and_evicts() {
 
 #[actix_web::test]
 async fn a_store_that_is_asked_by_its_caller_alone_would_be_left_undone() {
-    // The control of the one above: the same, without the manager between.
+    // Control for the test above: the same without a manager in between.
     let store = GateStore::new();
     let manager = manager_on(store.clone()).await;
     let key = manager.create("a").await.unwrap();
@@ -297,8 +297,8 @@ async fn what_is_under_way_at_a_shutdown_is_finished_first() {
     assert!(manager.shutdown().await.is_err());
 }
 
-/// Whether a value can be sent to another thread, as a question and not as an error of the
-/// compiler.
+/// Returns whether a value can be sent to another thread, at run time instead of as a compiler
+/// error.
 trait NotSend {
     fn is_send(&self) -> bool {
         false

@@ -1,9 +1,9 @@
-//! The attribute's limits: what was written is what the route demands.
+//! Limits of the attribute: the policy has what the options say.
 
 use actix_web::get;
 use apikey_runtime::{Guarded, LimiterFallback, Policy, Rate, RoutePolicy, api_key_required};
 
-/// The policy of a handler.
+/// Returns the policy of a handler.
 fn policy_of<P: RoutePolicy, T, F, R>(_: F) -> Policy
 where
     F: Fn(Guarded<P, T>) -> R,
@@ -82,7 +82,7 @@ fn what_is_written_is_what_the_route_demands() {
             .name("limits::attribute::type")
             .rate_limit(rate("3/7200s burst 9"))
     );
-    // Without a rate there is nothing to count under a name of its own.
+    // Without a rate there is nothing to name.
     assert_eq!(policy_of(unlimited), Policy::new().cost(0));
     assert_eq!(
         policy_of(inside::handler),
@@ -92,10 +92,10 @@ fn what_is_written_is_what_the_route_demands() {
     );
 }
 
-/// Two rates of one handler are counted apart.
+/// Two rates of one handler are counted separately.
 #[test]
 fn m12_two_guards_have_two_names() {
-    /// The policies of the lower guard and of the one above it.
+    /// Returns the policies of the lower guard and of the one above it.
     fn policies_of<P: RoutePolicy, Q: RoutePolicy, F, R>(_: F) -> [Policy; 2]
     where
         F: Fn(Guarded<P, (Guarded<Q, ()>,)>) -> R,
@@ -116,7 +116,7 @@ fn m12_two_guards_have_two_names() {
     let _ = inside::routed;
 }
 
-/// A request that can never pass is found where the route is made.
+/// A request that can never pass is rejected when the route is built.
 #[test]
 #[should_panic(expected = "write a larger burst, or a smaller cost")]
 fn a_cost_above_the_burst_is_refused() {

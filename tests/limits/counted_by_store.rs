@@ -1,4 +1,4 @@
-//! Limits that the store counts: its faults, what changes while it counts, and units taken ahead.
+//! Limits that the store counts: its faults, changes meanwhile, and prefetched units.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Scene {
         }
     }
 
-    /// A key with a rate of 50 a minute and so many credits, warm.
+    /// Creates a key with a rate of 50 a minute and this many credits, and warms the cache.
     async fn key(&self, credits: u64) -> NewKey {
         let key = self
             .manager
@@ -47,7 +47,7 @@ impl Scene {
             .limit("credits", Quota::lifetime(credits))
             .await
             .unwrap();
-        // The news of it makes a poll, which drops it once more.
+        // The notification of the key causes a poll, which evicts it once more.
         self.store.polled().await;
         let free = Policy::new().cost(0);
         self.manager
@@ -62,7 +62,7 @@ impl Scene {
         soon(check).await.err().map(|denied| denied.reason())
     }
 
-    /// How many units of the rate and of the credits are left.
+    /// Returns the units left of the rate and of the credits.
     async fn left(&self, key: &NewKey) -> (u64, u64) {
         let stands = self.manager.limits(key.id()).await.unwrap();
         (stands[0].remaining, stands[1].remaining)
@@ -102,7 +102,8 @@ async fn where_the_store_does_not_count_the_request_is_refused_and_no_rate_charg
     }
 }
 
-/// Whether it was counted is not known, so it is not let through: never one too many.
+/// If it is unknown whether a charge was counted, the request is denied, so the limit is never
+/// exceeded.
 #[actix_web::test]
 async fn an_answer_that_is_lost_lets_nobody_through() {
     let scene = Scene::new(quick()).await;
@@ -126,10 +127,10 @@ async fn a_route_that_says_so_is_counted_here_while_the_store_does_not_count() {
     for expected in [None, None, None, Some(DenyReason::QuotaExceeded)] {
         assert_eq!(scene.ask(&key, &LOCAL).await, expected);
     }
-    // Other routes are not.
+    // Other routes are allowed.
     let elsewhere = scene.ask(&key, &Policy::new()).await;
     assert_eq!(elsewhere, Some(DenyReason::StoreUnavailable));
-    // The store knows of none of these.
+    // The store has not counted any of these.
     scene.store.heal();
     assert_eq!(scene.left(&key).await.1, 3);
     assert_eq!(scene.ask(&key, &LOCAL).await, None);
@@ -177,7 +178,8 @@ async fn a_key_whose_time_ends_while_it_is_charged_is_refused_and_charged_nothin
     scene.is_left(&key, (50, 10)).await;
 }
 
-/// The negative control of the two above: without a change the same check passes, and is charged.
+/// Negative control for the two tests above: without a change the same check is allowed and
+/// charged.
 #[actix_web::test]
 async fn a_charge_that_takes_long_lets_a_key_through_that_did_not_change() {
     let scene = Scene::new(apikey_test_support::patient()).await;
@@ -253,7 +255,7 @@ async fn units_taken_ahead_save_calls_and_exceed_no_quota() {
     while scene.ask(&key, &Policy::new()).await.is_none() {
         passed += 1;
     }
-    // 1, 2, 4, 8, 16 at a time; then as many as are left, in turn with one by itself.
+    // 1, 2, 4, 8, 16 at a time; then as many as are left, alternating with single units.
     assert_eq!(passed, 45);
     let calls = scene.store.count(Call::Charge) - before;
     assert!(calls <= 20, "{calls} calls");
@@ -268,7 +270,7 @@ async fn what_was_taken_ahead_and_not_used_is_given_back() {
         for _ in 0..4 {
             assert_eq!(scene.ask(&key, &Policy::new()).await, None);
         }
-        // 1, 2 and 4 were charged, of which 3 are not used.
+        // 1, 2 and 4 were charged, of which 3 are unused.
         assert_eq!(scene.left(&key).await.1, 93);
         if ends {
             scene.manager.shutdown().await.unwrap();
@@ -278,13 +280,13 @@ async fn what_was_taken_ahead_and_not_used_is_given_back() {
             assert_eq!(charged.decisions[0].remaining, 96);
         } else {
             scene.clock.advance(Duration::from_secs(1));
-            // Of a rate of 50 a minute nothing whole comes back in a second.
+            // A rate of 50 a minute does not regain a whole unit within a second.
             scene.is_left(&key, (46, 96)).await;
         }
     }
 }
 
-/// Those who find nothing left do not all take a batch.
+/// Checks that do not find prefetched units do not all prefetch.
 #[actix_web::test]
 async fn many_at_once_take_one_batch_ahead() {
     let scene = Scene::new(ahead(100)).await;
@@ -317,7 +319,7 @@ async fn many_at_once_take_one_batch_ahead() {
     assert!(taken <= 40 + 100, "{taken} units for 40 requests");
 }
 
-/// Units that were asked for by one who went away are there for others.
+/// Units requested by a caller that went away serve other callers.
 #[actix_web::test]
 async fn a_batch_whose_caller_goes_away_is_kept() {
     let scene = Scene::new(ahead(64)).await;
@@ -334,7 +336,7 @@ async fn a_batch_whose_caller_goes_away_is_kept() {
     }
     gate.open();
     scene.store.heal();
-    // 1, 2 and 4 were charged: all but the three that were used come back.
+    // 1, 2 and 4 were charged: all but the three used units are refunded.
     scene.clock.advance(Duration::from_millis(1_500));
     let back = within(PATIENCE, async || scene.left(&key).await.1 == 97);
     assert!(back.await.is_some(), "{:?}", scene.left(&key).await);
@@ -351,7 +353,7 @@ async fn a_key_that_is_used_rarely_takes_nothing_ahead() {
     }
 }
 
-/// A clock that is not the store's own says when a day ends.
+/// A clock other than the store's decides when a day ends.
 #[actix_web::test]
 async fn nothing_that_was_taken_ahead_is_carried_over_midnight() {
     let scene = Scene::new(ahead(64)).await;

@@ -1,5 +1,6 @@
-//! Limits on every store, with two managers on it: never one too many, all or none, and what is
-//! changed, given back, restarted or purged meanwhile. Family R in its parts that hang on the store.
+//! Limits on every store, with two managers on it: a limit is never exceeded, all limits are
+//! charged or none, through changes, refunds, restarts and purges. The parts of family R that
+//! depend on the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -23,7 +24,7 @@ const PLAIN: Policy = Policy::new();
 
 const DEAR: Policy = Policy::new().cost(5);
 
-/// For good, so that no midnight comes in between.
+/// Creates a lifetime quota, so that midnight does not matter.
 fn credits(amount: u64) -> Limit {
     Limit::new("credits", Quota::lifetime(amount))
 }
@@ -32,7 +33,7 @@ fn hourly(amount: u64) -> Limit {
     Limit::new("hourly", Quota::rolling(amount, HOUR))
 }
 
-/// Nothing whole comes back of it while a test runs.
+/// Creates a rate that does not regain a whole unit while a test runs.
 fn rate(burst: u32) -> Limit {
     Limit::new("rate", Rate::per_hour(1).with_burst(burst))
 }
@@ -53,14 +54,14 @@ async fn ask(manager: &ApiKeyManager, key: &NewKey, policy: &Policy) -> Option<D
     check.err().map(|denied| denied.reason())
 }
 
-/// How much is left of each limit.
+/// Returns what is left of each limit.
 async fn left(manager: &ApiKeyManager, id: KeyId) -> Vec<u64> {
     let limits = manager.limits(id).await.unwrap();
     limits.iter().map(|limit| limit.remaining).collect()
 }
 
-/// How often `tasks` tasks, which take turns with the managers, are let through: each asks `times`.
-/// Whoever is not is refused by a limit.
+/// Returns how often `tasks` tasks are allowed, which alternate between the managers: each tries
+/// `times`. All other tries must be denied by a limit.
 async fn spend(managers: &[ApiKeyManager], key: &NewKey, tasks: usize, times: usize) -> u64 {
     let mut under_way = Vec::new();
     for task in 0..tasks {
@@ -72,7 +73,7 @@ async fn spend(managers: &[ApiKeyManager], key: &NewKey, tasks: usize, times: us
                 match manager.verify(&secret).await.map_err(|no| no.reason()) {
                     Ok(_) => passed += 1,
                     Err(DenyReason::RateLimited | DenyReason::QuotaExceeded) => {}
-                    Err(other) => panic!("refused for {other:?}"),
+                    Err(other) => panic!("denied for {other:?}"),
                 }
             }
             passed
@@ -85,7 +86,7 @@ async fn spend(managers: &[ApiKeyManager], key: &NewKey, tasks: usize, times: us
     passed
 }
 
-/// Of how many nodes each has a rate of its own.
+/// Returns how many nodes count a rate by themselves.
 fn rates_of(fleet: &Fleet) -> u64 {
     match fleet.store().limit_support() {
         LimitSupport::All => 1,
@@ -106,7 +107,7 @@ async fn r01_two_managers_and_64_tasks_admit_a_quota_exactly() {
     }
 }
 
-/// as one burst, whoever of them asks; in this process each has its own.
+/// as one burst, whichever node asks; within a process each manager has its own.
 #[actix_web::test]
 async fn r02_a_rate_is_one_for_all_where_the_store_counts_it() {
     for fleet in Fleet::every(LEASE).await {
@@ -115,7 +116,7 @@ async fn r02_a_rate_is_one_for_all_where_the_store_counts_it() {
         let passed = spend(&managers, &key, 64, 2).await;
         assert_eq!(passed, 7 * rates_of(&fleet), "{}", fleet.name);
         assert_eq!(left(&managers[0], key.id()).await, [0], "{}", fleet.name);
-        // Of a route, too, and beside it.
+        // A route's rate, too, in addition.
         let route = Policy::new()
             .name("search")
             .rate_limit(Rate::per_hour(1).with_burst(4));
@@ -136,7 +137,7 @@ async fn r02_a_rate_is_one_for_all_where_the_store_counts_it() {
 async fn r07_two_quotas_and_a_rate_are_charged_all_or_none() {
     for fleet in Fleet::every(LEASE).await {
         let managers = two(&fleet).await;
-        // The first quota refuses, then the rate does, then the second quota.
+        // First a quota denies, then the rate, then the second quota.
         for (first, second, burst) in [(5, 90, 8), (60, 90, 3), (60, 6, 9)] {
             let key = key(&managers[0], [credits(first), hourly(second), rate(burst)]).await;
             let passed = spend(&managers, &key, 16, 2).await;
@@ -150,7 +151,7 @@ async fn r07_two_quotas_and_a_rate_are_charged_all_or_none() {
                 of_rates += u64::from(burst) - left[2];
             }
             assert_eq!(quotas, [first - passed, second - passed], "{name}");
-            // Both look at the same rate where there is one.
+            // Both managers see the same rate if the store counts it.
             assert_eq!(of_rates, passed * 2 / rates_of(&fleet), "{name}");
         }
     }
@@ -200,7 +201,7 @@ async fn a_request_costs_what_its_route_says_or_nothing() {
     }
 }
 
-/// The other manager hears of it as of any change.
+/// The other manager learns of it as of any change.
 #[actix_web::test]
 async fn limits_are_changed_while_they_are_used() {
     for fleet in Fleet::every(LEASE).await {
@@ -222,7 +223,7 @@ async fn limits_are_changed_while_they_are_used() {
         assert!(raised.await.is_some(), "{}", fleet.name);
         passed += spend(&managers, &key, 16, 6).await;
         assert_eq!(passed, 44, "{}", fleet.name);
-        // A smaller one than was used; then a larger one again.
+        // A quota smaller than the usage; then a larger one again.
         one.update(key.id()).limits([credits(10)]).await.unwrap();
         assert_eq!(left(other, key.id()).await, [0], "{}", fleet.name);
         assert_eq!(spend(&managers, &key, 4, 2).await, 0, "{}", fleet.name);
@@ -259,7 +260,7 @@ async fn credits_are_given_back_by_anyone_and_stay_used_over_a_restart() {
     }
 }
 
-/// An id is never made twice; a record that is brought back from a dump has one that was there.
+/// An id is never created twice; a record restored from a dump has an earlier id.
 #[actix_web::test]
 async fn a_key_that_was_purged_begins_anew() {
     for fleet in Fleet::every(LEASE).await {
@@ -284,12 +285,12 @@ async fn a_key_that_was_purged_begins_anew() {
     }
 }
 
-/// Asks at no cost.
+/// Checks at cost 0 until the manager knows the key.
 async fn soon_known(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason> {
     ask(manager, key, &Policy::new().cost(0)).await
 }
 
-/// A manager that takes so many units ahead.
+/// Starts a manager that prefetches this many units.
 async fn ahead(fleet: &Fleet, units: u32) -> ApiKeyManager {
     let config = Config::builder().limit_prefetch(units).build().unwrap();
     let manager = ApiKeyManager::builder().config(config);
@@ -314,8 +315,8 @@ async fn units_taken_ahead_exceed_no_quota_and_come_back_at_the_end() {
     }
 }
 
-/// The same where the manager ends in the middle: whoever it let through was charged, and is counted
-/// as a use, and nobody else.
+/// The same with a manager that ends in the middle: the requests that it allowed, and only those,
+/// were charged and count as usage.
 #[actix_web::test]
 async fn a_manager_that_ends_while_it_is_used_charges_whom_it_let_through_and_nobody_else() {
     for fleet in Fleet::every(LEASE).await {
@@ -351,7 +352,7 @@ async fn a_manager_that_ends_while_it_is_used_charges_whom_it_let_through_and_no
     }
 }
 
-/// The same, driven: the charge is made, and its answer on the way.
+/// The same, driven by a gate: the charge is made, and its answer is in transit.
 #[actix_web::test]
 async fn a_check_whose_charge_is_under_way_when_the_manager_ends_passes_and_counts() {
     for fleet in Fleet::every(LEASE).await {
@@ -363,7 +364,7 @@ async fn a_check_whose_charge_is_under_way_when_the_manager_ends_passes_and_coun
         let end = async {
             gate.arrived().await;
             let open = async {
-                // The end has begun, and is not to be over before the check is.
+                // The shutdown has begun, and must not end before the check does.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 gate.open();
             };
@@ -381,7 +382,8 @@ async fn a_check_whose_charge_is_under_way_when_the_manager_ends_passes_and_coun
     }
 }
 
-/// Nobody took what was charged, so the key has it still: one unit, or as many as are taken ahead.
+/// Units that were charged for a caller that went away stay with the key: one unit, or the
+/// prefetched number.
 #[actix_web::test]
 async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
     for fleet in Fleet::every(LEASE).await {
@@ -403,7 +405,7 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
                         assert!(check.await.unwrap_err().is_cancelled());
                         left_alone += 1;
                     }
-                    // Paid with what was taken ahead.
+                    // Paid with prefetched units.
                     done = &mut check => passed += u64::from(done.unwrap().is_ok()),
                 }
                 gate.open();
@@ -422,7 +424,7 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
     }
 }
 
-/// A day has to have an hour to go, as its own clock sees it.
+/// Requires that the day has an hour left on its own clock.
 async fn not_at_midnight() {
     let second = Timestamp::from(std::time::SystemTime::now()).as_millis() / 1_000 % 86_400;
     if second > 86_370 {
@@ -430,7 +432,7 @@ async fn not_at_midnight() {
     }
 }
 
-/// The manager's clock is not what counts; what is there is counted by the store's.
+/// The manager's clock does not count; the store's clock does.
 #[actix_web::test]
 async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
     not_at_midnight().await;
@@ -449,7 +451,7 @@ async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
             for key in &keys {
                 let refused = within(PATIENCE, async || {
                     let refused = ask(&moved, key, &PLAIN).await;
-                    // The lease ends with such a jump, and is there again after a poll.
+                    // The lease ends with such a step, and returns after a poll.
                     refused != Some(DenyReason::StoreUnavailable)
                 });
                 assert!(refused.await.is_some());
@@ -458,7 +460,7 @@ async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
             }
         }
         if fleet.store().limit_support() == LimitSupport::All {
-            // Time that passes for the manager alone.
+            // Time that passes for the manager only.
             clock.advance(HOUR + HOUR);
             for key in &keys {
                 let passed = spend(std::slice::from_ref(&moved), key, 2, 4).await;

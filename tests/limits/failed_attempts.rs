@@ -1,5 +1,5 @@
-//! R-12, the defence against guessing: an address that shows too many keys that are none is turned
-//! away before the store is asked, and nobody else is.
+//! R-12, the limit on failed attempts: an address with too many of them is denied before the store
+//! is asked, and other addresses are not.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use apikey_test_support::http::{Answer, Client, Server};
 use apikey_test_support::store::{Call, GateStore};
 use apikey_test_support::{forge, manager_on, soon};
 
-/// Five at once, and one more every ten seconds.
+/// A burst of five, and one more every ten seconds.
 const RATE: &str = "6/minute burst 5";
 
 const STEP: Duration = Duration::from_secs(10);
 
-/// Outlasts the test: nobody polls of himself.
+/// Outlasts the test, so that managers do not poll by themselves.
 const LEASE: Duration = Duration::from_secs(60);
 
 #[get("/who")]
@@ -41,13 +41,13 @@ async fn admin() -> &'static str {
     "admin"
 }
 
-/// A manager under a clock that stands, its store and a server.
+/// A manager under a clock that stands still, its store, and a server.
 struct House {
     manager: ApiKeyManager,
     store: Arc<GateStore>,
     clock: Arc<ManualClock>,
     server: Server,
-    /// Made by another manager: this one has not seen it.
+    /// Created by another manager: this one has not cached it.
     key: NewKey,
 }
 
@@ -60,7 +60,7 @@ impl House {
         let inner: Arc<dyn KeyStore> = Arc::new(MemoryStore::new().with_lease(LEASE));
         let key = manager_on(Arc::clone(&inner)).await.create("a").await;
         let store = GateStore::around(inner);
-        // No time of its own passes: what is counted is worked off where the test says so.
+        // Time does not pass by itself: attempts expire when the test advances the clock.
         let clock = Arc::new(ManualClock::starting_now());
         let manager = ApiKeyManager::builder()
             .config(config.build().unwrap())
@@ -91,7 +91,7 @@ impl House {
         self.store.count(Call::Find)
     }
 
-    /// `GET /who` as the proxies say it came from `address`.
+    /// Sends `GET /who` as if it came from `address`, according to the proxies.
     async fn from(&self, address: &str, key: &str) -> Answer {
         let bearer = format!("Bearer {key}");
         let headers = [
@@ -101,7 +101,7 @@ impl House {
         self.server.get_with("/who", &headers).await
     }
 
-    /// Shows bad keys from `address` until it is turned away; how many were looked at.
+    /// Sends bad keys from `address` until it is denied; returns how many were checked.
     async fn flood_from(&self, address: &str) -> usize {
         for number in 0..100 {
             match self.from(address, &guess(number)).await.status {
@@ -114,7 +114,7 @@ impl House {
     }
 }
 
-/// Believes proxies on this machine.
+/// Trusts proxies on this machine.
 fn proxied() -> ConfigBuilder {
     Config::builder()
         .failed_attempts(RATE)
@@ -122,7 +122,7 @@ fn proxied() -> ConfigBuilder {
         .forwarded_header("X-Forwarded-For")
 }
 
-/// A well-formed key that no store knows, and not the one of another number.
+/// Returns a well-formed unknown key; different numbers give different keys.
 fn guess(number: usize) -> String {
     forge::key("my_api", &format!("{number:022}"), &"y".repeat(64))
 }
@@ -132,7 +132,7 @@ async fn show(client: &mut Client, path: &str, key: &str) -> Answer {
     client.get(path, &[("Authorization", &bearer)]).await
 }
 
-/// A flood of 300 bad keys over one connection; how many of them the store was asked about.
+/// Sends 300 bad keys over one connection; returns for how many of them the store was asked.
 async fn flood(house: &House) -> usize {
     let before = house.reads();
     let mut client = house.server.connect().await;
@@ -154,7 +154,7 @@ async fn r12_a_flood_of_bad_keys_reaches_the_store_as_often_as_is_configured() {
     house.clock.advance(STEP);
     assert_eq!(flood(&house).await, 1);
 
-    // The control: without the defence each of them is a read.
+    // Control: without the limit each of them is a read.
     let house = House::under("off").await;
     assert_eq!(flood(&house).await, 300);
 }
@@ -169,7 +169,7 @@ async fn r12_the_default_is_a_thousand_in_a_minute() {
     }
     let answer = show(&mut client, "/who", &guess(1_000)).await;
     answer.refused(429, "too-many-failed-attempts");
-    // 60 ms, in whole seconds.
+    // 60 ms, rounded up to whole seconds.
     assert_eq!(answer.header("retry-after"), Some("1"));
     house.clock.advance(Duration::from_millis(60));
     let answer = show(&mut client, "/who", &guess(1_000)).await;
@@ -202,7 +202,7 @@ async fn r12_a_right_key_in_memory_passes_from_the_address_of_the_flood() {
     assert_eq!(flood(&house).await, 5);
     let before = house.store.count_all();
     house.server.get("/who", house.secret()).await.says("a");
-    // What has to ask the store is turned away until its time comes.
+    // Requests that need the store are denied until the wait is over.
     let late = house.server.get("/fresh", house.secret()).await;
     late.refused(429, "too-many-failed-attempts");
     assert_eq!(house.store.count_all(), before);
@@ -226,14 +226,14 @@ async fn r12_guesses_at_an_id_lock_out_the_guesser_and_not_the_key() {
         .from(guesser, &forge::wrong_secret(house.secret()))
         .await;
     answer.refused(429, "too-many-failed-attempts");
-    // Neither read nor asked what changed.
+    // Neither a read nor a poll.
     assert_eq!(
         (house.reads(), house.store.count(Call::Changes)),
         (reads, polls)
     );
     house.from(owner, house.secret()).await.says("a");
 
-    // The same where nobody has the key in memory yet.
+    // The same if the key is not cached yet.
     let house = House::with(proxied()).await;
     assert_eq!(house.flood_from(guesser).await, 5);
     house
@@ -241,7 +241,7 @@ async fn r12_guesses_at_an_id_lock_out_the_guesser_and_not_the_key() {
         .await
         .refused(429, "too-many-failed-attempts");
     house.from(owner, house.secret()).await.says("a");
-    // It is in memory now, and passes from anywhere.
+    // The key is cached now, and passes from any address.
     house.from(guesser, house.secret()).await.says("a");
 }
 
@@ -252,7 +252,7 @@ async fn r12_an_unknown_id_that_is_remembered_counts_each_time() {
         let answer = house.server.get("/who", forge::unknown().as_str()).await;
         answer.refused(401, "invalid-key");
     }
-    assert_eq!(house.reads(), 1, "it is remembered");
+    assert_eq!(house.reads(), 1, "it is cached");
     let answer = house.server.get("/who", forge::unknown().as_str()).await;
     answer.refused(429, "too-many-failed-attempts");
 }
@@ -263,10 +263,10 @@ async fn r12_it_is_the_clients_address_that_counts_and_not_the_proxys() {
     assert_eq!(house.flood_from("203.0.113.9").await, 5);
     assert_eq!(house.flood_from("203.0.113.9").await, 0);
     assert_eq!(house.flood_from("203.0.113.10").await, 5);
-    // What a client writes itself stands further left.
+    // Addresses that a client forges stand further left.
     assert_eq!(house.flood_from("192.0.2.1, 203.0.113.10").await, 0);
-    // What cannot be read is the proxy's: a client can bring that about, by a quote in `Forwarded`
-    // say, and is not to escape by it.
+    // An unreadable address counts for the proxy: a client can cause it, such as by a quote in
+    // `Forwarded`, and must not escape the limit by it.
     assert_eq!(house.flood_from("unknown").await, 5);
     assert_eq!(house.flood_from("_hidden").await, 0);
     house
@@ -291,7 +291,7 @@ async fn r12_addresses_of_ipv6_count_by_64_bits_and_mapped_ones_as_ipv4() {
     assert_eq!(house.flood_from("203.0.113.10").await, 0);
 }
 
-/// The same where the socket itself says so, as one that listens on `::` does.
+/// The same if the socket itself reports it, as one that listens on `::` does.
 #[actix_web::test]
 async fn r12_a_mapped_address_of_a_socket_is_one_of_ipv4() {
     let house = House::under(RATE).await;
@@ -374,7 +374,7 @@ async fn a_check_without_a_request_has_no_address_to_count_by() {
         let refused = soon(house.manager.verify(&guess(number))).await;
         assert_eq!(refused.unwrap_err().reason(), DenyReason::InvalidKey);
     }
-    // And none that it could be turned away by.
+    // The address is unknown, so it cannot be limited.
     house
         .server
         .get("/who", guess(0).as_str())

@@ -56,7 +56,8 @@ async fn admin(_: Guarded<Admin, ()>) -> &'static str {
     "done"
 }
 
-/// A function that asks an app for a path with a key. A macro, since the service's type has no name.
+/// Creates a function that sends a request to an app. A macro, because the service's type cannot be
+/// named.
 macro_rules! asking {
     ($app:expr) => {{
         let app = init_service($app).await;
@@ -92,7 +93,7 @@ impl Scene {
         Self { manager, clock }
     }
 
-    /// Asks for a path with a key.
+    /// Returns a function that requests a path with a key.
     async fn app(&self) -> impl AsyncFn(&str, &str) -> Answer {
         let manager = self.manager.clone();
         asking!(
@@ -112,7 +113,7 @@ impl Scene {
     }
 }
 
-/// An answer's status, and what it says of limits.
+/// An answer's status and its limit headers.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,
@@ -138,8 +139,8 @@ impl Answer {
     }
 }
 
-/// Reads a list of plain strings, each with the parameters `first` and perhaps `second`, in this
-/// order: of structured fields (RFC 9651) as much as the draft takes.
+/// Parses a list of plain strings, each with the parameters `first` and perhaps `second`, in this
+/// order: the part of structured fields (RFC 9651) that the draft uses.
 fn parameters(
     field: Option<String>,
     first: &str,
@@ -185,13 +186,13 @@ async fn a_key_is_held_to_its_rate_and_told_how_it_stands() {
     let refused = app("/plain", &key).await;
     assert_eq!((refused.status, refused.retry_after), (429, Some(30)));
     assert_eq!(refused.state, one("minute", 0, 60));
-    // A moment before, and then.
+    // Just before the time, and then at it.
     scene.clock.advance(Duration::from_millis(29_999));
     assert_eq!(app("/plain", &key).await.retry_after, Some(1));
     scene.clock.advance(Duration::from_millis(1));
     assert_eq!(app("/plain", &key).await.status, 200);
     assert_eq!(app("/plain", &key).await.status, 429);
-    // Another key is not held up.
+    // Another key is not affected.
     let other = scene.key([Limit::new("minute", Rate::per_minute(2))]).await;
     assert_eq!(app("/plain", &other).await.status, 200);
 }
@@ -249,12 +250,12 @@ async fn r07_where_one_of_several_limits_refuses_none_is_charged() {
     }
     scene.clock.advance(MINUTE);
     let passed = app("/plain", &key).await;
-    // 5 refusals took nothing: one more was used, and all of the rate came back.
+    // 5 denials did not charge: one more was used, and the whole rate has recovered.
     assert_eq!((passed.status, passed.state["wide"].0), (200, 99));
     assert_eq!(passed.state["daily"].0, 49, "a new day");
 }
 
-/// A rate that this process counts is given back where the store's quota refuses.
+/// A rate that this process counts is refunded if the store's quota denies.
 #[actix_web::test]
 async fn r07_a_quota_that_is_used_up_charges_no_rate() {
     let scene = Scene::new().await;
@@ -272,10 +273,10 @@ async fn r07_a_quota_that_is_used_up_charges_no_rate() {
         assert_eq!(
             (refused.status, refused.retry_after),
             (429, None),
-            "there is no time to wait for"
+            "waiting does not help"
         );
         assert_eq!(refused.state["credits"], (0, None));
-        assert_eq!(refused.state["minute"].0, 3, "it was charged nothing");
+        assert_eq!(refused.state["minute"].0, 3, "it was not charged");
     }
     let id = scene.manager.list().await.unwrap().keys[0].id;
     let stands = scene.manager.limits(id).await.unwrap();
@@ -317,7 +318,7 @@ async fn a_costly_route_takes_as_much_as_it_says() {
     assert_eq!(app("/costly", &key).await.state["credits"].0, 7);
     assert_eq!(app("/plain", &key).await.state["credits"].0, 6);
     assert_eq!(app("/costly", &key).await.state["credits"].0, 1);
-    // Too little is left for it, and it takes none of that.
+    // Too little is left for it, and a denial does not charge.
     assert_eq!(app("/costly", &key).await.status, 429);
     assert_eq!(app("/plain", &key).await.state["credits"].0, 0);
 }
@@ -355,7 +356,7 @@ async fn a_days_and_a_months_end_give_the_quota_anew() {
 async fn a_wall_clock_that_is_moved_an_hour_gives_no_rate_and_no_quota() {
     for hours in [-1, 1] {
         let scene = Scene::new().await;
-        // Noon, so that no day ends.
+        // Noon, so that a day does not end.
         scene.clock.advance(MINUTE * 60 * 12);
         let app = scene.app().await;
         let limits = [
@@ -444,14 +445,14 @@ async fn m12_a_request_that_passes_two_gates_is_charged_once_and_the_higher_cost
     let key = scene.key(limits).await;
     let once = app("/in/plain", &key).await;
     assert_eq!((once.state["credits"].0, once.state["minute"].0), (19, 49));
-    // The scope's own rate is counted by the pattern that the middleware sees.
+    // The scope's own rate is counted under the pattern that the middleware sees.
     assert_eq!(once.state.len(), 3, "{once:?}");
     let higher = app("/in/costly", &key).await;
     assert_eq!(
         (higher.state["credits"].0, higher.state["minute"].0),
         (14, 44)
     );
-    // What the outer gate charged is given back where the inner one refuses.
+    // The outer guard's charge is refunded if the inner one denies.
     let before = scene.manager.list().await.unwrap().keys[0].id;
     for _ in 0..3 {
         assert_eq!(app("/in/admin", &key).await.status, 403);
@@ -467,7 +468,7 @@ async fn m12_a_request_that_passes_two_gates_is_charged_once_and_the_higher_cost
     );
 }
 
-/// An app and a scope inside it, each with a rate of its own and neither with a name.
+/// An app and a scope inside it, each with a rate of its own and without a name.
 #[actix_web::test]
 async fn of_two_nested_rates_each_holds() {
     let scene = Scene::new().await;
@@ -495,8 +496,8 @@ async fn of_two_nested_rates_each_holds() {
     }
 }
 
-/// R-04, where an inner gate refuses a while after the outer one charged: what came back would be
-/// the next day's.
+/// R-04, with an inner guard that denies a while after the outer one charged: a refund would count
+/// for the next day.
 #[actix_web::test]
 async fn what_was_charged_before_midnight_is_not_given_to_the_next_day() {
     let scene = Scene::new().await;
@@ -507,7 +508,7 @@ async fn what_was_charged_before_midnight_is_not_given_to_the_next_day() {
             .configure(move |app| manager.init_app(app))
             .service(
                 web::scope("/late")
-                    // The second is asked first.
+                    // actix runs the last `wrap` first.
                     .wrap(actix_web::middleware::from_fn(
                         move |request, next: actix_web::middleware::Next<_>| {
                             clock.advance(MINUTE);
@@ -522,7 +523,7 @@ async fn what_was_charged_before_midnight_is_not_given_to_the_next_day() {
     let key = scene.key([Limit::new("daily", Quota::per_day(3))]).await;
     assert_eq!(app("/late/admin", &key).await.status, 403);
     let mut passed = 0;
-    // What is given back is given back in the background.
+    // The refund happens in the background.
     let refused = apikey_test_support::within(Duration::from_millis(300), async || {
         passed += u32::from(app("/plain", &key).await.status == 200);
         false
@@ -576,7 +577,7 @@ async fn a_handler_sees_how_the_limits_stand() {
     let request = TestRequest::get().insert_header(("Authorization", format!("Bearer {key}")));
     let response = call_service(&app, request.to_request()).await;
     assert_eq!(response.status(), StatusCode::OK);
-    // No middleware, no headers: the answer is the handler's.
+    // Without the middleware the answer does not have headers: it is the handler's.
     assert!(!response.headers().contains_key("ratelimit"));
     let body: serde_json::Value = actix_web::test::read_body_json(response).await;
     assert_eq!(body[0]["name"], "daily");

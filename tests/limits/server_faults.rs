@@ -1,5 +1,5 @@
-//! Limits on servers that stop, die, forget, have no memory left or change their role, under
-//! requests over HTTP: nobody gets one too many, and nobody gets a 500.
+//! Limits on servers that stop, die, lose data, run out of memory or change their role, under
+//! requests over HTTP: a limit is never exceeded, and an answer is never 500.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -15,12 +15,12 @@ use apikey_test_support::machine::Machine;
 use apikey_test_support::servers::redis::{self, RedisServer};
 use apikey_test_support::{PATIENCE, soon, within};
 
-/// A lease that outlasts every fault.
+/// Outlasts every fault.
 const LONG: Duration = Duration::from_secs(60);
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What an answer may take beyond that on a machine that is busy.
+/// Extra time for an answer on a busy machine.
 const SLACK: Duration = Duration::from_millis(1_500);
 
 struct Local;
@@ -61,7 +61,8 @@ impl Scene {
         Self { manager, server }
     }
 
-    /// A key with so many credits, and a rate that admits more; warm.
+    /// Creates a key with this many credits and a rate that does not limit them, and warms the
+    /// cache.
     async fn key(&self, credits: u64) -> NewKey {
         let key = self
             .manager
@@ -75,7 +76,7 @@ impl Scene {
         key
     }
 
-    /// In memory, and not about to be dropped from it because of the news that it is there.
+    /// Caches the key, past the eviction that the notification of its creation causes.
     async fn warm(&self, key: &NewKey) {
         let free = Policy::new().cost(0);
         for _ in 0..20 {
@@ -93,7 +94,7 @@ impl Scene {
         self.manager.limits(id).await.unwrap()[1].remaining
     }
 
-    /// Waits until the store counts again; that may charge nothing.
+    /// Waits until the store counts again, without a charge.
     async fn is_back(&self, key: &NewKey) {
         let counts = async || {
             let free = Policy::new().cost(0);
@@ -103,14 +104,14 @@ impl Scene {
         assert!(within(PATIENCE, counts).await.is_some());
     }
 
-    /// As often as it was let through, and no batch of it lost or added twice.
+    /// Asserts the number of allowed requests: a batch of usage was neither lost nor added twice.
     async fn was_used(&self, key: &NewKey, route: &str, times: u64) {
         let usage = self.manager.usage(key.id()).await.unwrap();
         let row = usage.by_route().into_iter().find(|row| row.route == route);
         assert_eq!(row.map(|row| row.counts.requests), Some(times));
     }
 
-    /// How many are let through until the quota is used up.
+    /// Returns how many requests are allowed until the quota is used up.
     async fn rest(&self, key: &NewKey) -> u64 {
         let mut passed = 0;
         loop {
@@ -123,12 +124,12 @@ impl Scene {
     }
 }
 
-/// What clients were answered while something happened.
+/// What clients were answered meanwhile.
 #[derive(Debug, Default)]
 struct Seen {
     passed: AtomicU64,
     limited: AtomicU64,
-    /// 503: whether these were charged is not known.
+    /// 503: whether these were charged is unknown.
     unsure: AtomicU64,
 }
 
@@ -147,7 +148,7 @@ impl Seen {
     }
 }
 
-/// Clients who ask again and again, until they are stopped.
+/// Clients that repeat requests until they are stopped.
 struct Load {
     seen: Arc<Seen>,
     stop: Arc<AtomicBool>,
@@ -186,7 +187,7 @@ impl Load {
         assert!(comes.await.is_some(), "{:?}", self.seen);
     }
 
-    /// How many passed, and how many got no sure answer.
+    /// Returns how many were allowed, and how many had an unknown outcome.
     async fn end(self) -> (u64, u64) {
         self.stop.store(true, SeqCst);
         for client in self.clients {
@@ -232,7 +233,7 @@ async fn a_server_that_stands_still_is_answered_with_503_in_time_and_counts_no_r
         passed += scene.rest(&key).await;
         assert!((100 - tried..=100).contains(&passed), "{name}: {passed}");
         scene.was_used(&key, "/plain", passed).await;
-        // Nor does it hold up the end, with requests under way.
+        // It does not delay the shutdown, with requests in progress, either.
         let standstill = machine.freeze();
         let began = Instant::now();
         let end = async {
@@ -266,7 +267,7 @@ async fn a_server_that_dies_and_comes_back_admits_no_more_than_the_quota() {
         let (passed, unsure) = load.end().await;
         let name = machine.name();
         assert!(passed <= QUOTA, "{name}: {passed} of {QUOTA}");
-        // What was charged and never answered: each client has one request under way at a time.
+        // Charged without an answer: each client has one request in progress at a time.
         assert!(
             passed + unsure.min(8) >= QUOTA,
             "{name}: {passed}, {unsure}"
@@ -292,7 +293,7 @@ async fn a_route_that_counts_by_itself_answers_while_the_lease_holds() {
         }
         machine.restart();
         scene.is_back(&key).await;
-        // The store knows of none of these.
+        // The store has not counted any of these.
         assert_eq!(scene.left(key.id()).await, 2, "{}", machine.name());
         assert_eq!(scene.rest(&key).await, 2, "{}", machine.name());
     }
@@ -312,11 +313,11 @@ async fn scripts_that_redis_forgets_are_sent_again_and_charge_once() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let (passed, unsure) = load.end().await;
-    // Forgotten twice within a call is an answer of 503, by which nothing is charged.
-    assert_eq!(passed, 200, "{unsure} were told to come again");
+    // If the script is lost twice within a call, the answer is 503, without a charge.
+    assert_eq!(passed, 200, "{unsure} were asked to retry");
 }
 
-/// Nothing is written, and what needs no write goes on: past the lease, too.
+/// Writes fail, and checks that do not need a write go on, beyond the lease, too.
 #[actix_web::test]
 async fn a_redis_without_memory_answers_503_where_it_has_to_count_and_recovers() {
     const LEASE: Duration = Duration::from_millis(400);
@@ -336,7 +337,7 @@ async fn a_redis_without_memory_answers_503_where_it_has_to_count_and_recovers()
         assert_eq!(scene.ask("/plain", &free).await.status, 200);
     }
     load.has(|seen| &seen.unsure, 8).await;
-    // Those that were under way then.
+    // Those that were in progress then.
     assert!(load.seen.passed.load(SeqCst) <= passed + 4);
     scene
         .ask("/plain", &key)
@@ -346,13 +347,13 @@ async fn a_redis_without_memory_answers_503_where_it_has_to_count_and_recovers()
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
     load.has(|seen| &seen.limited, 8).await;
     let (passed, _) = load.end().await;
-    assert_eq!(passed, 300, "what was refused was not charged");
-    // Nor is anything lost that could not be written meanwhile.
+    assert_eq!(passed, 300, "denied requests were not charged");
+    // Usage that could not be written meanwhile is not lost, either.
     scene.was_used(&key, "/local", 1).await;
     scene.was_used(&key, "/plain", 300).await;
 }
 
-/// The replica has what the primary had; the primary, which is one no longer, admits nobody.
+/// The replica has the primary's data; the former primary does not allow any request.
 #[actix_web::test]
 async fn a_primary_that_is_demoted_admits_nobody_and_its_successor_counts_on() {
     if !redis::is_installed("a_primary_that_is_demoted") {
@@ -375,7 +376,7 @@ async fn a_primary_that_is_demoted_admits_nobody_and_its_successor_counts_on() {
     });
     assert!(linked.await.is_some());
     new.command(&["REPLICAOF", "NO", "ONE"]).text();
-    // Writable, so that only what it says of its role is in the way.
+    // Writable, so that only its reported role prevents it.
     old.command(&["CONFIG", "SET", "replica-read-only", "no"])
         .text();
     follow(&old, &new);
@@ -388,15 +389,15 @@ async fn a_primary_that_is_demoted_admits_nobody_and_its_successor_counts_on() {
     }
     let after = Scene::on(Arc::new(RedisStore::new(new.url()).lease(LONG))).await;
     after.warm(&key).await;
-    // Between the two commands both were primaries, and for the answers on their way: what the
-    // documentation says is lost with a failover.
+    // Between the two commands both were primaries, and so they were for answers in transit: the
+    // documentation says that a failover may lose these charges.
     let rest = after.rest(&key).await;
     assert!(
         (100 - most.min(100)..=100).contains(&rest),
         "{most} and {rest}"
     );
     let lost = (most + rest).saturating_sub(100);
-    assert!(lost <= 40, "{lost} were admitted twice");
+    assert!(lost <= 40, "{lost} were allowed twice");
     assert_eq!(after.left(key.id()).await, 0);
     before
         .ask("/plain", &key)

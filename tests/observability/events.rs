@@ -1,4 +1,5 @@
-//! The event stream: what happened to keys, to whom, by whom, once it is so; and never a secret.
+//! The event stream: what happened to which key and by which actor, after it happened; and never a
+//! secret.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,15 @@ use apikey_test_support::{forge, manager, manager_on, patient_manager, soon};
 
 const NOTHING: [&str; 0] = [];
 
-/// Long enough for what must not come, and then would.
+/// Long enough for an event that must not arrive.
 const NEVER: Duration = Duration::from_millis(50);
 
 async fn next(events: &mut EventStream) -> Event {
-    soon(events.next()).await.expect("the stream is at its end")
+    soon(events.next()).await.expect("the stream has ended")
 }
 
-/// What has been told by now, in words; told last is the creation of a key that is made for this.
+/// Returns the events so far, as text; the last one is the creation of a key that this function
+/// makes.
 async fn told(events: &mut EventStream, manager: &ApiKeyManager) -> Vec<String> {
     let mark = manager.create("a mark").actor("mark").await.unwrap().id();
     let mut all = Vec::new();
@@ -181,7 +183,7 @@ async fn a_change_that_fails_tells_nothing() {
         assert!(manager.purge(Timestamp::MIN).await.is_err());
         store.heal();
         assert_eq!(told(&mut events, &manager).await, NOTHING, "{fault:?}");
-        // The control: the same calls, and nothing in their way.
+        // Control: the same calls without faults.
         let other = manager.create("b").owner("p").await.unwrap().id();
         manager.update(other).label("c").await.unwrap();
         manager.revoke_all("p").await.unwrap();
@@ -199,7 +201,7 @@ async fn a_change_is_told_when_the_store_has_it_and_memory_has_dropped_it() {
     let gate = store.gate_after(Call::Revoke);
     let revoking = rt::spawn(manager.revoke(key.id()).into_future());
     gate.arrived().await;
-    // The store has done it, and its answer is on the way.
+    // The store has executed the call, and its answer is in transit.
     let early = tokio::time::timeout(NEVER, events.next()).await;
     assert!(early.is_err(), "{early:?}");
     gate.open();
@@ -294,7 +296,7 @@ fn serve(manager: &ApiKeyManager) -> Server {
     })
 }
 
-/// A refusal over HTTP is one event, with the reason of the answer and this key.
+/// Asserts that a denial over HTTP is one event, with the reason of the answer and this key.
 async fn refused(events: &mut EventStream, answer: Answer, id: Option<KeyId>) -> DenyReason {
     let event = next(events).await;
     let reason = reason(&event).unwrap_or_else(|| panic!("{event:?}"));
@@ -364,7 +366,7 @@ async fn every_refusal_over_http_is_one_event_with_the_reason_of_the_answer() {
         R::UnsupportedContentEncoding,
     );
 
-    // By what the key is.
+    // Because of the key itself.
     let other = forge::parts(text);
     let family = forge::key("other", &other.id, &other.secret);
     let answer = server.get("/plain", family.as_str()).await;
@@ -401,7 +403,7 @@ async fn every_refusal_over_http_is_one_event_with_the_reason_of_the_answer() {
     let own = Some(later.id());
     saw(refused(&mut events, answer, own).await, R::NotYetValid);
 
-    // By what was done to it; the change itself is told before.
+    // Because of a change; the event of the change comes first.
     let now = Timestamp::from(std::time::SystemTime::now());
     manager
         .update(later.id())
@@ -418,7 +420,7 @@ async fn every_refusal_over_http_is_one_event_with_the_reason_of_the_answer() {
     saw(refused(&mut events, answer, id).await, R::Disabled);
     manager.revoke(key.id()).await.unwrap();
     assert_eq!(words(&next(&mut events).await), "revoked - by -");
-    // The first from the store, the second from memory.
+    // The first from the store, the second from the cache.
     for _ in 0..2 {
         let answer = server.get("/plain", text).await;
         saw(refused(&mut events, answer, id).await, R::Revoked);
@@ -433,7 +435,7 @@ async fn every_refusal_over_http_is_one_event_with_the_reason_of_the_answer() {
     assert_eq!(told(&mut events, &manager).await, NOTHING, "one each");
     seen.sort_by_key(|reason| reason.code());
     seen.dedup();
-    assert_eq!(seen.len(), 17, "all reasons but that of no manager");
+    assert_eq!(seen.len(), 17, "all reasons except for `NoManager`");
 }
 
 #[actix_web::test]
@@ -450,7 +452,7 @@ async fn who_is_let_through_makes_no_event() {
     }
     manager.verify(key.expose_secret()).await.unwrap();
     assert_eq!(told(&mut events, &manager).await, NOTHING);
-    // The control: another word of the same client is told.
+    // Control: another request of the same client is an event.
     server.get("/plain", None).await.refused(401, "missing-key");
     assert_eq!(
         told(&mut events, &manager).await,
@@ -502,7 +504,7 @@ async fn shutdown_ends_the_stream_when_all_of_it_is_read() {
     });
     let key = manager.create("a").await.unwrap();
     manager.shutdown().await.unwrap();
-    // It is refused, and there is no one to tell.
+    // It is denied, and the stream has ended.
     assert!(manager.verify(key.expose_secret()).await.is_err());
     assert_eq!(words(&next(&mut events).await), "created - by -");
     assert_eq!(soon(events.next()).await, None);

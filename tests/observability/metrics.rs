@@ -1,5 +1,4 @@
-//! Figures through the facade `metrics`: they agree with what clients saw, and their labels are
-//! words of a closed list.
+//! The metrics agree with what clients saw, and their labels have values of a closed list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,7 +56,7 @@ async fn start(recorder: &Recorder) -> ApiKeyManager {
         .await
 }
 
-/// What a client saw: how often each answer, by the name of its problem.
+/// What a client saw: the number of answers by the name of their problem.
 type Seen = BTreeMap<String, u64>;
 
 /// Sends a mix of requests, and counts the answers.
@@ -96,7 +95,7 @@ async fn a_day(manager: &ApiKeyManager) -> Seen {
     seen
 }
 
-/// The same as the recorder has it.
+/// Returns the same counts from the recorder.
 fn counted(recorder: &Recorder) -> Seen {
     let mut counted = recorder.counters(DECISIONS, "reason");
     for result in ["allowed", "anonymous"] {
@@ -114,7 +113,7 @@ async fn decisions_are_counted_as_clients_saw_them() {
     let _bystander = start(&other).await;
     let seen = a_day(&manager).await;
     assert_eq!(seen.values().sum::<u64>(), 33);
-    // While it runs, within a moment.
+    // Up to date within a moment, while the manager runs.
     let told = within(PATIENCE, async || counted(&recorder) == seen).await;
     assert!(told.is_some(), "{:?} {seen:?}", counted(&recorder));
     manager.shutdown().await.unwrap();
@@ -124,7 +123,7 @@ async fn decisions_are_counted_as_clients_saw_them() {
         results.keys().collect::<Vec<_>>(),
         ["allowed", "anonymous", "refused"]
     );
-    // Whose manager did nothing was told nothing.
+    // The recorder of a manager without requests does not have decisions.
     assert!(other.counters(DECISIONS, "result").is_empty());
 }
 
@@ -150,7 +149,7 @@ async fn what_was_counted_last_is_told_at_the_end() {
         counted(&recorder).contains_key("invalid-key")
     })
     .await;
-    assert!(told.is_some(), "what came after the end too");
+    assert!(told.is_some(), "later ones, too");
 }
 
 #[actix_web::test]
@@ -167,7 +166,7 @@ async fn two_guards_are_two_decisions_and_the_managers_of_a_process_add_up() {
     }
 }
 
-/// One check of the memory in 256 is timed, and every one that asks the store.
+/// One cached check in 256 is timed, and so is every check that asks the store.
 #[actix_web::test]
 async fn checks_are_timed_by_the_path_that_they_took() {
     let recorder = Recorder::default();
@@ -184,11 +183,12 @@ async fn checks_are_timed_by_the_path_that_they_took() {
         manager.verify(key.expose_secret()).await.unwrap();
     }
     assert_eq!((from("memory").len(), from("store").len()), (0, 3));
-    // Three were begun above.
+    // Three checks began above.
     for _ in 0..256 * 4 {
         manager.verify(keys[0].expose_secret()).await.unwrap();
     }
-    // The poll that learns of the keys drops them once more, and a read of that moment is no hit.
+    // The poll that learns of the keys evicts them once more, and a read at that moment is not a
+    // hit.
     let (timed, asked) = (from("memory").len(), from("store").len());
     assert!((3..=4).contains(&timed), "{timed}");
     assert!((3..=6).contains(&asked), "{asked}");
@@ -212,7 +212,7 @@ async fn the_cache_the_lease_and_the_store_are_told_of() {
     for _ in 0..3 {
         keys.push(manager.create("a").await.unwrap());
     }
-    // What is read before would be dropped by the poll that learns of them.
+    // Earlier reads would be evicted by the poll that learns of the keys.
     store.polled().await;
     for key in &keys {
         manager.verify(key.expose_secret()).await.unwrap();
@@ -233,7 +233,7 @@ async fn the_cache_the_lease_and_the_store_are_told_of() {
         (3, 0)
     );
     assert_eq!((calls("find", "answered"), calls("find", "failed")), (3, 0));
-    // That there is no such key is an answer.
+    // An unknown key is an answer, too.
     assert_eq!(
         (calls("revoke", "answered"), calls("revoke", "failed")),
         (1, 0)
@@ -271,7 +271,7 @@ async fn no_answer_in_time_is_a_call_that_failed() {
     }
 }
 
-/// In process, since a request without a manager is told to the recorder of its own thread.
+/// In process, because a request without a manager reports to its own thread's recorder.
 #[actix_web::test]
 async fn a_request_without_a_manager_is_counted() {
     let recorder = Recorder::default();
@@ -283,7 +283,8 @@ async fn a_request_without_a_manager_is_counted() {
     assert_eq!(recorder.counter(DECISIONS, &labels), 1);
 }
 
-/// What labels may say: every one is here, and nothing of a key or a request.
+/// Returns what a series has beyond the listed values, which do not contain anything of a key or a
+/// request.
 fn stranger((name, labels): &Series) -> Option<String> {
     const REASONS: [&str; 22] = [
         "",
@@ -347,7 +348,7 @@ async fn every_label_is_a_word_of_a_closed_list_and_every_name_is_described() {
     let (lookups, series) = (recorder.lookups(), recorder.all());
     a_day(&manager).await;
     manager.shutdown().await.unwrap();
-    // Handles are kept: what requests do looks nothing up.
+    // Handles are cached: requests do not look anything up.
     assert_eq!((recorder.lookups(), recorder.all()), (lookups, series));
 
     let strangers: Vec<_> = recorder.all().iter().filter_map(stranger).collect();
@@ -365,7 +366,7 @@ async fn every_label_is_a_word_of_a_closed_list_and_every_name_is_described() {
         assert!(guide.contains(&format!("`{name}`")), "{name} in the guide");
     }
 
-    // The control: a label with a key's id is found out.
+    // Control: a label with a key's id is detected.
     let _here = metrics::set_default_local_recorder(&recorder);
     metrics::counter!(DECISIONS, "result" => "allowed", "reason" => "2Qzf0").increment(1);
     assert_eq!(recorder.all().iter().filter_map(stranger).count(), 1);

@@ -1,4 +1,4 @@
-//! Policy of keys and routes: scopes, networks behind proxies, and time.
+//! Policies of keys and routes: scopes, networks behind proxies, and time.
 
 mod proxies;
 mod scopes;

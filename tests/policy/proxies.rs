@@ -1,4 +1,4 @@
-//! Who really calls: networks of keys, proxies that are believed, and clear text.
+//! The client's address: networks of keys, trusted proxies, and HTTPS.
 
 use actix_web::web;
 use apikey_runtime::{ApiKeyManager, Config, MemoryStore, Policy, RequireApiKey, api_key_required};
@@ -37,7 +37,7 @@ fn serve(manager: &ApiKeyManager) -> Server {
     })
 }
 
-/// A manager that believes proxies on this machine.
+/// Starts a manager that trusts proxies on this machine.
 async fn proxied(header: &str) -> ApiKeyManager {
     let config = Config::builder()
         .trusted_proxies(["127.0.0.0/8"])
@@ -46,7 +46,7 @@ async fn proxied(header: &str) -> ApiKeyManager {
     builder.store(MemoryStore::new()).start().await.unwrap()
 }
 
-/// By attribute and by middleware, which have to answer alike.
+/// Sends the request to the attribute and to the middleware, which have to answer alike.
 async fn get(server: &Server, path: &str, key: &str, headers: &[(&str, &str)]) -> Answer {
     let bearer = format!("Bearer {key}");
     let headers = [headers, &[("Authorization", bearer.as_str())]].concat();
@@ -93,11 +93,11 @@ async fn n01_without_a_trusted_proxy_what_headers_say_is_ignored() {
         get(&server, "/secure", &anywhere, &[])
             .await
             .refused(403, "https-required");
-        // The control.
+        // Control.
         get(&server, "/plain", &here, &FORGED).await.says("in");
         get(&server, "/plain", &anywhere, &FORGED).await.says("in");
     }
-    // A proxy that is trusted, and is not the one that calls.
+    // A trusted proxy, but not the one that connects.
     let config = Config::builder()
         .trusted_proxies(["10.0.0.0/8", "192.0.2.0/24"])
         .forwarded_header("X-Forwarded-For");
@@ -157,7 +157,7 @@ async fn n02_forged_entries_further_left_are_not_reached() {
     ] {
         ask(lines).await.refused(403, "address-not-permitted");
     }
-    // The other header is anyone's word.
+    // Any client can forge the other header.
     let other = [
         ("Forwarded", "for=192.0.2.7"),
         ("X-Forwarded-For", "203.0.113.9"),
@@ -234,7 +234,7 @@ async fn n04_an_ipv4_address_in_ipv6_is_that_ipv4_address() {
         (&["2001:db8::1/128"], "2001:DB8:0:0::1", true),
         (&["192.0.2.0/24", "2001:db8::/32"], "2001:db8::2", true),
         (&["192.0.2.0/24", "2001:db8::/32"], "192.0.2.2", true),
-        // An IPv4-compatible or translated address is not that address.
+        // An IPv4-compatible or translated address is a different address.
         (&["192.0.2.0/24"], "::192.0.2.7", false),
         (&["192.0.2.0/24"], "64:ff9b::192.0.2.7", false),
     ] {
@@ -289,7 +289,7 @@ async fn networks_can_be_changed_and_the_next_request_is_judged_by_the_new_ones(
     get(&server, "/plain", text, &[]).await.says("in");
     let mapped = ["::ffff:127.0.0.1/128".parse().unwrap()];
     assert!(manager.update(key.id()).networks(mapped).await.is_err());
-    // A key with networks has no address where there is no request.
+    // A key with networks is denied if there is no request and so no address.
     manager.update(key.id()).networks([here]).await.unwrap();
     assert!(manager.verify(text).await.is_err());
 }
@@ -351,7 +351,7 @@ async fn encryption_is_the_word_of_the_trusted_proxy_that_the_client_spoke_to() 
     get(&server, "/secure", &key, &words)
         .await
         .refused(403, "https-required");
-    // Without a key there is nothing that came in clear text.
+    // Without a key, no key was sent in clear text.
     server
         .get("/secure", None)
         .await

@@ -1,4 +1,4 @@
-//! Scopes: their grammar, what they imply (nothing), and the templates that a path fills.
+//! Scopes: their grammar, that they do not imply others, and the templates that a path fills.
 
 use std::panic::catch_unwind;
 
@@ -46,7 +46,7 @@ route!(
 route!(under_not, "/under_not/{id}", scopes = not("{id}"));
 route!(two_names, "/two/{a}/{b}", scope = "{a}:{b}");
 
-/// Says what it sees, to be held against what was judged.
+/// Returns the parameter that it sees, for comparison with the evaluated one.
 #[get("/projects/{project_id}")]
 #[api_key_required(scope = "project:{project_id}:read")]
 async fn project(path: web::Path<String>) -> String {
@@ -115,7 +115,7 @@ async fn k01_the_grammar_of_a_scope_is_the_same_at_issue_and_on_a_route() {
             "{wrong:?}"
         );
     }
-    // A template is for routes only: no key may hold one.
+    // Templates are for routes only: a key must not have one.
     for template in ["{id}", "project:{id}:read"] {
         assert!(
             manager.create("key").scopes([template]).await.is_err(),
@@ -226,7 +226,7 @@ async fn a_template_is_filled_with_what_the_handler_sees() {
         .says("7");
     let answer = server.get("/projects/8", key.expose_secret()).await;
     answer.refused(403, "insufficient-scope");
-    // As written, and not filled in: nothing of a request is echoed.
+    // As written, and not filled in: the answer does not echo the request.
     assert_eq!(
         answer.header("www-authenticate"),
         Some("Bearer error=\"insufficient_scope\", scope=\"project:{project_id}:read\"")
@@ -282,7 +282,7 @@ async fn a_value_that_is_no_segment_of_a_scope_fills_no_template() {
         .get("/two/a/b%3Ac", key.expose_secret())
         .await
         .refused(403, "insufficient-scope");
-    // A value that cannot be judged refuses under `not` too.
+    // A value that cannot be evaluated denies under `not`, too.
     server
         .get("/under_not/x", key.expose_secret())
         .await
@@ -314,7 +314,7 @@ async fn a_template_that_names_no_part_of_the_path_is_500_and_a_line_in_the_log(
         "{}",
         log.text()
     );
-    // Whom the gate does not know learns nothing of that.
+    // Callers without a valid key do not learn about it.
     server
         .get("/missing/7", None)
         .await

@@ -1,4 +1,4 @@
-//! Keys and time, by a clock that the tests set.
+//! Keys and time, under a clock that the tests set.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ async fn on(store: Arc<dyn KeyStore>, clock: &Arc<ManualClock>) -> ApiKeyManager
     manager_at(store, clock.clone() as Arc<dyn Clock>).await
 }
 
-/// Why a key is refused; `None` where it is not.
+/// Returns why a key is denied; `None` if it is allowed.
 async fn refusal(manager: &ApiKeyManager, key: &str) -> Option<DenyReason> {
     manager
         .verify(key)
@@ -49,7 +49,7 @@ async fn e02_at_the_very_millisecond_of_its_end_a_key_is_expired_in_every_store(
             .expires_at(at(100))
             .await
             .unwrap();
-        // From memory, and read anew.
+        // Checks from the cache, and from the store.
         let both = async |expected: Option<DenyReason>| {
             assert_eq!(refusal(&manager, key.expose_secret()).await, expected);
             let policy = apikey_runtime::Policy::new().fresh();
@@ -121,13 +121,13 @@ async fn e07_a_wall_clock_that_jumps_ahead_locks_nobody_out_and_its_correction_i
         assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     }
     clock.step_wall(HOUR_MILLIS);
-    // The wall is believed: it may be the one that is right.
+    // The wall clock is trusted: its new time may be the right one.
     assert_eq!(refusal(&manager, endless.expose_secret()).await, None);
     assert_eq!(
         refusal(&manager, short.expose_secret()).await,
         Some(DenyReason::Expired)
     );
-    // New keys are made and are good.
+    // New keys can be created, and are valid.
     let meanwhile = manager.create("meanwhile").await.unwrap();
     assert_eq!(refusal(&manager, meanwhile.expose_secret()).await, None);
     clock.step_wall(-HOUR_MILLIS);
@@ -139,7 +139,7 @@ async fn e07_a_wall_clock_that_jumps_ahead_locks_nobody_out_and_its_correction_i
             key.label()
         );
     }
-    // And revoking works under every clock.
+    // Revocation works under every clock.
     clock.step_wall(HOUR_MILLIS);
     manager.revoke(endless.id()).await.unwrap();
     clock.step_wall(-HOUR_MILLIS);
@@ -177,7 +177,7 @@ async fn e07_a_wall_clock_that_jumps_back_lets_nobody_live_longer_and_locks_nobo
     check().await;
     clock.step_wall(-HOUR_MILLIS);
     check().await;
-    // Half an hour after it was made it dies, whatever the wall says.
+    // The key expires half an hour after its creation, whatever the wall clock says.
     clock.advance(HOUR / 2 - Duration::from_secs(101));
     assert_eq!(refusal(&manager, short.expose_secret()).await, None);
     clock.advance(Duration::from_secs(1));
@@ -253,7 +253,8 @@ async fn v04_a_rotated_secret_dies_when_its_grace_ends_and_never_outlives_the_ke
     );
     assert_eq!(refusal(&manager, new.expose_secret()).await, None);
 
-    // Once more, with a grace that is longer than the key: both end with the key.
+    // Once more, with a grace period that is longer than the key's lifetime: both secrets expire
+    // with the key.
     let newest = manager.rotate(old.id()).grace(HOUR * 10).await.unwrap();
     assert_eq!(
         newest.record().previous.as_ref().unwrap().until,
@@ -269,14 +270,14 @@ async fn v04_a_rotated_secret_dies_when_its_grace_ends_and_never_outlives_the_ke
         refusal(&manager, newest.expose_secret()).await,
         Some(DenyReason::Expired)
     );
-    // The old secret, whose grace is over, is one of no key.
+    // The old secret after its grace period is like an unknown key's.
     assert_eq!(
         refusal(&manager, new.expose_secret()).await,
         Some(DenyReason::InvalidKey)
     );
 }
 
-/// A key whose end lies ahead and not after its beginning could never be used.
+/// A key that expires in the future, but not after it becomes valid, could never be used.
 #[actix_web::test]
 async fn a_change_after_which_a_key_could_never_be_used_is_refused_and_changes_nothing() {
     let clock = a_clock();
@@ -299,7 +300,7 @@ async fn a_change_after_which_a_key_could_never_be_used_is_refused_and_changes_n
         matches!(refused, Err(Error::InvalidArgument(_))),
         "{refused:?}"
     );
-    // The control: what fits is done, and a key can be ended at once whenever it begins.
+    // Control: valid times are accepted, and a key can expire now whenever it becomes valid.
     manager.update(key.id()).not_before(ahead(1)).await.unwrap();
     manager.update(key.id()).expires_at(now).await.unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Changes that are confirmed by every node, and what nodes tell each other.
+//! Changes that every node confirms, and how nodes learn of each other.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use apikey_runtime::{
 use apikey_test_support::store::{Call, Fault, GateStore, NoHistory};
 use apikey_test_support::{PATIENCE, manager_on, soon, within};
 
-/// Short enough to be waited out by a test.
+/// Short enough for a test to wait for its end.
 const LEASE: Duration = Duration::from_millis(100);
 
-/// Long enough for every node to acknowledge on a machine that is busy.
+/// Long enough for every node to acknowledge on a busy machine.
 const ROOMY: Duration = Duration::from_millis(600);
 
-/// A lease that outlasts every test.
+/// Outlasts every test.
 const LONG: Duration = Duration::from_secs(60);
 
 fn leased(lease: Duration) -> Arc<MemoryStore> {
@@ -33,7 +33,7 @@ async fn refusal(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason> {
     answer.err().map(|denied| denied.reason())
 }
 
-/// Managers that have followed their store for longer than a lease, so that they know its nodes.
+/// Starts managers and waits for longer than a lease, so that they know the members.
 async fn settled<const N: usize>(
     lease: Duration,
     stores: [Arc<dyn KeyStore>; N],
@@ -55,7 +55,7 @@ async fn names(store: &dyn KeyStore) -> Vec<NodeId> {
 async fn v02_a_confirmed_revocation_is_acknowledged_by_every_node() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.db");
-    // In a file, each node opens a store of its own, as processes do: there is no push.
+    // With a file, each node opens its own store, as processes do: there is no push.
     let in_file = || Arc::new(SqliteStore::new(&file).lease(ROOMY)) as Arc<dyn KeyStore>;
     let in_memory = leased(ROOMY) as Arc<dyn KeyStore>;
     let kinds = [
@@ -80,8 +80,8 @@ async fn v02_a_confirmed_revocation_is_acknowledged_by_every_node() {
     }
 }
 
-/// V-02, V-03: a node that hears nothing still goes by what it remembers when a plain `revoke`
-/// returns (the control), and no more when a confirmed one does.
+/// V-02, V-03: a node that does not learn of a change still allows from its cache after a plain
+/// `revoke` returned (the control), and denies after a confirmed one.
 #[actix_web::test]
 async fn v03_a_node_that_is_cut_off_is_waited_out() {
     for confirmed in [false, true] {
@@ -95,7 +95,7 @@ async fn v03_a_node_that_is_cut_off_is_waited_out() {
         poll.arrived().await;
         assert!(
             is_accepted(&far, &key).await,
-            "read, and kept under the lease"
+            "read, and cached under the lease"
         );
         let began = Instant::now();
         if confirmed {
@@ -190,14 +190,15 @@ async fn while_the_list_of_nodes_cannot_be_read_nothing_is_confirmed() {
     let early = tokio::time::timeout(LEASE * 3, &mut confirming).await;
     assert!(
         early.is_err(),
-        "who may remember the key is not known: {early:?}"
+        "it is unknown which nodes have cached the key: {early:?}"
     );
     assert_eq!(refusal(&manager, &key).await, Some(DenyReason::Revoked));
     store.heal();
     assert!(soon(confirming).await.unwrap().value);
 }
 
-/// After a restore from a dump, nodes that joined later are not on the list, and may hold a lease.
+/// After a restore from a dump, nodes that joined later are not in the member list, and may hold a
+/// lease.
 #[actix_web::test]
 async fn a_history_that_was_put_back_lets_a_confirmation_wait_out_the_lease() {
     let inner = leased(LEASE);
@@ -216,7 +217,7 @@ async fn a_history_that_was_put_back_lets_a_confirmation_wait_out_the_lease() {
     }
 }
 
-/// The answer counts from when it came: until then the store may have been another.
+/// The answer counts from its arrival: until then the store may have been another.
 #[actix_web::test]
 async fn a_history_that_was_put_back_while_a_poll_was_on_its_way_counts_from_the_answer() {
     let store = GateStore::around(leased(LEASE));
@@ -264,8 +265,8 @@ async fn a_list_that_is_lost_while_it_is_looked_at_lets_nobody_go() {
     poll.open();
 }
 
-/// A node that was struck off holds no lease, and nobody waits for it: what it reads for one check
-/// must not serve another that began later.
+/// A removed node does not hold a lease, and confirmations do not wait for it: what it reads for
+/// one check must not serve a check that began later.
 #[actix_web::test]
 async fn without_a_lease_no_check_joins_a_read_that_began_before_it() {
     let inner = leased(LEASE);
@@ -286,7 +287,7 @@ async fn without_a_lease_no_check_joins_a_read_that_began_before_it() {
     let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
     assert!(!done.propagation.outlasted && done.propagation.acknowledged.is_empty());
     let mut late = Box::pin(far.verify(key.expose_secret()));
-    // As far as it comes by itself: on board of a read, of its own or of another's.
+    // As far as it gets by itself: it has started or joined a read.
     assert!(futures_poll(&mut late).is_none());
     read.open();
     assert!(soon(early).await.unwrap(), "it began before");
@@ -302,8 +303,8 @@ fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     }
 }
 
-/// Keys that another node revoked are not among those that this call did, and not accepted here
-/// either when it returns.
+/// Keys that another node revoked are not in this call's result, and are denied here, too, when it
+/// returns.
 #[actix_web::test]
 async fn v01_revoke_all_takes_in_what_others_revoked_before() {
     for polls_fail in [false, true] {
@@ -317,7 +318,7 @@ async fn v01_revoke_all_takes_in_what_others_revoked_before() {
         other.revoke(key.id()).await.unwrap();
         assert!(
             is_accepted(&here, &key).await,
-            "the control: it has not heard"
+            "the control: it has not learned of it"
         );
         if polls_fail {
             deaf.fail(Call::Changes, Fault::Unavailable);
@@ -398,16 +399,16 @@ async fn a_node_that_ends_leaves_the_list_and_one_that_vanished_is_struck_off() 
     assert_eq!(names(&*store).await.len(), 2);
     ends.shutdown().await.unwrap();
     assert_eq!(names(&*store).await.len(), 1);
-    // One that was killed says nothing.
+    // A killed node does not acknowledge.
     let vanished = NodeId::from_u128(7);
     assert!(store.join(&vanished).await.unwrap());
     let struck = within(PATIENCE, async || !names(&*store).await.contains(&vanished)).await;
     assert!(struck.is_some(), "{:?}", store.members().await);
-    assert_eq!(names(&*store).await.len(), 1, "a node that lives stays");
+    assert_eq!(names(&*store).await.len(), 1, "a live node stays");
     drop(stays);
 }
 
-/// A node that was taken for gone, and is not, believes nothing until it has joined anew.
+/// A node that was removed although it is alive does not trust its cache until it has joined again.
 #[actix_web::test]
 async fn a_node_that_was_struck_off_joins_anew_with_an_empty_memory() {
     let inner = leased(LEASE);
@@ -419,7 +420,7 @@ async fn a_node_that_was_struck_off_joins_anew_with_an_empty_memory() {
     let read = store.count(Call::Find);
     assert!(is_accepted(&manager, &key).await);
     assert_eq!(store.count(Call::Find), read, "from memory");
-    // In one poll's time, lest the beat moves.
+    // Within one poll, so that the heartbeat does not change.
     loop {
         let node = inner.members().await.unwrap().unwrap().nodes[0].clone();
         inner.suspect(&node).await.unwrap();
@@ -435,7 +436,7 @@ async fn a_node_that_was_struck_off_joins_anew_with_an_empty_memory() {
     .await;
     assert!(back.is_some());
     assert!(is_accepted(&manager, &key).await);
-    assert!(store.count(Call::Find) > read, "read anew");
+    assert!(store.count(Call::Find) > read, "read again");
 }
 
 #[actix_web::test]
@@ -455,7 +456,8 @@ async fn the_health_report_tells_how_the_store_and_the_lease_stand() {
     }
     let health = manager.health();
     assert_eq!(health.cached_keys, 1);
-    // The first had to ask the store. A lease that ended on the way, on a busy machine, adds one.
+    // The first check had to ask the store. If the lease ended meanwhile on a busy machine, one
+    // more did.
     assert!(
         health.cache_misses >= 1 && health.cache_hits >= 1,
         "{health:?}"

@@ -1,4 +1,4 @@
-//! Revocation: after it, no check that starts accepts the key.
+//! Revocation: afterwards, every check that starts denies the key.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,10 +17,10 @@ use apikey_test_support::http::Server;
 use apikey_test_support::store::{Call, Fault, GateStore, StaleStore};
 use apikey_test_support::{PATIENCE, manager_at, manager_on, soon, within};
 
-/// A lease that outlasts every test: what happens before its end was not brought about by it.
+/// Outlasts every test, so that effects before its end have other causes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The lease that a store has by default.
+/// The default lease of a store.
 const LEASE: Duration = Duration::from_millis(200);
 
 fn leased(lease: Duration) -> Arc<MemoryStore> {
@@ -34,8 +34,8 @@ async fn refusal(manager: &ApiKeyManager, key: &str) -> Option<DenyReason> {
         .map(|denied| denied.reason())
 }
 
-/// 64 readers go on while the key is revoked. How many checks were accepted that started after
-/// `revoke` had returned.
+/// Revokes the key while 64 readers check it. Returns how many checks that started after `revoke`
+/// returned were allowed.
 async fn accepted_after(manager: &ApiKeyManager) -> usize {
     let key = manager.create("a").await.unwrap();
     let (returned, stop) = (
@@ -75,7 +75,7 @@ async fn accepted_after(manager: &ApiKeyManager) -> usize {
 
 #[actix_web::test]
 async fn v01_no_check_that_starts_after_revoke_returned_accepts_the_key() {
-    // Under a lease that nothing ends, and under one that ends all the time.
+    // Under a lease that does not end, and under one that ends all the time.
     for lease in [LONG, Duration::from_millis(3)] {
         let manager = manager_on(leased(lease)).await;
         for _ in 0..8 {
@@ -128,8 +128,8 @@ async fn v01_all_keys_of_an_owner_and_purged_keys_die_at_once() {
     }
 }
 
-/// When, counted from the revocation, the last check began that still accepted the key. The key is
-/// checked as fast as it can be, from before the revocation until `watch` after it.
+/// Returns when, counted from the revocation, the last check began that allowed the key. The key is
+/// checked as fast as possible, from before the revocation until `watch` after it.
 async fn last_accepted(
     manager: &ApiKeyManager,
     key: &str,
@@ -182,7 +182,7 @@ async fn v02_what_another_manager_revokes_on_the_same_file_is_dead_within_the_le
             Some(DenyReason::Revoked)
         );
     }
-    // The control: a cache without a lease is found out.
+    // Control: a cache without a lease is detected.
     let stale = manager_on(StaleStore::around(Arc::new(SqliteStore::new(&file)))).await;
     let key = there.create("a").await.unwrap();
     let revoke = async { assert!(there.revoke(key.id()).await.unwrap()) };
@@ -193,7 +193,7 @@ async fn v02_what_another_manager_revokes_on_the_same_file_is_dead_within_the_le
 const FILE: &str = "APIKEY_TEST_FILE";
 const ID: &str = "APIKEY_TEST_ID";
 
-/// Runs in a process of its own, started by the test below; by itself it has nothing to do.
+/// Runs in a process that the test below starts; by itself it does nothing.
 #[actix_web::test]
 async fn the_other_process() {
     let Some(file) = std::env::var_os(FILE) else {
@@ -227,8 +227,8 @@ async fn v02_what_another_process_revokes_is_dead_within_the_lease() {
     let file = folder.path().join("keys.db");
     let manager = manager_on(Arc::new(SqliteStore::new(&file))).await;
     let key = manager.create("a").await.unwrap();
-    // The commit comes before the process's end, which is what is seen here: so the lease counts
-    // from earlier.
+    // The commit happens before the process ends, which is what the test observes, so the lease
+    // counts from an earlier time.
     let revoke = async {
         let mut child = start_the_other_process(&file, key.id());
         let mut status = None;
@@ -274,13 +274,13 @@ async fn v02_a_fresh_route_sees_another_managers_revocation_at_once() {
     server.get("/fresh", key.expose_secret()).await.says("a");
     server.get("/cached", key.expose_secret()).await.says("a");
     there.revoke(key.id()).await.unwrap();
-    // The control comes first: with a lease as long as this one, memory is still believed.
+    // The control comes first: under this long lease, the cache is still trusted.
     server.get("/cached", key.expose_secret()).await.says("a");
     server
         .get("/fresh", key.expose_secret())
         .await
         .refused(401, "revoked-key");
-    // What was read is known to the other routes as well.
+    // Other routes see the record that was read, too.
     server
         .get("/cached", key.expose_secret())
         .await
@@ -303,7 +303,7 @@ async fn v04_without_grace_the_old_secret_dies_at_once_and_the_new_works_at_once
         Some(DenyReason::InvalidKey)
     );
     assert_eq!(refusal(&here, new.expose_secret()).await, None);
-    // Over there the old record is in memory, under a lease of a minute.
+    // The other manager has cached the old record, under a lease of a minute.
     let began = Instant::now();
     assert_eq!(refusal(&there, new.expose_secret()).await, None);
     assert!(
@@ -322,14 +322,14 @@ async fn v04_without_grace_the_old_secret_dies_at_once_and_the_new_works_at_once
         assert_eq!(
             refusal(manager, new.expose_secret()).await,
             None,
-            "in its grace"
+            "in its grace period"
         );
         assert_eq!(
             refusal(manager, old.expose_secret()).await,
             Some(DenyReason::InvalidKey)
         );
     }
-    // In real time, with a grace that ends.
+    // In real time, with a grace period that ends.
     let last = there
         .rotate(old.id())
         .grace(Duration::from_millis(100))
@@ -364,8 +364,8 @@ async fn v10_an_error_at_any_step_of_revoke_is_never_ok() {
             matches!(outcome, Err(Error::Store(_))),
             "{fault:?}: {outcome:?}"
         );
-        // What was perhaps done counts at once: the key is read anew, and only a record that says
-        // so is believed.
+        // A change that was possibly executed counts at once: the key is read again, and only a
+        // record that shows the change is trusted.
         let done = fault == Fault::AnswerLost;
         let expected = done.then_some(DenyReason::Revoked);
         assert_eq!(
@@ -386,7 +386,7 @@ async fn v10_an_error_at_any_step_of_revoke_is_never_ok() {
             expected,
             "{fault:?}"
         );
-        // Tried again it is done.
+        // A retry succeeds.
         store.heal();
         assert!(manager.revoke(key.id()).await.is_ok());
         assert_eq!(
@@ -406,7 +406,7 @@ async fn v10_a_store_that_panics_or_a_wrong_id_is_never_ok() {
     let outcome = tokio::spawn(async move { revoking.revoke(id).await }).await;
     assert!(!matches!(outcome, Ok(Ok(_))), "{outcome:?}");
     store.heal();
-    // One call's panic is not the manager's end.
+    // A panic in one call does not end the manager.
     assert!(manager.revoke(key.id()).await.unwrap());
     assert!(
         !manager.revoke(key.id()).await.unwrap(),
@@ -422,7 +422,7 @@ async fn v10_a_store_that_panics_or_a_wrong_id_is_never_ok() {
 
 #[actix_web::test]
 async fn v10_an_ended_manager_accepts_no_key_and_never_says_that_it_revoked_one() {
-    // Often, since the end of a thread takes a moment in which a check might slip in.
+    // Repeated, because a thread takes a moment to end, in which a check could slip in.
     for _ in 0..100 {
         let manager = manager_on(leased(LONG)).await;
         let key = manager.create("a").await.unwrap();

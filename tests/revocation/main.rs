@@ -1,4 +1,4 @@
-//! Revocation, and all that could let a revoked key through: races, other nodes, a store that fails.
+//! Revocation, and everything that could allow a revoked key: races, other nodes, a failing store.
 
 mod confirmed;
 mod instant;

@@ -15,10 +15,10 @@ use apikey_test_support::store::{Call, GateStore, StaleStore};
 use apikey_test_support::{manager_on, patient_manager, soon, within};
 use async_trait::async_trait;
 
-/// A lease that outlasts every test: what happens before its end was not brought about by it.
+/// Outlasts every test, so that effects before its end have other causes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The lease that a store has by default.
+/// The default lease of a store.
 const LEASE: Duration = Duration::from_millis(200);
 
 fn leased(lease: Duration) -> Arc<MemoryStore> {
@@ -32,8 +32,8 @@ async fn refusal(manager: &ApiKeyManager, key: &str) -> Option<DenyReason> {
         .map(|denied| denied.reason())
 }
 
-/// The read of one caller races a revocation: it has the record in hand when the key is revoked.
-/// What later callers get.
+/// The read of one caller races a revocation: it has the record when the key is revoked. Returns
+/// what later callers get.
 async fn after_a_race(store: &Arc<GateStore>) -> (usize, Vec<Option<DenyReason>>) {
     let manager = patient_manager(store.clone()).await;
     let key = manager.create("a").await.unwrap();
@@ -49,7 +49,7 @@ async fn after_a_race(store: &Arc<GateStore>) -> (usize, Vec<Option<DenyReason>>
     let mut seen = vec![refusal(&manager, key.expose_secret()).await];
     let reads = store.count(Call::Find) - before;
     gate.open();
-    // Who asked before the revocation may be let in.
+    // The caller that asked before the revocation may be allowed.
     let _ = soon(racing).await.unwrap();
     for _ in 0..3 {
         seen.push(refusal(&manager, key.expose_secret()).await);
@@ -62,7 +62,7 @@ async fn v05_a_read_that_races_the_revocation_is_neither_joined_nor_kept() {
     let (reads, seen) = after_a_race(&GateStore::around(leased(LEASE))).await;
     assert_eq!(reads, 1, "a read of its own");
     assert_eq!(seen, [Some(DenyReason::Revoked); 4]);
-    // The control: a store that itself keeps what the racing read saw.
+    // Control: a store that itself caches what the racing read saw.
     let (_, seen) = after_a_race(&GateStore::around(StaleStore::around(leased(LEASE)))).await;
     assert_ne!(seen, [Some(DenyReason::Revoked); 4]);
 }
@@ -80,8 +80,8 @@ async fn v05_a_read_that_races_another_managers_revocation_is_not_kept_past_its_
     gate.arrived().await;
     store.heal();
     there.revoke(key.id()).await.unwrap();
-    // The poll tells of it while the read is still on its way; then the read is too old to be
-    // believed, and done anew.
+    // The poll reports the change while the read is still in flight; the read is then stale, and
+    // repeated.
     tokio::time::sleep(LEASE * 2).await;
     gate.open();
     let late = soon(racing).await.unwrap();
@@ -94,7 +94,7 @@ async fn v05_a_read_that_races_another_managers_revocation_is_not_kept_past_its_
 
 type Check = Pin<Box<dyn Future<Output = Result<ApiKey, apikey_runtime::Denied>>>>;
 
-/// Starts `count` checks of one key: each has come as far as it can by itself.
+/// Starts `count` checks of one key: each has got as far as it can by itself.
 fn start_checks(
     manager: &ApiKeyManager,
     key: &str,
@@ -116,7 +116,8 @@ fn start_checks(
 async fn v07_ten_thousand_checks_of_one_cold_key_make_one_read() {
     static PLAIN: Policy = Policy::new();
     static FRESH: Policy = Policy::new().fresh();
-    // Made by another manager, before: news of a change would make a second read.
+    // Created by another manager in advance, because the notification of a change would cause a
+    // second read.
     let inner = leased(LONG);
     let key = patient_manager(inner.clone())
         .await
@@ -134,7 +135,7 @@ async fn v07_ten_thousand_checks_of_one_cold_key_make_one_read() {
         for check in checks {
             assert!(soon(check).await.is_ok());
         }
-        // The control is the fresh route, which reads for each.
+        // The control is the fresh route, which reads for each request.
         assert_eq!(store.count(Call::Find) - before, reads);
         store.heal();
     }
@@ -156,7 +157,7 @@ async fn v07_when_the_one_that_began_the_read_goes_away_the_others_are_answered(
         assert!(soon(check).await.is_ok());
     }
     assert_eq!(store.count(Call::Find), 1);
-    // All of them gone: the read is done all the same, and kept.
+    // All callers have gone away: the read completes all the same, and its result is cached.
     let other = manager.create("b").await.unwrap();
     let gate = store.gate_before(Call::Find);
     let checks = start_checks(&manager, other.expose_secret(), &PLAIN, 10);
@@ -196,7 +197,7 @@ async fn v08_a_warm_key_is_judged_anew_on_a_stricter_route() {
     }
 }
 
-/// What a late writer does.
+/// The change that a late writer makes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Late {
     Update,
@@ -205,7 +206,7 @@ enum Late {
 }
 
 impl Late {
-    /// The new secret, where there is one.
+    /// Returns the new secret, if there is one.
     async fn write(self, manager: &ApiKeyManager, id: KeyId) -> Result<Option<String>, Error> {
         match self {
             Self::Update => manager
@@ -223,8 +224,8 @@ impl Late {
     }
 }
 
-/// A writer has read the record, and stands before the store when the key is revoked. `Err` where
-/// the key comes back.
+/// A writer has read the record, and waits in front of the store when the key is revoked. Returns
+/// `Err` if the key becomes valid again.
 async fn stays_revoked(shared: Arc<dyn KeyStore>, late: Late) -> Result<(), String> {
     let store = GateStore::around(shared.clone());
     let (slow, fast) = (
@@ -278,8 +279,7 @@ async fn v12_a_late_writer_does_not_bring_a_revoked_key_back() {
     }
 }
 
-/// For the negative control: a store that writes whole records back, as they were when the manager
-/// read them.
+/// For the negative control: a store that writes whole records back, as the manager read them.
 #[derive(Debug, Default)]
 struct WholeRecords {
     inner: Mutex<HashMap<KeyId, KeyRecord>>,
@@ -324,8 +324,8 @@ impl KeyStore for WholeRecords {
     }
 }
 
-/// Two revocations in flight: the first to start is the last to be committed. `Err` names the one
-/// that a reader misses.
+/// Two concurrent revocations: the first to start is the last to be committed. Returns the one that
+/// a reader misses as `Err`.
 async fn none_is_missed(
     writes: Arc<dyn KeyStore>,
     reads: Arc<dyn KeyStore>,
@@ -342,7 +342,7 @@ async fn none_is_missed(
         let dead = async || refusal(&reader, key.expose_secret()).await.is_some();
         within(LEASE * 2, dead).await.is_some()
     };
-    // The first stands at the gate while the second is committed and learned of.
+    // The first waits at the gate while the second is committed and a poll learns of it.
     let gate = store.gate_before(Call::Revoke);
     let (manager, id) = (writer.clone(), first.id());
     let revoking = tokio::spawn(async move { manager.revoke(id).await });

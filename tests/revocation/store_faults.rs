@@ -1,5 +1,5 @@
-//! A store that is down, slow or far behind: 503, never 200 and never 401. And polls that refusals
-//! ask for.
+//! A store that is down, slow or far behind: 503, and never 200 or 401. And polls that denials
+//! request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,14 +81,14 @@ async fn x01_with_the_store_down_a_key_that_is_not_in_memory_is_503() {
                 assert!(began.elapsed() < Duration::from_secs(3), "{fault:?}");
             }
         }
-        // What needs no store is answered as ever.
+        // Requests that do not need the store are answered as before.
         server.get("/who", None).await.refused(401, "missing-key");
         server
             .get("/who", "nonsense")
             .await
             .refused(401, "invalid-key");
         store.heal();
-        // Errors are not remembered.
+        // Errors are not cached.
         server.get("/who", key.expose_secret()).await.says("a");
         server
             .get("/who", forge::unknown().as_str())
@@ -111,8 +111,8 @@ async fn x01_a_store_that_panics_is_503_and_the_next_read_is_as_good_as_any() {
     assert_eq!(refusal(&manager, key.expose_secret()).await, None);
 }
 
-/// From when the store goes down, the key in memory is accepted until the lease ends, and then
-/// every answer is 503.
+/// After the store goes down, the cached key is allowed until the lease ends, and then every answer
+/// is 503.
 async fn good_until_the_lease_ends(
     store: &GateStore,
     manager: &ApiKeyManager,
@@ -160,7 +160,7 @@ async fn x02_with_the_store_down_a_key_in_memory_is_good_until_the_lease_ends_an
             .await
             .unwrap();
     }
-    // The control: a store that goes on to answer from what it once read.
+    // Control: a store that repeats its first answers.
     let store = GateStore::around(Arc::new(MemoryStore::new().with_lease(LEASE)));
     let manager = impatient(StaleStore::around(store.clone())).await;
     let outcome = good_until_the_lease_ends(&store, &manager, Fault::Unavailable).await;
@@ -189,7 +189,7 @@ async fn x02_a_store_that_answers_reads_and_no_polls_is_read_for_each_request() 
 #[actix_web::test]
 async fn a_warm_key_makes_no_call_of_the_store() {
     let inner = Arc::new(MemoryStore::new().with_lease(LONG));
-    // By another manager, and before: news of a change would make a poll.
+    // By another manager and in advance, because the notification of a change would cause a poll.
     let key = manager_on(inner.clone()).await.create("a").await.unwrap();
     let store = GateStore::around(inner);
     let manager = manager_on(store.clone()).await;
@@ -209,11 +209,15 @@ async fn a_warm_key_makes_no_call_of_the_store() {
         .get("/fresh", &[("Authorization", &bearer)])
         .await
         .says("a");
-    assert_eq!(store.count_all(), before.0 + 1, "the count counts");
+    assert_eq!(
+        store.count_all(),
+        before.0 + 1,
+        "control: the counter works"
+    );
 }
 
-/// Two managers on one store under a lease that outlasts the test: what `there` does is learned of
-/// here by asking.
+/// Two managers on one store under a lease that outlasts the test: this one learns of changes by
+/// `there` only when it asks.
 struct Two {
     here: ApiKeyManager,
     there: ApiKeyManager,
@@ -256,7 +260,7 @@ async fn grants_work_at_once(two: &Two) -> Result<(), String> {
     accepted("a new secret", new.expose_secret(), &plain).await?;
 
     there.disable(key.id()).await.unwrap();
-    // Learned of by the refusal of the old secret, which asks what changed.
+    // Learned from the denial of the old secret, which causes a poll.
     assert!(here.verify(key.expose_secret()).await.is_err());
     assert_eq!(
         refusal(here, new.expose_secret()).await,
@@ -306,8 +310,8 @@ async fn a_cache_that_does_not_ask_what_changed_would_be_found_out() {
 
 #[actix_web::test]
 async fn a_key_that_was_unknown_a_moment_ago_works_as_soon_as_it_is_made() {
-    // The id is guessed before the key is made: a record with the key's id is taken out and put
-    // back by hand.
+    // The id is guessed before the key exists: a record with the key's id is removed and restored
+    // by hand.
     let shared = Arc::new(MemoryStore::new().with_lease(LONG));
     let (here, there) = (manager_on(shared.clone()).await, shared);
     let maker = manager_on(Arc::new(MemoryStore::new())).await;
@@ -352,7 +356,7 @@ async fn a_flood_of_wrong_secrets_makes_one_poll_in_50_ms_at_most() {
             refused
         }));
     }
-    // Whom the flood is not about is served from memory meanwhile.
+    // Clients that are not part of the flood are served from the cache meanwhile.
     for _ in 0..20 {
         assert_eq!(refusal(&manager, key.expose_secret()).await, None);
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -370,7 +374,7 @@ async fn a_flood_of_wrong_secrets_makes_one_poll_in_50_ms_at_most() {
     assert_eq!(store.count(Call::Find), finds);
     assert!(
         refused > polls * 10,
-        "{refused} refusals shared {polls} polls"
+        "{refused} denials shared {polls} polls"
     );
 }
 
@@ -385,7 +389,7 @@ async fn x03_an_answer_that_comes_too_late_is_not_waited_for() {
         Some(DenyReason::StoreUnavailable)
     );
     store.heal();
-    // The next one does not wait for the one that hangs.
+    // The next call does not wait for the one that hangs.
     assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     gate.open();
     for outcome in [
@@ -415,14 +419,14 @@ async fn x03_an_answer_that_comes_too_late_is_not_waited_for() {
     assert!(soon(async { manager.purge(at).await }).await.is_err());
 }
 
-/// V-04: within its lease a node may believe what it remembers, but not that nothing has changed
-/// since: where it cannot ask, the fresh secret of a rotated key is not called wrong.
+/// V-04: within its lease a node may trust its cache, but must not assume that nothing has changed:
+/// if it cannot ask, it does not call the new secret of a rotated key wrong.
 #[actix_web::test]
 async fn v04_a_node_that_cannot_ask_what_changed_calls_no_fresh_secret_wrong() {
     let shared = Arc::new(MemoryStore::new());
     let here = manager_on(shared.clone()).await;
     let store = GateStore::around(shared);
-    // A clock that stands still: the lease does not end.
+    // The clock stands still, so the lease does not end.
     let clock = Arc::new(ManualClock::starting_now());
     let there = manager_at(store.clone(), clock).await;
     let key = here.create("a").await.unwrap();

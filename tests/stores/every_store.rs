@@ -1,8 +1,8 @@
-//! What has to hold on every store: revocation, faults and secrets, with several nodes on it.
+//! Requirements on every store: revocation, faults and secrets, with several nodes on it.
 //!
-//! The families V, X and S in their parts that hang on the store. That a store keeps records and
-//! history right is the conformance suite's to say; what one kind alone can suffer has tests of its
-//! own.
+//! These are the parts of the families V, X and S that depend on the store. The conformance suite
+//! tests that a store keeps records and its change log correctly; problems of one kind of store
+//! have tests of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -14,10 +14,10 @@ use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, Fault, GateStore};
 use apikey_test_support::{PATIENCE, manager_on, patient_manager, soon, within};
 
-/// Long enough for every node to acknowledge on a machine that is busy.
+/// Long enough for every node to acknowledge on a busy machine.
 const LEASE: Duration = Duration::from_millis(500);
 
-/// A lease that outlasts every test.
+/// Outlasts every test.
 const LONG: Duration = Duration::from_secs(60);
 
 async fn refusal(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason> {
@@ -72,7 +72,7 @@ async fn v01_with_64_readers_no_check_that_starts_after_revoke_returned_accepts_
     }
 }
 
-/// V-02: by push, or by poll where there is none.
+/// V-02: by push, or by poll if the store does not push.
 #[actix_web::test]
 async fn v02_a_plain_revocation_reaches_the_other_nodes_within_the_lease() {
     for fleet in Fleet::every(LEASE).await {
@@ -88,8 +88,8 @@ async fn v02_a_plain_revocation_reaches_the_other_nodes_within_the_lease() {
     }
 }
 
-/// V-02, V-03: on every store the far node, which hears nothing, accepts after a plain revocation
-/// (the control) and not after a confirmed one.
+/// V-02, V-03: on every store, an isolated node allows after a plain revocation (the control), and
+/// denies after a confirmed one.
 #[actix_web::test]
 async fn v03_a_confirmed_revocation_holds_on_a_node_that_is_cut_off() {
     for fleet in Fleet::every(LEASE).await {
@@ -128,7 +128,7 @@ async fn v03_a_confirmed_revocation_holds_on_a_node_that_is_cut_off() {
     }
 }
 
-/// All nodes answer: nobody waits for a lease.
+/// All nodes acknowledge, so the call does not wait for a lease to end.
 #[actix_web::test]
 async fn v02_nodes_that_answer_confirm_before_a_lease_is_over() {
     for fleet in Fleet::every(LEASE).await {
@@ -183,13 +183,13 @@ async fn v04_a_rotated_key_works_at_once_everywhere_and_the_old_one_dies_on_time
         tokio::time::sleep(GRACE.saturating_sub(began.elapsed()) + Duration::from_millis(20)).await;
         assert!(
             !is_accepted(&there, &new).await,
-            "{}: the grace is over",
+            "{}: the grace period is over",
             fleet.name
         );
     }
 }
 
-/// A grant is seen at once: a refusal asks first what changed.
+/// A grant takes effect at once: before a denial, the manager polls.
 #[actix_web::test]
 async fn a_scope_that_is_granted_on_one_node_counts_on_the_others_at_once() {
     static NEEDS: Policy = Policy::new().scopes(ScopeExpr::One("orders:read"));
@@ -227,7 +227,7 @@ async fn v05_a_read_that_races_a_revocation_is_not_kept_and_not_joined() {
             fleet.name
         );
         read.open();
-        // It began before: either answer is right.
+        // It began earlier, so either answer is right.
         let _ = soon(racing).await.unwrap();
         assert_eq!(
             refusal(&manager, &key).await,
@@ -268,7 +268,7 @@ async fn v10_an_error_at_any_step_is_never_ok() {
             assert!(soon(manager.revoke(key.id()).confirmed()).await.is_err());
             assert!(soon(manager.revoke_all("42").confirmed()).await.is_err());
             store.heal();
-            // Where the answer was lost, the revocation may hold; memory does not say otherwise.
+            // If the answer was lost, the revocation may hold; the cache does not contradict it.
             let state = manager.get(key.id()).await.unwrap().revoked.is_some();
             assert_eq!(
                 state,
@@ -331,7 +331,7 @@ async fn x02_with_the_store_down_cached_keys_live_until_the_lease_ends_and_other
         })
         .await;
         assert!(ended.is_some(), "{}", fleet.name);
-        // The key may have left the memory before the lease ended.
+        // The key may have been evicted before the lease ended.
         let unready = within(PATIENCE, async || !manager.health().is_ready()).await;
         assert!(unready.is_some(), "{}", fleet.name);
         assert!(
@@ -350,7 +350,7 @@ async fn x02_with_the_store_down_cached_keys_live_until_the_lease_ends_and_other
     }
 }
 
-/// S-01, O-01, T-05: what a store was ever told, answers, and shows of itself.
+/// S-01, O-01, T-05: everything that a store was sent, answers, and prints of itself.
 #[actix_web::test]
 async fn s01_no_secret_reaches_any_store() {
     for fleet in Fleet::every(LEASE).await {

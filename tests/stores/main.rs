@@ -1,3 +1,3 @@
-//! What has to hold on every store, with several nodes on it.
+//! Requirements on every store, with several nodes on it.
 
 mod every_store;

@@ -66,7 +66,7 @@ fn name(text: &str) -> String {
     text.chars().take_while(is_name).collect()
 }
 
-/// Returns the arrows that do not point to a lower floor, in words.
+/// Returns the uses that do not point to a lower floor, as text.
 fn wrong_arrows(files: &[SourceFile], floors: &BTreeMap<String, usize>) -> Vec<String> {
     let mut wrong = Vec::new();
     for file in files {
@@ -91,7 +91,7 @@ fn no_file_uses_its_own_floor_or_one_above() {
     assert_eq!(modules, listed, "the table lists what `src` has");
 }
 
-/// The negative control.
+/// Negative control.
 #[test]
 fn an_arrow_up_is_found() {
     let floors = floors("| 1 | `upper/`, `side.rs` |\n| 0 | `lower.rs` |\n| floor | `x` |");
@@ -116,7 +116,7 @@ fn an_arrow_up_is_found() {
     assert_eq!(wrong_arrows(&sideways, &floors).len(), 1);
 }
 
-/// Returns the files that use each other in a circle, by their `super::` and `crate::` paths.
+/// Returns the files that use each other in a cycle, by their `super::` and `crate::` paths.
 fn circles(files: &[SourceFile]) -> Vec<String> {
     let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
     let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -167,7 +167,7 @@ fn no_files_use_each_other_in_a_circle() {
     }
 }
 
-/// The negative control.
+/// Negative control.
 #[test]
 fn a_circle_is_found() {
     let file = |path: &str, text: &str| SourceFile {

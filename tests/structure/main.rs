@@ -1,4 +1,4 @@
-//! The structure of the source: floors, circles, names and sentences, as CONTRIBUTING states them.
+//! The structure of the source: floors, cycles, names and sentences, as CONTRIBUTING states them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod floors;

@@ -1,4 +1,4 @@
-//! A type name stands once in a crate.
+//! A type name occurs once in a crate.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn a_type_name_stands_once_in_a_crate() {
     }
 }
 
-/// The negative control.
+/// Negative control.
 #[test]
 fn a_repeated_name_is_found() {
     let file = |path: &str, text: &str| SourceFile {

@@ -65,7 +65,7 @@ fn negation_takes_not_and_subjects_are_nouns() {
     }
 }
 
-/// The negative control.
+/// Negative control.
 #[test]
 fn words_are_counted_between_boundaries() {
     let text = "Where it is no key, nobody knows. Whereas is none.";

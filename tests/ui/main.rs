@@ -1,7 +1,7 @@
-//! The attribute, compiled: what has to pass, and the errors of what has to fail.
+//! The attribute, compiled: cases that have to pass, and the errors of cases that have to fail.
 //!
-//! `TRYBUILD=overwrite cargo test --test ui` writes the expected errors anew. They hold the words of one
-//! compiler, so they run with the toolchain that the continuous integration uses.
+//! `TRYBUILD=overwrite cargo test --test ui` rewrites the expected errors. These contain one
+//! compiler's messages, so they run with the toolchain of the continuous integration.
 
 #[test]
 fn the_attribute_compiles_and_fails_as_written() {

@@ -1,5 +1,5 @@
-//! Usage on every store: it adds up to what clients counted, whichever of two managers they asked,
-//! and when these were restarted meanwhile; when a key was last used, and for how long that is kept.
+//! Usage on every store: it equals what clients counted, whichever of two managers they asked, even
+//! across restarts; when a key was last used, and how long usage is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_millis(500);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The shortest interval that can be configured: many batches are written while a test runs.
+/// The shortest permitted interval: many batches are written while a test runs.
 const SOON: Duration = Duration::from_millis(100);
 
 const OWNER: &str = "42";
@@ -59,7 +59,7 @@ async fn rated() -> &'static str {
     "in"
 }
 
-/// Paths, with the route's pattern and what a request costs there.
+/// Paths, with the route's pattern and the cost of a request.
 const PATHS: [(&str, &str, u64); 7] = [
     ("/plain", "/plain", 1),
     ("/orders/17", "/orders/{id}", 1),
@@ -105,7 +105,7 @@ async fn start_with(
         .unwrap()
 }
 
-/// Requests and their cost, by key, route and what came of them.
+/// Requests and their cost, by key, route and outcome.
 type Ledger = BTreeMap<(KeyId, String, String), (u64, u64)>;
 
 fn add(ledger: &mut Ledger, more: Ledger) {
@@ -119,8 +119,8 @@ fn requests(ledger: &Ledger) -> u64 {
     ledger.values().map(|(requests, _)| requests).sum()
 }
 
-/// Sends so many requests over one connection, to and fro among paths and keys, and notes what came
-/// of each.
+/// Sends this many requests over one connection, alternating between paths and keys, and records
+/// the outcomes.
 async fn client(server: &Server, keys: &[(KeyId, String)], first: usize, times: usize) -> Ledger {
     let mut client = Client::connect(server.address).await;
     let mut ledger = Ledger::new();
@@ -140,7 +140,7 @@ async fn client(server: &Server, keys: &[(KeyId, String)], first: usize, times: 
     ledger
 }
 
-/// Several clients at the same time, of both servers.
+/// Runs several clients at the same time on both servers.
 async fn day(servers: [&Server; 2], keys: &[(KeyId, String)], first: usize) -> Ledger {
     const TIMES: usize = 21;
     let [one, other] = servers;
@@ -159,7 +159,7 @@ async fn day(servers: [&Server; 2], keys: &[(KeyId, String)], first: usize) -> L
     ledger
 }
 
-/// The same as it was counted, after a look at whether every view of it has the same sums.
+/// Returns the same from a report, after a check that all its views have the same sums.
 fn counted(report: &UsageReport) -> Ledger {
     let total = report.total();
     let total = (total.requests, total.cost, total.refusals());
@@ -191,7 +191,7 @@ fn counted(report: &UsageReport) -> Ledger {
     ledger
 }
 
-/// Two managers, of which one ends and starts again while the other is used; returns what clients
+/// Runs two managers, of which one stops and restarts while the other is used. Returns what clients
 /// counted, and what the store has in the end.
 async fn add_up(fleet: &Fleet, forgets: bool) -> (Ledger, Ledger) {
     let clock = Arc::new(ManualClock::starting_now());
@@ -206,7 +206,7 @@ async fn add_up(fleet: &Fleet, forgets: bool) -> (Ledger, Ledger) {
     }
     let (first, second) = (serve(&one), serve(&two));
     let mut ledger = day([&first, &second], &keys, 0).await;
-    // What comes then is of another hour, and may be of another day.
+    // Later requests belong to another hour, and perhaps to another day.
     clock.advance(HOUR);
     if forgets {
         gate.forget_a_batch();
@@ -227,7 +227,7 @@ async fn add_up(fleet: &Fleet, forgets: bool) -> (Ledger, Ledger) {
     (ledger, read(&next, &keys).await)
 }
 
-/// What is counted of these keys, each by itself and all by their owner.
+/// Returns the usage of these keys, read for each key and for their owner.
 async fn read(manager: &ApiKeyManager, keys: &[(KeyId, String)]) -> Ledger {
     let mut ledger = Ledger::new();
     for (id, _) in keys {
@@ -244,7 +244,7 @@ async fn sums_are_what_clients_counted_over_a_restart_of_one_of_two_managers() {
     for fleet in Fleet::every(LEASE).await {
         let (clients, stored) = add_up(&fleet, false).await;
         assert_eq!(requests(&clients), 4 * 6 * 21);
-        // The control: what is compared has all of these in it.
+        // Control: the comparison covers all of these.
         let outcomes = clients.keys().map(|(_, _, outcome)| outcome.as_str());
         let outcomes: BTreeSet<_> = outcomes.collect();
         assert_eq!(outcomes.len(), 5, "{outcomes:?}");
@@ -252,7 +252,7 @@ async fn sums_are_what_clients_counted_over_a_restart_of_one_of_two_managers() {
     }
 }
 
-/// The negative control: the same comparison finds a batch that a store did not add.
+/// Negative control: the same comparison detects a batch that a store did not add.
 #[actix_web::test]
 async fn a_store_that_drops_one_batch_is_found_out() {
     for fleet in Fleet::every(LEASE).await.into_iter().take(2) {
@@ -261,12 +261,12 @@ async fn a_store_that_drops_one_batch_is_found_out() {
     }
 }
 
-/// Both managers know of it, and an earlier use does not take the place of a later one.
+/// Both managers know of it, and an earlier use does not replace a later one.
 #[actix_web::test]
 async fn the_last_use_is_the_latest_of_all_managers() {
     for fleet in Fleet::every(LEASE).await {
         let clock = Arc::new(ManualClock::starting_now());
-        // What they count is written when somebody reads it, or they end.
+        // Their counts are written on a read, or when they stop.
         let [one, two] = [
             start_with(fleet.store(), &clock, HOUR).await,
             start_with(fleet.store(), &clock, HOUR).await,
@@ -280,10 +280,10 @@ async fn the_last_use_is_the_latest_of_all_managers() {
         assert_eq!(second.get("/plain", secret).await.status, 200);
         let latest = clock.read().now;
         clock.advance(Duration::from_secs(90));
-        // A refusal is no use.
+        // A denial is not a use.
         assert_eq!(first.get("/admin", secret).await.status, 403);
         two.shutdown().await.unwrap();
-        // That of the first use is written now, after that of the second.
+        // The first use is written now, after the second.
         let used = one.last_used(key.id()).await.unwrap().unwrap();
         assert_eq!(used.at, latest, "{}", fleet.name);
         let network = used.network.map(|network| network.to_string());
@@ -292,7 +292,7 @@ async fn the_last_use_is_the_latest_of_all_managers() {
     }
 }
 
-/// Whatever is over for longer than it is kept goes by itself, and nothing else.
+/// Usage older than the retention is pruned automatically, and nothing else is.
 #[actix_web::test]
 async fn usage_is_forgotten_when_its_time_is_over() {
     const THREE_DAYS: i64 = 3 * 24 * 3_600_000;
@@ -306,7 +306,7 @@ async fn usage_is_forgotten_when_its_time_is_over() {
             old.verify(key.expose_secret()).await.unwrap();
         }
         let then = old.usage(key.id()).await.unwrap().total().requests;
-        // Redis itself says what is over, by its own clock.
+        // Redis itself expires usage, by its own clock.
         assert_eq!(then, if fleet.name == "redis" { 0 } else { 3 });
         old.shutdown().await.unwrap();
         let now = start(fleet.store(), &present).await;
@@ -319,7 +319,7 @@ async fn usage_is_forgotten_when_its_time_is_over() {
             usage.unwrap().total().requests == 5
         });
         assert!(forgotten.await.is_some(), "{}", fleet.name);
-        // Nor does that go, which is kept for an hour, once there is nothing else to go.
+        // An hour that is retained is not pruned, even if it is the only one.
         tokio::time::sleep(SOON * 2).await;
         let kept = now.usage(key.id()).await.unwrap().total().requests;
         assert_eq!(kept, 5, "{}", fleet.name);

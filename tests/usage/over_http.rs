@@ -1,4 +1,4 @@
-//! Usage: what is counted for whom, under which route, and that it adds up to what clients saw.
+//! Usage: what is counted for which key and route; it equals what clients saw.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ async fn methods() -> &'static str {
     "in"
 }
 
-/// A handler of its own for what no route matches.
+/// A handler for requests that do not match any route.
 async fn nowhere(_: Guarded<DefaultPolicy, ()>) -> &'static str {
     "nowhere"
 }
@@ -114,7 +114,7 @@ fn serve(manager: &ApiKeyManager) -> Server {
     })
 }
 
-/// How often each route let the key through.
+/// Returns how often each route allowed the key.
 async fn by_route(manager: &ApiKeyManager, id: KeyId) -> BTreeMap<String, u64> {
     let report = manager.usage(id).await.unwrap();
     let routes = report.by_route().into_iter();
@@ -194,7 +194,7 @@ async fn middleware_around_the_whole_app_counts_under_the_routes_that_follow() {
     assert_eq!(by_route(&manager, key.id()).await, counts(expected));
 }
 
-/// Whatever paths a client makes up, they are no routes.
+/// Paths that a client invents do not become routes.
 #[actix_web::test]
 async fn a_client_makes_no_routes() {
     let manager = manager().await;
@@ -223,7 +223,7 @@ async fn a_client_makes_no_routes() {
     assert_eq!(routes.values().sum::<u64>(), 1_000);
 }
 
-/// Sends a mix of requests of one key; returns how often it was let in and how often refused.
+/// Sends a mix of requests of one key; returns how often it was allowed and how often denied.
 async fn a_day(server: &Server, key: &str) -> (u64, BTreeMap<String, u64>) {
     let (mut allowed, mut refused) = (0, BTreeMap::new());
     let requests = [
@@ -248,7 +248,7 @@ async fn a_day(server: &Server, key: &str) -> (u64, BTreeMap<String, u64>) {
     (allowed, refused)
 }
 
-/// The same as it was counted.
+/// Returns the same counts from usage.
 async fn counted(manager: &ApiKeyManager, id: KeyId) -> (u64, BTreeMap<String, u64>) {
     let total = manager.usage(id).await.unwrap().total();
     let refused = total.refused.iter();
@@ -261,7 +261,7 @@ async fn adds_up(store: impl Fn() -> Arc<dyn KeyStore>, restarts: bool) {
     let key = manager.create("a").await.unwrap();
     let bystander = manager.create("b").await.unwrap();
     let server = serve(&manager);
-    // Whoever only claims to be the key does not use it.
+    // A key's id with a wrong secret does not use the key.
     let wrong = forge::wrong_secret(key.expose_secret());
     assert_eq!(server.get("/plain", wrong.as_str()).await.status, 401);
     let (allowed, refused) = a_day(&server, key.expose_secret()).await;
@@ -275,7 +275,7 @@ async fn adds_up(store: impl Fn() -> Arc<dyn KeyStore>, restarts: bool) {
         (0, BTreeMap::new())
     );
 
-    // What is counted after that goes to the store when the manager ends, and not before.
+    // Later counts reach the store when the manager stops, and not before.
     let (again, _) = a_day(&server, key.expose_secret()).await;
     manager.shutdown().await.unwrap();
     if !restarts {
@@ -310,15 +310,15 @@ async fn a_request_through_two_gates_counts_once() {
     for path in [
         "/tenants/acme/v1/plain",
         "/strict/plain",
-        // The inner gate's cost is higher: it costs that much, and no more.
+        // The inner guard's cost is higher: the request costs that much, and not more.
         "/tenants/acme/v1/dear",
     ] {
         assert_eq!(server.get(path, key.expose_secret()).await.status, 200);
     }
     let total = manager.usage(key.id()).await.unwrap().total();
     assert_eq!((total.requests, total.cost, total.refusals()), (3, 7, 0));
-    // Let through by the outer gate, refused by the inner one: that is a refusal, and nothing else,
-    // wherever the count of the outer is by then.
+    // Allowed by the outer guard, denied by the inner one: this is a denial, and nothing else, even
+    // if the outer guard's count has already been moved.
     for _ in 0..2 {
         let answer = server.get("/tenants/acme/v1/scoped", key.expose_secret());
         assert_eq!(answer.await.status, 403);
@@ -352,7 +352,7 @@ async fn costs_are_those_of_the_routes() {
     assert_eq!(costs, all);
 }
 
-/// It is refused before anyone looks whether its secret is right.
+/// It is denied before the secret is compared.
 #[actix_web::test]
 async fn a_key_in_clear_text_is_no_usage() {
     let manager = manager().await;
@@ -363,7 +363,7 @@ async fn a_key_in_clear_text_is_no_usage() {
         let answer = server.get("/closed", key).await;
         assert_eq!(answer.problem(), DenyReason::HttpsRequired.code());
     }
-    // The control: what is refused later is counted.
+    // Control: a later denial is counted.
     assert_eq!(server.get("/scoped", key.expose_secret()).await.status, 403);
     let total = manager.usage(key.id()).await.unwrap().total();
     assert_eq!(total.refused, [(DenyReason::InsufficientScope, 1)]);

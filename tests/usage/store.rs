@@ -1,5 +1,5 @@
-//! Usage on its way to the store and back: written in time, once, at the end too; read in several
-//! ways; and a store that is slow or dead slows no request.
+//! Usage on its way to the store and back: written in time, once, and at shutdown; read in several
+//! ways. A slow or dead store does not slow requests.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use apikey_test_support::{PATIENCE, manager_at, manager_on, within};
 
 const HOUR: i64 = 3_600_000;
 
-/// The shortest interval that can be configured.
+/// The shortest permitted interval.
 const SOON: Duration = Duration::from_millis(100);
 
-/// The longest: not during a test.
+/// The longest permitted interval: it does not end during a test.
 const LATE: Duration = Duration::from_secs(3_600);
 
 const STORE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -58,7 +58,7 @@ async fn total(manager: &ApiKeyManager, id: KeyId) -> u64 {
     manager.usage(id).await.unwrap().total().requests
 }
 
-/// What the store has, whatever managers have in memory.
+/// Returns what the store has, without what managers have in memory.
 async fn stored(store: &GateStore, id: KeyId) -> u64 {
     let query = apikey_runtime::usage::UsageQuery::new(vec![id], i64::MIN / 2, i64::MAX / 2);
     let rows = store.usage(&query).await.unwrap();
@@ -81,20 +81,20 @@ async fn usage_is_written_once_an_interval_and_no_request_calls_the_store_for_it
         let written = async || stored(&store, key.id()).await == round * 50;
         assert!(within(PATIENCE, written).await.is_some());
     }
-    // A call for each request would be a hundred and fifty.
+    // A call for each request would be 150.
     assert!(
         store.count(Call::AddUsage) <= 20,
         "{}",
         store.count(Call::AddUsage)
     );
     assert_eq!(store.count(Call::PruneUsage), 1, "once an hour");
-    // With nothing new there is nothing to write.
+    // Without new usage there is nothing to write.
     let calls = store.count(Call::AddUsage);
     tokio::time::sleep(SOON * 3).await;
     assert_eq!(store.count(Call::AddUsage), calls);
 }
 
-/// The store took it, and the answer is lost, again and again.
+/// The store added it, and the answer is lost, again and again.
 #[actix_web::test]
 async fn a_lost_answer_counts_nothing_twice() {
     let store = GateStore::new();
@@ -108,7 +108,7 @@ async fn a_lost_answer_counts_nothing_twice() {
     assert_eq!(stored(&store, key.id()).await, 5);
     store.heal();
     assert_eq!(total(&manager, key.id()).await, 11);
-    // The control: each of those tries reached the store.
+    // Control: each of those attempts reached the store.
     let offered = store.transcript().matches("requests: 5,").count();
     assert!(offered >= 3, "{offered}");
 }
@@ -138,7 +138,7 @@ async fn a_dead_store_slows_no_request_and_has_it_all_when_it_is_back() {
     }
 }
 
-/// It is not the store that is down: it is what it was offered. What is newer does not wait behind it.
+/// The store is not down: it rejects this batch. Newer usage does not wait behind it.
 #[actix_web::test]
 async fn a_batch_that_the_store_refuses_for_good_is_dropped_and_told() {
     let (recorder, store) = (Recorder::default(), GateStore::new());
@@ -148,7 +148,7 @@ async fn a_batch_that_the_store_refuses_for_good_is_dropped_and_told() {
     store.fail(Call::AddUsage, Fault::Backend);
     use_it(&manager, key.expose_secret(), 7).await;
     assert!(within(PATIENCE, async || lost() == 7).await.is_some());
-    // They are in two batches where a turn came between.
+    // They are in two batches if a flush came in between.
     let calls = store.count(Call::AddUsage);
     assert!(calls == 5 || calls == 10, "{calls}");
     store.heal();
@@ -157,8 +157,8 @@ async fn a_batch_that_the_store_refuses_for_good_is_dropped_and_told() {
     assert_eq!(lost(), 7);
 }
 
-/// The control: whatever the store is asked meanwhile, and however long it is away, nothing is given
-/// up.
+/// Control: whatever the store answers meanwhile, and however long it is down, usage is not
+/// dropped.
 #[actix_web::test]
 async fn neither_readers_nor_a_store_that_is_away_drop_a_batch() {
     let (recorder, store) = (Recorder::default(), GateStore::new());
@@ -183,7 +183,7 @@ async fn neither_readers_nor_a_store_that_is_away_drop_a_batch() {
     assert_eq!(recorder.counter("apikey_usage_lost_total", &[]), 0);
 }
 
-/// A large batch would be offered again and again, and never fit into the time of a request.
+/// A large batch would be retried again and again, and never finish within the time of a request.
 #[actix_web::test]
 async fn a_store_may_take_longer_for_usage_than_for_requests() {
     let store = GateStore::new();
@@ -193,7 +193,7 @@ async fn a_store_may_take_longer_for_usage_than_for_requests() {
     use_it(&manager, key.expose_secret(), 1).await;
     gate.arrived().await;
     tokio::time::sleep(STORE_TIMEOUT * 3).await;
-    // Whoever reads does not wait for that long.
+    // A reader does not wait for that long.
     let begun = Instant::now();
     let read = manager.usage(key.id()).await.unwrap_err().to_string();
     assert!(read.contains("slow to take it"), "{read}");
@@ -204,7 +204,7 @@ async fn a_store_may_take_longer_for_usage_than_for_requests() {
     assert_eq!(store.count(Call::AddUsage), 1);
 }
 
-/// A turn that stands still has more time than the end waits for.
+/// A flush that hangs has more time than the shutdown waits for.
 #[actix_web::test]
 async fn the_end_waits_for_no_turn_and_offers_its_batch_again() {
     let store = GateStore::new();
@@ -214,13 +214,13 @@ async fn the_end_waits_for_no_turn_and_offers_its_batch_again() {
     use_it(&manager, key.expose_secret(), 7).await;
     gate.arrived().await;
     use_it(&manager, key.expose_secret(), 4).await;
-    // For those calls that begin from now on.
+    // For calls that begin from now on.
     store.heal();
     manager.shutdown().await.unwrap();
     assert_eq!(stored(&store, key.id()).await, 11);
 }
 
-/// A request is let through while the store stands still with a batch.
+/// A request is allowed while the store hangs with a batch.
 #[actix_web::test]
 async fn requests_pass_while_usage_is_being_written() {
     let store = GateStore::new();
@@ -290,14 +290,14 @@ async fn what_is_older_than_the_retention_is_forgotten() {
     let key = manager.create("a").await.unwrap();
     for expected in [1, 2, 3, 3, 3] {
         use_it(&manager, key.expose_secret(), 1).await;
-        // Two hours are over that are kept, and the third is under way.
+        // Two hours that are retained are over, and the third is in progress.
         let kept = async || total(&manager, key.id()).await == expected;
         assert!(within(PATIENCE, kept).await.is_some(), "{expected}");
         clock.advance(Duration::from_millis(HOUR as u64));
     }
 }
 
-/// It is the usage of all nodes, and gone for good.
+/// The usage of all nodes is pruned, permanently.
 #[actix_web::test]
 async fn nothing_is_forgotten_by_a_clock_that_jumped_ahead() {
     const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
@@ -312,8 +312,8 @@ async fn nothing_is_forgotten_by_a_clock_that_jumped_ahead() {
         within(PATIENCE, done).await.is_some()
     };
     assert!(forgotten(1).await);
-    // Of the second that is written the turn began after all that went before, so the turn before
-    // that is over, and what it would forget is forgotten.
+    // The second flush from here began after everything above, so the flush before it has ended,
+    // and has pruned what it would.
     let turns = async || {
         for _ in 0..2 {
             let calls = store.count(Call::AddUsage);
@@ -332,7 +332,7 @@ async fn nothing_is_forgotten_by_a_clock_that_jumped_ahead() {
         within(PATIENCE, all).await.is_some()
     };
     assert!(kept(5).await);
-    // The control: a day later it is believed.
+    // Control: a day later it is trusted.
     clock.advance(Duration::from_millis(HOUR as u64));
     assert!(forgotten(2).await && kept(4).await);
 }

@@ -238,7 +238,7 @@ impl ChangePoller {
 
     async fn poll_uncounted(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        // PollGuard on every way out, that of a store that panics too.
+        // Finishes the poll on every way out, even if the store panics.
         let mut guard = PollGuard {
             done: &self.done,
             number,

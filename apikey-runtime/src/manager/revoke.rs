@@ -34,7 +34,7 @@ impl RevokeKey {
         }
     }
 
-    /// DeferReason: 1 to 256 bytes, for those who read the record. By default, nothing is said.
+    /// The reason: 1 to 256 bytes, for those who read the record. By default, nothing is said.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
@@ -101,7 +101,7 @@ impl RevokeAll {
         }
     }
 
-    /// DeferReason: 1 to 256 bytes, for those who read the records. By default, nothing is said.
+    /// The reason: 1 to 256 bytes, for those who read the records. By default, nothing is said.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self

@@ -1,4 +1,4 @@
-//! What an operator does with a tool of their own.
+//! What an operator does with their own tool.
 
 use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch, ListQuery, StoreError};
 use apikey_runtime::{KeyStore, SqliteStore};
@@ -23,7 +23,7 @@ async fn changed(store: &SqliteStore, since: &Cursor) -> Vec<apikey_runtime::Key
     }
 }
 
-/// A store with three keys, and a tool on its file.
+/// Creates a store with three keys, and a tool on its file.
 async fn stocked() -> (Place, SqliteStore, SqliteConnection) {
     let place = Place::new();
     let store = place.store().await;
@@ -62,7 +62,7 @@ async fn an_update_by_hand_is_logged_and_counts_the_version_up() {
     assert_eq!(
         store.find(&id(2)).await.unwrap().unwrap().version,
         3,
-        "it never goes back"
+        "it never decreases"
     );
     run(
         &mut tool,
@@ -115,7 +115,7 @@ async fn every_kind_of_change_by_hand_is_logged_in_its_order() {
     assert_eq!(
         changed(&store, &since).await.len(),
         3,
-        "and no delete is too quick for the log"
+        "a delete is logged however quick it is"
     );
 }
 
@@ -147,7 +147,7 @@ async fn with_recursive_triggers_too_a_change_ends_and_is_logged() {
     assert_eq!(store.find(&id(2)).await.unwrap().unwrap().version, 2);
 }
 
-/// V-12, by hand: there is no way back.
+/// V-12, by hand: a revocation is permanent.
 #[tokio::test]
 async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
     let (_place, store, mut tool) = stocked().await;
@@ -187,7 +187,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
     ));
 }
 
-/// The negative control: it is the triggers that keep these rules.
+/// Negative control: the triggers enforce these rules.
 #[tokio::test]
 async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_it() {
     let (_place, store, mut tool) = stocked().await;
@@ -258,7 +258,7 @@ async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
     );
 }
 
-/// What breaks a row, and the column that the error names.
+/// Statements that break a row, with the column that the error names.
 const BROKEN: [(&str, &str); 8] = [
     (
         "UPDATE api_keys SET limits = '[{\"name\": \"planted\", \"quota\": \"1\"}]' WHERE id LIKE '%2'",
@@ -294,7 +294,8 @@ const BROKEN: [(&str, &str); 8] = [
     ),
 ];
 
-/// S-08: rows as only a tool that ignores the checks can leave them. F-13 is the verifier's: a digest is any text here.
+/// S-08: rows that only a tool that ignores the checks can leave. F-13 belongs to the verifier:
+/// here a digest is any text.
 #[tokio::test]
 async fn s08_a_broken_row_costs_that_key_only() {
     let (_place, store, mut tool) = stocked().await;
@@ -361,7 +362,8 @@ async fn s08_a_negative_version_is_a_broken_row() {
     );
 }
 
-/// Ids that are none stand between and around the others; every page ends where the next can start.
+/// Invalid ids stand between and around the valid ones; every page ends at an id from which the
+/// next can start.
 #[tokio::test]
 async fn s08_broken_ids_do_not_end_a_list_or_hide_a_record() {
     let (_place, store, mut tool) = stocked().await;
@@ -401,6 +403,6 @@ async fn s08_broken_ids_do_not_end_a_list_or_hide_a_record() {
     assert_eq!(
         changed(&store, &before).await.len(),
         3,
-        "what is no id names no record"
+        "an invalid id does not name a record"
     );
 }

@@ -1,4 +1,4 @@
-//! Limits that are counted in a file: between stores, over the ends of days and months, after a crash.
+//! Limits counted in a file: between stores, at the ends of days and months, after a crash.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -35,7 +35,7 @@ async fn left(store: &dyn KeyStore, counter: &LimitCounter) -> u64 {
     store.charge(&look).await.unwrap().decisions[0].remaining
 }
 
-/// Both kinds of store that count in Rust, at the time of `clock`, with one key.
+/// Creates both kinds of store that count in Rust, at the time of `clock`, with one key.
 async fn clocked(place: &Place, clock: &Arc<ManualClock>) -> [Arc<dyn KeyStore>; 2] {
     let file = SqliteStore::new(place.file()).clock(clock.clone());
     file.start().await.unwrap();
@@ -108,7 +108,7 @@ async fn a_rolling_window_gives_back_what_has_left_it() {
         assert!(passes(&**store, &hour).await);
         clock.advance(Duration::from_secs(1_800));
         assert!(passes(&**store, &hour).await && !passes(&**store, &hour).await);
-        // A sixtieth later than the hour, at the latest.
+        // At most a sixtieth later than the hour.
         clock.advance(Duration::from_secs(1_800 + 60));
         assert!(passes(&**store, &hour).await && !passes(&**store, &hour).await);
     }
@@ -124,7 +124,7 @@ async fn a_clock_that_is_set_back_grants_nothing() {
             Quota::per_day(2),
             Quota::rolling(2, DAY),
         ];
-        // Set ahead by mistake, and then put right.
+        // Set forward by mistake, and then corrected.
         clock.step_wall(40 * 86_400_000);
         for rule in rules {
             assert!(passes(&**store, &counter(rule)).await);
@@ -153,7 +153,11 @@ async fn what_is_counted_of_a_key_goes_with_it() {
         }
     };
     use_all().await;
-    assert_eq!(number(&mut tool, ROWS).await, 0, "there is no such key yet");
+    assert_eq!(
+        number(&mut tool, ROWS).await,
+        0,
+        "the key does not exist yet"
+    );
     for number in [1, 2] {
         store.insert(&record(number)).await.unwrap();
     }
@@ -174,10 +178,14 @@ async fn what_is_counted_of_a_key_goes_with_it() {
     run(&mut tool, "DELETE FROM api_keys").await.unwrap();
     assert_eq!(number(&mut tool, ROWS).await, 0);
     use_all().await;
-    assert_eq!(number(&mut tool, ROWS).await, 0, "nobody would remove them");
+    assert_eq!(
+        number(&mut tool, ROWS).await,
+        0,
+        "they would never be removed"
+    );
 }
 
-/// Who only looks does not wait for those who write.
+/// A reader does not wait for writers.
 #[tokio::test]
 async fn a_look_at_limits_writes_nothing() {
     let place = Place::new();
@@ -190,7 +198,7 @@ async fn a_look_at_limits_writes_nothing() {
     run(&mut tool, "ROLLBACK").await.unwrap();
 }
 
-/// Those who gave up took nobody along, and neither does the end of their runtime.
+/// A caller that gives up does not affect the others, and neither does the end of its runtime.
 #[test]
 fn who_gives_up_on_a_charge_leaves_the_others_theirs() {
     let runtime = || {
@@ -231,7 +239,7 @@ fn who_gives_up_on_a_charge_leaves_the_others_theirs() {
     });
 }
 
-/// It must not become a count of which nothing was used.
+/// It must not be read as a counter without usage.
 #[tokio::test]
 async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
     let place = Place::new();
@@ -260,7 +268,7 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
         run(&mut tool, statement).await.unwrap();
         let charge = |number| Charge::new(id(number), 1, vec![counter(Quota::per_day(100))]);
         let (broken, whole) = (charge(1), charge(2));
-        // They come at once, and so are done together.
+        // They arrive together, and so share a transaction.
         let (broken, whole) = tokio::join!(store.charge(&broken), store.charge(&whole));
         match broken {
             Err(StoreError::Corrupt { id: named, reason }) => {
@@ -273,7 +281,7 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
     }
 }
 
-/// Keys of a file that an earlier release made.
+/// Keys of a file that an earlier release created.
 #[tokio::test]
 async fn a_file_without_limits_gets_them_and_keeps_its_keys() {
     let place = Place::new();
@@ -314,7 +322,7 @@ async fn a_file_without_limits_gets_them_and_keeps_its_keys() {
 /// Names the file to the child process; without it the child's test does nothing.
 const FILE: &str = "APIKEY_TEST_COUNTS_FILE";
 
-/// The child: not a test by itself.
+/// The child process; not a test by itself.
 #[tokio::test]
 async fn child_that_charges_until_it_is_killed() {
     let Some(file) = std::env::var_os(FILE) else {
@@ -338,7 +346,7 @@ async fn s03_a_killed_process_has_counted_what_it_admitted() {
     for round in 1..=5 {
         let told = killed_after(&place, 20 * round);
         let now = 1_000_000 - left(&place.store().await, &credits).await;
-        // One may have been counted that was not told of.
+        // One charge may have been counted without an answer.
         assert!(
             (told..=told + 1).contains(&(now - used)),
             "{told} told, {used} to {now}"
@@ -347,7 +355,8 @@ async fn s03_a_killed_process_has_counted_what_it_admitted() {
     }
 }
 
-/// Kills the child once it told of so many charges; returns of how many it told in the end.
+/// Kills the child after it reported this many charges; returns the final number of reported
+/// charges.
 fn killed_after(place: &Place, charges: u64) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([

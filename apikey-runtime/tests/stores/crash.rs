@@ -1,4 +1,4 @@
-//! S-03: a process that writes is killed, again and again, and never leaves half of anything.
+//! S-03: a process that writes is killed, again and again, and never leaves a change half done.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -19,7 +19,7 @@ const FIRST: &str = "APIKEY_TEST_CRASH_FIRST";
 /// Set for a child that revokes an owner's keys one by one.
 const TORN: &str = "APIKEY_TEST_CRASH_TORN";
 
-/// How many keys one owner gets before they are revoked together.
+/// The number of keys of an owner that are revoked together.
 const GROUP: u128 = 5;
 
 const ROUNDS: u128 = 12;
@@ -28,7 +28,7 @@ fn random(below: u64) -> u64 {
     RandomState::new().hash_one(()) % below
 }
 
-/// The child: not a test by itself.
+/// The child process; not a test by itself.
 #[tokio::test]
 async fn child_that_writes_until_it_is_killed() {
     let Some(file) = std::env::var_os(FILE) else {
@@ -37,7 +37,7 @@ async fn child_that_writes_until_it_is_killed() {
     let first: u128 = std::env::var(FIRST).unwrap().parse().unwrap();
     let store = SqliteStore::new(file);
     store.start().await.unwrap();
-    // One line for every change that has returned.
+    // Prints one line for every change that has returned.
     let say = |what: &str, id: KeyId| writeln!(std::io::stdout(), "\ndone {what} {id}").unwrap();
     for group in 0.. {
         let owner = format!("owner {first} {group}");
@@ -56,7 +56,7 @@ async fn child_that_writes_until_it_is_killed() {
                 store.revoke(&id(number), &because("left")).await.unwrap();
                 say("revoke", id(number));
                 if number == base + 1 {
-                    // Here it is killed.
+                    // It is killed here.
                     std::future::pending::<()>().await;
                 }
             }
@@ -70,7 +70,7 @@ async fn child_that_writes_until_it_is_killed() {
     }
 }
 
-/// The child on `file`, whose first key has the number `first`.
+/// Returns a child on `file`; its first key has the number `first`.
 fn child(file: &Path, first: u128) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -84,7 +84,7 @@ fn child(file: &Path, first: u128) -> Command {
     command
 }
 
-/// Runs the child and kills it once it told of `changes` and some more time went by; returns what it told.
+/// Runs the child and kills it some time after it reported `changes`; returns what it reported.
 fn killed(child: &mut Command, changes: u64, pause: Duration) -> Vec<(String, KeyId)> {
     let mut child = child
         .stdout(Stdio::piped())
@@ -122,7 +122,7 @@ async fn s03_a_killed_process_leaves_all_of_a_change_or_nothing() {
     }
 }
 
-/// The negative control: a change made of several transactions is found half done.
+/// Negative control: a change made of several transactions is found half done.
 #[tokio::test]
 async fn s03_a_change_in_several_steps_is_found_out() {
     let place = Place::new();
@@ -135,7 +135,8 @@ async fn s03_a_change_in_several_steps_is_found_out() {
     assert!(said.contains("are revoked in part"), "{said}");
 }
 
-/// The file is sound, what was told is there, and log and records agree.
+/// Asserts that the file is intact, that the reported changes are in it, and that log and records
+/// agree.
 async fn look(file: &Path, told: &[(String, KeyId)]) {
     let store = SqliteStore::new(file);
     store.start().await.unwrap();
@@ -175,7 +176,7 @@ async fn look(file: &Path, told: &[(String, KeyId)]) {
     for (what, id) in told {
         assert!(
             kept.contains(id) || purged.contains(id),
-            "{what} of {id} was told, and is lost"
+            "{what} of {id} was reported, and is lost"
         );
         if what == "revoke" && kept.contains(id) {
             let record = store.find(id).await.unwrap().unwrap();
@@ -196,7 +197,7 @@ async fn look(file: &Path, told: &[(String, KeyId)]) {
     store.stop().await;
 }
 
-/// The ids that the log names and that have no record.
+/// Returns the ids in the log that do not have a record.
 async fn gone(tool: &mut sqlx::SqliteConnection, kept: &HashSet<KeyId>) -> HashSet<KeyId> {
     let sql = "SELECT DISTINCT key_id FROM api_key_changes WHERE key_id <> ''";
     let logged: Vec<String> = sqlx::query_scalar(sql).fetch_all(tool).await.unwrap();

@@ -46,7 +46,7 @@ async fn what_was_written_is_there_after_a_restart_in_one_file() {
     assert_eq!(
         names.len(),
         1,
-        "the last to stop leaves no log beside the file: {names:?}"
+        "the last store to stop removes the log beside the file: {names:?}"
     );
     let found = place.store().await.find(&id(1)).await.unwrap();
     assert_eq!(found, Some(record(1)));
@@ -67,8 +67,9 @@ async fn only_the_owner_can_read_the_file() {
     }
 }
 
-/// POSIX gives up a process's locks on a file when *any* descriptor of it is closed. If the start of a second store did
-/// that, the `sqlite3` of an operator would believe itself alone with the file, and remove the log from under both.
+/// POSIX drops a process's locks on a file when *any* descriptor of it is closed. If the start of a
+/// second store did that, an operator's `sqlite3` would assume that it is alone, and remove the log
+/// from under both.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_second_store_does_not_give_up_the_lock_of_the_first() {
@@ -77,7 +78,8 @@ async fn a_second_store_does_not_give_up_the_lock_of_the_first() {
     let place = Place::new();
     let _first = place.store().await;
     let inode = std::fs::metadata(place.file()).unwrap().ino();
-    // Of this process's descriptors, and not `/proc/locks`, which may skip lines while other tests lock files.
+    // Reads this process's descriptors, not `/proc/locks`, which may skip lines while other tests
+    // lock files.
     let locks = || {
         let own = format!(":{inode} ");
         let infos = std::fs::read_dir("/proc/self/fdinfo").unwrap();
@@ -92,7 +94,7 @@ async fn a_second_store_does_not_give_up_the_lock_of_the_first() {
     assert_eq!(locks(), 1);
 }
 
-/// A process that went on with the old file would not hear of what is revoked in the new one.
+/// A process that kept the old file would not learn of revocations in the new one.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_store_whose_file_was_replaced_answers_nothing() {
@@ -110,10 +112,13 @@ async fn a_store_whose_file_was_replaced_answers_nothing() {
     let store = removed.store().await;
     std::fs::remove_file(removed.file()).unwrap();
     assert!(store.changes(None, None).await.is_err());
-    assert!(!removed.file().exists(), "no empty store takes the place");
+    assert!(
+        !removed.file().exists(),
+        "an empty store must not take its place"
+    );
 }
 
-/// SQLite does not wait by itself for the file that it is to put into WAL mode.
+/// SQLite does not wait by itself for a file that it has to put into WAL mode.
 #[tokio::test]
 async fn a_start_waits_for_a_file_that_someone_writes_to() {
     let place = Place::new();
@@ -174,7 +179,7 @@ async fn two_stores_on_one_file_see_each_others_changes() {
     assert_eq!(
         page.records.len(),
         101,
-        "writers wait for each other, and none is turned away"
+        "writers wait for each other, and none fails"
     );
 }
 
@@ -221,7 +226,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
     );
 }
 
-/// The tables of an unreleased build are refused and left as they are.
+/// The tables of an unreleased build are rejected and left unchanged.
 #[tokio::test]
 async fn tables_of_an_unreleased_build_are_refused() {
     let place = Place::new();
@@ -326,7 +331,7 @@ async fn what_could_not_be_read_back_is_not_written() {
     );
 }
 
-/// What a caller began goes on without them, and the connection is good for the next one.
+/// A call that its caller gave up completes, and the connection can be used again.
 #[tokio::test]
 async fn a_caller_who_goes_away_leaves_a_revocation_running() {
     let place = Place::new();
@@ -336,7 +341,7 @@ async fn a_caller_who_goes_away_leaves_a_revocation_running() {
     }
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
-    // Long enough to reach SQLite, and shorter than SQLite waits.
+    // Long enough to reach SQLite, and shorter than SQLite's own wait.
     let deadline = Duration::from_millis(500);
     let reason = because("lost");
     let key = id(1);

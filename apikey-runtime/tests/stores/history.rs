@@ -21,8 +21,8 @@ async fn cursor(store: &SqliteStore) -> Cursor {
     store.changes(None, None).await.unwrap().unwrap().cursor
 }
 
-/// V-19: the first to start commits last. SQLite makes the second wait, so the log has them in the order of commits, and
-/// whoever looks in between sees neither.
+/// V-19: the first to start commits last. SQLite makes the second wait, so the log has the order of
+/// commits, and a reader in between sees neither.
 #[tokio::test]
 async fn v19_of_two_changes_in_flight_none_is_missed() {
     let place = Place::new();
@@ -56,7 +56,8 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     );
 }
 
-/// V-19, the other way round: a transaction that read before another's commit cannot write after it.
+/// V-19, the other way round: a transaction that read before another's commit cannot write after
+/// it.
 #[tokio::test]
 async fn v19_a_transaction_with_an_old_snapshot_does_not_commit() {
     let place = Place::new();
@@ -113,7 +114,7 @@ async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
     assert_eq!(
         history(&store, &shared).await,
         ChangeSet::Entries(vec![id(2)]),
-        "of before the copy"
+        "from before the copy"
     );
     store.stop().await;
 }
@@ -133,7 +134,7 @@ async fn more_than_a_thousand_changes_are_not_named() {
     .await
     .unwrap();
     let ChangeSet::Entries(ids) = history(&store, &since).await else {
-        panic!("a thousand are named")
+        panic!("a thousand are listed")
     };
     assert_eq!(ids.len(), 1_000);
     store.insert(&record(1)).await.unwrap();
@@ -203,7 +204,7 @@ async fn the_lease_is_a_row_of_the_file_that_all_use() {
     assert_eq!(
         lease(&place.store().await).await,
         Duration::from_millis(1_500),
-        "who asks for none"
+        "a limit of 0"
     );
     for out in [
         Duration::from_millis(19),

@@ -1,4 +1,4 @@
-//! A lease that is raised or lowered while others hold it, in a file.
+//! A lease that is raised or lowered while other nodes hold it, in a file.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn started(place: &Place, lease: Option<Duration>) -> SqliteStore {
     store
 }
 
-/// The lease that is granted from now on, and the longest that anyone may still hold.
+/// Returns the lease that is granted from now on, and the longest that a node may still hold.
 async fn leases(store: &SqliteStore) -> (Duration, Duration) {
     let changes = store.changes(None, None).await.unwrap().unwrap();
     let roster = store.members().await.unwrap().unwrap();
@@ -51,7 +51,7 @@ async fn a_lowered_lease_lets_start_wait_until_none_of_the_old_length_is_held() 
         assert_eq!(
             leases(&store).await,
             (SHORT, LONG),
-            "others may hold it still"
+            "others may still hold it"
         );
     }
     lowering.await.unwrap().unwrap();
@@ -59,7 +59,7 @@ async fn a_lowered_lease_lets_start_wait_until_none_of_the_old_length_is_held() 
     assert_eq!(leases(&store).await, (SHORT, SHORT));
 }
 
-/// Whoever lowers it and is stopped on the way leaves the old one to be waited out by the next.
+/// If lowering is interrupted, the next node has to wait for the old lease to end.
 #[tokio::test]
 async fn a_lease_that_was_lowered_by_hand_is_settled_by_the_next_start() {
     let place = Place::new();
@@ -88,7 +88,7 @@ async fn who_waits_for_a_lease_that_is_changed_again_settles_nothing() {
         async move { SqliteStore::new(file).start().await }
     });
     tokio::time::sleep(LONG / 2).await;
-    // Raised, and lowered again: the wait begins anew.
+    // Raised and lowered again: the wait starts again.
     for sql in [
         "UPDATE api_key_meta SET lease_ms = 400",
         "UPDATE api_key_meta SET lease_ms = 50",

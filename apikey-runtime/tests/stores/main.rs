@@ -1,4 +1,5 @@
-//! The stores: the one suite, what it finds in wrong stores, and what is SQLite's own.
+//! The stores: the conformance suite, what it finds in incorrect stores, and the specifics of
+//! SQLite.
 #![cfg(all(feature = "sqlite", feature = "conformance"))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -27,7 +28,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 
-/// A folder for a test's files, which goes with the value.
+/// A folder for a test's files, removed with the value.
 struct Place(TempDir);
 
 impl Place {
@@ -39,14 +40,14 @@ impl Place {
         self.0.path().join("keys.db")
     }
 
-    /// A started store in [`Place::file`].
+    /// Starts a store in [`Place::file`].
     async fn store(&self) -> SqliteStore {
         let store = SqliteStore::new(self.file());
         store.start().await.unwrap();
         store
     }
 
-    /// A connection that knows nothing of the store, as an operator's tool opens.
+    /// Opens a connection outside of the store, as an operator's tool does.
     async fn tool(&self) -> SqliteConnection {
         connection(&self.file()).await
     }
@@ -65,7 +66,7 @@ async fn run(tool: &mut SqliteConnection, sql: &'static str) -> Result<u64, sqlx
     Ok(sqlx::raw_sql(sql).execute(tool).await?.rows_affected())
 }
 
-/// A number that `sql` asks for.
+/// Returns the number that `sql` selects.
 async fn number(tool: &mut SqliteConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(tool).await.unwrap()
 }

@@ -1,4 +1,5 @@
-//! The suite finds what is counted wrong: each of these stores breaks one rule, and fails the check of that rule.
+//! The suite detects incorrect counting: each of these stores breaks one rule, and fails the check
+//! of that rule.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use crate::id;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
-    /// Reads, and writes what it made of that when others may have read the same.
+    /// Reads, and writes the result although others may have read the same.
     ReadsThenWrites,
     ChargesSome,
     CountsEachAsOne,
@@ -45,10 +46,10 @@ struct Wrong {
     right: MemoryStore,
     fault: Fault,
     counts: Mutex<HashMap<(KeyId, String), CounterState>>,
-    /// Gives each batch a number of its own.
+    /// Gives each batch a new number.
     batches: AtomicU64,
     added: Mutex<Vec<(NodeId, u64)>>,
-    /// The last that was told of each key, late or not.
+    /// The last reported use of each key, late or not.
     uses: Mutex<HashMap<KeyId, LastUsed>>,
 }
 
@@ -68,7 +69,7 @@ impl Wrong {
         self.fault == fault
     }
 
-    /// The charge that this store makes of `charge`.
+    /// Returns the charge that this store makes instead of `charge`.
     fn taken(&self, charge: &Charge) -> Charge {
         let mut taken = charge.clone();
         if self.is(Fault::CountsAllKeysAsOne) {
@@ -97,7 +98,7 @@ impl Wrong {
         }
     }
 
-    /// As a store without transactions counts.
+    /// Charges as a store without transactions does.
     async fn charge_in_steps(&self, charge: &Charge) -> ChargeOutcome {
         let names = charge
             .counters
@@ -140,7 +141,7 @@ impl Forward for Wrong {
         &self.right
     }
 
-    /// A store in memory counts rates as it counts quotas, where it is asked to.
+    /// A store in memory can count rates as it counts quotas.
     fn limit_support(&self) -> LimitSupport {
         LimitSupport::All
     }
@@ -260,7 +261,7 @@ impl Forward for Wrong {
     }
 }
 
-/// What the check of that name says of a store with `fault`; `None` where it passes.
+/// Returns the failure of this check for a store with `fault`; `None` if it passes.
 async fn said_of(fault: Fault, check: &'static str) -> Option<String> {
     let make =
         move || std::future::ready(Arc::new(Forwarding(Wrong::new(fault))) as Arc<dyn KeyStore>);
@@ -328,7 +329,7 @@ async fn each_miscount_fails_the_check_of_its_rule() {
         let make = || {
             std::future::ready(Arc::new(Forwarding(Wrong::new(Fault::None))) as Arc<dyn KeyStore>)
         };
-        // The wrapper alone breaks no rule.
+        // The wrapper alone does not break a rule.
         conformance::check(check, make).await;
     }
 }

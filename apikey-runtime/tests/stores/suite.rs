@@ -33,11 +33,11 @@ async fn s02_the_store_in_memory_passes_on_one_thread() {
     passed_all(&conformance::run(|| async { in_memory() }).await);
 }
 
-/// A store in a file of its own within `place`.
+/// Creates a store in a new file within `place`.
 fn in_file(place: &Place) -> Arc<dyn KeyStore> {
     let file = tempfile::NamedTempFile::new_in(place.0.path()).unwrap();
     let path = file.into_temp_path();
-    // The name is taken, and the file is the store's to make.
+    // The name is reserved, and the store creates the file.
     let kept = path.to_path_buf();
     path.close().unwrap();
     Arc::new(SqliteStore::new(kept))

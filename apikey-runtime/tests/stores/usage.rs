@@ -15,7 +15,7 @@ const HOUR_MILLIS: i64 = 3_600_000;
 /// The hour at which the clock of these tests starts.
 const NOW: i64 = 475_000;
 
-/// Both kinds of store that keep usage by themselves, with one key.
+/// Creates both kinds of store that keep usage in Rust, with one key.
 async fn clocked(place: &Place, clock: &Arc<ManualClock>) -> [Arc<dyn KeyStore>; 2] {
     let file = SqliteStore::new(place.file()).clock(clock.clone());
     file.start().await.unwrap();
@@ -64,7 +64,7 @@ async fn what_is_forgotten_is_gone_however_much_it_is() {
     }
 }
 
-/// The list of them would grow with each start of a process.
+/// If they were kept, their list would grow with each start of a process.
 #[tokio::test]
 async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_earliest() {
     let (place, clock) = (Place::new(), clock());
@@ -89,11 +89,11 @@ async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_
         );
         store.add_usage(&again).await.unwrap();
         store.add_usage(&next).await.unwrap();
-        assert_eq!(counted(store).await, 3, "the first is known yet");
+        assert_eq!(counted(store).await, 3, "the first is still known");
     }
     clock.advance(Duration::from_secs(2 * 3_600));
     for store in &stores {
-        // Of the time for which usage is kept, too.
+        // They are kept for as long as usage is, too.
         store.prune_usage(NOW).await.unwrap();
         store
             .add_usage(&batch(1, 1, vec![row("/", NOW, 1)]))
@@ -109,7 +109,11 @@ async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_
             .add_usage(&batch(2, 2, vec![row("/", NOW, 1)]))
             .await
             .unwrap();
-        assert_eq!(counted(store).await, 1, "that of node 1, which fell silent");
+        assert_eq!(
+            counted(store).await,
+            1,
+            "only that of node 1, which was silent"
+        );
     }
 }
 
@@ -133,7 +137,7 @@ async fn sums_stay_at_the_largest() {
     }
 }
 
-/// As a later release may have written it, or someone by hand.
+/// As a later release may have written it, or an operator by hand.
 #[tokio::test]
 async fn what_is_not_known_is_left_out() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! What is logged, for tests that ask for it.
+//! Captures log lines for tests.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Metadata, Subscriber};
 
-/// All that this thread logs while the guard lives.
+/// Everything that this thread logs while the guard lives.
 #[derive(Clone, Default)]
 pub(super) struct Warnings(Arc<Mutex<String>>);
 

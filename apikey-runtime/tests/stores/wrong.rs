@@ -1,4 +1,5 @@
-//! The suite finds what is wrong: each of these stores breaks one rule, and fails the check of that rule.
+//! The suite detects incorrect stores: each of these breaks one rule, and fails the check of that
+//! rule.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -33,7 +34,8 @@ enum Fault {
     TrustsTheSuspected,
     SuspectsBlindly,
     DismissesTheTrusted,
-    /// Numbers its changes when they begin: a lower number may commit after a higher one was read. One does.
+    /// Numbers its changes when they begin: a lower number may commit after a higher one was read.
+    /// One does so.
     RacySequence,
     /// The same without the race.
     LuckySequence,
@@ -55,7 +57,7 @@ struct Notes {
     reasons: HashMap<KeyId, Revocation>,
     sequence: u64,
     committed: BTreeMap<u64, KeyId>,
-    /// The first number taken after someone began to follow: its writer waits till it was read past.
+    /// The first number taken after a follower began: its writer waits until it was read past.
     held: Option<u64>,
     followed: bool,
     read_to: u64,
@@ -79,7 +81,7 @@ impl Wrong {
         write(&mut self.notes.lock().unwrap())
     }
 
-    /// Takes the next number as a sequence does: at the beginning of a change.
+    /// Takes the next number as a sequence does: when a change begins.
     async fn begin(&self) -> u64 {
         let own = self.note(|notes| {
             notes.sequence += 1;
@@ -306,7 +308,7 @@ fn make(fault: Fault) -> impl Fn() -> std::future::Ready<Arc<dyn KeyStore>> {
     move || std::future::ready(Arc::new(Forwarding(Wrong::new(fault))) as Arc<dyn KeyStore>)
 }
 
-/// What the suite, or the check of that name alone, says of a store with `fault`.
+/// Returns how the suite, or only the check of that name, fails for a store with `fault`.
 async fn panic_of(fault: Fault, check: Option<&'static str>) -> Option<String> {
     let run = tokio::spawn(async move {
         match check {
@@ -395,11 +397,11 @@ async fn each_fault_fails_the_check_of_its_rule() {
     assert_eq!(
         panic_of(Fault::None, None).await,
         None,
-        "the wrapper alone breaks no rule"
+        "the wrapper alone does not break a rule"
     );
 }
 
-/// V-19's negative control: a change that takes its number first and commits last.
+/// V-19, negative control: a change that takes its number first and commits last.
 #[tokio::test]
 async fn v19_a_sequence_is_found_out() {
     const CHECK: &str = "a_poller_misses_no_change_of_concurrent_writers";

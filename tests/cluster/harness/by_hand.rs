@@ -1,4 +1,4 @@
-//! What an operator does: SQL by hand, in a transaction that is left open.
+//! Acts as an operator: manual SQL, in a transaction that stays open.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::cluster::Cluster;
 use super::history::{Change, Turn};
 use super::place::Place;
 
-/// The longest that the server is waited for.
+/// The longest wait for the server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection of an operator, straight to the store.
+/// An operator's direct connection to the store.
 pub enum Tool {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Tool {
-    /// `None` where the store takes no SQL, or cannot be reached.
+    /// Returns `None` if the store does not take SQL or cannot be reached.
     pub async fn on(place: &Place) -> Option<Self> {
         match place {
             Place::Sqlite(_) => {
@@ -38,7 +38,7 @@ impl Tool {
         }
     }
 
-    /// Runs statements. `None` where the store does not do it in time.
+    /// Runs statements. Returns `None` if the store does not finish in time.
     pub async fn run(&mut self, sql: &str) -> Option<()> {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         match self {
@@ -53,15 +53,15 @@ async fn done<T>(running: impl Future<Output = Result<T, sqlx::Error>>) -> Optio
 }
 
 impl Cluster {
-    /// Revokes a key by an `UPDATE`, in a transaction that stays open for a while. `None` where it
-    /// is not known to be done.
+    /// Revokes a key by an `UPDATE`, in a transaction that stays open for a while. Returns `None`
+    /// if the outcome is unknown.
     pub async fn revoke_by_hand(&self, key: &Issued, open: Duration) -> Option<()> {
         let revocation = self.begin_by_hand(key).await?;
         sleep(open).await;
         revocation.commit(self).await
     }
 
-    /// The same, until the caller commits it.
+    /// Does the same, but the caller commits.
     pub async fn begin_by_hand(&self, key: &Issued) -> Option<OpenRevocation> {
         let mut tool = Tool::on(&self.place).await?;
         let update = format!(
@@ -75,10 +75,10 @@ impl Cluster {
         })
     }
 
-    /// Lets the store refuse writes for a while, as a full one does, and still answer reads.
+    /// Makes the store reject writes for a while, as a full disk does, and still answer reads.
     pub async fn fill_store(&self, lasts: Duration) {
         if let Place::Redis(server) = &self.place {
-            // With a limit that is reached, what writes is refused.
+            // Once a limit is reached, writes are rejected.
             let limit = |bytes| {
                 let server = server.lock().unwrap();
                 server
@@ -93,37 +93,37 @@ impl Cluster {
         let Some(mut tool) = Tool::on(&self.place).await else {
             return;
         };
-        // The operator's own session stays as it is.
+        // Leaves the operator's own session writable.
         tool.run("SET default_transaction_read_only = off").await;
         for (mode, lasts) in [("on", lasts), ("off", Duration::ZERO)] {
             let set = format!("ALTER SYSTEM SET default_transaction_read_only = {mode}");
             let told = tool.run(&set).await.is_some();
             let told = told && tool.run("SELECT pg_reload_conf()").await.is_some();
-            assert!(told, "the server does not let itself be filled");
+            assert!(told, "the server cannot be filled");
             sleep(lasts).await;
         }
     }
 
-    /// Holds the lock of a file for writing, for a while.
+    /// Holds the write lock of a file for a while.
     pub async fn lock_store(&self, lasts: Duration) {
         let Some(mut tool) = Tool::on(&self.place).await else {
             return;
         };
-        // Where a node holds it for too long, it stays with that node.
+        // If a node holds the lock for too long, it keeps it.
         if tool.run("BEGIN IMMEDIATE").await.is_some() {
             sleep(lasts).await;
         }
     }
 }
 
-/// A revocation by hand that nobody else sees yet.
+/// A manual revocation that is not committed yet.
 pub struct OpenRevocation {
     tool: Tool,
     key: Issued,
 }
 
 impl OpenRevocation {
-    /// `None` where it is not known to be done.
+    /// Returns `None` if the outcome is unknown.
     pub async fn commit(mut self, cluster: &Cluster) -> Option<()> {
         let start = now();
         let committed = self.tool.run("COMMIT").await;

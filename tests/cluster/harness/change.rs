@@ -1,4 +1,4 @@
-//! Changes, as the coordinator has nodes make them.
+//! Changes that the coordinator orders from nodes.
 
 use super::clock::{Nanos, now};
 use super::cluster::Cluster;
@@ -9,11 +9,11 @@ use super::process::{Failure, NodeProcess};
 #[derive(Debug, Clone)]
 pub struct Issued {
     pub id: String,
-    /// Its texts, the newest last: rotations add to them.
+    /// Its texts, newest last; each rotation adds one.
     pub texts: Vec<(Key, String)>,
 }
 
-/// Whether a change waits until all nodes know of it.
+/// Whether a change waits until all nodes know about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Plain,
@@ -29,13 +29,13 @@ impl Kind {
     }
 }
 
-/// What is done to a key.
+/// A step in the life of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Revoke,
     Disable,
     Enable,
-    /// With a grace time in milliseconds.
+    /// With a grace period in milliseconds.
     Rotate(u64),
 }
 
@@ -44,12 +44,12 @@ pub enum Step {
 pub struct Done {
     pub start: Nanos,
     pub returned: Nanos,
-    /// Whether it was confirmed by waiting out a lease.
+    /// Whether it was confirmed by waiting for a lease to end.
     pub outlasted: bool,
 }
 
 impl Cluster {
-    /// Has `node` make a key, which all nodes check from then on.
+    /// Orders `node` to create a key, which all nodes check from then on.
     pub async fn create(&self, node: &NodeProcess, label: &str) -> Result<Issued, Failure> {
         let answer = node.ask(&format!("create {label}")).await?;
         let (done, rest) = parse(&answer);
@@ -70,7 +70,7 @@ impl Cluster {
         })
     }
 
-    /// Has `node` take a step with a key, and notes what came of it.
+    /// Orders `node` to take a step with a key, and records the outcome.
     pub async fn take(
         &self,
         node: &NodeProcess,
@@ -99,7 +99,7 @@ impl Cluster {
             grace: grace * 1_000_000,
         };
         match step {
-            // The end of a key is that of all its texts.
+            // A key that ends takes all its texts with it.
             Step::Revoke => issued
                 .texts
                 .iter()
@@ -119,7 +119,7 @@ impl Cluster {
     }
 }
 
-/// When the call was made, when it returned, and what it said.
+/// Returns when the call was made, when it returned, and its answer.
 fn parse(answer: &str) -> (Done, &str) {
     let mut parts = answer.splitn(4, ' ');
     let mut nanos = || parts.next().and_then(|text| text.parse().ok());

@@ -1,4 +1,4 @@
-//! Nodes on one store, and what they were told.
+//! Nodes on one store, and their orders.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use super::settings::Settings;
 pub struct Cluster {
     pub settings: Settings,
     pub place: Place,
-    /// The name of the test that is a node.
+    /// The name of the test that runs a node.
     node_test: &'static str,
     folder: tempfile::TempDir,
     slots: Vec<Slot>,
@@ -25,24 +25,24 @@ pub struct Cluster {
     round: Mutex<Round>,
 }
 
-/// A place for one node after another.
+/// A slot that one node after another occupies.
 pub struct Slot {
-    /// Where the store listens.
+    /// The proxy in front of a store that listens on a socket.
     pub proxy: Option<Proxy>,
     node: Mutex<Option<Arc<NodeProcess>>>,
 }
 
-/// What is noted of one round.
+/// The state of one round.
 #[derive(Default)]
 struct Round {
     watched: Vec<(Key, String)>,
     history: History,
-    /// All that ran in the round.
+    /// All processes that ran in the round.
     lives: Vec<Arc<NodeProcess>>,
 }
 
 impl Cluster {
-    /// Starts the nodes. One slot more than nodes is kept free, for those that join.
+    /// Starts the nodes. One extra slot stays free for nodes that join.
     pub async fn start(
         settings: Settings,
         place: Place,
@@ -69,7 +69,7 @@ impl Cluster {
         });
         for slot in 0..cluster.settings.nodes {
             let started = cluster.start_node(slot).await;
-            assert_eq!(started, Ok(()), "a node of an unharmed cluster starts");
+            assert_eq!(started, Ok(()), "a node of a cluster without faults starts");
         }
         cluster
     }
@@ -82,12 +82,12 @@ impl Cluster {
         &self.slots[number]
     }
 
-    /// The slots of the nodes that run from the start.
+    /// Returns the slots of the nodes that run from the start.
     pub fn regular_slots(&self) -> std::ops::Range<usize> {
         0..self.settings.nodes
     }
 
-    /// The slot of those that join.
+    /// Returns the slot for nodes that join.
     pub fn guest_slot(&self) -> usize {
         self.settings.nodes
     }
@@ -96,7 +96,7 @@ impl Cluster {
         self.slots[slot].node.lock().unwrap().clone()
     }
 
-    /// The nodes that run, frozen ones too.
+    /// Returns the running nodes, frozen ones included.
     pub fn members(&self) -> Vec<Arc<NodeProcess>> {
         (0..self.slots.len())
             .filter_map(|slot| self.node(slot))
@@ -117,7 +117,8 @@ impl Cluster {
         .await?;
         let node = Arc::new(node);
         *self.slots[slot].node.lock().unwrap() = Some(Arc::clone(&node));
-        // In this order: a key that comes now is told to it by this or by `watch`.
+        // This order matters: a key that is added now reaches the node through this list or through
+        // `watch`.
         let watched = {
             let mut round = self.round.lock().unwrap();
             round.lives.push(Arc::clone(&node));
@@ -129,23 +130,23 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends a node without a warning.
+    /// Kills a node.
     pub fn kill_node(&self, slot: usize) {
         if let Some(node) = self.slots[slot].node.lock().unwrap().take() {
             node.kill();
         }
     }
 
-    /// Lets a node end in its own time.
+    /// Stops a node gracefully.
     pub async fn stop_node(&self, slot: usize) {
         let node = self.slots[slot].node.lock().unwrap().take();
         if let Some(node) = node {
-            // The answer to this one may come, or only the end of output.
+            // The node may answer, or only close its output.
             let _ = node.ask("stop").await;
         }
     }
 
-    /// Begins a round: no keys, and the nodes that run.
+    /// Begins a round without keys and with the running nodes.
     pub fn begin_round(&self) {
         let nodes = self.members();
         *self.round.lock().unwrap() = Round {
@@ -154,7 +155,7 @@ impl Cluster {
         };
     }
 
-    /// A number for another text that is a key, which all nodes check from now on.
+    /// Registers a text as a key that all nodes check from now on, and returns its number.
     pub async fn watch(&self, secret: &str) -> Key {
         let key = self.number_key();
         let mut round = self.round.lock().unwrap();
@@ -163,14 +164,14 @@ impl Cluster {
         let order = format!("watch {key} {secret}");
         let asked = self.members().into_iter().map(|node| {
             let order = order.clone();
-            // One that is frozen answers later, one that is gone never.
+            // A frozen node answers later; a dead one never does.
             tokio::spawn(async move { node.ask(&order).await })
         });
         drop(asked.collect::<Vec<_>>());
         key
     }
 
-    /// A number that no other key has.
+    /// Returns an unused key number.
     pub fn number_key(&self) -> Key {
         self.next_key.fetch_add(1, Ordering::SeqCst)
     }
@@ -179,18 +180,18 @@ impl Cluster {
         self.round.lock().unwrap().history.changes.push(change);
     }
 
-    /// What was changed before now is forgotten by the store.
+    /// Records that the store forgot all changes made before `at`.
     pub fn note_reset(&self, at: Nanos) {
         self.round.lock().unwrap().history.reset = Some(at);
     }
 
-    /// From now on, all nodes have to have accepted the keys there are.
+    /// Records that all nodes have to have allowed the present keys by now.
     pub fn note_warm(&self) {
         let mut round = self.round.lock().unwrap();
         round.history.warm = round.watched.iter().map(|(key, _)| *key).collect();
     }
 
-    /// Ends the checks of the round, and gives its history.
+    /// Ends the checks of the round and returns its history.
     pub async fn end_round(&self, throughout: Vec<Process>) -> History {
         for node in self.members() {
             let ended = node.ask("unwatch").await;

@@ -1,4 +1,4 @@
-//! Negative controls: a schedule passes with all protections, and fails with one taken out.
+//! Negative controls: a schedule passes with all protections, and fails with one disabled.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,19 +10,18 @@ use super::place::Place;
 use super::run::judge;
 use super::settings::Settings;
 
-/// What a schedule came to.
+/// The result of a schedule.
 pub type Outcome = (Report, History);
 
-/// Runs `work` when no other cluster runs in this process: two at a time would be each other's
-/// fault.
+/// Runs `work` while no other cluster runs in this process: two at a time would disturb each other.
 pub fn in_turn<T>(work: impl Future<Output = T>) -> T {
     static TURN: Mutex<()> = Mutex::new(());
 
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // A node is killed when the thread that started it ends, and one that has once blocked
-        // would end when it was idle for 10 seconds.
+        // A node is killed when the thread that started it ends, and a thread that has blocked once
+        // would end after 10 idle seconds.
         .thread_keep_alive(Duration::from_secs(1 << 30))
         .build();
     runtime.unwrap().block_on(work)
@@ -41,7 +40,7 @@ pub async fn outcome(
     (checker.check(&history), history)
 }
 
-/// Panics unless `sound` keeps all rules, and in `faulty` a revoked key got through.
+/// Panics unless `sound` keeps all rules and `faulty` allowed a revoked key.
 pub fn is_found_out(sound: &Outcome, faulty: &Outcome, what: &str) {
     judge(&sound.0, &sound.1, &Vec::new(), "with all protections");
     let violations = &faulty.0.violations;
@@ -49,7 +48,7 @@ pub fn is_found_out(sound: &Outcome, faulty: &Outcome, what: &str) {
         violations
             .iter()
             .any(|violation| violation.rule.is_late_accept()),
-        "{what} is not found out; broken is only this:\n{}",
+        "{what} is not detected; the only violations are:\n{}",
         faulty.0.violations_in_words()
     );
 }

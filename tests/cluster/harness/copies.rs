@@ -1,4 +1,4 @@
-//! Copies of a store's data, and putting one back: what a restore from an old backup does.
+//! Copies a store's data and restores it, as from an old backup.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,15 +10,15 @@ use super::clock::now;
 use super::cluster::Cluster;
 use super::place::Place;
 
-/// The data of a store, as it was.
+/// A copy of a store's data.
 pub struct Copy {
     data: PathBuf,
     copy: PathBuf,
 }
 
 impl Cluster {
-    /// Copies the store's data, while the server is down for a moment. `None` for a file: that is
-    /// not put back while it is open.
+    /// Copies the store's data while the server is briefly down. Returns `None` for a file, which
+    /// cannot be replaced while it is open.
     pub async fn copy_store(&self) -> Option<Copy> {
         let data = data(&self.place).await?;
         let copy = Copy {
@@ -42,7 +42,7 @@ impl Cluster {
         Some(copy)
     }
 
-    /// Puts the data back, with the server killed.
+    /// Restores the data while the server is killed.
     pub fn put_back(&self, copy: &Copy) {
         let replace = || {
             std::fs::remove_dir_all(&copy.data).unwrap();
@@ -87,7 +87,7 @@ async fn data(place: &Place) -> Option<PathBuf> {
     }
 }
 
-/// With owners and rights: PostgreSQL insists on them.
+/// Copies owners and permissions, too: PostgreSQL insists on them.
 fn copy_all(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
     assert!(

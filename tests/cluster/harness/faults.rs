@@ -1,4 +1,4 @@
-//! What is done to nodes, wires and the store while keys are checked and changed.
+//! Faults of nodes, connections and the store, injected while keys are checked and changed.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,35 +13,35 @@ use super::clock::{Nanos, now};
 use super::cluster::Cluster;
 use super::history::{Process, millis};
 
-/// A fault that is done for a while, and then undone.
+/// A fault that is injected for a while and then undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A node stands still, and then goes on as if nothing had been.
+    /// A node is stopped, and continues later.
     FreezeNode,
-    /// A node ends without a warning, and another starts in its place.
+    /// A node is killed, and another one starts in its slot.
     KillNode,
-    /// A node joins, and leaves again.
+    /// A node joins, and leaves later.
     JoinNode,
-    /// The wire of a node.
+    /// The connection of a node to the store.
     Wire(Wire),
-    /// The calls of a node's store, where there is no wire.
+    /// The calls of a node's store, if the store does not use a connection.
     Hinder(&'static str),
     FreezeStore,
     KillStore,
-    /// The store refuses what is written.
+    /// The store rejects writes.
     FillStore,
-    /// Somebody else holds the file's lock for writing.
+    /// Another process holds the write lock of the file.
     LockStore,
 }
 
-/// All faults that were done.
+/// All injected faults.
 pub type Diary = Vec<Entry>;
 
-/// A fault that was done.
+/// An injected fault.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub fault: String,
-    /// The node that was there when it began; `None` for the store's faults.
+    /// The affected node; `None` for faults of the store.
     pub process: Option<Process>,
     pub from: Nanos,
     pub to: Nanos,
@@ -80,8 +80,8 @@ impl Fault {
         dashed
     }
 
-    /// How long it lasts, in milliseconds: from much shorter than a lease of 200 ms to longer than
-    /// the wait for a confirmation.
+    /// Returns how long the fault lasts, in milliseconds: from much shorter than a lease of 200 ms
+    /// to longer than the wait for a confirmation.
     fn lasts(self) -> Range<u64> {
         match self {
             Self::KillNode | Self::KillStore => 10..400,
@@ -91,19 +91,19 @@ impl Fault {
     }
 }
 
-/// Which faults are done in a round.
+/// Which faults a round has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
-    /// None: what is confirmed is acknowledged.
+    /// Without faults: all nodes acknowledge confirmed changes.
     Calm,
-    /// The same nodes are there all the time.
+    /// With faults that keep the set of nodes.
     Rough,
-    /// All: a node that was killed is on the list for a while, and each confirmation waits a lease
-    /// out.
+    /// With all faults: a killed node stays in the member list for a while, and each confirmation
+    /// waits for a lease to end.
     Storm,
 }
 
-/// All faults that can be done to this cluster, and that its settings allow.
+/// Returns all faults that this cluster supports and its settings permit.
 fn possible(cluster: &Cluster, weather: Weather) -> Vec<Fault> {
     let mut faults = match weather {
         Weather::Calm => return Vec::new(),
@@ -133,11 +133,11 @@ fn possible(cluster: &Cluster, weather: Weather) -> Vec<Fault> {
     faults
 }
 
-/// Does faults, one after another, until it is told to stop; what is done is undone then.
+/// Injects faults, one after another, until it is told to stop; then undoes them.
 pub struct Injector {
     cluster: Arc<Cluster>,
     dice: Dice,
-    /// Slots that have a fault.
+    /// Slots with a current fault.
     busy: Arc<Mutex<Vec<usize>>>,
     diary: Arc<Mutex<Diary>>,
 }
@@ -187,13 +187,13 @@ impl Injector {
         self.dice.below(self.cluster.settings.nodes as u64) as usize
     }
 
-    /// The slot for the fault, unless it has one. The first node is never ended: it saw the whole
-    /// of a round.
+    /// Reserves the slot for the fault, if it is free. The first node is never ended: it takes part
+    /// in the whole round.
     fn claim(&self, fault: Fault, slot: usize) -> Option<usize> {
         let slot = match fault {
             Fault::JoinNode => self.cluster.guest_slot(),
             Fault::KillNode if slot == 0 => 1,
-            // The store as a whole counts as one place more.
+            // The store as a whole counts as one more slot.
             Fault::FreezeStore | Fault::KillStore | Fault::FillStore | Fault::LockStore => {
                 usize::MAX
             }
@@ -246,7 +246,7 @@ impl Injector {
     }
 }
 
-/// Starts a node, again and again while the store does not let it.
+/// Starts a node; retries while the store does not answer.
 pub async fn start(cluster: &Cluster, slot: usize) {
     for _ in 0..40 {
         match cluster.start_node(slot).await {
@@ -254,14 +254,14 @@ pub async fn start(cluster: &Cluster, slot: usize) {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
-    panic!("no node starts any more");
+    panic!("a node cannot be started");
 }
 
 async fn hinder(cluster: &Cluster, slot: usize, how: &str, lasts: Duration) {
     let Some(node) = cluster.node(slot) else {
         return;
     };
-    // Errors say that the node is gone, and its hindrance with it.
+    // An error means that the node, and with it the fault, is gone.
     let _ = node.ask(&format!("hinder {how} 60")).await;
     tokio::time::sleep(lasts).await;
     let _ = node.ask("hinder nothing 0").await;

@@ -1,8 +1,8 @@
-//! This very test, built with protections that can be taken out.
+//! This test, built with protections that can be disabled.
 //!
-//! The cfg is not a feature, which anyone in a tree of dependencies could switch on, and the
-//! published crate has no other way to set it than the compiler's own flags. Cargo runs the wrapper
-//! for the workspace's crates only, and shares all others with the usual build.
+//! The cfg is not a feature, which any crate in a dependency tree could enable. The published crate
+//! can set it only through the compiler's own flags. Cargo runs the wrapper for the workspace's
+//! crates only, and shares all other crates with the usual build.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The program, built once.
+/// Returns the program, which is built once.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(build)
@@ -29,7 +29,8 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     for (name, _) in std::env::vars_os() {
-        // Cargo says to a test of which package it is; a build script that looks would run again.
+        // Cargo sets variables that name the test's package; a build script that watches them would
+        // run again.
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             command.env_remove(&*name);
@@ -37,7 +38,7 @@ fn build() -> PathBuf {
     }
     let output = command
         .args(["test", "--no-run", "--test", "cluster", "--locked"])
-        // As in README's command, so that the same builds of dependencies fit.
+        // The options of the command in README, so that builds of dependencies are reused.
         .args(["--workspace", "--all-features"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(["--profile", profile, "--target-dir"])
@@ -60,6 +61,6 @@ fn build() -> PathBuf {
         })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("Cargo names the program");
-    assert_ne!(program, own, "the wrapper was not asked");
+    assert_ne!(program, own, "the wrapper did not run");
     program
 }

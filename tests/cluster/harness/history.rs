@@ -1,26 +1,26 @@
-//! What happened: every check and every change, with its beginning and its end.
+//! A history: every check and every change, with its start and end.
 
 use std::fmt;
 
 use super::clock::Nanos;
 
-/// A text that was issued as a key. A rotation makes a new one.
+/// A text that was issued as a key. A rotation issues another.
 pub type Key = u32;
 
-/// One life of a node's process; started anew, it has another number.
+/// One run of a node's process; a restarted node gets another number.
 pub type Process = u16;
 
-/// What a check said.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Accepted,
-    /// With the place of the reason in [`REASONS`].
+    /// With the index of the reason in [`REASONS`].
     Denied(u8),
-    /// The store gave no answer.
+    /// The store did not answer.
     Unavailable,
 }
 
-/// The reasons that a key of the harness can be refused for; the last stands for all others.
+/// The possible reasons to deny a key of the harness; the last one stands for all others.
 pub const REASONS: [&str; 5] = [
     "invalid-key",
     "expired-key",
@@ -41,19 +41,19 @@ impl Outcome {
 pub struct Check {
     pub key: Key,
     pub process: Process,
-    /// Read before the check is called.
+    /// Read before the call of the check.
     pub start: Nanos,
-    /// Read after it returned.
+    /// Read after the check returned.
     pub end: Nanos,
     pub outcome: Outcome,
 }
 
-/// What a change makes of a key.
+/// The effect of a change on a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Created, issued by a rotation, switched on.
+    /// Created, issued by a rotation, or enabled.
     Live,
-    /// Revoked, replaced by a rotation, switched off.
+    /// Revoked, replaced by a rotation, or disabled.
     Dead,
 }
 
@@ -64,31 +64,31 @@ pub struct Change {
     pub to: Turn,
     /// The process that made it; `None` for one made by hand, in the store.
     pub process: Option<Process>,
-    /// Read before it is called.
+    /// Read before the call.
     pub start: Nanos,
-    /// Read after it returned `Ok`. `None` where it returned an error or never: then it took effect
-    /// at any time after its start, or never will.
+    /// Read after the call returned `Ok`. `None` if it returned an error or did not return: then
+    /// the change takes effect at any time after its start, or never.
     pub returned: Option<Nanos>,
-    /// Whether its return says that it is known everywhere.
+    /// Whether the call confirmed that the change is known everywhere.
     pub confirmed: bool,
-    /// How long the key stays good after it.
+    /// How long the key stays valid after the change.
     pub grace: Nanos,
 }
 
-/// All that a checker looks at.
+/// The input of a checker.
 #[derive(Debug, Default)]
 pub struct History {
     pub checks: Vec<Check>,
     pub changes: Vec<Change>,
-    /// When the store was set back to an earlier state: what was changed before is judged no more.
+    /// When the store was reset to an earlier state: changes made before are no longer judged.
     pub reset: Option<Nanos>,
     /// The processes that ran from before the first change until after the last.
     pub throughout: Vec<Process>,
-    /// The keys that each of those had accepted before the first change.
+    /// The keys that each of those processes had allowed before the first change.
     pub warm: Vec<Key>,
 }
 
-/// A check as the bytes of a file.
+/// The size of a check in a file, in bytes.
 pub const CHECK_BYTES: usize = 21;
 
 impl Check {
@@ -137,7 +137,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// In milliseconds.
+/// Converts to milliseconds.
 pub fn millis(nanos: Nanos) -> f64 {
     nanos as f64 / 1e6
 }

@@ -1,5 +1,5 @@
-//! A cluster under faults: nodes that are processes, wires between them and the store, a schedule
-//! that a seed repeats, and a checker of what happened.
+//! A cluster under faults: nodes as processes, proxies between them and the store, a schedule that
+//! its seed repeats, and a checker of the history.
 
 pub mod by_hand;
 pub mod change;

@@ -11,21 +11,21 @@ use tokio::time::sleep;
 use apikey_test_support::servers::postgres::Postgres;
 use apikey_test_support::servers::redis::{self, DURABLE, RedisServer};
 
-/// A store that runs.
+/// A running store.
 pub enum Place {
-    /// A file; nodes of one machine.
+    /// A file, for nodes of one machine.
     Sqlite(PathBuf),
     Postgres(Postgres),
     Redis(Mutex<RedisServer>),
 }
 
 impl Place {
-    /// A server of its own; `None` where PostgreSQL is not installed.
+    /// Starts a server; returns `None` if PostgreSQL is not installed.
     pub fn postgres() -> Option<Self> {
         Postgres::start().map(Self::Postgres)
     }
 
-    /// A server of its own, which keeps what it acknowledges; `None` where Redis is not installed.
+    /// Starts a durable server; returns `None` if Redis is not installed.
     pub fn redis(test: &str) -> Option<Self> {
         redis::is_installed(test).then(|| Self::Redis(Mutex::new(RedisServer::start(DURABLE))))
     }
@@ -38,7 +38,7 @@ impl Place {
         }
     }
 
-    /// Where it listens; `None` for a file.
+    /// Returns the server's address; `None` for a file.
     pub fn address(&self) -> Option<SocketAddr> {
         let port = match self {
             Self::Sqlite(_) => return None,
@@ -48,7 +48,7 @@ impl Place {
         Some((Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// How a node finds it, by way of `proxy` where it listens.
+    /// Returns the URL for a node, through `proxy` if the store has an address.
     pub fn url(&self, proxy: Option<SocketAddr>) -> String {
         let port = |own| proxy.map_or(own, |proxy| proxy.port());
         match self {
@@ -60,7 +60,7 @@ impl Place {
         }
     }
 
-    /// Stops the server in the middle of whatever it does, and lets it go on after a while.
+    /// Stops the server's processes, and resumes them after a while.
     pub async fn freeze(&self, lasts: Duration) {
         match self {
             Self::Sqlite(_) => {}
@@ -76,7 +76,7 @@ impl Place {
         }
     }
 
-    /// Ends the server without a warning, and starts it anew on the same data after a while.
+    /// Kills the server, and restarts it on the same data after a while.
     pub async fn kill(&self, lasts: Duration) {
         match self {
             Self::Sqlite(_) => {}

@@ -1,4 +1,4 @@
-//! The coordinator's end of a node: its process, its orders, and its checks.
+//! The coordinator's handle of a node: its process, its orders, and its checks.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,25 +17,25 @@ use super::history::{CHECK_BYTES, Check, Process};
 use super::node;
 use super::settings::Settings;
 
-/// The longest that a node may take for an order, its own waiting for a store included.
+/// The longest time for an order, the node's own wait for the store included.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Why an order was not carried out.
+/// Why an order failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// The node says why not.
+    /// The node returned an error.
     Said(String),
-    /// The node is gone, and with it the answer.
+    /// The node ended, and its answer is lost.
     Lost,
 }
 
-/// What a node answered.
+/// The answer of a node.
 pub type Answer = Result<String, Failure>;
 
-/// Those who wait for an answer, by the order's number; `None` once the node is gone.
+/// Callers that wait for an answer, by the order's number; `None` after the node ended.
 type Waiting = std::sync::Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
-/// One life of a node.
+/// One run of a node.
 pub struct NodeProcess {
     pub number: Process,
     pid: Pid,
@@ -44,12 +44,12 @@ pub struct NodeProcess {
     waiting: Waiting,
     next_order: AtomicU64,
     log: PathBuf,
-    /// How much of the log has been taken.
+    /// How much of the log has been read.
     taken: Mutex<usize>,
 }
 
 impl NodeProcess {
-    /// Starts a node on the store with this URL; `test` is the name of the test that is a node.
+    /// Starts a node on the store with this URL; `test` is the name of the test that runs a node.
     pub async fn start(
         number: Process,
         test: &str,
@@ -91,7 +91,7 @@ impl NodeProcess {
         Ok(process)
     }
 
-    /// Gives an order and waits for the answer.
+    /// Sends an order and waits for the answer.
     pub async fn ask(&self, order: &str) -> Answer {
         let number = self.next_order.fetch_add(1, Ordering::SeqCst);
         let (sender, answer) = oneshot::channel();
@@ -100,7 +100,7 @@ impl NodeProcess {
             Some(waiting) => waiting.insert(number, sender),
         };
         let line = format!("{number} {order}\n");
-        // Where it is gone, its end of output says so to all who wait.
+        // If the node ended, the end of its output informs all callers.
         let _ = self.orders.lock().await.write_all(line.as_bytes()).await;
         self.wait_for(answer, order).await
     }
@@ -115,7 +115,7 @@ impl NodeProcess {
         }
     }
 
-    /// Stops it in the middle of whatever it does, until it is told to go on.
+    /// Stops the process until it is resumed.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -124,27 +124,27 @@ impl NodeProcess {
         self.signal(Signal::CONT);
     }
 
-    /// Ends it without a warning, as `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     pub fn kill(&self) {
-        // An error says that it has ended.
+        // An error means that it has already ended.
         let _ = self.child.lock().unwrap().start_kill();
     }
 
     fn signal(&self, signal: Signal) {
-        // A process that was waited for is no more, and another may have its id.
+        // After a wait, another process may have the id.
         if let Ok(None) = self.child.lock().unwrap().try_wait() {
             kill_process(self.pid, signal).unwrap();
         }
     }
 
-    /// The checks that were noted since this was last asked.
+    /// Returns the checks since the last call.
     pub fn take_checks(&self) -> Vec<Check> {
         let mut taken = self.taken.lock().unwrap();
         let bytes = match read_from(&self.log, *taken as u64) {
             Ok(bytes) => bytes,
             Err(error) => panic!("the checks of node {}: {error}", self.number),
         };
-        // A node that is killed can leave half a check at the end.
+        // A killed node can leave an incomplete check at the end.
         let whole = bytes.chunks_exact(CHECK_BYTES);
         *taken += bytes.len() - whole.remainder().len();
         whole
@@ -152,13 +152,13 @@ impl NodeProcess {
             .collect()
     }
 
-    /// Whether there are checks that were not taken yet.
+    /// Returns whether unread checks exist.
     pub fn has_checks(&self) -> bool {
         let noted = std::fs::metadata(&self.log).map_or(0, |file| file.len());
         noted >= (*self.taken.lock().unwrap() + CHECK_BYTES) as u64
     }
 
-    /// Lets go of the file's bytes that were taken. Only while nothing is checked.
+    /// Drops the bytes already read. Call it only while the node does not check.
     pub fn forget_taken(&self) {
         let mut taken = self.taken.lock().unwrap();
         let file = std::fs::OpenOptions::new().write(true).open(&self.log);
@@ -180,7 +180,7 @@ fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Hands each answer to the one who waits for it, until the node is gone.
+/// Delivers each answer to its caller, until the node ends.
 async fn hand_out(output: ChildStdout, waiting: Waiting) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -193,7 +193,7 @@ async fn hand_out(output: ChildStdout, waiting: Waiting) {
             .as_mut()
             .and_then(|waiting| waiting.remove(&number));
         if let Some(sender) = sender {
-            // Whoever asked may have gone away.
+            // The caller may have gone away.
             let _ = sender.send(answer);
         }
     }

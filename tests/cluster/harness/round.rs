@@ -1,5 +1,5 @@
-//! One round: keys are made, all nodes check them, most are revoked in one way or another while
-//! faults are done; then everything is healed, and all nodes must agree.
+//! One round: keys are created, all nodes check them, and most keys are revoked in various ways
+//! under faults. Then everything is healed, and all nodes must agree.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,36 +15,36 @@ use super::cluster::Cluster;
 use super::faults::{Diary, Injector, Weather};
 use super::history::{History, Key};
 
-/// How many keys a round has, at most; in a long run more of everything is under way at once.
+/// The maximum number of keys of a round; a long run has more.
 const KEYS: usize = 48;
 
-/// From so many revocations on, a run is long.
+/// The number of revocations from which a run is long.
 const LONG: usize = 5_000;
 
-/// How many times as many keys and changers a round of a long run has.
+/// The factor for the keys and changers of a round in a long run.
 const LONG_SCALE: usize = 10;
 
-/// How many of them are never revoked.
+/// How many of the keys are never revoked.
 const KEPT: usize = 3;
 
-/// How many changes are made at a time.
+/// How many changes run at a time.
 const CHANGERS: usize = 6;
 
-/// How many faults are done at a time.
+/// How many faults run at a time.
 const INJECTORS: u64 = 2;
 
-/// In how many nodes a change is tried that fails.
+/// On how many nodes a failed change is retried.
 const TRIES: usize = 3;
 
-/// The longest that a healed cluster may take until all agree.
+/// The longest time that a healed cluster may take to agree.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a round gives.
+/// The result of a round.
 pub struct Outcome {
     pub history: History,
-    /// How long each confirmed change took.
+    /// The duration of each confirmed change.
     pub waits: Vec<Nanos>,
-    /// For how many of them a lease was waited out.
+    /// How many of them waited for a lease to end.
     pub outlasted: usize,
     pub plain: usize,
 }
@@ -57,16 +57,16 @@ struct Counted {
     plain: usize,
 }
 
-/// What the changers share.
+/// The state that changers share.
 struct Work {
     cluster: Arc<Cluster>,
-    /// Keys that are still to be revoked.
+    /// Keys that still have to be revoked.
     to_do: Mutex<Vec<Issued>>,
     revoked: Mutex<Vec<Issued>>,
     done: Mutex<Counted>,
 }
 
-/// Runs one round with `revocations` keys to revoke.
+/// Runs one round that revokes `revocations` keys.
 pub async fn run(
     cluster: &Arc<Cluster>,
     mut dice: Dice,
@@ -117,7 +117,7 @@ fn scale(cluster: &Cluster) -> usize {
     }
 }
 
-/// Makes a key. A node may find at first that its connections are gone, where the store was killed.
+/// Creates a key. A node may first find broken connections after the store was killed.
 async fn create(cluster: &Cluster, dice: &mut Dice, number: usize) -> Issued {
     let begun = Instant::now();
     loop {
@@ -126,7 +126,7 @@ async fn create(cluster: &Cluster, dice: &mut Dice, number: usize) -> Issued {
         match cluster.create(node, &format!("key-{number}")).await {
             Ok(key) => return key,
             Err(failure) if begun.elapsed() > SETTLED_WITHIN => {
-                panic!("a healed cluster makes no key: {failure:?}")
+                panic!("a healed cluster does not create a key: {failure:?}")
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -158,7 +158,7 @@ async fn under_faults(
     for injector in injectors {
         injector.await.unwrap();
     }
-    // With all healed, what failed must go well.
+    // The cluster is healed, so changes that failed must now succeed.
     for mut key in left {
         work.finish(&mut key, dice).await;
         work.revoked.lock().unwrap().push(key);
@@ -166,7 +166,7 @@ async fn under_faults(
 }
 
 impl Work {
-    /// Revokes keys until none is left; gives those whose revocation failed.
+    /// Revokes keys until all are revoked; returns those that failed.
     async fn change(self: Arc<Self>, mut dice: Dice) -> Vec<Issued> {
         let mut left = Vec::new();
         loop {
@@ -180,7 +180,7 @@ impl Work {
         }
     }
 
-    /// Ends one key, in a way that the dice choose. `None` where it failed on the way.
+    /// Ends one key in a random way. Returns `None` if a step failed.
     async fn end(&self, key: &mut Issued, dice: &mut Dice) -> Option<()> {
         match dice.below(100) {
             0..8 => drop(self.insist(key, Step::Rotate(0), dice).await?),
@@ -197,7 +197,7 @@ impl Work {
                 tokio::time::sleep(dice.millis(0..100)).await;
             }
             24..32 => {
-                // Two at once: both must keep what they promise.
+                // Two calls at once: both must keep their promises.
                 let (mut one, mut other) = (key.clone(), key.clone());
                 let (kinds, mut more) = ((kind(dice), kind(dice)), Dice::new(dice.throw()));
                 let (one, other) = tokio::join!(
@@ -218,7 +218,7 @@ impl Work {
         self.insist(key, Step::Revoke, dice).await.map(drop)
     }
 
-    /// Takes a step in one node after another, until one says that it is done.
+    /// Tries a step on one node after another, until one succeeds.
     async fn insist(&self, key: &mut Issued, step: Step, dice: &mut Dice) -> Option<Done> {
         for _ in 0..TRIES {
             let kind = kind(dice);
@@ -251,8 +251,8 @@ impl Work {
         Some(done)
     }
 
-    /// Waits until every node, asked to switch a key off or on, has all others acknowledge that:
-    /// those that are gone are off the list then.
+    /// Waits until every node, asked to disable or enable a key, gets acknowledgements of all other
+    /// nodes; dead nodes have left the member list by then.
     async fn recovered(&self, key: &mut Issued, dice: &mut Dice) {
         let begun = Instant::now();
         for node in self.cluster.members() {
@@ -316,7 +316,7 @@ pub async fn settle(cluster: &Cluster, keys: &[Issued], letter: u8) {
         }
         assert!(
             begun.elapsed() < SETTLED_WITHIN,
-            "healed, and yet these nodes do not answer `{}` for these keys: {differ:?}",
+            "the cluster is healed, but these nodes do not answer `{}` for these keys: {differ:?}",
             letter as char
         );
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,4 +1,4 @@
-//! A run: round after round, until enough keys were revoked; each is held against the checker.
+//! A run: round after round, until enough keys are revoked. The checker examines each round.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::faults::{Diary, Weather};
 use super::history::{Check, History, millis};
 use super::round::{self, Outcome};
 
-/// What a run did and found.
+/// The result of a run.
 #[derive(Default)]
 pub struct Summary {
     store: &'static str,
@@ -25,12 +25,13 @@ pub struct Summary {
     waits: Vec<Nanos>,
     outlasted: usize,
     total: Report,
-    /// How often each was done.
+    /// How often each fault was injected.
     faults: BTreeMap<String, usize>,
     seconds: f64,
 }
 
-/// Runs until `CLUSTER_REVOCATIONS` succeeded. Panics at the first round that breaks a rule.
+/// Runs until `CLUSTER_REVOCATIONS` revocations succeeded. Panics at the first round that breaks a
+/// rule.
 pub async fn run(cluster: &Arc<Cluster>) -> Summary {
     let settings = cluster.settings.clone();
     let begun = Instant::now();
@@ -76,7 +77,7 @@ fn weather(round: u64) -> Weather {
     }
 }
 
-/// Panics where a rule is broken, and says how that came about.
+/// Panics if a rule is broken, with the events that led to it.
 pub fn judge(report: &Report, history: &History, diary: &Diary, at: &str) {
     if report.violations.is_empty() {
         return;
@@ -148,7 +149,7 @@ impl fmt::Display for Summary {
         )?;
         write!(
             f,
-            "checks: {} accepted, {} refused, {} unavailable; latest accept after a plain revocation {:.1} ms; ",
+            "checks: {} allowed, {} denied, {} unavailable; latest allowed after a plain revocation {:.1} ms; ",
             total.accepted,
             total.refused,
             total.unavailable,
@@ -156,7 +157,7 @@ impl fmt::Display for Summary {
         )?;
         write!(
             f,
-            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms, {} waited a lease out; faults:",
+            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms, {} waited for a lease to end; faults:",
             wait(50),
             wait(99),
             wait(100),

@@ -1,5 +1,5 @@
-//! Schedules that provoke one case each, for the negative controls. All go the same way with and
-//! without the protection; only what the nodes answer differs.
+//! Schedules that provoke one case each, for the negative controls. All take the same course with
+//! and without the protection; only the nodes' answers differ.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::history::History;
 use super::process::NodeProcess;
 use super::round::settle;
 
-/// How long an answer is late that checks come to join: longer than a revocation and its bound take
-/// on a busy machine.
+/// The delay of an answer that checks are to join: longer than a revocation and its bound take on a
+/// busy machine.
 const VERY_LATE: Duration = Duration::from_millis(2500);
 
-/// The longest that the last answers are waited for.
+/// The longest wait for the last answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The node that revokes, and one that is in trouble.
+/// Returns the node that revokes, and the node with the fault.
 fn two(cluster: &Cluster) -> (Arc<NodeProcess>, Arc<NodeProcess>) {
     let node = |slot| cluster.node(slot).expect("the first nodes run");
     (node(0), node(1))
 }
 
-/// A node cannot reach the store while a key is revoked that it has in memory.
+/// A node cannot reach the store while a key that it has cached is revoked.
 pub async fn cut_off(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
@@ -47,8 +47,8 @@ pub async fn cut_off(cluster: &Cluster) -> History {
     end(cluster, &key, [here, there]).await
 }
 
-/// A node has read a key, and the answer is on its way while the key is revoked and the node is
-/// told so. It comes in time to be believed: before a lease is over.
+/// A node has read a key, and the answer is in transit while the key is revoked and the node learns
+/// of it. The answer arrives within the lease, in time to be trusted.
 pub async fn late_answer(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
@@ -59,12 +59,12 @@ pub async fn late_answer(cluster: &Cluster) -> History {
         .await
         .unwrap();
     there.ask("hinder nothing 0").await.unwrap();
-    // Until the answer is there, and some checks after it.
+    // Waits for the answer and some checks after it.
     sleep(late + past_bound(cluster)).await;
     end(cluster, &key, [here, there]).await
 }
 
-/// The same, and new checks start while the answer is on its way.
+/// The same, with new checks that start while the answer is in transit.
 pub async fn joined(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
@@ -83,8 +83,8 @@ pub async fn joined(cluster: &Cluster) -> History {
     end(cluster, &key, [here, there]).await
 }
 
-/// An operator revokes a key, and the transaction stays open while another key is revoked. What
-/// takes its number when the change is made, and not when it is committed, comes out of order.
+/// An operator revokes a key in a transaction that stays open while another key is revoked. A
+/// change that takes its number when it is made, and not when it is committed, is out of order.
 pub async fn out_of_order(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
@@ -102,8 +102,8 @@ pub async fn out_of_order(cluster: &Cluster) -> History {
     end(cluster, &by_hand, [here, there]).await
 }
 
-/// A store is put back to an earlier state while nodes have in memory what came after it. What was
-/// revoked in between is forgotten; what is revoked from then on is not.
+/// A store is restored to an earlier state while nodes have cached later records. Revocations in
+/// between are forgotten; later revocations are not.
 pub async fn put_back(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
@@ -124,7 +124,7 @@ pub async fn put_back(cluster: &Cluster) -> History {
     settle(cluster, &keys[4..], b'a').await;
     cluster.put_back(&copy);
 
-    // At once, by nodes whose cursors are ahead of the store's.
+    // Revokes at once, through nodes with cursors ahead of the store's epoch.
     let (forgotten, others) = keys.split_at_mut(4);
     for (number, key) in others.iter_mut().enumerate() {
         let node = if number % 2 == 0 { &here } else { &there };
@@ -144,7 +144,7 @@ pub async fn put_back(cluster: &Cluster) -> History {
     end(cluster, &keys[7], [here, there]).await
 }
 
-/// Revokes, again and again until the store lets it.
+/// Revokes; retries until the store answers.
 async fn insist(cluster: &Cluster, node: &NodeProcess, key: &mut Issued, kind: Kind) {
     let begun = Instant::now();
     while cluster.take(node, key, Step::Revoke, kind).await.is_err() {
@@ -153,16 +153,16 @@ async fn insist(cluster: &Cluster, node: &NodeProcess, key: &mut Issued, kind: K
     }
 }
 
-/// Takes the order of commits away from a PostgreSQL: a change has its epoch from a sequence, and
-/// from when it is made.
+/// Breaks the commit order of PostgreSQL: a change takes its epoch from a sequence, and when it is
+/// made.
 pub async fn number_by_a_sequence(cluster: &Cluster) {
     let mut tool = Tool::on(&cluster.place).await.expect("it takes SQL");
     let spoilt = tool.run(EPOCHS_FROM_A_SEQUENCE).await;
-    spoilt.expect("it lets itself be spoilt");
+    spoilt.expect("the replacement succeeds");
 }
 
-/// A new key, about which `there` has asked the store: the answer says that it is live, and is on
-/// its way.
+/// Creates a key about which `there` has asked the store: the answer says that the key is live, and
+/// is in transit.
 async fn late_read(
     cluster: &Cluster,
     here: &NodeProcess,
@@ -187,7 +187,7 @@ fn past_bound(cluster: &Cluster) -> Duration {
     Duration::from_nanos(bound(cluster.settings.lease)) + Duration::from_millis(30)
 }
 
-/// Waits until the nodes refuse the key, or for long: with a protection taken out they may not.
+/// Waits until the nodes deny the key, or for a long time: with a protection disabled they may not.
 async fn end(cluster: &Cluster, key: &Issued, nodes: [Arc<NodeProcess>; 2]) -> History {
     let begun = Instant::now();
     let refused = format!("{}:r", key.texts[0].0);

@@ -1,4 +1,4 @@
-//! What a run can be told by the environment.
+//! The settings of a run, from the environment.
 
 use std::env::var;
 use std::path::PathBuf;
@@ -10,32 +10,32 @@ use super::node::Charging;
 /// How a run goes.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Of all chance. `CLUSTER_SEED`; by default, another each time.
+    /// The seed of all random choices. `CLUSTER_SEED`; random by default.
     pub seed: u64,
     /// How many revocations have to succeed. `CLUSTER_REVOCATIONS`.
     pub revocations: usize,
     /// How many nodes run throughout. `CLUSTER_NODES`.
     pub nodes: usize,
-    /// How long a node may believe its memory. `CLUSTER_LEASE_MS`.
+    /// How long a node may trust its cache. `CLUSTER_LEASE_MS`.
     pub lease: Duration,
     /// How long a node waits for its store.
     pub store_timeout: Duration,
-    /// How many units of a limit a node takes ahead.
+    /// How many units of a limit a node prefetches.
     pub limit_prefetch: u32,
     /// How the store charges.
     pub charging: Charging,
     /// The test binary that nodes run: this one, or [`faulty::program`](super::faulty::program).
     pub program: PathBuf,
-    /// The protection that is taken out, in a build in which that can be done.
+    /// The disabled protection, in a build that supports it.
     pub fault: Option<&'static str>,
-    /// Only this round, with its number. `CLUSTER_ROUND`.
+    /// Runs only the round with this number. `CLUSTER_ROUND`.
     pub round: Option<u64>,
-    /// Only faults whose names contain this; `none` for no fault. `CLUSTER_SCHEDULE`.
+    /// Injects only faults with this in their names; `none` for no faults. `CLUSTER_SCHEDULE`.
     pub schedule: Option<String>,
 }
 
 impl Settings {
-    /// What the environment says; `revocations` where it says nothing.
+    /// Reads the environment; `revocations` is the default.
     pub fn from_environment(revocations: usize) -> Self {
         Self {
             seed: number("CLUSTER_SEED").unwrap_or_else(fresh_seed),
@@ -52,14 +52,14 @@ impl Settings {
         }
     }
 
-    /// So many nodes on a store that is not in trouble.
+    /// Returns settings for this number of nodes on a store without faults.
     pub fn calm(nodes: usize, lease: Duration) -> Self {
         Self {
             seed: 0,
             revocations: 1,
             nodes,
             lease,
-            // The store may be late, and is not down.
+            // The store may be slow, but is not down.
             store_timeout: Duration::from_secs(10),
             limit_prefetch: 1,
             charging: Charging::Soundly,
@@ -70,12 +70,12 @@ impl Settings {
         }
     }
 
-    /// Whether `CLUSTER_STORE` lets this store take part.
+    /// Returns whether `CLUSTER_STORE` selects this store.
     pub fn wants(store: &str) -> bool {
         var("CLUSTER_STORE").map_or(true, |only| only == store)
     }
 
-    /// Whether a fault of this name may be done.
+    /// Returns whether the settings permit a fault with this name.
     pub fn allows(&self, fault: &str) -> bool {
         self.schedule
             .as_ref()
@@ -87,7 +87,7 @@ fn number<T: FromStr>(name: &str) -> Option<T> {
     let text = var(name).ok()?;
     match text.parse() {
         Ok(number) => Some(number),
-        Err(_) => panic!("`{name}` is no number: {text:?}; write digits only"),
+        Err(_) => panic!("`{name}` is not a number: {text:?}; write digits only"),
     }
 }
 

@@ -1,15 +1,15 @@
-//! What is taken ahead of limits.
+//! Prefetched units of limits.
 
 use super::{LEASE, On, credits, hourly, keeps, nodes};
 use crate::harness::control::in_turn;
 use crate::harness::settings::Settings;
 use crate::harness::spending::{End, Plan};
 
-/// How many units a node takes ahead.
+/// How many units a node prefetches.
 const BATCH: u32 = 10;
 
-/// What is taken ahead never makes more of a quota. It is given back by nodes that end by themselves;
-/// with one that is killed, no more is lost than it may take ahead for each check under way.
+/// Prefetching never enlarges a quota. Nodes that stop gracefully refund the units; a killed node
+/// loses at most what it may prefetch for each check in progress.
 async fn ahead(on: On, test: &str) {
     let settings = Settings {
         limit_prefetch: BATCH,

@@ -1,4 +1,4 @@
-//! Negative controls: stores that charge wrongly are found out.
+//! Negative controls: stores that charge incorrectly are detected.
 
 use super::{LEASE, On, credits, hourly, judged, nodes};
 use crate::harness::control::in_turn;
@@ -7,7 +7,7 @@ use crate::harness::settings::Settings;
 use crate::harness::spending::Plan;
 use crate::harness::spending::judge::Broken;
 
-/// What is wrong with what came of `plan`, on a store that charges like this.
+/// Returns a violation in the result of `plan`, on a store that charges like this.
 async fn careless(charging: Charging, plan: &Plan) -> Option<Vec<Broken>> {
     let settings = Settings {
         charging,
@@ -17,7 +17,7 @@ async fn careless(charging: Charging, plan: &Plan) -> Option<Vec<Broken>> {
     Some(judged(&cluster, plan).await.1)
 }
 
-/// Panics unless a store that charges like this is found out by `sign`, and a sound one is not.
+/// Panics unless `sign` shows in a store that charges like this, and not in a sound one.
 fn is_found_out(charging: Charging, plan: &Plan, sign: impl Fn(&Broken) -> bool) {
     in_turn(async {
         let Some(sound) = careless(Charging::Soundly, plan).await else {
@@ -27,7 +27,7 @@ fn is_found_out(charging: Charging, plan: &Plan, sign: impl Fn(&Broken) -> bool)
         let broken = careless(charging, plan).await.unwrap();
         assert!(
             broken.iter().any(sign),
-            "{charging:?} is not found out; found is only this: {broken:?}"
+            "{charging:?} is not detected; the only violations are: {broken:?}"
         );
     });
 }

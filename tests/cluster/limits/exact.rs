@@ -1,4 +1,4 @@
-//! Quotas: as much as they are and no more, from any number of processes.
+//! Quotas: exactly as much as they have, from any number of processes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::control::in_turn;
 use crate::harness::settings::Settings;
 use crate::harness::spending::{End, Plan};
 
-/// The longest that a store is waited for.
+/// The longest wait for a store.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// a quota of 100 and of 1, from 1, 3 and 9 processes, one of which is killed in mid-run.
@@ -51,8 +51,8 @@ fn r01_a_quota_is_exact_from_many_processes_on_redis() {
     ));
 }
 
-/// what one limit refuses is charged to none, also where a node is killed in mid-run: two
-/// quotas, and a rate that refuses most of what comes.
+/// if one limit denies, none is charged, even if a node is killed in mid-run: two quotas, and
+/// a rate that denies most checks.
 async fn r07(on: On, test: &str) {
     let Some(cluster) = nodes(on, test, Settings::calm(4, LEASE)).await else {
         return;
@@ -83,8 +83,8 @@ fn r07_limits_are_charged_all_or_none_by_many_processes_on_redis() {
     ));
 }
 
-/// A store that is killed and started anew forgets no charge: what it let through is counted, and no
-/// more than that and what it did not answer.
+/// A store that is killed and restarted remembers all charges: its count has every allowed check,
+/// and beyond these only checks without an answer.
 async fn store_killed(on: On, test: &str) {
     let settings = Settings {
         store_timeout: Duration::from_secs(1),
@@ -115,13 +115,13 @@ async fn store_killed(on: On, test: &str) {
     let standings = cluster.standings(0, &spent).await;
     println!("limits: the store is killed, {spent}; {standings:?}");
     assert_eq!(spent.judge(&standings), [], "the store is killed");
-    assert!(spent.unsure > 0, "nobody saw it");
+    assert!(spent.unsure > 0, "the kill went unnoticed");
     let admitted = || spent.admitted.iter();
     assert!(admitted().any(|check| check.end < killed));
     assert!(admitted().any(|check| check.start > runs));
 }
 
-/// Panics where it does not come true in time.
+/// Panics if it does not become true in time.
 async fn wait_until(is_true: impl AsyncFn() -> bool) {
     let begun = now();
     while !is_true().await {

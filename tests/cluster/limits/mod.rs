@@ -1,9 +1,8 @@
-//! Limits, used up by several nodes at the same time, what is taken ahead, and what
-//! is told of usage.
+//! Limits that several nodes use up at the same time, prefetched units, and
+//! usage.
 //!
-//! Nodes note each admission before they go on, so that what a node was let is known that was
-//! killed, up to what it had under way; and the store says what was charged. See
-//! `harness/spending`.
+//! Nodes log each admission before they go on, so the admissions of a killed node are known, except
+//! for its checks in progress; and the store knows what was charged. See `harness/spending`.
 
 mod ahead;
 mod controls;
@@ -24,7 +23,7 @@ use crate::harness::spending::{Plan, Spent};
 
 const LEASE: Duration = Duration::from_secs(5);
 
-/// What a test is run on.
+/// The store of a test.
 #[derive(Debug, Clone, Copy)]
 enum On {
     Sqlite,
@@ -32,7 +31,7 @@ enum On {
     Redis,
 }
 
-/// Nodes on a store of their own; `None` where its server is not installed.
+/// Starts nodes on a new store; returns `None` if its server is not installed.
 async fn nodes(on: On, test: &str, settings: Settings) -> Option<Arc<Cluster>> {
     let name = match on {
         On::Sqlite => "sqlite",
@@ -51,7 +50,7 @@ async fn nodes(on: On, test: &str, settings: Settings) -> Option<Arc<Cluster>> {
     Some(Cluster::start(settings, place?, "node_process", folder).await)
 }
 
-/// For good, so that no midnight comes in between.
+/// Creates a lifetime quota, so that midnight does not matter.
 fn credits(amount: u64) -> Limit {
     Limit::new("credits", Quota::lifetime(amount))
 }
@@ -60,7 +59,7 @@ fn hourly(amount: u64) -> Limit {
     Limit::new("hourly", Quota::rolling(amount, Duration::from_secs(3_600)))
 }
 
-/// Uses up the limits, and says what is wrong with what came of it.
+/// Uses up the limits, and returns the violations.
 async fn judged(cluster: &Cluster, plan: &Plan) -> (Spent, Vec<Broken>) {
     let spent = cluster.spend(plan).await;
     let standings = cluster.standings(0, &spent).await;
@@ -72,8 +71,7 @@ async fn judged(cluster: &Cluster, plan: &Plan) -> (Spent, Vec<Broken>) {
     (spent, broken)
 }
 
-/// Uses up the limits, and panics where something is wrong. A node that was killed is started
-/// anew.
+/// Uses up the limits, and panics on a violation. Restarts a killed node.
 async fn keeps(cluster: &Cluster, plan: &Plan) -> Spent {
     let (spent, broken) = judged(cluster, plan).await;
     let admitted = spent.admitted.len();

@@ -1,4 +1,4 @@
-//! Rates, shared by processes; and the negative control.
+//! Rates that processes share, and the negative control.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::settings::Settings;
 use crate::harness::spending::judge::Broken;
 use crate::harness::spending::{End, Plan};
 
-/// Three nodes on one rate, for a while.
+/// Returns a plan of three nodes on one rate, for a while.
 fn at_a_rate() -> Plan {
     let rate = Rate::per_second(50).with_burst(10);
     Plan {
@@ -38,7 +38,7 @@ fn r02_many_processes_share_a_rate_on_redis() {
     in_turn(r02(On::Redis, "r02_many_processes_share_a_rate_on_redis"));
 }
 
-/// A negative control: SQLite leaves rates to each process.
+/// Negative control: SQLite leaves rates to each process.
 #[test]
 fn a_rate_that_each_process_counts_for_itself_is_found_out() {
     in_turn(async {
@@ -53,7 +53,7 @@ fn a_rate_that_each_process_counts_for_itself_is_found_out() {
         let broken = cluster.spend(&at_a_rate()).await.judge_speed();
         assert!(
             matches!(broken[..], [Broken::TooFast { .. }]),
-            "found is only this: {broken:?}"
+            "the only violations are: {broken:?}"
         );
     });
 }

@@ -1,4 +1,4 @@
-//! What is told of usage.
+//! Usage reports.
 
 use apikey_runtime::{Limit, Rate};
 
@@ -8,7 +8,7 @@ use crate::harness::control::in_turn;
 use crate::harness::settings::Settings;
 use crate::harness::spending::{End, Plan};
 
-/// Ends all nodes in their own time, and starts them anew.
+/// Stops all nodes gracefully, and restarts them.
 async fn restart(cluster: &Cluster) {
     for slot in cluster.regular_slots() {
         cluster.stop_node(slot).await;
@@ -18,7 +18,7 @@ async fn restart(cluster: &Cluster) {
     }
 }
 
-/// Usage is what its clients counted, across restarts; of a node that is killed some may be missing.
+/// Usage equals what clients counted, across restarts; a killed node may lose some.
 async fn usage(on: On, test: &str) {
     let Some(cluster) = nodes(on, test, Settings::calm(3, LEASE)).await else {
         return;

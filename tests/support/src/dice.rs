@@ -1,4 +1,4 @@
-//! Chance that a seed repeats.
+//! Random choices that a seed repeats.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,7 +12,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Dice for one part of a run, which do not depend on how often these were thrown.
+    /// Creates dice for one part of a run, independent of how often these were thrown.
     pub fn of(seed: u64, part: u64) -> Self {
         let mut dice = Self(seed ^ part.wrapping_mul(0xA076_1D64_78BD_642F));
         dice.throw();

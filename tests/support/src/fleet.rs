@@ -1,4 +1,4 @@
-//! Every kind of store, on a server of the test's own where it needs one.
+//! Every kind of store, on the test's own server if it needs one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::servers::postgres::Postgres;
 use super::servers::redis::{self, RedisServer};
 
-/// One empty store, and as many nodes on it as a test wants.
+/// An empty store, with as many nodes as a test wants.
 pub struct Fleet {
     pub name: &'static str,
     lease: Duration,
@@ -19,18 +19,18 @@ pub struct Fleet {
 }
 
 enum Place {
-    /// Nodes share the value itself: there is no other way.
+    /// Nodes share the value itself, because the data is in it.
     Memory(Arc<MemoryStore>),
     File(TempDir),
-    /// A database of its own.
+    /// The URL of a new database.
     Postgres(String),
-    /// A namespace of its own.
+    /// The prefix of its own keys.
     Redis(&'static RedisServer, String),
 }
 
 impl Fleet {
-    /// One of each kind, with this lease. A kind whose server is not installed is left out, with a
-    /// line that says so, unless `CI` is set.
+    /// Creates one of each kind, with this lease. A kind whose server is not installed is skipped,
+    /// and a line says so; with `CI` set it is a failure.
     pub async fn every(lease: Duration) -> Vec<Self> {
         let mut places = vec![
             (
@@ -49,7 +49,7 @@ impl Fleet {
         places.into_iter().map(fleet).collect()
     }
 
-    /// A store for one more node.
+    /// Returns a store for one more node.
     pub fn store(&self) -> Arc<dyn KeyStore> {
         match &self.place {
             Place::Memory(store) => Arc::clone(store) as Arc<dyn KeyStore>,
@@ -71,13 +71,13 @@ fn next() -> usize {
     COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The process's own server; it ends with the process.
+/// Returns the process's server, which ends with the process.
 pub fn postgres() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
     SERVER.get_or_init(Postgres::start).as_ref()
 }
 
-/// As [`postgres`].
+/// Returns the process's server, as [`postgres`] does.
 pub fn redis() -> Option<&'static RedisServer> {
     static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
     let test = std::thread::current();
@@ -86,7 +86,7 @@ pub fn redis() -> Option<&'static RedisServer> {
     SERVER.get_or_init(start).as_ref()
 }
 
-/// The address of a new, empty database.
+/// Creates an empty database and returns its URL.
 pub async fn database(server: &Postgres) -> String {
     let name = format!("t{}", next());
     let mut tool = PgConnection::connect(&server.url()).await.unwrap();

@@ -1,9 +1,9 @@
-//! Keys that no manager made, with right checksums: written from the description of the format, and
-//! with nothing of the crate.
+//! Forged keys with valid checksums: written from the description of the format, without code of
+//! the crate.
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// CRC-32/ISO-HDLC, bit by bit.
+/// Computes CRC-32/ISO-HDLC, bit by bit.
 pub fn crc32(bytes: &[u8]) -> u32 {
     let mut sum = u32::MAX;
     for byte in bytes {
@@ -19,7 +19,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     !sum
 }
 
-/// Six digits of base62.
+/// Returns six digits of base62.
 pub fn base62(mut number: u32) -> String {
     let mut digits = [b'0'; 6];
     for digit in digits.iter_mut().rev() {
@@ -29,12 +29,12 @@ pub fn base62(mut number: u32) -> String {
     String::from_utf8(digits.to_vec()).unwrap()
 }
 
-/// `text` and its checksum.
+/// Returns `text` with its checksum.
 pub fn sealed(text: &str) -> String {
     format!("{text}{}", base62(crc32(text.as_bytes())))
 }
 
-/// A key taken apart.
+/// The parts of a key.
 #[derive(Debug, Clone)]
 pub struct Parts {
     pub prefix: String,
@@ -43,7 +43,7 @@ pub struct Parts {
     pub checksum: String,
 }
 
-/// Takes a key apart, from the right.
+/// Splits a key, from the right.
 pub fn parts(key: &str) -> Parts {
     let (rest, tail) = key.rsplit_once('_').unwrap();
     let (prefix, id) = rest.rsplit_once('_').unwrap();
@@ -56,18 +56,18 @@ pub fn parts(key: &str) -> Parts {
     }
 }
 
-/// A well-formed key of these parts.
+/// Returns a well-formed key of these parts.
 pub fn key(prefix: &str, id: &str, secret: &str) -> String {
     sealed(&format!("{prefix}_{id}_{secret}"))
 }
 
-/// The id of `key` with another secret.
+/// Returns a key with the id of `key` and another secret.
 pub fn wrong_secret(key: &str) -> String {
     let parts = parts(key);
     self::key(&parts.prefix, &parts.id, &"x".repeat(parts.secret.len()))
 }
 
-/// A well-formed key that no store knows.
+/// Returns a well-formed key that stores do not know.
 pub fn unknown() -> String {
     key("my_api", "0123456789ABCDEFGHIJKL", &"y".repeat(64))
 }

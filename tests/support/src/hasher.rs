@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use apikey_runtime::key::{KeyHasher, ParsedDigest, Sha256Hasher};
 use apikey_runtime::store::BoxError;
 
-/// The usual hasher; how often it was asked is counted. A clone counts into the same place.
+/// The default hasher, with a count of its comparisons. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct CountingHasher {
     inner: Sha256Hasher,
@@ -14,7 +14,7 @@ pub struct CountingHasher {
 }
 
 impl CountingHasher {
-    /// How many keys were hashed to be compared, since the last question.
+    /// Returns how many keys were hashed to be compared, since the last call.
     pub fn take(&self) -> usize {
         self.comparisons.swap(0, SeqCst)
     }

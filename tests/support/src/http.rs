@@ -1,4 +1,4 @@
-//! A server on a socket, and a client that sends the very bytes it is told to.
+//! A server on a socket, and a client that sends exactly the given bytes.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves what `configure` sets up, with one worker, on a free port.
+    /// Serves the configured app, with one worker, on a free port.
     pub fn start(configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
         let factory = move || App::new().configure(configure.clone());
         let server = HttpServer::new(factory).workers(1).disable_signals();
@@ -25,19 +25,19 @@ impl Server {
         Self::of(server.addrs()[0], server.run())
     }
 
-    /// One that listens on `address`, and was set up otherwise.
+    /// Wraps a server that was started elsewhere and listens on `address`.
     pub fn of(address: SocketAddr, server: actix_web::dev::Server) -> Self {
         let handle = server.handle();
         actix_web::rt::spawn(server);
         Self { address, handle }
     }
 
-    /// A connection to it.
+    /// Connects to the server.
     pub async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
-    /// `GET path` on a connection of its own, with the key as a bearer token.
+    /// Sends `GET path` on a new connection, with the key as a bearer token.
     pub async fn get(&self, path: &str, key: impl Into<Option<&str>>) -> Answer {
         let authorization = key.into().map(|key| format!("Bearer {key}"));
         let header = authorization
@@ -46,19 +46,19 @@ impl Server {
         self.connect().await.get(path, header.as_slice()).await
     }
 
-    /// `GET path` on a connection of its own, with these headers.
+    /// Sends `GET path` on a new connection, with these headers.
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.connect().await.get(path, headers).await
     }
 
-    /// Sends these bytes, on a connection of their own.
+    /// Sends these bytes on a new connection.
     pub async fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
         let mut client = self.connect().await;
         client.send(bytes).await;
         client.answer().await
     }
 
-    /// `POST path` with a body, on a connection of its own.
+    /// Sends `POST path` with a body on a new connection.
     pub async fn post(&self, path: &str, key: impl Into<Option<&str>>, body: &str) -> Answer {
         self.connect().await.post(path, key, body).await
     }
@@ -66,7 +66,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The order is given at once; only waiting for it needs the future.
+        // `stop` takes effect at once; its future only waits for the end.
         drop(self.handle.stop(false));
     }
 }
@@ -90,7 +90,7 @@ impl Client {
         soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// Sends what the server may no longer want to have.
+    /// Sends bytes that the server may no longer read.
     pub async fn send_in_vain(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = soon(self.stream.write_all(bytes.as_ref())).await;
     }
@@ -101,19 +101,19 @@ impl Client {
     }
 
     pub async fn post(&mut self, path: &str, key: impl Into<Option<&str>>, body: &str) -> Answer {
-        // In one piece: a server that has an answer before it has the body closes the connection.
+        // In one piece: a server that answers before it has read the body closes the connection.
         self.send(post_head(path, key, body.len()) + body).await;
         self.answer().await
     }
 
-    /// The next answer on the connection.
+    /// Reads the next answer on the connection.
     pub async fn answer(&mut self) -> Answer {
         self.try_answer()
             .await
             .expect("the server closed the connection")
     }
 
-    /// The next answer on the connection, or `None` where the server closed it first.
+    /// Reads the next answer on the connection; `None` if the server closed it first.
     pub async fn try_answer(&mut self) -> Option<Answer> {
         let head_end = self.head_end().await?;
         let mut answer = Answer::of_head(&self.received[..head_end]);
@@ -128,7 +128,7 @@ impl Client {
         Some(answer)
     }
 
-    /// The next answer on the connection, which has no body whatever its head says.
+    /// Reads the next answer on the connection, which does not have a body, whatever its head says.
     pub async fn head_only(&mut self) -> Answer {
         let head_end = self
             .head_end()
@@ -164,7 +164,7 @@ impl Client {
     }
 }
 
-/// The bytes of a `GET`.
+/// Returns the bytes of a `GET`.
 pub fn get_request(path: &str, headers: &[(&str, &str)]) -> String {
     let lines: String = headers
         .iter()
@@ -173,7 +173,7 @@ pub fn get_request(path: &str, headers: &[(&str, &str)]) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
 }
 
-/// The bytes of a `POST` up to its body.
+/// Returns the bytes of a `POST` up to its body.
 pub fn post_head<'k>(path: &str, key: impl Into<Option<&'k str>>, length: usize) -> String {
     let authorization = key
         .into()
@@ -185,7 +185,7 @@ pub fn post_head<'k>(path: &str, key: impl Into<Option<&'k str>>, length: usize)
     )
 }
 
-/// An answer, as it came.
+/// An answer, as received.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -223,18 +223,18 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// All of it but the date.
+    /// Returns all of it except the date.
     pub fn timeless(&self) -> String {
         let mut lines = vec![self.status_line.clone()];
         let dateless = self.headers.iter().filter(|(name, _)| name != "date");
         lines.extend(dateless.map(|(name, value)| format!("{name}: {value}")));
-        // The server's own map has no order, so neither has what it sends.
+        // The order of headers varies, because the server keeps them in a map.
         lines[1..].sort();
         format!("{}\n\n{}", lines.join("\n"), self.text())
     }
 
-    /// The last part of the problem's type, after checking that this is an answer of the gate:
-    /// W-02.
+    /// Returns the last part of the problem's type, after a check that this is an answer of the
+    /// guard: W-02.
     #[track_caller]
     pub fn problem(&self) -> String {
         assert_eq!(
@@ -278,14 +278,14 @@ impl Answer {
         kind.rsplit(':').next().unwrap().to_owned()
     }
 
-    /// Checks that the gate refused with this status, for this reason.
+    /// Asserts that the guard denied with this status, for this reason.
     #[track_caller]
     pub fn refused(&self, status: u16, reason: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.problem(), reason);
     }
 
-    /// Checks that the handler answered, and with this text.
+    /// Asserts that the handler answered, with this text.
     #[track_caller]
     pub fn says(&self, text: &str) {
         assert_eq!((self.status, self.text().as_str()), (200, text), "{self:?}");

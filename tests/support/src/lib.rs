@@ -1,5 +1,5 @@
-//! What tests, benches and examples share: servers, a TCP proxy, stores that stop or fail, an HTTP
-//! client, forged keys.
+//! Code that tests, benches and examples share: servers, a TCP proxy, stores that stop or fail, an
+//! HTTP client, forged keys.
 
 pub mod dice;
 pub mod fleet;
@@ -20,15 +20,15 @@ use std::time::{Duration, Instant};
 use apikey_runtime::clock::Clock;
 use apikey_runtime::{ApiKeyManager, Config, KeyStore, MemoryStore};
 
-/// The longest that a test waits for what has to come.
+/// The longest time that a test waits for something that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A manager with the defaults on an empty store in memory.
+/// Starts a manager with the defaults on an empty `MemoryStore`.
 pub async fn manager() -> ApiKeyManager {
     manager_on(Arc::new(MemoryStore::new())).await
 }
 
-/// A manager with the defaults on `store`.
+/// Starts a manager with the defaults on `store`.
 pub async fn manager_on(store: Arc<dyn KeyStore>) -> ApiKeyManager {
     ApiKeyManager::builder()
         .shared_store(store)
@@ -37,7 +37,7 @@ pub async fn manager_on(store: Arc<dyn KeyStore>) -> ApiKeyManager {
         .unwrap()
 }
 
-/// A manager that lives by `clock`.
+/// Starts a manager with this clock.
 pub async fn manager_at(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>) -> ApiKeyManager {
     ApiKeyManager::builder()
         .shared_store(store)
@@ -47,7 +47,7 @@ pub async fn manager_at(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>) -> ApiK
         .unwrap()
 }
 
-/// Settings under which a store that stands at a gate is waited for.
+/// Returns settings under which a manager waits for a store that stops at a gate.
 pub fn patient() -> Config {
     Config::builder()
         .store_timeout(Duration::from_secs(60))
@@ -55,7 +55,7 @@ pub fn patient() -> Config {
         .unwrap()
 }
 
-/// A manager that waits for a store which stands at a gate.
+/// Starts a manager that waits for a store that stops at a gate.
 pub async fn patient_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
     ApiKeyManager::builder()
         .config(patient())
@@ -65,14 +65,14 @@ pub async fn patient_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
         .unwrap()
 }
 
-/// What `work` gives, or the end of the test where it gives nothing for long.
+/// Returns the result of `work`; panics if it takes too long.
 pub async fn soon<T>(work: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work.into_future())
         .await
-        .expect("this has to come, and did not")
+        .expect("this did not happen in time")
 }
 
-/// Asks again and again until `done`, or `limit` has passed; says how long it took.
+/// Repeats `done` until it returns `true` or `limit` has passed; returns how long it took.
 pub async fn within<F: AsyncFnMut() -> bool>(limit: Duration, mut done: F) -> Option<Duration> {
     let started = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The places where a key can stand in a request, and requests that carry keys there.
+//! The locations of a key in a request, and requests that carry keys there.
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
@@ -7,9 +7,9 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// A place for a key.
+/// A location of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Location {
     Bearer,
     Header,
     Scheme,
@@ -20,7 +20,7 @@ pub enum Door {
     Form,
 }
 
-impl Door {
+impl Location {
     pub const ALL: [Self; 8] = [
         Self::Bearer,
         Self::Header,
@@ -32,9 +32,10 @@ impl Door {
         Self::Form,
     ];
 
-    /// As a route names it: `Authorization: Token KEY` for [`Door::Scheme`], `X-API-Key` for
-    /// [`Door::Header`], and the name `api_key` elsewhere.
-    pub fn location(self) -> KeyLocation<'static> {
+    /// Returns the location as a route names it: `Authorization: Token KEY` for
+    /// [`Location::Scheme`], `X-API-Key` for [`Location::Header`], and the name `api_key`
+    /// elsewhere.
+    pub fn to_key_location(self) -> KeyLocation<'static> {
         let name = "api_key";
         match self {
             Self::Bearer => KeyLocation::BEARER,
@@ -54,7 +55,7 @@ impl Door {
         }
     }
 
-    /// What a challenge names for it, up to its parameters.
+    /// Returns its challenge, up to the parameters.
     pub fn challenge(self) -> &'static str {
         match self {
             Self::Bearer => "Bearer",
@@ -68,7 +69,7 @@ impl Door {
         matches!(self, Self::Json | Self::Form)
     }
 
-    /// All two of them, but for the two kinds of body: a body is of one type.
+    /// Returns all pairs, except for the two kinds of body: a body has one type.
     pub fn pairs() -> Vec<[Self; 2]> {
         let mut pairs = Vec::new();
         for (at, first) in Self::ALL.into_iter().enumerate() {
@@ -82,13 +83,16 @@ impl Door {
     }
 }
 
-/// Places for a route, for as long as the process runs.
-pub fn places(doors: &[Door]) -> &'static [KeyLocation<'static>] {
-    let places: Vec<_> = doors.iter().map(|door| door.location()).collect();
-    Box::leak(places.into_boxed_slice())
+/// Returns locations for a route, which live as long as the process.
+pub fn key_locations(locations: &[Location]) -> &'static [KeyLocation<'static>] {
+    let found: Vec<_> = locations
+        .iter()
+        .map(|location| location.to_key_location())
+        .collect();
+    Box::leak(found.into_boxed_slice())
 }
 
-/// A request being written.
+/// A request under construction.
 #[derive(Debug, Clone)]
 pub struct Message {
     method: String,
@@ -124,52 +128,52 @@ impl Message {
         self
     }
 
-    /// A pair of the query, as it is.
+    /// Adds a pair to the query, unchanged.
     pub fn query(mut self, pair: &str) -> Self {
         self.query.push(pair.to_owned());
         self
     }
 
-    /// A member of the JSON body, as it is.
+    /// Adds a member to the JSON body, unchanged.
     pub fn member(mut self, member: &str) -> Self {
         self.members.push(member.to_owned());
         self
     }
 
-    /// A field of the form, as it is.
+    /// Adds a field to the form, unchanged.
     pub fn field(mut self, field: &str) -> Self {
         self.fields.push(field.to_owned());
         self
     }
 
-    /// One more key, at this door. The text is encoded so that it arrives as it is.
-    pub fn with(self, door: Door, key: &str) -> Self {
+    /// Adds a key at this location. The text is encoded so that it arrives unchanged.
+    pub fn with(self, location: Location, key: &str) -> Self {
         let encoded = || percent(key);
-        match door {
-            Door::Bearer => self.header("Authorization", &format!("Bearer {key}")),
-            Door::Header => self.header("X-API-Key", key),
-            Door::Scheme => self.header("Authorization", &format!("Token {key}")),
-            Door::Basic => {
+        match location {
+            Location::Bearer => self.header("Authorization", &format!("Bearer {key}")),
+            Location::Header => self.header("X-API-Key", key),
+            Location::Scheme => self.header("Authorization", &format!("Token {key}")),
+            Location::Basic => {
                 let credentials = base64(format!("{key}:").as_bytes());
                 self.header("Authorization", &format!("Basic {credentials}"))
             }
-            Door::Query => self.query(&format!("api_key={}", encoded())),
-            Door::Cookie => self.header("Cookie", &format!("api_key={key}")),
-            Door::Json => self.member(&format!("\"api_key\":{}", serde_json::json!(key))),
-            Door::Form => self.field(&format!("api_key={}", encoded())),
+            Location::Query => self.query(&format!("api_key={}", encoded())),
+            Location::Cookie => self.header("Cookie", &format!("api_key={key}")),
+            Location::Json => self.member(&format!("\"api_key\":{}", serde_json::json!(key))),
+            Location::Form => self.field(&format!("api_key={}", encoded())),
         }
     }
 
-    /// An empty body of the type that the door looks into, where it looks into one.
-    pub fn of_type(self, door: Door) -> Self {
-        match door {
-            Door::Json => self.member("\"n\":1"),
-            Door::Form => self.field("n=1"),
+    /// Adds an empty body of the type that the location requires, if it requires one.
+    pub fn of_type(self, location: Location) -> Self {
+        match location {
+            Location::Json => self.member("\"n\":1"),
+            Location::Form => self.field("n=1"),
             _ => self,
         }
     }
 
-    /// The bytes of its body.
+    /// Returns the body.
     pub fn body(&self) -> String {
         if self.members.is_empty() {
             self.fields.join("&")
@@ -178,7 +182,7 @@ impl Message {
         }
     }
 
-    /// The bytes of it.
+    /// Returns the bytes of the request.
     pub fn bytes(&self) -> String {
         let query = if self.query.is_empty() {
             String::new()
@@ -205,7 +209,7 @@ impl Message {
     }
 }
 
-/// Every byte but letters, digits and `_` as `%XX`.
+/// Encodes every byte as `%XX`, except for letters, digits and `_`.
 pub fn percent(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     text.bytes()
@@ -219,7 +223,7 @@ pub fn percent(text: &str) -> String {
         .collect()
 }
 
-/// Base64 with its padding (RFC 4648 section 4).
+/// Encodes as Base64 with padding (RFC 4648 section 4).
 pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -239,7 +243,7 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// How often an extractor of the handler's own, and a handler, began.
+/// Counts how often an extractor of the handler, and the handler, began.
 #[derive(Debug, Clone, Default)]
 pub struct Traces {
     extracted: Arc<AtomicUsize>,
@@ -252,8 +256,8 @@ impl Traces {
     }
 }
 
-/// An extractor that leaves a trace, and lets its handler leave one. The app's data has to have
-/// [`Traces`].
+/// An extractor that leaves a trace, and lets its handler leave one. Requires [`Traces`] in the
+/// app's data.
 pub struct Traced(Traces);
 
 impl FromRequest for Traced {

@@ -1,16 +1,16 @@
-//! Everything that is logged in this process, at TRACE.
+//! Everything that this process logs, at TRACE.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What was logged so far. A clone sees the same.
+/// The log so far. Clones share it.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Starts to listen, once for the process: the manager logs on a thread of its own.
+    /// Starts to capture, once for the process, because the manager logs on its own thread.
     pub fn capture() -> Self {
         static LOG: OnceLock<Log> = OnceLock::new();
         LOG.get_or_init(|| {
@@ -25,12 +25,12 @@ impl Log {
         .clone()
     }
 
-    /// All of it.
+    /// Returns the whole log.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 
-    /// The lines with all of `words` in them.
+    /// Returns the lines that contain all of `words`.
     pub fn lines(&self, words: &[&str]) -> Vec<String> {
         let text = self.text();
         let fits = |line: &&str| words.iter().all(|word| line.contains(word));

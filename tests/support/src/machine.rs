@@ -1,4 +1,4 @@
-//! A server that a test stops, kills and starts again, and the store that is on it.
+//! A server that a test stops, kills and restarts, and the store on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use apikey_runtime::{KeyStore, PostgresStore, RedisStore};
 use super::servers::postgres::{Frozen, Postgres};
 use super::servers::redis::{self, RedisServer};
 
-/// A server of a test's own.
+/// The server of a test.
 pub enum Machine {
     Postgres(Box<Postgres>),
     Redis(RedisServer),
 }
 
-/// While this lives, the server does nothing.
+/// The server is frozen while this lives.
 pub enum Standstill<'m> {
     Postgres(#[allow(dead_code, reason = "its end is what it does")] Frozen),
     Redis(&'m RedisServer),
@@ -29,7 +29,7 @@ impl Drop for Standstill<'_> {
 }
 
 impl Machine {
-    /// One of each kind that is installed.
+    /// Starts one of each installed kind.
     pub fn every(test: &str) -> Vec<Self> {
         let postgres = Postgres::start().map(|server| Self::Postgres(Box::new(server)));
         let redis =
@@ -44,7 +44,7 @@ impl Machine {
         }
     }
 
-    /// A store for one more node.
+    /// Returns a store for one more node.
     pub fn store(&self, lease: Duration) -> Arc<dyn KeyStore> {
         match self {
             Self::Postgres(server) => Arc::new(PostgresStore::new(server.url()).lease(lease)),
@@ -52,7 +52,7 @@ impl Machine {
         }
     }
 
-    /// Stops it in mid-air, until what is returned is dropped.
+    /// Freezes the server until the returned value is dropped.
     pub fn freeze(&self) -> Standstill<'_> {
         match self {
             Self::Postgres(server) => Standstill::Postgres(server.freeze()),
@@ -63,7 +63,7 @@ impl Machine {
         }
     }
 
-    /// Ends it at once, as a crash does.
+    /// Kills the server, as a crash does.
     pub fn kill(&mut self) {
         match self {
             Self::Postgres(server) => server.kill(),
@@ -71,7 +71,7 @@ impl Machine {
         }
     }
 
-    /// Starts it again after a [`kill`](Self::kill), on what it has kept.
+    /// Restarts it after [`kill`](Self::kill), on the data that it has kept.
     pub fn restart(&mut self) {
         match self {
             Self::Postgres(server) => server.run(),

@@ -1,4 +1,4 @@
-//! A TCP proxy between a client and a server, to be cut, frozen and slowed down.
+//! A TCP proxy between a client and a server, which can be cut, frozen and slowed down.
 
 #[cfg(test)]
 mod tests;
@@ -15,28 +15,28 @@ use tokio::sync::watch;
 
 use crate::dice::Dice;
 
-/// What the proxy does with bytes.
+/// What the proxy does with traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     Whole,
     /// Open connections are closed; new ones are closed at once.
     Cut,
-    /// The same, with a reset.
+    /// As `Cut`, but with a reset.
     Reset,
-    /// Connections stay open, new ones are taken, and no byte arrives: not later either, since a
-    /// connection that has lost bytes stays silent until it is closed.
+    /// Connections stay open and new ones are accepted, but all bytes are lost. A connection that
+    /// has lost bytes stays silent until it is closed.
     HalfOpen,
-    /// No byte arrives until the wire is whole again; then all do.
+    /// Bytes are held back until the state changes, and then delivered.
     Held,
-    /// Each piece takes this long.
+    /// Each piece is delayed by this time.
     Slow(Duration),
-    /// Each piece takes this long, and up to as long again.
+    /// Each piece is delayed by this time, and by up to as long again.
     Uneven(Duration),
     /// One byte at a time, a millisecond apart.
     Drip,
     /// Only connections that carry the push are closed.
     PushCut,
-    /// Only connections that carry the push are silent.
+    /// Only connections that carry the push lose their bytes.
     PushHalfOpen,
 }
 
@@ -50,13 +50,13 @@ impl Wire {
     }
 }
 
-/// What the proxy is told. Connections are numbered as they are accepted.
+/// The orders of the proxy. Connections are numbered as they are accepted.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
     wire: Wire,
     /// Connections with a lower number are closed.
     closed: u64,
-    /// Connections with a lower number are silent until the proxy ends, and neither side is told.
+    /// Connections with a lower number are silent until the proxy ends; neither side is informed.
     silenced: u64,
 }
 
@@ -66,8 +66,8 @@ struct Counts {
     turns: AtomicU64,
 }
 
-/// A proxy to one address, with an address of its own. It runs on a thread of its own, so that it
-/// goes on while a test's runtime is busy, and ends with the value.
+/// A proxy to one address, with its own address. It runs on its own thread, so that it goes on
+/// while a test's runtime is busy, and ends with the value.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -76,7 +76,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A whole wire to `target`.
+    /// Starts a proxy to `target`.
     pub fn to(target: SocketAddr) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -102,7 +102,7 @@ impl Proxy {
         }
     }
 
-    /// A whole wire to this port of the machine.
+    /// Starts a proxy to this port of the machine.
     pub fn to_port(port: u16) -> Self {
         Self::to((Ipv4Addr::LOCALHOST, port).into())
     }
@@ -115,29 +115,29 @@ impl Proxy {
         self.address.port()
     }
 
-    /// From now on, this.
+    /// Sets the state from now on.
     pub fn set(&self, wire: Wire) {
         self.orders.send_modify(|orders| orders.wire = wire);
     }
 
-    /// Closes the connections that are open; new ones are as good as before.
+    /// Closes the open connections; new ones are not affected.
     pub fn close_all(&self) {
         let opened = self.opened();
         self.orders.send_modify(|orders| orders.closed = opened);
     }
 
-    /// Silences the connections that are open, for good; new ones are as good as before.
+    /// Silences the open connections permanently; new ones are not affected.
     pub fn silence_all(&self) {
         let opened = self.opened();
         self.orders.send_modify(|orders| orders.silenced = opened);
     }
 
-    /// How many connections there were.
+    /// Returns how many connections were opened.
     pub fn opened(&self) -> u64 {
         self.counts.opened.load(Ordering::SeqCst)
     }
 
-    /// How often a client spoke after a server did: round trips, on all connections.
+    /// Returns how often a client sent after a server did: the round trips of all connections.
     pub fn turns(&self) -> u64 {
         self.counts.turns.load(Ordering::SeqCst)
     }
@@ -153,7 +153,7 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            // The proxy is gone, and its connections end with the runtime.
+            // The proxy was dropped, and its connections end with the runtime.
             () = gone(&mut orders) => return,
         };
         if let Ok((client, _)) = accepted {
@@ -173,7 +173,7 @@ async fn gone(orders: &mut watch::Receiver<Orders>) {
     while orders.changed().await.is_ok() {}
 }
 
-/// Carries the bytes of one connection both ways, until an end closes it or the wire is cut.
+/// Forwards the bytes of one connection in both directions, until a side closes it or it is cut.
 async fn carry(mut client: TcpStream, target: SocketAddr, mut link: Link) {
     if link.wire().is_severed(false) {
         return close(client, link.wire());
@@ -182,7 +182,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut link: Link) {
         return;
     };
     for stream in [&client, &server] {
-        // An error means that it is closed already.
+        // An error means that it is already closed.
         let _ = stream.set_nodelay(true);
     }
     {
@@ -201,13 +201,13 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut link: Link) {
 
 fn close(stream: TcpStream, how: Wire) {
     if how == Wire::Reset {
-        // An error means that it is closed already.
+        // An error means that it is already closed.
         let _ = stream.set_zero_linger();
     }
     drop(stream);
 }
 
-/// The wire, as one connection has it.
+/// The state as one connection sees it.
 #[derive(Debug, Clone)]
 struct Link {
     number: u64,
@@ -217,7 +217,7 @@ struct Link {
     dice: Dice,
 }
 
-/// What both directions of a connection know.
+/// State that both directions of a connection share.
 #[derive(Debug, Default)]
 struct Both {
     /// Whether the connection carries the push.
@@ -247,11 +247,11 @@ impl Link {
             let push = shared.push.load(Ordering::SeqCst);
             number < orders.closed || orders.wire.is_severed(push)
         };
-        // An error means that the proxy is gone.
+        // An error means that the proxy was dropped.
         let _ = self.orders.wait_for(severed).await;
     }
 
-    /// Waits while bytes are held. `None` if the proxy is gone.
+    /// Waits while bytes are held back. Returns `None` if the proxy was dropped.
     async fn released(&mut self) -> Option<()> {
         let released = |orders: &Orders| orders.wire != Wire::Held;
         self.orders.wait_for(released).await.ok().map(drop)
@@ -270,7 +270,7 @@ impl Link {
             }
             if is_request && asks_for_push(bytes) {
                 self.shared.push.store(true, Ordering::SeqCst);
-                // One that is cut now is cut for this connection too.
+                // A state that is severed now is severed for this connection, too.
                 if self.wire().is_severed(true) {
                     return;
                 }
@@ -281,7 +281,7 @@ impl Link {
         }
     }
 
-    /// Returns when the other side may be told that the connection ended.
+    /// Returns when the other side may learn that the connection ended.
     async fn end(&mut self) {
         if self.is_silenced() {
             std::future::pending::<()>().await;
@@ -320,7 +320,7 @@ impl Link {
     }
 }
 
-/// Whether a client subscribes with these bytes: PostgreSQL's `LISTEN`, Redis' `SUBSCRIBE`.
+/// Returns whether these bytes subscribe: PostgreSQL's `LISTEN`, Redis' `SUBSCRIBE`.
 fn asks_for_push(bytes: &[u8]) -> bool {
     ["LISTEN ", "SUBSCRIBE"].iter().any(|word| {
         bytes

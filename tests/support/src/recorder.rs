@@ -1,4 +1,4 @@
-//! A recorder of metrics that keeps all it is told.
+//! A recorder that keeps all metrics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,10 +10,10 @@ use metrics::{
     SharedString, Unit,
 };
 
-/// A name and its labels, in the order of their names.
+/// A name and its labels, sorted by name.
 pub type Series = (String, Vec<(String, String)>);
 
-/// A clone keeps the same.
+/// Keeps all metrics. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder(Arc<Mutex<Kept>>);
 
@@ -36,20 +36,20 @@ struct Level(Mutex<f64>);
 struct Values(Mutex<Vec<f64>>);
 
 impl Recorder {
-    /// Starts a manager that tells its figures here, and to no other test.
+    /// Starts a manager that reports its metrics to this recorder only.
     pub async fn start(&self, builder: ApiKeyManagerBuilder) -> ApiKeyManager {
         let _here = metrics::set_default_local_recorder(self);
         builder.start().await.unwrap()
     }
 
-    /// What was counted; 0 where no such counter was ever looked up.
+    /// Returns the value of a counter; 0 if it was never registered.
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let kept = self.0.lock().unwrap();
         let count = kept.counters.get(&series(name, labels));
         count.map_or(0, |count| count.0.load(SeqCst))
     }
 
-    /// All counts of this name that are not 0, by the value of the label.
+    /// Returns all counters of this name that are not 0, by the value of the label.
     pub fn counters(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let kept = self.0.lock().unwrap();
         let mut counts = BTreeMap::new();
@@ -63,33 +63,33 @@ impl Recorder {
         counts
     }
 
-    /// What the gauge says, if there is one.
+    /// Returns the value of the gauge, if it exists.
     pub fn gauge(&self, name: &str) -> Option<f64> {
         let kept = self.0.lock().unwrap();
         let level = kept.gauges.get(&series(name, &[]))?;
         Some(*level.0.lock().unwrap())
     }
 
-    /// All that the histogram was told.
+    /// Returns all values of the histogram.
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let kept = self.0.lock().unwrap();
         let values = kept.histograms.get(&series(name, labels));
         values.map_or_else(Vec::new, |values| values.0.lock().unwrap().clone())
     }
 
-    /// All that was ever looked up.
+    /// Returns all series that were registered.
     pub fn all(&self) -> Vec<Series> {
         let kept = self.0.lock().unwrap();
         let series = kept.counters.keys().chain(kept.gauges.keys());
         series.chain(kept.histograms.keys()).cloned().collect()
     }
 
-    /// How often something was looked up.
+    /// Returns how often a series was looked up.
     pub fn lookups(&self) -> usize {
         self.0.lock().unwrap().lookups
     }
 
-    /// The descriptions by their names.
+    /// Returns the descriptions by name.
     pub fn described(&self) -> BTreeMap<String, String> {
         self.0.lock().unwrap().described.clone()
     }

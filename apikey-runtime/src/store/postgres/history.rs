@@ -1,4 +1,4 @@
-//! ClockReading the change log, which triggers write.
+//! Reads the change log, which triggers write.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! ClockReading the URL of a store.
+//! Parses the URL of a store.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! ClockReading the change log.
+//! Reads the change log.
 
 use std::sync::atomic::Ordering;
 

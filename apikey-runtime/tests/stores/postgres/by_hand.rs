@@ -1,4 +1,4 @@
-//! What an operator does with a tool of their own, and an application with the same database.
+//! What an operator does with their own tool, and an application with the same database.
 
 use apikey_runtime::KeyStore;
 use apikey_runtime::store::{ChangeSet, KeyPatch, StoreError};
@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::{Place, changed, cursor, history, number, place, run};
 use crate::{at, because, id, owned, record};
 
-/// A started store with three keys, and a tool.
+/// Starts a store with three keys, and opens a tool.
 async fn stocked(place: &Place<'_>) -> (apikey_runtime::PostgresStore, PgConnection) {
     let store = place.started().await;
     for number in 1..=3 {
@@ -44,7 +44,7 @@ async fn an_update_by_hand_is_logged_and_counts_the_version_up() {
         let sql = format!("UPDATE api_keys SET version = {sets} WHERE id LIKE '%2'");
         run(&mut tool, &sql).await.unwrap();
         let found = store.find(&id(2)).await.unwrap().unwrap();
-        assert_eq!(found.version, expected, "it never goes back");
+        assert_eq!(found.version, expected, "it never decreases");
     }
 }
 
@@ -73,8 +73,8 @@ async fn every_kind_of_change_by_hand_is_logged_in_its_order() {
     assert_eq!(changed(&store, &since).await.len(), 3);
 }
 
-/// The function keeps its own path: whoever changes a key, from wherever and with whatever path,
-/// writes to these tables and to no other of the same name.
+/// The function sets its own search path: a change of a key, from any session with any path, writes
+/// to these tables and not to others of the same name.
 #[tokio::test]
 async fn a_change_from_another_search_path_is_logged() {
     let place = place!();
@@ -95,7 +95,7 @@ async fn a_change_from_another_search_path_is_logged() {
     );
 }
 
-/// A role that may change keys, and may not write the log, still cannot change one unseen.
+/// A role that may change keys, but may not write the log, cannot change a key without a log entry.
 #[tokio::test]
 async fn who_may_only_change_keys_is_logged_and_cannot_write_the_log() {
     let place = place!();
@@ -169,7 +169,7 @@ async fn truncate_by_hand_makes_everyone_forget() {
     assert_eq!(changed(&store, &present).await, [id(1)]);
 }
 
-/// V-12, by hand: there is no way back.
+/// V-12, by hand: a revocation is permanent.
 #[tokio::test]
 async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
     let place = place!();
@@ -200,7 +200,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
     ));
 }
 
-/// The negative control: it is the triggers that keep these rules.
+/// Negative control: the triggers enforce these rules.
 #[tokio::test]
 async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_it() {
     let place = place!();
@@ -223,8 +223,8 @@ async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_i
     assert_eq!(changed(&store, &since).await, []);
 }
 
-/// What a subscription applies, and a restore of data, runs as a replica, where other triggers
-/// sleep.
+/// Changes of a subscription and of a data restore run as a replica, in which other triggers do not
+/// fire.
 #[tokio::test]
 async fn a_change_in_a_session_of_replication_is_logged() {
     let place = place!();
@@ -311,7 +311,7 @@ async fn an_emptied_log_is_an_error_till_the_next_change_or_start_and_forgets_al
     assert_eq!(history(&store, &before).await, ChangeSet::Resync);
 }
 
-/// A row that someone takes out of the log is a change that nobody would hear of.
+/// Removing a row from the log would hide a change.
 #[tokio::test]
 async fn a_log_with_a_hole_knows_no_cursor_before_it() {
     let place = place!();
@@ -329,7 +329,7 @@ async fn a_log_with_a_hole_knows_no_cursor_before_it() {
     assert_eq!(history(&store, &since).await, ChangeSet::Resync);
 }
 
-/// A dump that is restored while the server runs: the same tags, in other tables.
+/// A dump restored while the server runs: the same tags in other tables.
 #[tokio::test]
 async fn tables_restored_from_a_copy_know_no_cursor_of_before() {
     let place = place!();

@@ -1,4 +1,4 @@
-//! Calls that wait, fail at their commit, or are given up.
+//! Calls that wait, fail at their commit, or are abandoned.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::faults::{DEADLINE, SLACK, is_unavailable};
 use super::{connection, cursor, history, number, place, run};
 use crate::{because, id, owned, record};
 
-/// Reads that wait for a lock, as for a slow disk, take all connections there are but those.
+/// Reads that wait for a lock, as for a slow disk, take all connections except those of polls.
 #[tokio::test]
 async fn a_flood_of_reads_puts_no_poll_off() {
     let place = place!();
@@ -42,7 +42,7 @@ async fn a_flood_of_reads_puts_no_poll_off() {
     }
 }
 
-/// What was given up by its caller is given up by the server too, and does not happen later.
+/// When a caller abandons a call, the server abandons it too, and does not execute it later.
 #[tokio::test]
 async fn an_abandoned_call_does_not_live_on_in_the_server() {
     let place = place!();
@@ -63,7 +63,7 @@ async fn an_abandoned_call_does_not_live_on_in_the_server() {
     let mut other = place.tool().await;
     let began = Instant::now();
     while number(&mut other, WAITING).await > 0 {
-        assert!(began.elapsed() < Duration::from_secs(3), "it waits on");
+        assert!(began.elapsed() < Duration::from_secs(3), "it keeps waiting");
         sleep(Duration::from_millis(20)).await;
     }
     run(&mut tool, "COMMIT").await.unwrap();
@@ -71,7 +71,7 @@ async fn an_abandoned_call_does_not_live_on_in_the_server() {
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
 }
 
-/// The statement is done, and its commit waits for the counter, which someone holds: no `Ok`.
+/// The statement is done, and its commit waits for a locked counter: the call does not return `Ok`.
 #[tokio::test]
 async fn a_commit_that_fails_is_a_failure() {
     let place = place!();
@@ -86,7 +86,7 @@ async fn a_commit_that_fails_is_a_failure() {
     assert!(is_unavailable(
         &store.revoke(&id(1), &because("lost")).await
     ));
-    // The server gives the abandoned call up by itself; until then it would have the lock next.
+    // The server abandons the call by itself; until then it would get the lock next.
     let mut other = place.tool().await;
     while number(
         &mut other,
@@ -129,7 +129,7 @@ async fn a_commit_that_fails_is_a_failure() {
     );
 }
 
-/// Two statements that lock each other's rows: one is undone by the server, and done again here.
+/// Two statements that lock each other's rows: the server rolls one back, and the store retries it.
 #[tokio::test]
 async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     let place = place!();
@@ -138,8 +138,8 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
         store.insert(&owned(number, "a")).await.unwrap();
     }
     let mut tool = place.tool().await;
-    // The one who waits for a lock the longer is the one undone: the tool waits longer by its own
-    // setting.
+    // The statement that has waited longer for a lock is rolled back: the tool's own setting makes
+    // it wait longer.
     run(
         &mut tool,
         "SET deadlock_timeout = '5s'; BEGIN; UPDATE api_keys SET label = 'x' WHERE id LIKE '%2'",
@@ -171,7 +171,7 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     assert_eq!(revoked, [id(1), id(2)]);
 }
 
-/// A pooler, or an operator, ends a session of ours.
+/// A pooler, or an operator, ends a session of the store.
 #[tokio::test]
 async fn sessions_that_are_ended_by_hand_cost_no_write() {
     let place = place!();

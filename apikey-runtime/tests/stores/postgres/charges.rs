@@ -1,4 +1,4 @@
-//! Charges of many at once: exact, and not lost.
+//! Concurrent charges: exact, and not lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn quota(amount: u64) -> Charge {
     one(vec![LimitCounter::new("q", Quota::lifetime(amount))])
 }
 
-/// How many of many at once were admitted: `admit` is called with the number of its turn.
+/// Returns how many of many concurrent calls were allowed: `admit` gets the number of its turn.
 async fn allowed<F: Future<Output = bool> + Send>(
     allowed: impl Fn(u32) -> F + Clone + Send + Sync + 'static,
 ) -> u64 {
@@ -81,7 +81,7 @@ async fn r01_a_quota_is_exact_under_any_default_isolation() {
     }
 }
 
-/// R-01, the negative control: what reads, decides and then writes lets too many through.
+/// R-01, negative control: reading, deciding and then writing allows too many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
     let place = place!();
@@ -112,7 +112,7 @@ async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
     assert_eq!(passed, u64::from(NODES));
 }
 
-/// R-07, and a flood of the refused waits for nobody: it takes no lock and writes nothing.
+/// R-07; and a flood of denials does not wait: a denial does not lock or write anything.
 #[tokio::test]
 async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     let place = place!();
@@ -141,7 +141,7 @@ async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     let look = Charge::new(id(1), 0, counters());
     let looked = store.charge(&look).await.unwrap();
     assert!(looked.allowed && looked.decisions[0].remaining == 0);
-    // One that may pass has to wait.
+    // A charge that may be allowed has to wait.
     let rate = one(vec![LimitCounter::new("a", Rate::per_hour(100))]);
     let waiting = tokio::spawn({
         let store = Arc::clone(&store);
@@ -151,11 +151,12 @@ async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     run(&mut tool, "COMMIT").await.unwrap();
     let waited = waiting.await.unwrap().unwrap();
     assert_eq!((waited.allowed, waited.decisions[0].remaining), (true, 98));
-    // Without meters there is nothing to ask.
+    // Without limit counters there is nothing to ask.
     assert!(store.charge(&one(Vec::new())).await.unwrap().allowed);
 }
 
-/// Counts are no change, and go with their key: none is made behind its removal.
+/// Counts are not changes, and are deleted with their key: a charge does not add one after the
+/// removal.
 #[tokio::test]
 async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     let place = place!();
@@ -187,7 +188,7 @@ async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     assert_eq!(number(&mut tool, count).await, 0);
 }
 
-/// Only the tables' owner charges; whoever may remove keys removes what was counted of them.
+/// Only the tables' owner charges; a role that may remove keys removes their counts.
 #[tokio::test]
 async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
     let place = place!();
@@ -216,7 +217,7 @@ async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
     assert_eq!(number(&mut tool, count).await, 0);
 }
 
-/// S-03: the server is killed in the midst of it, and what was told is there.
+/// S-03: the server is killed during charges, and all acknowledged charges are kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
     let Some(server) = Postgres::start() else {
@@ -246,7 +247,7 @@ async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
         server.run();
         let mut tool = connection(&server.url()).await;
         let used = number(&mut tool, "SELECT used FROM api_key_limit_counters").await;
-        // Four may have been counted, and their answers lost, each time.
+        // Each time, four charges may have been counted and their answers lost.
         let lost = used - told;
         assert!(
             (0..=4 * (i64::try_from(round).unwrap() + 1)).contains(&lost),
@@ -256,8 +257,8 @@ async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
     }
 }
 
-/// A server whose commits wait for a standby that is not there: those that wait for the disk are
-/// those that wait for it.
+/// A server with commits that wait for a missing standby: the commits that wait for the disk also
+/// wait for the standby.
 #[tokio::test]
 async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
     let Some(server) = Postgres::start() else {
@@ -284,11 +285,11 @@ async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
         let charged = timeout(Duration::from_secs(2), store.charge(&rate)).await;
         assert!(charged.unwrap().unwrap().allowed);
     }
-    // The setting is the one transaction's: the same connection waits in the next.
+    // The setting applies to one transaction: on the same connection the next one waits.
     let quota_of_nine = quota(9);
     let waiting = timeout(Duration::from_secs(1), store.charge(&quota_of_nine));
     assert!(waiting.await.is_err());
-    // What is refused waits for nothing, whatever it is.
+    // A denial does not wait, whatever the limit.
     let refused = store.charge(&quota(1)).await.unwrap();
     assert!(!refused.allowed);
 }

@@ -1,4 +1,4 @@
-//! S-03: the server is killed, again and again, and never leaves half of anything.
+//! S-03: the server is killed, again and again, and never leaves a change half done.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -14,17 +14,17 @@ use tokio::time::sleep;
 use super::{Place, connection};
 use crate::{at, because, id, owned};
 
-/// How many keys one owner gets before they are revoked together.
+/// The number of keys of an owner that are revoked together.
 const GROUP: u128 = 5;
 
-/// What has returned: what was done, and to which key.
+/// The changes that have returned, with their keys.
 type Told = Arc<Mutex<Vec<(&'static str, KeyId)>>>;
 
 fn random(below: u64) -> u64 {
     RandomState::new().hash_one(()) % below
 }
 
-/// Changes keys from the number `first` on until a call fails.
+/// Changes keys, numbered from `first`, until a call fails.
 async fn write(store: Arc<PostgresStore>, first: u128, told: Told) -> StoreError {
     let say = |what, id| told.lock().unwrap().push((what, id));
     let writing = async {
@@ -52,7 +52,7 @@ async fn write(store: Arc<PostgresStore>, first: u128, told: Told) -> StoreError
     writing.await.unwrap_err()
 }
 
-/// Writes, and calls `kill` in the midst of it; returns what had returned.
+/// Writes, and calls `kill` meanwhile; returns the changes that had returned.
 async fn interrupted(
     store: &Arc<PostgresStore>,
     first: u128,
@@ -85,7 +85,7 @@ async fn s03_a_killed_server_leaves_all_of_a_change_or_nothing() {
         server.run();
         look(&place, &all).await.unwrap();
     }
-    // One process of the server: the others start anew by themselves.
+    // Kills one process of the server: the others restart by themselves.
     for round in 4..8 {
         let mut tool = connection(&server.url()).await;
         let told = interrupted(&store, (round + 1) * 1_000_000, async || {
@@ -111,7 +111,7 @@ async fn s03_a_killed_server_leaves_all_of_a_change_or_nothing() {
     }
 }
 
-/// The negative control: a change made of several transactions is found half done.
+/// Negative control: a change made of several transactions is found half done.
 #[tokio::test]
 async fn s03_a_change_in_several_steps_is_found_out() {
     let place = super::place!();
@@ -136,7 +136,7 @@ async fn s03_a_change_in_several_steps_is_found_out() {
     );
 }
 
-/// What was told is there, and log and records agree.
+/// Asserts that the returned changes are there, and that log and records agree.
 async fn look(place: &Place<'_>, told: &[(&str, KeyId)]) -> Result<(), String> {
     let store = place.started().await;
     let mut records = Vec::new();

@@ -1,4 +1,4 @@
-//! V-19: epochs are in the order of the commits, and nobody waits for a transaction that stays open.
+//! V-19: epochs are in commit order, and writers do not wait for a transaction that stays open.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{changed, cursor, history, number, place, run};
 use crate::{because, id, record};
 
-/// Follows the history, as a node does.
+/// Follows the change log, as a node does.
 struct Follower {
     cursor: Cursor,
     heard: HashSet<KeyId>,
@@ -26,16 +26,16 @@ impl Follower {
             .unwrap();
         match changes.history {
             ChangeSet::Entries(ids) => self.heard.extend(ids),
-            // Whoever forgets all at this moment keeps nothing that changed before it, and hears of
-            // nothing that changes after it.
+            // A node that evicts everything now does not keep records from before, and does not
+            // miss later changes.
             ChangeSet::Resync => {}
         }
         self.cursor = changes.cursor;
     }
 }
 
-/// Two transactions in flight; the first to change a key commits last. Returns which of the two
-/// keys a follower does not hear of.
+/// Two concurrent transactions; the first to change a key commits last. Returns which of the two
+/// keys a follower misses.
 async fn missed(replace_log: Option<&str>) -> Option<Vec<KeyId>> {
     let server = super::server()?;
     let place = super::Place::on(server).await;
@@ -83,7 +83,7 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     assert_eq!(missed, []);
 }
 
-/// The negative control.
+/// Negative control.
 #[tokio::test]
 async fn v19_with_a_sequence_the_change_that_commits_last_is_missed() {
     let Some(missed) = missed(Some(EPOCHS_FROM_A_SEQUENCE)).await else {
@@ -123,7 +123,7 @@ async fn a_transaction_that_stays_open_delays_no_change_of_another_key() {
     );
 }
 
-/// Where someone asks for the triggers at once, writers wait, and the order still holds.
+/// If a session makes the triggers immediate, writers wait, and the order still holds.
 #[tokio::test]
 async fn v19_with_constraints_set_immediate_others_wait_and_none_is_missed() {
     let place = place!();
@@ -153,7 +153,7 @@ async fn v19_with_constraints_set_immediate_others_wait_and_none_is_missed() {
     assert_eq!(changed(&store, &since).await, [id(1), id(2)]);
 }
 
-/// What the other isolations cannot see they must not number.
+/// A transaction under another isolation level must not number changes that it cannot see.
 #[tokio::test]
 async fn v19_a_transaction_with_an_old_snapshot_commits_in_order_or_not_at_all() {
     let place = place!();
@@ -185,7 +185,7 @@ async fn v19_a_transaction_with_an_old_snapshot_commits_in_order_or_not_at_all()
     }
 }
 
-/// A database whose default is another isolation: the store's own statements know theirs.
+/// A database with another default isolation level: the store's own statements set theirs.
 #[tokio::test]
 async fn v19_writers_at_once_under_another_default_isolation_all_commit() {
     let place = place!();
@@ -250,7 +250,7 @@ async fn more_than_a_thousand_changes_are_not_named_and_the_log_is_trimmed() {
     assert_eq!(changed(&store, &present).await, [id(1)]);
 }
 
-/// A change raises the signal of who listens, one by hand too; one that is rolled back does not.
+/// A change notifies listeners, even one by hand; one that is rolled back does not.
 #[tokio::test]
 async fn a_change_by_hand_is_pushed_at_its_commit() {
     let place = place!();
@@ -258,7 +258,7 @@ async fn a_change_by_hand_is_pushed_at_its_commit() {
     store.insert(&record(1)).await.unwrap();
     let mut listener = store.subscribe().unwrap();
     let quiet = Duration::from_millis(300);
-    // What raises it at the start has come.
+    // The notifications from the start have arrived.
     while timeout(quiet, listener.notified()).await.is_ok() {}
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; UPDATE api_keys SET label = 'x'")
@@ -273,7 +273,7 @@ async fn a_change_by_hand_is_pushed_at_its_commit() {
     timeout(Duration::from_secs(5), listener.notified())
         .await
         .unwrap();
-    // Another set of tables in the same database pushes to its own.
+    // Another set of tables in the same database notifies its own listeners.
     while timeout(quiet, listener.notified()).await.is_ok() {}
     let other = super::Place::on(place.server).await;
     other.started().await.insert(&record(1)).await.unwrap();

@@ -1,4 +1,5 @@
-//! links and servers that fail. The deadline holds, and what heals is used again at once.
+//! connections and servers that fail. The deadline holds, and a healed connection is used at
+//! once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +15,10 @@ use super::{Place, cursor, history, number, place, run};
 use crate::{because, id, record};
 
 pub(super) const DEADLINE: Duration = Duration::from_millis(600);
-/// For a busy machine.
+/// Extra time for a busy machine.
 pub(super) const SLACK: Duration = Duration::from_millis(600);
 
-/// A started store behind a proxy, with one key, and as many open connections as it can have.
+/// Starts a store behind a proxy, with one key and the maximum number of open connections.
 async fn behind(proxy: &Proxy, place: &Place<'_>) -> Arc<PostgresStore> {
     let store = PostgresStore::new(place.url_at(proxy.port()))
         .timeout(DEADLINE)
@@ -56,7 +57,7 @@ async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work()
         for number in 0..24 {
             let store = Arc::clone(&store);
             calls.spawn(async move {
-                // Some callers go away earlier, as a manager does.
+                // Some callers give up earlier, as a manager does.
                 let patience = if number % 2 == 0 {
                     DEADLINE / 2
                 } else {
@@ -84,7 +85,7 @@ async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work()
     }
 }
 
-/// Half open: the other end is gone, and no packet says so.
+/// Half-open: the other end is gone, and no packet reports it.
 #[tokio::test]
 async fn x03_a_half_open_connection_costs_one_deadline_at_most() {
     let place = place!();
@@ -96,7 +97,7 @@ async fn x03_a_half_open_connection_costs_one_deadline_at_most() {
     assert!(first.is_ok() || is_unavailable(&first), "{first:?}");
     assert!(store.find(&id(1)).await.unwrap().is_some());
     assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
-    // One that has been idle for long is asked before it is used, so not even a write fails.
+    // A long-idle connection is tested before it is used, so even a write does not fail.
     warm(&store).await;
     sleep(Duration::from_millis(1_100)).await;
     proxy.silence_all();
@@ -130,7 +131,7 @@ async fn x03_a_slow_link_only_takes_longer() {
     assert!(is_unavailable(&store.find(&id(1)).await));
 }
 
-/// A push over a connection that is half open is missed, and not for ever.
+/// A push is missed over a half-open connection, but not for ever.
 #[tokio::test]
 async fn x03_a_half_open_push_is_found_out() {
     let place = place!();
@@ -144,7 +145,7 @@ async fn x03_a_half_open_push_is_found_out() {
     run(&mut tool, "UPDATE api_keys SET label = 'x'")
         .await
         .unwrap();
-    // Whoever listens is woken when the push is there again, since something may have gone unheard.
+    // Listeners are notified when the push is back, because they may have missed a change.
     timeout(Duration::from_secs(10), listener.notified())
         .await
         .unwrap();
@@ -185,8 +186,7 @@ async fn x03_a_frozen_server_delays_no_call_beyond_its_deadline() {
     assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
 }
 
-/// X-01, and what follows: a restarted server is used at once, and nobody goes on with what was
-/// read before.
+/// X-01, and after it: a restarted server is used at once, and nodes do not trust earlier reads.
 #[tokio::test]
 async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up() {
     let Some(server) = Postgres::start() else {
@@ -207,7 +207,7 @@ async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up()
         }
         assert!(
             began.elapsed() < SLACK,
-            "refused at once: {:?}",
+            "rejected at once: {:?}",
             began.elapsed()
         );
         while timeout(Duration::from_millis(200), listener.notified())
@@ -223,7 +223,7 @@ async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up()
     }
 }
 
-/// A standby may not know of the last revocations.
+/// A standby may not have the last revocations.
 #[tokio::test]
 async fn a_standby_is_never_read() {
     let Some(server) = Postgres::start() else {
@@ -237,7 +237,7 @@ async fn a_standby_is_never_read() {
     server.run();
     let mut tool = place.tool().await;
     assert_eq!(number(&mut tool, "SELECT count(*) FROM api_keys").await, 1);
-    // Its connections were ended, and it has yet to notice.
+    // Its connections were closed, and the store has not noticed yet.
     let _ = store.revoke(&id(1), &because("lost")).await;
     for outcome in [
         store.find(&id(1)).await.map(drop),

@@ -1,4 +1,4 @@
-//! What is PostgreSQL's own. The tests share one server, and each has a schema of its own.
+//! The specifics of PostgreSQL. The tests share one server, and each has its own schema.
 
 mod by_hand;
 mod calls;
@@ -27,13 +27,14 @@ use tokio::time::sleep;
 
 use apikey_test_support::servers::postgres::Postgres;
 
-/// The server that all tests share which do nothing to it. `None` where there is none.
+/// Returns the server that all tests share which do not disturb it. `None` if PostgreSQL is not
+/// installed.
 fn server() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
     SERVER.get_or_init(Postgres::start).as_ref()
 }
 
-/// Ends a test that has no server; [`Postgres::start`] has said so.
+/// Ends a test without a server; [`Postgres::start`] has printed a message.
 macro_rules! place {
     () => {
         match crate::postgres::server() {
@@ -44,7 +45,7 @@ macro_rules! place {
 }
 use place;
 
-/// A schema of a test's own.
+/// A test's own schema.
 struct Place<'s> {
     server: &'s Postgres,
     schema: String,
@@ -54,7 +55,7 @@ impl<'s> Place<'s> {
     async fn on(server: &'s Postgres) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // One that has to be quoted.
+        // A name that has to be quoted.
         let schema = format!("Place {number}");
         let place = Self { server, schema };
         let mut tool = connection(&server.url()).await;
@@ -85,7 +86,7 @@ impl<'s> Place<'s> {
         store
     }
 
-    /// A connection that knows nothing of the store, as an operator's tool opens.
+    /// Opens a connection outside of the store, as an operator's tool does.
     async fn tool(&self) -> PgConnection {
         connection(&self.url()).await
     }
@@ -102,7 +103,7 @@ async fn run(tool: &mut PgConnection, sql: &str) -> Result<u64, sqlx::Error> {
     Ok(done.rows_affected())
 }
 
-/// A number that `sql` asks for.
+/// Returns the number that `sql` selects.
 async fn number(tool: &mut PgConnection, sql: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(sql))
         .fetch_one(tool)
@@ -110,8 +111,9 @@ async fn number(tool: &mut PgConnection, sql: &str) -> i64 {
         .unwrap()
 }
 
-/// Waits until so many others wait for what `holder` has locked, or for one another behind it. Looks
-/// on a connection of its own: within a transaction the list of sessions stays as it was first read.
+/// Waits until this many sessions wait for locks of `holder`, or for one another behind it. Uses
+/// another connection: within a transaction the list of sessions does not change after its first
+/// read.
 async fn until_waiting(place: &Place<'_>, holder: &mut PgConnection, calls: i64) {
     let pid = number(holder, "SELECT pg_backend_pid()::bigint").await;
     let waiting = format!(

@@ -1,5 +1,5 @@
-//! The function of the database that counts, held against the `CounterState` of this crate, at times that
-//! the test sets.
+//! The database function that counts, compared with this crate's `CounterState`, at times that the
+//! test sets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const DAY: i64 = 86_400 * SECOND;
 /// 2026-11-22T00:00:00Z.
 const START: i64 = 20_779 * DAY;
 
-/// Numbers that are the same at every run (splitmix64).
+/// The same numbers in every run (splitmix64).
 struct Dice(u64);
 
 impl Dice {
@@ -33,7 +33,7 @@ impl Dice {
         of[usize::try_from(self.below(of.len() as u64)).unwrap()]
     }
 
-    /// Some limits in any order. One name has several rules, as of a limit that is changed.
+    /// Returns some limits in any order. A name can have several rules, as when a limit is changed.
     fn counters(&mut self) -> Vec<LimitCounter> {
         let rolling = |dice: &mut Self, seconds| {
             Quota::rolling(3 + dice.below(6), Duration::from_secs(seconds))
@@ -57,7 +57,7 @@ impl Dice {
         counters
     }
 
-    /// How much later the next charge is; now and then a clock is set back, or a month passes.
+    /// Returns how much later the next charge is; sometimes a clock is set back, or a month passes.
     fn pause(&mut self) -> i64 {
         let sign = if self.below(12) == 0 { -1 } else { 1 };
         let longest = self.one(&[
@@ -72,8 +72,8 @@ impl Dice {
     }
 }
 
-/// The last microsecond of a day, of a month, or of the time in which a part of a rolling window
-/// still counts; or the first after it.
+/// Returns the last microsecond of a day, of a month, or of the time in which a part of a rolling
+/// window still counts; or the first microsecond after it.
 fn edge(dice: &mut Dice, now: i64) -> i64 {
     let after = |length: i64| (now / length + 1) * length;
     let (part, long_part) = (60 * SECOND, 48 * 60 * SECOND);
@@ -90,7 +90,7 @@ fn edge(dice: &mut Dice, now: i64) -> i64 {
     dice.one(&edges) - i64::try_from(dice.below(2)).unwrap()
 }
 
-/// Asks the function itself, at `now`.
+/// Calls the function itself, at `now`.
 async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec<CounterState>) {
     let lines = charge.counters.iter().map(|counter| match counter.rule() {
         LimitRule::Rate(rate) => {
@@ -145,7 +145,7 @@ fn count(row: &sqlx::postgres::PgRow) -> CounterState {
     count
 }
 
-/// All that is kept, by name, without what is as at the start.
+/// Returns all stored counters by name, without those in their initial state.
 async fn kept(tool: &mut PgConnection) -> HashMap<String, CounterState> {
     let rows =
         sqlx::query("SELECT * FROM api_key_limit_counters WHERE key = $1").bind(id(1).as_str());
@@ -202,7 +202,7 @@ async fn the_function_counts_as_the_model_does() {
             model.retain(|_, count| *count != CounterState::default());
             assert_eq!(kept(&mut tool).await, model, "{said}: {charge:?}");
         }
-        // Its counts go with it.
+        // Its counts are deleted with it.
         place_anew(&mut tool).await;
     }
     assert!(

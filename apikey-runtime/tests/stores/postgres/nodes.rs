@@ -1,4 +1,4 @@
-//! The list of nodes, and the lease that they share.
+//! The member list, and the lease that members share.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn roster(store: &PostgresStore) -> MemberList {
     store.members().await.unwrap().unwrap()
 }
 
-/// The one node that is listed.
+/// Returns the only member.
 async fn only(store: &PostgresStore) -> Node {
     let [only] = roster(store).await.nodes.try_into().unwrap();
     only
@@ -95,8 +95,12 @@ async fn an_acknowledgement_notes_an_epoch_of_this_history_only() {
         );
     }
     store.acknowledge(&node(2), &present).await.unwrap();
-    assert_eq!(only(&store).await.id, node(1), "who is not listed stays so");
-    assert_eq!(cursor(&store).await, present, "none of it is a change");
+    assert_eq!(
+        only(&store).await.id,
+        node(1),
+        "an unlisted node stays unlisted"
+    );
+    assert_eq!(cursor(&store).await, present, "it does not log any change");
 }
 
 /// After a restore another change may have the number.
@@ -132,7 +136,10 @@ async fn a_node_is_taken_off_only_where_it_has_not_moved() {
         .await
         .unwrap();
     store.suspect(&seen).await.unwrap();
-    assert!(!only(&store).await.suspected, "it has moved since");
+    assert!(
+        !only(&store).await.suspected,
+        "its heartbeat has changed since"
+    );
 
     let seen = only(&store).await;
     store.suspect(&seen).await.unwrap();
@@ -144,10 +151,14 @@ async fn a_node_is_taken_off_only_where_it_has_not_moved() {
         .unwrap();
     assert!(
         only(&store).await.suspected,
-        "an acknowledgement is no return"
+        "an acknowledgement does not end the suspicion"
     );
     store.remove_node(&seen).await.unwrap();
-    assert_eq!(roster(&store).await.nodes.len(), 1, "it has moved since");
+    assert_eq!(
+        roster(&store).await.nodes.len(),
+        1,
+        "its heartbeat has changed since"
+    );
 
     store.join(&node(1)).await.unwrap();
     assert!(is_member(&store, &node(1)).await);
@@ -162,7 +173,7 @@ async fn a_node_is_taken_off_only_where_it_has_not_moved() {
     assert_eq!(roster(&store).await.nodes, []);
 }
 
-/// Who joins while another takes it for gone is there in the end, whichever comes first.
+/// A node that joins while another removes it is a member in the end, whichever comes first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn joining_and_dismissing_at_once_leave_a_member_or_none_but_nothing_between() {
     let place = place!();
@@ -175,12 +186,12 @@ async fn joining_and_dismissing_at_once_leave_a_member_or_none_but_nothing_betwe
         let dismissing = tokio::spawn(async move { other.remove_node(&seen).await.unwrap() });
         store.join(&node(1)).await.unwrap();
         dismissing.await.unwrap();
-        // The one that came last was the join, or the dismissal found it moved.
+        // Either the join came last, or the removal found that the heartbeat had changed.
         assert!(is_member(&store, &node(1)).await, "round {round}");
     }
 }
 
-/// The roster says how far the history had come when the nodes were listed, so a change that has
+/// The member list says how far the change log had come when it was read, so a change that has
 /// returned is in it.
 #[tokio::test]
 async fn the_roster_is_of_one_moment() {
@@ -239,7 +250,8 @@ async fn a_longer_lease_holds_at_once_and_a_shorter_one_when_the_longer_is_over(
     assert_eq!(leases(&watching).await, (short, short));
 }
 
-/// Whoever waits for an old lease must not call it over where it was set again meanwhile.
+/// A node that waits for an old lease to end must not end the wait if the lease was set again
+/// meanwhile.
 #[tokio::test]
 async fn a_lease_that_is_set_again_meanwhile_is_not_called_over() {
     let place = place!();
@@ -256,8 +268,7 @@ async fn a_lease_that_is_set_again_meanwhile_is_not_called_over() {
     while number(&mut tool, "SELECT lease_ms FROM api_key_meta").await == 800 {
         let _ = tokio::time::timeout(Duration::from_millis(1), &mut starting).await;
     }
-    // Up and down again: both numbers are as they were, and a node may have had the longer one just
-    // now.
+    // Up and down again: both numbers are as before, and a node may just have got the longer lease.
     run(
         &mut tool,
         "UPDATE api_key_meta SET lease_ms = 800; UPDATE api_key_meta SET lease_ms = 100",
@@ -269,7 +280,7 @@ async fn a_lease_that_is_set_again_meanwhile_is_not_called_over() {
         leases(&watching).await,
         (Duration::from_millis(100), Duration::from_millis(800))
     );
-    // The next start settles it.
+    // The next start ends the wait.
     place.started().await;
     assert_eq!(
         leases(&watching).await,

@@ -1,4 +1,4 @@
-//! What must not be seen: the password of the URL, and what is in the records.
+//! What must not be shown: the password of the URL, and the contents of records.
 
 use apikey_runtime::store::{KeyPatch, StoreError};
 use apikey_runtime::{KeyStore, PostgresStore};
@@ -7,7 +7,7 @@ use apikey_test_support::servers::postgres::PASSWORD;
 use super::{place, run};
 use crate::{id, owned};
 
-/// Everything that an error says, sources and all.
+/// Returns an error's text, sources included.
 pub(super) fn whole(error: &StoreError) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = std::error::Error::source(error);

@@ -1,4 +1,4 @@
-//! Starting: many at once, on what is there, and with settings that cannot work.
+//! Starting: many at once, on existing tables, and with settings that cannot work.
 
 use std::process::{Command, Stdio};
 
@@ -52,11 +52,11 @@ async fn all_ten(place: &Place<'_>) {
     assert_eq!(cursor(&store).await.epoch, 11);
 }
 
-/// Names the database to a child process, and the key that it adds.
+/// Names the database, and the key that it adds, to a child process.
 const URL: &str = "APIKEY_TEST_POSTGRES_URL";
 const KEY: &str = "APIKEY_TEST_POSTGRES_KEY";
 
-/// The child: not a test by itself.
+/// The child process; not a test by itself.
 #[tokio::test]
 async fn child_that_starts_and_adds_a_key() {
     let Ok(url) = std::env::var(URL) else { return };
@@ -133,7 +133,7 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     assert!(error.unwrap_err().to_string().contains("limits"));
 }
 
-/// The tables of an unreleased build are refused and left as they are.
+/// The tables of an unreleased build are rejected and left unchanged.
 #[tokio::test]
 async fn tables_of_an_unreleased_build_are_refused() {
     let place = place!();
@@ -164,7 +164,7 @@ async fn stores_in_two_schemas_know_nothing_of_each_other() {
     assert_eq!(here.find(&id(1)).await.unwrap().unwrap().revoked, None);
 }
 
-/// A schema that comes to stand before the tables' own must not split the nodes.
+/// A schema that is later inserted before the tables' schema must not split the nodes.
 #[tokio::test]
 async fn tables_are_found_where_they_are_and_kept_to() {
     let place = place!();
@@ -204,7 +204,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
     );
 }
 
-/// A newer release adds a column while older nodes run, with statements that are prepared.
+/// A newer release adds a column while older nodes run, with prepared statements.
 #[tokio::test]
 async fn a_column_that_is_added_meanwhile_breaks_no_prepared_statement() {
     let place = place!();
@@ -253,7 +253,7 @@ async fn a_schema_or_database_that_cannot_hold_the_tables_is_refused() {
     assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
-/// A server without TLS, asked for it: nothing goes in clear.
+/// TLS is required and the server does not support it: nothing is sent in clear text.
 #[tokio::test]
 async fn a_url_that_requires_tls_gets_it_or_nothing() {
     let place = place!();
@@ -265,8 +265,8 @@ async fn a_url_that_requires_tls_gets_it_or_nothing() {
     }
 }
 
-/// What the server's default would lose, the store's own writes do not; an acknowledgement may be
-/// lost.
+/// If the server's default may lose commits, the store's own writes are durable all the same,
+/// except for acknowledgements.
 #[tokio::test]
 async fn a_setting_that_loses_writes_is_warned_of_and_not_followed() {
     let place = place!();
@@ -362,7 +362,7 @@ async fn a_text_that_postgres_cannot_keep_is_refused_and_a_long_one_is_kept() {
             "{error:?}"
         );
     }
-    // Longer than an entry of a tree can be, and hard to compress.
+    // Longer than an index entry can be, and hard to compress.
     let long: String = (0..4_000_u32)
         .map(|number| char::from_u32(0x4e00 + number * 7 % 5_000).unwrap())
         .collect();

@@ -1,4 +1,4 @@
-//! S-02: the one suite.
+//! S-02: the conformance suite.
 
 use std::sync::Arc;
 

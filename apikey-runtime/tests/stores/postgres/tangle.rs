@@ -1,4 +1,4 @@
-//! Charges, removals and batches of usage that want the same rows in opposite orders.
+//! Charges, removals and usage batches that lock the same rows in opposite orders.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,13 @@ use tokio::time::sleep;
 use super::{connection, number, run};
 use crate::{at, id, record};
 
-/// Deadlocks that the server has seen in this database.
+/// Returns the number of deadlocks that the server has seen in this database.
 async fn deadlocks(tool: &mut PgConnection) -> i64 {
     let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     number(tool, sql).await
 }
 
-/// Charges in opposite orders, of limits that are new and old, with removals of keys and counts of
-/// usage between them.
+/// Charges in opposite orders, with new and old limits, between removals of keys and usage batches.
 async fn tangle(store: Arc<PostgresStore>, worker: u32) {
     let order = |count: u32| {
         let mut order: Vec<_> = (0..count).collect();
@@ -44,7 +43,7 @@ async fn tangle(store: Arc<PostgresStore>, worker: u32) {
             u64::from(turn) + 1,
             Duration::ZERO,
         );
-        // Those that share rows of usage take turns by them, and never meet behind.
+        // Batches that share usage rows take turns, so they do not deadlock later.
         let rows = if worker < 4 { 20 } else { 0 };
         for number in order(rows) {
             let mut row = UsageRow::new(
@@ -97,7 +96,7 @@ async fn limits_in_opposite_orders_never_deadlock() {
         workers.spawn(tangle(Arc::clone(&store), worker));
     }
     workers.join_all().await;
-    // A process of the server tells what it saw when it ends, at the latest.
+    // A server process reports its statistics when it ends, at the latest.
     store.stop().await;
     let mut tool = connection(&server.url()).await;
     let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikey'";
@@ -105,7 +104,7 @@ async fn limits_in_opposite_orders_never_deadlock() {
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(deadlocks(&mut tool).await, 0);
-    // The negative control: two that lock one row, and then the other's, are seen.
+    // Negative control: two sessions that each lock one row, and then the other's, are detected.
     run(
         &mut tool,
         "CREATE TABLE rows (n int); INSERT INTO rows VALUES (1), (2)",

@@ -1,4 +1,4 @@
-//! Usage, where it is PostgreSQL's own matter; the rest is the suite's.
+//! Usage, as far as it is specific to PostgreSQL; the suite has the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ async fn a_batch_that_is_offered_twice_counts_once_and_takes_no_epoch() {
         .await
         .unwrap();
     assert_eq!(requests(&store, 1).await, 13);
-    // Forward only.
+    // Moves forward only.
     let mut late = batch(2, 2, Vec::new());
     late.last_used.push(LastUsed::new(id(1), at(49), None));
     store.add_usage(&late).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_batch_that_is_offered_twice_counts_once_and_takes_no_epoch() {
     assert_eq!(cursor(&*store).await, since);
 }
 
-/// What a batch holds that cannot be kept as it is must not bring it back for ever.
+/// A part of a batch that cannot be stored must not cause endless retries.
 #[tokio::test]
 async fn no_batch_is_refused_for_what_is_in_it() {
     let place = place!();
@@ -86,7 +86,7 @@ async fn no_batch_is_refused_for_what_is_in_it() {
     ];
     for number in 1..=2 {
         let mut batch = batch(1, number, rows.clone());
-        // Of a key that is not there.
+        // Of an unknown key.
         batch
             .last_used
             .push(LastUsed::new(id(1), at(i64::MAX), None));
@@ -126,7 +126,7 @@ async fn an_outcome_of_a_later_release_is_left_out() {
     assert_eq!(requests(&store, 1).await, 3);
 }
 
-/// More than is removed in one statement, while it is added to.
+/// More rows than one statement removes, while others add to them.
 #[tokio::test]
 async fn what_is_old_goes_in_pieces_and_what_is_not_stays() {
     let place = place!();
@@ -139,7 +139,7 @@ async fn what_is_old_goes_in_pieces_and_what_is_not_stays() {
         .add_usage(&batch(1, 1, vec![row(1, "/b", 12, 1)]))
         .await
         .unwrap();
-    // One that another is adding to is left to the next time.
+    // A row that another session adds to is left for the next time.
     run(
         &mut tool,
         "BEGIN; SELECT * FROM api_key_usage WHERE key LIKE '%0020' FOR UPDATE",
@@ -184,7 +184,7 @@ async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
     let left = store.last_used(&[id(1), id(2)]).await.unwrap();
     assert_eq!(left, [batch.last_used[1]]);
     assert_eq!(requests(&store, 1).await, 3);
-    // One that was written as its key was removed goes with the old usage.
+    // A row written while its key was removed is deleted with the old usage.
     let orphan =
         "INSERT INTO api_key_last_used VALUES ('0000000000000000000009', 50, 'no network')";
     run(&mut tool, orphan).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
     assert_eq!(store.last_used(&[id(2)]).await.unwrap().len(), 1);
 }
 
-/// Two that add at once wait for each other, and none of what they add is lost.
+/// Two concurrent writers wait for each other, and their usage is not lost.
 #[tokio::test]
 async fn what_many_add_at_once_is_all_there() {
     let place = place!();

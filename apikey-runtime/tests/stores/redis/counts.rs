@@ -1,4 +1,4 @@
-//! What was used of limits: the script against the rules in Rust, and what a server can do to it.
+//! Usage of limits: the script against the rules in Rust, and the effects of a server's faults.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{redis_server, started};
 use crate::{at, because, id, record};
 
-/// The scripts as the store puts them together.
+/// The scripts as the store assembles them.
 const CHARGE: &str = concat!(
     include_str!("../../../src/store/redis/scripts/limit_counter.lua"),
     include_str!("../../../src/store/redis/scripts/charge.lua")
@@ -27,7 +27,7 @@ const SECOND: i64 = 1_000_000;
 
 const DAY: i64 = 86_400 * SECOND;
 
-/// The hash of the counts of the key with the number `number`.
+/// Returns the name of the hash with the counts of the key with this number.
 fn name(number: u128) -> String {
     format!("{{apikey}}:limit_counters:{}", id(number))
 }
@@ -36,7 +36,7 @@ fn charge(cost: u32, counters: &[LimitCounter]) -> Charge {
     Charge::new(id(1), cost, counters.to_vec())
 }
 
-/// What the script wants to know of a rule.
+/// Returns a rule as arguments of the script.
 fn described(rule: LimitRule, cost: u32) -> [String; 3] {
     let (kind, a, b) = match rule {
         LimitRule::Rate(rate) => {
@@ -61,7 +61,7 @@ fn eval(server: &RedisServer, script: &str, arguments: &[String]) -> Vec<String>
     words.extend(arguments.iter().map(String::as_str));
     let reply = server.command(&words);
     let texts = reply.list().iter().map(Reply::text);
-    // One of which all was given back is as good as none.
+    // A count with everything refunded equals a missing one.
     let texts = texts.map(|text| if text == "0:0" { String::new() } else { text });
     texts.collect()
 }
@@ -82,7 +82,7 @@ fn refill(server: &RedisServer, counter: &LimitCounter, amount: u64) {
     assert_eq!(eval(server, REFILL, &arguments), ["done"]);
 }
 
-/// A count as the script writes it.
+/// Returns a count as the script stores it.
 fn packed(rule: LimitRule, count: &CounterState) -> String {
     if *count == CounterState::default() {
         return String::new();
@@ -127,7 +127,7 @@ fn rules() -> impl Strategy<Value = LimitRule> {
     prop_oneof![4 => rate, 1 => slow, 4 => rolling, 4 => calendar, 1 => large]
 }
 
-/// Pauses: none, short ones, whole months; and the clock set back.
+/// Generates pauses: 0, short ones, whole months; and a clock that is set back.
 fn pauses() -> impl Strategy<Value = i64> {
     prop_oneof![
         4 => 0..2 * SECOND,
@@ -147,7 +147,7 @@ fn steps() -> impl Strategy<Value = Vec<(i64, Step)>> {
     prop::collection::vec((pauses(), step), 1..60)
 }
 
-/// Does the same in Rust and by the script, and compares all that comes of it.
+/// Does the same in Rust and by the script, and compares all results.
 fn compare(server: &RedisServer, rules: &[LimitRule], start: i64, steps: &[(i64, Step)]) {
     server.command(&["DEL", &name(1)]);
     let counters: Vec<_> = (0..)
@@ -216,7 +216,7 @@ fn the_script_knows_the_months_of_the_calendar() {
     }
 }
 
-/// A minute is counted in parts of a second.
+/// A minute is counted in fractions of a second.
 #[test]
 fn the_script_knows_when_a_part_leaves_the_window() {
     let server = redis_server!();
@@ -230,7 +230,7 @@ fn the_script_knows_when_a_part_leaves_the_window() {
     }
 }
 
-/// The verdicts come of the same counts.
+/// The decisions follow from the same counts.
 #[tokio::test]
 async fn the_store_answers_as_the_rules_in_rust_do() {
     let server = redis_server!();
@@ -315,7 +315,7 @@ async fn i02_odd_names_of_limits_are_names_only() {
     assert!(!store.charge(&charge(1, &most)).await.unwrap().allowed);
 }
 
-/// S-08: as only a tool can leave it. What was used must not become nothing.
+/// S-08: counts that only a tool can leave. They must not read as unused.
 #[tokio::test]
 async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
     let server = redis_server!();
@@ -340,7 +340,7 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
     ] {
         server.command(&["HSET", &name(1), counter.name(), broken]);
         let charged = store.charge(&charge(1, from_ref(counter))).await;
-        // All of a rate is given back, whatever it was.
+        // A rate is refilled fully, whatever its value.
         let refilled = match counter == &rate {
             true => None,
             false => Some(store.refill(&id(1), counter, 1).await),
@@ -356,7 +356,7 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
         }
         if counter != &rate {
             let kept = server.command(&["HGET", &name(1), counter.name()]).text();
-            assert_eq!(kept, broken, "nothing is written over it");
+            assert_eq!(kept, broken, "it is not overwritten");
         }
     }
     store.refill(&id(1), &rate, 1).await.unwrap();
@@ -368,7 +368,7 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
     assert!(store.charge(&other).await.unwrap().allowed);
 }
 
-/// A purge leaves nothing of a key but its usage, which goes by itself.
+/// A purge deletes everything of a key except for its usage, which expires by itself.
 #[tokio::test]
 async fn what_was_used_goes_with_the_record() {
     let server = redis_server!();

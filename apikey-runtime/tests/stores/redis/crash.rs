@@ -1,4 +1,4 @@
-//! S-03: the server is killed while it is written to, and keeps what it acknowledged, whole.
+//! S-03: the server is killed during writes, and keeps what it acknowledged, completely.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,17 @@ use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 use super::{cursor, redis_server, soon, started};
 use crate::{because, id, owned};
 
-/// How many keys one owner gets before they are revoked together.
+/// The number of keys of an owner that are revoked together.
 const GROUP: u128 = 5;
 
-/// What was acknowledged.
+/// The acknowledged changes.
 #[derive(Default)]
 struct Told {
     inserted: Vec<KeyId>,
     revoked: Vec<KeyId>,
 }
 
-/// Writes until the server is gone. The keys are numbered from `first` on.
+/// Writes until the server is gone. The keys are numbered from `first`.
 async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<(), ()> {
     for base in (first..).step_by(GROUP as usize) {
         let owner = format!("owner {base}");
@@ -39,7 +39,7 @@ async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<()
     Ok(())
 }
 
-/// Kills the server while four tasks write, and starts it again; returns what was acknowledged.
+/// Kills the server while four tasks write, and restarts it; returns the acknowledged changes.
 async fn crash(server: &mut RedisServer, round: u128) -> Told {
     let store = Arc::new(started(server).await);
     let told = Arc::new(Mutex::new(Told::default()));
@@ -74,7 +74,7 @@ async fn all(store: &RedisStore) -> BTreeMap<KeyId, KeyRecord> {
     }
 }
 
-/// Groups whose keys are revoked in part.
+/// Returns how many groups are revoked in part.
 fn torn(records: &BTreeMap<KeyId, KeyRecord>) -> usize {
     let mut groups: BTreeMap<&str, HashSet<bool>> = BTreeMap::new();
     for record in records.values() {
@@ -95,10 +95,16 @@ async fn s03_a_killed_server_keeps_what_it_acknowledged_all_or_nothing() {
         let store = started(&server).await;
         let records = all(&store).await;
         for id in &told.inserted {
-            assert!(records.contains_key(id), "{id} was told, and is lost");
+            assert!(
+                records.contains_key(id),
+                "{id} was acknowledged, and is lost"
+            );
         }
         for id in &told.revoked {
-            assert!(records[id].revoked.is_some(), "{id} was told to be revoked");
+            assert!(
+                records[id].revoked.is_some(),
+                "{id} was acknowledged as revoked"
+            );
         }
         assert_eq!(torn(&records), 0);
         for record in records.values() {
@@ -112,7 +118,7 @@ async fn s03_a_killed_server_keeps_what_it_acknowledged_all_or_nothing() {
     }
 }
 
-/// The negative control: without the disk, what was acknowledged is lost.
+/// Negative control: without persistence, acknowledged changes are lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s03_a_server_without_a_log_on_disk_is_found_out() {
     let mut server = redis_server!();
@@ -121,7 +127,7 @@ async fn s03_a_server_without_a_log_on_disk_is_found_out() {
     assert!(told.inserted.iter().any(|id| !records.contains_key(id)));
 }
 
-/// The negative control: a revocation in several steps is found half done.
+/// Negative control: a revocation in several steps is found half done.
 #[tokio::test]
 async fn s03_a_revocation_in_several_steps_is_found_out() {
     let server = redis_server!();

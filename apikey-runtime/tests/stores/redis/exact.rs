@@ -1,4 +1,4 @@
-//! a quota admits what it says, whoever asks and whatever happens to the server.
+//! a quota allows exactly its amount, with any number of callers and any fault of the server.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use tokio::runtime::Runtime;
 use super::{PATIENCE, redis_server, started};
 use crate::id;
 
-/// How many connections charge at once.
+/// The number of connections that charge at once.
 const CONNECTIONS: usize = 10;
 
-/// How often each of them tries.
+/// The number of attempts of each connection.
 const TRIES: usize = 100;
 
 fn runtime() -> Runtime {
@@ -33,7 +33,7 @@ fn lifetime(amount: u64) -> LimitCounter {
     LimitCounter::new("credits", Quota::lifetime(amount))
 }
 
-/// How many of all tries are admitted, where each connection tries by what `make` gives it.
+/// Returns how many of all attempts were allowed, when each connection tries what `make` returns.
 fn allowed<T: FnMut() -> bool>(make: impl Fn() -> T + Sync) -> usize {
     let start = Barrier::new(CONNECTIONS);
     std::thread::scope(|scope| {
@@ -48,7 +48,7 @@ fn allowed<T: FnMut() -> bool>(make: impl Fn() -> T + Sync) -> usize {
     })
 }
 
-/// A store of its own, as another process has one.
+/// Charges through a store of its own, as another process has one.
 fn charging(server: &RedisServer, charge: &Charge) -> impl FnMut() -> bool {
     let (runtime, charge) = (runtime(), charge.clone());
     let store = runtime.block_on(started(server));
@@ -82,7 +82,7 @@ fn r01_a_quota_admits_what_it_says_to_ten_connections() {
     }
 }
 
-/// The negative control: who reads, and writes afterwards.
+/// Negative control: reads, and writes afterwards.
 #[test]
 fn r01_a_count_in_two_steps_is_found_out() {
     let server = redis_server!();
@@ -122,7 +122,7 @@ fn a_server_that_forgets_its_scripts_in_mid_run_counts_on() {
                 flushes.fetch_add(1, Ordering::Relaxed);
             }
         });
-        // A script that is forgotten twice in a row is an error, and was not run then.
+        // A script that is lost twice in a row is an error, and did not run.
         let tries = || {
             let (runtime, charge) = (runtime(), charge.clone());
             let store = runtime.block_on(started(&server));
@@ -167,7 +167,8 @@ async fn with_its_memory_full_a_server_refuses_and_counts_nothing() {
     assert!(store.charge(&charge).await.unwrap().allowed);
 }
 
-/// Charges on four connections until the server is killed; how many were acknowledged.
+/// Charges on four connections until the server is killed; returns how many charges were
+/// acknowledged.
 fn charge_until_killed(server: &mut RedisServer) -> u64 {
     const WRITERS: u64 = 4;
     let (told, charge) = (AtomicU64::new(0), charge(lifetime(LARGE)));
@@ -195,7 +196,7 @@ fn charge_until_killed(server: &mut RedisServer) -> u64 {
     });
     server.restart();
     let told = told.into_inner();
-    assert!(told >= 300, "the charges do not come through");
+    assert!(told >= 300, "the charges do not succeed");
     told
 }
 
@@ -207,7 +208,7 @@ fn r01_a_killed_server_keeps_the_charges_that_it_acknowledged() {
     for round in 1..=3 {
         told += charge_until_killed(&mut server);
         let used = runtime().block_on(async { used(&started(&server).await).await });
-        // Of each connection, one charge may have been counted and its answer lost.
+        // Each connection may have one charge that was counted and its answer lost.
         assert!(
             (told..=told + 4 * round).contains(&used),
             "{used} of {told}"
@@ -215,7 +216,7 @@ fn r01_a_killed_server_keeps_the_charges_that_it_acknowledged() {
     }
 }
 
-/// The negative control: without the disk, what was acknowledged is lost.
+/// Negative control: without persistence, acknowledged charges are lost.
 #[test]
 fn r01_a_server_without_a_log_on_disk_is_found_out() {
     let mut server = redis_server!();

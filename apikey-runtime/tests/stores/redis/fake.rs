@@ -1,13 +1,13 @@
-//! What answers as a server of another kind would, while a store connects.
+//! A fake server, which answers as another kind of server would while a store connects.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// A server that knows what is asked of a new connection, and nothing else.
+/// A server that answers the commands of a new connection, and nothing else.
 pub(super) struct Fake(u16);
 
 impl Fake {
-    /// Answers HELLO with `hello`, and is of this version.
+    /// Starts a server that answers HELLO with `hello`, and has this version.
     pub(super) fn start(hello: &str, version: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -21,7 +21,7 @@ impl Fake {
         Self(port)
     }
 
-    /// The URL, with what goes before the host.
+    /// Returns the URL, with this text before the host.
     pub(super) fn url(&self, user: &str) -> String {
         format!("redis://{user}127.0.0.1:{}", self.0)
     }

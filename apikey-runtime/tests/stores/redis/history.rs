@@ -1,4 +1,5 @@
-//! Histories that were lost, restored or thrown out: none is taken for an unchanged one.
+//! Change logs that were lost, restored or deleted: the store never mistakes one for an unchanged
+//! log.
 
 use apikey_runtime::KeyStore;
 use apikey_runtime::store::{ChangeSet, KeyPatch, NodeId, StoreError};
@@ -22,9 +23,9 @@ async fn an_emptied_server_knows_no_cursor_and_no_key() {
         server.command(&[command]).text();
         assert!(is_unknown(&store, &since).await);
         let changes = store.changes(None, Some(&node)).await.unwrap().unwrap();
-        assert!(!changes.member, "the list of nodes is gone");
+        assert!(!changes.member, "the member list is gone");
         assert_eq!(store.find(&id(1)).await.unwrap(), None);
-        // As many changes as before, and others.
+        // As many changes as before, but others.
         let fresh = cursor(&store).await;
         store.insert(&record(1)).await.unwrap();
         assert_eq!(changed(&store, &fresh).await, [id(1)]);
@@ -32,7 +33,7 @@ async fn an_emptied_server_knows_no_cursor_and_no_key() {
     }
 }
 
-/// A write can be what finds the history gone.
+/// A write can be the first call to find that the change log is gone.
 #[tokio::test]
 async fn a_write_to_an_emptied_server_starts_a_history_that_has_it() {
     let server = redis_server!();
@@ -83,17 +84,17 @@ async fn what_was_thrown_out_is_not_taken_for_unchanged() {
         server.command(&command).text();
         assert!(is_unknown(&store, &since).await, "without {gone:?}");
         let roster = store.members().await.unwrap().unwrap();
-        assert_eq!(roster.nodes[0].acknowledged, 0, "of another history");
+        assert_eq!(roster.nodes[0].acknowledged, 0, "of another change log");
         assert_eq!(
             roster.longest_lease.as_secs(),
             60,
-            "nobody knows what it was"
+            "it is unknown what it was"
         );
         server
             .command(&["DEL", &format!("{{apikey}}:key:{}", id(1))])
             .text();
     }
-    // With the log alone gone, the history still stands where it stood, and goes on from there.
+    // If only the log is lost, the epoch is kept, and the log continues from there.
     let since = cursor(&store).await;
     server.command(&["DEL", LOG]).text();
     assert_eq!(changed(&store, &since).await, []);
@@ -114,7 +115,7 @@ async fn a_log_that_has_lost_its_end_is_unknown() {
     assert!(is_unknown(&store, &since).await);
 }
 
-/// As many changes after the dump as before it, so that the epochs are the same.
+/// As many changes after the dump as before it, so that the epochs are equal.
 #[tokio::test]
 async fn a_restart_with_an_old_dump_is_another_history() {
     let mut server = redis_server!();
@@ -133,7 +134,7 @@ async fn a_restart_with_an_old_dump_is_another_history() {
     for since in [&at_the_dump, &after] {
         assert!(
             is_unknown(&store, since).await,
-            "a node may remember what came after the dump"
+            "a node may have cached what came after the dump"
         );
     }
     for _ in 0..2 {

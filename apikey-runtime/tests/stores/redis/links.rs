@@ -1,4 +1,4 @@
-//! slow, cut and reset ways to the server, and a server that stands still.
+//! slow, cut and reset connections to the server, and a server that is frozen.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::{PATIENCE, cursor, redis_server, soon, started};
 use crate::{because, id, record};
 
-/// A call's deadline, and time for a machine that is busy.
+/// A call's deadline, plus time for a busy machine.
 const DEADLINE: Duration = Duration::from_millis(1_000 + 700);
 
-/// The same after a way has healed: an attempt may have begun just before, and pauses.
+/// The same after a connection has healed: an attempt may have begun just before, and then pauses.
 const HEALED: Duration = Duration::from_millis(1_000 + 250 + 1_000);
 
 async fn behind(proxy: &Proxy) -> RedisStore {
@@ -23,7 +23,7 @@ async fn behind(proxy: &Proxy) -> RedisStore {
     store
 }
 
-/// Fails in time, and as a store that cannot be reached.
+/// Asserts that a call fails in time, with the error of an unavailable store.
 async fn ensure_unavailable(store: &RedisStore) {
     let begun = Instant::now();
     let node = NodeId::from_u128(1);
@@ -73,7 +73,8 @@ async fn x03_a_half_open_way_costs_a_deadline_and_heals_in_another() {
     }
 }
 
-/// The manager drops the future of a call that takes too long: that must not keep a dead connection.
+/// The manager drops the future of a call that takes too long: this must not keep a dead
+/// connection.
 #[tokio::test]
 async fn x03_callers_that_go_away_early_do_not_keep_a_dead_connection() {
     let server = redis_server!();
@@ -188,12 +189,12 @@ async fn a_store_that_is_not_started_or_was_stopped_says_so() {
         (clients.lines().count() == 1).then_some(())
     })
     .await;
-    assert!(took < PATIENCE, "it lets go of its connections");
+    assert!(took < PATIENCE, "it closes its connections");
     store.start().await.unwrap();
     assert!(store.find(&id(1)).await.unwrap().is_none());
 }
 
-/// Polls have a connection of their own: the reads before them on another do not put them off.
+/// Polls have their own connection, so earlier reads on another one do not delay them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_reads_does_not_put_polls_off() {
     let server = redis_server!();
@@ -233,7 +234,7 @@ async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
     let mut heard = async |what: &str| {
         let begun = Instant::now();
         let heard = timeout(PATIENCE, listener.notified()).await;
-        assert!(heard.is_ok(), "{what} is not heard of");
+        assert!(heard.is_ok(), "the notification of {what} does not arrive");
         begun.elapsed()
     };
     heard("the first subscription").await;
@@ -246,7 +247,7 @@ async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
     proxy.close_all();
     let took = heard("a subscription after a reset").await;
     assert!(took < Duration::from_secs(1), "{took:?}");
-    // Half-open: nothing tells but that nothing comes.
+    // Half-open: silence is the only sign.
     proxy.set(Wire::HalfOpen);
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     proxy.set(Wire::Whole);

@@ -1,4 +1,4 @@
-//! What is Redis's own.
+//! The specifics of Redis.
 
 mod counts;
 mod crash;
@@ -19,7 +19,7 @@ use apikey_runtime::{KeyId, KeyStore, RedisStore};
 
 use apikey_test_support::servers::redis::RedisServer;
 
-/// A server for the test that this stands in, which ends where there can be none.
+/// Starts a server for the calling test, which returns if Redis is not installed.
 macro_rules! redis_server {
     ($($settings:expr)?) => {{
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -33,7 +33,7 @@ macro_rules! redis_server {
 }
 use redis_server;
 
-/// The longest that a test waits for what has to come.
+/// The longest time that a test waits for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn started(server: &RedisServer) -> RedisStore {
@@ -61,14 +61,14 @@ async fn is_unknown(store: &RedisStore, since: &Cursor) -> bool {
     ask(store, Some(since)).await.history == ChangeSet::Resync
 }
 
-/// Tries until `done` gives something; says how long that took.
+/// Retries until `done` returns a value; returns how long that took.
 async fn soon<T>(mut done: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
     let begun = Instant::now();
     loop {
         if let Some(value) = done().await {
             return (value, begun.elapsed());
         }
-        assert!(begun.elapsed() < PATIENCE, "this has to come, and did not");
+        assert!(begun.elapsed() < PATIENCE, "this did not happen in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The list of nodes, and leases that differ.
+//! The member list, and leases that differ.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ async fn listed(store: &RedisStore) -> Vec<Node> {
     store.members().await.unwrap().unwrap().nodes
 }
 
-/// The only node of the list.
+/// Returns the only member.
 async fn only(store: &RedisStore) -> Node {
     let nodes = listed(store).await;
     assert_eq!(nodes.len(), 1, "{nodes:?}");
@@ -45,7 +45,11 @@ async fn who_joins_takes_an_epoch_without_a_key_and_is_a_member() {
     assert_eq!((first.acknowledged, first.suspected), (0, false));
     store.join(&node(1)).await.unwrap();
     let again = only(&store).await;
-    assert_eq!(again.heartbeat, first.heartbeat + 1, "it counts as a beat");
+    assert_eq!(
+        again.heartbeat,
+        first.heartbeat + 1,
+        "it counts as a heartbeat"
+    );
     assert_eq!(cursor(&store).await.epoch, before.epoch + 2);
     store.leave(&node(1)).await.unwrap();
     assert!(listed(&store).await.is_empty());
@@ -60,7 +64,7 @@ async fn only_what_the_history_has_is_acknowledged() {
     store.acknowledge(&node(1), &early).await.unwrap();
     assert!(
         listed(&store).await.is_empty(),
-        "who is not listed is not put there"
+        "an unlisted node is not added"
     );
     store.join(&node(1)).await.unwrap();
     store.insert(&record(1)).await.unwrap();
@@ -114,7 +118,10 @@ async fn a_node_that_moved_is_not_suspected_and_one_that_joined_anew_is_not_dism
         .await
         .unwrap();
     store.suspect(&seen).await.unwrap();
-    assert!(!only(&store).await.suspected, "it has moved since");
+    assert!(
+        !only(&store).await.suspected,
+        "its heartbeat has changed since"
+    );
     store.remove_node(&seen).await.unwrap();
     let seen = only(&store).await;
     store.remove_node(&seen).await.unwrap();
@@ -122,17 +129,24 @@ async fn a_node_that_moved_is_not_suspected_and_one_that_joined_anew_is_not_dism
     store.suspect(&seen).await.unwrap();
     let suspected = only(&store).await;
     assert!(suspected.suspected && suspected.heartbeat == seen.heartbeat);
-    assert!(!is_member(&store, &node(1)).await, "it gets no lease");
+    assert!(
+        !is_member(&store, &node(1)).await,
+        "it does not get a lease"
+    );
     store
         .acknowledge(&node(1), &cursor(&store).await)
         .await
         .unwrap();
     assert!(
         only(&store).await.suspected,
-        "a suspicion stays until it joins"
+        "it is suspected until it joins"
     );
     store.remove_node(&suspected).await.unwrap();
-    assert_eq!(listed(&store).await.len(), 1, "it has moved since");
+    assert_eq!(
+        listed(&store).await.len(),
+        1,
+        "its heartbeat has changed since"
+    );
     store.join(&node(1)).await.unwrap();
     assert!(is_member(&store, &node(1)).await);
     let seen = only(&store).await;
@@ -142,18 +156,18 @@ async fn a_node_that_moved_is_not_suspected_and_one_that_joined_anew_is_not_dism
     store.suspect(&seen).await.unwrap();
     assert!(
         listed(&store).await.is_empty(),
-        "who is gone is not brought back"
+        "a removed node is not added again"
     );
     store.join(&node(1)).await.unwrap();
     let back = only(&store).await;
     assert_ne!(
         back.heartbeat, seen.heartbeat,
-        "a beat that was seen does not come again"
+        "a heartbeat that was seen is not repeated"
     );
 }
 
-/// However joins, acknowledgements and suspicions overlap, a node is dismissed only while it is
-/// suspected, and after its last join it is a member.
+/// However joins, acknowledgements and suspicions overlap, a node is removed only while it is
+/// suspected, and is a member after its last join.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_nodes_that_race_each_is_a_member_after_it_joined() {
     let server = redis_server!();
@@ -240,14 +254,14 @@ async fn a_shorter_lease_counts_at_once_and_the_longer_one_until_it_is_over() {
     assert_eq!(
         leases().await,
         (50, 800),
-        "who took the longer one may still hold it"
+        "a node may still hold the longer one"
     );
     let took = lowering.await.unwrap();
     assert!(took >= long, "its start waited for {took:?} only");
     assert_eq!(leases().await, (50, 50));
 }
 
-/// Somebody raises the lease while another waits for the old one to end.
+/// A node raises the lease while another waits for the old one to end.
 #[tokio::test]
 async fn a_lease_that_changes_meanwhile_is_not_settled() {
     let server = redis_server!();
@@ -264,7 +278,8 @@ async fn a_lease_that_changes_meanwhile_is_not_settled() {
     while ask(&first, None).await.lease.as_millis() != 50 {
         assert!(begun.elapsed() < PATIENCE);
     }
-    // There and back, again and again: what it finds is what it saw, but for the count.
+    // Up and down again and again: each time the lowering node finds the value that it saw, except
+    // for the count.
     while !lowering.is_finished() {
         server
             .command(&["HINCRBY", "{apikey}:meta", "lease_version", "1"])
@@ -274,7 +289,7 @@ async fn a_lease_that_changes_meanwhile_is_not_settled() {
     lowering.await.unwrap();
     let longest = first.members().await.unwrap().unwrap().longest_lease;
     assert_eq!(longest.as_millis(), 600);
-    // Whoever starts next settles it, though it asks for nothing.
+    // The next start ends the wait, although it does not change the lease.
     started(&server).await;
     let longest = first.members().await.unwrap().unwrap().longest_lease;
     assert_eq!(longest.as_millis(), 50);

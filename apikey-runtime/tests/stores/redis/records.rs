@@ -1,4 +1,4 @@
-//! Records: their names, what breaks one, and what a tool writes by hand.
+//! Records: their names, broken ones, and records that a tool writes by hand.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use apikey_test_support::servers::redis::RedisServer;
 use super::{changed, cursor, is_unknown, redis_server, soon, started};
 use crate::{at, because, id, owned, record};
 
-/// The name of the record with the number `number`.
+/// Returns the name of the record with this number.
 fn name(number: u128) -> String {
     format!("{{apikey}}:key:{}", id(number))
 }
 
-/// I-02: what means something to Redis, to Lua and to its patterns.
+/// I-02: texts with a meaning in Redis, Lua or its patterns.
 const ODD: [&str; 9] = [
     "*",
     "{}",
@@ -109,8 +109,8 @@ async fn odd_prefixes_of_keys_are_refused_and_stores_of_two_prefixes_kept_apart(
     }
 }
 
-/// Data of an unreleased build is refused and left as it is; a store whose `meta` was lost starts a
-/// new history.
+/// Data of an unreleased build is rejected and left unchanged; a store that lost `meta` starts a
+/// new change log.
 #[tokio::test]
 async fn data_of_an_unreleased_build_is_refused() {
     let server = redis_server!();
@@ -162,11 +162,11 @@ async fn a_small_record_takes_little_memory() {
     assert_eq!(
         (found.digest.as_str(), found.previous),
         ("sha256$short", None),
-        "nothing is left of the ends of the longer ones"
+        "the ends of the longer ones are gone"
     );
 }
 
-/// What breaks a record, and the column that the error names.
+/// Commands that break a record, with the column that the error names.
 const BROKEN: [(&[&str], &str); 10] = [
     (&["HSET", "", "scopes", "a  b"], "scopes"),
     (
@@ -205,7 +205,7 @@ const BROKEN: [(&[&str], &str); 10] = [
     (&["HDEL", "", "digest"], "digest"),
 ];
 
-/// S-08: as only a tool can leave it.
+/// S-08: records that only a tool can leave.
 #[tokio::test]
 async fn s08_a_broken_record_costs_that_key_only() {
     let server = redis_server!();
@@ -255,11 +255,11 @@ async fn s08_what_is_no_hash_is_that_key_only() {
     assert_eq!(
         cursor(&store).await,
         since,
-        "a refused write changes nothing"
+        "a rejected write does not change anything"
     );
 }
 
-/// What the docs tell an operator to write.
+/// The commands that the docs give to an operator.
 #[tokio::test]
 async fn a_change_by_hand_is_learned_of_when_the_epoch_is_counted_up() {
     let server = redis_server!();
@@ -272,12 +272,15 @@ async fn a_change_by_hand_is_learned_of_when_the_epoch_is_counted_up() {
     assert_eq!(
         changed(&store, &since).await,
         [],
-        "the tool alone logs nothing"
+        "the tool alone does not log a change"
     );
     server
         .command(&["HINCRBY", "{apikey}:meta", "epoch", "1"])
         .text();
-    assert!(is_unknown(&store, &since).await, "every node forgets all");
+    assert!(
+        is_unknown(&store, &since).await,
+        "every node evicts everything"
+    );
     let found = store.find(&id(1)).await.unwrap().unwrap();
     assert_eq!(found.revoked.unwrap().at, at(1_767_225_600_000));
     let since = cursor(&store).await;
@@ -285,12 +288,12 @@ async fn a_change_by_hand_is_learned_of_when_the_epoch_is_counted_up() {
     store.insert(&record(2)).await.unwrap();
     store.update(&id(1), &KeyPatch::new()).await.unwrap();
     let after = cursor(&store).await;
-    assert_eq!(after.epoch, since.epoch + 2, "the history goes on");
+    assert_eq!(after.epoch, since.epoch + 2, "the change log continues");
     store.insert(&record(3)).await.unwrap();
     assert_eq!(changed(&store, &after).await, [id(3)]);
 }
 
-/// Times that a 64-bit float cannot tell apart.
+/// Times that a 64-bit float cannot distinguish.
 #[tokio::test]
 async fn purge_compares_times_exactly() {
     let server = redis_server!();
@@ -309,7 +312,7 @@ async fn purge_compares_times_exactly() {
     assert!(store.find(&id(3)).await.unwrap().is_some());
 }
 
-/// Everything that is kept is gone when the last record is, but for the history.
+/// Everything except for the change log is deleted with the last record.
 #[tokio::test]
 async fn what_was_removed_leaves_nothing_behind() {
     let server = redis_server!();
@@ -339,7 +342,7 @@ fn all_names(server: &RedisServer) -> Vec<String> {
     names.lines().map(str::to_owned).collect()
 }
 
-/// A writer that adds a key of the owner between the two steps makes it try again.
+/// A writer that adds a key of the owner between the two steps causes a retry.
 #[tokio::test]
 async fn revoking_an_owner_takes_what_is_added_meanwhile() {
     let server = redis_server!();

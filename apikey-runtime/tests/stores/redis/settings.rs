@@ -1,4 +1,4 @@
-//! Servers that cannot be used, or only with a warning; and what is never shown.
+//! Servers that cannot be used, or only with a warning; and what must not be shown.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{changed, cursor, redis_server, soon, started};
 use crate::warnings::Warnings;
 use crate::{because, id, record};
 
-/// What `start` warns of.
+/// Returns the warnings of `start`.
 async fn warned(url: &str) -> String {
     let (warnings, _guard) = Warnings::capture();
     let store = RedisStore::new(url);
@@ -52,7 +52,7 @@ fn replica_of(primary: &RedisServer) -> RedisServer {
     let address = format!("127.0.0.1 {}", primary.port());
     let replica = RedisServer::start(&[("replicaof", address.as_str())]);
     let started = std::time::Instant::now();
-    // A primary counts a replica once that has confirmed what it got.
+    // A primary counts a replica after the replica has acknowledged its data.
     let is_up = || {
         let info = replica.command(&["INFO", "replication"]).text();
         let role = primary.command(&["ROLE"]);
@@ -90,7 +90,7 @@ fn charge() -> Charge {
     )
 }
 
-/// A batch of one use, far ahead so that it does not go at once.
+/// Returns a batch of one use, in the far future so that it does not expire at once.
 fn usage() -> UsageBatch {
     let mut batch = UsageBatch::new(NodeId::from_u128(1), 1, Duration::from_secs(60));
     let mut row = UsageRow::new(id(1), "/a", 1_000_000, Outcome::Allowed);
@@ -100,7 +100,7 @@ fn usage() -> UsageBatch {
     batch
 }
 
-/// Uses all that counts.
+/// Calls everything that counts.
 async fn count(store: &RedisStore) {
     let rate = LimitCounter::new("fast", Rate::per_minute(1));
     let rolling = LimitCounter::new("minute", Quota::rolling(5, Duration::from_secs(60)));
@@ -116,7 +116,7 @@ async fn count(store: &RedisStore) {
     assert_eq!(store.last_used(&[id(1)]).await.unwrap(), usage().last_used);
 }
 
-/// A primary that becomes a replica under a connection that lives on.
+/// A primary becomes a replica while its connection lives on.
 #[tokio::test]
 async fn a_server_that_is_demoted_answers_nothing_more() {
     let other = redis_server!();
@@ -192,7 +192,7 @@ async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same(
     let another = started(&server).await;
     assert!(
         another.find(&id(1)).await.unwrap().is_some(),
-        "nor does a start write"
+        "a start does not write either"
     );
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
@@ -245,8 +245,8 @@ async fn a_url_that_cannot_be_used_is_an_error_at_the_start() {
     }
 }
 
-/// A user with the commands that the docs name, and the keys and channels of `patterns` or, without
-/// any, of the docs; returns the URL with that user.
+/// Creates a user with the commands that the docs name, and the keys and channels of `patterns` or,
+/// if these are empty, of the docs; returns the URL with that user.
 fn rightful(server: &RedisServer, patterns: &[&str]) -> String {
     let docs = include_str!("../../../src/store/redis/docs.md");
     let (_, rights) = docs.split_once("# Rights").unwrap();
@@ -264,7 +264,7 @@ fn rightful(server: &RedisServer, patterns: &[&str]) -> String {
     format!("redis://store:secret@127.0.0.1:{}", server.port())
 }
 
-/// The rights that the docs name are enough.
+/// The permissions that the docs name are enough.
 #[tokio::test]
 async fn a_user_with_the_rights_of_the_docs_can_do_all() {
     let server = redis_server!();
@@ -272,7 +272,7 @@ async fn a_user_with_the_rights_of_the_docs_can_do_all() {
     does_all(&server, store, "").await;
 }
 
-/// An operator's rule for an application, and the commands of the docs.
+/// An operator's rule for an application, with the commands of the docs.
 #[tokio::test]
 async fn a_user_limited_to_a_prefix_can_do_all_with_that_prefix() {
     let server = redis_server!();
@@ -287,7 +287,7 @@ async fn a_user_limited_to_a_prefix_can_do_all_with_that_prefix() {
     );
 }
 
-/// Calls all of `store`, whose keys have that prefix.
+/// Calls everything of `store`, which has this key prefix.
 async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
     let (warnings, guard) = Warnings::capture();
     let mut listener = store.subscribe().unwrap();
@@ -373,7 +373,7 @@ async fn a_server_that_is_too_old_is_refused_with_what_to_take() {
     );
 }
 
-/// What does not know a command may repeat what came with it.
+/// A server that does not know a command may echo its arguments.
 #[tokio::test]
 async fn a_password_that_a_server_quotes_is_not_told_on() {
     for code in ["ERR", "NOPROTO", "DENIED"] {

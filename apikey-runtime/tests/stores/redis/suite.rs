@@ -1,4 +1,4 @@
-//! S-02: the one suite, on one server and on a cluster.
+//! S-02: the conformance suite, on one server and on a cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use apikey_test_support::servers::redis::RedisServer;
 use super::redis_server;
 use crate::{id, record};
 
-/// Runs all checks, each in a namespace of its own.
+/// Runs all checks, each under its own key prefix.
 async fn passes(server: &RedisServer) {
     let number = AtomicU64::new(0);
     let make = || async {
@@ -38,7 +38,7 @@ async fn s02_the_store_in_redis_passes_on_one_thread() {
 
 #[tokio::test]
 async fn s02_the_store_in_a_cluster_passes() {
-    // Says whether there is a server at all.
+    // Skips the test if Redis is not installed.
     drop(redis_server!());
     passes(&RedisServer::start_cluster(&[])).await;
 }

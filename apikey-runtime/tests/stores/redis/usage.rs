@@ -1,4 +1,4 @@
-//! Who used what: added once, all or nothing, and gone when its time is over.
+//! Usage: added once, completely or not at all, and expired in time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::{at, because, id, record};
 
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
 
-/// The hour in which the test runs.
+/// Returns the hour in which the test runs.
 fn hour() -> i64 {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     i64::try_from(since.as_secs() / 3_600).unwrap()
@@ -31,7 +31,7 @@ fn batch(number: u64, rows: Vec<UsageRow>) -> UsageBatch {
     batch
 }
 
-/// All requests and costs of the key with the number `number`.
+/// Returns all requests and costs of the key with this number.
 async fn sums(store: &RedisStore, number: u128) -> (u64, u64) {
     let query = UsageQuery::new(vec![id(number)], i64::MIN, i64::MAX);
     let rows = store.usage(&query).await.unwrap();
@@ -113,7 +113,7 @@ async fn usage_goes_when_its_time_is_over() {
     let mut for_ever = batch(2, vec![row(1, "/a", i64::MAX, 1)]);
     for_ever.keep = Duration::MAX;
     store.add_usage(&for_ever).await.unwrap();
-    // What is over is taken off the list of days by the next batch.
+    // The next batch removes expired days from the list.
     let days = server.command(&["ZCARD", "{apikey}:usage_days"]).text();
     assert_eq!(days, "2");
 }
@@ -178,7 +178,7 @@ async fn when_a_key_was_last_used_goes_forward_only_and_with_the_record() {
     assert_eq!(store.last_used(&[id(1)]).await.unwrap(), []);
 }
 
-/// As many as a node gathers at most between two batches.
+/// As many as a node collects at most between two batches.
 #[tokio::test]
 async fn a_batch_of_ten_thousand_rows_is_one_step() {
     let server = redis_server!();
@@ -193,7 +193,7 @@ async fn a_batch_of_ten_thousand_rows_is_one_step() {
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
     assert_eq!(server.command(&["KEYS", "*usage*"]).text(), "");
-    // Lets the server know the script.
+    // Loads the script into the server.
     let mut first = batch(1, Vec::new());
     first.node = NodeId::from_u128(2);
     store.add_usage(&first).await.unwrap();

@@ -1,8 +1,7 @@
-//! Whether a history keeps what is promised.
+//! Checks a history against the promises.
 //!
-//! Each credential has a line of changes; each check is held against it. A check is judged by when
-//! it *starts* where it was accepted, and a change by when it *returned*: what overlaps may go
-//! either way.
+//! Each credential has a sequence of changes, and each check is compared with it. An allowed check
+//! counts from its *start*, and a change from its *return*: overlapping ones may go either way.
 
 mod report;
 #[cfg(test)]
@@ -16,16 +15,16 @@ pub use report::{Report, Rule, Violation};
 use super::clock::{Nanos, nanos};
 use super::history::{Change, Check, History, Key, Outcome, Process, Turn};
 
-/// The end of a grace time is a wall-clock time in whole milliseconds.
+/// A grace period ends at a wall-clock time in whole milliseconds.
 const GRACE_SLACK: Nanos = 5_000_000;
 
-/// How long after a plain change another node may still accept: a lease, a thousandth of it for
-/// clocks that run unlike, and 5 ms.
+/// Returns how long after a plain change another node may still allow: a lease, a thousandth of it
+/// for clock drift, and 5 ms.
 pub fn bound(lease: Duration) -> Nanos {
     nanos(lease) / 1000 * 1001 + 5_000_000
 }
 
-/// Looks for what must not be.
+/// Looks for violations.
 pub struct Checker {
     bound: Nanos,
 }
@@ -55,7 +54,8 @@ impl Checker {
         report
     }
 
-    /// No change in force makes the key dead, or something may have brought it back.
+    /// Requires that the key is not dead by a change in force, or that a later change may have
+    /// revived it.
     fn accepted(&self, history: &History, line: &[&Change], check: &Check, report: &mut Report) {
         report.accepted += 1;
         let deaths = line.iter().filter(|change| change.to == Turn::Dead);
@@ -78,7 +78,7 @@ impl Checker {
         }
     }
 
-    /// From when on `process` must refuse the key, and by which rule.
+    /// Returns the time from which `process` must deny the key, and the rule that says so.
     fn in_force(&self, death: &Change, process: Process) -> Option<(Nanos, Rule)> {
         let returned = death.returned?;
         let (since, rule) = if death.confirmed {
@@ -106,7 +106,7 @@ impl Checker {
         }
     }
 
-    /// A run in which little was checked proves nothing.
+    /// Requires enough checks: a run with few checks does not prove anything.
     fn enough(&self, history: &History, lines: &HashMap<Key, Line<'_>>, report: &mut Report) {
         let (mut before, mut after) = (HashSet::new(), HashSet::new());
         for check in &history.checks {
@@ -147,7 +147,7 @@ impl Checker {
     }
 }
 
-/// A live key is refused by nobody.
+/// Requires that a live key is not denied.
 fn refused(history: &History, line: &[&Change], check: &Check, report: &mut Report) {
     report.refused += 1;
     let live = line.iter().rfind(|change| {
@@ -165,7 +165,7 @@ fn refused(history: &History, line: &[&Change], check: &Check, report: &mut Repo
         } else {
             0
         }) <= check.end;
-        // One whose outcome is not known may be carried out at any later time.
+        // A change with an unknown outcome may take effect at any later time.
         let counts = death.start > live.start || death.returned.is_none();
         death.to == Turn::Dead && begun && counts
     });
@@ -179,8 +179,8 @@ fn refused(history: &History, line: &[&Change], check: &Check, report: &mut Repo
     }
 }
 
-/// Whether a later change, or one whose outcome is not known, may have made the key live again by
-/// the check's end.
+/// Returns whether a later change, or one with an unknown outcome, may have revived the key before
+/// the check ended.
 fn may_have_revived(line: &[&Change], death: &Change, check: &Check) -> bool {
     line.iter().any(|change| {
         let later = change.start > death.start || change.returned.is_none();
@@ -188,7 +188,7 @@ fn may_have_revived(line: &[&Change], death: &Change, check: &Check) -> bool {
     })
 }
 
-/// Whether the store was set back after the change, and before `time`.
+/// Returns whether the store was reset after the change and before `time`.
 fn forgotten(history: &History, change: &Change, time: Nanos) -> bool {
     history
         .reset

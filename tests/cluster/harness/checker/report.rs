@@ -1,61 +1,61 @@
-//! What a checker found.
+//! The findings of a checker.
 
 use std::fmt;
 
 use super::{Change, Check, Key, Nanos, Process};
 use crate::harness::history::millis;
 
-/// What was broken.
+/// The rule that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Accepted by a check that started after a confirmed change returned.
+    /// Allowed by a check that started after a confirmed change returned.
     Confirmed,
-    /// Accepted, by a check that started after a plain change returned, in the process that made
-    /// it.
+    /// Allowed, in the process that made the plain change, by a check that started after the change
+    /// returned.
     SameProcess,
-    /// Accepted, by a check that started later than the bound after a plain change returned.
+    /// Allowed by a check that started later than the bound after a plain change returned.
     Bound,
-    /// Refused, though the key was live, and the answer was not that the store is unavailable.
+    /// Denied although the key was live, for another reason than an unavailable store.
     LiveKeyRefused,
-    /// There are no keys or no processes in the history.
+    /// The history does not contain any keys or any processes.
     NothingChecked,
-    /// A process never accepted a key: its refusals prove nothing.
+    /// A process never allowed a key, so its denials do not prove anything.
     NeverAccepted(Process, Key),
-    /// A process never refused a key that is dead: it was not asked.
+    /// A process never denied a dead key: it did not check it.
     NeverRefused(Process, Key),
 }
 
 impl Rule {
-    /// Whether it is about a dead key that got through.
+    /// Returns whether a dead key was allowed.
     pub fn is_late_accept(self) -> bool {
         matches!(self, Self::Confirmed | Self::SameProcess | Self::Bound)
     }
 }
 
-/// A rule that was broken.
+/// A violation of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     pub rule: Rule,
     pub check: Option<Check>,
-    /// The change that the check should have heeded.
+    /// The change that the check should have respected.
     pub change: Option<Change>,
-    /// How far the check's start lies behind the last moment that was allowed.
+    /// How late the check started, counted from the last permitted moment.
     pub late_by: Nanos,
 }
 
-/// All that was found.
+/// All findings.
 #[derive(Debug, Default)]
 pub struct Report {
     pub violations: Vec<Violation>,
     pub accepted: u64,
     pub refused: u64,
     pub unavailable: u64,
-    /// How long after a plain change another process last accepted.
+    /// How long after a plain change another process last allowed.
     pub latest_after_plain: Nanos,
 }
 
 impl Report {
-    /// The violations, few of them in full.
+    /// Formats the violations; only the first few in full.
     pub fn violations_in_words(&self) -> String {
         let shown = self.violations.iter().take(20);
         let mut words: String = shown.map(|violation| format!("  {violation}\n")).collect();

@@ -1,5 +1,5 @@
-//! Histories written by hand. Times are in milliseconds; the lease is 200 ms, so the bound is
-//! 205.2 ms.
+//! Hand-written histories. Times are in milliseconds; the lease is 200 ms, so the bound is 205.2
+//! ms.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn check(process: Process, start: Nanos, outcome: Outcome) -> Check {
 const YES: Outcome = Outcome::Accepted;
 const NO: Outcome = Outcome::Denied(2);
 
-/// What is broken, beyond that few checks were made.
+/// Returns the violations, except for those about too few checks.
 fn broken(changes: &[Change], checks: &[Check]) -> Vec<Rule> {
     broken_since(changes, checks, None)
 }
@@ -139,7 +139,7 @@ fn a_revocation_that_failed_may_have_taken_effect_or_not() {
         for outcome in [YES, NO] {
             assert_eq!(broken(&changes, &[check(HERE, 3000, outcome)]), []);
         }
-        // But not before it was begun.
+        // A denial before the change started is a violation.
         let early = [check(HERE, 998, NO)];
         assert_eq!(broken(&changes, &early), [Rule::LiveKeyRefused]);
     }
@@ -167,7 +167,7 @@ fn a_live_key_is_refused_by_nobody() {
         broken(&changes, &[check(THERE, 500, NO)]),
         [Rule::LiveKeyRefused]
     );
-    // The key is not out yet; the store is down; the revocation is under way.
+    // The key is not issued yet; the store is down; the revocation is in progress.
     assert_eq!(broken(&changes, &[check(THERE, 5, NO)]), []);
     let down = [check(THERE, 500, Outcome::Unavailable)];
     assert_eq!(broken(&changes, &down), []);
@@ -222,7 +222,7 @@ fn a_rotated_key_lives_for_its_grace_and_no_longer() {
         assert_eq!(broken(&changes, &early), [Rule::LiveKeyRefused]);
         assert_eq!(broken(&changes, &[check(process, 1496, NO)]), []);
     }
-    // A grace shorter than the bound: a node that has not heard of it yet.
+    // The grace period is shorter than the bound, and a node does not know about it yet.
     let brief = Change {
         grace: 50 * MILLI,
         ..revoked()

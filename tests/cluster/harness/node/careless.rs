@@ -1,4 +1,4 @@
-//! Stores that charge wrongly, for the negative controls of limits.
+//! Stores that charge incorrectly, for the negative controls of limits.
 
 use std::time::Duration;
 
@@ -6,22 +6,23 @@ use apikey_runtime::KeyStore;
 use apikey_runtime::store::{Charge, ChargeOutcome, StoreError};
 use tokio::time::sleep;
 
-/// In this time others look who look at the same moment.
+/// The time between the look and the charge, in which other nodes look too.
 const TURN: Duration = Duration::from_millis(10);
 
 /// How a store charges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charging {
-    /// As it does.
+    /// Charges correctly.
     Soundly,
-    /// Looks whether there is enough, and charges in a second step, whatever others did meanwhile.
+    /// Looks whether enough units are left, and charges in a second step, whatever other nodes did
+    /// meanwhile.
     AfterALook,
-    /// Charges each limit for itself.
+    /// Charges each limit by itself.
     OneByOne,
 }
 
 impl Charging {
-    /// For the environment of a node.
+    /// Returns the name for the environment of a node.
     pub fn name(self) -> &'static str {
         match self {
             Self::Soundly => "soundly",

@@ -1,4 +1,4 @@
-//! Changes that a node is told to make.
+//! Changes that a node is ordered to make.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,15 +12,15 @@ use super::Node;
 use crate::harness::clock::now;
 use crate::harness::history::Key;
 
-/// How long the key is checked without a pause while the change is made.
+/// How long the key is checked without a pause during the change.
 const SPIN: Duration = Duration::from_millis(20);
 
-/// And how long after it.
+/// How long it is checked without a pause after the change.
 const SPIN_AFTER: Duration = Duration::from_millis(2);
 
 impl Node {
-    /// Makes a change while the key is checked as fast as can be. The answer begins with when the
-    /// call was made, and when it returned.
+    /// Makes a change while the key is checked as fast as possible. The answer begins with the
+    /// times of the call and of its return.
     pub(super) async fn change(self: &Arc<Self>, words: &[&str]) -> Result<String, String> {
         if let ["create", label] = *words {
             let (start, made) = (now(), self.manager.create(label).await);
@@ -30,7 +30,7 @@ impl Node {
             return Ok(format!("{start} {returned} plain {} {secret}", made.id()));
         }
         let [verb, kind, id, key, secret, ref rest @ ..] = *words else {
-            panic!("no order is {words:?}");
+            panic!("{words:?} is not an order");
         };
         let id: KeyId = id.parse().unwrap();
         let spinning = self.spin(key.parse().unwrap(), secret);
@@ -42,7 +42,7 @@ impl Node {
             .map_err(|error| error.to_string())
     }
 
-    /// Says how the others learned of it, and what the change gives.
+    /// Makes the change; returns how the other nodes learned of it, and its result.
     async fn make(
         &self,
         verb: &str,
@@ -66,7 +66,7 @@ impl Node {
                     false => plain(rotation.await?, NewKey::expose_secret),
                 }
             }
-            _ => panic!("no change is named {verb:?}"),
+            _ => panic!("{verb:?} is not a change"),
         }
     }
 
@@ -93,7 +93,7 @@ impl Node {
     }
 }
 
-/// A key being checked without a pause.
+/// A key that is checked without a pause.
 struct Spinning {
     done: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,

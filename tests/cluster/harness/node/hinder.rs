@@ -1,4 +1,4 @@
-//! A store in whose way things can be put: what a bad network does to a store that has none.
+//! A store with faults, as a bad network causes them, for a store without a network connection.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,21 +12,21 @@ use tokio::time::Instant;
 
 use super::careless::Charging;
 
-/// What is done to the calls of a store.
+/// A fault of the calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hindrance {
     Nothing,
-    /// Fails at once; nothing is done.
+    /// Fails at once; the store is not reached.
     Cut,
-    /// Never answers; nothing is done.
+    /// Never answers; the store is not reached.
     Hang,
-    /// Does it, and the answer is lost.
+    /// Reaches the store; the answer is lost.
     AnswerLost,
-    /// Half of this time on the way there, and half on the way back.
+    /// Delays calls by half of this time, and answers by the other half.
     Slow(Duration),
-    /// The answers about single keys are on their way back for this long.
+    /// Delays answers about single keys by this time.
     LateFind(Duration),
-    /// The push is not heard.
+    /// Loses the push.
     Deaf,
 }
 
@@ -45,19 +45,19 @@ impl Hindrance {
     }
 }
 
-/// The longest that calls are waited for which began before a hindrance.
+/// The longest wait for calls that began before a fault.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Forwards to a store, past the hindrance.
+/// Forwards to a store, subject to the fault.
 pub type Hindered = Forwarding<Hindering>;
 
 pub struct Hindering {
     inner: Arc<dyn KeyStore>,
     charging: Charging,
     hindrance: Arc<Mutex<Hindrance>>,
-    /// How many answers about single keys the store has given.
+    /// The number of answers about single keys that the store has given.
     finds: AtomicU64,
-    /// How many calls are under way that nothing hinders.
+    /// The number of calls in progress that are not affected.
     free: AtomicUsize,
 }
 
@@ -72,8 +72,9 @@ impl Hindering {
         }))
     }
 
-    /// From now on, this. Returns when no call is under way any more that began before, so that a
-    /// node that is cut off learns nothing by one of those; a store that hangs is not waited for.
+    /// Sets the fault for all later calls. Returns when all calls that began before have ended, so
+    /// that an isolated node does not learn anything through them; calls that hang are not waited
+    /// for.
     pub async fn hinder(&self, hindrance: Hindrance) {
         *self.hindrance.lock().unwrap() = hindrance;
         if is_free(hindrance) {
@@ -85,7 +86,8 @@ impl Hindering {
         }
     }
 
-    /// How many answers about single keys the store has given, those on their way included.
+    /// Returns the number of answers about single keys that the store has given, those in transit
+    /// included.
     pub fn finds(&self) -> u64 {
         self.finds.load(Ordering::SeqCst)
     }
@@ -94,7 +96,7 @@ impl Hindering {
         *self.hindrance.lock().unwrap()
     }
 
-    /// Looks at what is in the way and counts the call, in one step.
+    /// Reads the fault and counts the call, in one step.
     fn set_out(&self) -> (Hindrance, Option<UnderWay<'_>>) {
         let hindrance = self.hindrance.lock().unwrap();
         let under_way = is_free(*hindrance).then(|| UnderWay::on(&self.free));
@@ -158,12 +160,12 @@ impl Forward for Hindering {
     }
 }
 
-/// Whether calls go through as they are.
+/// Returns whether calls pass unchanged.
 fn is_free(hindrance: Hindrance) -> bool {
     matches!(hindrance, Hindrance::Nothing | Hindrance::Deaf)
 }
 
-/// A call under way, counted until it is dropped.
+/// A call in progress, counted until it is dropped.
 struct UnderWay<'c>(&'c AtomicUsize);
 
 impl<'c> UnderWay<'c> {

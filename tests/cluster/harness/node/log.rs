@@ -1,4 +1,4 @@
-//! The checks of a node, in a file that outlives it.
+//! The checks of a node, in a file that outlives the node.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::history::{CHECK_BYTES, Check};
 
-/// A node that is killed loses what it noted in this time, and no more.
+/// A killed node loses at most the checks of this period.
 const FLUSHED_EVERY: Duration = Duration::from_millis(2);
 
 /// Appends to the file.
@@ -40,7 +40,7 @@ impl Log {
         pending.extend_from_slice(&check.to_bytes());
     }
 
-    /// Hands what was noted to the system, which keeps it when the process is killed.
+    /// Hands the buffer to the operating system, which keeps it if the process is killed.
     pub fn flush(&self) {
         let mut pending = self.pending.lock().unwrap();
         (&self.file).write_all(&pending).unwrap();

@@ -1,5 +1,5 @@
-//! A node: a process with a manager of its own, which checks keys without a pause, notes every
-//! check, and does what it is told by lines on its standard input.
+//! A node: a process with its own manager, which checks keys without a pause, logs every check, and
+//! obeys orders on its standard input.
 
 mod careless;
 mod changes;
@@ -24,23 +24,23 @@ use log::Log;
 use spend::Spender;
 use watch::Watch;
 
-/// Says to the test binary that it is to be a node, and on which store.
+/// Makes the test binary a node, on this store.
 pub const STORE: &str = "CLUSTER_NODE_STORE";
-/// The lease that the node gives the store, in milliseconds.
+/// The lease that the node sets for the store, in milliseconds.
 pub const LEASE: &str = "CLUSTER_NODE_LEASE_MS";
 /// The file for its checks.
 pub const LOG: &str = "CLUSTER_NODE_LOG";
 
 /// How long the node waits for its store, in milliseconds.
 pub const STORE_TIMEOUT: &str = "CLUSTER_NODE_STORE_TIMEOUT_MS";
-/// How many units of a limit the node takes ahead.
-pub const LIMIT_PREFETCH: &str = "CLUSTER_NODE_LIMIT_BATCH";
+/// How many units of a limit the node prefetches.
+pub const LIMIT_PREFETCH: &str = "CLUSTER_NODE_LIMIT_PREFETCH";
 /// How the node's store charges: the name of a [`Charging`].
 pub const CHARGING: &str = "CLUSTER_NODE_CHARGING";
-/// Names a protection that is taken out, in a build in which that can be done.
+/// Names the disabled protection, in a build that supports it.
 pub const FAULT: &str = "APIKEY_FAULT";
 
-/// What a node needs to do what it is told.
+/// The state of a node.
 struct Node {
     manager: ApiKeyManager,
     store: Arc<Hindered>,
@@ -49,10 +49,10 @@ struct Node {
     log: Arc<Log>,
 }
 
-/// Runs a node where the environment asks for one, until it is told to stop; else, does nothing.
+/// Runs a node if the environment asks for one, until it is told to stop; otherwise does nothing.
 pub fn run_if_asked() {
     let Ok(store) = var(STORE) else { return };
-    // A coordinator that was killed leaves no process behind, not even one that is stopped.
+    // The kernel kills this process with its coordinator, even if it is stopped.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,7 +111,7 @@ fn millis(variable: &str) -> Duration {
 }
 
 impl Node {
-    /// Does what a line says.
+    /// Carries out an order.
     async fn obey(self: &Arc<Self>, order: &str) -> Result<String, String> {
         let words: Vec<&str> = order.split(' ').collect();
         match *words.as_slice() {
@@ -171,7 +171,7 @@ impl Node {
         }
     }
 
-    /// Makes a key with these limits.
+    /// Creates a key with these limits.
     async fn issue(&self, limits: &str) -> Result<String, String> {
         let limits: Vec<Limit> = serde_json::from_str(limits).unwrap();
         let made = self.manager.create("limited").limits(limits).await;
@@ -179,14 +179,14 @@ impl Node {
         Ok(format!("{} {}", made.id(), made.expose_secret()))
     }
 
-    /// How a key was used.
+    /// Returns the usage of a key.
     async fn usage(&self, id: KeyId) -> Result<String, String> {
         let usage = self.manager.usage(id).await;
         let usage = usage.map_err(|error| error.to_string())?;
         Ok(serde_json::to_string(&usage.total()).unwrap())
     }
 
-    /// How the limits of a key stand.
+    /// Returns the status of a key's limits.
     async fn limits(&self, id: KeyId) -> Result<String, String> {
         let limits = self.manager.limits(id).await;
         let limits = limits.map_err(|error| error.to_string())?;
@@ -194,18 +194,18 @@ impl Node {
     }
 }
 
-/// The store that a URL names.
+/// Opens the store of a URL.
 fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
     match store.split_once(':') {
         Some(("sqlite", path)) => Arc::new(SqliteStore::new(path).lease(lease)),
         Some(("postgres", _)) => Arc::new(PostgresStore::new(store).lease(lease)),
         Some(("redis", _)) => Arc::new(RedisStore::new(store).lease(lease)),
-        _ => panic!("no store has the URL {store:?}"),
+        _ => panic!("{store:?} is not the URL of a store"),
     }
 }
 
-/// One line, and whole: the answer to the order of this number. It starts on a line of its own,
-/// whatever the test runner wrote before.
+/// Writes one whole line: the answer to the order with this number. It starts on a new line, after
+/// anything that the test runner wrote.
 fn say(number: &str, answer: Result<&str, &str>) {
     let line = match answer {
         Ok(answer) => format!("\n@{number} ok {answer}\n"),
@@ -217,12 +217,12 @@ fn say(number: &str, answer: Result<&str, &str>) {
         .and_then(|()| out.flush())
         .is_err()
     {
-        // Nobody is left who listens.
+        // The coordinator is gone.
         std::process::exit(0);
     }
 }
 
-/// What comes in, until the coordinator is gone: then the process ends.
+/// Returns the input lines until the coordinator is gone; then the process ends.
 fn lines() -> tokio::sync::mpsc::UnboundedReceiver<String> {
     let (sender, lines) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Using up what a key is limited to, at the same time as other nodes.
+//! Uses up the limits of a key, at the same time as other nodes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,27 +14,28 @@ use crate::harness::clock::{Nanos, now};
 use crate::harness::history::{Check, Outcome};
 use crate::harness::spending::{Order, Refusals};
 
-/// After a refusal by a rate.
+/// The pause after a rate denied.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// After the store gave no answer.
+/// The pause after the store did not answer.
 const LONG_PAUSE: Duration = Duration::from_millis(20);
 
-/// What no key of the harness may do: a check for it brings the key into memory and charges nothing.
+/// Requires a scope that a key of the harness never has: a check with it caches the key and does
+/// not charge.
 const FORBIDDEN: Policy = Policy::new().scopes(ScopeExpr::One("forbidden"));
 
 /// How far tasks may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
     Shut,
-    /// From this moment, and up to where the order halts them.
+    /// From this moment on, up to the number at which the order halts them.
     Half(Nanos),
     Open,
-    /// It is enough.
+    /// The tasks have to end.
     Over,
 }
 
-/// What uses a key, one at a time.
+/// Uses keys, one at a time.
 pub struct Spender {
     manager: ApiKeyManager,
     log: Arc<Log>,
@@ -42,13 +43,13 @@ pub struct Spender {
     running: Mutex<Option<Running>>,
 }
 
-/// Tasks that use a key, or are about to.
+/// Tasks that use a key, or wait to.
 struct Running {
     spending: Arc<Spending>,
     tasks: Vec<JoinHandle<Result<(), String>>>,
 }
 
-/// A key that is being used.
+/// A key in use.
 struct Spending {
     manager: ApiKeyManager,
     log: Arc<Log>,
@@ -67,7 +68,7 @@ impl Spender {
         }
     }
 
-    /// Reads the key into memory, and lets tasks wait for [`go`](Self::go).
+    /// Caches the key, and starts tasks that wait for [`go`](Self::go).
     pub async fn ready(&self, order: Order) -> Result<(), String> {
         let warm = self.manager.verify_for(&order.secret, &FORBIDDEN).await;
         match warm.map_err(|denied| denied.reason()) {
@@ -89,7 +90,7 @@ impl Spender {
         Ok(())
     }
 
-    /// Lets the tasks begin at that moment; returns what they were refused when all are at their end.
+    /// Starts the tasks at that moment; returns the denials when all tasks have ended.
     pub async fn go(&self, at: Nanos) -> Result<Refusals, String> {
         self.gate.send_replace(Gate::Half(at));
         let running = self.running.lock().unwrap().take();
@@ -100,12 +101,12 @@ impl Spender {
         Ok(std::mem::take(&mut *spending.refused.lock().unwrap()))
     }
 
-    /// Lets go on what was halted.
+    /// Resumes halted tasks.
     pub fn go_on(&self) {
         self.gate.send_replace(Gate::Open);
     }
 
-    /// Lets all come to their ends.
+    /// Ends all tasks.
     pub fn end(&self) {
         self.gate.send_replace(Gate::Over);
     }
@@ -130,7 +131,7 @@ impl Spending {
         Ok(())
     }
 
-    /// Checks once. Whether the quota is used up.
+    /// Checks once, and returns whether the quota is used up.
     async fn check(&self) -> Result<bool, String> {
         let start = now();
         let answer = self.manager.verify(&self.order.secret).await;
@@ -159,8 +160,8 @@ impl Spending {
         Ok(false)
     }
 
-    /// In the file when this returns, so that a node that is killed has told all but what is under
-    /// way.
+    /// Returns when the check is in the file, so that a killed node has logged all but the checks
+    /// in progress.
     fn note(&self, start: Nanos, outcome: Outcome) {
         self.log.note(Check {
             key: self.order.key,
@@ -190,10 +191,10 @@ impl Spending {
     }
 }
 
-/// Ends the process as `kill -9` does, at a moment that no coordinator could meet.
+/// Ends the process as `kill -9` does, at a moment that a coordinator could not hit.
 fn die() -> ! {
     use rustix::process::{Signal, getpid, kill_process};
 
     kill_process(getpid(), Signal::KILL).unwrap();
-    unreachable!("no process outlives this signal");
+    unreachable!("a process does not survive this signal");
 }

@@ -1,4 +1,4 @@
-//! Checking keys again and again.
+//! Checks keys again and again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,19 +14,19 @@ use super::log::Log;
 use crate::harness::clock::now;
 use crate::harness::history::{Check, Key, Outcome};
 
-/// How many tasks check one key, so that some join the read of another.
+/// How many tasks check one key, so that some join the in-flight read of another.
 const TASKS: usize = 2;
 
-/// Between two checks of one task.
+/// The pause between two checks of one task.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// The same, for a key that was refused for a while: it may not come back.
+/// The pause for a key that has been denied for a while, and may stay denied.
 const LONG_PAUSE: Duration = Duration::from_millis(40);
 
-/// After so many refusals in a row.
+/// The number of denials in a row after which the pause is longer.
 const REFUSED_FOR_A_WHILE: u32 = 100;
 
-/// All keys that are checked.
+/// All checked keys.
 pub struct Watch {
     manager: ApiKeyManager,
     log: Arc<Log>,
@@ -39,14 +39,14 @@ struct Watched {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// One key that is checked, by one task.
+/// One key, checked by one task.
 #[derive(Clone)]
 pub struct Eye {
     manager: ApiKeyManager,
     log: Arc<Log>,
     key: Key,
     secret: Arc<str>,
-    /// `a`, `r` or `u` for the last answer.
+    /// The last answer: `a`, `r` or `u`.
     last: Arc<AtomicU8>,
     ended: Arc<AtomicBool>,
 }
@@ -61,7 +61,7 @@ impl Watch {
         }
     }
 
-    /// Starts checking a key, unless it is checked already.
+    /// Starts to check a key, if it is not checked already.
     pub fn begin(&self, key: Key, secret: &str) {
         let mut watched_keys = self.watched.lock().unwrap();
         if watched_keys.contains_key(&key) {
@@ -76,7 +76,7 @@ impl Watch {
         watched_keys.insert(key, watched);
     }
 
-    /// Lets all checks come to their end.
+    /// Ends all checks.
     pub async fn end(&self) {
         std::mem::take(&mut *self.ended.lock().unwrap()).store(true, Ordering::SeqCst);
         let watched = std::mem::take(&mut *self.watched.lock().unwrap());
@@ -85,7 +85,7 @@ impl Watch {
         }
     }
 
-    /// `key:answer` for each key that is checked, with the last answer.
+    /// Returns `key:answer` for each checked key, with the last answer.
     pub fn seen(&self) -> String {
         let mut seen = String::new();
         for (key, watched) in &*self.watched.lock().unwrap() {
@@ -95,7 +95,8 @@ impl Watch {
         seen
     }
 
-    /// Starts a check every so often, whether or not the one before is done; returns when all are.
+    /// Starts checks at a fixed interval, even while earlier ones are in progress; returns when all
+    /// are done.
     pub async fn burst(&self, key: Key, secret: &str, count: u32, apart: Duration) {
         let eye = self.eye(key, secret);
         let begun = Instant::now();
@@ -110,7 +111,7 @@ impl Watch {
         }
     }
 
-    /// Checks one key, whether it is watched or not.
+    /// Returns what checks one key, whether or not the key is watched.
     pub fn eye(&self, key: Key, secret: &str) -> Eye {
         Eye {
             manager: self.manager.clone(),
@@ -132,7 +133,7 @@ impl Eye {
         let outcome = outcome(answer.err().as_ref());
         self.log.note(Check {
             key: self.key,
-            // The file says of which process it is.
+            // The file belongs to a process, so checks do not name it.
             process: 0,
             start,
             end,

@@ -1,4 +1,4 @@
-//! Whether what nodes were let is what a key's limits allow.
+//! Compares what nodes were allowed with the limits of the key.
 
 use apikey_runtime::Rate;
 use apikey_runtime::limit::LimitRule;
@@ -7,11 +7,11 @@ use super::{End, Spent};
 use crate::harness::clock::Nanos;
 use crate::harness::history::Check;
 
-/// The clocks of a store and of this machine may run unlike by a thousandth, and a store counts in
-/// steps: this, in addition.
+/// Added to the thousandth by which the clocks of a store and of this machine may differ, because a
+/// store counts in steps.
 const SLACK: Nanos = 1_000_000;
 
-/// How a quota stands.
+/// The status of a quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub name: String,
@@ -19,30 +19,30 @@ pub struct Standing {
     pub remaining: u64,
 }
 
-/// What was broken.
+/// The rule that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken {
-    /// More was let through than a quota has.
+    /// More was allowed than the quota has.
     TooMany { quota: u64, admitted: u64 },
-    /// Less was charged than was let through.
+    /// Less was charged than was allowed.
     Uncharged { charged: u64, admitted: u64 },
-    /// More was charged than was let through, and lost with what was under way.
+    /// More was charged than was allowed plus what checks in progress may have lost.
     Lost {
         charged: u64,
         admitted: u64,
         unsure: u64,
     },
-    /// Quotas were not charged alike: of one, another than of the first.
+    /// Quotas were charged differently: one of them unlike the first.
     Unlike { charged: u64, first: u64 },
-    /// All were refused, and no quota was used up.
+    /// All checks were denied, but a quota was not used up.
     LeftOver { remaining: u64 },
-    /// More passed in a window than a rate allows there.
+    /// More was allowed in a window than the rate permits.
     TooFast {
         window: Nanos,
         admitted: u64,
         allowed: u64,
     },
-    /// A rate let much less through than it allows.
+    /// A rate allowed much less than it permits.
     TooSlow { admitted: u64, allowed: u64 },
 }
 
@@ -53,7 +53,7 @@ impl Standing {
 }
 
 impl Spent {
-    /// What is wrong with quotas that stand like this after all nodes were done.
+    /// Returns violations of quotas with this status, after all nodes are done.
     pub fn judge(&self, standings: &[Standing]) -> Vec<Broken> {
         let (admitted, unsure) = (self.admitted.len() as u64, self.unsure);
         let mut broken = Vec::new();
@@ -87,8 +87,8 @@ impl Spent {
         broken
     }
 
-    /// What is wrong with how fast it was, by its rates. In any window, what began and ended in it
-    /// was decided in it, whatever the store's clock says.
+    /// Returns violations of rates. A check that began and ended in a window was decided in it,
+    /// whatever the store's clock says.
     pub fn judge_speed(&self) -> Vec<Broken> {
         let rates = self.limits.iter().filter_map(|limit| match limit.rule() {
             LimitRule::Rate(rate) => Some(rate),
@@ -100,20 +100,19 @@ impl Spent {
             .collect()
     }
 
-    /// A rate that lets less than half through is not what the key was promised, and proves
-    /// nothing.
+    /// A rate that allows less than half does not keep its promise, and does not prove anything.
     fn too_slow(&self, rate: Rate) -> Option<Broken> {
         let (admitted, allowed) = (self.admitted.len() as u64, allowed(rate, self.lasted));
         (admitted * 2 < allowed).then_some(Broken::TooSlow { admitted, allowed })
     }
 }
 
-/// How many may pass in a window.
+/// Returns how many checks a window may allow.
 fn allowed(rate: Rate, window: Nanos) -> u64 {
     u64::from(rate.burst()) + window / (rate.step_micros() * 1_000)
 }
 
-/// The window that is worst.
+/// Returns the worst window.
 fn too_fast(admitted: &[Check], rate: Rate) -> Option<Broken> {
     let mut by_end: Vec<&Check> = admitted.iter().collect();
     by_end.sort_by_key(|check| check.end);
@@ -151,7 +150,7 @@ mod tests {
 
     const MILLI: Nanos = 1_000_000;
 
-    /// Nodes that were let through at these times, in milliseconds, each for one millisecond.
+    /// Builds admissions at these times, in milliseconds; each takes one millisecond.
     fn spent(limit: Limit, admitted: impl IntoIterator<Item = Nanos>) -> Spent {
         let check = |at: Nanos| Check {
             key: 1,
@@ -222,7 +221,7 @@ mod tests {
         assert!(unlike.contains(&Broken::Unlike { charged, first }));
     }
 
-    /// One each 100 ms and 3 at once: the first 4 come in 101 ms, for which 4 are allowed.
+    /// One each 100 ms and a burst of 3: the first 4 need 101 ms, and 4 are allowed in that time.
     #[test]
     fn a_rate_holds_in_any_window() {
         let rate = Rate::new(10, Duration::from_secs(1)).with_burst(3);

@@ -1,4 +1,4 @@
-//! Nodes that use up what a key is limited to, all at the same time, and what they were let.
+//! Nodes that use up the limits of a key at the same time, and what they were allowed.
 
 pub mod judge;
 
@@ -19,40 +19,41 @@ use super::process::{Answer, Failure, NodeProcess};
 
 use judge::Standing;
 
-/// From when all nodes are told to begin until they do, so that no telling comes late.
+/// The time between the order to begin and the beginning, so that every node gets the order in
+/// time.
 const RUN_UP: Duration = Duration::from_millis(40);
 
-/// How often something was refused, by the reason's code.
+/// The number of denials by the reason's code.
 pub type Refusals = BTreeMap<String, u64>;
 
-/// How a node is to use a key. All numbers are of admissions in that node; tasks that are under way
-/// then add theirs.
+/// How a node uses a key. All numbers count admissions in that node; tasks in progress then add
+/// theirs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Order {
     pub key: Key,
     pub secret: String,
-    /// How many checks are under way at a time.
+    /// The number of concurrent checks.
     pub tasks: u32,
-    /// Where it waits to be told to go on.
+    /// The number at which the node halts until it is resumed.
     pub halts: Option<u32>,
-    /// Where it kills itself.
+    /// The number at which the node kills itself.
     pub dies: Option<u32>,
-    /// Where it stops.
+    /// The number at which the node stops.
     pub most: Option<u32>,
-    /// How long after the beginning it stops.
+    /// How long after the beginning the node stops.
     pub lasts: Option<Nanos>,
 }
 
-/// What nodes are to do with a key of their own.
+/// How nodes use a new key.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub limits: Vec<Limit>,
-    /// The first so many take part.
+    /// The number of nodes that take part, from the first on.
     pub nodes: usize,
-    /// How many checks each has under way.
+    /// The number of concurrent checks of each node.
     pub tasks: u32,
     pub end: End,
-    /// After how many admissions the last of them is killed.
+    /// The number of admissions after which the last node is killed.
     pub dies: Option<u32>,
 }
 
@@ -61,36 +62,36 @@ pub struct Plan {
 pub enum End {
     /// When a quota is used up.
     UsedUp,
-    /// When each has been let through so often.
+    /// When each node has this number of admissions.
     After(u32),
     /// After this time.
     In(Duration),
-    /// When they are told that it is enough.
+    /// When they are told.
     Told,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug)]
 pub struct Spent {
     pub id: String,
     pub secret: String,
     pub limits: Vec<Limit>,
     pub end: End,
-    /// What was let through.
+    /// The allowed checks.
     pub admitted: Vec<Check>,
-    /// How many units may have been charged for nothing that was noted: answers that were lost, and
-    /// what a node that was killed had under way.
+    /// How many units may have been charged for checks that were not logged: lost answers, and the
+    /// checks in progress of a killed node.
     pub unsure: u64,
-    /// How many units a killed node may have given back to some of the limits, and not yet to others.
+    /// How many units a killed node may have refunded to some of the limits, and not yet to others.
     pub half_given_back: u64,
-    /// What was refused, but by a node that was killed.
+    /// The denials, except for those of a killed node.
     pub refused: Refusals,
-    /// How long the nodes were at it.
+    /// How long the nodes took.
     pub lasted: Nanos,
 }
 
 impl Plan {
-    /// Nodes that use up limits, with a few checks under way each.
+    /// Creates a plan that uses up limits, with a few concurrent checks for each node.
     pub fn of(nodes: usize, limits: impl Into<Vec<Limit>>) -> Self {
         Self {
             limits: limits.into(),
@@ -101,7 +102,7 @@ impl Plan {
         }
     }
 
-    /// The same, and the last is killed after so many admissions.
+    /// Kills the last node after this number of admissions.
     pub fn killing(self, dies: u32) -> Self {
         let dies = Some(dies);
         Self { dies, ..self }
@@ -113,7 +114,8 @@ impl Plan {
             key,
             secret: secret.to_owned(),
             tasks: self.tasks,
-            // The others leave half of the smallest quota, so that the one comes to its end.
+            // The other nodes leave half of the smallest quota, so that the last node reaches its
+            // end.
             halts: self.dies.filter(|_| dies.is_none()).map(|_| self.half()),
             dies,
             most: match self.end {
@@ -131,12 +133,12 @@ impl Plan {
         let amounts = quotas(&self.limits).map(|(_, amount)| amount);
         let smallest = amounts.min().expect("a quota is used up");
         let share = u32::try_from(smallest / 2).unwrap_or(u32::MAX) / self.nodes as u32;
-        // With what is then under way.
+        // The checks in progress add theirs.
         share.saturating_sub(self.tasks).max(1)
     }
 }
 
-/// The names and the amounts of the quotas among limits.
+/// Returns the names and amounts of the quotas among limits.
 fn quotas(limits: &[Limit]) -> impl Iterator<Item = (&str, u64)> {
     limits.iter().filter_map(|limit| match limit.rule() {
         LimitRule::Quota(quota) => Some((limit.name(), quota.amount())),
@@ -145,7 +147,7 @@ fn quotas(limits: &[Limit]) -> impl Iterator<Item = (&str, u64)> {
 }
 
 impl Cluster {
-    /// Makes a key, and has nodes use it until they are done.
+    /// Creates a key, and lets nodes use it until they are done.
     pub async fn spend(&self, plan: &Plan) -> Spent {
         let node = self.node(0).expect("it runs");
         let limits = serde_json::to_string(&plan.limits).unwrap();
@@ -154,7 +156,7 @@ impl Cluster {
         self.spend_key(plan, id, secret).await
     }
 
-    /// Has nodes use a key that has the limits of the plan.
+    /// Lets nodes use an existing key with the limits of the plan.
     pub async fn spend_key(&self, plan: &Plan, id: &str, secret: &str) -> Spent {
         let nodes: Vec<_> = (0..plan.nodes)
             .map(|slot| self.node(slot).expect("it runs"))
@@ -175,7 +177,7 @@ impl Cluster {
             checks.filter(move |check| check.key == key && check.outcome == outcome)
         };
         let batch = u64::from(self.settings.limit_prefetch);
-        // The one that kills the node has noted its own.
+        // The check that kills the node is logged.
         let under_way = |_| u64::from(plan.tasks) * batch - 1;
         Spent {
             id: id.to_owned(),
@@ -194,7 +196,7 @@ impl Cluster {
         }
     }
 
-    /// Lets nodes begin that are ready, and waits for their ends.
+    /// Starts nodes that are ready, and waits for their ends.
     async fn run(&self, plan: &Plan, nodes: &[Arc<NodeProcess>], begins: Nanos) -> Refusals {
         let go = |node: &Arc<NodeProcess>| -> JoinHandle<Answer> {
             let node = Arc::clone(node);
@@ -211,7 +213,7 @@ impl Cluster {
         }
         let mut refused = Refusals::new();
         for node in going {
-            let said = node.await.unwrap().expect("it comes to its end");
+            let said = node.await.unwrap().expect("it ends");
             let of_node: Refusals = serde_json::from_str(&said).unwrap();
             for (reason, count) in of_node {
                 *refused.entry(reason).or_default() += count;
@@ -220,7 +222,8 @@ impl Cluster {
         refused
     }
 
-    /// How the key was used, as the node in this slot says: how often it was let through, and refused.
+    /// Returns the usage of the key according to the node in this slot: the allowed and the denied
+    /// requests.
     pub async fn usage(&self, slot: usize, spent: &Spent) -> (u64, Refusals) {
         let node = self.node(slot).expect("it runs");
         let said = node.ask(&format!("usage {}", spent.id)).await.unwrap();
@@ -229,7 +232,7 @@ impl Cluster {
         (said["requests"].as_u64().expect("a number"), refused)
     }
 
-    /// How the quotas of a key stand, as the node in this slot says.
+    /// Returns the status of the key's quotas according to the node in this slot.
     pub async fn standings(&self, slot: usize, spent: &Spent) -> Vec<Standing> {
         let node = self.node(slot).expect("it runs");
         let said = node.ask(&format!("limits {}", spent.id)).await.unwrap();
@@ -242,7 +245,7 @@ impl Cluster {
             .map(|(name, amount)| Standing {
                 name: name.to_owned(),
                 amount,
-                remaining: remaining(name).expect("it is told of"),
+                remaining: remaining(name).expect("it is reported"),
             })
             .collect()
     }
@@ -257,7 +260,7 @@ impl fmt::Display for Spent {
         let shares: Vec<_> = shares.into_values().collect();
         write!(
             f,
-            "{} admitted, by each {shares:?}, in {:.0} ms, {} not sure; ",
+            "{} allowed, by each {shares:?}, in {:.0} ms, {} uncertain; ",
             self.admitted.len(),
             millis(self.lasted),
             self.unsure

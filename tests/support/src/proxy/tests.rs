@@ -1,4 +1,4 @@
-//! A wire does what its state says: a fault that does nothing would let every run pass.
+//! The proxy does what its state says: a fault without effect would let every run pass.
 
 use std::io::ErrorKind;
 
@@ -6,10 +6,10 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 
-/// What comes soon, comes within this; what does not come is waited for so long.
+/// The longest wait for bytes that arrive, and the wait that shows that bytes do not arrive.
 const SOON: Duration = Duration::from_millis(300);
 
-/// Sends back what it is sent.
+/// Starts a server that echoes.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -31,7 +31,7 @@ impl Client {
         Self(TcpStream::connect(proxy.address()).await.unwrap())
     }
 
-    /// What comes back; `None` where nothing does in time.
+    /// Returns the reply; `None` if it does not arrive in time.
     async fn send(&mut self, text: &str) -> Option<Result<String, ErrorKind>> {
         if let Err(error) = self.0.write_all(text.as_bytes()).await {
             return Some(Err(error.kind()));
@@ -65,7 +65,7 @@ async fn a_wire_that_is_cut_or_reset_closes_what_is_open_and_what_comes() {
         assert_eq!(client.send("a").await, back("a"));
         proxy.set(wire);
         assert_eq!(client.receive(1).await, Some(Err(how)), "{wire:?}");
-        // The reset of a new connection may come before its client knows that it was taken.
+        // The reset of a new connection may arrive before its client knows that it was accepted.
         let late = match TcpStream::connect(proxy.address()).await {
             Ok(stream) => Client(stream).receive(1).await,
             Err(error) => Some(Err(error.kind())),

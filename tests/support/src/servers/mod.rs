@@ -1,4 +1,4 @@
-//! Servers that tests start for themselves, on free ports, and end with the process.
+//! Servers that tests start on free ports, and that end with the process.
 
 pub mod postgres;
 pub mod redis;

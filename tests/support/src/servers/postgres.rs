@@ -1,6 +1,6 @@
-//! A PostgreSQL of a test's own: made anew, on a free port, ended with the process that started it.
+//! A test's own PostgreSQL: new, on a free port, ended with the process that started it.
 //!
-//! It needs nothing but `std` and the server's programs.
+//! It needs only `std` and the server's programs.
 
 use std::fs::File;
 use std::io;
@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Occurs nowhere else, so that a test can look for it.
+/// Unique, so that a test can search for it.
 pub const PASSWORD: &str = "b3tter-n0t-be-seen";
 
-/// Its one user, which may do everything.
+/// The only user, a superuser.
 pub const USER: &str = "keeper";
 
-/// Takes epochs from a sequence and when the statement runs, as a log would that knew no better;
-/// for a negative control. Run where the tables are.
+/// Takes epochs from a sequence and when the statement runs, as a naive change log would; for a
+/// negative control. Run it in the schema of the tables.
 pub const EPOCHS_FROM_A_SEQUENCE: &str = "\
     CREATE SEQUENCE epochs START 1000000; \
     CREATE OR REPLACE FUNCTION api_key_append_change(changed text) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT \
@@ -41,17 +41,17 @@ pub struct Postgres {
     folder: PathBuf,
     programs: PathBuf,
     port: u16,
-    /// Whose rights the server has, where this process has those of root.
+    /// The user that the server runs as, if this process runs as root.
     user: Option<User>,
     server: Mutex<Option<Child>>,
-    /// Ends the server and removes its folder when this process is gone, however it went: its input
+    /// Ends the server and removes its folder when this process ends in any way, because its input
     /// is then closed.
     _undertaker: ChildStdin,
 }
 
 impl Postgres {
-    /// Starts a server. `None` where PostgreSQL is not installed: the test is then skipped, with a
-    /// line that says so, unless `CI` is set.
+    /// Starts a server. Returns `None` if PostgreSQL is not installed: the test is then skipped
+    /// with a message; with `CI` set it fails.
     pub fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(
@@ -82,25 +82,26 @@ impl Postgres {
         Some(server)
     }
 
-    /// The port on 127.0.0.1. It stays the same when the server is started again.
+    /// Returns the port on 127.0.0.1. A restart keeps it.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How to reach the database `postgres`.
+    /// Returns the URL of the database `postgres`.
     pub fn url(&self) -> String {
         self.url_at(self.port)
     }
 
-    /// The same by way of another port, that of a proxy say.
+    /// Returns the URL with another port, such as that of a proxy.
     pub fn url_at(&self, port: u16) -> String {
         format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres")
     }
 
-    /// Starts the server again after [`stop`](Self::stop) or [`kill`](Self::kill).
+    /// Restarts the server after [`stop`](Self::stop) or [`kill`](Self::kill).
     pub fn run(&self) {
         self.launch();
-        // One that was killed may leave a process behind for a moment, which has its memory.
+        // A killed server may leave a process behind for a moment, which still holds its shared
+        // memory.
         self.wait_until("is ready", || {
             let ended = match self.server.lock().unwrap().as_mut() {
                 Some(server) => server.try_wait().unwrap().is_some(),
@@ -142,13 +143,13 @@ impl Postgres {
         *self.server.lock().unwrap() = Some(child);
     }
 
-    /// Stops the server in good order: transactions under way are rolled back.
+    /// Stops the server in good order: it rolls back transactions in progress.
     pub fn stop(&self) {
         signal("-INT", &[self.pid()]);
         self.reap();
     }
 
-    /// Kills every process of the server at once, as a loss of power would.
+    /// Kills every process of the server at once, as a power failure would.
     pub fn kill(&self) {
         let all = self.processes();
         signal("-KILL", &all);
@@ -156,20 +157,19 @@ impl Postgres {
         self.wait_until("is gone", || all.iter().all(|pid| !is_alive(*pid)));
     }
 
-    /// Kills one process of the server: what serves a connection. The others then start anew.
+    /// Kills one process of the server, which serves a connection. The others then restart.
     pub fn kill_backend(&self, pid: u32) {
         signal("-KILL", &[pid]);
     }
 
-    /// Stops every process of the server in mid-air, until the value is dropped.
+    /// Stops every process of the server, until the value is dropped.
     pub fn freeze(&self) -> Frozen {
         let all = self.processes();
         signal("-STOP", &all);
         Frozen(all)
     }
 
-    /// Makes the stopped server one that follows another, of which there is none, from its next
-    /// start on.
+    /// Makes the stopped server a standby of a primary that does not exist, from its next start on.
     pub fn make_standby(&self) {
         File::create(self.data().join("standby.signal")).unwrap();
     }
@@ -216,7 +216,7 @@ impl Postgres {
         command
     }
 
-    /// The first of the lines that the server writes down of itself.
+    /// The server writes its process id on the first line.
     fn pid(&self) -> u32 {
         self.own_lines()[0].trim().parse().unwrap()
     }
@@ -287,7 +287,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A server that stands still until this is dropped.
+/// The server is stopped until this is dropped.
 pub struct Frozen(Vec<u32>);
 
 impl Drop for Frozen {
@@ -296,7 +296,7 @@ impl Drop for Frozen {
     }
 }
 
-/// A user without rights of its own.
+/// An unprivileged user.
 struct User {
     id: u32,
     group: u32,
@@ -314,7 +314,7 @@ impl User {
             };
             named("postgres")
                 .or_else(|| named("nobody"))
-                .expect("a user without rights")
+                .expect("an unprivileged user")
         })
     }
 }
@@ -324,7 +324,7 @@ fn number(what: &str, user: Option<&str>) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Where the server's programs are: Debian keeps them off the path.
+/// Returns the directory of the server's programs: Debian does not put them on the path.
 fn programs() -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|versions| {
@@ -366,7 +366,7 @@ fn free_port() -> u16 {
 }
 
 fn undertaker(folder: &Path) -> ChildStdin {
-    // `read` ends when this process does. Whatever the server does then, it is not there for long.
+    // `read` ends when this process does. Then the server must end soon, whatever it does.
     const WAIT: &str = r#"
         trap '' INT TERM HUP
         read -r _
@@ -410,10 +410,10 @@ fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| fields[0] != "Z")
 }
 
-/// State and parent, and what follows them.
+/// Returns the state, the parent, and the fields after them.
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in brackets and may hold anything.
+    // The name stands in parentheses and may contain anything.
     let (_, fields) = text.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }

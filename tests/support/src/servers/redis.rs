@@ -1,5 +1,4 @@
-//! A Redis server of a test's own, on a free port and in a folder of its own. Uses nothing but the
-//! standard library.
+//! A test's own Redis server, on a free port and in its own folder. Uses only the standard library.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,14 +7,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to start or to stop.
+/// The longest time for a server to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Settings under which the server keeps what it acknowledges.
+/// Settings under which the server keeps what it acknowledged.
 pub const DURABLE: &[(&str, &str)] = &[("appendonly", "yes"), ("appendfsync", "always")];
 
-/// Whether a server can be started. Where it cannot, says so in the name of `test`; in CI that is a
-/// failure.
+/// Returns whether a server can be started. If not, prints a message with the name of `test`; with
+/// `CI` set it panics.
 pub fn is_installed(test: &str) -> bool {
     let found = Command::new("redis-server")
         .arg("--version")
@@ -33,21 +32,21 @@ pub fn is_installed(test: &str) -> bool {
     found
 }
 
-/// A running server, or one that was stopped and can be started again. It ends with the value, and
-/// so does its folder.
+/// A server that runs, or was stopped and can be restarted. The server and its folder end with the
+/// value.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Option<Child>,
     directory: PathBuf,
     port: u16,
     settings: Vec<(String, String)>,
-    /// Ends the server and removes its folder when this process is gone, however it went: its input
+    /// Ends the server and removes its folder when this process ends in any way, because its input
     /// is then closed.
     _undertaker: ChildStdin,
 }
 
 impl RedisServer {
-    /// Starts a server with these settings, as in redis.conf, beside those of a test's server.
+    /// Starts a server with these settings, as in redis.conf, in addition to those for tests.
     pub fn start(settings: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +63,7 @@ impl RedisServer {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
         };
-        // Somebody else may take the port before the server does.
+        // Another process may take the port before the server does.
         for _ in 0..10 {
             server.port = free_port();
             server.launch();
@@ -84,14 +83,14 @@ impl RedisServer {
         server
     }
 
-    /// Starts a node that has no slots, and belongs to no cluster yet.
+    /// Starts a node without slots, outside of a cluster.
     pub fn start_cluster_node(settings: &[(&str, &str)]) -> Self {
         let bus = free_port().to_string();
         let cluster = [("cluster-enabled", "yes"), ("cluster-port", bus.as_str())];
         Self::start(&[settings, cluster.as_slice()].concat())
     }
 
-    /// Brings a node into the cluster of another.
+    /// Adds a node to the cluster of another.
     pub fn meet(&self, other: &Self) {
         let (port, bus) = (other.port.to_string(), other.setting("cluster-port"));
         let bus = bus.expect("a node of a cluster");
@@ -111,7 +110,7 @@ impl RedisServer {
         }
     }
 
-    /// The URL, with the password where `requirepass` is set.
+    /// Returns the URL, with the password if `requirepass` is set.
     pub fn url(&self) -> String {
         match self.password() {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
@@ -123,23 +122,23 @@ impl RedisServer {
         self.port
     }
 
-    /// Where the server keeps its files.
+    /// Returns the folder of the server's files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the server has logged.
+    /// Returns the server's log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Sends a command on a connection of its own. An error of the server is a reply.
+    /// Sends a command on a new connection. An error of the server is a reply.
     pub fn command(&self, words: &[&str]) -> Reply {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         self.try_command(&words).unwrap()
     }
 
-    /// As [`command`](Self::command), with any bytes.
+    /// Sends any bytes, as [`command`](Self::command) does.
     pub fn try_command(&self, words: &[&[u8]]) -> io::Result<Reply> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -156,7 +155,7 @@ impl RedisServer {
         self.wait();
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Kills the server, as a crash does.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {
             child.kill().unwrap();
@@ -164,7 +163,7 @@ impl RedisServer {
         self.wait();
     }
 
-    /// Starts a server that was stopped or killed, on the same port and files.
+    /// Restarts a stopped or killed server, on the same port and files.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         self.launch();
@@ -172,9 +171,9 @@ impl RedisServer {
         self.mend_log();
     }
 
-    /// Redis 7.0.15, killed while it wrote a transaction, cuts the log within the transaction when it
-    /// starts, and joins the next one to what is left when it starts once more. A log that is written
-    /// anew has no such end.
+    /// If Redis 7.0.15 is killed while it writes a transaction, its next start cuts the log within
+    /// the transaction, and the start after that joins the next transaction to the rest. A
+    /// rewritten log does not have such an end.
     fn mend_log(&self) {
         if self.setting("appendonly") != Some("yes") {
             return;
@@ -190,7 +189,7 @@ impl RedisServer {
         }
     }
 
-    /// Stops the server's clock: it keeps its connections and answers nothing.
+    /// Stops the server's process: it keeps its connections and does not answer.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
@@ -231,7 +230,7 @@ impl RedisServer {
         self.child = Some(child);
     }
 
-    /// Waits until the server serves; `false` where it has ended.
+    /// Waits until the server serves; returns `false` if it has ended.
     fn answers_soon(&mut self) -> bool {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
@@ -241,7 +240,7 @@ impl RedisServer {
                 return false;
             }
             if matches!(self.try_command(&[b"PING"]), Ok(Reply::Text(pong)) if pong == b"PONG") {
-                // The port may be another server's, if this one is about to find it taken.
+                // The port may belong to another server, if this one is about to find it taken.
                 let id = self.child.as_ref().unwrap().id();
                 let info = self.command(&["INFO", "server"]).text();
                 return info.contains(&format!("process_id:{id}\r\n"));
@@ -262,7 +261,7 @@ impl RedisServer {
     fn wait(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.wait().unwrap();
-            // What was killed left it, and the number may be another's next.
+            // A killed server leaves the file, and another process may get the id.
             let _ = std::fs::remove_file(self.directory.join("pid"));
         }
     }
@@ -276,7 +275,7 @@ impl Drop for RedisServer {
 }
 
 fn undertaker(directory: &Path) -> ChildStdin {
-    // `read` ends when this process does. Whatever the server does then, it is not there for long.
+    // `read` ends when this process does. Then the server must end soon, whatever it does.
     const WAIT: &str = r#"
         trap '' INT TERM HUP
         read -r _
@@ -299,7 +298,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// What a server answers.
+/// A server's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     Nil,
@@ -310,7 +309,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The reply as text; that of a list joined by line ends.
+    /// Returns the reply as text; a list is joined by line ends.
     pub fn text(&self) -> String {
         match self {
             Self::Nil => String::new(),
@@ -321,19 +320,19 @@ impl Reply {
         }
     }
 
-    /// The bytes of a text.
+    /// Returns the bytes of a text.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text,
-            other => panic!("{other:?} is no text"),
+            other => panic!("{other:?} is not a text"),
         }
     }
 
-    /// The members of a list.
+    /// Returns the members of a list.
     pub fn list(&self) -> &[Self] {
         match self {
             Self::List(list) => list,
-            other => panic!("{other:?} is no list"),
+            other => panic!("{other:?} is not a list"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A store that forwards to another: the one place that lists all methods of [`KeyStore`].
+//! A store that forwards to another: the only list of all methods of [`KeyStore`].
 
 use std::fmt::{self, Debug};
 use std::ops::Deref;
@@ -36,17 +36,17 @@ pub enum Call {
     PruneUsage,
 }
 
-/// A result of a store, later.
+/// Declares a future of a store's result.
 macro_rules! later {
     ($answer:ty) => { impl Future<Output = Result<$answer, StoreError>> + Send };
 }
 
-/// Forwards to [`inner`](Forward::inner); a test overrides what it changes, as `async fn`, or
-/// wraps all calls at once. [`Forwarding`] is then the store.
+/// Forwards to [`inner`](Forward::inner). A test overrides the methods that it changes, as
+/// `async fn`, or wraps all calls at once. [`Forwarding`] is then the store.
 pub trait Forward: Debug + Send + Sync + 'static {
     fn inner(&self) -> &dyn KeyStore;
 
-    /// Wraps each call. `arguments` says what the store was asked.
+    /// Wraps each call. `arguments` describes the call.
     fn around<T: Send>(
         &self,
         call: Call,

@@ -1,4 +1,4 @@
-//! A place where calls stop.
+//! A gate that calls stop at.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 use crate::soon;
 
-/// Where a call stops until the test lets it go on.
+/// Stops calls until the test opens it.
 #[derive(Debug)]
 pub struct Gate {
     arrived: Semaphore,
@@ -23,18 +23,18 @@ impl Gate {
 
     pub(super) async fn pass(&self) {
         self.arrived.add_permits(1);
-        // An error means that the gate stands open for good.
+        // An error means that the gate is open permanently.
         if let Ok(permit) = self.open.acquire().await {
             permit.forget();
         }
     }
 
-    /// Waits until one more call stands here.
+    /// Waits until one more call has stopped here.
     pub async fn arrived(&self) {
         soon(self.arrived.acquire()).await.unwrap().forget();
     }
 
-    /// Lets all go on, and those who come later too.
+    /// Lets all calls pass, later ones too.
     pub fn open(&self) {
         self.open.close();
     }

@@ -1,4 +1,4 @@
-//! Stores that lack something: up-to-date answers, a history, or all but records.
+//! Stores that lack something: current answers, a change log, or all but records.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use super::{Forward, Forwarding};
 
-/// For negative controls: answers for ever what it first read, as a cache without the runtime's
-/// rules would. It keeps no list of nodes and has no push.
+/// For negative controls: repeats its first answers, as a cache without the runtime's rules would.
+/// It does not have membership or a push.
 pub type StaleStore = Forwarding<Stale>;
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Stale {
 }
 
 impl StaleStore {
-    /// In front of `inner`.
+    /// Creates a stale store in front of `inner`.
     pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
         Arc::new(Self(Stale {
             inner,
@@ -59,7 +59,7 @@ impl Forward for Stale {
     }
 }
 
-/// A store that keeps no history: it is asked for every request.
+/// A store without a change log, which is asked for every request.
 pub type NoHistory = Forwarding<WithoutHistory>;
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Forward for WithoutHistory {
     }
 }
 
-/// The least that a store must have: records, and nothing else.
+/// The least that a store must have: records.
 #[derive(Debug, Default)]
 pub struct RecordsOnly(MemoryStore);
 

@@ -19,18 +19,18 @@ pub use forward::{Call, Forward, Forwarding};
 pub use gate::Gate;
 pub use lacking::{NoHistory, RecordsOnly, StaleStore};
 
-/// How a method goes wrong.
+/// A fault of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Cannot be reached; nothing is done.
+    /// The store is unavailable; the call is not executed.
     Unavailable,
-    /// Something else; nothing is done.
+    /// The store fails otherwise; the call is not executed.
     Backend,
-    /// Does it, and the answer is lost.
+    /// The call is executed, and the answer is lost.
     AnswerLost,
-    /// Does nothing, for ever.
+    /// The call is not executed, and never returns.
     Hangs,
-    /// Panics.
+    /// The call panics.
     Panics,
 }
 
@@ -41,28 +41,28 @@ struct Plan {
     fault: Option<Fault>,
 }
 
-/// A store that forwards to another, and does to each call what the test planned for its method.
+/// A store that forwards to another, with the fault or gate that the test planned for each method.
 pub type GateStore = Forwarding<Gated>;
 
 pub struct Gated {
     inner: Arc<dyn KeyStore>,
     plans: Mutex<HashMap<Call, Plan>>,
     calls: Mutex<Vec<(Call, String)>>,
-    /// Whether the next poll finds a history that does not fit.
+    /// Whether the next poll finds another history.
     restored: AtomicBool,
-    /// Whether no push comes through.
+    /// Whether the push is lost.
     deaf: AtomicBool,
-    /// Whether the next batch of usage is taken and not added.
+    /// Whether the next batch of usage is accepted and not added.
     forgetful: AtomicBool,
 }
 
 impl GateStore {
-    /// In front of an empty store in memory.
+    /// Creates one in front of an empty `MemoryStore`.
     pub fn new() -> Arc<Self> {
         Self::around(Arc::new(MemoryStore::new()))
     }
 
-    /// In front of `inner`.
+    /// Creates one in front of `inner`.
     pub fn around(inner: Arc<dyn KeyStore>) -> Arc<Self> {
         Arc::new(Self(Gated {
             inner,
@@ -74,22 +74,22 @@ impl GateStore {
         }))
     }
 
-    /// Lets the next poll find a history that does not fit, as after a restore from a dump.
+    /// Makes the next poll find another history, as after a restore from a dump.
     pub fn restore(&self) {
         self.restored.store(true, SeqCst);
     }
 
-    /// Lets no push through to managers that start from now on.
+    /// Loses the push for managers that start from now on.
     pub fn cut_push(&self) {
         self.deaf.store(true, SeqCst);
     }
 
-    /// Says of the next batch of usage that it was added, and does not add it.
+    /// Acknowledges the next batch of usage, and does not add it.
     pub fn forget_a_batch(&self) {
         self.forgetful.store(true, SeqCst);
     }
 
-    /// Whether a batch was forgotten that was to be.
+    /// Returns whether that batch has been dropped.
     pub fn has_forgotten(&self) -> bool {
         !self.forgetful.load(SeqCst)
     }
@@ -101,30 +101,30 @@ impl GateStore {
         gate
     }
 
-    /// Stops each call when the store has answered, and the answer is on its way.
+    /// Stops each call after the store answered, before the caller gets the answer.
     pub fn gate_after(&self, call: Call) -> Arc<Gate> {
         let gate = Gate::new();
         self.plans.lock().unwrap().entry(call).or_default().after = Some(Arc::clone(&gate));
         gate
     }
 
-    /// Lets each call go wrong.
+    /// Makes each call fail.
     pub fn fail(&self, call: Call, fault: Fault) {
         self.plans.lock().unwrap().entry(call).or_default().fault = Some(fault);
     }
 
-    /// Lets every read go wrong: of records and of the history.
+    /// Makes every read fail: of records and of the change log.
     pub fn go_down(&self) {
         self.fail(Call::Find, Fault::Unavailable);
         self.fail(Call::Changes, Fault::Unavailable);
     }
 
-    /// No plans any more, for calls that begin from now on.
+    /// Removes all plans, for calls that begin from now on.
     pub fn heal(&self) {
         self.plans.lock().unwrap().clear();
     }
 
-    /// How often the method was called.
+    /// Returns how often the method was called.
     pub fn count(&self, call: Call) -> usize {
         self.calls
             .lock()
@@ -134,8 +134,8 @@ impl GateStore {
             .count()
     }
 
-    /// How often any method about a key was called: not those by which a manager follows the
-    /// history, or tells of usage, in the background.
+    /// Returns how often methods about a key were called: without those by which a manager polls
+    /// the change log, or writes usage, in the background.
     pub fn count_all(&self) -> usize {
         const BACKGROUND: [Call; 9] = [
             Call::Changes,
@@ -155,18 +155,17 @@ impl GateStore {
             .count()
     }
 
-    /// Waits until a manager has asked what changed, after this moment, and has taken in the
-    /// answer. From then on it does not drop what it reads because of changes that were made
-    /// before.
+    /// Waits until a manager has polled, after this moment, and applied the answer. From then on it
+    /// does not evict what it reads because of earlier changes.
     pub async fn polled(&self) {
         let begun = self.count(Call::Changes);
-        // Polls come one after another: the first may be under way now, the next begins after now,
-        // and is done when the one after it begins.
+        // Polls are sequential: the first may be in progress now, the next one begins after now,
+        // and has ended when the one after it begins.
         let done = within(PATIENCE, async || self.count(Call::Changes) >= begun + 3).await;
-        assert!(done.is_some(), "nobody asks what changed");
+        assert!(done.is_some(), "a manager has not polled");
     }
 
-    /// Everything that the store was ever told.
+    /// Returns everything that the store was ever sent.
     pub fn transcript(&self) -> String {
         let calls = self.calls.lock().unwrap();
         calls
@@ -226,7 +225,7 @@ impl Forward for Gated {
         since: Option<&Cursor>,
         node: Option<&NodeId>,
     ) -> Result<Option<Changes>, StoreError> {
-        // Looked at where the store is reached, and not where a gate is before it.
+        // Read when the call reaches the store, and not when it reaches the gate in front of it.
         let ask = async {
             let since = since.filter(|_| !self.restored.swap(false, SeqCst));
             self.inner.changes(since, node).await

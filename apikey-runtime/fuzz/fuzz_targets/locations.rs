@@ -28,13 +28,13 @@ async fn handler(_: Guarded<Everywhere, ()>) -> &'static str {
 }
 
 fuzz_target!(|input: (u8, &str, &[u8])| {
-    let (door, text, body) = input;
+    let (location, text, body) = input;
     // An invalid header value cannot be part of a request.
-    if door % 6 < 3 && HeaderValue::from_str(text).is_err() {
+    if location % 6 < 3 && HeaderValue::from_str(text).is_err() {
         return;
     }
     let request = test::TestRequest::post();
-    let request = match door % 6 {
+    let request = match location % 6 {
         0 => request.append_header(("authorization", text)),
         1 => request
             .append_header(("x-api-key", text))
