@@ -24,9 +24,11 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
     spawn(&core, |core| async move {
         core.poller.watch_members().await;
     });
-    spawn(&core, |core| async move {
-        core.verifier.refund_expired_prefetch().await;
-    });
+    if core.verifier.prefetch.is_enabled() {
+        spawn(&core, |core| async move {
+            core.verifier.refund_expired_prefetch().await;
+        });
+    }
     spawn(&core, |core| async move { core.usage.run().await });
     #[cfg(feature = "metrics")]
     spawn(&core, |core| async move {
