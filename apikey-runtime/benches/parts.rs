@@ -74,7 +74,7 @@ fn digest_compared(bencher: Bencher<'_, '_>) {
     let digest = hasher
         .hash(&key)
         .ok()
-        .and_then(|stored| hasher.prepare(&stored));
+        .and_then(|stored| hasher.parse(&stored));
     bencher.bench_local(|| {
         digest
             .as_ref()
@@ -125,7 +125,7 @@ fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
         let used = UsageEvent {
             id,
             at: Timestamp::from_millis(1_000),
-            refused: None,
+            denied: None,
             cost: 1,
             address: None,
         };

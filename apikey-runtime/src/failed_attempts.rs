@@ -39,11 +39,11 @@ pub(crate) struct FailedAttempts {
     sets: OnceLock<Box<[Mutex<Set>]>>,
 }
 
-type Set = [Place; WAYS];
+type Set = [AddressSlot; WAYS];
 
 /// The state of an address. A slot whose `tat` has passed is free.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct AddressSlot {
     address: u64,
     /// When all its failures are worked off, in microseconds of uptime.
     tat: i64,
@@ -65,7 +65,7 @@ impl FailedAttempts {
         let (address, now) = (counted_as(address), micros(now));
         let tat = {
             let set = self.set(sets, address);
-            set.iter().find(|place| place.is_of(address, now))?.tat
+            set.iter().find(|slot| slot.is_of(address, now))?.tat
         };
         let wait = self.gcra.check(tat, now).retry_after?;
         (!wait.is_zero()).then_some(wait)
@@ -78,14 +78,14 @@ impl FailedAttempts {
             .get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
         let (address, now) = (counted_as(address), micros(now));
         let mut set = self.set(sets, address);
-        let own = set.iter().position(|place| place.is_of(address, now));
+        let own = set.iter().position(|slot| slot.is_of(address, now));
         // The slot with the lowest `tat`: a free one, if there is one.
         let least = || (0..WAYS).min_by_key(|way| set[*way].tat);
         let way = own.or_else(least).unwrap_or(0);
         // More requests than a burst may be in progress together. `charge` caps the wait as if the
         // burst had just been used up.
         let (tat, _) = self.gcra.charge(set[way].tat, now);
-        set[way] = Place { address, tat };
+        set[way] = AddressSlot { address, tat };
     }
 
     fn set<'s>(&self, sets: &'s [Mutex<Set>], address: u64) -> MutexGuard<'s, Set> {
@@ -96,7 +96,7 @@ impl FailedAttempts {
     }
 }
 
-impl Place {
+impl AddressSlot {
     fn is_of(&self, address: u64, now: i64) -> bool {
         self.address == address && self.tat > now
     }
@@ -207,7 +207,7 @@ mod tests {
         let sets = attempts.sets.get().unwrap();
         let of = |set: &Mutex<Set>| {
             let set = set.lock();
-            set.iter().filter(|place| place.tat > now).count()
+            set.iter().filter(|slot| slot.tat > now).count()
         };
         sets.iter().map(of).sum()
     }

@@ -1,9 +1,9 @@
-//! API keys for actix-web: put `#[api_key_required]` on a handler, and it runs only for a key that
-//! is known, live and allowed.
+//! API keys for actix-web: a handler with `#[api_key_required]` runs only if the request has a key
+//! that is known, active and allowed.
 //!
-//! The key is checked before anything else of the request is touched: before the handler's
-//! extractors start, and before a byte of the body is read. A warm check asks no store, takes no
-//! lock and awaits nothing; and yet a revoked key is refused by the next request.
+//! The key is checked before any other part of the request is touched: before the handler's
+//! extractors start, and before the body is read. With a warm cache, a check does not call the
+//! store, take a lock or await; and yet the next request with a revoked key is denied.
 //!
 //! ```
 //! use actix_web::{App, Responder, get, test};
@@ -36,30 +36,53 @@
 //! # }).unwrap();
 //! ```
 //!
-//! # Where to read on
+//! # Start here
 //!
 //! - [`api_key_required`]: the attribute and its options.
-//! - [`ApiKeyManager`]: creating, listing, changing, rotating and revoking keys; [`Config`]: the
-//!   settings.
-//! - [`ApiKey`]: what a handler knows of its caller. [`Denied`]: what an error handler is told.
 //! - [`RequireApiKey`]: the same check as middleware, for a scope or a whole app.
-//! - [`guide`]: where a key should travel, proxies, coming from flask-api-key.
-//! - [`KeyStore`]: where records are kept; [`MemoryStore`], `SqliteStore`, or your own.
+//! - [`ApiKeyManager`]: creates, lists, changes, rotates and revokes keys.
+//! - [`Config`]: the manager's settings.
+//! - [`ApiKey`]: the checked key, as a handler's argument. [`ApiKeyExt`]: the same from a request.
+//! - [`Denied`]: why a request was denied, for an error handler.
+//! - [`KeyStore`]: keeps the records. Use [`MemoryStore`], `SqliteStore`, `PostgresStore` or
+//!   `RedisStore`, or implement your own.
+//!
+//! # Modules
+//!
+//! The crate root has the names of daily use; the modules have the rest.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`clock`] | the clocks of a manager, and one that a test sets |
+//! | [`config`] | the settings, and where they come from: code, environment, serde |
+//! | [`events`] | the events of a manager: what happened to its keys, and what it denied |
+//! | [`key`] | the hashers that make and verify digests |
+//! | [`limit`] | rates and quotas, and the pure functions that count them |
+//! | [`manager`] | the types of the manager's calls |
+//! | [`store`] | what a store implements, and the stores |
+//! | [`usage`] | reports: who used what, and when |
+//! | `testing` | keys for an application's tests (feature `test-util`) |
+//! | `conformance` | the test suite that every store passes (feature `conformance`) |
+//! | [`guide`] | pages on consistency, limits, observability, key locations and proxies |
 //!
 //! # Revocation, and what it promises
 //!
-//! When [`revoke`](ApiKeyManager::revoke) returns `Ok`, the revocation is durable in the store, and
-//! no check that *starts* from then on with this manager, or a clone of it, accepts the key. Other
-//! managers on the same store, in this process or another, refuse it as soon as the store's push
-//! reaches them, and at the latest within the store's *lease*: the stretch of time (200 ms by
-//! default on SQLite and in memory, 2 s elsewhere) for which a manager may use what it has in memory
-//! without asking the store what has changed. With [`confirmed`](RevokeKey::confirmed) the call
-//! returns only when no check that starts anywhere accepts the key. A manager that cannot ask, or
-//! whose clock jumps, stops believing its memory when its lease ends; where the store does not
-//! answer then, requests are answered with 503.
+//! When [`revoke`](ApiKeyManager::revoke) returns `Ok`, the revocation is durable in the store. No
+//! check that *starts* later with this manager, or with a clone of it, accepts the key.
 //!
-//! This rests on one store that keeps what it acknowledged. A handler that is already running is
-//! not stopped. [`guide::consistency`] has it all.
+//! Other managers on the same store, in this process or in another, deny the key when the store's
+//! push reaches them, and at the latest when their *lease* ends. A lease is the time for which a
+//! manager may trust its cache without polling the store for changes: 200 ms by default on SQLite
+//! and in memory, 2 s on the other stores.
+//!
+//! With [`confirmed`](manager::RevokeKey::confirmed), the call returns only when no check that
+//! starts anywhere accepts the key.
+//!
+//! If a manager cannot poll the store, or if its clock steps, it stops trusting its cache when the
+//! lease ends. If the store does not answer then either, requests are denied with 503.
+//!
+//! This assumes one store that keeps what it acknowledged. A handler that is already running is not
+//! stopped. [`guide::consistency`] has the details.
 //!
 //! # Features
 //!
@@ -68,19 +91,19 @@
 //! | `sqlite` | `SqliteStore`: keys in a file, shared by the processes of one machine | yes |
 //! | `postgres` | `PostgresStore`: keys of many machines in PostgreSQL | no |
 //! | `redis` | `RedisStore`: keys of many machines in Redis | no |
-//! | `tls` | TLS between `PostgresStore` and its server, which its URL then asks for (`sslmode`) | no |
-//! | `metrics` | counters, gauges and latencies through the `metrics` facade: see [`guide::observability`] | no |
+//! | `tls` | TLS between `PostgresStore` and its server, if the URL asks for it (`sslmode`) | no |
+//! | `metrics` | counters, gauges and histograms through the `metrics` facade: see [`guide::observability`] | no |
 //! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
-//! | `test-util` | `ActingKey` and `acting_as`: tests of an application without real keys | no |
+//! | `test-util` | `testing`: tests of an application without real keys | no |
 //!
 //! # Logs
 //!
-//! Every decision is a `tracing` event at `DEBUG`, with the key's public id where there is one;
-//! creating, rotating and revoking are events at `INFO`; a store that fails is one at `WARN`; a
-//! record that cannot be read, or a route that is set up wrongly, is one at `ERROR`. No event holds
-//! a secret or a digest. [`ApiKeyManager::events`] tells a program what happens,
-//! [`ApiKeyManager::usage`] who used what; the feature `metrics` tells a dashboard:
-//! [`guide::observability`].
+//! Each decision is a `tracing` event at `DEBUG`, with the key's public id if it is known. Created,
+//! rotated and revoked keys are logged at `INFO`, store failures at `WARN`, and unreadable records
+//! and misconfigured routes at `ERROR`. The logs never contain a secret or a digest.
+//!
+//! [`ApiKeyManager::events`] reports to a program what happens, [`ApiKeyManager::usage`] who used
+//! what, and the feature `metrics` feeds dashboards: see [`guide::observability`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -137,7 +160,7 @@ pub use store::SqliteStore;
 pub use store::conformance;
 pub use store::{KeyStore, MemoryStore};
 
-/// Tests of an application without real keys.
+/// Keys for an application's tests, and a clock that a test sets.
 #[cfg(feature = "test-util")]
 pub mod testing {
     pub use crate::actix::{ActingKey, acting_as};
@@ -166,7 +189,7 @@ pub mod guide {
     pub mod coming_from_flask_api_key {}
 }
 
-/// What generated code touches, and nothing else of the crate. No promise is made for it.
+/// The items that generated code uses. They may change in any release.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::actix::{DefaultPolicy, Guarded, GuardedFuture, RoutePolicy, UnreadBody};

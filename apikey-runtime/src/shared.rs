@@ -1,5 +1,5 @@
-//! What the parts of one manager share: the store, the clock, the runtime, the deadline, the
-//! metrics.
+//! The state that the parts of one manager share: the store, the clock, the runtime, the deadline
+//! and the metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +24,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Reads the clock.
+    /// Returns the time of the manager's clock.
     pub(crate) fn now(&self) -> ClockReading {
         self.clock.read()
     }
 
-    /// Awaits a call of the store for at most the deadline, and counts its result.
+    /// Awaits a store call for at most the deadline, and counts its result in the metrics.
     ///
     /// # Errors
     ///
-    /// The store's error, or [`StoreError::Unavailable`] if the deadline passes first.
+    /// Returns the store's error, or [`StoreError::Unavailable`] if the deadline passes first.
     pub(crate) async fn call<T>(
         &self,
         which: StoreCall,

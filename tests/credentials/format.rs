@@ -261,7 +261,7 @@ impl KeyHasher for BrokenHasher {
         }
     }
 
-    fn prepare(&self, stored: &str) -> Option<ParsedDigest> {
+    fn parse(&self, stored: &str) -> Option<ParsedDigest> {
         Some(ParsedDigest::text(stored))
     }
 

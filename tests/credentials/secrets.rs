@@ -94,7 +94,7 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
         let mut patch = KeyPatch::new();
         patch.digest = Some(record.digest.clone());
         patch.previous = Some(record.previous.clone());
-        let prepared = hasher.prepare(&record.digest).unwrap();
+        let prepared = hasher.parse(&record.digest).unwrap();
 
         let mut show = |value: &dyn Debug| shown.push(format!("{value:?} {value:#?}"));
         show(&manager);

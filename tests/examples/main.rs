@@ -576,11 +576,11 @@ async fn metered_shows_a_key_its_own_usage_and_keeps_it_over_a_graceful_restart(
     assert_eq!(shown["plan"], "free");
     assert_eq!(shown["last_30_days"]["cost"], 7);
     assert_eq!(
-        shown["last_30_days"]["refused"],
+        shown["last_30_days"]["denied"],
         json!({ "rate-limited": 1 })
     );
     let heavy =
-        json!({ "route": "/heavy", "requests": 1, "cost": 5, "refused": { "rate-limited": 1 } });
+        json!({ "route": "/heavy", "requests": 1, "cost": 5, "denied": { "rate-limited": 1 } });
     assert!(
         shown["by_route"].as_array().unwrap().contains(&heavy),
         "{shown}"
@@ -597,7 +597,7 @@ async fn metered_shows_a_key_its_own_usage_and_keeps_it_over_a_graceful_restart(
     );
     assert!(chart_text.contains(" allowed, 1 denied"), "{chart_text}");
     // Metrics reach the recorder once a second.
-    let refused = r#"apikey_decisions_total{result="refused",reason="rate-limited"} 1"#;
+    let refused = r#"apikey_decisions_total{result="denied",reason="rate-limited"} 1"#;
     let told = apikey_test_support::within(apikey_test_support::PATIENCE, async || {
         let page = example.get("/metrics", None).await;
         let page = String::from_utf8(page.body).unwrap();
@@ -614,7 +614,7 @@ async fn metered_shows_a_key_its_own_usage_and_keeps_it_over_a_graceful_restart(
     assert_eq!(shown["limits"][1]["remaining"], 93);
     assert_eq!(shown["last_30_days"]["cost"], 7);
     assert_eq!(
-        shown["last_30_days"]["refused"],
+        shown["last_30_days"]["denied"],
         json!({ "rate-limited": 1 })
     );
     let (made, printed) = run("metered", &["new-key", "paid"], &[(name, &file)]);

@@ -121,7 +121,7 @@ async fn decisions_are_counted_as_clients_saw_them() {
     let results = recorder.counters(DECISIONS, "result");
     assert_eq!(
         results.keys().collect::<Vec<_>>(),
-        ["allowed", "anonymous", "refused"]
+        ["allowed", "anonymous", "denied"]
     );
     // The recorder of a manager without requests does not have decisions.
     assert!(other.counters(DECISIONS, "result").is_empty());
@@ -182,17 +182,17 @@ async fn checks_are_timed_by_the_path_that_they_took() {
     for key in &keys {
         manager.verify(key.expose_secret()).await.unwrap();
     }
-    assert_eq!((from("memory").len(), from("store").len()), (0, 3));
+    assert_eq!((from("cache").len(), from("store").len()), (0, 3));
     // Three checks began above.
     for _ in 0..256 * 4 {
         manager.verify(keys[0].expose_secret()).await.unwrap();
     }
     // The poll that learns of the keys evicts them once more, and a read at that moment is not a
     // hit.
-    let (timed, asked) = (from("memory").len(), from("store").len());
+    let (timed, asked) = (from("cache").len(), from("store").len());
     assert!((3..=4).contains(&timed), "{timed}");
     assert!((3..=6).contains(&asked), "{asked}");
-    let mut all = from("memory");
+    let mut all = from("cache");
     all.extend(from("store"));
     assert!(
         all.iter().all(|seconds| (0.0..10.0).contains(seconds)),
@@ -279,7 +279,7 @@ async fn a_request_without_a_manager_is_counted() {
     let app = init_service(App::new().service(plain)).await;
     let request = TestRequest::get().uri("/plain").to_request();
     assert_eq!(call_service(&app, request).await.status(), 500);
-    let labels = [("result", "refused"), ("reason", "no-manager")];
+    let labels = [("result", "denied"), ("reason", "no-manager")];
     assert_eq!(recorder.counter(DECISIONS, &labels), 1);
 }
 
@@ -327,10 +327,10 @@ fn stranger((name, labels): &Series) -> Option<String> {
     ];
     let allowed = |label: &str| -> &[&str] {
         match (name.as_str(), label) {
-            (DECISIONS, "result") => &["allowed", "anonymous", "refused"],
+            (DECISIONS, "result") => &["allowed", "anonymous", "denied"],
             (DECISIONS, "reason") => &REASONS,
-            (CHECK, "path") => &["memory", "store"],
-            (POLLS, "result") => &["answered", "failed", "struck_off"],
+            (CHECK, "path") => &["cache", "store"],
+            (POLLS, "result") => &["answered", "failed", "not_member"],
             (CALLS, "call") => &calls,
             (CALLS, "result") => &["answered", "failed"],
             _ => &[],

@@ -162,7 +162,7 @@ async fn day(servers: [&Server; 2], keys: &[(KeyId, String)], first: usize) -> L
 /// Returns the same from a report, after a check that all its views have the same sums.
 fn counted(report: &UsageReport) -> Ledger {
     let total = report.total();
-    let total = (total.requests, total.cost, total.refusals());
+    let total = (total.requests, total.cost, total.denials());
     let periods = [report.by_hour(), report.by_day()].map(|view| {
         let counts = view.into_iter().map(|one| one.counts);
         counts.collect::<Vec<_>>()
@@ -174,7 +174,7 @@ fn counted(report: &UsageReport) -> Ledger {
         .chain([routes.collect(), keys.collect()]);
     for view in views {
         let sum = view.iter().fold((0, 0, 0), |sum, one| {
-            let refused = sum.2 + one.refusals();
+            let refused = sum.2 + one.denials();
             (sum.0 + one.requests, sum.1 + one.cost, refused)
         });
         assert_eq!(sum, total);

@@ -251,7 +251,7 @@ async fn a_day(server: &Server, key: &str) -> (u64, BTreeMap<String, u64>) {
 /// Returns the same counts from usage.
 async fn counted(manager: &ApiKeyManager, id: KeyId) -> (u64, BTreeMap<String, u64>) {
     let total = manager.usage(id).await.unwrap().total();
-    let refused = total.refused.iter();
+    let refused = total.denied.iter();
     let refused = refused.map(|(reason, count)| (reason.code().to_owned(), *count));
     (total.requests, refused.collect())
 }
@@ -316,7 +316,7 @@ async fn a_request_through_two_gates_counts_once() {
         assert_eq!(server.get(path, key.expose_secret()).await.status, 200);
     }
     let total = manager.usage(key.id()).await.unwrap().total();
-    assert_eq!((total.requests, total.cost, total.refusals()), (3, 7, 0));
+    assert_eq!((total.requests, total.cost, total.denials()), (3, 7, 0));
     // Allowed by the outer guard, denied by the inner one: this is a denial, and nothing else, even
     // if the outer guard's count has already been moved.
     for _ in 0..2 {
@@ -326,7 +326,7 @@ async fn a_request_through_two_gates_counts_once() {
         assert_eq!((total.requests, total.cost), (3, 7));
     }
     let total = manager.usage(key.id()).await.unwrap().total();
-    assert_eq!(total.refused_for(DenyReason::InsufficientScope), 2);
+    assert_eq!(total.denied_for(DenyReason::InsufficientScope), 2);
 }
 
 #[actix_web::test]
@@ -366,7 +366,7 @@ async fn a_key_in_clear_text_is_no_usage() {
     // Control: a later denial is counted.
     assert_eq!(server.get("/scoped", key.expose_secret()).await.status, 403);
     let total = manager.usage(key.id()).await.unwrap().total();
-    assert_eq!(total.refused, [(DenyReason::InsufficientScope, 1)]);
+    assert_eq!(total.denied, [(DenyReason::InsufficientScope, 1)]);
 }
 
 #[actix_web::test]
@@ -410,7 +410,7 @@ async fn each_reason_counts_for_who_has_the_secret_and_for_nobody_else() {
             assert_eq!(server.get("/plain", wrong.as_str()).await.status, 401);
         }
         let report = manager.usage(key.id()).await.unwrap();
-        assert_eq!(report.total().refused, [(*reason, 2)]);
+        assert_eq!(report.total().denied, [(*reason, 2)]);
         assert_eq!(report.total().requests, 0);
         assert_eq!(manager.last_used(key.id()).await.unwrap(), None);
     }

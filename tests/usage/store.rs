@@ -441,7 +441,7 @@ async fn a_store_that_keeps_no_usage_says_so() {
     let read = manager.usage(key.id()).await.unwrap_err().to_string();
     let last = manager.last_used(key.id()).await.unwrap_err().to_string();
     assert!(
-        read.contains("keeps no usage") && last == read,
+        read.contains("does not keep usage") && last == read,
         "{read} {last}"
     );
 }

@@ -7,10 +7,10 @@ mod tests;
 const LARGEST: u64 = 1_000_000;
 
 /// The longest window: 366 days.
-const LONGEST_MILLIS: u64 = 366 * 24 * 3_600 * 1_000;
+const MAX_MILLIS: u64 = 366 * 24 * 3_600 * 1_000;
 
 /// The longest time that a full burst may take to drain: 100 years, in microseconds.
-const LONGEST_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
+const MAX_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
 
 /// Named windows, in milliseconds.
 pub(crate) const WINDOWS: [(&str, u64); 4] = [
@@ -62,7 +62,7 @@ impl ParsedRate {
     /// Returns whether the rate allows `burst` units within 100 years.
     pub(crate) fn allows_burst(self, burst: u32) -> bool {
         let step = (self.millis * 1_000).div_ceil(u64::from(self.amount));
-        step.saturating_mul(u64::from(burst)) <= LONGEST_BURST
+        step.saturating_mul(u64::from(burst)) <= MAX_BURST
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn parse(text: &str) -> Result<ParsedRate, ParseRateError<'_>> {
     let (amount, window) = base.split_once('/').ok_or(ParseRateError::MissingSlash)?;
     let amount = parse_units(amount).ok_or(ParseRateError::InvalidAmount)?;
     let millis = parse_window(window).ok_or(ParseRateError::UnknownWindow(window))?;
-    if !(1..=LONGEST_MILLIS).contains(&millis) {
+    if !(1..=MAX_MILLIS).contains(&millis) {
         return Err(ParseRateError::WindowOutOfRange);
     }
     if millis * 1_000 < u64::from(amount) {

@@ -1,4 +1,4 @@
-//! How an app gets its manager, and a request finds it.
+//! Gives an app its manager, and finds the manager of a request.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::policy::RouteRules;
 use crate::denied::Denied;
 use crate::manager::{ApiKeyManager, ApiKeyManagerBuilder, installed};
 
-/// Makes the answer to a refusal.
+/// Makes the response to a denied request.
 pub(super) struct ErrorHandler(Box<Answer>);
 
 type Answer = dyn Fn(&Denied, &HttpRequest) -> HttpResponse + Send + Sync;
@@ -21,10 +21,10 @@ impl ErrorHandler {
 }
 
 impl ApiKeyManagerBuilder {
-    /// Makes the answers to refusals, on every route without an `on_error` of its own. By default,
-    /// problem details (RFC 9457).
+    /// Sets the handler that makes the responses to denied requests, on all routes without their
+    /// own `on_error`. By default, responses are problem details (RFC 9457).
     ///
-    /// Keep the status and the `WWW-Authenticate` header where you can: clients go by them.
+    /// Keep the status and the `WWW-Authenticate` header if you can, since clients rely on them.
     ///
     /// ```
     /// use actix_web::{HttpResponse, http::StatusCode};
@@ -44,15 +44,14 @@ impl ApiKeyManagerBuilder {
     }
 }
 
-/// That a manager was put there by `init_app`: tells apart which of two managers is nearer to a
-/// route.
+/// Marks a manager that `init_app` added, to determine which of two managers is nearer to a route.
 struct InitAppMarker(ApiKeyManager);
 
 impl ApiKeyManager {
     /// Makes this the manager of an app, or of a scope: `App::new().configure(|app|
     /// manager.init_app(app))`.
     ///
-    /// Handlers can also take it as `web::Data<ApiKeyManager>`.
+    /// Handlers can take it as `web::Data<ApiKeyManager>`.
     pub fn init_app(&self, app: &mut web::ServiceConfig) {
         app.app_data(self.clone())
             .app_data(web::Data::new(self.clone()))
@@ -64,7 +63,7 @@ impl ApiKeyManager {
     }
 }
 
-/// A manager that the request holds, or that a function of the route's handed out.
+/// A manager borrowed from the request's app data, or returned by the route's function.
 pub(super) enum ManagerRef<'r> {
     Borrowed(&'r ApiKeyManager),
     Owned(ApiKeyManager),
@@ -81,7 +80,7 @@ impl Deref for ManagerRef<'_> {
     }
 }
 
-/// The route's manager.
+/// Finds the route's manager.
 pub(super) fn find<'r>(request: &'r HttpRequest, rules: &RouteRules) -> Option<ManagerRef<'r>> {
     match rules.manager {
         Some(find) => find(request).map(ManagerRef::Owned),
@@ -89,7 +88,8 @@ pub(super) fn find<'r>(request: &'r HttpRequest, rules: &RouteRules) -> Option<M
     }
 }
 
-/// The manager in the nearest app data, plain or as `web::Data`, else the installed one.
+/// Finds the manager in the nearest app data, plain or as `web::Data`; otherwise, returns the
+/// installed one.
 pub(super) fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
     let plain = request.app_data::<ApiKeyManager>();
     let data = request
@@ -102,10 +102,12 @@ pub(super) fn nearest(request: &HttpRequest) -> Option<&ApiKeyManager> {
     }
 }
 
-/// actix finds the nearest value of a type, and does not tell how near. `init_app` puts both kinds
-/// and a mark at one place, so the one that differs from the nearest mark was put in by itself,
-/// further inside. WithoutMember a mark there is no telling, and a guess could let the keys of one tenant
-/// in at another's.
+/// Returns the nearer of two managers.
+///
+/// actix finds the nearest value of a type, and does not tell how near it is. `init_app` adds both
+/// types and a marker at one level. So a manager that differs from the nearest marker was added by
+/// itself, further inside. Without a marker, the order is unknown, and a guess could allow the keys
+/// of one tenant at another tenant's routes.
 fn nearer<'r>(
     request: &'r HttpRequest,
     plain: &'r ApiKeyManager,
@@ -117,7 +119,7 @@ fn nearer<'r>(
         Some(mark) if mark.is(data) => Some(plain),
         _ => {
             tracing::error!(
-                "two managers are in reach of this route, and which is nearer cannot be told; put each in with `init_app`"
+                "this route has two managers, and it is not known which one is nearer; add each with `init_app`"
             );
             None
         }

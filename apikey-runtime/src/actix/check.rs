@@ -1,5 +1,5 @@
-//! The check of a request: finds the credential, parses it once, and asks the verifier. The guard in
-//! a handler's signature and the middleware both end here.
+//! The check of a request: finds the credential, parses it once, and asks the verifier. The guard
+//! in a handler's signature and the middleware both end here.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ use crate::verify::{
 pub(super) enum GuardDecision {
     Allow,
     Deny(DeniedResponse),
-    /// The store has to be asked, or the body to be read.
+    /// The check waits for the store or for the body.
     Pending(PendingDecision),
 }
 
@@ -56,7 +56,7 @@ pub(super) fn check(
     let Some(manager) = app_data::find(request, rules) else {
         tracing::error!(
             path = request.match_pattern(),
-            "a guarded handler was reached and there is no manager; \
+            "a guarded handler was reached without a manager; \
              write `App::new().configure(|app| manager.init_app(app))`"
         );
         let denied = deny_unmanaged(DenyReason::NoManager);
@@ -158,7 +158,7 @@ impl<'m> Locations<'m> {
     }
 }
 
-/// Whether the key may be in the body.
+/// Returns whether the key may be in the body.
 fn needs_body(request: &HttpRequest, locations: &[KeyLocation<'_>]) -> bool {
     locations
         .iter()
@@ -431,8 +431,8 @@ impl<'c> RouteCheck<'c> {
         self.manager.verifier().record_denial(reason, policy, || id)
     }
 
-    /// The location at which the one key of this request was found; `None` stands for the configured
-    /// one.
+    /// The location at which the one key of this request was found; `None` stands for the
+    /// configured one.
     fn location(&self) -> Option<KeyLocation<'static>> {
         let locations = self.rules.policy.locations?;
         let in_head = |location: &&KeyLocation<'static>| {

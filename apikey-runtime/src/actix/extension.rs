@@ -1,4 +1,5 @@
-//! What handlers and middleware learn of a check: [`ApiKeyExt`], and `ApiKey` as an extractor.
+//! Access to the result of a check, for handlers and middleware: [`ApiKeyExt`], and `ApiKey` as an
+//! extractor.
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -17,9 +18,9 @@ use crate::limit::LimitStatus;
 use crate::manager::ApiKeyManager;
 use crate::verify::limit_statuses;
 
-/// What was checked for a request, for handlers and middleware.
+/// Access to the result of a request's check, for handlers and middleware.
 ///
-/// In middleware, the key is there after the inner service was called:
+/// In middleware, the key is available after the inner service was called:
 /// `response.request().api_key()`.
 ///
 /// ```
@@ -31,12 +32,12 @@ use crate::verify::limit_statuses;
 /// }
 /// ```
 pub trait ApiKeyExt {
-    /// Returns the key that was checked for this request; `None` if no check ran, or if a route with
-    /// an optional key found none.
+    /// Returns the key that was checked for this request; `None` if no check ran, or if a route
+    /// with an optional key found none.
     fn api_key(&self) -> Option<ApiKey>;
 
     /// Returns the status of the limits that this request was charged against: those of its key and
-    /// of its route. Empty if there are none, or if no key was checked.
+    /// of its route. Empty without limits, or if no key was checked.
     fn limit_status(&self) -> Vec<LimitStatus>;
 
     /// Returns the manager that a guarded route of this request uses: flask-api-key's
@@ -103,8 +104,8 @@ impl FromRequest for ApiKey {
     }
 }
 
-/// The error that no key was checked. It is logged only when it becomes a response: `Option<ApiKey>`
-/// drops it, for each anonymous request of an optional route.
+/// The error that no key was checked. It is logged only when it becomes a response:
+/// `Option<ApiKey>` drops it, for each anonymous request of an optional route.
 struct Unchecked(HttpRequest);
 
 impl ResponseError for Unchecked {
@@ -130,7 +131,7 @@ impl fmt::Display for Unchecked {
 }
 
 impl fmt::Debug for Unchecked {
-    /// WithoutMember the request, which may hold a key.
+    /// Omits the request, which may contain a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Unchecked")
     }

@@ -1,4 +1,4 @@
-//! The words of proxies: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//! Parses the headers of proxies: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,10 +6,10 @@ use actix_web::http::header::{self, HeaderMap};
 
 use crate::config::ForwardedHeader;
 
-/// What one proxy says of the hop before it.
+/// What a proxy states about the hop before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hop {
-    /// `None` where it is not said, or not so that it can be read.
+    /// `None` if it is not stated, or not readable.
     pub(super) address: Option<IpAddr>,
     pub(super) encrypted: bool,
 }
@@ -19,7 +19,7 @@ const UNREADABLE: Hop = Hop {
     encrypted: false,
 };
 
-/// The hops as the configured header tells them, the nearest last.
+/// Returns the hops in the configured header, the nearest last.
 pub(super) fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Hop> {
     match header {
         ForwardedHeader::Forwarded => headers
@@ -30,8 +30,8 @@ pub(super) fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Hop> {
     }
 }
 
-/// `X-Forwarded-For`, with what `X-Forwarded-Proto` says for all hops: `https` must be all that it
-/// says.
+/// Parses `X-Forwarded-For`. All hops count as encrypted if each value of `X-Forwarded-Proto` is
+/// `https`.
 fn x_forwarded_for(headers: &HeaderMap) -> Vec<Hop> {
     let items = |name: &'static str| {
         headers
@@ -51,7 +51,7 @@ fn x_forwarded_for(headers: &HeaderMap) -> Vec<Hop> {
         .collect()
 }
 
-/// The elements of one line of `Forwarded`. A line that is broken anywhere says nothing.
+/// Parses a line of `Forwarded`. If any part of the line is malformed, all of it is unreadable.
 fn forwarded(line: &[u8]) -> Vec<Hop> {
     let text = std::str::from_utf8(line).ok();
     text.and_then(|text| split(text, ',')).map_or_else(
@@ -65,7 +65,7 @@ fn forwarded(line: &[u8]) -> Vec<Hop> {
     )
 }
 
-/// `forwarded-element = [ forwarded-pair ] *( ";" [ forwarded-pair ] )`, RFC 7239 section 4.
+/// Parses an element: `[ forwarded-pair ] *( ";" [ forwarded-pair ] )`, RFC 7239 section 4.
 fn hop(element: &str) -> Option<Hop> {
     let (mut address, mut proto) = (None, None);
     for pair in split(element, ';')? {
@@ -73,13 +73,13 @@ fn hop(element: &str) -> Option<Hop> {
             continue;
         }
         let (name, value) = pair.split_once('=')?;
-        let place = match name.to_ascii_lowercase().as_str() {
+        let parameter = match name.to_ascii_lowercase().as_str() {
             "for" => &mut address,
             "proto" => &mut proto,
             _ => continue,
         };
-        // Each parameter once (section 4): which of two would be meant?
-        if place.replace(unquoted(value)?).is_some() {
+        // A parameter must not occur twice (section 4).
+        if parameter.replace(unquoted(value)?).is_some() {
             return None;
         }
     }
@@ -90,7 +90,7 @@ fn hop(element: &str) -> Option<Hop> {
     })
 }
 
-/// The parts between `separator`s that stand outside quotes; `None` where a quote is left open.
+/// Splits `text` at each `separator` outside quotes; returns `None` if a quote is left open.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut parts, mut start) = (Vec::new(), 0);
     let (mut quoted, mut escaped) = (false, false);
@@ -110,7 +110,7 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// A token, or what stands in a quoted string (RFC 9110 section 5.6.4).
+/// Returns a token, or the content of a quoted string (RFC 9110 section 5.6.4).
 fn unquoted(value: &str) -> Option<String> {
     let Some(inside) = value.strip_prefix('"') else {
         return (!value.contains('"')).then(|| value.to_owned());
@@ -128,7 +128,7 @@ fn unquoted(value: &str) -> Option<String> {
     Some(text)
 }
 
-/// An address with or without a port; IPv6 in brackets, or bare as some proxies write it.
+/// Parses an address with or without a port. IPv6 is in brackets, or bare as some proxies write it.
 fn node(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')

@@ -1,7 +1,8 @@
-//! The gate: a handler's only extractor, which decides before it starts the handler's own.
+//! The guard: the only extractor of a handler, which decides before it starts the handler's own.
 //!
-//! actix polls all extractors of a handler together, and the first error wins. A guard that is one
-//! argument among others is no gate: while it waits for the store, the others read the body.
+//! actix polls all extractors of a handler together, and returns the first error. So a guard that
+//! is one argument among others would not protect them: while it waits for the store, they read the
+//! body.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -15,10 +16,10 @@ use pin_project_lite::pin_project;
 use super::check::{GuardDecision, PendingDecision, check};
 use super::policy::{RoutePolicy, RouteRules};
 
-/// The arguments `T` of a handler, behind the check that `P` demands.
+/// The arguments `T` of a handler, extracted only after the check of the policy `P`.
 ///
-/// The attribute writes this type into a handler's signature. Write it yourself where a macro
-/// cannot stand:
+/// The attribute adds this type to a handler's signature. Write it yourself if you cannot use the
+/// attribute:
 ///
 /// ```
 /// use actix_web::web;
@@ -32,7 +33,7 @@ use super::policy::{RoutePolicy, RouteRules};
 pub struct Guarded<P, T>(pub T, #[doc(hidden)] pub UnreadBody<P>);
 
 impl<P, T> Guarded<P, T> {
-    /// Arguments that no check stood before, for a unit test that calls the handler itself.
+    /// Wraps arguments without a check, for a unit test that calls the handler directly.
     ///
     /// ```
     /// # use apikey_runtime::{Guarded, DefaultPolicy};
@@ -48,8 +49,8 @@ impl<P, T> Guarded<P, T> {
     }
 }
 
-/// What is left of the request's body, kept until the handler ends: without a reader, actix would
-/// close the connection.
+/// The unread rest of the request's body. It is kept until the handler ends, since actix would
+/// close the connection if it were dropped.
 #[doc(hidden)]
 pub struct UnreadBody<P> {
     _payload: Option<Payload>,
@@ -83,7 +84,8 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
     }
 }
 
-/// What is compiled for each type of arguments, and not for each policy too.
+/// Starts the check. This is compiled once for each type of arguments, and not again for each
+/// policy.
 fn start<T: FromRequest>(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -94,11 +96,11 @@ fn start<T: FromRequest>(
             future: T::from_request(request, payload),
             payload: None,
         },
-        GuardDecision::Deny(refused) => GuardState::Deny {
-            error: Some(refused.into()),
+        GuardDecision::Deny(denied) => GuardState::Deny {
+            error: Some(denied.into()),
         },
-        GuardDecision::Pending(verdict) => GuardState::Pending {
-            verdict,
+        GuardDecision::Pending(decision) => GuardState::Pending {
+            decision,
             request: request.clone(),
         },
     }
@@ -127,7 +129,7 @@ pin_project! {
     #[project = GuardStateProjection]
     enum GuardState<T: FromRequest> {
         Deny { error: Option<actix_web::Error> },
-        Pending { verdict: PendingDecision, request: HttpRequest },
+        Pending { decision: PendingDecision, request: HttpRequest },
         Extract {
             #[pin]
             future: T::Future,
@@ -136,8 +138,7 @@ pin_project! {
     }
 }
 
-// Written by hand and not as an `async` block, which the compiler would work on anew for every
-// handler.
+// Written by hand, since an `async` block would be compiled again for each handler.
 impl<T: FromRequest> Future for GuardState<T> {
     type Output = Result<(T, Option<Payload>), actix_web::Error>;
 
@@ -149,10 +150,10 @@ impl<T: FromRequest> Future for GuardState<T> {
                         || actix_web::error::ErrorInternalServerError("polled after its end");
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_again)));
                 }
-                GuardStateProjection::Pending { verdict, request } => {
-                    let (verdict, mut payload) = ready!(verdict.as_mut().poll(context));
-                    verdict?;
-                    // Only now is anything of the handler's touched.
+                GuardStateProjection::Pending { decision, request } => {
+                    let (decision, mut payload) = ready!(decision.as_mut().poll(context));
+                    decision?;
+                    // Only now does the handler's extraction start.
                     let future = T::from_request(request, &mut payload);
                     GuardState::Extract {
                         future,

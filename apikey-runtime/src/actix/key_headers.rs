@@ -1,4 +1,4 @@
-//! Middleware that adds the headers of a key to responses.
+//! Middleware that adds a key's headers to responses.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -12,13 +12,14 @@ use pin_project_lite::pin_project;
 use super::extension::ApiKeyExt;
 use super::rate_limit_fields::write_headers;
 
-/// Middleware that tells clients how their limits stand: `RateLimit` and `RateLimit-Policy` on
-/// answers to requests that were let through.
+/// Middleware that adds the status of limits, `RateLimit` and `RateLimit-Policy`, to the responses
+/// to allowed requests.
 ///
-/// A guard in an attribute cannot touch its handler's answer, so an app with limits on keys or
-/// routes is wrapped in this once. [`RequireApiKey`](crate::RequireApiKey) does the same by itself,
-/// and refusals have the headers anyway. Headers that an answer has already stay as they are. A page
-/// of another origin sees them where CORS exposes them (`Access-Control-Expose-Headers`).
+/// The attribute's guard cannot change the response of its handler, so wrap an app with limits on
+/// keys or routes in this once. [`RequireApiKey`](crate::RequireApiKey) adds the headers by itself,
+/// and responses to denied requests have them anyway. If a response already has these headers, they
+/// are kept. A page of another origin sees them only if CORS exposes them
+/// (`Access-Control-Expose-Headers`).
 ///
 /// ```
 /// use actix_web::App;
@@ -30,7 +31,7 @@ use super::rate_limit_fields::write_headers;
 #[must_use = "middleware does nothing until an app or a scope is wrapped in it"]
 pub struct KeyHeaders;
 
-/// Adds the headers to an answer of a request that was let through.
+/// Adds the headers to the response to an allowed request.
 pub(super) fn add_headers<B>(response: &mut ServiceResponse<B>) {
     let limits = response.limit_status();
     write_headers(&limits, response.headers_mut());
@@ -52,7 +53,7 @@ where
     }
 }
 
-/// What [`KeyHeaders`] makes of a service.
+/// A service wrapped in [`KeyHeaders`].
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct KeyHeadersService<S> {

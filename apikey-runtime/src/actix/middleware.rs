@@ -1,4 +1,4 @@
-//! The gate as middleware, for a scope or a whole app.
+//! The guard as middleware, for a scope or a whole app.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -22,12 +22,11 @@ use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
 use crate::policy::{KeyLocation, Policy};
 
-/// Middleware that lets only requests with a key through: the attribute's check, for a scope or a
-/// whole app.
+/// Middleware that requires a key: the attribute's check, for a scope or a whole app.
 ///
-/// It answers a refusal with a response, never an error, so that middleware around it (CORS,
-/// logging) sees it like any other. A handler inside may be guarded itself: then both demands are
-/// made, and the store is asked once.
+/// A denied request gets a response, never an error, so middleware around this one (CORS, logging)
+/// handles it like any other response. If a handler inside has its own guard, both policies apply,
+/// and the store is queried once.
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -49,12 +48,12 @@ pub struct RequireApiKey {
 }
 
 impl RequireApiKey {
-    /// The manager's defaults, as the plain attribute has them.
+    /// Requires a key with the manager's defaults, as the plain attribute does.
     pub fn new() -> Self {
         Self::with(Policy::new())
     }
 
-    /// These demands.
+    /// Requires a key that meets `policy`.
     pub fn with(policy: Policy) -> Self {
         Self {
             rules: RouteRules {
@@ -67,7 +66,7 @@ impl RequireApiKey {
         }
     }
 
-    /// The demands of a policy's type, with its `on_error` and its `manager`.
+    /// Requires a key that meets a policy type, and uses its `on_error` and `manager`.
     pub fn of<P: RoutePolicy>() -> Self {
         Self {
             rules: RouteRules::of::<P>(),
@@ -75,32 +74,34 @@ impl RequireApiKey {
         }
     }
 
-    /// Makes the answers to refusals. By default, the manager does.
+    /// Sets the function that makes responses to denied requests. By default, the manager makes
+    /// them.
     pub fn on_error(mut self, answer: fn(&Denied, &HttpRequest) -> HttpResponse) -> Self {
         self.rules.on_error = Some(answer);
         self
     }
 
-    /// Finds the manager. By default, the nearest of the app's data, else the installed one.
+    /// Sets the function that finds the manager. By default, the nearest one in the app data is
+    /// used, else the installed one.
     pub fn manager(mut self, find: fn(&HttpRequest) -> Option<ApiKeyManager>) -> Self {
         self.rules.manager = Some(find);
         self
     }
 
-    /// Takes the credential out of the request, whether or not it was good, so that nothing behind
-    /// this, or around it once the answer is made, can log it or send it on: the header, the
-    /// parameter, the cookie, the member or the field. By default, it stays.
+    /// Strips the credential from the request, valid or not: the header, the query parameter, the
+    /// cookie, the JSON member or the form field. So services inside, and middleware around this
+    /// one after the response is made, can neither log nor forward it. By default, it is kept.
     ///
-    /// Middleware around this one must then hold no clone of the `HttpRequest` while it calls on:
-    /// actix cannot change a request that someone else holds, and panics.
+    /// Middleware around this one must then not hold a clone of the `HttpRequest` while it calls
+    /// the inner service: actix cannot change a shared request, and panics.
     pub fn strip_credential(mut self) -> Self {
         self.rules.strip = true;
         self
     }
 
-    /// Lets CORS preflights through without a key, for a CORS middleware that stands inside:
-    /// `OPTIONS` with `Origin` and `Access-Control-Request-Method`, which browsers send without
-    /// credentials. By default, they need a key like any other request.
+    /// Allows CORS preflights without a key, for a CORS middleware inside this one: `OPTIONS` with
+    /// `Origin` and `Access-Control-Request-Method`, which browsers send without credentials. By
+    /// default, they need a key like other requests.
     pub fn allow_preflight(mut self) -> Self {
         self.preflight = true;
         self
@@ -142,7 +143,7 @@ where
     }
 }
 
-/// What [`RequireApiKey`] makes of a service.
+/// A service wrapped in [`RequireApiKey`].
 #[doc(hidden)]
 pub struct RequireApiKeyService<S> {
     service: Rc<S>,
@@ -168,7 +169,7 @@ where
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         if self.guard.preflight && is_preflight(request.request()) {
-            strip_if_asked(&mut request, &self.guard.rules);
+            strip_if_enabled(&mut request, &self.guard.rules);
             return RequireApiKeyFuture::Allow {
                 next: self.service.call(request),
             };
@@ -177,32 +178,32 @@ where
         let (head, payload) = request.parts_mut();
         match check(head, payload, &rules) {
             GuardDecision::Allow => {
-                strip_if_asked(&mut request, &rules);
+                strip_if_enabled(&mut request, &rules);
                 RequireApiKeyFuture::Allow {
                     next: self.service.call(request),
                 }
             }
-            GuardDecision::Deny(refused) => {
-                strip_if_asked(&mut request, &rules);
+            GuardDecision::Deny(denied) => {
+                strip_if_enabled(&mut request, &rules);
                 RequireApiKeyFuture::Deny {
-                    response: Some(answer(request, refused)),
+                    response: Some(respond(request, denied)),
                 }
             }
-            GuardDecision::Pending(waiting) => {
+            GuardDecision::Pending(pending) => {
                 let service = Rc::clone(&self.service);
                 let late = async move {
-                    // What waits holds the request too, and has to let go of it before it is called
-                    // on.
-                    let (verdict, payload) = waiting.await;
+                    // The pending check holds the request too, and must release it before the inner
+                    // service is called.
+                    let (decision, payload) = pending.await;
                     request.set_payload(payload);
-                    strip_if_asked(&mut request, &rules);
-                    match verdict {
+                    strip_if_enabled(&mut request, &rules);
+                    match decision {
                         Ok(()) => {
                             let mut response = service.call(request).await?;
                             add_headers(&mut response);
                             Ok(response.map_into_left_body())
                         }
-                        Err(refused) => Ok(answer(request, refused)),
+                        Err(denied) => Ok(respond(request, denied)),
                     }
                 };
                 RequireApiKeyFuture::Pending {
@@ -213,21 +214,19 @@ where
     }
 }
 
-fn answer<B>(request: ServiceRequest, refused: DeniedResponse) -> ServiceResponse<EitherBody<B>> {
-    request
-        .into_response(refused.response)
-        .map_into_right_body()
+fn respond<B>(request: ServiceRequest, denied: DeniedResponse) -> ServiceResponse<EitherBody<B>> {
+    request.into_response(denied.response).map_into_right_body()
 }
 
-fn strip_if_asked(request: &mut ServiceRequest, rules: &RouteRules) {
+fn strip_if_enabled(request: &mut ServiceRequest, rules: &RouteRules) {
     if !rules.strip {
         return;
     }
     match rules.policy.locations {
         Some(locations) => strip::request(request, locations),
         None => {
-            // The configuration's names are borrowed from the request, so they are copied before it
-            // is changed.
+            // The configuration is borrowed from the request, which is changed next, so the manager
+            // is cloned.
             let manager = app_data::find(request.request(), rules).map(|manager| manager.clone());
             let config = manager.as_ref().map(ApiKeyManager::config);
             strip::request(

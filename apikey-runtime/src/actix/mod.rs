@@ -1,4 +1,4 @@
-//! The floor that knows actix-web.
+//! The integration with actix-web: the only module that knows it.
 
 mod app_data;
 mod check;

@@ -1,4 +1,4 @@
-//! Reading a body in which the key may stand: bounded, and put back unchanged for the handler.
+//! Reads a body that may contain the key, within bounds, and replays it for the handler.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,21 +14,20 @@ use futures_core::Stream;
 
 use crate::denied::DenyReason;
 
-/// How much of a body is read, and for how long.
+/// The bounds of reading a body: size and time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
     pub(super) bytes: usize,
     pub(super) time: Duration,
 }
 
-/// All of the body.
+/// Reads the whole body.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: Payload,
     bounds: BodyLimits,
 ) -> Result<Bytes, DenyReason> {
-    // What is compressed here would be decompressed by the handler's extractor, without a bound
-    // that was meant for this.
+    // The handler's extractor would decompress the body, so these bounds would not hold for it.
     if request.headers().contains_key(header::CONTENT_ENCODING) {
         return Err(DenyReason::UnsupportedContentEncoding);
     }
@@ -60,7 +59,7 @@ async fn gather(mut payload: Payload, limit: usize) -> Result<Bytes, DenyReason>
     Ok(body.freeze())
 }
 
-/// The body as if it had not been read.
+/// Returns a payload with `body`, as if it had not been read.
 pub(super) fn replay(body: Bytes) -> Payload {
     Payload::Stream {
         payload: Box::pin(OnceBody(Some(body))),

@@ -1,4 +1,4 @@
-//! A route's policy as a type, so that a handler's signature carries it.
+//! Policies of routes as types, which a handler's signature can carry.
 
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -6,14 +6,15 @@ use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
 use crate::policy::Policy;
 
-/// A route's demands, and what it does otherwise than its manager says. The attribute writes one
-/// for each handler with options.
+/// A route's policy as a type, and what the route overrides of its manager. The attribute generates
+/// one for each handler with options.
 pub trait RoutePolicy: 'static {
-    /// What a key must meet.
+    /// The policy that a key must meet.
     const POLICY: Policy;
-    /// Makes the answer to a refusal. By default, the manager's.
+    /// Makes the response to a denied request. By default, the manager makes it.
     const ON_ERROR: Option<fn(&Denied, &HttpRequest) -> HttpResponse> = None;
-    /// Finds the manager. By default, the nearest of the app's data, else the installed one.
+    /// Finds the manager. By default, the nearest one in the app data is used, else the installed
+    /// one.
     const MANAGER: Option<fn(&HttpRequest) -> Option<ApiKeyManager>> = None;
 }
 
@@ -25,14 +26,14 @@ impl RoutePolicy for DefaultPolicy {
     const POLICY: Policy = Policy::new();
 }
 
-/// A [`RoutePolicy`] as a value, so that what works with it is compiled once and not for each
+/// A [`RoutePolicy`] as a value, so that code that uses it is compiled once, and not for each
 /// route.
 #[derive(Clone, Copy)]
 pub(super) struct RouteRules {
     pub(super) policy: Policy,
     pub(super) on_error: Option<fn(&Denied, &HttpRequest) -> HttpResponse>,
     pub(super) manager: Option<fn(&HttpRequest) -> Option<ApiKeyManager>>,
-    /// Whether the credential is taken out of the request; a middleware's choice.
+    /// Whether the credential is stripped from the request, which only middleware can do.
     pub(super) strip: bool,
 }
 

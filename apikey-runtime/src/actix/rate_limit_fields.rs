@@ -39,9 +39,9 @@ fn policy(limits: &[LimitStatus]) -> Option<HeaderValue> {
     })
 }
 
-/// Returns a list of the limits' names, each with one parameter or two; `None` without a limit.
+/// Returns a list of the limits' names, each with one parameter or two; `None` without limits.
 ///
-/// A name is percent-encoded as far as a string cannot hold it: the pattern of a route, for example.
+/// Characters that a string cannot contain are percent-encoded: a route's pattern may have some.
 fn field(
     limits: &[LimitStatus],
     keys: [&KeyRef; 2],
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::limit::{LimitRule, Quota, Rate};
 
-    fn standing(
+    fn status(
         name: &str,
         rule: impl Into<LimitRule>,
         remaining: u64,
@@ -83,9 +83,9 @@ mod tests {
     #[test]
     fn the_headers_are_those_of_the_draft() {
         let limits = [
-            standing("daily", Quota::per_day(1_000), 12, Some(3_599_001)),
-            standing("minute", Rate::per_minute(100).with_burst(20), 19, Some(1)),
-            standing("credits", Quota::lifetime(5), 0, None),
+            status("daily", Quota::per_day(1_000), 12, Some(3_599_001)),
+            status("minute", Rate::per_minute(100).with_burst(20), 19, Some(1)),
+            status("credits", Quota::lifetime(5), 0, None),
         ];
         assert_eq!(
             policy(&limits).unwrap(),
@@ -100,8 +100,8 @@ mod tests {
     /// The sections "RateLimit-Policy Field" and "RateLimit Field" of the draft.
     #[test]
     fn the_fields_are_the_examples_of_the_draft() {
-        let burst = standing("burst", Rate::per_minute(100), 50, Some(30_000));
-        let daily = standing("daily", Quota::per_day(1_000), 0, None);
+        let burst = status("burst", Rate::per_minute(100), 50, Some(30_000));
+        let daily = status("daily", Quota::per_day(1_000), 0, None);
         assert_eq!(
             policy(&[burst.clone(), daily]).unwrap(),
             r#""burst";q=100;w=60, "daily";q=1000;w=86400"#
@@ -120,7 +120,7 @@ mod tests {
             (" ~%,;", r#"" ~%,;""#),
             ("a\"b\\c\r\nd\u{e9}\u{7f}", r#""a\"b\\c%0D%0Ad%C3%A9%7F""#),
         ] {
-            let limit = standing(name, Quota::lifetime(5), u64::MAX, None);
+            let limit = status(name, Quota::lifetime(5), u64::MAX, None);
             let expected = format!("{written};r=999999999999999");
             assert_eq!(state(&[limit]).unwrap(), expected.as_str());
         }

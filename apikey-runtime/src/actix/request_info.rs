@@ -1,5 +1,5 @@
-//! Who calls: the path, the method, and the client's address, which only configured proxies may
-//! state.
+//! Facts about a request: the path, the method, and the client's address, which only configured
+//! proxies may state.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,17 +13,17 @@ use super::route_pattern;
 use crate::config::Config;
 use crate::policy::{PathValues, RequestInfo};
 
-/// A request, as decisions see it.
+/// A request, as [`RequestInfo`].
 pub(super) struct ActixRequestInfo<'r> {
     pub(super) request: &'r HttpRequest,
-    /// Where there is no manager, no proxy is trusted.
+    /// `None` without a manager: proxies are not trusted then.
     pub(super) config: Option<&'r Config>,
 }
 
-/// What is known of the way that a request took.
+/// The client's connection, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ClientConnection {
-    /// `None` where a proxy did not say it so that it can be read.
+    /// `None` if a proxy did not state it readably.
     address: Option<IpAddr>,
     encrypted: bool,
 }
@@ -35,10 +35,10 @@ impl ActixRequestInfo<'_> {
         Some(peer.ip().to_canonical())
     }
 
-    /// Follows the proxies' words from the right: each was added by the hop to its right, and is
-    /// believed as long as that hop is a configured proxy. What a client wrote itself stands
+    /// Follows the proxies' entries from right to left. Each entry was added by the hop to its
+    /// right, and is trusted if that hop is a configured proxy. Entries that the client forged are
     /// further left.
-    fn route(&self) -> ClientConnection {
+    fn connection(&self) -> ClientConnection {
         let socket = self.socket();
         let direct = ClientConnection {
             address: socket,
@@ -51,13 +51,13 @@ impl ActixRequestInfo<'_> {
         if !socket.is_some_and(trusted) {
             return direct;
         }
-        // A proxy that says nothing could be speaking for anyone.
-        let mut route = ClientConnection {
+        // If a proxy does not state the client, it could be any client.
+        let mut connection = ClientConnection {
             address: None,
             encrypted: false,
         };
         for Hop { address, encrypted } in hops(self.request.headers(), header).iter().rev() {
-            route = ClientConnection {
+            connection = ClientConnection {
                 address: *address,
                 encrypted: *encrypted,
             };
@@ -65,18 +65,18 @@ impl ActixRequestInfo<'_> {
                 break;
             }
         }
-        route
+        connection
     }
 }
 
 impl RequestInfo for ActixRequestInfo<'_> {
-    /// Where no proxy is configured, without the detour over what one might say: each request asks
-    /// that counts as usage.
+    /// Takes a short path if no proxies are configured, since each request that counts as usage
+    /// calls this.
     #[inline]
     fn address(&self) -> Option<IpAddr> {
         match self.config.and_then(Config::proxies) {
             None => self.socket(),
-            Some(_) => self.route().address,
+            Some(_) => self.connection().address,
         }
     }
 
@@ -86,17 +86,17 @@ impl RequestInfo for ActixRequestInfo<'_> {
                 .peer_addr()
                 .map(|peer| peer.ip().to_canonical())
         };
-        self.route().address.or_else(socket)
+        self.connection().address.or_else(socket)
     }
 
     fn method(&self) -> Option<&str> {
         Some(self.request.method().as_str())
     }
 
-    /// By the socket, or by the word of a trusted proxy. Not by `ConnectionInfo`, which believes
-    /// anyone's headers.
+    /// As the socket is, or as a trusted proxy states. `ConnectionInfo` is not used, since it
+    /// trusts the headers of any client.
     fn is_encrypted(&self) -> bool {
-        self.route().encrypted
+        self.connection().encrypted
     }
 
     fn write_route(&self, write: &mut dyn FnMut(&str)) {
@@ -105,8 +105,8 @@ impl RequestInfo for ActixRequestInfo<'_> {
 }
 
 impl PathValues for ActixRequestInfo<'_> {
-    /// Decoded by `web::Path`, so that the scope is judged by the very text that the handler will
-    /// see: `match_info` leaves `%2F` as it is.
+    /// Decodes the value with `web::Path`, so that the scope is evaluated with the same text that
+    /// the handler gets: `match_info` does not decode `%2F`.
     fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         let at = self
             .request
@@ -118,13 +118,13 @@ impl PathValues for ActixRequestInfo<'_> {
         let value = decoded
             .ok()
             .and_then(|values| values.into_inner().into_iter().nth(at));
-        // What cannot be decoded fills no segment.
+        // A value that cannot be decoded never matches a segment.
         Some(value.map_or(Cow::Borrowed(""), Cow::Owned))
     }
 }
 
-/// Whether the request asks, for a browser, what another origin may send (Fetch section 3.2.2). It
-/// carries no credentials.
+/// Returns whether the request is a CORS preflight (Fetch section 3.2.2), which browsers send
+/// without credentials.
 pub(super) fn is_preflight(request: &HttpRequest) -> bool {
     request.method() == actix_web::http::Method::OPTIONS
         && request.headers().contains_key(header::ORIGIN)
@@ -147,7 +147,7 @@ mod tests {
             .unwrap()
     }
 
-    fn route(config: &Config, peer: &str, headers: &[(&str, &str)]) -> ClientConnection {
+    fn connection(config: &Config, peer: &str, headers: &[(&str, &str)]) -> ClientConnection {
         let mut request = TestRequest::default().peer_addr(peer.parse().unwrap());
         for (name, value) in headers {
             request = request.append_header((*name, *value));
@@ -156,11 +156,11 @@ mod tests {
             request: &request.to_http_request(),
             config: Some(config),
         }
-        .route()
+        .connection()
     }
 
     fn address(config: &Config, peer: &str, headers: &[(&str, &str)]) -> Option<String> {
-        route(config, peer, headers)
+        connection(config, peer, headers)
             .address
             .map(|address| address.to_string())
     }
@@ -182,7 +182,7 @@ mod tests {
         for header in ["X-Forwarded-For", "Forwarded"] {
             let config = config(header);
             assert_eq!(address(&config, "192.0.2.1:1", &headers), is("192.0.2.1"));
-            assert!(!route(&config, "192.0.2.1:1", &headers).encrypted);
+            assert!(!connection(&config, "192.0.2.1:1", &headers).encrypted);
         }
     }
 
@@ -209,13 +209,13 @@ mod tests {
             "for=6.6.6.6, for=203.0.113.9;proto=http, for=10.1.1.1;proto=https",
         )];
         assert_eq!(
-            route(&config, "10.0.0.1:1", &forged),
+            connection(&config, "10.0.0.1:1", &forged),
             ClientConnection {
                 address: "203.0.113.9".parse().ok(),
                 encrypted: false
             }
         );
-        // The other header is anyone's word.
+        // The other header is not trusted.
         assert_eq!(
             address(&config, "10.0.0.1:1", &[("X-Forwarded-For", "6.6.6.6")]),
             None
@@ -274,7 +274,8 @@ mod tests {
     #[test]
     fn encryption_is_the_word_of_the_proxy_that_the_client_spoke_to() {
         let config_f = config("Forwarded");
-        let said = |value: &str| route(&config_f, "10.0.0.1:1", &[("Forwarded", value)]).encrypted;
+        let said =
+            |value: &str| connection(&config_f, "10.0.0.1:1", &[("Forwarded", value)]).encrypted;
         assert!(said("for=203.0.113.9;proto=https"));
         assert!(said("for=203.0.113.9;proto=https, for=10.1.1.1;proto=http"));
         assert!(!said(
@@ -287,7 +288,7 @@ mod tests {
                 ("X-Forwarded-For", "203.0.113.9"),
                 ("X-Forwarded-Proto", proto),
             ];
-            route(&config_x, "10.0.0.1:1", &headers).encrypted
+            connection(&config_x, "10.0.0.1:1", &headers).encrypted
         };
         assert!(said("https") && said("HTTPS") && said("https, https"));
         assert!(!said("http") && !said("https, http") && !said("http, https") && !said(""));

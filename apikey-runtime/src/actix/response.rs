@@ -1,4 +1,4 @@
-//! Answers to refusals: status, headers and body.
+//! Responses to denied requests: status, headers and body.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
 use crate::policy::KeyLocation;
 
-/// What a challenge names where the key is not sent after a scheme.
+/// The scheme in a challenge if the key is not sent after a scheme.
 const OWN_SCHEME: &str = "ApiKey";
 
-/// The bodies, made once: nothing of a request is in them.
+/// The bodies, created once. They do not contain any part of a request.
 static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
     DenyReason::ALL
         .iter()
@@ -28,20 +28,20 @@ static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
         .collect()
 });
 
-/// A refusal and its answer.
+/// A denial and its response.
 pub(super) struct DeniedResponse {
     pub(super) denied: Denied,
     pub(super) response: HttpResponse<BoxBody>,
 }
 
 impl From<DeniedResponse> for actix_web::Error {
-    fn from(refused: DeniedResponse) -> Self {
-        InternalError::from_response(refused.denied, refused.response).into()
+    fn from(denied: DeniedResponse) -> Self {
+        InternalError::from_response(denied.denied, denied.response).into()
     }
 }
 
-/// The refusal with its answer: by the route's `on_error`, else the manager's handler, else by
-/// problem details.
+/// Makes the response to a denial: by the route's `on_error`, else by the manager's handler, else
+/// as problem details.
 pub(super) fn deny(
     denied: Denied,
     request: &HttpRequest,
@@ -94,14 +94,14 @@ fn problem_details(
     response
 }
 
-/// Rounded up: who waits that long does not come too early.
+/// Rounds up to whole seconds, so that a client that waits for this time does not retry too early.
 fn whole_seconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis().div_ceil(1_000))
         .unwrap_or(u64::MAX)
         .max(1)
 }
 
-/// The problem as RFC 9457 section 3 has it.
+/// Returns the problem details of a reason (RFC 9457 section 3).
 fn problem(reason: DenyReason) -> String {
     serde_json::json!({
         "type": format!("urn:problem-type:api-key:{}", reason.code()),
@@ -112,8 +112,8 @@ fn problem(reason: DenyReason) -> String {
     .to_string()
 }
 
-/// The `WWW-Authenticate` header (RFC 6750 section 3): on every 401, and where a credential was at
-/// fault. A request that came without one is told no error code.
+/// Returns the `WWW-Authenticate` header (RFC 6750 section 3): for each 401, and for the other
+/// denials that are due to the credential. Without a credential, it does not contain an error code.
 fn challenge(
     denied: &Denied,
     rules: &RouteRules,
@@ -131,8 +131,8 @@ fn challenge(
         .policy
         .locations
         .and_then(|locations| locations.first().copied());
-    let place = first.unwrap_or(default);
-    let mut text = scheme_of(place).to_owned();
+    let location = first.unwrap_or(default);
+    let mut text = scheme_of(location).to_owned();
     let mut separator = ' ';
     let mut add = |name: &str, value: &str| {
         // Writing to a `String` cannot fail.
@@ -144,8 +144,8 @@ fn challenge(
         separator = ',';
     };
     let realm = manager.and_then(|manager| manager.config().realm());
-    // Basic needs one (RFC 7617 section 2).
-    if let Some(realm) = realm.or((place == KeyLocation::Basic).then_some("api")) {
+    // Basic requires a realm (RFC 7617 section 2).
+    if let Some(realm) = realm.or((location == KeyLocation::Basic).then_some("api")) {
         add("realm", realm);
     }
     if let Some(error) = error {
@@ -158,9 +158,9 @@ fn challenge(
     HeaderValue::try_from(text).ok()
 }
 
-/// The scheme that a challenge names for a key that is sent there.
-fn scheme_of(place: KeyLocation<'_>) -> &str {
-    match place {
+/// Returns the scheme in a challenge for a key at this location.
+fn scheme_of(location: KeyLocation<'_>) -> &str {
+    match location {
         KeyLocation::Header {
             scheme: Some(scheme),
             ..

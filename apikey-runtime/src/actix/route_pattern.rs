@@ -1,19 +1,18 @@
-//! The route of a request, as a pattern: what usage is counted by.
+//! The pattern of a request's route, by which usage is counted.
 
 use actix_web::HttpRequest;
 use actix_web::dev::{Path, Url};
 
-/// Writes the pattern of the route that the request took, such as `/orders/{id}`, in the same pieces
-/// each time.
+/// Writes the pattern of the request's route, such as `/orders/{id}`, always in the same pieces.
 ///
-/// Nothing in it was chosen by the client: the part of a path that was routed is what the
-/// application wrote and the values of its parameters, and those are left out.
+/// A client cannot choose any part of it. The routed part of a path consists of text that the
+/// application wrote and of the values of parameters, which are replaced by their names.
 pub(super) fn write_route(request: &HttpRequest, write: &mut dyn FnMut(&str)) {
     let info = request.match_info();
     if info.unprocessed().is_empty() {
         return write_masked(info, write);
     }
-    // Middleware around a scope or an app stands before the end of routing.
+    // Middleware around a scope or an app runs before routing ends.
     match request.match_pattern() {
         Some(pattern) => write_pattern(&pattern, write),
         None => {
@@ -23,15 +22,15 @@ pub(super) fn write_route(request: &HttpRequest, write: &mut dyn FnMut(&str)) {
     }
 }
 
-/// Writes the routed part of the path, each value by its name. That costs no allocation, and no
-/// second matching.
+/// Writes the routed part of the path, with the name of each parameter in place of its value. This
+/// does not allocate, and does not match the path again.
 fn write_masked(info: &Path<Url>, write: &mut dyn FnMut(&str)) {
     let path = info.as_str();
     let routed = path.len() - info.unprocessed().len();
     let mut at = 0;
     for (name, value) in info.iter() {
-        // Where in the path the value stands. One that stands elsewhere was added by the
-        // application, and one within another is hidden with that.
+        // The position of the value in the path. A value from elsewhere was added by the
+        // application, and a value within another one is masked with it.
         let start = value.as_ptr().addr().wrapping_sub(path.as_ptr().addr());
         let end = start.saturating_add(value.len());
         if let (Some(before), true) = (path.get(at..start), end <= routed) {
@@ -63,7 +62,7 @@ fn write_pattern(pattern: &str, write: &mut dyn FnMut(&str)) {
     write(left);
 }
 
-/// What is before the first parameter, in it, and after it.
+/// Splits a pattern into the texts before, in, and after its first parameter.
 fn split(pattern: &str) -> Option<(&str, &str, &str)> {
     let (before, rest) = pattern.split_once('{')?;
     let mut open = 1_usize;
@@ -90,7 +89,7 @@ mod tests {
         pieces
     }
 
-    /// What is written for `path` that these patterns take one after another, all but the last as
+    /// Returns what is written for `path`, matched by these patterns in turn, all but the last as
     /// prefixes.
     fn masked(patterns: &[&str], path: &str) -> Vec<String> {
         let mut info = Path::new(Url::new(path.parse().unwrap()));
@@ -130,7 +129,7 @@ mod tests {
         }
     }
 
-    /// A value that the application put there is not a part of the path, whatever it says.
+    /// A value that the application added is not a part of the path, whatever its text.
     #[test]
     fn a_value_from_elsewhere_is_left_alone() {
         let mut info = Path::new(Url::new("/orders/17".parse().unwrap()));

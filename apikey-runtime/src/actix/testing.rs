@@ -1,4 +1,4 @@
-//! Tests of an application without real keys.
+//! Keys for an application's tests.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::record::KeyRecord;
 use crate::scope::Scopes;
 use crate::verify::evaluate_acting;
 
-/// A key that a test acts as: live, and in no store.
+/// A key for tests: valid, and not in any store.
 #[derive(Debug, Clone)]
 pub struct ActingKey(KeyRecord);
 
 impl ActingKey {
-    /// A key with this label, no scope and no owner.
+    /// Creates a key with this label, and without scopes and owner.
     #[must_use]
     pub fn new(label: impl Into<String>) -> Self {
         let digest = Sha256Hasher::new().hash("acting").unwrap_or_default();
@@ -36,25 +36,25 @@ impl ActingKey {
         ))
     }
 
-    /// The key's id. By default, that of the number 1.
+    /// Sets the key's id. By default, the id of the number 1.
     #[must_use]
     pub fn id(mut self, id: KeyId) -> Self {
         self.0.id = id;
         self
     }
 
-    /// Whom the key belongs to.
+    /// Sets the key's owner.
     #[must_use]
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.0.owner = Some(owner.into());
         self
     }
 
-    /// What the key may do.
+    /// Sets the key's scopes.
     ///
     /// # Errors
     ///
-    /// As [`Scopes::new`].
+    /// Returns the errors of [`Scopes::new`].
     pub fn scopes<I>(mut self, scopes: I) -> Result<Self, Error>
     where
         I: IntoIterator,
@@ -64,14 +64,14 @@ impl ActingKey {
         Ok(self)
     }
 
-    /// The family of keys that this one belongs to.
+    /// Sets the key's environment.
     #[must_use]
     pub fn environment(mut self, environment: impl Into<String>) -> Self {
         self.0.environment = Some(environment.into());
         self
     }
 
-    /// One piece of the application's own data.
+    /// Adds a piece of the application's own data.
     #[must_use]
     pub fn metadata(
         mut self,
@@ -83,12 +83,13 @@ impl ActingKey {
     }
 }
 
-/// A test's word for who calls.
+/// The key that a test attached to a request.
 struct Acting(ApiKey);
 
-/// Lets `request` pass as one that came with `key`: guarded handlers judge its scopes and
-/// environment as ever, and look for no credential. For tests with `init_service`; no request from
-/// outside can do this.
+/// Makes `request` act as if it came with `key`: guarded handlers evaluate its scopes and
+/// environment as usual, and do not look for a credential.
+///
+/// This is for tests with `init_service`. A request from a client cannot do it.
 ///
 /// ```
 /// use actix_web::{App, http::StatusCode, test, web};
@@ -116,7 +117,7 @@ pub fn acting_as(request: &impl HttpMessage, key: ActingKey) {
     }
 }
 
-/// Decides about a request that a test sent as a key.
+/// Checks a request to which a test attached a key.
 pub(super) fn acting(
     request: &HttpRequest,
     rules: &RouteRules,

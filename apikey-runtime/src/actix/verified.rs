@@ -27,7 +27,7 @@ impl ManagerIdentity {
         Self(Arc::as_ptr(manager.verifier()) as usize)
     }
 
-    /// The identity of no manager: that of a key which a test acts as.
+    /// The identity without a manager, for a key that a test acts as.
     #[cfg(feature = "test-util")]
     pub(super) const NONE: Self = Self(0);
 }
@@ -40,8 +40,8 @@ impl Verified {
         (verified.manager == manager).then(|| verified.allowed.clone())
     }
 
-    /// Returns what remains of a key that a middleware with this manager took out of the request. It
-    /// does not count on a route with locations of its own, unless the key was at one of them.
+    /// Returns what remains of a key that a middleware with this manager stripped from the request.
+    /// If the route has its own locations, it counts only if the key was at one of them.
     pub(super) fn credential(
         request: &HttpRequest,
         manager: &ApiKeyManager,

@@ -81,13 +81,10 @@ impl CachedKey {
     /// Converts a record. Returns `None` if `hasher` cannot parse one of its digests.
     pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher, plans: &Plans) -> Option<Self> {
         let validity = Validity::of(&record);
-        let digest = hasher.prepare(&record.digest)?;
+        let digest = hasher.parse(&record.digest)?;
         let previous = match record.previous {
             None => None,
-            Some(previous) => Some(Box::new((
-                hasher.prepare(&previous.digest)?,
-                previous.until,
-            ))),
+            Some(previous) => Some(Box::new((hasher.parse(&previous.digest)?, previous.until))),
         };
         let environment = record.environment.map(String::into_boxed_str);
         let uncommon = environment.is_some()

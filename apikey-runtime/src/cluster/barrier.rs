@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::poller::ChangePoller;
 use crate::error::{Error, StoreError};
 use crate::metrics::StoreCall;
-use crate::store::{LONGEST_LEASE, MemberList, Node, NodeId, outlasts};
+use crate::store::{MAX_LEASE, MemberList, Node, NodeId, outlasts};
 
 /// The first pause between two reads of the member list. Each pause is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -25,20 +25,21 @@ pub struct Propagation {
     /// The nodes that did not acknowledge in time: paused, cut off, or gone. Their leases have
     /// ended.
     pub waited_out: Vec<NodeId>,
-    /// Whether the longest lease was waited out, so that no node believes anything from before the
-    /// change, whether or not it is listed here. This is so if a node did not acknowledge in time,
-    /// or if the member list may have a gap: the store has no membership, did not answer, or was
-    /// restored to an earlier state; or this manager has followed it for no longer than a lease.
+    /// Whether the longest lease was waited out, so that no node trusts an entry from before the
+    /// change, whether or not the node is listed here. This is so if a node did not acknowledge in
+    /// time, or if the member list may have a gap: the store lacks membership, did not answer, or
+    /// was restored to an earlier state; or this manager has followed it for no longer than a
+    /// lease.
     pub outlasted: bool,
 }
 
 impl ChangePoller {
-    /// Returns when no node believes anything that it cached before now. Called after the change is
-    /// committed and evicted from this node's cache.
+    /// Waits until no node trusts an entry that it cached before this call. Called after the change
+    /// is committed and its keys are evicted from this node's cache.
     ///
     /// # Errors
     ///
-    /// [`Error::ShutDown`] if this manager ends during the wait.
+    /// Returns [`Error::ShutDown`] if this manager shuts down during the wait.
     pub(crate) async fn confirm(&self) -> Result<Propagation, Error> {
         let committed = Instant::now();
         let Some(members) = self.member_list(committed).await? else {
@@ -90,10 +91,10 @@ impl ChangePoller {
         }
     }
 
-    /// Reads the member list after the change. Returns `None` after all that any node may have
-    /// cached was waited out here.
+    /// Reads the member list after the change. Returns `None` if this waited instead until the
+    /// leases of all nodes ended.
     async fn member_list(&self, committed: Instant) -> Result<Option<MemberList>, Error> {
-        let latest = committed + outlasts(LONGEST_LEASE);
+        let latest = committed + outlasts(MAX_LEASE);
         while Instant::now() < latest {
             let read = self.shared.store.members();
             match self.shared.call(StoreCall::Members, read).await {
@@ -108,23 +109,23 @@ impl ChangePoller {
                 }
             }
         }
-        // No lease is longer.
+        // A lease is never longer.
         Ok(None)
     }
 
-    /// Waits as long as any node may believe what it read before the change, for a store without
+    /// Waits for as long as any node may trust what it read before the change, for a store without
     /// membership.
     async fn outlast_all(&self, committed: Instant) -> Result<(), Error> {
         self.poll_now().await;
-        // Without a change log nothing is cached, but a read in flight counts for as long as a read
-        // may take.
+        // Without a change log nothing is cached, but a read in flight counts, for as long as a
+        // read may take.
         let length = self.cache.lease.length();
         let longest = length.unwrap_or(self.shared.deadline);
         let longest = longest.max(self.longest_lease());
         self.sleep_until(committed + outlasts(longest)).await
     }
 
-    /// Sleeps, unless this manager ends first.
+    /// Sleeps, unless this manager shuts down first.
     async fn sleep_until(&self, end: Instant) -> Result<(), Error> {
         loop {
             if self.is_stopping() {
@@ -137,26 +138,26 @@ impl ChangePoller {
         }
     }
 
-    /// Whether the store answered a poll from after the change.
+    /// Returns whether the store answered a poll that was sent after the change.
     fn has_polled_since(&self, committed: Instant) -> bool {
         let answered = self.status().answered;
         answered.is_some_and(|answered| answered >= committed)
     }
 
-    /// Whether this node had followed one history for `span` when the change was committed, and has
-    /// since.
+    /// Returns whether this node had followed one history for `span` when the change was committed,
+    /// and still does.
     fn unbroken_for(&self, span: Duration, committed: Instant) -> bool {
         let followed = self.followed();
         followed.is_some_and(|followed| followed.unbroken_since + span <= committed)
     }
 
-    /// Whether this node is a member. A list without it has lost something.
+    /// Returns whether this node is a member. A list without it has lost entries.
     fn is_in(&self, members: &MemberList) -> bool {
         members.nodes.iter().any(|node| node.id == self.node)
     }
 
-    /// Reads what the nodes in `waiting` have acknowledged by now. A node that is not a member any
-    /// more has left, or was removed, and holds no lease.
+    /// Reads what the nodes in `waiting` have acknowledged by now. A node that is no longer a
+    /// member has left or was removed, and does not hold a lease.
     async fn refresh(&self, waiting: &mut Vec<Node>, epoch: u64, end: Instant) {
         let read = tokio::time::timeout_at(end, self.shared.store.members());
         let Ok(Ok::<_, StoreError>(Some(now))) = read.await else {

@@ -10,8 +10,8 @@ use crate::error::StoreError;
 use crate::store::{KeyStore, MemberList, Node, NodeId, outlasts};
 
 impl ChangePoller {
-    /// Watches the other nodes. A node without a heartbeat for two leases is suspected, and gets no
-    /// lease from then on. It is removed when its last lease has certainly ended.
+    /// Watches the other nodes. A node without a heartbeat for two leases is suspected, and does
+    /// not get a lease from then on. It is removed when its last lease has certainly ended.
     pub(crate) async fn watch_members(&self) {
         let mut detector = FailureDetector::default();
         loop {
@@ -22,7 +22,7 @@ impl ChangePoller {
                 Ok(Ok(Some(list))) => {
                     for action in detector.observe(&list, self.node, Instant::now(), patience) {
                         let taken = timeout(self.shared.deadline, action.apply(&**store)).await;
-                        tracing::debug!(?action, ?taken, "a node sent no heartbeat");
+                        tracing::debug!(?action, ?taken, "a node did not send a heartbeat");
                     }
                 }
                 Ok(Ok(None)) => return,
@@ -37,7 +37,7 @@ impl ChangePoller {
 #[derive(Debug, Default)]
 struct FailureDetector(HashMap<NodeId, (Node, Instant)>);
 
-/// What to do about a node that sends no heartbeats.
+/// The action about a node that does not send heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum MembershipAction {
     Suspect(Node),
@@ -136,7 +136,8 @@ mod tests {
             watch.observe(PATIENCE / 2, slice::from_ref(&still)),
             [MembershipAction::Suspect(still)]
         );
-        // The wait for its lease begins when it is seen suspected, however long it stood still.
+        // The wait for its lease begins when it is seen suspected, however long it was silent
+        // before.
         assert_eq!(watch.observe(PATIENCE, slice::from_ref(&suspected)), []);
         assert_eq!(watch.observe(LEASE, slice::from_ref(&suspected)), []);
         assert_eq!(
@@ -154,7 +155,7 @@ mod tests {
                 []
             );
         }
-        // One that came back from a suspicion is watched anew.
+        // A node that recovered from a suspicion is watched from the start.
         watch.observe(LEASE * 2, &[node(1, 9, true)]);
         assert_eq!(watch.observe(LEASE * 2, &[node(1, 10, true)]), []);
         assert_eq!(watch.observe(PATIENCE, &[node(1, 10, false)]), []);

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::poller::ChangePoller;
 use crate::store::Cursor;
 
-/// The least time between two heartbeats with nothing to acknowledge.
+/// The minimum interval between heartbeats if there is nothing to acknowledge.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The pause before the first retry of an acknowledgement. Each pause is twice the one before.
@@ -15,7 +15,7 @@ const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 impl ChangePoller {
     /// Acknowledges what the polls have followed, and sends a heartbeat when there is nothing to
-    /// acknowledge. A task of its own, so that a slow write delays no poll.
+    /// acknowledge. This is a separate task, so that a slow write does not delay polls.
     pub(crate) async fn send_heartbeats(&self) {
         let mut followed = self.followed.subscribe();
         let mut pause = FIRST_RETRY_PAUSE;
@@ -34,7 +34,7 @@ impl ChangePoller {
             } else if self.is_member() {
                 self.heartbeat_interval()
             } else {
-                // A store without membership expects no heartbeat.
+                // A store without membership does not expect heartbeats.
                 Duration::MAX
             };
             pause = if sent {
@@ -61,7 +61,7 @@ impl ChangePoller {
         false
     }
 
-    /// The time between two heartbeats: half a lease, and 250 ms at least.
+    /// Returns the interval between heartbeats: half a lease, and at least 250 ms.
     pub(super) fn heartbeat_interval(&self) -> Duration {
         let length = self.cache.lease.length().unwrap_or_default();
         (length / 2).max(MIN_HEARTBEAT_INTERVAL)

@@ -1,4 +1,4 @@
-//! Learning what changed: polls of the store's history, which also carry the lease.
+//! Polls of the store's change log, which also grant the lease.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,66 +15,65 @@ use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::metrics::PollOutcome;
 use crate::shared::Shared;
-use crate::store::{ChangeListener, ChangeSet, Changes, Cursor, LONGEST_LEASE, NodeId};
+use crate::store::{ChangeListener, ChangeSet, Changes, Cursor, MAX_LEASE, NodeId};
 
-/// The least time between two polls that refused requests ask for.
-const ASKED_APART: Duration = Duration::from_millis(50);
+/// The minimum interval between polls that checks request.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The least time between two polls that pushes ask for: a two-hundredth of the lease, within these
-/// bounds. Where changes are made without a pause, a hundred nodes then do not ask for each.
-const PUSHED_APART: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
+/// The bounds of the minimum interval between polls that pushes trigger, which is a two-hundredth
+/// of the lease. So if keys change all the time, a hundred nodes do not poll for each change.
+const PUSH_INTERVAL: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
 
-/// How long a node that was struck off waits before it joins anew.
-const REJOINS_AFTER: Duration = Duration::from_millis(1);
+/// How long a node that was removed from the member list waits before it joins again.
+const REJOIN_DELAY: Duration = Duration::from_millis(1);
 
-/// How often a store is asked again that keeps no history.
-const IDLE: Duration = Duration::from_secs(60);
+/// The interval between polls of a store that does not keep a change log.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The poller's face: how others ask it for a poll, and learn that one is done.
+/// Polls the change log, on request too.
 #[derive(Debug)]
 pub(crate) struct ChangePoller {
-    /// What this manager is called among those that use the store.
+    /// The id of this manager among those that use the store.
     pub(super) node: NodeId,
     pub(super) shared: Arc<Shared>,
     pub(super) cache: Arc<Cache>,
     requested: Notify,
     immediate: Notify,
-    /// How many polls were begun. Polls are counted, and not told apart by a clock that may stand
-    /// still.
+    /// The number of polls begun. Polls are identified by number, since a clock may stand still.
     begun: AtomicU64,
-    /// The last poll that is done, and the last one that the store answered.
+    /// The last completed poll, and the last one that the store answered.
     done: watch::Sender<CompletedPolls>,
-    /// How far the cache follows the history; `None` where it follows none. Moves only where that
-    /// does.
+    /// The position up to which the cache follows the change log; `None` if it does not follow one.
+    /// Subscribers are notified only when it changes.
     pub(super) followed: watch::Sender<Option<SyncPosition>>,
     status: watch::Sender<PollStatus>,
-    /// The longest lease that this node has seen the store state, in milliseconds.
+    /// The longest lease that the store has granted to this node, in milliseconds.
     longest_millis: AtomicU64,
     stopping: AtomicBool,
-    /// Whether the store has put this node on its list.
+    /// Whether the store's member list contains this node.
     member: AtomicBool,
 }
 
-/// How far the cache follows the store's history.
+/// The position up to which the cache follows the change log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncPosition {
-    /// All changes up to here are dropped from the cache.
+    /// All keys that changed up to here were evicted from the cache.
     pub(crate) cursor: Cursor,
-    /// Since when every answer has fitted the one before: a history that was put back to an earlier
-    /// state breaks this.
+    /// Since when each answer has continued the one before. A store restored to an earlier state
+    /// breaks this.
     pub(crate) unbroken_since: Instant,
 }
 
-/// How the last polls went.
+/// The results of the last polls.
 #[derive(Debug, Clone)]
 pub(crate) struct PollStatus {
-    /// When the last poll that the store answered was sent.
+    /// When the last answered poll was sent.
     pub(crate) answered: Option<Instant>,
-    /// Since when the store gives no answer, and why.
+    /// Since when the store has not answered, and the reason.
     pub(crate) failing: Option<(Instant, String)>,
 }
 
-/// Numbers of polls.
+/// Numbers of polls that are done.
 #[derive(Debug, Clone, Copy, Default)]
 struct CompletedPolls {
     last: u64,
@@ -106,7 +105,7 @@ impl ChangePoller {
         self.node
     }
 
-    /// Whether the store has put this node on its list.
+    /// Returns whether the store's member list contains this node.
     pub(super) fn is_member(&self) -> bool {
         self.member.load(Ordering::SeqCst)
     }
@@ -119,23 +118,23 @@ impl ChangePoller {
         self.followed.borrow().clone()
     }
 
-    /// Waits until a poll that begins from now on is done; says whether the store answered it.
-    /// Those who wait share it, and such polls are 50 ms apart at least, however many ask.
+    /// Waits until a poll that begins after this call is done, and returns whether the store
+    /// answered it. Callers share the poll. Such polls are at least 50 ms apart.
     pub(crate) async fn request_poll(&self) -> bool {
         self.wait_for_poll(&self.requested).await
     }
 
-    /// As [`request_poll`](Self::ask), and at once: for those who changed something.
+    /// Does the same without the minimum interval, for callers that changed something.
     pub(crate) async fn poll_now(&self) -> bool {
         self.wait_for_poll(&self.immediate).await
     }
 
-    /// The longest lease that this node has seen the store state.
+    /// Returns the longest lease that the store has granted to this node.
     pub(crate) fn longest_lease(&self) -> Duration {
         Duration::from_millis(self.longest_millis.load(Ordering::SeqCst))
     }
 
-    /// Tells those who wait for other nodes that this one is about to end.
+    /// Tells calls that wait for other nodes that this node shuts down.
     pub(crate) fn begin_to_stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
@@ -153,50 +152,51 @@ impl ChangePoller {
                 return done.answered >= wanted;
             }
             trigger.notify_one();
-            // The sender lives as long as this does; what else could come is the end.
+            // The sender lives as long as `self`, so an error can only mean the end.
             if polls.changed().await.is_err() {
                 return false;
             }
         }
     }
 
-    /// Lets go of all who wait: there will be no poll any more.
+    /// Releases all waiting callers, since no more polls will run.
     pub(crate) fn close(&self) {
         self.done.send_modify(|done| done.last = u64::MAX);
     }
 
-    /// Polls for as long as it is polled itself: at each third of a lease, when asked, and when the
-    /// store pushes. Runs on the manager's runtime.
+    /// Polls repeatedly, for as long as it is polled itself: at each third of a lease, on request,
+    /// and when the store pushes. Runs on the manager's runtime.
     pub(crate) async fn run(&self) {
         let mut pushes = self.shared.store.subscribe();
         let mut cursor = self.followed().map(|followed| followed.cursor);
-        let mut asked_at = Instant::now();
-        let mut polled_at = asked_at;
+        let mut requested_at = Instant::now();
+        let mut polled_at = requested_at;
         let mut not_member = false;
         loop {
             let length = self.cache.lease.length();
-            let mut due = polled_at + length.map_or(IDLE, |length| length / 3);
+            let mut due = polled_at + length.map_or(IDLE_INTERVAL, |length| length / 3);
             if not_member {
-                due = polled_at + REJOINS_AFTER;
+                due = polled_at + REJOIN_DELAY;
             }
-            let [least, most] = PUSHED_APART;
-            let pushed_apart = (length.unwrap_or_default() / 200).clamp(least, most);
+            let [least, most] = PUSH_INTERVAL;
+            let push_interval = (length.unwrap_or_default() / 200).clamp(least, most);
             let mut requested = false;
             loop {
-                // Nobody puts a poll off that the lease needs.
+                // `due` only moves to earlier times: the poll that the lease needs is never
+                // delayed.
                 match self.next_trigger(due, &mut pushes).await {
                     PollTrigger::Due => break,
                     PollTrigger::Requested => {
                         requested = true;
-                        due = due.min(asked_at + ASKED_APART);
+                        due = due.min(requested_at + REQUEST_INTERVAL);
                     }
-                    PollTrigger::Pushed => due = due.min(polled_at + pushed_apart),
+                    PollTrigger::Pushed => due = due.min(polled_at + push_interval),
                     PollTrigger::Immediate => break,
                 }
             }
             polled_at = Instant::now();
             if requested {
-                asked_at = polled_at;
+                requested_at = polled_at;
             }
             not_member = self.poll(&mut cursor).await == PollOutcome::NotMember;
         }
@@ -229,7 +229,7 @@ impl ChangePoller {
         .await
     }
 
-    /// Asks once what changed since `cursor`, drops that from the cache, and takes the lease.
+    /// Polls once: evicts the keys that changed since `cursor`, and takes the lease.
     pub(crate) async fn poll(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
         let polled = self.poll_uncounted(cursor).await;
         self.shared.metrics.polled(polled);
@@ -238,13 +238,13 @@ impl ChangePoller {
 
     async fn poll_uncounted(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        // Finishes the poll on every way out, even if the store panics.
+        // Dropped on each return, and if the store panics.
         let mut guard = PollGuard {
             done: &self.done,
             number,
             answered: false,
         };
-        // The node is on the list before the poll that gives it a lease is sent.
+        // The node is a member before it sends the poll that grants its lease.
         let listed = match self.join().await {
             Ok(listed) => listed,
             Err(error) => return self.failed(&error),
@@ -259,16 +259,16 @@ impl ChangePoller {
                 self.followed.send_replace(None);
                 self.cache.lease.end();
                 self.cache.flush();
-                tracing::warn!(node = %self.node, "the key store has struck this node off its list; it joins anew");
+                tracing::warn!(node = %self.node, "the key store has removed this node from its member list; it joins again");
                 PollOutcome::NotMember
             }
             Ok(Ok(Some(changes))) => {
-                // Longer than the longest is not waited for by those who confirm a change.
-                let length = changes.lease.min(LONGEST_LEASE);
+                // `.confirmed()` does not wait for longer leases than the maximum.
+                let length = changes.lease.min(MAX_LEASE);
                 self.longest_millis
                     .fetch_max(millis_u64(length), Ordering::SeqCst);
                 *cursor = Some(self.follow(changes));
-                // Evictions first: whoever sees the lease sees them done.
+                // After the evictions: a check that sees the lease also sees them.
                 self.cache.lease.grant(sent, length);
                 PollOutcome::Answered
             }
@@ -285,9 +285,10 @@ impl ChangePoller {
         polled
     }
 
-    /// Sees to it that the store lists this node; `false` where it keeps no list.
+    /// Joins the store's members, if this node is not one. Returns `false` if the store does not
+    /// keep a member list.
     async fn join(&self) -> Result<bool, StoreError> {
-        // A manager that has ended comes back into no list.
+        // A manager that was shut down does not join again.
         if self.is_member() || self.cache.lease.is_closed() {
             return Ok(true);
         }
@@ -303,7 +304,7 @@ impl ChangePoller {
         Ok(listed)
     }
 
-    /// Drops what changed; returns up to where.
+    /// Evicts the changed keys, and returns the new cursor.
     fn follow(&self, changes: Changes) -> Cursor {
         let unbroken_since = match &changes.history {
             ChangeSet::Entries(ids) => {
@@ -317,7 +318,7 @@ impl ChangePoller {
         };
         let followed = SyncPosition {
             cursor: changes.cursor.clone(),
-            // From now on: until this very answer was made, the store may have been another.
+            // From now on, since the store may have been another one until it made this answer.
             unbroken_since: unbroken_since.unwrap_or_else(Instant::now),
         };
         self.followed.send_if_modified(|current| {
@@ -334,7 +335,7 @@ impl ChangePoller {
             failing: None,
         });
         if before.failing.is_some() {
-            tracing::info!("the key store's history can be read again");
+            tracing::info!("the key store's change log can be read again");
         }
     }
 
@@ -342,11 +343,11 @@ impl ChangePoller {
         self.failed(&format_args!("no answer within {:?}", self.shared.deadline))
     }
 
-    /// Says so once, and not at each poll until it is over.
+    /// Records the failure, and logs it once instead of at each poll.
     fn failed(&self, error: &dyn std::fmt::Display) -> PollOutcome {
         self.status.send_modify(|status| {
             if status.failing.is_none() {
-                tracing::warn!(%error, "the key store's history cannot be read; its lease runs out");
+                tracing::warn!(%error, "the key store's change log cannot be read; its lease expires");
             }
             let since = status
                 .failing
@@ -358,7 +359,7 @@ impl ChangePoller {
     }
 }
 
-/// Why a poll may be due.
+/// The reason for a poll.
 enum PollTrigger {
     Due,
     Requested,
@@ -366,7 +367,7 @@ enum PollTrigger {
     Immediate,
 }
 
-/// Tells those who wait that a poll is over, when it is dropped.
+/// Notifies waiting callers that a poll is over, when dropped.
 struct PollGuard<'f> {
     done: &'f watch::Sender<CompletedPolls>,
     number: u64,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::{NetworkPrecision, PLACES, Place};
+use super::{LOCATION_KINDS, LocationKind, NetworkPrecision};
 use crate::error::Error;
 use crate::key::{Charset, check_prefix};
 use crate::limit::Rate;
@@ -23,15 +23,17 @@ pub(super) fn check(name: &str, outcome: Result<(), &'static str>) -> Result<(),
     outcome.map_err(|why| Error::Config(format!("`{name}` {why}")))
 }
 
-pub(super) fn place(location: Option<&str>) -> Result<Place, Error> {
+pub(super) fn place(location: Option<&str>) -> Result<LocationKind, Error> {
     let Some(location) = location else {
-        return Ok(Place::Header);
+        return Ok(LocationKind::Header);
     };
-    let named = PLACES
+    let named = LOCATION_KINDS
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(location));
     named.map(|(_, place)| *place).ok_or_else(|| {
-        let known = PLACES.map(|(name, _)| format!("`{name}`")).join(", ");
+        let known = LOCATION_KINDS
+            .map(|(name, _)| format!("`{name}`"))
+            .join(", ");
         Error::Config(format!(
             "`location` is not a known location; write one of {known}"
         ))
@@ -258,7 +260,7 @@ mod tests {
 
     #[test]
     fn any_place_can_be_the_default() {
-        for (name, _) in PLACES {
+        for (name, _) in LOCATION_KINDS {
             let config = Config::builder()
                 .location(name.to_uppercase())
                 .build()

@@ -43,7 +43,7 @@ pub use settings::ConfigBuilder;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "ConfigBuilder")]
 pub struct Config {
-    place: Place,
+    place: LocationKind,
     header_name: String,
     /// The name in lower case, for lookups in requests.
     header_key: String,
@@ -69,7 +69,7 @@ pub struct Config {
 
 /// The default location of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LocationKind {
     Header,
     Basic,
     Query,
@@ -79,13 +79,13 @@ enum Place {
 }
 
 /// Locations by the names in the configuration.
-const PLACES: [(&str, Place); 6] = [
-    ("header", Place::Header),
-    ("basic", Place::Basic),
-    ("query", Place::Query),
-    ("cookie", Place::Cookie),
-    ("json", Place::Json),
-    ("form", Place::Form),
+const LOCATION_KINDS: [(&str, LocationKind); 6] = [
+    ("header", LocationKind::Header),
+    ("basic", LocationKind::Basic),
+    ("query", LocationKind::Query),
+    ("cookie", LocationKind::Cookie),
+    ("json", LocationKind::Json),
+    ("form", LocationKind::Form),
 ];
 
 impl Config {
@@ -99,7 +99,7 @@ impl Config {
     /// `cookie`, `json` or `form`.
     #[must_use]
     pub fn location_name(&self) -> &'static str {
-        PLACES
+        LOCATION_KINDS
             .iter()
             .find(|(_, place)| *place == self.place)
             .map_or("header", |(name, _)| name)
@@ -235,15 +235,15 @@ impl Config {
     pub(crate) fn location(&self) -> KeyLocation<'_> {
         let name = self.param_name.as_str();
         match self.place {
-            Place::Header => KeyLocation::Header {
+            LocationKind::Header => KeyLocation::Header {
                 name: &self.header_key,
                 scheme: self.header_type.as_deref(),
             },
-            Place::Basic => KeyLocation::Basic,
-            Place::Query => KeyLocation::Query { name },
-            Place::Cookie => KeyLocation::Cookie { name },
-            Place::Json => KeyLocation::Json { name },
-            Place::Form => KeyLocation::Form { name },
+            LocationKind::Basic => KeyLocation::Basic,
+            LocationKind::Query => KeyLocation::Query { name },
+            LocationKind::Cookie => KeyLocation::Cookie { name },
+            LocationKind::Json => KeyLocation::Json { name },
+            LocationKind::Form => KeyLocation::Form { name },
         }
     }
 
@@ -261,7 +261,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            place: Place::Header,
+            place: LocationKind::Header,
             header_name: "Authorization".to_owned(),
             header_key: "authorization".to_owned(),
             header_type: Some("Bearer".to_owned()),

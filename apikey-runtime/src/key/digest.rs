@@ -29,7 +29,7 @@ pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
 
     /// Parses a stored digest, once, when its record enters the cache. Returns `None` if this
     /// hasher does not know the tag: the key is then denied, and an error is logged.
-    fn prepare(&self, stored: &str) -> Option<ParsedDigest>;
+    fn parse(&self, stored: &str) -> Option<ParsedDigest>;
 
     /// Returns whether `key` has this digest. The comparison must take the same time whether or not
     /// it matches.
@@ -206,7 +206,7 @@ impl KeyHasher for Sha256Hasher {
         })
     }
 
-    fn prepare(&self, stored: &str) -> Option<ParsedDigest> {
+    fn parse(&self, stored: &str) -> Option<ParsedDigest> {
         let (pepper, hex) = if let Some(hex) = stored.strip_prefix(SHA256_TAG) {
             (None, hex)
         } else {
@@ -295,12 +295,12 @@ mod tests {
     fn f14_keys_of_an_older_pepper_still_verify() {
         let old = Sha256Hasher::with_peppers(vec![pepper("v1")]).unwrap();
         let new = Sha256Hasher::with_peppers(vec![pepper("v2"), pepper("v1")]).unwrap();
-        let digest = new.prepare(&old.hash("a key").unwrap()).unwrap();
+        let digest = new.parse(&old.hash("a key").unwrap()).unwrap();
         assert!(new.verify("a key", &digest));
         assert!(!new.verify("a kez", &digest));
         assert!(new.hash("a key").unwrap().starts_with("hmac-sha256$v2$"));
         let plain = new
-            .prepare(&Sha256Hasher::new().hash("a key").unwrap())
+            .parse(&Sha256Hasher::new().hash("a key").unwrap())
             .unwrap();
         assert!(new.verify("a key", &plain));
     }
@@ -324,14 +324,14 @@ mod tests {
             format!("hmac-sha256${hex}"),
             format!("sha256$+{}", "0".repeat(63)),
         ] {
-            assert!(hasher.prepare(&stored).is_none(), "{stored}");
+            assert!(hasher.parse(&stored).is_none(), "{stored}");
         }
     }
 
     #[test]
     fn debug_shows_neither_pepper_nor_digest() {
         let hasher = Sha256Hasher::with_peppers(vec![pepper("v1")]).unwrap();
-        let digest = hasher.prepare(&hasher.hash("abc").unwrap()).unwrap();
+        let digest = hasher.parse(&hasher.hash("abc").unwrap()).unwrap();
         assert_eq!(
             format!("{hasher:?} {digest:?}"),
             "Sha256Hasher { peppers: [Pepper(\"v1\")] } ParsedDigest(..)"

@@ -12,7 +12,7 @@ impl CounterState {
     /// it.
     ///
     /// The `tat` of a rate is clamped to `now` plus the burst, and keeps that value.
-    pub fn ask(&mut self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
+    pub fn check(&mut self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
         match rule {
             LimitRule::Rate(rate) => {
                 let gcra = Gcra::of(rate, cost);

@@ -23,7 +23,7 @@ pub use status::LimitStatus;
 use crate::error::Error;
 
 /// The maximum number of limits of a key.
-pub(crate) const MOST_LIMITS: usize = 16;
+pub(crate) const MAX_LIMITS: usize = 16;
 
 /// The maximum length of a limit's name, in bytes.
 pub(crate) const MAX_NAME_LEN: usize = 64;
@@ -86,9 +86,9 @@ impl Limit {
 
 /// Rejects limits that cannot be distinguished or stored.
 pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Error> {
-    if limits.len() > MOST_LIMITS {
+    if limits.len() > MAX_LIMITS {
         return Err(Error::InvalidArgument(format!(
-            "a key has at most {MOST_LIMITS} limits; leave some out"
+            "a key has at most {MAX_LIMITS} limits; leave some out"
         )));
     }
     for (index, limit) in limits.iter().enumerate() {

@@ -13,10 +13,10 @@ use crate::error::Error;
 const LARGEST: u32 = 1_000_000;
 
 /// The longest time that a burst may take to be worked off: 100 years, in microseconds.
-const LONGEST_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
+const MAX_BURST: u64 = 100 * 366 * 24 * 3_600 * 1_000_000;
 
 /// The longest window: 366 days.
-const LONGEST_MILLIS: u128 = 366 * 24 * 3_600 * 1_000;
+const MAX_MILLIS: u128 = 366 * 24 * 3_600 * 1_000;
 
 /// A rate: an average number of units a window, and a maximum number at once, the burst.
 ///
@@ -65,7 +65,7 @@ impl Rate {
         if amount == 0 || amount > LARGEST {
             return Err("the amount of a rate is 1 to 1,000,000");
         }
-        if millis == 0 || millis > LONGEST_MILLIS {
+        if millis == 0 || millis > MAX_MILLIS {
             return Err("the window of a rate is 1 ms to 366 days");
         }
         if millis * 1_000 < amount as u128 {
@@ -138,7 +138,7 @@ impl Rate {
     const fn has_valid_burst(&self) -> bool {
         self.burst > 0
             && self.burst <= LARGEST
-            && self.step_micros().saturating_mul(self.burst as u64) <= LONGEST_BURST
+            && self.step_micros().saturating_mul(self.burst as u64) <= MAX_BURST
     }
 
     /// Returns the units in each window.

@@ -18,7 +18,7 @@ use crate::limit::{CounterState, Gcra, LimitDecision, LimitRule, Rate};
 const SHARDS: usize = 64;
 
 /// The latest time that is distinguished: the year 9999.
-const MOST_MILLIS: i64 = 253_402_300_799_999;
+const MAX_MILLIS: i64 = 253_402_300_799_999;
 
 /// The maximum number of quotas that a shard counts while the store is down.
 const QUOTAS_PER_SHARD: usize = 4_096;
@@ -49,7 +49,7 @@ impl From<ClockReading> for LimiterTime {
         Self {
             uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
             // Clamped to the range that a counter can continue from.
-            wall: reading.now.as_millis().clamp(-MOST_MILLIS, MOST_MILLIS) * 1_000,
+            wall: reading.now.as_millis().clamp(-MAX_MILLIS, MAX_MILLIS) * 1_000,
             nanos: reading.uptime_nanos,
         }
     }
@@ -199,7 +199,7 @@ impl LimiterShard {
                 None => return TABLE_FULL,
             },
         };
-        count.ask(limit.rule, limit.cost, now.wall)
+        count.check(limit.rule, limit.cost, now.wall)
     }
 
     fn refund(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) {
@@ -228,7 +228,7 @@ impl LimiterShard {
     fn has_room(&mut self, now: LimiterTime) -> bool {
         if self.quotas.len() >= QUOTAS_PER_SHARD {
             self.quotas.retain(|_, (rule, count)| {
-                count.ask(*rule, 0, now.wall).remaining < rule.largest_cost()
+                count.check(*rule, 0, now.wall).remaining < rule.largest_cost()
             });
         }
         self.quotas.len() < QUOTAS_PER_SHARD

@@ -1,4 +1,4 @@
-//! The manager's background tasks, and its end.
+//! Start and shutdown of the manager, and its background tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::core::ManagerCore;
 use crate::error::{Error, StoreError};
 use crate::metrics::PollOutcome;
 
-/// How often a node joins again at its start if the store does not list it.
+/// How often a node joins again at its start if the store does not list it as a member.
 const MAX_JOINS: usize = 10;
 
 /// The pause of a task after the store panicked.
@@ -43,7 +43,7 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
 async fn take_first_lease(core: &ManagerCore) -> Result<(), Error> {
     let mut polled = core.poller.poll(&mut None).await;
     for _ in 0..MAX_JOINS {
-        // A slow node may be taken for gone between its join and its poll.
+        // A slow node may be removed as dead between its join and its poll.
         if polled == PollOutcome::NotMember {
             polled = core.poller.poll(&mut None).await;
         }
@@ -59,8 +59,8 @@ async fn take_first_lease(core: &ManagerCore) -> Result<(), Error> {
     .into())
 }
 
-/// Runs `task` as long as the manager's thread lives. A panic in the store's code ends one turn of
-/// the task, and not the task.
+/// Runs `task` for as long as the manager's thread lives. If the store's code panics, the task is
+/// started again.
 fn spawn<T, F>(core: &Arc<ManagerCore>, task: T)
 where
     T: Fn(Arc<ManagerCore>) -> F + Send + 'static,
@@ -75,7 +75,7 @@ where
                     tracing::error!(
                         "the key store panicked in the background; the task starts again"
                     );
-                    // It may panic every time.
+                    // It may panic each time.
                     tokio::time::sleep(PAUSE_AFTER_PANIC).await;
                 }
                 _ => return,
@@ -84,10 +84,10 @@ where
     });
 }
 
-/// Ends the manager: finishes what is in progress, flushes usage, and stops the store.
+/// Shuts the manager down: finishes what is in progress, flushes usage, and stops the store.
 pub(super) async fn stop(core: &ManagerCore) {
     let deadline = core.shared.deadline;
-    // Before the lease is closed, while these checks may still believe the cache.
+    // Before the lease is closed, while these checks may still trust the cache.
     let _ = tokio::time::timeout(deadline, core.verifier.finish_deferred()).await;
     core.cache.lease.close();
     core.cache.flush();
@@ -104,7 +104,7 @@ pub(super) async fn stop(core: &ManagerCore) {
         }
         core.shared.store.stop().await;
     };
-    // A store that does not stop delays nothing else.
+    // A store that does not stop must not delay the shutdown.
     let _ = tokio::time::timeout(deadline, leave).await;
 }
 

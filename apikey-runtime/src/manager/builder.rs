@@ -1,22 +1,21 @@
-//! Setting a manager up.
+//! Builds a manager.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tokio_util::task::TaskTracker;
 
 use super::background;
 use super::core::ManagerCore;
-use super::thread::Thread;
+use super::secret::{RandomSource, SystemRandom};
+use super::thread::ManagerThread;
 use super::{ApiKeyManager, Inner};
 use crate::cache::{Cache, Loader};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::ChangePoller;
 use crate::config::Config;
-use crate::error::{BoxError, Error};
+use crate::error::Error;
 use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
 use crate::key::{KeyHasher, ParsedDigest, Sha256Hasher};
@@ -28,28 +27,13 @@ use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
-/// Where secrets come from.
-pub(super) trait Random: fmt::Debug + Send + Sync + 'static {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), BoxError>;
-}
-
-/// The system's generator; its failure is an error, never a weaker source.
-#[derive(Debug)]
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), BoxError> {
-        SysRng.try_fill_bytes(bytes).map_err(Into::into)
-    }
-}
-
-/// What a manager is made of; see [`ApiKeyManager::builder`].
+/// Builds an [`ApiKeyManager`]; see [`ApiKeyManager::builder`].
 pub struct ApiKeyManagerBuilder {
     config: Config,
     store: Option<Arc<dyn KeyStore>>,
     hasher: Arc<dyn KeyHasher>,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    random: Arc<dyn RandomSource>,
     face: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -65,29 +49,30 @@ impl ApiKeyManagerBuilder {
         }
     }
 
-    /// The settings. By default, [`Config::default`].
+    /// Sets the configuration. By default, [`Config::default`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Where records are kept. There is no default.
+    /// Sets the store that keeps the records, which is required.
     #[must_use]
     pub fn store(self, store: impl KeyStore) -> Self {
         self.shared_store(Arc::new(store))
     }
 
-    /// Where records are kept, for a store that others use too. The first manager's end
-    /// ([`shutdown`](ApiKeyManager::shutdown)) stops the store for all of them: managers that end at
-    /// different times need a store each.
+    /// Sets a store that other managers in the process use too.
+    ///
+    /// The first manager that is [shut down](ApiKeyManager::shutdown) stops the store for all of
+    /// them. If managers are shut down at different times, give each its own store.
     #[must_use]
     pub fn shared_store(mut self, store: Arc<dyn KeyStore>) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// How digests are made. By default, SHA-256 ([`Sha256Hasher`]); with peppers,
+    /// Sets the hasher that makes digests. By default, SHA-256 ([`Sha256Hasher`]). For peppers, use
     /// [`Sha256Hasher::with_peppers`].
     #[must_use]
     pub fn hasher(mut self, hasher: impl KeyHasher) -> Self {
@@ -95,7 +80,7 @@ impl ApiKeyManagerBuilder {
         self
     }
 
-    /// What time it is. By default, the machine's clocks; a test hands in a
+    /// Sets the clock. By default, the machine's clocks; tests can use a
     /// [`ManualClock`](crate::clock::ManualClock).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -103,24 +88,25 @@ impl ApiKeyManagerBuilder {
         self
     }
 
-    /// Keeps something for the floor above.
+    /// Keeps data for the web framework's layer.
     pub(crate) fn face(mut self, face: Arc<dyn Any + Send + Sync>) -> Self {
         self.face = Some(face);
         self
     }
 
     #[cfg(test)]
-    pub(super) fn random(mut self, random: impl Random) -> Self {
+    pub(super) fn random(mut self, random: impl RandomSource) -> Self {
         self.random = Arc::new(random);
         self
     }
 
-    /// Starts the manager's thread, and the store on it.
+    /// Starts the manager's thread, and the store on that thread.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] without a store; [`Error::Store`] where it does not start or answer;
-    /// [`Error::Hasher`] where the hasher cannot read what it makes.
+    /// Returns [`Error::Config`] if no store was set or the thread cannot be started,
+    /// [`Error::Store`] if the store does not start or answer, [`Error::Hasher`] if the hasher
+    /// cannot parse its own digests, and [`Error::Random`] if the system's random generator fails.
     pub async fn start(self) -> Result<ApiKeyManager, Error> {
         let store = self.store.ok_or_else(|| {
             Error::Config(
@@ -128,7 +114,7 @@ impl ApiKeyManagerBuilder {
                     .to_owned(),
             )
         })?;
-        let thread = Thread::start()?;
+        let thread = ManagerThread::start()?;
         let shared = Arc::new(Shared {
             store,
             clock: self.clock,
@@ -157,13 +143,13 @@ impl fmt::Debug for ApiKeyManagerBuilder {
     }
 }
 
-fn node_id(random: &dyn Random) -> Result<NodeId, Error> {
+fn node_id(random: &dyn RandomSource) -> Result<NodeId, Error> {
     let mut bits = [0; 16];
     random.fill(&mut bits).map_err(Error::Random)?;
     Ok(NodeId::from_u128(u128::from_ne_bytes(bits)))
 }
 
-/// Puts the parts of a manager together.
+/// Assembles the parts of a manager.
 fn core(
     shared: Arc<Shared>,
     config: Config,
@@ -207,10 +193,10 @@ fn core(
     })
 }
 
-/// The digest of a text that no key is, for the comparison on a miss.
+/// Returns the digest of a text that cannot be a key, for the dummy comparison on a miss.
 fn dummy_digest(hasher: &dyn KeyHasher) -> Result<ParsedDigest, Error> {
     let stored = hasher.hash("no key has this text").map_err(Error::Hasher)?;
-    hasher.prepare(&stored).ok_or_else(|| {
-        Error::Hasher("`prepare` does not know the tag that `hash` writes; make both agree".into())
+    hasher.parse(&stored).ok_or_else(|| {
+        Error::Hasher("`parse` does not know the tag that `hash` writes; make both agree".into())
     })
 }

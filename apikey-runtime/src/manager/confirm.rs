@@ -1,13 +1,12 @@
-//! A change that waits until every node has followed it.
+//! Calls that wait until a change has reached all nodes.
 
 use std::future::IntoFuture;
 
-use super::ApiKeyManager;
-use super::create::Work;
+use super::{ApiKeyManager, BoxFuture};
 use crate::cluster::Propagation;
 use crate::error::Error;
 
-/// A change that is to be confirmed by every node; see [`RevokeKey::confirmed`]. Await it.
+/// A change to be confirmed by all nodes; see [`RevokeKey::confirmed`]. Await it.
 ///
 /// [`RevokeKey::confirmed`]: super::RevokeKey::confirmed
 #[derive(Debug)]
@@ -25,11 +24,11 @@ impl<C> ConfirmedCall<C> {
 
 impl<C, T> IntoFuture for ConfirmedCall<C>
 where
-    C: IntoFuture<Output = Result<T, Error>, IntoFuture = Work<T>> + Send + 'static,
+    C: IntoFuture<Output = Result<T, Error>, IntoFuture = BoxFuture<T>> + Send + 'static,
     T: Send + 'static,
 {
     type Output = Result<Confirmed<T>, Error>;
-    type IntoFuture = Work<Confirmed<T>>;
+    type IntoFuture = BoxFuture<Confirmed<T>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -43,12 +42,12 @@ where
     }
 }
 
-/// A change that no check contradicts which starts from now on, on any node.
+/// A change that all checks observe that start from now on, on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Confirmed<T> {
-    /// What the change itself returns.
+    /// The result of the change itself.
     pub value: T,
-    /// How the other nodes learned of it.
+    /// How the change reached the other nodes.
     pub propagation: Propagation,
 }

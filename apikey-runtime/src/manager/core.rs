@@ -1,4 +1,4 @@
-//! What the manager's calls work with, on its thread.
+//! The state that the manager's calls use on its thread.
 
 use std::sync::Arc;
 
@@ -13,8 +13,7 @@ use crate::shared::Shared;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
-/// The parts of one manager: those that create, change and revoke keys, and the verifier, which
-/// decides.
+/// The parts of one manager. The verifier decides; the others create, change and revoke keys.
 #[derive(Debug)]
 pub(super) struct ManagerCore {
     pub(super) shared: Arc<Shared>,
@@ -48,12 +47,12 @@ impl ManagerCore {
     pub(super) async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
         let update = self.shared.store.update(&id, patch);
         let outcome = self.shared.call(StoreCall::Update, update).await;
-        // Whatever the outcome: if the answer was lost, the change may have been made.
+        // Evicted after an error too: the change may have been made, and the answer lost.
         self.cache.evict(&id);
         outcome.map_err(|error| missing(error, id))
     }
 
-    /// Emits an event of a change that is durable, and evicted here.
+    /// Emits an event of a change that is durable and whose key was evicted from this cache.
     pub(super) fn emit(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
         self.events.emit(|| Event {
             at: self.shared.now().now,
@@ -64,7 +63,7 @@ impl ManagerCore {
     }
 }
 
-/// Names the record that is missing.
+/// Adds the key's id to the error that its record was not found.
 pub(super) fn missing(error: StoreError, id: KeyId) -> Error {
     match error {
         StoreError::NotFound => Error::NotFound(id),

@@ -1,20 +1,21 @@
-//! Telling what happened.
+//! The manager's events.
 
 use super::ApiKeyManager;
 use crate::events::EventStream;
 
 impl ApiKeyManager {
-    /// Begins to listen to what happens to this manager's keys: what was created, changed, rotated,
-    /// revoked, switched or removed through it, and every request that it refused. A key that is
-    /// let through makes no event.
+    /// Subscribes to the events of this manager: keys that it created, changed, rotated, revoked,
+    /// enabled, disabled or purged, and requests that it denied. Allowed requests do not emit
+    /// events.
     ///
-    /// An event of a change comes when the change is durable and dropped from this manager's memory;
-    /// a change that failed makes none, though where the store's answer was lost it may have been
-    /// made. Changes that another process makes are told there.
+    /// The event of a change is emitted when the change is durable and the key evicted from this
+    /// manager's cache. A failed change does not emit an event, although it may have been made if
+    /// the store's answer was lost. Changes made by another process are emitted there.
     ///
-    /// Each reader hears all that is told from now on, and nobody waits for it: up to 1024 events
-    /// are kept, the oldest is lost, and a reader that is behind learns how many it has
-    /// [missed](EventKind::Lagged). With nobody listening no event is made.
+    /// Each subscriber receives all events from now on, and never delays the manager: up to 1024
+    /// events are buffered, then the oldest is dropped, and a subscriber that is behind learns how
+    /// many events it [missed](crate::events::EventKind::Lagged). Without subscribers, events are
+    /// not created.
     ///
     /// ```
     /// use apikey_runtime::{ApiKeyManager, MemoryStore};

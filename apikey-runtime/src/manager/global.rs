@@ -1,4 +1,4 @@
-//! The manager of the whole process, set once.
+//! The manager of the process, installed once.
 
 use once_cell::sync::OnceCell;
 
@@ -13,7 +13,7 @@ pub(super) fn install(manager: &ApiKeyManager) -> Result<(), Error> {
         .map_err(|_| Error::AlreadyInstalled)
 }
 
-/// The manager that was installed, if one was.
+/// Returns the installed manager.
 pub(crate) fn installed() -> Option<&'static ApiKeyManager> {
     INSTALLED.get()
 }

@@ -1,4 +1,4 @@
-//! How a manager stands.
+//! The manager's health report.
 
 use std::time::Duration;
 
@@ -7,33 +7,32 @@ use serde::Serialize;
 use super::core::ManagerCore;
 use crate::clock::millis_u64;
 
-/// How a manager stood at its last poll of the store; see
+/// The manager's health report, as of its last poll of the store; see
 /// [`ApiKeyManager::health`](super::ApiKeyManager::health).
 ///
-/// Serialised, its durations are whole milliseconds.
+/// When serialized, durations are whole milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Health {
     /// Whether the store answers.
     pub store: StoreHealth,
-    /// How long it is since the last poll was sent that the store answered; `None` before the
-    /// first.
+    /// The time since the last answered poll was sent; `None` before the first.
     #[serde(rename = "last_answer_ms", with = "millis")]
     pub last_answer: Option<Duration>,
-    /// How long what is in memory may still be believed; `None` where it may not: the store is
-    /// asked for each request then.
+    /// How long the cache may still be trusted; `None` if it may not: each request then queries the
+    /// store.
     #[serde(rename = "lease_remaining_ms", with = "millis")]
     pub lease_remaining: Option<Duration>,
-    /// The length of a lease, as the store last stated it; `None` where it keeps no history.
+    /// The length of a lease, as the store last stated it; `None` if it does not keep a change log.
     #[serde(rename = "lease_length_ms", with = "millis")]
     pub lease_length: Option<Duration>,
-    /// How many keys are in memory.
+    /// The number of cached keys.
     pub cached_keys: usize,
-    /// How many keys may be there at most.
+    /// The maximum number of cached keys.
     pub cache_capacity: usize,
-    /// How many checks were decided from memory since the start.
+    /// The number of checks that the cache decided since the start.
     pub cache_hits: u64,
-    /// How many had to ask the store.
+    /// The number of checks that were deferred to the store since the start.
     pub cache_misses: u64,
 }
 
@@ -42,14 +41,14 @@ pub struct Health {
 #[serde(rename_all = "snake_case", tag = "state")]
 #[non_exhaustive]
 pub enum StoreHealth {
-    /// It answered the last one.
+    /// It answered the last poll.
     Up,
-    /// It did not.
+    /// It did not answer the last poll.
     Down {
-        /// For how long.
+        /// How long it has been down.
         #[serde(rename = "for_ms", serialize_with = "whole_millis")]
         elapsed: Duration,
-        /// Why, in words; never a credential or a value of a record.
+        /// The reason as text, without credentials and values of records.
         reason: String,
     },
     /// The manager was shut down.
@@ -80,8 +79,9 @@ impl Health {
         }
     }
 
-    /// Whether requests can be served: the store answers, or what is in memory may still be
-    /// believed. A key that is not in memory is answered with 503 while the store does not answer.
+    /// Returns whether requests can be served: the store answers, or the cache may still be
+    /// trusted. A request with a key that is not cached is denied with 503 while the store does not
+    /// answer.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         match self.store {
@@ -91,7 +91,7 @@ impl Health {
         }
     }
 
-    /// Hits as a share of all checks, 0 to 1; `None` before the first check.
+    /// Returns the ratio of hits to all checks, 0 to 1; `None` before the first check.
     #[must_use]
     pub fn hit_rate(&self) -> Option<f64> {
         let all = self.cache_hits.saturating_add(self.cache_misses);

@@ -1,4 +1,4 @@
-//! Limits of keys.
+//! Calls on the limits of keys.
 
 use super::ApiKeyManager;
 use crate::error::Error;
@@ -8,9 +8,10 @@ use crate::metrics::StoreCall;
 use crate::store::{LimitCounter, LimitSupport};
 
 impl ApiKeyManager {
-    /// How the limits of a key stand: its own, or, where it has none, the configured one. Charges
-    /// nothing. Limits of routes are not among them. A rate that this process counts by itself is as
-    /// this process has it.
+    /// Returns the status of a key's limits: its own, or the default limit if it does not have any.
+    ///
+    /// The call does not charge the limits. Limits of routes are not included. The status of a rate
+    /// that each process counts for itself is that of this process.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore, Quota};
@@ -25,7 +26,7 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Store`], [`Error::ShutDown`].
+    /// Returns [`Error::NotFound`], [`Error::Store`] or [`Error::ShutDown`].
     pub async fn limits(&self, id: KeyId) -> Result<Vec<LimitStatus>, Error> {
         self.on_thread(move |core| async move {
             let record = core.find(id).await?;
@@ -34,9 +35,11 @@ impl ApiKeyManager {
         .await
     }
 
-    /// Gives a key back up to `amount` units of what it used of the quota of that name: credits that
-    /// were bought, or a mistake that is made good. It never gets more than the quota; to give more,
-    /// raise the quota with [`update`](Self::update).
+    /// Refills a key's quota: gives back up to `amount` units that the key used, such as credits
+    /// that were bought.
+    ///
+    /// The key never gets more than its quota. To give more, raise the quota with
+    /// [`update`](Self::update).
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore, Quota};
@@ -54,8 +57,8 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::InvalidArgument`] where the key has no quota of that name;
-    /// [`Error::Store`], [`Error::ShutDown`].
+    /// Returns [`Error::NotFound`], [`Error::InvalidArgument`] if the key does not have a quota of
+    /// that name, [`Error::Store`] or [`Error::ShutDown`].
     pub async fn refill(&self, id: KeyId, name: &str, amount: u64) -> Result<(), Error> {
         let name = name.to_owned();
         self.on_thread(move |core| async move {
@@ -65,7 +68,7 @@ impl ApiKeyManager {
             };
             let Some(limit) = record.limits.iter().find(quota) else {
                 return Err(Error::InvalidArgument(format!(
-                    "the key `{id}` has no quota of the name {name:?}; `get` shows its limits"
+                    "the key `{id}` does not have a quota named {name:?}; `get` shows its limits"
                 )));
             };
             let counter = LimitCounter::new(limit.name(), limit.rule());
@@ -75,14 +78,14 @@ impl ApiKeyManager {
         .await
     }
 
-    /// Refuses limits that cannot be stored, or that the store cannot count.
+    /// Rejects limits that cannot be stored, or that the store cannot count.
     pub(super) fn check_limits(&self, limits: &[Limit]) -> Result<(), Error> {
         check_limits(limits)?;
         let quota = |limit: &&Limit| matches!(limit.rule(), LimitRule::Quota(_));
         match limits.iter().find(quota) {
             Some(limit) if self.0.core.shared.store.limit_support() == LimitSupport::Nothing => {
                 Err(Error::InvalidArgument(format!(
-                    "the limit `{}` is a quota, and the key store counts none; \
+                    "the limit `{}` is a quota, and the key store does not count quotas; \
                      implement `KeyStore::charge`, or write a rate",
                     limit.name()
                 )))

@@ -1,37 +1,34 @@
-//! The manager: configured once, it issues, verifies, rotates and revokes keys.
+//! The manager: issues, verifies, rotates and revokes keys, with one configuration.
 
 mod background;
 mod builder;
-mod change;
-mod checks;
 mod confirm;
 mod core;
-mod create;
 mod events;
 mod global;
 mod health;
+mod keys;
 mod limits;
-mod list;
 mod new_key;
-mod purge;
-mod revoke;
+mod secret;
 mod thread;
 mod usage;
+mod validate;
 mod verify;
 
 use std::any::Any;
+use std::pin::Pin;
 use std::sync::Arc;
 
 pub use crate::cluster::Propagation;
 pub use builder::ApiKeyManagerBuilder;
-pub use change::{RotateKey, SetKeyEnabled, UpdateKey};
 pub use confirm::{Confirmed, ConfirmedCall};
-pub use create::CreateKey;
 pub use health::{Health, StoreHealth};
-pub use list::{KeyPage, ListKeys};
+pub use keys::{
+    CreateKey, KeyPage, ListKeys, PurgeKeys, RevokeAll, RevokeKey, RotateKey, SetKeyEnabled,
+    UpdateKey,
+};
 pub use new_key::{KeyExport, NewKey};
-pub use purge::PurgeKeys;
-pub use revoke::{RevokeAll, RevokeKey};
 pub use usage::UsageRequest;
 
 pub(crate) use global::installed;
@@ -43,15 +40,20 @@ use crate::error::Error;
 use crate::key::KeyId;
 use crate::record::KeyRecord;
 use crate::verify::Verifier;
-use thread::Thread;
+use thread::ManagerThread;
+
+/// The future of a call. `IntoFuture` needs a type that can be named.
+type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// Issues, verifies, rotates and revokes keys.
 ///
-/// Make one at start-up ([`ApiKeyManager::builder`]) and hand it to the app
+/// Create one at start-up ([`ApiKeyManager::builder`]) and pass it to the app
 /// ([`init_app`](ApiKeyManager::init_app)) or to the whole process
-/// ([`install`](ApiKeyManager::install)). A clone is cheap and is the same manager. It owns one
-/// thread with a runtime of its own: the store's connections live there, so a worker that is busy
-/// or ends stalls no one, and a call whose future is dropped is carried out all the same.
+/// ([`install`](ApiKeyManager::install)). Clones are cheap and refer to the same manager.
+///
+/// The manager owns one thread with its own runtime, which drives the store's connections. So a
+/// worker that is busy or ends does not stall other workers, and a call completes even if its
+/// future is dropped.
 ///
 /// ```
 /// use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -71,27 +73,30 @@ pub struct ApiKeyManager(Arc<Inner>);
 
 struct Inner {
     core: Arc<ManagerCore>,
-    random: Arc<dyn builder::Random>,
-    thread: Thread,
-    /// What the floor above keeps here: its error handler.
+    random: Arc<dyn secret::RandomSource>,
+    thread: ManagerThread,
+    /// Data of the web framework's layer: its error handler.
     face: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ApiKeyManager {
-    /// The defaults, to be changed.
+    /// Returns a builder with the default settings.
     #[must_use]
     pub fn builder() -> ApiKeyManagerBuilder {
         ApiKeyManagerBuilder::new()
     }
 
-    /// The settings, read-only.
+    /// Returns the settings.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.core.verifier.config
     }
 
-    /// Starts making a key with this label (1 to 256 bytes, no control characters); need not be
-    /// unique. Await it, with or without more settings.
+    /// Creates a key with this label (1 to 256 bytes, no control characters), which need not be
+    /// unique.
+    ///
+    /// Nothing happens until the returned call is awaited, with or without more settings. The same
+    /// is true of the other calls on keys.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -108,76 +113,78 @@ impl ApiKeyManager {
         CreateKey::new(self.clone(), label.into())
     }
 
-    /// The record of a key, as the store has it now.
+    /// Reads the record of a key from the store.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Store`], [`Error::ShutDown`].
+    /// Returns [`Error::NotFound`], [`Error::Store`] or [`Error::ShutDown`].
     pub async fn get(&self, id: KeyId) -> Result<KeyRecord, Error> {
         self.on_thread(move |core| async move { core.find(id).await })
             .await
     }
 
-    /// Starts listing keys. Await it for the first page.
+    /// Lists keys. Resolves to the first page.
     pub fn list(&self) -> ListKeys {
         ListKeys::new(self.clone())
     }
 
-    /// Starts changing a key. Await it to carry the changes out.
+    /// Changes the attributes of a key.
     pub fn update(&self, id: KeyId) -> UpdateKey {
         UpdateKey::new(self.clone(), id)
     }
 
-    /// Starts giving a key a new secret. Await it, with or without a grace time for the old one.
+    /// Gives a key a new secret, with or without a grace time for the old one.
     pub fn rotate(&self, id: KeyId) -> RotateKey {
         RotateKey::new(self.clone(), id)
     }
 
-    /// Starts revoking a key, for good. Await it, with or without a reason.
+    /// Revokes a key permanently, with or without a reason.
     ///
-    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts with
-    /// this manager accepts the key; other managers on the same store refuse it as soon as the
-    /// store's push reaches them, and at the latest when the store's lease ends. With
-    /// [`confirmed`](RevokeKey::confirmed) it returns only when none accepts it any more.
+    /// When it returns `Ok`, the revocation is durable in the store, and no check that starts later
+    /// with this manager accepts the key. Other managers on the same store deny it when the store's
+    /// push reaches them, and at the latest when their lease ends. With
+    /// [`confirmed`](RevokeKey::confirmed), the call returns only when no manager accepts the key
+    /// any more.
     pub fn revoke(&self, id: KeyId) -> RevokeKey {
         RevokeKey::new(self.clone(), id)
     }
 
-    /// Starts revoking all keys of an owner, all or none.
+    /// Revokes all keys of an owner, atomically.
     pub fn revoke_all(&self, owner: impl Into<String>) -> RevokeAll {
         RevokeAll::new(self.clone(), owner.into())
     }
 
-    /// Starts switching a key on. Await it; its errors are [`Error::NotFound`], [`Error::Revoked`],
-    /// [`Error::Store`] and [`Error::ShutDown`].
+    /// Enables a key. Its errors are [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`] and
+    /// [`Error::ShutDown`].
     pub fn enable(&self, id: KeyId) -> SetKeyEnabled {
         SetKeyEnabled::new(self.clone(), id, true)
     }
 
-    /// Starts switching a key off, until it is switched on again. Await it; its errors are those of
-    /// [`enable`](Self::enable).
+    /// Disables a key until it is enabled again. Its errors are those of [`enable`](Self::enable).
     pub fn disable(&self, id: KeyId) -> SetKeyEnabled {
         SetKeyEnabled::new(self.clone(), id, false)
     }
 
-    /// Starts removing the records of keys that were revoked, or expired, before `before`. Await it
-    /// for which; its errors are [`Error::InvalidArgument`], [`Error::Store`] and [`Error::ShutDown`]. A
-    /// removed key is answered as unknown.
+    /// Removes the records of keys that were revoked, or expired, before `before`, and resolves to
+    /// their ids. A removed key is then denied as unknown.
+    ///
+    /// Its errors are [`Error::InvalidArgument`], [`Error::Store`] and [`Error::ShutDown`].
     pub fn purge(&self, before: impl Into<Timestamp>) -> PurgeKeys {
         PurgeKeys::new(self.clone(), before.into())
     }
 
-    /// Ends the manager: what is under way is finished (but for waiting for other nodes, which ends
-    /// with [`Error::ShutDown`]: the change is made and not confirmed), checks that wait for the store
-    /// among it, for as long as the store may take; the store is closed, and from then on every check
-    /// answers that the store is unavailable.
+    /// Shuts the manager down: finishes what is in progress, and closes the store.
+    ///
+    /// Checks that wait for the store finish too, within the store's timeout. Calls that wait for
+    /// other nodes end with [`Error::ShutDown`]: the change was made, and not confirmed. Afterwards
+    /// each check is denied because the store is unavailable.
     ///
     /// # Errors
     ///
-    /// [`Error::ShutDown`] where it was ended before.
+    /// Returns [`Error::ShutDown`] if the manager was shut down before.
     pub async fn shutdown(&self) -> Result<(), Error> {
         let core = Arc::clone(&self.0.core);
-        // Changes that wait for other nodes would be waited for.
+        // Otherwise the shutdown would wait for calls that wait for other nodes.
         core.poller.begin_to_stop();
         self.0
             .thread
@@ -185,8 +192,8 @@ impl ApiKeyManager {
             .await
     }
 
-    /// How the manager stands, as of its last poll: what a readiness probe asks. Asks nobody, and
-    /// waits for nothing.
+    /// Returns the manager's health as of its last poll, for a readiness probe. Does not call the
+    /// store, and does not wait.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -201,11 +208,11 @@ impl ApiKeyManager {
         Health::of(&self.0.core)
     }
 
-    /// Makes this the manager of all apps in the process that have no manager of their own.
+    /// Makes this the manager of all apps in the process that do not have their own.
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyInstalled`] the second time.
+    /// Returns [`Error::AlreadyInstalled`] if a manager was installed before.
     pub fn install(&self) -> Result<(), Error> {
         global::install(self)
     }
@@ -218,7 +225,7 @@ impl ApiKeyManager {
         self.0.face.as_deref()
     }
 
-    /// Whether both are the same manager.
+    /// Returns whether both are the same manager.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -227,7 +234,7 @@ impl ApiKeyManager {
         self.0.core.shared.now()
     }
 
-    /// Carries `work` out on the manager's own thread. It goes on where the caller goes away.
+    /// Runs `work` on the manager's thread. It completes even if the caller is dropped.
     async fn on_thread<W, F, T>(&self, work: W) -> Result<T, Error>
     where
         W: FnOnce(Arc<ManagerCore>) -> F,

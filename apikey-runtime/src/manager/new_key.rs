@@ -1,4 +1,4 @@
-//! What is handed out of a key that was made just now.
+//! New keys, with their secret.
 
 use std::fmt;
 
@@ -8,25 +8,24 @@ use serde::Serialize;
 use crate::key::KeyId;
 use crate::record::KeyRecord;
 
-/// A key that was made, or given a new secret, just now: the only place where its secret is ever
-/// shown.
+/// A key that was just created or rotated, with its secret, which cannot be read again later.
 ///
-/// The secret is wiped from memory when this is dropped.
+/// The secret is zeroized when this is dropped.
 pub struct NewKey {
     record: KeyRecord,
     secret: SecretString,
 }
 
-/// The fields of a new key, for a store of the application's own: flask-api-key's `export()`,
-/// without the secret.
+/// The fields of a new key for the application's own database: flask-api-key's `export()`, without
+/// the secret.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KeyExport {
     /// The label.
     pub label: String,
-    /// The id, 22 characters.
+    /// The id, 22 characters long.
     pub id: KeyId,
-    /// The id in the form of a UUID.
+    /// The id as a UUID.
     pub uuid: String,
     /// The digest of the whole key.
     pub digest: String,
@@ -37,31 +36,31 @@ impl NewKey {
         Self { record, secret }
     }
 
-    /// The key's id.
+    /// Returns the key's id.
     #[must_use]
     pub fn id(&self) -> KeyId {
         self.record.id
     }
 
-    /// The key's label.
+    /// Returns the key's label.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.record.label
     }
 
-    /// The whole key, to be shown to its owner once. It is stored nowhere.
+    /// Returns the whole key. Show it to its owner once: it is not stored.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
     }
 
-    /// What the store keeps.
+    /// Returns the key's record, as the store keeps it.
     #[must_use]
     pub fn record(&self) -> &KeyRecord {
         &self.record
     }
 
-    /// Label, id and digest, for a store of the application's own.
+    /// Returns the label, id and digest, for the application's own database.
     #[must_use]
     pub fn export(&self) -> KeyExport {
         KeyExport {

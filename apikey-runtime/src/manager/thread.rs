@@ -1,8 +1,8 @@
-//! The manager's own thread, with a runtime of its own.
+//! The manager's thread, with its own runtime.
 //!
-//! actix has a single-threaded runtime for each worker, and a connection is driven by the runtime
-//! that opened it: a worker that computes for two seconds would stall the store calls of all
-//! others, and one that ends would break them.
+//! actix runs a single-threaded runtime in each worker, and a connection is driven by the runtime
+//! that opened it. A worker that computes for two seconds would stall the store calls of all other
+//! workers, and one that ends would break them.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::error::Error;
 
-/// More calls than can be under way at once; the one that ends the thread takes all.
+/// More permits than there can be calls in progress. The call that ends the thread takes all.
 const CALLS: u32 = 1 << 24;
 
-/// A running thread. It ends when this is dropped or stopped.
+/// A running thread. It ends when this is dropped, or by [`finish`](Self::finish).
 #[derive(Debug)]
-pub(super) struct Thread {
+pub(super) struct ManagerThread {
     runtime: Handle,
     calls: Arc<Semaphore>,
     stop: watch::Sender<bool>,
 }
 
-impl Thread {
+impl ManagerThread {
     /// Starts the thread.
     pub(super) fn start() -> Result<Self, Error> {
         let failed = |error: std::io::Error| {
@@ -35,7 +35,7 @@ impl Thread {
         let handle = runtime.handle().clone();
         let (stop, mut stopped) = watch::channel(false);
         let drive = move || {
-            // An error means that the sender is gone, which ends the thread too.
+            // An error means that the sender was dropped, which ends the thread too.
             let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
         };
         std::thread::Builder::new()
@@ -53,7 +53,7 @@ impl Thread {
         &self.runtime
     }
 
-    /// Carries `work` out over there, whether or not its caller waits.
+    /// Runs `work` on the thread, to its end even if the caller is dropped.
     pub(super) async fn run<F, T>(&self, work: F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -67,7 +67,7 @@ impl Thread {
         .await
     }
 
-    /// Waits for the calls under way, carries `last` out, and ends the thread.
+    /// Waits for the calls in progress, runs `last`, and ends the thread.
     pub(super) async fn finish<F>(&self, last: F) -> Result<(), Error>
     where
         F: Future<Output = ()> + Send + 'static,

@@ -1,11 +1,10 @@
-//! Reading who used what.
+//! Reads usage.
 
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use super::ApiKeyManager;
 use super::core::ManagerCore;
-use super::create::Work;
+use super::{ApiKeyManager, BoxFuture};
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::Error;
 use crate::key::KeyId;
@@ -13,22 +12,22 @@ use crate::metrics::StoreCall;
 use crate::store::{LastUsed, ListQuery, UsageQuery, UsageRow};
 use crate::usage::{UsageReport, hour_of};
 
-/// The keys of one question to the store, at most.
+/// The maximum number of keys in one query of the store.
 const KEYS: u32 = 1_000;
 
-/// How far back is read where nothing else is said.
+/// The span that is read by default.
 const SPAN: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// The longest span: ten years.
-const LONGEST_SPAN: Duration = Duration::from_secs(3_653 * 24 * 3_600);
+const MAX_SPAN: Duration = Duration::from_secs(3_653 * 24 * 3_600);
 
 impl ApiKeyManager {
-    /// Starts reading how a key was used. Await it, with or without a span of time.
+    /// Reads the usage of a key, with or without a span of time.
     ///
-    /// Requests are counted in memory, by key, route and hour, and written once an
-    /// [interval](crate::ConfigBuilder::usage_flush_interval). This first writes what this process
-    /// has counted; what others have is there when their interval ends.
-    /// [`guide::observability`](crate::guide::observability) says what counts.
+    /// Requests are counted in memory, by key, route and hour, and written to the store once per
+    /// [interval](crate::ConfigBuilder::usage_flush_interval). This call first writes what this
+    /// process has counted. Counts of other processes appear when their interval ends.
+    /// [`guide::observability`](crate::guide::observability) explains what is counted.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -48,21 +47,22 @@ impl ApiKeyManager {
     /// # }).unwrap();
     /// ```
     pub fn usage(&self, id: KeyId) -> UsageRequest {
-        UsageRequest::new(self.clone(), Whose::Key(id))
+        UsageRequest::new(self.clone(), UsageSubject::Key(id))
     }
 
-    /// Starts reading how all keys of an owner were used that the store still has. Await it, as
-    /// [`usage`](Self::usage).
+    /// Reads the usage of all keys of an owner, as [`usage`](Self::usage) does for one key. Purged
+    /// keys are not included.
     pub fn owner_usage(&self, owner: impl Into<String>) -> UsageRequest {
-        UsageRequest::new(self.clone(), Whose::Owner(owner.into()))
+        UsageRequest::new(self.clone(), UsageSubject::Owner(owner.into()))
     }
 
-    /// When a key was last let through, and from which network; `None` where it never was. What this
-    /// process knows is in it, and what others know when their interval ends.
+    /// Returns when a key was last allowed, and from which network; `None` if it never was. Uses by
+    /// other processes are included when their interval ends.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] where the store keeps no usage; [`Error::Store`], [`Error::ShutDown`].
+    /// Returns [`Error::InvalidArgument`] if the store does not keep usage, [`Error::Store`] or
+    /// [`Error::ShutDown`].
     pub async fn last_used(&self, id: KeyId) -> Result<Option<LastUsed>, Error> {
         self.check_usage_is_kept()?;
         self.on_thread(move |core| async move {
@@ -80,42 +80,45 @@ impl ApiKeyManager {
             return Ok(());
         }
         Err(Error::InvalidArgument(
-            "the key store keeps no usage; implement `KeyStore::supports_usage` and what follows it, \
+            "the key store does not keep usage; implement `KeyStore::supports_usage` and what follows it, \
              or use a store that has them"
                 .to_owned(),
         ))
     }
 }
 
-/// Usage being read; see [`ApiKeyManager::usage`]. Await it for a [`UsageReport`]; its errors are
-/// [`Error::InvalidArgument`] for a span that cannot be, or a store that keeps no usage, [`Error::Store`] and
-/// [`Error::ShutDown`].
+/// A call that reads usage; see [`ApiKeyManager::usage`]. Resolves to a [`UsageReport`].
+///
+/// Its errors are [`Error::InvalidArgument`] if the span is invalid or the store does not keep
+/// usage, [`Error::Store`] and [`Error::ShutDown`].
 #[derive(Debug)]
 #[must_use = "nothing is read until this is awaited"]
 pub struct UsageRequest {
     manager: ApiKeyManager,
-    whose: Whose,
+    subject: UsageSubject,
     span: Option<(Timestamp, Timestamp)>,
 }
 
 #[derive(Debug)]
-enum Whose {
+enum UsageSubject {
     Key(KeyId),
     Owner(String),
 }
 
 impl UsageRequest {
-    fn new(manager: ApiKeyManager, whose: Whose) -> Self {
+    fn new(manager: ApiKeyManager, subject: UsageSubject) -> Self {
         Self {
             manager,
-            whose,
+            subject,
             span: None,
         }
     }
 
-    /// From `from` up to `to`, at most ten years. Counts are those of whole hours: the first is the
-    /// hour that `from` lies in, the last the one before `to`, or that which `to` lies within. By
-    /// default, the last 30 days.
+    /// Sets the span: from `from` (inclusive) to `to` (exclusive), at most ten years. By default,
+    /// the last 30 days.
+    ///
+    /// Usage is counted by whole hours. The first is the hour that contains `from`, the last the
+    /// hour that contains the last moment before `to`.
     pub fn between(mut self, from: impl Into<Timestamp>, to: impl Into<Timestamp>) -> Self {
         self.span = Some((from.into(), to.into()));
         self
@@ -124,7 +127,7 @@ impl UsageRequest {
     async fn read(self) -> Result<UsageReport, Error> {
         let Self {
             manager,
-            whose,
+            subject,
             span,
         } = self;
         manager.check_usage_is_kept()?;
@@ -132,9 +135,9 @@ impl UsageRequest {
         manager
             .on_thread(move |core| async move {
                 core.usage.flush().await?;
-                let rows = match whose {
-                    Whose::Key(id) => core.read_usage(vec![id], from, to).await?,
-                    Whose::Owner(owner) => core.read_usage_of(owner, from, to).await?,
+                let rows = match subject {
+                    UsageSubject::Key(id) => core.read_usage(vec![id], from, to).await?,
+                    UsageSubject::Owner(owner) => core.read_usage_of(owner, from, to).await?,
                 };
                 Ok(UsageReport::new(rows))
             })
@@ -144,14 +147,14 @@ impl UsageRequest {
 
 impl IntoFuture for UsageRequest {
     type Output = Result<UsageReport, Error>;
-    type IntoFuture = Work<UsageReport>;
+    type IntoFuture = BoxFuture<UsageReport>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.read())
     }
 }
 
-/// The hours of a span, the last one not among them.
+/// Returns the hours of a span: the first (inclusive) and the last (exclusive).
 fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i64), Error> {
     let Some((from, to)) = span else {
         let back = millis_i64(SPAN);
@@ -161,7 +164,7 @@ fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i
     let millis = to.as_millis().checked_sub(from.as_millis());
     let millis = millis.and_then(|millis| u64::try_from(millis).ok());
     match millis.map(Duration::from_millis) {
-        Some(span) if span.is_zero() || span > LONGEST_SPAN => {}
+        Some(span) if span.is_zero() || span > MAX_SPAN => {}
         Some(_) => {
             let last = Timestamp::from_millis(to.as_millis() - 1);
             return Ok((hour_of(from), hour_of(last) + 1));

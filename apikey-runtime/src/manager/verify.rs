@@ -1,4 +1,4 @@
-//! Checks of a key without a request.
+//! Checks a key without a request.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,18 +14,19 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// The reason for the denial.
+    /// Returns the reason for the denial.
     pub async fn verify(&self, key: &str) -> Result<ApiKey, Denied> {
         self.verify_for(key, &Policy::new()).await
     }
 
-    /// Checks a key against the policy of a route. Without a request, a template in a scope has no
-    /// path to be filled from, and the client's address and the method are not known: what depends
-    /// on them is denied.
+    /// Checks a key against the policy of a route.
+    ///
+    /// Without a request, the path, the client's address and the method are not known. A check that
+    /// depends on them is denied: a scope with a path parameter, for example.
     ///
     /// # Errors
     ///
-    /// The reason for the denial.
+    /// Returns the reason for the denial.
     pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
         let verifier = self.verifier();
         let credential = Credential::Presented(verifier.parse(key.as_bytes(), policy)?);

@@ -21,7 +21,7 @@ impl Metrics {
         CheckTimer
     }
 
-    pub(crate) fn decided_from_memory(&self, _timer: CheckTimer) {}
+    pub(crate) fn decided_from_cache(&self, _timer: CheckTimer) {}
 
     pub(crate) fn begin_deferred(&self) -> CheckTimer {
         CheckTimer
@@ -39,7 +39,7 @@ impl Metrics {
 
     pub(crate) fn usage_written(&self, _rows: usize) {}
 
-    pub(crate) fn usage_stands(&self, _held: usize, _lost: u64) {}
+    pub(crate) fn set_usage_held(&self, _held: usize, _lost: u64) {}
 
     pub(crate) fn called<T>(&self, _call: StoreCall, _answer: Option<&Result<T, StoreError>>) {}
 }

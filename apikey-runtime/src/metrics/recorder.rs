@@ -35,7 +35,7 @@ const CHECKS: usize = REASONS + 2;
 pub(crate) struct Metrics {
     tally: StripedU64<{ REASONS + 3 }>,
     decisions: [Counter; REASONS + 2],
-    from_memory: Histogram,
+    from_cache: Histogram,
     by_store: Histogram,
     polls: [Counter; 3],
     calls: [[Counter; 2]; names::CALLS.len()],
@@ -68,7 +68,7 @@ impl Metrics {
         Self {
             tally: StripedU64::default(),
             decisions: std::array::from_fn(decision),
-            from_memory: histogram!(names::CHECK, "path" => "memory"),
+            from_cache: histogram!(names::CHECK, "path" => "cache"),
             by_store: histogram!(names::CHECK, "path" => "store"),
             polls: [
                 PollOutcome::Answered,
@@ -99,8 +99,8 @@ impl Metrics {
     }
 
     /// Records a check that the cache decided.
-    pub(crate) fn decided_from_memory(&self, timer: CheckTimer) {
-        record(&self.from_memory, timer);
+    pub(crate) fn decided_from_cache(&self, timer: CheckTimer) {
+        record(&self.from_cache, timer);
     }
 
     /// Begins a check that is deferred to the store.
@@ -137,7 +137,7 @@ impl Metrics {
     }
 
     /// Sets how much usage is in memory, and adds requests that could not be counted.
-    pub(crate) fn usage_stands(&self, held: usize, lost: u64) {
+    pub(crate) fn set_usage_held(&self, held: usize, lost: u64) {
         self.usage_held.set(held as f64);
         self.usage_lost.increment(lost);
     }
@@ -189,7 +189,7 @@ pub(crate) fn denied_without_manager(reason: DenyReason) {
 /// Returns the counter of a cell.
 fn decision(which: usize) -> Counter {
     let (result, reason) = match (which, DenyReason::ALL.get(which)) {
-        (_, Some(reason)) => ("refused", reason.code()),
+        (_, Some(reason)) => ("denied", reason.code()),
         (ANONYMOUS, None) => ("anonymous", ""),
         (_, None) => ("allowed", ""),
     };

@@ -121,7 +121,7 @@ impl Charge {
         let counters = || self.counters.iter().map(LimitCounter::rule);
         let asked = counts.iter_mut().zip(counters());
         let decisions: Vec<_> = asked
-            .map(|(count, rule)| count.ask(rule, self.cost, now))
+            .map(|(count, rule)| count.check(rule, self.cost, now))
             .collect();
         let allowed = decisions.iter().all(|decision| decision.allowed);
         if !allowed || self.cost == 0 {
@@ -142,7 +142,7 @@ impl Charge {
     pub fn answer(&self, allowed: bool, counts: &mut [CounterState], now: i64) -> ChargeOutcome {
         let cost = if allowed { 0 } else { self.cost };
         let asked = counts.iter_mut().zip(&self.counters);
-        let decisions = asked.map(|(count, counter)| count.ask(counter.rule, cost, now));
+        let decisions = asked.map(|(count, counter)| count.check(counter.rule, cost, now));
         ChargeOutcome {
             allowed,
             decisions: decisions.collect(),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 /// The shortest lease that a store may grant: below it, polling would cost more than reading.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-const SHORTEST: Duration = Duration::from_millis(20);
+const MIN: Duration = Duration::from_millis(20);
 
 /// The longest lease: a node that lost the store may trust its cache for this long.
-pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+pub(crate) const MAX: Duration = Duration::from_secs(60);
 
 /// Returns how long to wait, by this node's clock, until a lease of `length` measured by another
 /// clock has certainly ended. The clocks of two computers diverge by far less than a thousandth.
@@ -19,7 +19,7 @@ pub(crate) fn outlasts(length: Duration) -> Duration {
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 pub(super) fn check(lease: Option<Duration>) -> Result<(), crate::error::StoreError> {
     match lease {
-        Some(lease) if !(SHORTEST..=LONGEST).contains(&lease) => {
+        Some(lease) if !(MIN..=MAX).contains(&lease) => {
             Err(crate::error::StoreError::InvalidArgument(
                 "the lease is out of its bounds; write 20 ms to 60 s".to_owned(),
             ))

@@ -32,7 +32,7 @@ use crate::key::KeyId;
 use crate::record::KeyRecord;
 
 pub use self::charge::{Charge, ChargeOutcome, LimitCounter, LimitSupport};
-pub(crate) use self::lease::{LONGEST as LONGEST_LEASE, outlasts};
+pub(crate) use self::lease::{MAX as MAX_LEASE, outlasts};
 pub use self::member::{MemberList, Node, NodeId};
 pub use self::memory::MemoryStore;
 pub use self::notify::{ChangeListener, ChangeNotifier};

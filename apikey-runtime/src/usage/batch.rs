@@ -12,7 +12,7 @@ use crate::key::KeyId;
 use crate::store::{LastUsed, NodeId, Outcome, UsageBatch, UsageRow};
 
 /// The maximum number of rows in a batch.
-pub(super) const MOST_ROWS: usize = 10_000;
+pub(super) const MAX_ROWS: usize = 10_000;
 
 /// Counts to be written that are not in a batch yet.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl PendingBatches {
         let mut last = HashMap::<KeyId, LastUsed, RandomState>::default();
         let before = self.tallies.len();
         self.tallies.retain(|(id, route, hour), tally| {
-            if batch.rows.len() + tally.rows() > MOST_ROWS {
+            if batch.rows.len() + tally.rows() > MAX_ROWS {
                 return true;
             }
             if let Some((at, address)) = tally.last.take().filter(|_| tally.allowed > 0) {
@@ -99,7 +99,7 @@ fn sort(batch: &mut UsageBatch) {
 
 impl RouteCounts {
     fn rows(&self) -> usize {
-        usize::from(self.allowed > 0 || self.cost > 0) + self.refused.len()
+        usize::from(self.allowed > 0 || self.cost > 0) + self.denied.len()
     }
 
     /// Takes the counts that can be written. A negative count stays until later counts offset it.
@@ -108,14 +108,14 @@ impl RouteCounts {
         let cost = u64::try_from(self.cost).unwrap_or(0);
         (self.allowed, self.cost) = (self.allowed.min(0), self.cost.min(0));
         let allowed = (requests > 0 || cost > 0).then_some((Outcome::Allowed, requests, cost));
-        let refused = std::mem::take(&mut self.refused).into_iter();
-        let refused = refused.map(|(reason, count)| (Outcome::Denied(reason), count, 0));
+        let denied = std::mem::take(&mut self.denied).into_iter();
+        let denied = denied.map(|(reason, count)| (Outcome::Denied(reason), count, 0));
         let row = move |(outcome, requests, cost)| UsageRow {
             requests,
             cost,
             ..UsageRow::new(id, route, hour, outcome)
         };
-        allowed.into_iter().chain(refused).map(row)
+        allowed.into_iter().chain(denied).map(row)
     }
 
     fn is_settled(&self) -> bool {
@@ -141,12 +141,12 @@ mod tests {
         id: u128,
         route: &str,
         millis: i64,
-        refused: Option<DenyReason>,
+        denied: Option<DenyReason>,
     ) {
         let used = UsageEvent {
             id: &KeyId::from_u128(id),
             at: Timestamp::from_millis(millis),
-            refused,
+            denied,
             cost: 2,
             address: "192.0.2.77".parse().ok(),
         };
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(pending.add(usage_tally.take()), 0);
         let (mut rows, mut done, mut numbers) = (Vec::new(), 0, Vec::new());
         while let (Some(batch), cells) = next(&mut pending) {
-            assert!(batch.rows.len() <= MOST_ROWS && batch.rows.len() == cells * 2);
+            assert!(batch.rows.len() <= MAX_ROWS && batch.rows.len() == cells * 2);
             let place = |row: &UsageRow| (row.key, row.outcome.code());
             assert!(batch.rows.is_sorted_by_key(place));
             assert!(batch.last_used.is_sorted_by_key(|used| used.key));
@@ -215,7 +215,7 @@ mod tests {
             let used = UsageEvent {
                 id: &id,
                 at: Timestamp::from_millis(at),
-                refused: None,
+                denied: None,
                 cost: 2,
                 address: None,
             };

@@ -15,11 +15,11 @@ use crate::store::UsageBatch;
 const LAST_TRIES: usize = 2;
 
 /// How often in a row the store may reject a batch, once per turn, before it is dropped.
-const MOST_REFUSALS: u32 = 5;
+const MAX_REJECTIONS: u32 = 5;
 
 /// A background write may take this many times as long as a call for a request. A batch that does
 /// not fit into the deadline is retried unchanged, so it would never fit.
-const UNHURRIED: u32 = 10;
+const BACKGROUND_FACTOR: u32 = 10;
 
 /// The usage to be written, and the state of writing it.
 #[derive(Debug)]
@@ -30,14 +30,14 @@ pub(super) struct Flusher {
     /// before any newer one.
     offered: Option<UsageBatch>,
     /// How often in a row the store rejected it.
-    refusals: u32,
+    rejections: u32,
     /// Number of requests in dropped batches.
     dropped: u64,
     failing: bool,
     /// Whether the warning that the tally is full was logged.
-    told_full: bool,
+    full_logged: bool,
     /// Number of lost requests already reported.
-    told_lost: u64,
+    lost_reported: u64,
 }
 
 impl Flusher {
@@ -45,22 +45,22 @@ impl Flusher {
         Self {
             pending,
             offered: None,
-            refusals: 0,
+            rejections: 0,
             dropped: 0,
             failing: false,
-            told_full: false,
-            told_lost: 0,
+            full_logged: false,
+            lost_reported: 0,
         }
     }
 
     /// Handles the result of a turn. A batch that the store keeps rejecting would be rejected
     /// forever and block all newer ones, so it is dropped. An unavailable store is waited for.
-    fn mind(&mut self, outcome: &Result<(), StoreError>) {
+    fn count_rejections(&mut self, outcome: &Result<(), StoreError>) {
         match outcome {
-            Ok(()) | Err(StoreError::Unavailable { .. }) => self.refusals = 0,
+            Ok(()) | Err(StoreError::Unavailable { .. }) => self.rejections = 0,
             Err(error) => {
-                self.refusals += 1;
-                if self.refusals >= MOST_REFUSALS {
+                self.rejections += 1;
+                if self.rejections >= MAX_REJECTIONS {
                     self.drop_offered(error);
                 }
             }
@@ -68,7 +68,7 @@ impl Flusher {
     }
 
     fn drop_offered(&mut self, error: &StoreError) {
-        self.refusals = 0;
+        self.rejections = 0;
         let Some(batch) = self.offered.take() else {
             return;
         };
@@ -83,7 +83,7 @@ impl Flusher {
             last_hour = hours.max(),
             node = %batch.node,
             number = batch.number,
-            "the key store refused a batch of usage {MOST_REFUSALS} times in a row: it is dropped, \
+            "the key store rejected a batch of usage {MAX_REJECTIONS} times in a row: it is dropped, \
              and these requests (their hours are since 1970) are in no count; mend what the error names"
         );
         self.dropped = self.dropped.saturating_add(requests);
@@ -97,7 +97,7 @@ impl Usage {
         if !self.kept {
             return;
         }
-        self.forgetting.lock().await.watch(self.shared.now());
+        self.pruning.lock().await.watch(self.shared.now());
         loop {
             // Sooner if the tally holds many cells.
             let _ = tokio::time::timeout(self.interval, self.usage_tally.is_full()).await;
@@ -110,17 +110,17 @@ impl Usage {
     /// interval apart show that the store rejects a batch permanently.
     async fn take_turn(&self) {
         let mut flusher = self.flusher.lock().await;
-        let deadline = self.shared.deadline.saturating_mul(UNHURRIED);
+        let deadline = self.shared.deadline.saturating_mul(BACKGROUND_FACTOR);
         let work = self.write(&mut flusher, deadline);
         // If the manager shuts down, the last flush offers the same batch again.
-        if let Some(outcome) = self.until_the_end(work).await {
-            flusher.mind(&outcome);
-            self.tell(&mut flusher, &outcome);
+        if let Some(outcome) = self.until_shutdown(work).await {
+            flusher.count_rejections(&outcome);
+            self.report(&mut flusher, &outcome);
         }
     }
 
     /// Runs `work`; returns `None` if the manager shuts down first.
-    async fn until_the_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    async fn until_shutdown<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let (mut work, mut end) = (pin!(work), pin!(self.end.notified()));
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -143,7 +143,7 @@ impl Usage {
             StoreError::unavailable("usage is being written, and the store is slow to take it")
         })?;
         let outcome = self.write(&mut flusher, self.shared.deadline).await;
-        self.tell(&mut flusher, &outcome);
+        self.report(&mut flusher, &outcome);
         outcome
     }
 
@@ -198,12 +198,12 @@ impl Usage {
         })?;
         self.shared.metrics.usage_written(batch.rows.len());
         flusher.offered = None;
-        flusher.refusals = 0;
+        flusher.rejections = 0;
         Ok(())
     }
 
     /// Logs each problem once instead of on every turn, and updates the metrics.
-    fn tell(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>) {
+    fn report(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>) {
         match outcome {
             Err(error) if !flusher.failing => {
                 tracing::warn!(%error, "usage cannot be written; it is kept in memory and offered again");
@@ -213,15 +213,15 @@ impl Usage {
         }
         flusher.failing = outcome.is_err();
         let uncounted = self.usage_tally.lost();
-        if uncounted > 0 && !flusher.told_full {
+        if uncounted > 0 && !flusher.full_logged {
             tracing::warn!("more usage is kept in memory than fits; requests go uncounted");
-            flusher.told_full = true;
+            flusher.full_logged = true;
         }
         let lost = uncounted.saturating_add(flusher.dropped);
-        let newly = lost.saturating_sub(flusher.told_lost);
-        flusher.told_lost = lost;
+        let newly = lost.saturating_sub(flusher.lost_reported);
+        flusher.lost_reported = lost;
         self.shared
             .metrics
-            .usage_stands(self.usage_tally.held(), newly);
+            .set_usage_held(self.usage_tally.held(), newly);
     }
 }

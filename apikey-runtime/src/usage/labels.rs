@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 /// The maximum length of a label in bytes; a longer one is truncated.
-pub(crate) const LONGEST: usize = 200;
+pub(crate) const MAX_BYTES: usize = 200;
 
 /// The maximum number of distinct labels; further labels count as [`REST`].
 const MOST: usize = 1_000;
@@ -89,7 +89,7 @@ fn hash(state: &RandomState, write: &impl WriteLabel) -> u64 {
 fn build(write: &impl WriteLabel) -> Arc<str> {
     let mut label = String::new();
     write(&mut |piece| label.extend(piece.chars().filter(|one| !one.is_control())));
-    label.truncate(label.floor_char_boundary(LONGEST));
+    label.truncate(label.floor_char_boundary(MAX_BYTES));
     match label.as_str() {
         "" => Arc::from(NO_ROUTE),
         label => Arc::from(label),

@@ -1,5 +1,9 @@
-//! Usage: who called what. Requests are counted in memory, by key, route and hour, and written to the
-//! store in batches.
+//! Usage of keys: counted in memory and written to the store in batches.
+//!
+//! A request counts in a cell of its thread (`tally`), under its route's label (`labels`). Once
+//! per interval, the manager's thread takes the cells and offers them to the store (`flush`), and
+//! then has the store remove old usage (`retention`). Usage that the store has not taken is lost
+//! if the process is killed or if the store rejects it permanently.
 
 mod batch;
 mod flush;
@@ -41,7 +45,7 @@ pub(crate) struct Usage {
     retention: Duration,
     /// Locked while writing: one writer at a time.
     flusher: tokio::sync::Mutex<Flusher>,
-    forgetting: tokio::sync::Mutex<Retention>,
+    pruning: tokio::sync::Mutex<Retention>,
     /// Notified when the manager shuts down.
     end: Notify,
 }
@@ -58,7 +62,7 @@ impl Usage {
             interval: config.usage_flush_interval(),
             retention,
             flusher: tokio::sync::Mutex::new(Flusher::new(PendingBatches::new(node, retention))),
-            forgetting: tokio::sync::Mutex::default(),
+            pruning: tokio::sync::Mutex::default(),
             end: Notify::new(),
         }
     }
@@ -79,7 +83,7 @@ impl Usage {
         let used = UsageEvent {
             id,
             at,
-            refused: None,
+            denied: None,
             cost,
             address: self.network.and_then(|_| caller.address()),
         };
@@ -119,7 +123,7 @@ impl Usage {
         let used = UsageEvent {
             id,
             at,
-            refused: Some(reason),
+            denied: Some(reason),
             cost: 0,
             address: None,
         };

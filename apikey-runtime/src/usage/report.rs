@@ -21,7 +21,7 @@ pub struct UsageReport {
 
 /// Counts of requests, by outcome.
 ///
-/// When serialized, `refused` is a map from the reasons' [codes](DenyReason::code) to counts.
+/// When serialized, `denied` is a map from the reasons' [codes](DenyReason::code) to counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UsageCounts {
@@ -33,7 +33,7 @@ pub struct UsageCounts {
     /// Requests denied although the key was right, by reason, sorted by the reasons' codes; without
     /// zero counts.
     #[serde(serialize_with = "as_map")]
-    pub refused: Vec<(DenyReason, u64)>,
+    pub denied: Vec<(DenyReason, u64)>,
 }
 
 /// Usage in an hour or on a day.
@@ -147,15 +147,15 @@ impl UsageReport {
 impl UsageCounts {
     /// Returns the number of denied requests, for all reasons.
     #[must_use]
-    pub fn refusals(&self) -> u64 {
-        let counts = self.refused.iter().map(|(_, count)| *count);
+    pub fn denials(&self) -> u64 {
+        let counts = self.denied.iter().map(|(_, count)| *count);
         counts.fold(0, u64::saturating_add)
     }
 
     /// Returns the number of requests denied for `reason`.
     #[must_use]
-    pub fn refused_for(&self, reason: DenyReason) -> u64 {
-        let found = self.refused.iter().find(|(known, _)| *known == reason);
+    pub fn denied_for(&self, reason: DenyReason) -> u64 {
+        let found = self.denied.iter().find(|(known, _)| *known == reason);
         found.map_or(0, |(_, count)| *count)
     }
 
@@ -170,18 +170,18 @@ impl UsageCounts {
 
     fn count_of(&mut self, reason: DenyReason) -> &mut u64 {
         let place = self
-            .refused
+            .denied
             .binary_search_by_key(&reason.code(), |(known, _)| known.code());
         let place = place.unwrap_or_else(|place| {
-            self.refused.insert(place, (reason, 0));
+            self.denied.insert(place, (reason, 0));
             place
         });
-        &mut self.refused[place].1
+        &mut self.denied[place].1
     }
 }
 
-fn as_map<S: Serializer>(refused: &[(DenyReason, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(refused.iter().map(|(reason, count)| (reason.code(), count)))
+fn as_map<S: Serializer>(denied: &[(DenyReason, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(denied.iter().map(|(reason, count)| (reason.code(), count)))
 }
 
 #[cfg(test)]
@@ -217,17 +217,17 @@ mod tests {
     fn each_view_adds_up_to_the_total() {
         let report = report();
         let total = report.total();
-        assert_eq!((total.requests, total.cost, total.refusals()), (7, 14, 56));
-        assert_eq!(total.refused_for(DenyReason::InsufficientScope), 48);
-        assert_eq!(total.refused_for(DenyReason::Expired), 0);
-        let reasons: Vec<_> = total.refused.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!((total.requests, total.cost, total.denials()), (7, 14, 56));
+        assert_eq!(total.denied_for(DenyReason::InsufficientScope), 48);
+        assert_eq!(total.denied_for(DenyReason::Expired), 0);
+        let reasons: Vec<_> = total.denied.iter().map(|(reason, _)| *reason).collect();
         assert_eq!(
             reasons,
             [DenyReason::InsufficientScope, DenyReason::RateLimited]
         );
         let sum = |counts: Vec<UsageCounts>| {
             let both =
-                |(a, b): (u64, u64), one: &UsageCounts| (a + one.requests, b + one.refusals());
+                |(a, b): (u64, u64), one: &UsageCounts| (a + one.requests, b + one.denials());
             counts.iter().fold((0, 0), both)
         };
         let periods =
@@ -255,7 +255,7 @@ mod tests {
         let day = &report().by_day()[2];
         assert_eq!(
             serde_json::to_string(day).unwrap(),
-            r#"{"start":86400000,"requests":6,"cost":12,"refused":{"insufficient-scope":16,"rate-limited":8}}"#
+            r#"{"start":86400000,"requests":6,"cost":12,"denied":{"insufficient-scope":16,"rate-limited":8}}"#
         );
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Retention {
     /// too large.
     ahead: Option<i64>,
     /// The uptime in milliseconds from which the clock is trusted.
-    believed_from: i64,
+    trusted_from: i64,
 }
 
 impl Retention {
@@ -45,13 +45,13 @@ impl Retention {
              correct it before then, or usage is removed too early"
         );
         self.ahead = Some(ahead);
-        self.believed_from = uptime(now).saturating_add(DISTRUST_FOR);
+        self.trusted_from = uptime(now).saturating_add(DISTRUST_FOR);
     }
 
     /// Returns the hour before which usage is to be removed: once an hour, on every node.
     fn due(&mut self, now: ClockReading, retention: Duration) -> Option<i64> {
         self.watch(now);
-        if uptime(now) < self.believed_from {
+        if uptime(now) < self.trusted_from {
             return None;
         }
         let kept = millis_i64(retention);
@@ -70,8 +70,8 @@ fn uptime(now: ClockReading) -> i64 {
 impl Usage {
     /// Removes usage whose retention has ended.
     pub(super) async fn prune(&self) {
-        let mut forgetting = self.forgetting.lock().await;
-        let Some(before) = forgetting.due(self.shared.now(), self.retention) else {
+        let mut pruning = self.pruning.lock().await;
+        let Some(before) = pruning.due(self.shared.now(), self.retention) else {
             return;
         };
         let call = self.shared.store.prune_usage(before);
@@ -80,7 +80,7 @@ impl Usage {
             .metrics
             .called(StoreCall::PruneUsage, answer.as_ref().ok());
         match answer {
-            Ok(Ok(())) => forgetting.done = Some(before),
+            Ok(Ok(())) => pruning.done = Some(before),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "old usage was not removed; it is tried again")
             }
@@ -100,67 +100,67 @@ mod tests {
     /// Returns a clock at the beginning of the hour 1000, and a `Retention` that has seen it.
     fn watched() -> (ManualClock, Retention) {
         let clock = ManualClock::at(Timestamp::from_millis(1_000 * HOUR_MILLIS));
-        let mut forgetting = Retention::default();
-        forgetting.watch(clock.read());
-        (clock, forgetting)
+        let mut pruning = Retention::default();
+        pruning.watch(clock.read());
+        (clock, pruning)
     }
 
-    fn due(forgetting: &mut Retention, clock: &ManualClock) -> Option<i64> {
-        forgetting.due(clock.read(), HOUR * 10)
+    fn due(pruning: &mut Retention, clock: &ManualClock) -> Option<i64> {
+        pruning.due(clock.read(), HOUR * 10)
     }
 
     #[test]
     fn it_is_due_once_an_hour_however_long_nobody_looked() {
-        let (clock, mut forgetting) = watched();
+        let (clock, mut pruning) = watched();
         for (hours, expected) in [(0, 990), (1, 991), (24 * 365, 991 + 24 * 365)] {
             clock.advance(HOUR * hours);
-            assert_eq!(due(&mut forgetting, &clock), Some(expected));
+            assert_eq!(due(&mut pruning, &clock), Some(expected));
             // It stays due until it is done.
-            assert_eq!(due(&mut forgetting, &clock), Some(expected));
-            forgetting.done = Some(expected);
-            assert_eq!(due(&mut forgetting, &clock), None);
+            assert_eq!(due(&mut pruning, &clock), Some(expected));
+            pruning.done = Some(expected);
+            assert_eq!(due(&mut pruning, &clock), None);
         }
     }
 
     #[test]
     fn a_clock_that_jumped_is_believed_after_a_day() {
-        let (clock, mut forgetting) = watched();
+        let (clock, mut pruning) = watched();
         clock.step_wall(MAX_STEP);
-        assert_eq!(due(&mut forgetting, &clock), Some(1_014), "at the bound");
+        assert_eq!(due(&mut pruning, &clock), Some(1_014), "at the bound");
         clock.step_wall(1);
-        assert_eq!(due(&mut forgetting, &clock), None);
+        assert_eq!(due(&mut pruning, &clock), None);
         clock.advance(HOUR * 24 - Duration::from_millis(1));
-        assert_eq!(due(&mut forgetting, &clock), None);
+        assert_eq!(due(&mut pruning, &clock), None);
         clock.advance(Duration::from_millis(1));
-        assert_eq!(due(&mut forgetting, &clock), Some(1_038));
+        assert_eq!(due(&mut pruning, &clock), Some(1_038));
     }
 
     /// Small steps that would each be trusted; and forward, back and forward again.
     #[test]
     fn no_way_leads_around_the_doubt() {
-        let (clock, mut forgetting) = watched();
+        let (clock, mut pruning) = watched();
         clock.step_wall(MAX_STEP);
-        assert!(due(&mut forgetting, &clock).is_some());
+        assert!(due(&mut pruning, &clock).is_some());
         clock.step_wall(MAX_STEP);
-        assert_eq!(due(&mut forgetting, &clock), None);
+        assert_eq!(due(&mut pruning, &clock), None);
         clock.advance(HOUR * 24);
-        assert!(due(&mut forgetting, &clock).is_some());
+        assert!(due(&mut pruning, &clock).is_some());
         clock.step_wall(YEAR);
-        assert_eq!(due(&mut forgetting, &clock), None);
+        assert_eq!(due(&mut pruning, &clock), None);
         clock.step_wall(-YEAR);
-        assert_eq!(due(&mut forgetting, &clock), None);
+        assert_eq!(due(&mut pruning, &clock), None);
         clock.advance(HOUR * 24);
-        assert!(due(&mut forgetting, &clock).is_some());
+        assert!(due(&mut pruning, &clock).is_some());
         clock.step_wall(YEAR);
-        assert_eq!(due(&mut forgetting, &clock), None);
+        assert_eq!(due(&mut pruning, &clock), None);
     }
 
     /// The wall clock was ahead when the manager was created, whose time never goes back.
     #[test]
     fn a_clock_that_is_set_right_is_believed_at_once() {
-        let (clock, mut forgetting) = watched();
+        let (clock, mut pruning) = watched();
         clock.step_wall(-900 * HOUR_MILLIS);
         assert_eq!(clock.read().now.as_millis(), 1_000 * HOUR_MILLIS);
-        assert_eq!(due(&mut forgetting, &clock), Some(90));
+        assert_eq!(due(&mut pruning, &clock), Some(90));
     }
 }

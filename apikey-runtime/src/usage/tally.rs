@@ -20,7 +20,7 @@ use crate::util::thread_slot;
 const SHARDS: usize = 64;
 
 /// The maximum number of cells held, taken or not.
-const MOST_CELLS: usize = 100_000;
+const MAX_CELLS: usize = 100_000;
 
 /// From this number on, new cells do not distinguish routes.
 const FOLDED_FROM: usize = 75_000;
@@ -40,7 +40,7 @@ pub(crate) struct UsageEvent<'u> {
     pub(crate) id: &'u KeyId,
     pub(crate) at: Timestamp,
     /// Why the request was denied; `None` if it was allowed.
-    pub(crate) refused: Option<DenyReason>,
+    pub(crate) denied: Option<DenyReason>,
     pub(crate) cost: u32,
     /// The client's address, if it is to be kept.
     pub(crate) address: Option<IpAddr>,
@@ -101,7 +101,7 @@ pub(crate) struct RouteCounts {
     pub(crate) allowed: i64,
     pub(crate) cost: i64,
     /// A list, because few keys are denied, and for few reasons.
-    pub(crate) refused: Vec<(DenyReason, u64)>,
+    pub(crate) denied: Vec<(DenyReason, u64)>,
     /// Time and client address of the last allowed request.
     pub(crate) last: Option<(Timestamp, Option<IpAddr>)>,
 }
@@ -197,7 +197,7 @@ impl UsageTally {
             count(tally);
             return true;
         }
-        if self.held() >= MOST_CELLS {
+        if self.held() >= MAX_CELLS {
             return false;
         }
         // Other threads may add a cell at the same moment, at most one per shard.
@@ -287,7 +287,7 @@ impl Hash for CellKey {
 
 impl RouteCounts {
     fn add(&mut self, used: &UsageEvent<'_>) {
-        match used.refused {
+        match used.denied {
             None => {
                 self.allowed += 1;
                 self.cost += i64::from(used.cost);
@@ -301,16 +301,16 @@ impl RouteCounts {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.allowed += other.allowed;
         self.cost += other.cost;
-        for (reason, count) in &other.refused {
+        for (reason, count) in &other.denied {
             self.refuse(*reason, *count);
         }
         self.see(other.last);
     }
 
     fn refuse(&mut self, reason: DenyReason, count: u64) {
-        match self.refused.iter_mut().find(|(known, _)| *known == reason) {
+        match self.denied.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, so_far)) => *so_far += count,
-            None => self.refused.push((reason, count)),
+            None => self.denied.push((reason, count)),
         }
     }
 

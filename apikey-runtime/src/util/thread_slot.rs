@@ -9,37 +9,37 @@ use parking_lot::Mutex;
 /// Returns the slot of this thread, counted from 0 and unique while the thread lives. Returns
 /// `None` at the end of the thread, which may have freed it already.
 pub(crate) fn current() -> Option<usize> {
-    PLACE.try_with(|place| place.0).ok()
+    SLOT.try_with(|slot| slot.0).ok()
 }
 
 thread_local! {
-    static PLACE: Place = Place::take();
+    static SLOT: ThreadSlot = ThreadSlot::take();
 }
 
-struct Place(usize);
+struct ThreadSlot(usize);
 
-static PLACES: Mutex<Places> = Mutex::new(Places {
+static FREE_SLOTS: Mutex<FreeSlots> = Mutex::new(FreeSlots {
     free: Vec::new(),
     next: 0,
 });
 
-struct Places {
+struct FreeSlots {
     free: Vec<usize>,
     next: usize,
 }
 
-impl Place {
+impl ThreadSlot {
     fn take() -> Self {
-        let mut places = PLACES.lock();
-        let place = places.free.pop().unwrap_or(places.next);
-        places.next = places.next.max(place + 1);
-        Self(place)
+        let mut slots = FREE_SLOTS.lock();
+        let slot = slots.free.pop().unwrap_or(slots.next);
+        slots.next = slots.next.max(slot + 1);
+        Self(slot)
     }
 }
 
-impl Drop for Place {
+impl Drop for ThreadSlot {
     fn drop(&mut self) {
-        let mut places = PLACES.lock();
-        places.free.push(self.0);
+        let mut slots = FREE_SLOTS.lock();
+        slots.free.push(self.0);
     }
 }

@@ -8,8 +8,8 @@ use crate::policy::RequestInfo;
 impl Verifier {
     /// Rejects a client whose address has failed too often. This comes after the form, the checksum
     /// and the cache, where it costs a cached key nothing, and before the store and the poll that a
-    /// denial requests. It does not look at the key: an attacker cannot lock out the key whose id he
-    /// guesses.
+    /// denial requests. The key is not considered, so an attacker cannot block a key by
+    /// guessing its id.
     pub(super) fn reject_if_blocked<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,

@@ -38,7 +38,7 @@ impl Verifier {
         let decision = cache.peek(request.credential.id(), |entry| {
             let matched = self.match_digest(request, entry);
             // The clock is read after the entry, and after everything that takes time. So an entry
-            // that may be believed now was under the lease when it was used.
+            // that may be trusted now was under the lease when it was used.
             let now = self.shared.now();
             if !cache.lease.holds(now) || entry.is_stale() {
                 return CachedDecision::Miss;

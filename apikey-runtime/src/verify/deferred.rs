@@ -1,11 +1,13 @@
-//! The start of a check that waits for the store.
+//! Starts checks that wait for the store.
 
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Starts a check, which the manager's end waits for; `None` once the manager ends.
+/// Starts a check, for which the manager's shutdown waits. Returns `None` once the manager shuts
+/// down.
 pub(super) fn begin(tracker: &TaskTracker) -> Option<TaskTrackerToken> {
-    // Counted before the look: either the end waits for this one, or this one sees the end.
+    // Counted before the tracker is read: either the shutdown waits for this check, or this check
+    // sees the shutdown.
     let token = tracker.token();
     (!tracker.is_closed()).then_some(token)
 }

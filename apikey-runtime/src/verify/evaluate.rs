@@ -27,7 +27,7 @@ impl DigestMatch<'_> {
     }
 }
 
-/// What a route's policy and a key's own restrictions say of a request.
+/// The evaluation of a request by a route's policy and a key's own restrictions.
 pub(super) struct PolicyEvaluation {
     requires_https: bool,
     environment: bool,
@@ -89,17 +89,17 @@ impl PolicyEvaluation {
     }
 }
 
-/// Whether the key may be used from the client's address.
+/// Returns whether the key may be used from the client's address.
 fn permits_address(key: &CachedKey, info: &dyn RequestInfo) -> bool {
     let networks = key.networks();
-    // An unknown address is in no network.
+    // An unknown address is not in any network.
     networks.is_empty()
         || info
             .address()
             .is_some_and(|address| networks.iter().any(|network| network.contains(&address)))
 }
 
-/// Whether the key may be used for the request's method.
+/// Returns whether the key may be used for the request's method.
 fn permits_method(key: &CachedKey, info: &dyn RequestInfo) -> bool {
     let methods = key.methods();
     methods.is_empty() || allows_method(methods.iter().map(|method| &**method), info.method())

@@ -1,7 +1,8 @@
 //! The verifier: the one place where a decision about a credential is made.
 //!
-//! The input is a credential, the route's policy, and facts about the request. The output is the key
-//! or a denial. No other module compares digests, or judges a key's state, restrictions or scopes.
+//! The input is a credential, the route's policy, and facts about the request. The output is the
+//! key or a denial. Other modules neither compare digests nor evaluate a key's state, restrictions
+//! and scopes.
 //!
 //! [`Verifier::try_check`] decides at once if the cache suffices, and [`Verifier::check`] decides
 //! with the store's help otherwise.
@@ -53,21 +54,22 @@ pub(crate) struct Verifier {
     pub(crate) local_limiter: LocalLimiter,
     /// The units that were prefetched from limits which the store counts.
     pub(crate) prefetch: Arc<Prefetch>,
-    /// Checks that wait for the store, and what follows from them. A manager that ends waits for
-    /// both, so that a charge is used or refunded, and an allowed request is counted.
+    /// Checks that wait for the store, and what follows from them. The manager's shutdown waits
+    /// for both, so that a charge is used or refunded, and an allowed request is counted.
     pub(crate) deferred: TaskTracker,
-    /// The limits of keys that have none of their own.
+    /// The limits of keys without their own limits.
     pub(crate) default_plan: Option<Plan>,
-    /// The digest of no key: compared on a miss, so that a miss takes as long as a wrong secret.
+    /// A dummy digest, compared on a miss, so that a miss takes as long as a wrong secret.
     pub(crate) dummy: ParsedDigest,
 }
 
 impl Verifier {
-    /// Parses a presented text as a key of this route's prefixes, with no I/O and no hashing.
+    /// Parses a presented text as a key with one of this route's prefixes, without I/O and hashing.
     ///
     /// # Errors
     ///
-    /// The denial of a text without the form of a key, or with another prefix.
+    /// Returns the denial if the text does not have the form of a key, or if the prefix is another
+    /// one.
     pub(crate) fn parse<'a>(
         &self,
         text: &'a [u8],
@@ -86,12 +88,12 @@ impl Verifier {
         }
     }
 
-    /// Whether the configuration and the route accept keys with this prefix.
+    /// Returns whether the configuration and the route accept keys with this prefix.
     pub(crate) fn accepts_prefix(&self, prefix: &str, policy: &Policy) -> bool {
         self.config.accepts_prefix(prefix) && policy.prefix.is_none_or(|only| only == prefix)
     }
 
-    /// Decides from the cache if it can: no await, no store call, no copy of a record.
+    /// Decides from the cache if possible, without an await, a store call or a copy of a record.
     pub(crate) fn try_check<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> FastPath {
         if request.policy.fresh {
             return FastPath::Deferred(DeferReason::CacheMiss);
@@ -103,7 +105,7 @@ impl Verifier {
         };
         if matches!(result, FastPath::Decided(_)) {
             self.loader.cache.counters.count_hit();
-            self.shared.metrics.decided_from_memory(timer);
+            self.shared.metrics.decided_from_cache(timer);
         }
         result
     }
@@ -112,7 +114,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// The denial.
+    /// Returns the denial.
     pub(crate) async fn check<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -151,7 +153,7 @@ impl Verifier {
             FastPath::Deferred(DeferReason::ChargeInStore(allowed)) => {
                 self.enforce_limits(request, *allowed).await
             }
-            // Limits defer for no other reason.
+            // Limits do not defer for other reasons.
             FastPath::Deferred(_) => Err(self.deny(request, DenyReason::Misconfigured)),
         }
     }
@@ -175,7 +177,7 @@ impl Verifier {
         }
     }
 
-    /// Accepts no deferred check any more, and waits for those in progress.
+    /// Rejects new deferred checks, and waits for those in progress.
     pub(crate) async fn finish_deferred(&self) {
         self.deferred.close();
         self.deferred.wait().await;

@@ -61,8 +61,8 @@ impl Verifier {
         self.record_denial(reason, request.policy, || Some(id()))
     }
 
-    /// Records a denial, with or without a check before it. `id` is called only if somebody listens
-    /// to events.
+    /// Records a denial, with or without a check before it. `id` is called only if the
+    /// events have subscribers.
     pub(crate) fn record_denial(
         &self,
         reason: DenyReason,
@@ -80,7 +80,7 @@ impl Verifier {
     }
 }
 
-/// Denies a request without a manager, which has no event stream.
+/// Denies a request without a manager, and so without an event stream.
 pub(crate) fn deny_unmanaged(reason: DenyReason) -> Denied {
     crate::metrics::denied_without_manager(reason);
     Denied::new(reason)

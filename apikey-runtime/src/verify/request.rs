@@ -1,4 +1,4 @@
-//! What a check is asked, and what it may answer.
+//! The input of a check, and its results.
 
 use crate::api_key::ApiKey;
 use crate::cache::ReadStamp;
@@ -65,7 +65,7 @@ pub(crate) enum FastPath {
 pub(crate) enum DeferReason {
     /// The cache denies the key, and a newer record could allow it.
     RecheckDenial,
-    /// The cache has no entry that may be believed, or may not be used.
+    /// The cache does not have an entry that may be trusted, or may not be used.
     CacheMiss,
     /// The cache allows the key, and the store counts its limits.
     ChargeInStore(Box<Allowed>),

@@ -12,8 +12,8 @@ use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::RequestInfo;
 
-/// How often a read is repeated whose answer came too late to be believed. After that the answer is
-/// 503.
+/// How often a read is repeated if its answer came too late to be trusted. Then the check is denied
+/// with 503.
 const MAX_READS: usize = 3;
 
 impl Verifier {
@@ -47,8 +47,8 @@ impl Verifier {
             return decision;
         }
         for _ in 0..MAX_READS {
-            // Without a lease no other node waits for this one. Only a read that began after the
-            // check sees everything that was confirmed before it.
+            // Without a lease, other nodes do not wait for this one. Only a read that began after
+            // the check sees everything that was confirmed before it.
             let now = self.shared.now();
             let alone = request.policy.fresh || !self.loader.cache.lease.holds(now);
             let id = request.credential.id().to_id();
@@ -86,7 +86,7 @@ impl Verifier {
             .flatten()
     }
 
-    /// Whether the answer of an earlier read may serve: under a lease, as a cached entry may.
+    /// Returns whether the answer of an earlier read may be used: under a lease, as a cached entry.
     fn is_recent(&self, stamp: ReadStamp) -> bool {
         let (now, lease) = (self.shared.now(), &self.loader.cache.lease);
         let good_for = match lease.length() {
@@ -97,7 +97,7 @@ impl Verifier {
         elapsed(stamp.sent, now) < good_for
     }
 
-    /// Evaluates the store's answer. Returns `None` if the answer is too old to be believed.
+    /// Evaluates the store's answer. Returns `None` if the answer is too old to be trusted.
     fn evaluate_answer<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,

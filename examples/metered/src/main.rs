@@ -117,18 +117,18 @@ fn chart(first: i64, hours: &[UsageInterval]) -> Result<String, std::fmt::Error>
             .ok()
             .and_then(|place| bars.get_mut(place))
         {
-            let refused = hour
+            let denied = hour
                 .counts
-                .refused
+                .denied
                 .iter()
                 .map(|(_, count)| count)
                 .sum::<u64>();
-            *bar = (hour.counts.requests, refused);
+            *bar = (hour.counts.requests, denied);
         }
     }
     let highest = bars
         .iter()
-        .map(|(passed, refused)| passed + refused)
+        .map(|(passed, denied)| passed + denied)
         .max()
         .unwrap_or(0)
         .max(1);
@@ -137,17 +137,17 @@ fn chart(first: i64, hours: &[UsageInterval]) -> Result<String, std::fmt::Error>
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 510 150\" font-family=\"sans-serif\" font-size=\"11\">\
          <title>Requests of the last 24 hours</title>",
     );
-    for (place, (passed, refused)) in bars.into_iter().enumerate() {
+    for (place, (passed, denied)) in bars.into_iter().enumerate() {
         let (x, top) = (place * 20 + 20, 120.0 - height(passed));
         let hour = (first + place as i64).rem_euclid(24);
         write!(
             svg,
-            "<g><title>{hour}:00 UTC: {passed} allowed, {refused} denied</title>\
+            "<g><title>{hour}:00 UTC: {passed} allowed, {denied} denied</title>\
              <rect x=\"{x}\" y=\"{top:.1}\" width=\"16\" height=\"{:.1}\" fill=\"#2b6cb0\"/>\
              <rect x=\"{x}\" y=\"{:.1}\" width=\"16\" height=\"{:.1}\" fill=\"#c05621\"/></g>",
             height(passed),
-            top - height(refused),
-            height(refused),
+            top - height(denied),
+            height(denied),
         )?;
         if hour % 6 == 0 {
             write!(svg, "<text x=\"{x}\" y=\"135\">{hour}:00</text>")?;

@@ -25,8 +25,8 @@ impl KeyHasher for CountingHasher {
         self.inner.hash(key)
     }
 
-    fn prepare(&self, stored: &str) -> Option<ParsedDigest> {
-        self.inner.prepare(stored)
+    fn parse(&self, stored: &str) -> Option<ParsedDigest> {
+        self.inner.parse(stored)
     }
 
     fn verify(&self, key: &str, digest: &ParsedDigest) -> bool {

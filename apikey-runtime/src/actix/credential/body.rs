@@ -1,4 +1,4 @@
-//! Keys in bodies: a member of a JSON object, a field of a form.
+//! Finds keys in bodies: a member of a JSON object, or a field of a form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::Extracted;
 use super::pairs::find_in_form;
 use crate::policy::KeyLocation;
 
-/// Whether the request's body is of the type that `location` looks into.
+/// Returns whether the body's content type is the one of `location`.
 pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &KeyLocation<'_>) -> bool {
     let Some(kind) = request.headers().get(header::CONTENT_TYPE) else {
         return false;
@@ -21,7 +21,8 @@ pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &KeyLocation
     };
     let essence = essence.trim_ascii().to_ascii_lowercase();
     match location {
-        // As `web::Json` takes it: of any type, the subtype `json` or a suffix of RFC 6839.
+        // As `web::Json` accepts it: any type with the subtype `json`, or with a suffix of RFC
+        // 6839.
         KeyLocation::Json { .. } => {
             let subtype = essence
                 .split(|byte| *byte == b'/')
@@ -34,7 +35,7 @@ pub(in crate::actix) fn is_of_type(request: &HttpRequest, location: &KeyLocation
     }
 }
 
-/// Looks for the key in a body of the right type.
+/// Finds the key in a body of the right content type.
 pub(in crate::actix) fn find_in_body<'b>(
     body: &'b [u8],
     location: &KeyLocation<'_>,
@@ -46,8 +47,9 @@ pub(in crate::actix) fn find_in_body<'b>(
     }
 }
 
-/// The key among the members at the top of a JSON object. Anything but an object has none; a member
-/// that is no string is no key. One level and no more: `{"a": {"api_key": ".."}}` has none.
+/// Finds the key among the top-level members of a JSON object. Other JSON values do not contain a
+/// key, and neither do nested members: `{"a": {"api_key": ".."}}`. If the member is not a string,
+/// the credential is empty.
 fn find_in_json<'b>(body: &'b [u8], name: &str) -> Extracted<'b> {
     if body.trim_ascii().is_empty() {
         return Extracted::Nothing;
@@ -60,7 +62,7 @@ fn find_in_json<'b>(body: &'b [u8], name: &str) -> Extracted<'b> {
     }
 }
 
-/// Reads the top of a document.
+/// Visits the top level of a document.
 struct TopLevelMember<'n> {
     name: &'n str,
 }
@@ -73,7 +75,7 @@ impl<'de> DeserializeSeed<'de> for TopLevelMember<'_> {
     }
 }
 
-/// Whatever is not an object is read to its end and has no key.
+// A value that is not an object does not contain a key.
 macro_rules! nothing {
     ($($visit:ident($kind:ty)),*) => {$(
         fn $visit<E>(self, _: $kind) -> Result<Self::Value, E> {
@@ -108,7 +110,7 @@ impl<'de> Visitor<'de> for TopLevelMember<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut found = Extracted::Nothing;
-        // The name is unescaped, as the handler's parser will read it.
+        // The name is unescaped, as in the handler's parser.
         while let Some(name) = members.next_key::<String>()? {
             if name == self.name {
                 let key = members.next_value_seed(AnyValue)?.unwrap_or_default();
@@ -121,8 +123,8 @@ impl<'de> Visitor<'de> for TopLevelMember<'_> {
     }
 }
 
-/// AnyValue value, read to its end: the text where it is a string. serde_json stops at 128 levels here;
-/// where it skips (`IgnoredAny`) it does not.
+/// Reads any value to its end, and returns its text if it is a string. Here serde_json rejects more
+/// than 128 levels, which it does not do if it skips a value (`IgnoredAny`).
 struct AnyValue;
 
 impl<'de> DeserializeSeed<'de> for AnyValue {

@@ -1,4 +1,4 @@
-//! Keys in headers: as a whole, after a scheme, and as the user name of Basic.
+//! Finds keys in headers: as the whole value, after a scheme, and as the user name of Basic.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Extracted;
 
-/// A key as nothing at all: something is there, and it is no key.
+/// An empty credential: there is one, and it is not a key.
 const NO_KEY: Extracted<'static> = Extracted::One(Cow::Borrowed(&[]));
 
-/// The key in the header `name`.
+/// Finds the key in the header `name`.
 pub(super) fn find_in_header<'r>(
     headers: &'r HeaderMap,
     name: &str,
@@ -22,8 +22,8 @@ pub(super) fn find_in_header<'r>(
         Some(scheme) => after_scheme(value, scheme)
             .map_or(Extracted::Nothing, |key| Extracted::One(Cow::Borrowed(key))),
     };
-    // The name of a header that is not a standard one would be copied to be looked up, so it is
-    // searched for instead.
+    // A lookup would copy the name if it is not a standard header, so the headers are searched
+    // instead.
     if name == header::AUTHORIZATION.as_str() {
         return in_lines(headers.get_all(header::AUTHORIZATION), read);
     }
@@ -36,7 +36,7 @@ pub(super) fn find_in_header<'r>(
     )
 }
 
-/// The user name of `Authorization: Basic`.
+/// Finds the user name of `Authorization: Basic`.
 pub(super) fn find_in_basic(headers: &HeaderMap) -> Extracted<'_> {
     in_lines(headers.get_all(header::AUTHORIZATION), |value| {
         after_scheme(value, "Basic").map_or(Extracted::Nothing, user_name)
@@ -53,7 +53,8 @@ fn in_lines<'r>(
         lines += 1;
         found = found.and(read(value.as_bytes()));
     }
-    // Neither header is a list: a second line is another party's word (RFC 9110 section 5.3).
+    // These headers are not lists, so a second line must not occur (RFC 9110 section 5.3). Another
+    // party may have added it.
     if lines > 1 && !matches!(found, Extracted::Nothing) {
         Extracted::Multiple
     } else {
@@ -61,22 +62,24 @@ fn in_lines<'r>(
     }
 }
 
-/// What follows `scheme 1*SP` (RFC 9110 section 11.4); nothing where the scheme has another end.
+/// Returns the text after `scheme 1*SP` (RFC 9110 section 11.4); empty if another character ends
+/// the scheme, and `None` for another scheme.
 fn after_scheme<'r>(value: &'r [u8], scheme: &str) -> Option<&'r [u8]> {
     let (head, rest) = value.split_at_checked(scheme.len())?;
     if !head.eq_ignore_ascii_case(scheme.as_bytes()) {
         return None;
     }
     match rest.first() {
-        // Another scheme whose name starts alike.
+        // Another scheme, whose name starts with this one.
         Some(next) if is_token(*next) => None,
         Some(b' ') => Some(&rest[rest.iter().take_while(|byte| **byte == b' ').count()..]),
-        // The scheme and no key, or a key that is set off by something else: ours, and malformed.
+        // The scheme without a key, or with another separator: this scheme, and malformed.
         _ => Some(&[]),
     }
 }
 
-/// Reads `base64(user-id ":" password)` (RFC 7617 section 2). The password is not looked at.
+/// Reads the user id of `base64(user-id ":" password)` (RFC 7617 section 2). The password is
+/// ignored.
 fn user_name(credentials: &[u8]) -> Extracted<'static> {
     let Ok(mut decoded) = BASE64_STANDARD.decode(credentials) else {
         return NO_KEY;

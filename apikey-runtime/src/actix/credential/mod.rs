@@ -1,4 +1,4 @@
-//! Finding the credential in a request: every place where a key can come from, one answer.
+//! Finds the credential in a request, at all of the route's locations.
 
 mod body;
 mod header;
@@ -14,19 +14,20 @@ use crate::policy::KeyLocation;
 pub(super) use body::{find_in_body, is_of_type};
 pub(super) use pairs::{is_named_cookie, without_pair};
 
-/// What a request carries at a route's locations.
+/// The credential that was found at a route's locations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Extracted<'r> {
     Nothing,
-    /// Something that claims to be a key. It may be empty, or no text at all.
+    /// A credential. It may be empty, and need not be text.
     One(Cow<'r, [u8]>),
     Multiple,
-    /// Something that cannot be read.
+    /// A credential that cannot be read.
     Malformed,
 }
 
 impl Extracted<'_> {
-    /// A second credential is one too many, even where it says the same.
+    /// Combines the results of two locations. A second credential is one too many, even if it is
+    /// the same.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Malformed, _) | (_, Self::Malformed) => Self::Malformed,
@@ -36,7 +37,8 @@ impl Extracted<'_> {
     }
 }
 
-/// Looks at every location that needs no body: the first that has something does not hide another.
+/// Finds the credential at all locations that do not need the body. A credential at one location
+/// does not hide another one.
 pub(super) fn find<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Extracted<'r> {
     locations
         .iter()
@@ -88,7 +90,7 @@ mod tests {
         assert_eq!(find(&basics, &[BEARER]), Extracted::Nothing);
     }
 
-    /// L-03: even where it is the same key.
+    /// L-03: even if it is the same key.
     #[test]
     fn l03_a_key_at_two_locations_is_one_too_many() {
         let both = TestRequest::with_uri("/?k=a")

@@ -1,4 +1,4 @@
-//! Keys among pairs of a name and a value: query strings, forms, cookies.
+//! Finds keys in pairs of name and value: query strings, forms and cookies.
 
 use std::borrow::Cow;
 
@@ -6,13 +6,13 @@ use actix_web::http::header::{self, HeaderMap};
 
 use super::Extracted;
 
-/// The key in a query string, or in a URL-encoded form: they are written alike.
+/// Finds the key in a query string, which has the same syntax as a URL-encoded form.
 pub(super) fn find_in_query<'r>(query: &'r str, name: &str) -> Extracted<'r> {
     find_in_form(query.as_bytes(), name)
 }
 
-/// The key among `name=value` pairs with `&` between them, percent-encoded (WHATWG URL section
-/// 5.1). Decoded once: what comes out is the key, whatever it looks like.
+/// Finds the key in a URL-encoded form: percent-encoded `name=value` pairs, separated by `&`
+/// (WHATWG URL section 5.1). The value is decoded exactly once.
 pub(super) fn find_in_form<'r>(form: &'r [u8], name: &str) -> Extracted<'r> {
     form.split(|byte| *byte == b'&')
         .filter(|pair| is_named(pair, name))
@@ -26,7 +26,7 @@ pub(super) fn find_in_form<'r>(form: &'r [u8], name: &str) -> Extracted<'r> {
         .fold(Extracted::Nothing, Extracted::and)
 }
 
-/// `form` without the pairs of this name.
+/// Returns `form` without the pairs of this name.
 pub(in crate::actix) fn without_pair(form: &[u8], name: &str) -> Vec<u8> {
     let kept: Vec<&[u8]> = form
         .split(|byte| *byte == b'&')
@@ -35,13 +35,13 @@ pub(in crate::actix) fn without_pair(form: &[u8], name: &str) -> Vec<u8> {
     kept.join(&b'&')
 }
 
-/// By the decoded name: a handler that decodes would take `api%5Fkey` for `api_key`.
+/// Compares the decoded name, since a handler would decode `api%5Fkey` to `api_key`.
 fn is_named(pair: &[u8], name: &str) -> bool {
     let raw = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
     decode(raw).is_some_and(|decoded| *decoded == *name.as_bytes())
 }
 
-/// The text that stands behind the percent-encoding; `None` where that is broken.
+/// Decodes percent-encoding and `+`; returns `None` if the encoding is malformed.
 fn decode(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(Cow::Borrowed(text));
@@ -71,8 +71,8 @@ fn hex(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// The key in a cookie (RFC 6265 section 4.2.1). Its value is not decoded: a key's characters need
-/// no encoding in a cookie.
+/// Finds the key in a cookie (RFC 6265 section 4.2.1). Its value is not decoded: a key's characters
+/// do not need encoding in a cookie.
 pub(super) fn find_in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Extracted<'r> {
     let value = |cookie: &'r [u8]| {
         let at = cookie.iter().position(|byte| *byte == b'=')?;
@@ -87,7 +87,8 @@ pub(super) fn find_in_cookies<'r>(headers: &'r HeaderMap, name: &str) -> Extract
         .fold(Extracted::Nothing, Extracted::and)
 }
 
-/// Whether a cookie of a `Cookie` header has this name, which actix decodes for its handlers.
+/// Returns whether a cookie of a `Cookie` header has this name, which actix decodes for its
+/// handlers.
 pub(in crate::actix) fn is_named_cookie(cookie: &[u8], name: &str) -> bool {
     let raw = cookie
         .split(|byte| *byte == b'=')
@@ -98,7 +99,7 @@ pub(in crate::actix) fn is_named_cookie(cookie: &[u8], name: &str) -> bool {
     raw == name.as_bytes() || (raw.contains(&b'%') && decoded())
 }
 
-/// RFC 6265 lets a value stand between quotes.
+/// Removes the quotes that RFC 6265 permits around a value.
 fn unquoted(value: &[u8]) -> &[u8] {
     value
         .strip_prefix(b"\"")

@@ -1,5 +1,5 @@
-//! Taking the credential out of a request, so that nothing behind the gate can log it or send it
-//! on.
+//! Strips the credential from a request, so that services behind the guard cannot log or forward
+//! it.
 
 use actix_web::HttpRequest;
 use actix_web::dev::{RequestHead, ServiceRequest};
@@ -12,22 +12,21 @@ use serde_json::value::RawValue;
 use super::{is_named_cookie, is_of_type, without_pair};
 use crate::policy::KeyLocation;
 
-/// Takes whatever stands at `locations` out of the request's head, and out of what actix made of
-/// it.
+/// Strips the values at `locations` from the request's head, and from what actix derived from it.
 pub(in crate::actix) fn request(request: &mut ServiceRequest, locations: &[KeyLocation<'_>]) {
-    let find_in_body = |location: &KeyLocation<'_>| {
+    let is_in_body = |location: &KeyLocation<'_>| {
         location.is_in_body() && is_of_type(request.request(), location)
     };
-    let body_changed = locations.iter().any(find_in_body);
+    let body_changed = locations.iter().any(is_in_body);
     head(request.head_mut(), locations);
     if body_changed {
-        // The length of the body as it came; who sends it on would wait for the rest.
+        // The original length of the body. A service that forwards it would wait for the rest.
         request
             .head_mut()
             .headers_mut()
             .remove(header::CONTENT_LENGTH);
     }
-    // The router keeps a URL of its own, and shows it in `Debug`.
+    // The router keeps its own URL, which its `Debug` shows.
     let mut routed = request.match_info().get_ref().uri().clone();
     for location in locations {
         if let KeyLocation::Query { name } = location {
@@ -39,7 +38,7 @@ pub(in crate::actix) fn request(request: &mut ServiceRequest, locations: &[KeyLo
     }
 }
 
-/// Takes whatever stands at `locations` out of the head, a key or not.
+/// Strips the values at `locations` from the head, whether or not they are keys.
 fn head(head: &mut RequestHead, locations: &[KeyLocation<'_>]) {
     for location in locations {
         match location {
@@ -64,9 +63,9 @@ fn strip_query(head: &mut RequestHead, name: &str) {
     }
 }
 
-/// The URI without the parameter of this name; `None` where it has no query.
+/// Returns the URI without the parameter of this name; `None` if it does not have a query.
 fn without_parameter(uri: &Uri, name: &str) -> Option<Uri> {
-    // Pairs of a valid query, cut at its separators, make a valid query.
+    // A subset of the pairs of a valid query is a valid query.
     let left = String::from_utf8(without_pair(uri.query()?.as_bytes(), name)).ok()?;
     let path = uri.path();
     let path = if left.is_empty() {
@@ -98,7 +97,7 @@ fn strip_cookies(head: &mut RequestHead, name: &str) {
     }
 }
 
-/// The body without the member or field that held the key; all else in it stays to the letter.
+/// Returns the body without the member or field of the key. All other text in it is unchanged.
 pub(in crate::actix) fn body(
     request: &HttpRequest,
     body: Bytes,
@@ -114,7 +113,7 @@ pub(in crate::actix) fn body(
         })
 }
 
-/// A JSON object without the member of this name; `None` where it is no object.
+/// Returns a JSON object without the member of this name; `None` if the body is not an object.
 fn without_member(body: &[u8], name: &str) -> Option<String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     deserializer.deserialize_map(WithoutMember { name }).ok()

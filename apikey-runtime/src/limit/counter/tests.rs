@@ -9,7 +9,7 @@ const SECOND: i64 = 1_000_000;
 
 /// Charges `cost` if it is allowed.
 fn pass(count: &mut CounterState, rule: LimitRule, cost: u32, now: i64) -> bool {
-    let allowed = count.ask(rule, cost, now).allowed;
+    let allowed = count.check(rule, cost, now).allowed;
     if allowed {
         count.charge(rule, cost, now);
     }
@@ -57,13 +57,13 @@ proptest! {
                 pass(&mut count, rule, *cost, now + step as i64 * SECOND);
             }
             let now = now + 40 * SECOND;
-            let decision = count.ask(rule, cost, now);
+            let decision = count.check(rule, cost, now);
             match decision.retry_after {
                 None => prop_assert!(u64::from(cost) > rule.largest_cost()),
                 Some(wait) => {
                     let then = now + i64::try_from(wait.as_micros()).unwrap();
-                    prop_assert!(count.ask(rule, cost, then).allowed);
-                    prop_assert!(decision.allowed || !count.ask(rule, cost, then - 1_000).allowed);
+                    prop_assert!(count.check(rule, cost, then).allowed);
+                    prop_assert!(decision.allowed || !count.check(rule, cost, then - 1_000).allowed);
                 }
             }
         }
@@ -107,7 +107,7 @@ proptest! {
             }
             count.refill(rule, amount);
             let left = 50 - used.saturating_sub(amount);
-            prop_assert_eq!(count.ask(rule, 0, now + 25 * SECOND).remaining, left);
+            prop_assert_eq!(count.check(rule, 0, now + 25 * SECOND).remaining, left);
         }
     }
 }
@@ -120,7 +120,7 @@ fn a_rolling_quota_is_refilled_from_what_still_counts() {
     assert!(pass(&mut count, rule, 5, 0));
     assert!(pass(&mut count, rule, 5, 50 * minute));
     count.refill(rule, 5);
-    assert_eq!(count.ask(rule, 0, 70 * minute).remaining, 10);
+    assert_eq!(count.check(rule, 0, 70 * minute).remaining, 10);
 }
 
 ///
@@ -147,7 +147,7 @@ fn a_quota_of_the_calendar_starts_anew_at_midnight_utc() {
             (0..5).filter(|_| pass(&mut count, rule, 1, last)).count(),
             3
         );
-        let refused = count.ask(rule, 1, last);
+        let refused = count.check(rule, 1, last);
         assert_eq!((refused.allowed, refused.remaining), (false, 0));
         assert_eq!(
             (refused.retry_after, refused.reset_after),
@@ -169,7 +169,7 @@ fn a_clock_that_jumps_locks_nobody_out_for_longer_than_the_burst() {
     let mut count = CounterState::default();
     let now = 1_700_000_000 * SECOND;
     assert!(pass(&mut count, rule, 10, now + 3_600 * SECOND));
-    let back = count.ask(rule, 1, now);
+    let back = count.check(rule, 1, now);
     assert!(
         !back.allowed && back.retry_after <= Some(Duration::from_secs(6)),
         "{back:?}"
@@ -194,13 +194,13 @@ fn a_limit_that_is_changed_counts_on() {
     ));
     assert_eq!(
         count
-            .ask(LimitRule::from(Quota::lifetime(8)), 1, now)
+            .check(LimitRule::from(Quota::lifetime(8)), 1, now)
             .remaining,
         3
     );
     assert_eq!(
         count
-            .ask(LimitRule::from(Quota::lifetime(3)), 1, now)
+            .check(LimitRule::from(Quota::lifetime(3)), 1, now)
             .remaining,
         0
     );

@@ -56,7 +56,7 @@ pub(super) fn call(call: StoreCall) -> &'static str {
 pub(super) fn poll(result: PollOutcome) -> &'static str {
     match result {
         PollOutcome::Answered => "answered",
-        PollOutcome::NotMember => "struck_off",
+        PollOutcome::NotMember => "not_member",
         PollOutcome::Failed => "failed",
     }
 }

@@ -14,7 +14,7 @@ use crate::store::sql;
 use crate::store::{ChangeSet, Changes, Cursor, NodeId};
 
 /// More changes than these are not listed: it is then cheaper to read the records in use again.
-const MOST_CHANGES: usize = 1_000;
+const MAX_CHANGES: usize = 1_000;
 
 /// The tag of a cursor at a row of the log: the row's own random tag, the table that it stands in, and when the server
 /// was started. A table that was restored from a dump, and a standby that took over, may have the
@@ -72,7 +72,7 @@ pub(super) async fn changes(
         .and_then(|cursor| i64::try_from(cursor.epoch).ok())
         .unwrap_or(i64::MAX);
     // The cursor's own row, those after it, and one more, which tells that there are too many.
-    let limit = i64::try_from(MOST_CHANGES + 2).unwrap_or(i64::MAX);
+    let limit = i64::try_from(MAX_CHANGES + 2).unwrap_or(i64::MAX);
     let query = || {
         sqlx::query(CHANGES)
             .bind(from)
@@ -140,7 +140,7 @@ fn named(rows: &[PgRow], since: &Cursor, head: &Cursor) -> Result<Option<Vec<Key
     let is_known = epoch.map(i64::unsigned_abs) == Some(since.epoch)
         && tag.as_ref() == Some(&since.tag)
         && u64::try_from(after.len()).ok() == head.epoch.checked_sub(since.epoch);
-    if !is_known || after.len() > MOST_CHANGES {
+    if !is_known || after.len() > MAX_CHANGES {
         return Ok(None);
     }
     Ok(Some(after.iter().filter_map(sql::id).collect()))

@@ -216,7 +216,7 @@ impl Server {
             .argument(&random::<TAG>()?)
             .argument(self.names.channel())
             .argument(self.lease.load(Ordering::Relaxed))
-            .argument(millis_u64(lease::LONGEST))
+            .argument(millis_u64(lease::MAX))
             .argument(schema::FIRST);
         connection
             .run("starting a history", &run, DEADLINE)

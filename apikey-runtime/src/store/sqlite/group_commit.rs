@@ -19,7 +19,7 @@ use crate::error::StoreError;
 use crate::store::ChargeOutcome;
 
 /// The most operations of one transaction: the first of them wait for the last.
-const MOST_OPERATIONS: usize = 128;
+const MAX_OPERATIONS: usize = 128;
 
 /// After so long without a pause there is one. Another writer, here or in another process, asks
 /// SQLite again and again, and would hardly ever find the file unlocked.
@@ -86,7 +86,7 @@ impl GroupCommit {
     /// Takes the operations of the next transaction; with `None`, the worker ends.
     fn next(&self) -> Option<Vec<QueuedOperation>> {
         let mut queue = self.lock();
-        let count = queue.operations.len().min(MOST_OPERATIONS);
+        let count = queue.operations.len().min(MAX_OPERATIONS);
         queue.has_worker = count > 0;
         queue
             .has_worker

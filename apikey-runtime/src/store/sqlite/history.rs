@@ -12,7 +12,7 @@ use crate::store::sql;
 use crate::store::{ChangeSet, Changes, Cursor, NodeId};
 
 /// More changes than these are not listed: it is then cheaper to read the records in use again.
-const MOST_CHANGES: usize = 1_000;
+const MAX_CHANGES: usize = 1_000;
 
 /// The present cursor, the lease, and the log from the cursor's own row on: one statement, so
 /// one snapshot. An idle poll reads two rows.
@@ -36,7 +36,7 @@ pub(super) async fn changes(
         .and_then(|cursor| i64::try_from(cursor.epoch).ok())
         .unwrap_or(i64::MAX);
     // The cursor's own row, those after it, and one more, which tells that there are too many.
-    let limit = i64::try_from(MOST_CHANGES + 2).unwrap_or(i64::MAX);
+    let limit = i64::try_from(MAX_CHANGES + 2).unwrap_or(i64::MAX);
     let rows = sqlx::query(CHANGES)
         .bind(node.map(NodeId::as_str))
         .bind(from)
@@ -91,8 +91,7 @@ fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<KeyId>>, Error
     };
     let epoch: Option<u64> = first.try_get("epoch")?;
     let tag: Option<Vec<u8>> = first.try_get("tag")?;
-    if epoch != Some(since.epoch) || tag.as_ref() != Some(&since.tag) || after.len() > MOST_CHANGES
-    {
+    if epoch != Some(since.epoch) || tag.as_ref() != Some(&since.tag) || after.len() > MAX_CHANGES {
         return Ok(None);
     }
     Ok(Some(after.iter().filter_map(sql::id).collect()))

@@ -9,12 +9,12 @@ fn record(
     id: u128,
     route: &[&str],
     at: i64,
-    refused: Option<DenyReason>,
+    denied: Option<DenyReason>,
 ) -> Option<UsageEntry> {
     let used = UsageEvent {
         id: &KeyId::from_u128(id),
         at: Timestamp::from_millis(at),
-        refused,
+        denied,
         cost: 3,
         address: None,
     };
@@ -53,7 +53,7 @@ fn requests_count_by_key_route_hour_and_outcome() {
     );
     let tally = &taken[2].tally;
     assert_eq!(
-        (tally.cost, &*tally.refused),
+        (tally.cost, &*tally.denied),
         (9, &[(DenyReason::Expired, 3)][..])
     );
     assert_eq!(tally.last, Some((Timestamp::from_millis(5), None)));
@@ -91,24 +91,21 @@ fn every_request_of_every_thread_is_taken_once() {
 #[test]
 fn with_little_room_routes_fold_into_one_and_then_requests_go_uncounted() {
     let usage_tally = UsageTally::new();
-    let keys = 0..MOST_CELLS as u128 * 2;
+    let keys = 0..MAX_CELLS as u128 * 2;
     let entry: Vec<_> = keys.map(|id| allow(&usage_tally, id, 0)).collect();
-    assert!(entry[..MOST_CELLS].iter().all(Option::is_some));
-    assert!(entry[MOST_CELLS..].iter().all(Option::is_none));
+    assert!(entry[..MAX_CELLS].iter().all(Option::is_some));
+    assert!(entry[MAX_CELLS..].iter().all(Option::is_none));
     assert_eq!(
         (usage_tally.held(), usage_tally.lost()),
-        (MOST_CELLS, MOST_CELLS as u64)
+        (MAX_CELLS, MAX_CELLS as u64)
     );
     // A key that has a cell is still counted, on any route.
-    let last = MOST_CELLS as u128 - 1;
+    let last = MAX_CELLS as u128 - 1;
     assert!(record(&usage_tally, last, &["/other"], 0, None).is_some());
     let taken = usage_tally.take();
     let folded = taken.iter().filter(|cell| &*cell.route == "*").count();
-    assert_eq!(
-        (taken.len(), folded),
-        (MOST_CELLS, MOST_CELLS - FOLDED_FROM)
-    );
-    assert_eq!(taken[MOST_CELLS - 1].tally.allowed, 2);
+    assert_eq!((taken.len(), folded), (MAX_CELLS, MAX_CELLS - FOLDED_FROM));
+    assert_eq!(taken[MAX_CELLS - 1].tally.allowed, 2);
     // Taking the cells does not make room: they are still held.
     assert_eq!(allow(&usage_tally, last + 1, 0), None);
     usage_tally.release(taken.len());

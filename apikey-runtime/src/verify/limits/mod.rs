@@ -1,8 +1,8 @@
-//! Limits: what a request that may pass has to keep to, and what it is charged.
+//! Enforces the limits of keys and routes.
 //!
-//! Nothing is charged before all else was judged, and a request that is refused here is charged
-//! nothing. A request that passes several gates pays its key's limits once: the highest cost that a
-//! gate asks.
+//! A request is charged only after all other checks, and a request that is denied here is not
+//! charged. If a request passes several guards, its key's limits are charged once, with the highest
+//! cost of the guards.
 
 mod status;
 mod store;
@@ -20,7 +20,8 @@ use store::StoreCharge;
 pub(crate) use status::limit_statuses;
 
 impl Verifier {
-    /// Charges what can be charged at once. A key and a route without limits cost nothing here.
+    /// Charges the limits that do not need the store now. Returns at once if neither the key nor
+    /// the route has limits.
     pub(super) fn try_enforce_limits<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -49,7 +50,7 @@ impl Verifier {
         {
             tracing::error!(
                 key_id = %key,
-                "a key has a quota, and the key store counts none; implement `KeyStore::charge`"
+                "a key has a quota, and the key store does not count quotas; implement `KeyStore::charge`"
             );
             return FastPath::Decided(Err(self.deny(request, DenyReason::Misconfigured)));
         }
@@ -60,7 +61,7 @@ impl Verifier {
         if stored && prefetch_key.is_none() {
             return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }
-        // It was judged just now: the clock takes longer to read than all that is counted here.
+        // Read moments ago. Reading the clock again would take longer than counting.
         let now = allowed.at;
         if !self.local_limiter.charge(key, applied, now.into()) {
             return FastPath::Decided(Err(self.deny_limited(request, &allowed)));
@@ -68,14 +69,15 @@ impl Verifier {
         if prefetch_key
             .is_some_and(|prefetch_key| !self.prefetch.consume(prefetch_key, applied, now))
         {
-            // It is all charged together, later.
+            // All limits are charged together later.
             self.local_limiter.refund(key, applied, now.into());
             return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }
         FastPath::Decided(Ok(self.finish(request, before, allowed)))
     }
 
-    /// Charges what the store counts, and looks at the key once more: that took time.
+    /// Charges the limits that the store counts, and then evaluates the key again, since that took
+    /// time.
     pub(super) async fn enforce_limits<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -119,7 +121,7 @@ impl Verifier {
         }
     }
 
-    /// The decision once more, at a time after the charge.
+    /// Evaluates the request again, after the charge.
     async fn confirm_charged<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -137,7 +139,7 @@ impl Verifier {
         }
     }
 
-    /// What the request has to pay, beyond what it paid `before`.
+    /// Returns the limits to charge, without what an earlier guard charged (`before`).
     fn applied<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -152,7 +154,7 @@ impl Verifier {
         let prepared = plan.map_or(&[][..], |plan| &plan.0);
         let mut applied = Vec::with_capacity(prepared.len() + 1);
         let paid = before.and_then(charged_to_key);
-        // A second gate pays what its cost is higher.
+        // A second guard charges only what its cost exceeds that of the first.
         let cost = policy.cost.saturating_sub(paid.unwrap_or(0));
         if paid.is_none() || cost > 0 {
             let limits = (0..).zip(prepared);
@@ -169,13 +171,14 @@ impl Verifier {
         applied
     }
 
-    /// What is left where the store counts nothing: 503, or, where the route says so, counting here.
+    /// Handles a store that did not count: denies with 503, or counts in this process if the route
+    /// permits it.
     fn enforce_without_store<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
         allowed: &mut Allowed,
     ) -> Result<(), Denied> {
-        // Nothing was to be charged, so nothing is missing.
+        // A charge of zero does not need the store.
         if allowed.applied.iter().all(|limit| limit.cost == 0) {
             return Ok(());
         }
@@ -205,7 +208,7 @@ impl Verifier {
         limit.counter(own, self.default_plan.as_ref())
     }
 
-    /// Lets the request through; what it paid at an earlier gate stays known.
+    /// Allows the request, and keeps the charges of an earlier guard.
     fn finish<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -230,12 +233,13 @@ impl Verifier {
         request: &CheckRequest<'_, I>,
         allowed: &Allowed,
     ) -> Denied {
-        let asked = allowed
+        let decisions = allowed
             .applied
             .iter()
             .filter_map(|limit| Some((limit.rule, limit.decision?)));
-        let denying = asked.filter(|(_, decision)| !decision.allowed);
-        // The one that takes longest is what the client waits for; without an end is longest.
+        let denying = decisions.filter(|(_, decision)| !decision.allowed);
+        // The client must wait for the limit that takes longest. One that never resets takes
+        // longest.
         let longest =
             denying.max_by_key(|(_, decision)| decision.retry_after.unwrap_or(Duration::MAX));
         let reason = match longest {
@@ -249,7 +253,8 @@ impl Verifier {
     }
 }
 
-/// What a request paid its key's limits; `None` where it has not been asked to.
+/// Returns the cost that an earlier guard charged to the key's limits; `None` if it did not charge
+/// them.
 fn charged_to_key(before: &Allowed) -> Option<u32> {
     let first = before.applied.iter().find(|limit| limit.name.is_of_key())?;
     let same = before
@@ -259,9 +264,10 @@ fn charged_to_key(before: &Allowed) -> Option<u32> {
     Some(same.fold(0, |sum, limit| sum.saturating_add(limit.cost)))
 }
 
-/// The name under which a route's rate is charged; `None` where an earlier gate has charged it. Another
-/// rate of that name, as an app and a scope inside may have for one pattern, is counted apart from
-/// it.
+/// Returns the name under which a route's rate is charged; `None` if an earlier guard charged it.
+///
+/// A different rate of the same name is counted separately: an app and a scope inside it may both
+/// have a rate for one pattern.
 fn uncharged_source(
     name: LimitSource,
     rate: Rate,

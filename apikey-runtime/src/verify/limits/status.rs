@@ -1,24 +1,24 @@
-//! Telling how limits stand.
+//! The status of limits, and events of used-up quotas.
 
 use super::super::{Allowed, Verifier};
 use crate::events::{Event, EventKind};
 use crate::limit::{LimitDecision, LimitRule, LimitStatus};
 use crate::limiter::{AppliedLimit, Plan};
 
-/// At which parts of a quota it is told that they are used up, in percent.
+/// The shares of a quota whose use emits an event, in percent.
 const THRESHOLDS: [u8; 2] = [80, 100];
 
 impl Verifier {
-    /// Tells of the quotas that a charge of so many units brought to one of [`THRESHOLDS`]: those at
-    /// `places` in the bill, which then said `decisions`.
+    /// Emits an event for each quota that a charge of `units` brought to one of [`THRESHOLDS`].
+    /// `decisions` belong to the applied limits at `positions`.
     pub(super) fn emit_thresholds(
         &self,
         allowed: &Allowed,
-        places: &[usize],
+        positions: &[usize],
         decisions: &[LimitDecision],
         units: u64,
     ) {
-        for (at, decision) in places.iter().zip(decisions) {
+        for (at, decision) in positions.iter().zip(decisions) {
             let limit = &allowed.applied[*at];
             if let LimitRule::Quota(quota) = limit.rule {
                 let used = quota.amount().saturating_sub(decision.remaining);
@@ -32,7 +32,7 @@ impl Verifier {
     fn emit_threshold(&self, allowed: &Allowed, limit: &AppliedLimit, share: u8) {
         let limit = limit.display_name(allowed.key.record().plan.as_deref());
         let id = allowed.key.id();
-        tracing::info!(key_id = %id, limit, percent = share, "a quota is used up so far");
+        tracing::info!(key_id = %id, limit, percent = share, "a share of a quota is used up");
         self.events.emit(|| Event {
             at: self.shared.now().now,
             kind: EventKind::LimitReached {
@@ -45,7 +45,7 @@ impl Verifier {
     }
 }
 
-/// Which of [`THRESHOLDS`] lie in what was used last.
+/// Returns the [`THRESHOLDS`] that the last charge crossed.
 fn crossed_thresholds(amount: u64, before: u64, used: u64) -> impl Iterator<Item = u8> {
     THRESHOLDS.into_iter().filter(move |share| {
         let threshold = (u128::from(amount) * u128::from(*share)).div_ceil(100);
@@ -53,18 +53,18 @@ fn crossed_thresholds(amount: u64, before: u64, used: u64) -> impl Iterator<Item
     })
 }
 
-/// How the limits stand that a request was counted against.
+/// Returns the status of the limits that a request was charged against.
 pub(crate) fn limit_statuses(allowed: &Allowed) -> Vec<LimitStatus> {
     statuses_of(&allowed.applied, allowed.key.record().plan.as_deref())
 }
 
 pub(super) fn statuses_of(applied: &[AppliedLimit], own: Option<&Plan>) -> Vec<LimitStatus> {
-    let asked = applied
+    let decided = applied
         .iter()
         .enumerate()
         .filter_map(|(at, limit)| Some((at, limit, limit.decision?)));
-    asked
-        // Where several gates charged one limit, the last word on it comes first.
+    decided
+        // If several guards charged a limit, its latest state comes first.
         .filter(|(at, limit, _)| {
             applied[..*at]
                 .iter()

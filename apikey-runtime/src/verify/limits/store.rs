@@ -1,4 +1,4 @@
-//! Limits that the key store counts.
+//! Charges limits that the key store counts.
 
 use std::sync::Arc;
 
@@ -17,25 +17,25 @@ use crate::metrics::StoreCall;
 use crate::shared::Shared;
 use crate::store::{Charge, ChargeOutcome, LimitCounter};
 
-/// How many refills are under way at once.
-const REFILLS_AT_ONCE: usize = 16;
+/// The maximum number of concurrent refills.
+const MAX_REFILLS: usize = 16;
 
-/// What the store said of a bill.
+/// The store's answer to a charge.
 pub(super) enum StoreCharge {
     Allowed,
     Denied,
-    /// Whether it was counted is not known.
+    /// It is not known whether the store counted it.
     Indeterminate,
 }
 
 impl Verifier {
-    /// Charges what the store counts: in one call, since the lines of a bill have one cost, but for
-    /// those of a second gate, whose route is charged first.
+    /// Charges the limits that the store counts, in one call for each cost. There are two costs
+    /// only at a second guard, which charges its route first.
     pub(super) async fn charge_in_store(&self, key: KeyId, allowed: &mut Allowed) -> StoreCharge {
         let prefetch_key =
             PrefetchKey::of(key, &allowed.applied).filter(|_| self.prefetch.is_enabled());
         if let Some(prefetch_key) = prefetch_key {
-            // Where it is not to be had for several requests, it may be for one.
+            // If the limits do not allow a charge for several requests, they may allow one.
             if let Some(paid) = self.charge_prefetch(prefetch_key, key, allowed).await {
                 return paid;
             }
@@ -48,14 +48,14 @@ impl Verifier {
             let Some(cost) = next.map(|(_, limit)| limit.cost) else {
                 return StoreCharge::Allowed;
             };
-            let (places, counters) = self.lines_of_cost(allowed, cost);
+            let (positions, counters) = self.counters_of_cost(allowed, cost);
             let sent = self.shared.now();
             let charge = Charge::new(key, cost, counters.clone());
             let Some(answer) = self.send_charge(charge).await else {
                 self.refund_charged(allowed, &charged);
                 return StoreCharge::Indeterminate;
             };
-            for (at, decision) in places.iter().zip(&answer.decisions) {
+            for (at, decision) in positions.iter().zip(&answer.decisions) {
                 allowed.applied[*at].decision = Some(*decision);
                 allowed.applied[*at].at_nanos = sent.uptime_nanos;
             }
@@ -63,7 +63,7 @@ impl Verifier {
                 self.refund_charged(allowed, &charged);
                 return StoreCharge::Denied;
             }
-            self.emit_thresholds(allowed, &places, &answer.decisions, u64::from(cost));
+            self.emit_thresholds(allowed, &positions, &answer.decisions, u64::from(cost));
             if let Some(prefetch_key) = prefetch_key {
                 let limits = counters.into_iter().zip(answer.decisions).collect();
                 let rest = self
@@ -73,12 +73,12 @@ impl Verifier {
                     self.refill_in_background(rest);
                 }
             }
-            charged.extend(places);
+            charged.extend(positions);
         }
     }
 
-    /// Charges for several requests at once, and pays with it. `None` where that did not serve this
-    /// one.
+    /// Prefetches units for several requests, and consumes them for this one. Returns `None` if
+    /// that was not enough.
     async fn charge_prefetch(
         &self,
         prefetch_key: PrefetchKey,
@@ -101,7 +101,7 @@ impl Verifier {
         if size <= 1 {
             return None;
         }
-        let (places, counters) = self.lines_of_cost(allowed, cost);
+        let (positions, counters) = self.counters_of_cost(allowed, cost);
         let Some(decisions) = self
             .prefetch_units(prefetch_key, key, size, cost, counters)
             .await
@@ -110,7 +110,7 @@ impl Verifier {
         };
         let decisions = decisions?;
         let all = u64::from(cost) * u64::from(size);
-        self.emit_thresholds(allowed, &places, &decisions, all);
+        self.emit_thresholds(allowed, &positions, &decisions, all);
         let now = self.shared.now();
         let paid = self
             .prefetch
@@ -118,8 +118,8 @@ impl Verifier {
         paid.then_some(StoreCharge::Allowed)
     }
 
-    /// Takes units for `size` requests. They are kept also where the one who asked has gone away by
-    /// then. `None` where the store gives no answer, and `Some(None)` where it does not allow so many.
+    /// Prefetches units for `size` requests. They are kept even if the caller is dropped meanwhile.
+    /// Returns `None` if the store does not answer, and `Some(None)` if it denies the charge.
     async fn prefetch_units(
         &self,
         prefetch_key: PrefetchKey,
@@ -157,8 +157,8 @@ impl Verifier {
         taken.await.ok().flatten()
     }
 
-    /// The lines that the store counts at this cost: their places, and their meters.
-    fn lines_of_cost(&self, allowed: &Allowed, cost: u32) -> (Vec<usize>, Vec<LimitCounter>) {
+    /// Returns the positions and counters of the limits that the store counts at this cost.
+    fn counters_of_cost(&self, allowed: &Allowed, cost: u32) -> (Vec<usize>, Vec<LimitCounter>) {
         let limits = allowed.applied.iter().enumerate();
         limits
             .filter(|(_, limit)| limit.counted_by == CountedBy::Store && limit.cost == cost)
@@ -166,7 +166,7 @@ impl Verifier {
             .unzip()
     }
 
-    /// Gives back, every so often, what was taken ahead and not used.
+    /// Refunds unused prefetched units, repeatedly, after their TTL.
     pub(crate) async fn refund_expired_prefetch(&self) {
         loop {
             tokio::time::sleep(PREFETCH_TTL).await;
@@ -175,13 +175,13 @@ impl Verifier {
         }
     }
 
-    /// Gives all back that was taken ahead and not used: the manager ends.
+    /// Refunds all unused prefetched units, at shutdown.
     pub(crate) async fn refund_all_prefetched(&self) {
         let rests = self.prefetch.sweep(self.shared.now(), true);
         refill_all(&self.shared, rests).await;
     }
 
-    /// How the limits of a key stand. Charges nothing.
+    /// Reads the status of a key's limits, without charging them.
     pub(crate) async fn read_limits(
         &self,
         id: KeyId,
@@ -202,21 +202,21 @@ impl Verifier {
                 .filter(|(at, _)| applied[*at].counted_by == CountedBy::Store)
         };
         let counters: Vec<_> = stored().map(|(_, one)| one.counter.clone()).collect();
-        let places: Vec<_> = stored().map(|(at, _)| at).collect();
+        let positions: Vec<_> = stored().map(|(at, _)| at).collect();
         if !counters.is_empty() {
             let charge = Charge::new(id, 0, counters);
-            let silent = || StoreError::unavailable("it did not tell how limits stand");
+            let silent = || StoreError::unavailable("it did not return the status of limits");
             let answer = send_charge(&self.shared, charge).await;
             let answer = answer.ok_or_else(silent)?;
-            for (at, decision) in places.into_iter().zip(answer.decisions) {
+            for (at, decision) in positions.into_iter().zip(answer.decisions) {
                 applied[at].decision = Some(decision);
             }
         }
         Ok(statuses_of(&applied, plan))
     }
 
-    /// Takes back what a request was charged that came to nothing, and that it was let through. The
-    /// store is told of quotas alone, in the background: a rate mends itself.
+    /// Refunds the charges of a request that was denied afterwards, and undoes its usage. Only
+    /// quotas are refunded in the store, in the background, since rates recover by themselves.
     pub(crate) fn refund(&self, allowed: &Allowed) {
         let key = allowed.key.id();
         if let Some(usage_entry) = allowed.usage_entry {
@@ -228,26 +228,30 @@ impl Verifier {
         }
     }
 
-    /// Takes back what an earlier part of the same bill was charged.
+    /// Refunds limits that were charged before another one denied.
     fn refund_charged(&self, allowed: &Allowed, charged: &[usize]) {
         for limit in charged.iter().map(|at| &allowed.applied[*at]) {
             self.refund_in_store(allowed.key.id(), allowed, limit);
         }
     }
 
-    /// `None` where there is no answer. What was charged to one who has gone away by then is given
-    /// back: nothing came of it.
+    /// Sends a charge; returns `None` if the store does not answer. If the caller is dropped
+    /// meanwhile, the charge is refunded, since the request was not served.
     async fn send_charge(&self, charge: Charge) -> Option<ChargeOutcome> {
-        let (shared, pass) = (Arc::clone(&self.shared), self.deferred.token());
+        let (shared, token) = (Arc::clone(&self.shared), self.deferred.token());
         let call = self.shared.runtime.spawn(async move {
             let sent = shared.now().uptime_nanos;
             let answer = send_charge(&shared, charge.clone()).await;
             let charged = answer.as_ref().filter(|answer| answer.allowed);
             let rest = charged.map(|charged| refund_of(charge, charged, sent));
-            let unclaimed = UnclaimedCharge { shared, rest, pass };
+            let unclaimed = UnclaimedCharge {
+                shared,
+                rest,
+                token,
+            };
             (answer, unclaimed)
         });
-        // Where this is not reached, the output of the task is dropped.
+        // If the caller is dropped before this point, so is the task's output, which refunds.
         let (answer, mut unclaimed) = call.await.ok()?;
         unclaimed.rest = None;
         answer
@@ -274,11 +278,11 @@ impl Verifier {
     }
 }
 
-/// What was charged, and is given back where nobody is there any more to take it.
+/// A charge that is refunded when dropped, unless its caller takes it first.
 struct UnclaimedCharge {
     shared: Arc<Shared>,
     rest: Option<Refund>,
-    pass: TaskTrackerToken,
+    token: TaskTrackerToken,
 }
 
 impl Drop for UnclaimedCharge {
@@ -286,31 +290,31 @@ impl Drop for UnclaimedCharge {
         if let Some(rest) = self.rest.take() {
             let shared = Arc::clone(&self.shared);
             let refill = async move { refill(&shared, rest).await };
-            let tracker = self.pass.task_tracker();
+            let tracker = self.token.task_tracker();
             tracker.spawn_on(refill, &self.shared.runtime);
         }
     }
 }
 
-/// What of a charge can be given back to quotas.
+/// Returns the refund of a charge: its quotas.
 fn refund_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Refund {
     let counters = charge.counters.into_iter().zip(&charged.decisions);
-    let quotas = counters.filter(|(meter, _)| matches!(meter.rule(), LimitRule::Quota(_)));
+    let quotas = counters.filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
     Refund {
         key: charge.key,
         units: u64::from(charge.cost),
         quotas: quotas
-            .map(|(meter, decision)| (meter, period_end(sent_nanos, *decision)))
+            .map(|(counter, decision)| (counter, period_end(sent_nanos, *decision)))
             .collect(),
     }
 }
 
-/// `None` where there is no answer.
+/// Sends a charge; returns `None` if the store does not answer.
 async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutcome> {
     let (key, expected) = (charge.key, charge.counters.len());
     let own = Arc::clone(shared);
-    // On the manager's runtime, where the store's connections are driven, and to its end though the
-    // client goes away.
+    // On the manager's runtime, which drives the store's connections. It completes even if the
+    // client disconnects.
     let call = shared.runtime.spawn(async move {
         let answer = tokio::time::timeout(own.deadline, own.store.charge(&charge)).await;
         own.metrics.called(StoreCall::Charge, answer.as_ref().ok());
@@ -319,15 +323,15 @@ async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutco
     match call.await {
         Ok(Ok(Ok(charged))) if charged.decisions.len() == expected => Some(charged),
         Ok(Ok(Ok(_))) => {
-            tracing::error!(key_id = %key, "the key store's answer to a charge does not fit it");
+            tracing::error!(key_id = %key, "the key store's answer does not fit the charge");
             None
         }
         Ok(Ok(Err(error))) => {
-            tracing::warn!(key_id = %key, %error, "the key store counted no limit");
+            tracing::warn!(key_id = %key, %error, "the key store did not count a charge");
             None
         }
         Ok(Err(_)) | Err(_) => {
-            tracing::warn!(key_id = %key, "the key store gave no answer to a charge in time");
+            tracing::warn!(key_id = %key, "the key store did not answer a charge in time");
             None
         }
     }
@@ -336,7 +340,7 @@ async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutco
 async fn refill_all(shared: &Arc<Shared>, rests: Vec<Refund>) {
     let mut refills = JoinSet::new();
     for rest in rests {
-        if refills.len() >= REFILLS_AT_ONCE {
+        if refills.len() >= MAX_REFILLS {
             refills.join_next().await;
         }
         let shared = Arc::clone(shared);
@@ -346,20 +350,20 @@ async fn refill_all(shared: &Arc<Shared>, rests: Vec<Refund>) {
 }
 
 async fn refill(shared: &Shared, rest: Refund) {
-    // What is under way when a period ends would be given to the next.
+    // A refill in progress when a period ends would be credited to the next period.
     let margin = u64::try_from((shared.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
-    for (meter, until) in rest.quotas.iter().filter(|_| rest.units > 0) {
+    for (counter, until) in rest.quotas.iter().filter(|_| rest.units > 0) {
         let latest = shared.now().uptime_nanos.saturating_add(margin);
         if until.is_some_and(|until| latest >= until) {
             continue;
         }
-        let call = shared.store.refill(&rest.key, meter, rest.units);
+        let call = shared.store.refill(&rest.key, counter, rest.units);
         let answer = tokio::time::timeout(shared.deadline, call).await;
         shared
             .metrics
             .called(StoreCall::Refill, answer.as_ref().ok());
         if !matches!(answer, Ok(Ok(()))) {
-            tracing::warn!(key_id = %rest.key, "what was charged and not used was not given back");
+            tracing::warn!(key_id = %rest.key, "unused units could not be refunded");
         }
     }
 }

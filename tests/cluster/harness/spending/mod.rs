@@ -228,7 +228,7 @@ impl Cluster {
         let node = self.node(slot).expect("it runs");
         let said = node.ask(&format!("usage {}", spent.id)).await.unwrap();
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        let refused = serde_json::from_value(said["refused"].clone()).unwrap();
+        let refused = serde_json::from_value(said["denied"].clone()).unwrap();
         (said["requests"].as_u64().expect("a number"), refused)
     }
 

@@ -1,43 +1,34 @@
-//! Making keys.
+//! Creates keys.
 
-use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rand::{TryCryptoRng, TryRng};
-use secrecy::{ExposeSecret, SecretString};
 
-use super::ApiKeyManager;
-use super::builder::Random;
-use super::checks::{
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::events::EventKind;
+use crate::limit::{Limit, LimitRule};
+use crate::manager::new_key::NewKey;
+use crate::manager::validate::{
     check_actor, check_environment, check_methods, check_networks, check_span, check_text,
 };
-use super::new_key::NewKey;
-use crate::clock::Timestamp;
-use crate::error::{BoxError, Error};
-use crate::events::EventKind;
-use crate::key::{KeyId, generate, random_id};
-use crate::limit::{Limit, LimitRule};
+use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::metrics::StoreCall;
 use crate::record::{KeyRecord, Metadata};
 use crate::scope::Scopes;
 
-/// A boxed future, as `IntoFuture` needs one that can be named.
-pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
-
-/// When a key ends.
+/// When a key expires.
 #[derive(Debug, Clone, Copy)]
-enum End {
+enum Expiry {
     Never,
     In(Duration),
     At(Timestamp),
 }
 
-/// A key being made; see [`ApiKeyManager::create`]. Await it.
+/// A call that creates a key; see [`ApiKeyManager::create`]. Resolves to the key with its secret.
 #[derive(Debug)]
-#[must_use = "no key is made until this is awaited"]
+#[must_use = "a key is created only when this is awaited"]
 pub struct CreateKey {
     manager: ApiKeyManager,
     label: String,
@@ -49,13 +40,13 @@ pub struct CreateKey {
     networks: Vec<IpNet>,
     methods: Vec<String>,
     limits: Vec<Limit>,
-    end: End,
+    expiry: Expiry,
     not_before: Option<Timestamp>,
     actor: Option<String>,
 }
 
 impl CreateKey {
-    pub(super) fn new(manager: ApiKeyManager, label: String) -> Self {
+    pub(in crate::manager) fn new(manager: ApiKeyManager, label: String) -> Self {
         Self {
             manager,
             label,
@@ -67,19 +58,20 @@ impl CreateKey {
             networks: Vec::new(),
             methods: Vec::new(),
             limits: Vec::new(),
-            end: End::Never,
+            expiry: Expiry::Never,
             not_before: None,
             actor: None,
         }
     }
 
-    /// Whom the key belongs to, in the application's own terms: 1 to 256 bytes. By default, nobody.
+    /// Sets the owner, in the application's own terms: 1 to 256 bytes. By default, the key does not
+    /// have an owner.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = Some(owner.into());
         self
     }
 
-    /// What the key may do: see [`Scopes::new`]. By default, nothing that a route demands.
+    /// Sets the scopes; see [`Scopes::new`]. By default, the key does not have any.
     pub fn scopes<I>(mut self, scopes: I) -> Self
     where
         I: IntoIterator,
@@ -89,7 +81,7 @@ impl CreateKey {
         self
     }
 
-    /// One piece of the application's own data. By default, none.
+    /// Adds a piece of the application's own data. By default, the key does not have any.
     pub fn metadata(
         mut self,
         name: impl Into<String>,
@@ -99,21 +91,21 @@ impl CreateKey {
         self
     }
 
-    /// A family of keys, such as `live` or `test`: 1 to 32 ASCII letters, digits, `_` and `-`. By
-    /// default, none.
+    /// Sets the environment, such as `live` or `test`: 1 to 32 ASCII letters, digits, `_` and `-`.
+    /// By default, the key does not have one.
     pub fn environment(mut self, environment: impl Into<String>) -> Self {
         self.environment = Some(environment.into());
         self
     }
 
-    /// The prefix, one of [`Config::prefixes`](crate::Config::prefixes). By default, the first of
-    /// them.
+    /// Sets the prefix, one of [`Config::prefixes`](crate::Config::prefixes). By default, the first
+    /// of them.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = Some(prefix.into());
         self
     }
 
-    /// The networks from which the key may be used. By default, all.
+    /// Sets the networks from which the key may be used. By default, all.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -128,7 +120,8 @@ impl CreateKey {
         self
     }
 
-    /// The methods that the key is good for, such as `GET`, which includes `HEAD`. By default, all.
+    /// Sets the methods that the key permits, such as `GET`, which includes `HEAD`. By default,
+    /// all.
     pub fn methods<I>(mut self, methods: I) -> Self
     where
         I: IntoIterator,
@@ -138,8 +131,8 @@ impl CreateKey {
         self
     }
 
-    /// Limits the key; several limits have different names, and a request has to keep to all of them.
-    /// By default, the key has no limits of its own.
+    /// Adds a limit. Limits have different names, and a request must keep all of them. By default,
+    /// the key does not have its own limits.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore, Quota, Rate};
@@ -158,32 +151,33 @@ impl CreateKey {
         self
     }
 
-    /// Limits the key to all of these, such as those of a plan.
+    /// Adds several limits, such as those of a plan.
     pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
         self.limits.extend(limits);
         self
     }
 
-    /// The key ends this long after it was made; more than nothing. By default, it never ends.
+    /// Sets the lifetime, which must be greater than zero. By default, the key never expires.
     pub fn expires_in(mut self, life: Duration) -> Self {
-        self.end = End::In(life);
+        self.expiry = Expiry::In(life);
         self
     }
 
-    /// The key ends at this time, which lies ahead. By default, it never ends.
+    /// Sets the expiry (exclusive), which must lie in the future. By default, the key never
+    /// expires.
     pub fn expires_at(mut self, at: impl Into<Timestamp>) -> Self {
-        self.end = End::At(at.into());
+        self.expiry = Expiry::At(at.into());
         self
     }
 
-    /// The key is refused before this time. By default, it is good at once.
+    /// Denies the key before this time. By default, it is valid at once.
     pub fn not_before(mut self, at: impl Into<Timestamp>) -> Self {
         self.not_before = Some(at.into());
         self
     }
 
-    /// Who makes the key, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
-    /// default, nobody is named.
+    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
+    /// By default, they do not name one.
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
@@ -197,7 +191,7 @@ impl CreateKey {
             Some(prefix) if config.accepts_prefix(prefix) => prefix,
             Some(prefix) => {
                 return Err(Error::InvalidArgument(format!(
-                    "the prefix {prefix:?} is none of the configured `prefixes`; add it there, or leave it out"
+                    "the prefix {prefix:?} is not one of the configured `prefixes`; add it there, or leave it out"
                 )));
             }
         };
@@ -212,10 +206,9 @@ impl CreateKey {
         check_networks(&self.networks)?;
         check_methods(&self.methods)?;
         self.manager.check_limits(&self.limits)?;
-        let expires = self.end.at(now)?;
+        let expires = self.expiry.at(now)?;
         check_span(self.not_before, expires)?;
-        let id = random_id(&mut Source(&*self.manager.0.random))
-            .map_err(|failed| Error::Random(failed.0))?;
+        let id = self.manager.new_id()?;
         let (secret, digest) = self.manager.new_secret(prefix, id)?;
         let mut record = KeyRecord::new(id, prefix, self.label, digest, now);
         record.owner = self.owner;
@@ -234,7 +227,7 @@ impl CreateKey {
 
 impl IntoFuture for CreateKey {
     type Output = Result<NewKey, Error>;
-    type IntoFuture = Work<NewKey>;
+    type IntoFuture = BoxFuture<NewKey>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.make())
@@ -242,40 +235,11 @@ impl IntoFuture for CreateKey {
 }
 
 impl ApiKeyManager {
-    /// A secret of the configured kind for `id`, and its digest.
-    pub(super) fn new_secret(
-        &self,
-        prefix: &str,
-        id: KeyId,
-    ) -> Result<(SecretString, String), Error> {
-        let config = self.config();
-        let source = &mut Source(&*self.0.random);
-        let secret = generate(
-            source,
-            prefix,
-            id,
-            config.secret_charset(),
-            config.secret_length(),
-        )
-        .map_err(|failed| Error::Random(failed.0))?;
-        let hasher = &self.0.core.hasher;
-        let digest = hasher.hash(secret.expose_secret()).map_err(Error::Hasher)?;
-        if hasher
-            .prepare(&digest)
-            .is_none_or(|prepared| !hasher.verify(secret.expose_secret(), &prepared))
-        {
-            return Err(Error::Hasher(
-                "the hasher does not verify what it has just hashed".into(),
-            ));
-        }
-        Ok((secret, digest))
-    }
-
     async fn insert(&self, record: KeyRecord, actor: Option<String>) -> Result<KeyRecord, Error> {
         self.on_thread(move |core| async move {
             let insert = core.shared.store.insert(&record);
             let outcome = core.shared.call(StoreCall::Insert, insert).await;
-            // The id may be remembered as unknown.
+            // The id may be cached as unknown.
             core.cache.evict(&record.id);
             outcome?;
             tracing::info!(key_id = %record.id, "created");
@@ -286,76 +250,41 @@ impl ApiKeyManager {
     }
 }
 
-impl End {
+impl Expiry {
     fn at(self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let at = match self {
             Self::Never => return Ok(None),
             Self::At(at) => at,
             Self::In(life) => now.checked_add(life).ok_or_else(|| {
                 Error::InvalidArgument(
-                    "the lifetime ends later than time can be told; leave it out for a key that never ends".to_owned(),
+                    "the lifetime is too long; write a shorter one, or leave it out for a key that never expires".to_owned(),
                 )
             })?,
         };
         if at <= now {
             return Err(Error::InvalidArgument(
-                "the key would end before it begins; write a time that lies ahead".to_owned(),
+                "the key would expire at once; write a time in the future".to_owned(),
             ));
         }
         Ok(Some(at))
     }
 }
 
-/// A [`Random`] as the generator that keys are made with.
-struct Source<'a>(&'a dyn Random);
-
-/// A failing generator's own error.
-#[derive(Debug)]
-struct Failed(BoxError);
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Failed {}
-
-impl TryRng for Source<'_> {
-    type Error = Failed;
-
-    fn try_next_u32(&mut self) -> Result<u32, Failed> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_ne_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Failed> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_ne_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Failed> {
-        self.0.fill(bytes).map_err(Failed)
-    }
-}
-
-impl TryCryptoRng for Source<'_> {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::BoxError;
+    use crate::manager::secret::RandomSource;
     use crate::store::{KeyStore, ListQuery, MemoryStore};
     use std::sync::Arc;
 
-    /// A generator that fails, after some good bytes.
+    /// A source that fails after some calls.
     #[derive(Debug)]
-    struct Failing {
+    struct FailingSource {
         good: std::sync::atomic::AtomicUsize,
     }
 
-    impl Random for Failing {
+    impl RandomSource for FailingSource {
         fn fill(&self, bytes: &mut [u8]) -> Result<(), BoxError> {
             use std::sync::atomic::Ordering;
             if self.good.fetch_sub(1, Ordering::SeqCst) == 0 {
@@ -372,7 +301,7 @@ mod tests {
         // The first random bits are the node's own id.
         for good in [1, 2] {
             let store = Arc::new(MemoryStore::new());
-            let random = Failing { good: good.into() };
+            let random = FailingSource { good: good.into() };
             let manager = ApiKeyManager::builder()
                 .shared_store(store.clone())
                 .random(random)
@@ -389,11 +318,11 @@ mod tests {
     #[test]
     fn an_end_that_cannot_be_is_refused() {
         let now = Timestamp::from_millis(1_000);
-        assert!(End::In(Duration::from_secs(u64::MAX)).at(now).is_err());
-        assert!(End::In(Duration::ZERO).at(now).is_err());
-        assert!(End::At(now).at(now).is_err());
+        assert!(Expiry::In(Duration::from_secs(u64::MAX)).at(now).is_err());
+        assert!(Expiry::In(Duration::ZERO).at(now).is_err());
+        assert!(Expiry::At(now).at(now).is_err());
         assert_eq!(
-            End::In(Duration::from_millis(1)).at(now).unwrap(),
+            Expiry::In(Duration::from_millis(1)).at(now).unwrap(),
             Some(Timestamp::from_millis(1_001))
         );
         assert!(check_span(Some(now), Some(now)).is_err());

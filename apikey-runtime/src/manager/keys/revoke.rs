@@ -1,22 +1,21 @@
-//! Revoking keys.
+//! Revokes keys.
 
 use std::future::IntoFuture;
 
-use super::ApiKeyManager;
-use super::checks::{check_actor, check_text};
-use super::confirm::ConfirmedCall;
-use super::core::{ManagerCore, missing};
-use super::create::Work;
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
+use crate::manager::confirm::ConfirmedCall;
+use crate::manager::core::{ManagerCore, missing};
+use crate::manager::validate::{check_actor, check_text};
+use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::metrics::StoreCall;
 use crate::record::Revocation;
 
-/// A revocation being made; see [`ApiKeyManager::revoke`]. Await it for whether this call did it
-/// (`false`: it was revoked before).
+/// A call that revokes a key; see [`ApiKeyManager::revoke`]. Resolves to whether this call revoked
+/// it (`false`: it was revoked before).
 #[derive(Debug)]
-#[must_use = "nothing is revoked until this is awaited"]
+#[must_use = "a key is revoked only when this is awaited"]
 pub struct RevokeKey {
     manager: ApiKeyManager,
     id: KeyId,
@@ -25,7 +24,7 @@ pub struct RevokeKey {
 }
 
 impl RevokeKey {
-    pub(super) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
+    pub(in crate::manager) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
         Self {
             manager,
             id,
@@ -34,29 +33,29 @@ impl RevokeKey {
         }
     }
 
-    /// The reason: 1 to 256 bytes, for those who read the record. By default, nothing is said.
+    /// Sets the reason, which the record keeps: 1 to 256 bytes. By default, no reason is kept.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
-    /// Who revokes the key, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
-    /// default, nobody is named.
+    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
+    /// By default, they do not name one.
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
 
-    /// Returns only when the revocation has reached every node that uses the store: from then on no
-    /// check that *starts* anywhere accepts the key, with the store's push broken, nodes paused or
-    /// cut off.
+    /// Waits until the revocation has reached all nodes that use the store: no check that *starts*
+    /// later, on any node, accepts the key. This holds even if the store's push is broken, or if
+    /// nodes are paused or disconnected.
     ///
-    /// It waits until each node on the store's list has said that it dropped what changed, which
-    /// takes milliseconds; or until the longest lease that a node may hold has ended (a thousandth
-    /// and 5 ms more, for clocks that run apart). Where the store gives no answer after the change
-    /// was made, it waits for up to 60 seconds, the longest lease that there can be.
+    /// The call waits until each node in the store's member list has confirmed that it evicted the
+    /// changed keys, which takes milliseconds, or until the longest lease that a node may hold has
+    /// ended (plus a thousandth and 5 ms, since clocks diverge). If the store does not answer after
+    /// the change was made, it waits for up to 60 seconds, the longest possible lease.
     ///
-    /// A call that is dropped on the way has revoked the key, or does so still.
+    /// If the call is dropped while it waits, the key is revoked nevertheless.
     pub fn confirmed(self) -> ConfirmedCall<Self> {
         ConfirmedCall::new(self.manager.clone(), self)
     }
@@ -64,7 +63,7 @@ impl RevokeKey {
 
 impl IntoFuture for RevokeKey {
     type Output = Result<bool, Error>;
-    type IntoFuture = Work<bool>;
+    type IntoFuture = BoxFuture<bool>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -80,10 +79,10 @@ impl IntoFuture for RevokeKey {
     }
 }
 
-/// A revocation of all keys of an owner; see [`ApiKeyManager::revoke_all`]. Await it for the ids of
-/// those that this call revoked.
+/// A call that revokes all keys of an owner; see [`ApiKeyManager::revoke_all`]. Resolves to the ids
+/// of the keys that this call revoked.
 #[derive(Debug)]
-#[must_use = "nothing is revoked until this is awaited"]
+#[must_use = "a key is revoked only when this is awaited"]
 pub struct RevokeAll {
     manager: ApiKeyManager,
     owner: String,
@@ -92,7 +91,7 @@ pub struct RevokeAll {
 }
 
 impl RevokeAll {
-    pub(super) fn new(manager: ApiKeyManager, owner: String) -> Self {
+    pub(in crate::manager) fn new(manager: ApiKeyManager, owner: String) -> Self {
         Self {
             manager,
             owner,
@@ -101,20 +100,20 @@ impl RevokeAll {
         }
     }
 
-    /// The reason: 1 to 256 bytes, for those who read the records. By default, nothing is said.
+    /// Sets the reason, which the records keep: 1 to 256 bytes. By default, no reason is kept.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
-    /// Who revokes the keys, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
-    /// default, nobody is named.
+    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
+    /// By default, they do not name one.
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
 
-    /// Returns only when the revocations have reached every node. See [`RevokeKey::confirmed`].
+    /// Waits until the revocations have reached all nodes. See [`RevokeKey::confirmed`].
     pub fn confirmed(self) -> ConfirmedCall<Self> {
         ConfirmedCall::new(self.manager.clone(), self)
     }
@@ -122,7 +121,7 @@ impl RevokeAll {
 
 impl IntoFuture for RevokeAll {
     type Output = Result<Vec<KeyId>, Error>;
-    type IntoFuture = Work<Vec<KeyId>>;
+    type IntoFuture = BoxFuture<Vec<KeyId>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -168,8 +167,8 @@ impl ManagerCore {
         match self.shared.call(StoreCall::RevokeOwner, revoke).await {
             Ok(ids) => {
                 ids.iter().for_each(|id| self.cache.evict(id));
-                // Keys of the owner that others revoked before are not among them, and this node
-                // may not have heard of that yet.
+                // Keys of the owner that another node revoked before are not among them, and this
+                // node may not have learned of it yet.
                 if !self.poller.poll_now().await {
                     self.cache.flush();
                 }
@@ -181,7 +180,7 @@ impl ManagerCore {
                 Ok(ids)
             }
             Err(error) => {
-                // Which keys it would have been is not known here.
+                // The keys that it may have revoked are not known here.
                 self.cache.flush();
                 Err(error.into())
             }

@@ -1,20 +1,19 @@
-//! Removing records that nobody needs any more.
+//! Removes records of keys that ended.
 
 use std::future::IntoFuture;
 
-use super::ApiKeyManager;
-use super::checks::check_actor;
-use super::create::Work;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
+use crate::manager::validate::check_actor;
+use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::metrics::StoreCall;
 
-/// A removal of records being made; see [`ApiKeyManager::purge`]. Await it for the ids of the keys
-/// that were removed.
+/// A call that removes records; see [`ApiKeyManager::purge`]. Resolves to the ids of the removed
+/// keys.
 #[derive(Debug)]
-#[must_use = "nothing is removed until this is awaited"]
+#[must_use = "records are removed only when this is awaited"]
 pub struct PurgeKeys {
     manager: ApiKeyManager,
     before: Timestamp,
@@ -22,7 +21,7 @@ pub struct PurgeKeys {
 }
 
 impl PurgeKeys {
-    pub(super) fn new(manager: ApiKeyManager, before: Timestamp) -> Self {
+    pub(in crate::manager) fn new(manager: ApiKeyManager, before: Timestamp) -> Self {
         Self {
             manager,
             before,
@@ -30,8 +29,8 @@ impl PurgeKeys {
         }
     }
 
-    /// Who removes them, for those who read [events](crate::ApiKeyManager::events): 1 to 256 bytes. By
-    /// default, nobody is named.
+    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
+    /// By default, they do not name one.
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
@@ -62,7 +61,7 @@ impl PurgeKeys {
 
 impl IntoFuture for PurgeKeys {
     type Output = Result<Vec<KeyId>, Error>;
-    type IntoFuture = Work<Vec<KeyId>>;
+    type IntoFuture = BoxFuture<Vec<KeyId>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.carry_out())

@@ -1,4 +1,4 @@
-//! What the texts and times of a key may be.
+//! Checks of the texts and times of a key.
 
 use ipnet::IpNet;
 
@@ -6,17 +6,18 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::util::network::is_mapped;
 
-/// Refuses a key that could never be used.
+/// Rejects a key that could never be used.
 pub(super) fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<(), Error> {
     match from.zip(to) {
         Some((from, to)) if from >= to => Err(Error::InvalidArgument(
-            "`not_before` is not before the key's end, so it could never be used; write an earlier time".to_owned(),
+            "`not_before` is not before the key's expiry, so it could never be used; write an earlier time".to_owned(),
         )),
         _ => Ok(()),
     }
 }
 
-/// Refuses texts that would forge lines in logs and pages. Whatever else is in them is data.
+/// Rejects texts that could forge lines in logs and pages: control characters. All other characters
+/// are data.
 pub(super) fn check_text(name: &str, text: &str) -> Result<(), Error> {
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
         return Err(Error::InvalidArgument(format!(
@@ -26,7 +27,7 @@ pub(super) fn check_text(name: &str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Who makes a change.
+/// Checks the name of the actor who makes a change.
 pub(super) fn check_actor(actor: Option<&str>) -> Result<(), Error> {
     actor.map_or(Ok(()), |actor| check_text("actor of a change", actor))
 }
@@ -60,7 +61,7 @@ pub(super) fn check_methods(methods: &[String]) -> Result<(), Error> {
     };
     match methods.iter().find(|method| !fits(method)) {
         Some(method) => Err(Error::InvalidArgument(format!(
-            "{method:?} is no method; write capital letters, as in `GET`"
+            "{method:?} is not a method; write capital letters, as in `GET`"
         ))),
         None => Ok(()),
     }

@@ -1,16 +1,15 @@
-//! Listing keys.
+//! Lists keys.
 
 use std::future::IntoFuture;
 
-use super::ApiKeyManager;
-use super::create::Work;
 use crate::error::Error;
 use crate::key::KeyId;
+use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::metrics::StoreCall;
 use crate::record::{KeyRecord, KeyState};
 use crate::store::ListQuery;
 
-/// How many records a page has unless it is said.
+/// The default page size.
 const PAGE_SIZE: u32 = 50;
 
 /// A page of keys.
@@ -19,15 +18,15 @@ const PAGE_SIZE: u32 = 50;
 pub struct KeyPage {
     /// The keys, in the order of their ids.
     pub keys: Vec<KeyRecord>,
-    /// The ids of records that are in the store and cannot be read; no such key is ever accepted.
+    /// The ids of records in the store that cannot be read. Such keys are always denied.
     pub unreadable: Vec<String>,
-    /// For [`ListKeys::after`], to get the next page; `None` on the last.
+    /// The argument of [`ListKeys::after`] for the next page; `None` on the last.
     pub next: Option<KeyId>,
 }
 
-/// A list of keys being asked for; see [`ApiKeyManager::list`]. Await it.
+/// A call that lists keys; see [`ApiKeyManager::list`]. Resolves to a page.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is read until this is awaited"]
+#[must_use = "keys are listed only when this is awaited"]
 pub struct ListKeys {
     manager: ApiKeyManager,
     query: ListQuery,
@@ -35,7 +34,7 @@ pub struct ListKeys {
 }
 
 impl ListKeys {
-    pub(super) fn new(manager: ApiKeyManager) -> Self {
+    pub(in crate::manager) fn new(manager: ApiKeyManager) -> Self {
         Self {
             manager,
             query: ListQuery::first(PAGE_SIZE),
@@ -43,38 +42,38 @@ impl ListKeys {
         }
     }
 
-    /// Only keys of this owner. By default, all.
+    /// Selects keys of this owner. By default, all.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.query.owner = Some(owner.into());
         self
     }
 
-    /// Only keys with exactly this label. By default, all.
+    /// Selects keys with exactly this label. By default, all.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.query.label = Some(label.into());
         self
     }
 
-    /// Only keys that are in this state now. By default, all.
+    /// Selects keys that are in this state now. By default, all.
     pub fn state(mut self, state: KeyState) -> Self {
         self.state = Some(state);
         self
     }
 
-    /// Only keys after this one: [`KeyPage::next`] of the page before. By default, from the first.
+    /// Starts after this key: [`KeyPage::next`] of the previous page. By default, at the first key.
     pub fn after(mut self, id: impl Into<Option<KeyId>>) -> Self {
         self.query.after = id.into();
         self
     }
 
-    /// How many keys a page has at most, from 1 to 1000. By default, 50.
+    /// Sets the maximum number of keys in a page, from 1 to 1000. By default, 50.
     pub fn page_size(mut self, keys: u32) -> Self {
         self.query.limit = keys.clamp(1, 1_000);
         self
     }
 
-    /// Reads pages of the store until one of ours is full: a state is judged here, and not by
-    /// stores.
+    /// Reads the store's pages until a page of the result is full. Stores do not evaluate the
+    /// state, so this does.
     async fn read(self) -> Result<KeyPage, Error> {
         let Self {
             manager,
@@ -94,7 +93,7 @@ impl ListKeys {
                     page.unreadable.extend(read.unreadable);
                     for record in read.records {
                         if page.keys.len() == size {
-                            // The page filled up within this read; the next starts after its last
+                            // The page filled up within this read. The next starts after its last
                             // key.
                             page.next = page.keys.last().map(|last| last.id);
                             return Ok(page);
@@ -116,7 +115,7 @@ impl ListKeys {
 
 impl IntoFuture for ListKeys {
     type Output = Result<KeyPage, Error>;
-    type IntoFuture = Work<KeyPage>;
+    type IntoFuture = BoxFuture<KeyPage>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.read())

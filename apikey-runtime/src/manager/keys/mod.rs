@@ -1,0 +1,20 @@
+//! The calls that create, list, change, revoke and purge keys.
+
+mod create;
+mod enable;
+mod list;
+mod purge;
+mod revoke;
+mod rotate;
+mod update;
+
+pub use create::CreateKey;
+pub use enable::SetKeyEnabled;
+pub use list::{KeyPage, ListKeys};
+pub use purge::PurgeKeys;
+pub use revoke::{RevokeAll, RevokeKey};
+pub use rotate::RotateKey;
+pub use update::UpdateKey;
+
+/// How often a change is tried if other writers change the record first.
+const TRIES: usize = 8;

@@ -1,0 +1,132 @@
+//! Rotates keys.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::TRIES;
+use crate::clock::Timestamp;
+use crate::error::{Error, StoreError};
+use crate::events::EventKind;
+use crate::key::KeyId;
+use crate::manager::confirm::ConfirmedCall;
+use crate::manager::core::ManagerCore;
+use crate::manager::new_key::NewKey;
+use crate::manager::validate::check_actor;
+use crate::manager::{ApiKeyManager, BoxFuture};
+use crate::record::{KeyPatch, KeyRecord, PreviousDigest};
+
+/// A call that rotates a key; see [`ApiKeyManager::rotate`]. Resolves to the key with its new
+/// secret.
+#[derive(Debug)]
+#[must_use = "the key is rotated only when this is awaited"]
+pub struct RotateKey {
+    manager: ApiKeyManager,
+    id: KeyId,
+    grace: Duration,
+    actor: Option<String>,
+}
+
+impl RotateKey {
+    pub(in crate::manager) fn new(manager: ApiKeyManager, id: KeyId) -> Self {
+        Self {
+            manager,
+            id,
+            grace: Duration::ZERO,
+            actor: None,
+        }
+    }
+
+    /// Sets the grace time, during which the old secret is accepted too; it ends at the latest when
+    /// the key expires. By default, zero.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
+    /// By default, they do not name one.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Waits until the rotation has reached all nodes: checks that start later, on any node, do not
+    /// accept the old secret after its grace time. See
+    /// [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
+    pub fn confirmed(self) -> ConfirmedCall<Self> {
+        ConfirmedCall::new(self.manager.clone(), self)
+    }
+
+    async fn carry_out(self) -> Result<NewKey, Error> {
+        check_actor(self.actor.as_deref())?;
+        let manager = self.manager.clone();
+        manager.on_thread(move |core| self.rotate(core)).await
+    }
+
+    /// Makes a secret for the record as it was read, and stores it only if the record did not
+    /// change.
+    async fn rotate(self, core: Arc<ManagerCore>) -> Result<NewKey, Error> {
+        for _ in 0..TRIES {
+            let mut record = core.find_unrevoked(self.id).await?;
+            let (secret, patch) = self.new_secret(&record)?;
+            match core.patch(self.id, &patch).await {
+                Ok(()) => {
+                    tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
+                    core.emit(EventKind::Rotated, self.id, self.actor.as_deref());
+                    patch.apply(&mut record);
+                    return Ok(NewKey::new(record, secret));
+                }
+                Err(Error::Store(StoreError::Conflict)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Error::Store(StoreError::Conflict))
+    }
+
+    fn new_secret(&self, record: &KeyRecord) -> Result<(SecretString, KeyPatch), Error> {
+        if !self.manager.config().accepts_prefix(&record.prefix) {
+            return Err(Error::InvalidArgument(format!(
+                "the key's prefix {:?} is not one of the configured `prefixes`; add it there, or create a new key",
+                record.prefix
+            )));
+        }
+        let (secret, digest) = self.manager.new_secret(&record.prefix, self.id)?;
+        let mut patch = KeyPatch::new();
+        patch.expected_version = Some(record.version);
+        patch.previous = Some(previous_digest(record, self.grace, self.manager.now().now)?);
+        patch.digest = Some(digest);
+        Ok((secret, patch))
+    }
+}
+
+/// Returns the old digest with its expiry: after the grace time, and at the latest when the key
+/// expires.
+fn previous_digest(
+    record: &KeyRecord,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<Option<PreviousDigest>, Error> {
+    if grace.is_zero() {
+        return Ok(None);
+    }
+    let until = now.checked_add(grace).ok_or_else(|| {
+        Error::InvalidArgument("the grace time is too long; write a shorter one".to_owned())
+    })?;
+    let until = record.expires.map_or(until, |end| until.min(end));
+    Ok(Some(PreviousDigest {
+        digest: record.digest.clone(),
+        until,
+    }))
+}
+
+impl IntoFuture for RotateKey {
+    type Output = Result<NewKey, Error>;
+    type IntoFuture = BoxFuture<NewKey>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.carry_out())
+    }
+}
