@@ -10,20 +10,20 @@ use actix_web::dev::Payload;
 use actix_web::web::Bytes;
 
 use super::app_data;
-use super::credential::{Extracted, find, find_in_body, is_of_type, strip};
+use super::credential::{
+    Extracted, GuardCredential, LendKey, Locations, OwnedCredential, find, find_in_body,
+    is_of_type, needs_body, strip,
+};
 use super::payload::{self, BodyLimits};
 use super::policy::RouteRules;
 use super::request_info::ActixRequestInfo;
 use super::response::{DeniedResponse, deny};
 use super::verified::{ManagerIdentity, Verified};
-use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
-use crate::key::{KeyId, OwnedKey, ParsedKey};
+use crate::key::{KeyId, ParsedKey};
 use crate::manager::ApiKeyManager;
-use crate::policy::{KeyLocation, Policy, RequestInfo as _};
-use crate::verify::{
-    Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential, deny_unmanaged,
-};
+use crate::policy::{KeyLocation, RequestInfo as _};
+use crate::verify::{Allowed, CheckRequest, Credential, DeferReason, FastPath, deny_unmanaged};
 
 /// The decision of a guard.
 pub(super) enum GuardDecision {
@@ -137,34 +137,6 @@ async fn check_body(
     (decision.map_err(|denied| route.deny(denied)), payload)
 }
 
-/// The locations at which a route's key may be.
-enum Locations<'m> {
-    OfRoute(&'static [KeyLocation<'static>]),
-    OfConfig([KeyLocation<'m>; 1]),
-}
-
-impl<'m> Locations<'m> {
-    fn of(policy: &Policy, config: &'m Config) -> Self {
-        policy
-            .locations
-            .map_or_else(|| Self::OfConfig([config.location()]), Self::OfRoute)
-    }
-
-    fn list(&self) -> &[KeyLocation<'m>] {
-        match self {
-            Self::OfRoute(locations) => locations,
-            Self::OfConfig(location) => location,
-        }
-    }
-}
-
-/// Returns whether the key may be in the body.
-fn needs_body(request: &HttpRequest, locations: &[KeyLocation<'_>]) -> bool {
-    locations
-        .iter()
-        .any(|location| location.is_in_body() && is_of_type(request, location))
-}
-
 /// A request at a guarded route.
 struct RouteCheck<'c> {
     request: &'c HttpRequest,
@@ -201,41 +173,6 @@ enum Extraction<'f> {
     NeedsBody(Option<ParsedKey<'f>>),
     Anonymous,
     Denied(Denied),
-}
-
-/// The credential of a request: a key that it presents, or what remains of one.
-enum GuardCredential<K> {
-    Presented(K),
-    AlreadyVerified(Rc<VerifiedCredential>),
-}
-
-/// A credential that crosses an await.
-type OwnedCredential = GuardCredential<OwnedKey>;
-
-impl GuardCredential<ParsedKey<'_>> {
-    fn into_owned(self) -> OwnedCredential {
-        match self {
-            Self::Presented(key) => GuardCredential::Presented(key.into()),
-            Self::AlreadyVerified(credential) => GuardCredential::AlreadyVerified(credential),
-        }
-    }
-}
-
-/// A key that lends its parts.
-trait LendKey {
-    fn lend(&self) -> ParsedKey<'_>;
-}
-
-impl LendKey for ParsedKey<'_> {
-    fn lend(&self) -> ParsedKey<'_> {
-        *self
-    }
-}
-
-impl LendKey for OwnedKey {
-    fn lend(&self) -> ParsedKey<'_> {
-        self.as_parsed()
-    }
 }
 
 impl<'c> RouteCheck<'c> {

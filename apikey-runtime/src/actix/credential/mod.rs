@@ -1,7 +1,9 @@
 //! Finds the credential in a request, at all of the route's locations.
 
 mod body;
+mod guard_credential;
 mod header;
+mod locations;
 mod pairs;
 pub(super) mod strip;
 
@@ -12,6 +14,8 @@ use actix_web::HttpRequest;
 use crate::policy::KeyLocation;
 
 pub(super) use body::{find_in_body, is_of_type};
+pub(super) use guard_credential::{GuardCredential, LendKey, OwnedCredential};
+pub(super) use locations::{Locations, needs_body};
 pub(super) use pairs::{is_named_cookie, without_pair};
 
 /// The credential that was found at a route's locations.
