@@ -98,11 +98,11 @@ async fn limits_in_the_process() -> Outcome {
 
 /// A guarded route on a store that keeps usage, or one that states that it does not.
 async fn counting(
-    supports_usage: bool,
+    keeps_usage: bool,
     limits: Vec<Limit>,
 ) -> Outcome<(Arc<keys::EndlessStore>, Bench)> {
     let mut store = keys::EndlessStore::new(1);
-    (store.supports_usage, store.limits) = (supports_usage, limits);
+    (store.keeps_usage, store.limits) = (keeps_usage, limits);
     let store = Arc::new(store);
     let bench = Bench::of(keys::manager(&store).await?, &keys::text(keys::id(0))).await?;
     Ok((store, bench))
@@ -112,8 +112,8 @@ async fn counting(
 async fn usage() -> Outcome {
     let mut works: Vec<Work<'_>> = Vec::new();
     let mut benches = Vec::new();
-    for supports_usage in [false, true, false, true] {
-        let (_, bench) = counting(supports_usage, Vec::new()).await?;
+    for keeps_usage in [false, true, false, true] {
+        let (_, bench) = counting(keeps_usage, Vec::new()).await?;
         let value = bench.authorization();
         works.push(
             bench

@@ -321,7 +321,11 @@ fn die(runtime: &Runtime, place: &Place, key: &NewKey) -> Outcome {
     let (store, id) = (place.store(), key.id().to_u128());
     runtime.block_on(async {
         store.start().await?;
-        store.join(&NodeId::from_u128(id)).await?;
+        store
+            .membership()
+            .ok_or("the store has no membership")?
+            .join(&NodeId::from_u128(id))
+            .await?;
         store.stop().await;
         Ok(())
     })

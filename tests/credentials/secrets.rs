@@ -122,7 +122,14 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
         show(&soon(async { manager.list().await.unwrap() }).await);
         show(&store.list(&ListQuery::first(10)).await.unwrap());
         show(&store.find(&key.id()).await.unwrap());
-        show(&store.changes(None, None).await.unwrap());
+        show(
+            &store
+                .change_log()
+                .unwrap()
+                .changes(None, None)
+                .await
+                .unwrap(),
+        );
         show(manager.config());
         show(&Guarded::<DefaultPolicy, _>::for_test((
             checked.clone(),

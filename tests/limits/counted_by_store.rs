@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::clock::{Clock, ManualClock};
+use apikey_runtime::store::LimitStore;
 use apikey_runtime::{
     ApiKeyManager, Config, DenyReason, KeyStore, LimiterFallback, MemoryStore, NewKey, Policy,
     Quota, Rate, Timestamp,

@@ -88,7 +88,7 @@ async fn spend(managers: &[ApiKeyManager], key: &NewKey, tasks: usize, times: us
 
 /// Returns how many nodes count a rate by themselves.
 fn rates_of(fleet: &Fleet) -> u64 {
-    match fleet.store().limit_support() {
+    match fleet.store().limits().unwrap().support() {
         LimitSupport::All => 1,
         _ => 2,
     }
@@ -459,7 +459,7 @@ async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
                 assert_eq!(passed, 0, "{}: {jump}", fleet.name);
             }
         }
-        if fleet.store().limit_support() == LimitSupport::All {
+        if fleet.store().limits().unwrap().support() == LimitSupport::All {
             // Time that passes for the manager only.
             clock.advance(HOUR + HOUR);
             for key in &keys {

@@ -61,7 +61,7 @@ async fn total(manager: &ApiKeyManager, id: KeyId) -> u64 {
 /// Returns what the store has, without what managers have in memory.
 async fn stored(store: &GateStore, id: KeyId) -> u64 {
     let query = apikey_runtime::usage::UsageQuery::new(vec![id], i64::MIN / 2, i64::MAX / 2);
-    let rows = store.usage(&query).await.unwrap();
+    let rows = store.usage().unwrap().read_usage(&query).await.unwrap();
     rows.iter().map(|row| row.requests).sum()
 }
 

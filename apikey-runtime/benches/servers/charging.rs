@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use apikey_runtime::limit::LimitRule;
-use apikey_runtime::store::{Charge, ChargeOutcome, LimitCounter, LimitSupport, StoreError};
+use apikey_runtime::store::{
+    Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport, StoreError,
+};
 use apikey_runtime::{ApiKeyManager, Config, KeyStore, NewKey, Quota, Rate};
 use apikey_test_support::proxy::Proxy;
-use apikey_test_support::store::{Forward, Forwarding};
+use apikey_test_support::store::{Capability, Forward, Forwarding};
 use tokio::runtime::{Builder, Runtime};
 
 use super::places::Place;
@@ -71,8 +73,9 @@ fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
         turn(runtime, quiet, async || agree(client.look().await)),
         turn(runtime, quiet, async || agree(writer.write().await)),
     ];
+    let limits = limits(&*store)?;
     for bill in &bills {
-        let charge = async || assert!(agree(store.charge(bill).await).allowed);
+        let charge = async || assert!(agree(limits.charge(bill).await).allowed);
         subjects.push(turn(runtime, quiet, charge));
     }
     for key in [&rate, &quota, &both] {
@@ -81,7 +84,7 @@ fn charges(runtime: &Runtime, place: &Place, quiet: bool) -> Outcome {
     }
     let rounds = in_turns(CHARGES, 1, &mut subjects);
     drop(subjects);
-    let counting = counted(store.limit_support());
+    let counting = counted(limits.support());
     print_charges(place, quiet, counting, &rounds);
     runtime.block_on(store.stop());
     runtime.block_on(manager.shutdown())?;
@@ -140,6 +143,11 @@ fn turn<'w>(runtime: &'w Runtime, quiet: bool, mut work: impl AsyncFnMut() + 'w)
     })
 }
 
+fn limits(store: &dyn KeyStore) -> Result<&dyn LimitStore, StoreError> {
+    let limits = store.limits();
+    limits.ok_or_else(|| StoreError::unavailable("it counts no limits"))
+}
+
 fn counted(counting: LimitSupport) -> &'static str {
     match counting {
         LimitSupport::All => "rates and quotas",
@@ -165,10 +173,11 @@ fn round_trips(runtime: &Runtime, place: &Place) -> Outcome {
     let each = runtime.block_on(async {
         store.start().await?;
         // The first charge prepares statements that the server then caches.
-        store.charge(&charge).await?;
+        let limits = limits(&*store)?;
+        limits.charge(&charge).await?;
         let before = proxy.turns();
         for _ in 0..TRIPS {
-            store.charge(&charge).await?;
+            limits.charge(&charge).await?;
         }
         let after = proxy.turns();
         store.stop().await;
@@ -262,11 +271,11 @@ impl Forward for Counted {
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         self.charges.fetch_add(1, Ordering::Relaxed);
-        self.inner.charge(charge).await
+        limits(self.inner())?.charge(charge).await
     }
 
     /// What is measured is charging.
-    fn supports_usage(&self) -> bool {
-        false
+    fn has(&self, capability: Capability) -> bool {
+        capability != Capability::Usage
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use apikey_runtime::key::{KeyHasher, Sha256Hasher};
 use apikey_runtime::store::{
-    ChangeSet, Changes, Cursor, KeyPatch, ListQuery, NodeId, RecordPage, Revocation, StoreError,
+    ChangeLog, ChangeSet, Changes, Cursor, KeyPatch, LastUsed, ListQuery, NodeId, RecordPage,
+    Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
-use apikey_runtime::usage::UsageBatch;
 use apikey_runtime::{
     ApiKeyManager, Config, KeyId, KeyRecord, KeyStore, Limit, Policy, Scopes, Timestamp,
 };
@@ -54,8 +54,8 @@ pub(crate) struct EndlessStore {
     pub(crate) rich: bool,
     /// The limits of each key.
     pub(crate) limits: Vec<Limit>,
-    /// Whether the store states that it keeps usage.
-    pub(crate) supports_usage: bool,
+    /// Whether the store has the usage capability.
+    pub(crate) keeps_usage: bool,
     /// Number of usage batches received.
     pub(crate) batches: AtomicUsize,
     /// Number of records requested.
@@ -73,7 +73,7 @@ impl EndlessStore {
             known: (0..keys).map(id).collect(),
             rich: false,
             limits: Vec::new(),
-            supports_usage: false,
+            keeps_usage: false,
             batches: AtomicUsize::new(0),
             finds: AtomicUsize::new(0),
             found: AtomicUsize::new(0),
@@ -148,29 +148,47 @@ impl KeyStore for EndlessStore {
         Ok(Vec::new())
     }
 
-    fn supports_usage(&self) -> bool {
-        self.supports_usage
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
     }
 
+    fn usage(&self) -> Option<&dyn UsageStore> {
+        self.keeps_usage.then_some(self)
+    }
+}
+
+#[async_trait]
+impl ChangeLog for EndlessStore {
+    async fn changes(
+        &self,
+        _since: Option<&Cursor>,
+        _node: Option<&NodeId>,
+    ) -> Result<Changes, StoreError> {
+        let cursor = Cursor {
+            epoch: 0,
+            tag: Vec::new(),
+        };
+        Ok(Changes::new(ChangeSet::of_keys([]), cursor, LEASE))
+    }
+}
+
+#[async_trait]
+impl UsageStore for EndlessStore {
     async fn add_usage(&self, _batch: &UsageBatch) -> Result<(), StoreError> {
         self.batches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn changes(
-        &self,
-        _since: Option<&Cursor>,
-        _node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        let cursor = Cursor {
-            epoch: 0,
-            tag: Vec::new(),
-        };
-        Ok(Some(Changes::new(
-            ChangeSet::Entries(Vec::new()),
-            cursor,
-            LEASE,
-        )))
+    async fn read_usage(&self, _query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn last_used(&self, _keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn prune_usage(&self, _hour: i64) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

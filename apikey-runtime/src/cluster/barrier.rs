@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::poller::ChangePoller;
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::metrics::StoreCall;
 use crate::store::{MAX_LEASE, MemberList, Node, NodeId, outlasts};
 
@@ -94,15 +94,15 @@ impl ChangePoller {
     /// Reads the member list after the change. Returns `None` if this waited instead until the
     /// leases of all nodes ended.
     async fn member_list(&self, committed: Instant) -> Result<Option<MemberList>, Error> {
+        let Some(membership) = self.shared.store.membership() else {
+            self.outlast_all(committed).await?;
+            return Ok(None);
+        };
         let latest = committed + outlasts(MAX_LEASE);
         while Instant::now() < latest {
-            let read = self.shared.store.members();
+            let read = membership.members();
             match self.shared.call(StoreCall::Members, read).await {
-                Ok(Some(members)) => return Ok(Some(members)),
-                Ok(None) => {
-                    self.outlast_all(committed).await?;
-                    return Ok(None);
-                }
+                Ok(members) => return Ok(Some(members)),
                 Err(error) => {
                     tracing::warn!(%error, "the member list cannot be read; a change is not confirmed yet");
                     self.sleep_until(Instant::now() + MAX_PAUSE).await?;
@@ -159,8 +159,10 @@ impl ChangePoller {
     /// Reads what the nodes in `waiting` have acknowledged by now. A node that is no longer a
     /// member has left or was removed, and does not hold a lease.
     async fn refresh(&self, waiting: &mut Vec<Node>, epoch: u64, end: Instant) {
-        let read = tokio::time::timeout_at(end, self.shared.store.members());
-        let Ok(Ok::<_, StoreError>(Some(now))) = read.await else {
+        let Some(membership) = self.shared.store.membership() else {
+            return;
+        };
+        let Ok(Ok(now)) = tokio::time::timeout_at(end, membership.members()).await else {
             return;
         };
         if now.cursor.epoch < epoch || !self.is_in(&now) {

@@ -7,27 +7,25 @@ use tokio::time::{Instant, timeout};
 
 use super::poller::ChangePoller;
 use crate::error::StoreError;
-use crate::store::{KeyStore, MemberList, Node, NodeId, outlasts};
+use crate::store::{MemberList, Membership, Node, NodeId, outlasts};
 
 impl ChangePoller {
     /// Watches the other nodes. A node without a heartbeat for two leases is suspected, and does
     /// not get a lease from then on. It is removed when its last lease has certainly ended.
     pub(crate) async fn watch_members(&self) {
+        let Some(membership) = self.shared.store.membership() else {
+            return;
+        };
         let mut detector = FailureDetector::default();
         loop {
             tokio::time::sleep(self.heartbeat_interval() * 2).await;
             let patience = self.heartbeat_interval() * 4;
-            let store = &self.shared.store;
-            match timeout(self.shared.deadline, store.members()).await {
-                Ok(Ok(Some(list))) => {
-                    for action in detector.observe(&list, self.node, Instant::now(), patience) {
-                        let taken = timeout(self.shared.deadline, action.apply(&**store)).await;
-                        tracing::debug!(?action, ?taken, "a node did not send a heartbeat");
-                    }
-                }
-                Ok(Ok(None)) => return,
-                // The polls report a store that does not answer.
-                Ok(Err(_)) | Err(_) => {}
+            let members = timeout(self.shared.deadline, membership.members()).await;
+            // The polls report a store that does not answer.
+            let Ok(Ok(list)) = members else { continue };
+            for action in detector.observe(&list, self.node, Instant::now(), patience) {
+                let taken = timeout(self.shared.deadline, action.apply(membership)).await;
+                tracing::debug!(?action, ?taken, "a node did not send a heartbeat");
             }
         }
     }
@@ -45,10 +43,10 @@ enum MembershipAction {
 }
 
 impl MembershipAction {
-    async fn apply(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
+    async fn apply(&self, membership: &dyn Membership) -> Result<(), StoreError> {
         match self {
-            Self::Suspect(node) => store.suspect(node).await,
-            Self::Remove(node) => store.remove_node(node).await,
+            Self::Suspect(node) => membership.suspect(node).await,
+            Self::Remove(node) => membership.remove_node(node).await,
         }
     }
 }

@@ -49,10 +49,13 @@ impl ChangePoller {
         }
     }
 
-    /// Writes to the store that this node has followed all changes up to `cursor`. Returns whether
-    /// the store has it.
+    /// Writes to the store that this node has followed all changes up to `cursor`. Returns `false` if
+    /// this must be retried.
     async fn acknowledge(&self, cursor: &Cursor) -> bool {
-        let write = self.shared.store.acknowledge(&self.node, cursor);
+        let Some(membership) = self.shared.store.membership() else {
+            return true;
+        };
+        let write = membership.acknowledge(&self.node, cursor);
         match timeout(self.shared.deadline, write).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => tracing::debug!(%error, "changes were not acknowledged"),

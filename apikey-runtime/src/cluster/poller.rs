@@ -15,7 +15,7 @@ use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::metrics::PollOutcome;
 use crate::shared::Shared;
-use crate::store::{ChangeListener, ChangeSet, Changes, Cursor, MAX_LEASE, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, MAX_LEASE, NodeId};
 
 /// The minimum interval between polls that checks request.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
@@ -167,7 +167,8 @@ impl ChangePoller {
     /// Polls repeatedly, for as long as it is polled itself: at each third of a lease, on request,
     /// and when the store pushes. Runs on the manager's runtime.
     pub(crate) async fn run(&self) {
-        let mut pushes = self.shared.store.subscribe();
+        let log = self.shared.store.change_log();
+        let mut pushes = log.and_then(ChangeLog::subscribe);
         let mut cursor = self.followed().map(|followed| followed.cursor);
         let mut requested_at = Instant::now();
         let mut polled_at = requested_at;
@@ -251,9 +252,14 @@ impl ChangePoller {
         };
         let sent_at = Instant::now();
         let sent = [self.shared.now(), self.shared.now()];
-        let request_poll = self.shared.store.changes(cursor.as_ref(), Some(&self.node));
-        let polled = match tokio::time::timeout(self.shared.deadline, request_poll).await {
-            Ok(Ok(Some(changes))) if listed && !changes.member => {
+        let Some(log) = self.shared.store.change_log() else {
+            self.answered(sent_at);
+            guard.answered = true;
+            return PollOutcome::Answered;
+        };
+        let changes = log.changes(cursor.as_ref(), Some(&self.node));
+        let polled = match tokio::time::timeout(self.shared.deadline, changes).await {
+            Ok(Ok(changes)) if listed && !changes.member => {
                 self.member.store(false, Ordering::SeqCst);
                 *cursor = None;
                 self.followed.send_replace(None);
@@ -262,7 +268,7 @@ impl ChangePoller {
                 tracing::warn!(node = %self.node, "the key store has removed this node from its member list; it joins again");
                 PollOutcome::NotMember
             }
-            Ok(Ok(Some(changes))) => {
+            Ok(Ok(changes)) => {
                 // `.confirmed()` does not wait for longer leases than the maximum.
                 let length = changes.lease.min(MAX_LEASE);
                 self.longest_millis
@@ -270,11 +276,6 @@ impl ChangePoller {
                 *cursor = Some(self.follow(changes));
                 // After the evictions: a check that sees the lease also sees them.
                 self.cache.lease.grant(sent, length);
-                PollOutcome::Answered
-            }
-            Ok(Ok(None)) => {
-                self.followed.send_replace(None);
-                self.cache.lease.end();
                 PollOutcome::Answered
             }
             Ok(Err(error)) => return self.failed(&error),
@@ -286,13 +287,16 @@ impl ChangePoller {
     }
 
     /// Joins the store's members, if this node is not one. Returns `false` if the store does not
-    /// keep a member list.
+    /// have membership.
     async fn join(&self) -> Result<bool, StoreError> {
         // A manager that was shut down does not join again.
         if self.is_member() || self.cache.lease.is_closed() {
             return Ok(true);
         }
-        let listed = tokio::time::timeout(self.shared.deadline, self.shared.store.join(&self.node))
+        let Some(membership) = self.shared.store.membership() else {
+            return Ok(false);
+        };
+        tokio::time::timeout(self.shared.deadline, membership.join(&self.node))
             .await
             .unwrap_or_else(|_| {
                 Err(StoreError::unavailable(format!(
@@ -300,15 +304,21 @@ impl ChangePoller {
                     self.shared.deadline
                 )))
             })?;
-        self.member.store(listed, Ordering::SeqCst);
-        Ok(listed)
+        self.member.store(true, Ordering::SeqCst);
+        Ok(true)
     }
 
     /// Evicts the changed keys, and returns the new cursor.
     fn follow(&self, changes: Changes) -> Cursor {
-        let unbroken_since = match &changes.history {
-            ChangeSet::Entries(ids) => {
-                ids.iter().for_each(|id| self.cache.evict(id));
+        let unbroken_since = match &changes.set {
+            ChangeSet::Entries(items) => {
+                for item in items {
+                    match item.key() {
+                        Some(id) => self.cache.evict(&id),
+                        // It is not known what such an item affects.
+                        None => self.cache.flush(),
+                    }
+                }
                 self.followed().map(|followed| followed.unbroken_since)
             }
             ChangeSet::Resync => {

@@ -55,11 +55,13 @@ pub(crate) enum CountedBy {
 }
 
 impl CountedBy {
-    fn of(rule: LimitRule, counting: LimitSupport) -> Self {
+    fn of(rule: LimitRule, counting: Option<LimitSupport>) -> Self {
         match (rule, counting) {
-            (_, LimitSupport::All) | (LimitRule::Quota(_), LimitSupport::Quotas) => Self::Store,
+            (_, Some(LimitSupport::All)) | (LimitRule::Quota(_), Some(LimitSupport::Quotas)) => {
+                Self::Store
+            }
             (LimitRule::Rate(_), _) => Self::Process,
-            (LimitRule::Quota(_), LimitSupport::Nothing) => Self::Unsupported,
+            (LimitRule::Quota(_), None) => Self::Unsupported,
         }
     }
 }
@@ -107,7 +109,7 @@ impl AppliedLimit {
         prepared: &PreparedLimit,
         name: LimitSource,
         cost: u32,
-        counting: LimitSupport,
+        counting: Option<LimitSupport>,
     ) -> Self {
         let rule = prepared.limit.rule();
         Self {
@@ -126,7 +128,7 @@ impl AppliedLimit {
         name: LimitSource,
         rate: Rate,
         cost: u32,
-        counting: LimitSupport,
+        counting: Option<LimitSupport>,
     ) -> Self {
         let rule = LimitRule::Rate(rate);
         Self {

@@ -249,7 +249,7 @@ mod tests {
     use super::super::applied::LimitSource;
     use super::*;
     use crate::limit::Quota;
-    use crate::store::{Charge, LimitCounter, LimitSupport};
+    use crate::store::{Charge, LimitCounter};
 
     const SECOND: i64 = 1_000_000;
 
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn limit(name: &'static str, rate: Rate, cost: u32) -> AppliedLimit {
-        AppliedLimit::of_route(LimitSource::Route(name), rate, cost, LimitSupport::Nothing)
+        AppliedLimit::of_route(LimitSource::Route(name), rate, cost, None)
     }
 
     proptest! {

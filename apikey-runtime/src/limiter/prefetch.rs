@@ -267,7 +267,8 @@ mod tests {
 
     fn applied() -> Vec<AppliedLimit> {
         let rate = crate::limit::Rate::per_minute(1);
-        let mut limit = AppliedLimit::of_route(LimitSource::Route("a"), rate, 2, LimitSupport::All);
+        let mut limit =
+            AppliedLimit::of_route(LimitSource::Route("a"), rate, 2, Some(LimitSupport::All));
         limit.rule = Quota::per_day(100).into();
         vec![limit]
     }

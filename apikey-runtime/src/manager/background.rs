@@ -99,7 +99,9 @@ pub(super) async fn stop(core: &ManagerCore) {
     core.publish_metrics();
     let leave = async {
         // If this fails, other nodes remove this one, only later.
-        if let Err(error) = core.shared.store.leave(&core.poller.node()).await {
+        if let Some(membership) = core.shared.store.membership()
+            && let Err(error) = membership.leave(&core.poller.node()).await
+        {
             tracing::debug!(%error, "this node stays in the key store's member list");
         }
         core.shared.store.stop().await;

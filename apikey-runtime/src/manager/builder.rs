@@ -21,7 +21,6 @@ use crate::failed_attempts::FailedAttempts;
 use crate::key::{KeyHasher, ParsedDigest, Sha256Hasher};
 use crate::limit::Limit;
 use crate::limiter::{DEFAULT, LocalLimiter, Plan, Plans, Prefetch};
-use crate::metrics::Metrics;
 use crate::shared::Shared;
 use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
@@ -115,13 +114,8 @@ impl ApiKeyManagerBuilder {
             )
         })?;
         let thread = ManagerThread::start()?;
-        let shared = Arc::new(Shared {
-            store,
-            clock: self.clock,
-            runtime: thread.runtime().clone(),
-            deadline: self.config.store_timeout(),
-            metrics: Metrics::new(),
-        });
+        let (runtime, deadline) = (thread.runtime().clone(), self.config.store_timeout());
+        let shared = Arc::new(Shared::new(store, self.clock, runtime, deadline));
         let node = node_id(&*self.random)?;
         let core = Arc::new(core(shared, self.config, self.hasher, node)?);
         thread.run(background::start(Arc::clone(&core))).await?;

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitRule, LimitStatus, check_limits};
 use crate::metrics::StoreCall;
-use crate::store::{LimitCounter, LimitSupport};
+use crate::store::LimitCounter;
 
 impl ApiKeyManager {
     /// Returns the status of a key's limits: its own, or the default limit if it does not have any.
@@ -72,7 +72,7 @@ impl ApiKeyManager {
                 )));
             };
             let counter = LimitCounter::new(limit.name(), limit.rule());
-            let refill = core.shared.store.refill(&id, &counter, amount);
+            let refill = async { core.shared.limits()?.refill(&id, &counter, amount).await };
             Ok(core.shared.call(StoreCall::Refill, refill).await?)
         })
         .await
@@ -83,10 +83,10 @@ impl ApiKeyManager {
         check_limits(limits)?;
         let quota = |limit: &&Limit| matches!(limit.rule(), LimitRule::Quota(_));
         match limits.iter().find(quota) {
-            Some(limit) if self.0.core.shared.store.limit_support() == LimitSupport::Nothing => {
+            Some(limit) if self.0.core.shared.limit_support.is_none() => {
                 Err(Error::InvalidArgument(format!(
                     "the limit `{}` is a quota, and the key store does not count quotas; \
-                     implement `KeyStore::charge`, or write a rate",
+                     implement `LimitStore` for it, or write a rate",
                     limit.name()
                 )))
             }

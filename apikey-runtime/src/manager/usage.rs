@@ -68,7 +68,7 @@ impl ApiKeyManager {
         self.on_thread(move |core| async move {
             core.usage.flush().await?;
             let ids = [id];
-            let call = core.shared.store.last_used(&ids);
+            let call = async { core.shared.usage()?.last_used(&ids).await };
             let mut found = core.shared.call(StoreCall::ReadUsage, call).await?;
             Ok(found.pop())
         })
@@ -80,8 +80,7 @@ impl ApiKeyManager {
             return Ok(());
         }
         Err(Error::InvalidArgument(
-            "the key store does not keep usage; implement `KeyStore::supports_usage` and what follows it, \
-             or use a store that has them"
+            "the key store does not keep usage; implement `UsageStore` for it, or use a store that has it"
                 .to_owned(),
         ))
     }
@@ -186,7 +185,7 @@ impl ManagerCore {
         to: i64,
     ) -> Result<Vec<UsageRow>, Error> {
         let query = UsageQuery::new(keys, from, to);
-        let call = self.shared.store.usage(&query);
+        let call = async { self.shared.usage()?.read_usage(&query).await };
         Ok(self.shared.call(StoreCall::ReadUsage, call).await?)
     }
 

@@ -5,12 +5,9 @@ use crate::key::KeyId;
 use crate::limit::{CounterState, LimitDecision, LimitRule};
 
 /// Which limits a store counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitSupport {
-    /// No limits. Keys with a quota are denied, and rates are counted in the process.
-    #[default]
-    Nothing,
     /// Quotas, exactly and permanently. Rates are counted in the process.
     Quotas,
     /// Quotas and rates, shared by all processes.

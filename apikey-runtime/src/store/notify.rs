@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 /// The sender through which a store signals that something changed. Clones share the signal.
 ///
-/// A signal makes listeners poll [`changes`](super::KeyStore::changes) at once instead of at the
+/// A signal makes listeners poll [`changes`](super::ChangeLog::changes) at once instead of at the
 /// next third of a lease. A lost signal only costs time.
 #[derive(Debug, Clone)]
 pub struct ChangeNotifier(watch::Sender<()>);

@@ -186,7 +186,7 @@ impl Usage {
         let Some(batch) = &flusher.offered else {
             return Ok(());
         };
-        let call = self.shared.store.add_usage(batch);
+        let call = async { self.shared.usage()?.add_usage(batch).await };
         let answer = tokio::time::timeout(deadline, call).await;
         self.shared
             .metrics

@@ -55,7 +55,7 @@ impl Usage {
     pub(crate) fn new(shared: Arc<Shared>, config: &Config, node: NodeId) -> Self {
         let retention = config.usage_retention();
         Self {
-            kept: shared.store.supports_usage(),
+            kept: shared.store.usage().is_some(),
             shared,
             usage_tally: UsageTally::new(),
             network: config.usage_network_precision(),

@@ -74,7 +74,7 @@ impl Usage {
         let Some(before) = pruning.due(self.shared.now(), self.retention) else {
             return;
         };
-        let call = self.shared.store.prune_usage(before);
+        let call = async { self.shared.usage()?.prune_usage(before).await };
         let answer = tokio::time::timeout(self.shared.deadline, call).await;
         self.shared
             .metrics

@@ -1,26 +1,17 @@
 //! What an operator does with their own tool.
 
-use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch, ListQuery, StoreError};
+use apikey_runtime::store::{ChangeLog, Cursor, KeyPatch, ListQuery, StoreError};
 use apikey_runtime::{KeyStore, SqliteStore};
 use sqlx::SqliteConnection;
 
-use crate::{Place, at, because, id, number, owned, record, run};
+use crate::{Place, at, because, id, keys_in, number, owned, record, run};
 
 async fn cursor(store: &SqliteStore) -> Cursor {
-    store.changes(None, None).await.unwrap().unwrap().cursor
+    store.changes(None, None).await.unwrap().cursor
 }
 
 async fn changed(store: &SqliteStore, since: &Cursor) -> Vec<apikey_runtime::KeyId> {
-    match store
-        .changes(Some(since), None)
-        .await
-        .unwrap()
-        .unwrap()
-        .history
-    {
-        ChangeSet::Entries(ids) => ids,
-        ChangeSet::Resync => panic!("{since:?} is unknown"),
-    }
+    keys_in(store.changes(Some(since), None).await.unwrap().set)
 }
 
 /// Creates a store with three keys, and a tool on its file.

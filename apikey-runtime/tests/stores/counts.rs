@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use apikey_runtime::clock::ManualClock;
 use apikey_runtime::limit::LimitRule;
-use apikey_runtime::store::{Charge, LimitCounter, StoreError};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, StoreError, UsageStore};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Quota, SqliteStore};
 use tokio::task::JoinSet;
 
@@ -27,12 +27,25 @@ fn one(counter: &LimitCounter) -> Charge {
 }
 
 async fn passes(store: &dyn KeyStore, counter: &LimitCounter) -> bool {
-    store.charge(&one(counter)).await.unwrap().allowed
+    store
+        .limits()
+        .unwrap()
+        .charge(&one(counter))
+        .await
+        .unwrap()
+        .allowed
 }
 
 async fn left(store: &dyn KeyStore, counter: &LimitCounter) -> u64 {
     let look = Charge::new(id(1), 0, vec![counter.clone()]);
-    store.charge(&look).await.unwrap().decisions[0].remaining
+    store
+        .limits()
+        .unwrap()
+        .charge(&look)
+        .await
+        .unwrap()
+        .decisions[0]
+        .remaining
 }
 
 /// Creates both kinds of store that count in Rust, at the time of `clock`, with one key.
@@ -78,7 +91,7 @@ async fn a_month_and_a_day_end_at_midnight_utc_and_not_before() {
         let (month, day) = (counter(Quota::per_month(2)), counter(Quota::per_day(2)));
         for counter in [&month, &day] {
             assert!(passes(&**store, counter).await && passes(&**store, counter).await);
-            let refused = store.charge(&one(counter)).await.unwrap();
+            let refused = store.limits().unwrap().charge(&one(counter)).await.unwrap();
             assert!(!refused.allowed);
             assert_eq!(
                 refused.decisions[0].retry_after,
@@ -89,7 +102,7 @@ async fn a_month_and_a_day_end_at_midnight_utc_and_not_before() {
         for (counter, retry) in [(&month, days(31)), (&day, days(1))] {
             assert_eq!(left(&**store, counter).await, 2);
             assert!(passes(&**store, counter).await && passes(&**store, counter).await);
-            let refused = store.charge(&one(counter)).await.unwrap();
+            let refused = store.limits().unwrap().charge(&one(counter)).await.unwrap();
             assert_eq!(refused.decisions[0].retry_after, retry);
         }
         clock.advance(30 * DAY);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{ChangeSet, Changes, KeyPatch, ListQuery, StoreError};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Changes, KeyPatch, ListQuery, StoreError};
 use apikey_runtime::{KeyStore, Metadata, SqliteStore};
 use tokio::task::JoinSet;
 
@@ -144,7 +144,7 @@ async fn a_start_waits_for_a_file_that_someone_writes_to() {
 async fn two_stores_on_one_file_see_each_others_changes() {
     let place = Place::new();
     let (first, second) = (place.store().await, place.store().await);
-    let Changes { cursor, .. } = second.changes(None, None).await.unwrap().unwrap();
+    let Changes { cursor, .. } = second.changes(None, None).await.unwrap();
     first.insert(&record(1)).await.unwrap();
     assert_eq!(second.find(&id(1)).await.unwrap(), Some(record(1)));
     assert!(matches!(
@@ -153,13 +153,8 @@ async fn two_stores_on_one_file_see_each_others_changes() {
     ));
     assert!(second.revoke(&id(1), &because("lost")).await.unwrap());
     assert!(!first.revoke(&id(1), &because("again")).await.unwrap());
-    let history = first
-        .changes(Some(&cursor), None)
-        .await
-        .unwrap()
-        .unwrap()
-        .history;
-    assert_eq!(history, ChangeSet::Entries(vec![id(1), id(1)]));
+    let history = first.changes(Some(&cursor), None).await.unwrap().set;
+    assert_eq!(history, ChangeSet::of_keys([id(1), id(1)]));
 
     let mut tasks = JoinSet::new();
     for (offset, store) in [(100, first), (200, second)] {

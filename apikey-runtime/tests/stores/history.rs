@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor, KeyPatch};
 use apikey_runtime::{KeyStore, SqliteStore};
 
 use crate::{Place, because, id, number, record, run};
 
 async fn history(store: &SqliteStore, since: &Cursor) -> ChangeSet {
-    store
-        .changes(Some(since), None)
-        .await
-        .unwrap()
-        .unwrap()
-        .history
+    store.changes(Some(since), None).await.unwrap().set
 }
 
 async fn cursor(store: &SqliteStore) -> Cursor {
-    store.changes(None, None).await.unwrap().unwrap().cursor
+    store.changes(None, None).await.unwrap().cursor
 }
 
 /// V-19: the first to start commits last. SQLite makes the second wait, so the log has the order of
@@ -43,8 +38,8 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
         async move { store.revoke(&id(2), &because("lost")).await }
     });
     for _ in 0..10 {
-        let changes = store.changes(Some(&since), None).await.unwrap().unwrap();
-        assert_eq!(changes.history, ChangeSet::Entries(Vec::new()));
+        let changes = store.changes(Some(&since), None).await.unwrap();
+        assert_eq!(changes.set, ChangeSet::Entries(Vec::new()));
         since = changes.cursor;
     }
     assert!(!second.is_finished(), "one transaction writes at a time");
@@ -52,7 +47,7 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     assert!(second.await.unwrap().unwrap());
     assert_eq!(
         history(&store, &since).await,
-        ChangeSet::Entries(vec![id(1), id(2)])
+        ChangeSet::of_keys([id(1), id(2)])
     );
 }
 
@@ -113,7 +108,7 @@ async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
     );
     assert_eq!(
         history(&store, &shared).await,
-        ChangeSet::Entries(vec![id(2)]),
+        ChangeSet::of_keys([id(2)]),
         "from before the copy"
     );
     store.stop().await;
@@ -167,10 +162,7 @@ async fn the_log_is_trimmed_and_forgets_what_is_long_past() {
     let present = cursor(&store).await;
     assert_eq!(present.epoch, since.epoch + 22_000);
     store.update(&id(1), &KeyPatch::new()).await.unwrap();
-    assert_eq!(
-        history(&store, &present).await,
-        ChangeSet::Entries(vec![id(1)])
-    );
+    assert_eq!(history(&store, &present).await, ChangeSet::of_keys([id(1)]));
 }
 
 #[tokio::test]
@@ -194,7 +186,7 @@ async fn an_emptied_log_is_an_error_till_the_next_start_and_forgets_all_cursors(
 #[tokio::test]
 async fn the_lease_is_a_row_of_the_file_that_all_use() {
     let place = Place::new();
-    let lease = async |store: &SqliteStore| store.changes(None, None).await.unwrap().unwrap().lease;
+    let lease = async |store: &SqliteStore| store.changes(None, None).await.unwrap().lease;
     let first = place.store().await;
     assert_eq!(lease(&first).await, Duration::from_millis(200));
     let second = SqliteStore::new(place.file()).lease(Duration::from_millis(1_500));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use apikey_runtime::store::{ChangeLog, Membership};
 use apikey_runtime::{KeyStore, SqliteStore};
 
 use super::{Place, number, run};
@@ -21,8 +22,8 @@ async fn started(place: &Place, lease: Option<Duration>) -> SqliteStore {
 
 /// Returns the lease that is granted from now on, and the longest that a node may still hold.
 async fn leases(store: &SqliteStore) -> (Duration, Duration) {
-    let changes = store.changes(None, None).await.unwrap().unwrap();
-    let roster = store.members().await.unwrap().unwrap();
+    let changes = store.changes(None, None).await.unwrap();
+    let roster = store.members().await.unwrap();
     (changes.lease, roster.longest_lease)
 }
 

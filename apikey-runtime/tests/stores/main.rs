@@ -22,7 +22,7 @@ mod wrong;
 
 use std::path::{Path, PathBuf};
 
-use apikey_runtime::store::Revocation;
+use apikey_runtime::store::{ChangeSet, ChangedItem, Revocation};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, SqliteStore, Timestamp};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -69,6 +69,14 @@ async fn run(tool: &mut SqliteConnection, sql: &'static str) -> Result<u64, sqlx
 /// Returns the number that `sql` selects.
 async fn number(tool: &mut SqliteConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(tool).await.unwrap()
+}
+
+/// Returns the keys that changed; the set must not be [`ChangeSet::Resync`].
+fn keys_in(set: ChangeSet) -> Vec<KeyId> {
+    match set {
+        ChangeSet::Entries(items) => items.into_iter().filter_map(ChangedItem::key).collect(),
+        ChangeSet::Resync => panic!("the cursor is unknown"),
+    }
 }
 
 fn id(number: u128) -> KeyId {

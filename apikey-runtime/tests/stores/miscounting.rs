@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use apikey_runtime::limit::{CounterState, LimitRule};
 use apikey_runtime::store::{
-    Charge, ChargeOutcome, LimitCounter, LimitSupport, NodeId, StoreError,
+    Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport, NodeId, StoreError, UsageStore,
 };
 use apikey_runtime::usage::{LastUsed, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyId, KeyStore, MemoryStore, Quota, Rate, Timestamp, conformance};
@@ -142,7 +142,7 @@ impl Forward for Wrong {
     }
 
     /// A store in memory can count rates as it counts quotas.
-    fn limit_support(&self) -> LimitSupport {
+    fn support(&self) -> LimitSupport {
         LimitSupport::All
     }
 
@@ -183,10 +183,6 @@ impl Forward for Wrong {
             .await
     }
 
-    fn supports_usage(&self) -> bool {
-        true
-    }
-
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let mut batch = batch.clone();
         match self.fault {
@@ -217,12 +213,12 @@ impl Forward for Wrong {
         self.right.add_usage(&batch).await
     }
 
-    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+    async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
         let mut query = query.clone();
         query.to = query
             .to
             .saturating_add(i64::from(self.is(Fault::ReadsTheLastHourToo)));
-        self.right.usage(&query).await
+        self.right.read_usage(&query).await
     }
 
     async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::conformance::{self, Report};
-use apikey_runtime::store::{ChangeSet, Changes, Cursor, KeyPatch};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Changes, Cursor, KeyPatch};
 use apikey_runtime::{KeyStore, MemoryStore, SqliteStore};
 
 use apikey_test_support::store::RecordsOnly;
@@ -100,7 +100,7 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
 #[tokio::test]
 async fn the_store_in_memory_forgets_what_is_long_past() {
     let store = MemoryStore::new().with_lease(Duration::from_secs(7));
-    let ask = async |since: Option<&Cursor>| store.changes(since, None).await.unwrap().unwrap();
+    let ask = async |since: Option<&Cursor>| store.changes(since, None).await.unwrap();
     let Changes {
         cursor: start,
         lease,
@@ -112,13 +112,11 @@ async fn the_store_in_memory_forgets_what_is_long_past() {
     for _ in 0..9_999 {
         store.update(&id(1), &KeyPatch::new()).await.unwrap();
     }
-    let ChangeSet::Entries(ids) = ask(Some(&start)).await.history else {
+    let ChangeSet::Entries(ids) = ask(Some(&start)).await.set else {
         panic!("10,000 are kept")
     };
     assert_eq!(ids.len(), 10_000);
     store.update(&id(1), &KeyPatch::new()).await.unwrap();
-    assert_eq!(ask(Some(&start)).await.history, ChangeSet::Resync);
-    assert!(
-        matches!(ask(Some(&first)).await.history, ChangeSet::Entries(ids) if ids.len() == 10_000)
-    );
+    assert_eq!(ask(Some(&start)).await.set, ChangeSet::Resync);
+    assert!(matches!(ask(Some(&first)).await.set, ChangeSet::Entries(ids) if ids.len() == 10_000));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::clock::ManualClock;
-use apikey_runtime::store::NodeId;
+use apikey_runtime::store::{NodeId, UsageStore};
 use apikey_runtime::usage::{Outcome, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, MemoryStore, SqliteStore};
 
@@ -45,22 +45,23 @@ fn batch(node: u128, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
 
 async fn all(store: &dyn KeyStore) -> Vec<UsageRow> {
     let query = UsageQuery::new(vec![id(1)], i64::MIN, i64::MAX);
-    store.usage(&query).await.unwrap()
+    store.usage().unwrap().read_usage(&query).await.unwrap()
 }
 
 #[tokio::test]
 async fn what_is_forgotten_is_gone_however_much_it_is() {
     let (place, clock) = (Place::new(), clock());
     for store in clocked(&place, &clock).await {
+        let usage = store.usage().unwrap();
         let old = (0..12_000).map(|number| row(&format!("/{number}"), NOW - 1, 1));
         let rows = old.chain([row("/", NOW, 7)]).collect();
-        store.add_usage(&batch(1, 1, rows)).await.unwrap();
+        usage.add_usage(&batch(1, 1, rows)).await.unwrap();
         assert_eq!(all(&*store).await.len(), 12_001);
-        store.prune_usage(NOW).await.unwrap();
+        usage.prune_usage(NOW).await.unwrap();
         assert_eq!(all(&*store).await, [row("/", NOW, 7)]);
-        store.prune_usage(i64::MAX).await.unwrap();
+        usage.prune_usage(i64::MAX).await.unwrap();
         assert_eq!(all(&*store).await, []);
-        store.prune_usage(i64::MIN).await.unwrap();
+        usage.prune_usage(i64::MIN).await.unwrap();
     }
 }
 
@@ -70,9 +71,10 @@ async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_
     let (place, clock) = (Place::new(), clock());
     let stores = clocked(&place, &clock).await;
     for store in &stores {
+        let usage = store.usage().unwrap();
         for node in [1, 2] {
             let first = batch(node, 1, vec![row("/", NOW, 1)]);
-            store.add_usage(&first).await.unwrap();
+            usage.add_usage(&first).await.unwrap();
         }
     }
     let counted = async |store: &Arc<dyn KeyStore>| {
@@ -81,31 +83,33 @@ async fn the_numbers_of_nodes_that_fell_silent_are_forgotten_after_a_day_at_the_
     };
     clock.advance(Duration::from_secs(23 * 3_600));
     for store in &stores {
-        store.prune_usage(NOW - 1).await.unwrap();
-        store.prune_usage(NOW).await.unwrap();
+        let usage = store.usage().unwrap();
+        usage.prune_usage(NOW - 1).await.unwrap();
+        usage.prune_usage(NOW).await.unwrap();
         let (again, next) = (
             batch(1, 1, vec![row("/", NOW, 1)]),
             batch(2, 2, vec![row("/", NOW, 1)]),
         );
-        store.add_usage(&again).await.unwrap();
-        store.add_usage(&next).await.unwrap();
+        usage.add_usage(&again).await.unwrap();
+        usage.add_usage(&next).await.unwrap();
         assert_eq!(counted(store).await, 3, "the first is still known");
     }
     clock.advance(Duration::from_secs(2 * 3_600));
     for store in &stores {
+        let usage = store.usage().unwrap();
         // They are kept for as long as usage is, too.
-        store.prune_usage(NOW).await.unwrap();
-        store
+        usage.prune_usage(NOW).await.unwrap();
+        usage
             .add_usage(&batch(1, 1, vec![row("/", NOW, 1)]))
             .await
             .unwrap();
         assert_eq!(counted(store).await, 3);
-        store.prune_usage(NOW + 1).await.unwrap();
-        store
+        usage.prune_usage(NOW + 1).await.unwrap();
+        usage
             .add_usage(&batch(1, 1, vec![row("/", NOW, 1)]))
             .await
             .unwrap();
-        store
+        usage
             .add_usage(&batch(2, 2, vec![row("/", NOW, 1)]))
             .await
             .unwrap();
@@ -125,12 +129,13 @@ async fn sums_stay_at_the_largest() {
         .iter()
         .zip([i64::MAX as u64, u64::MAX])
     {
+        let usage = store.usage().unwrap();
         for number in 1..=3 {
             let rows = vec![row("/", NOW, u64::MAX - number)];
-            store.add_usage(&batch(1, number, rows)).await.unwrap();
+            usage.add_usage(&batch(1, number, rows)).await.unwrap();
         }
         assert_eq!(all(&**store).await, [row("/", NOW, most)]);
-        store
+        usage
             .add_usage(&batch(1, u64::MAX, Vec::new()))
             .await
             .unwrap();

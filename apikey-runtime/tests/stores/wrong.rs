@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::store::{
-    ChangeSet, Changes, Cursor, KeyPatch, ListQuery, Node, NodeId, RecordPage, Revocation,
-    StoreError,
+    ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListQuery, Membership, Node,
+    NodeId, RecordPage, Revocation, StoreError,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
@@ -105,19 +105,14 @@ impl Wrong {
     }
 
     fn racy_changes(&self, since: Option<&Cursor>, right: &Changes) -> Changes {
-        let (history, epoch) = self.note(|notes| {
+        let (set, epoch) = self.note(|notes| {
             let last = notes.committed.keys().next_back().copied().unwrap_or(0);
             notes.read_to = last;
             notes.followed = since.is_some();
-            let after = |cursor: &Cursor| {
-                notes
-                    .committed
-                    .range(cursor.epoch + 1..)
-                    .map(|(_, id)| *id)
-                    .collect()
-            };
+            let after =
+                |cursor: &Cursor| notes.committed.range(cursor.epoch + 1..).map(|(_, id)| *id);
             (
-                since.map_or(ChangeSet::Resync, |since| ChangeSet::Entries(after(since))),
+                since.map_or(ChangeSet::Resync, |since| ChangeSet::of_keys(after(since))),
                 last,
             )
         });
@@ -126,7 +121,7 @@ impl Wrong {
             epoch,
             tag: right.cursor.tag.clone(),
         };
-        Changes::new(history, cursor, right.lease).for_member(right.member)
+        Changes::new(set, cursor, right.lease).for_member(right.member)
     }
 }
 
@@ -241,16 +236,14 @@ impl Forward for Wrong {
         &self,
         since: Option<&Cursor>,
         node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        let Some(mut changes) = self.right.changes(since, node).await? else {
-            return Ok(None);
-        };
+    ) -> Result<Changes, StoreError> {
+        let mut changes = self.right.changes(since, node).await?;
         match self.fault {
-            Fault::AcceptsAnyCursor if since.is_some() && changes.history == ChangeSet::Resync => {
-                changes.history = ChangeSet::Entries(Vec::new());
+            Fault::AcceptsAnyCursor if since.is_some() && changes.set == ChangeSet::Resync => {
+                changes.set = ChangeSet::Entries(Vec::new());
             }
             Fault::StartsWithNoChange if since.is_none() => {
-                changes.history = ChangeSet::Entries(Vec::new());
+                changes.set = ChangeSet::Entries(Vec::new());
             }
             Fault::TagsAllStoresAlike => changes.cursor.tag = vec![7],
             Fault::RacySequence | Fault::LuckySequence => {
@@ -258,22 +251,24 @@ impl Forward for Wrong {
             }
             _ => {}
         }
-        if let (Fault::LogsNoRevocation, ChangeSet::Entries(ids)) =
-            (self.fault, &mut changes.history)
+        if let (Fault::LogsNoRevocation, ChangeSet::Entries(items)) = (self.fault, &mut changes.set)
         {
-            self.note(|notes| ids.retain(|id| !notes.revoked.contains(id)));
+            let is_revoked = |notes: &Notes, item: &ChangedItem| {
+                item.key().is_some_and(|id| notes.revoked.contains(&id))
+            };
+            self.note(|notes| items.retain(|item| !is_revoked(notes, item)));
         }
         if self.is(Fault::TrustsTheSuspected) && node.is_some() {
-            let listed = self.right.members().await?.unwrap().nodes;
+            let listed = self.right.members().await?.nodes;
             changes.member = listed.iter().any(|listed| Some(&listed.id) == node);
         }
-        Ok(Some(changes))
+        Ok(changes)
     }
 
-    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        let listed = self.right.members().await?.unwrap().nodes;
+    async fn join(&self, node: &NodeId) -> Result<(), StoreError> {
+        let listed = self.right.members().await?.nodes;
         if self.is(Fault::JoinsInSilence) && listed.iter().any(|listed| listed.id == *node) {
-            return Ok(true);
+            return Ok(());
         }
         self.right.join(node).await
     }
@@ -281,7 +276,7 @@ impl Forward for Wrong {
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
         let mut cursor = cursor.clone();
         if self.is(Fault::AcknowledgesAnyHistory) {
-            cursor.tag = self.right.changes(None, None).await?.unwrap().cursor.tag;
+            cursor.tag = self.right.changes(None, None).await?.cursor.tag;
         }
         self.right.acknowledge(node, &cursor).await
     }
@@ -289,7 +284,7 @@ impl Forward for Wrong {
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
         let mut seen = seen.clone();
         if self.is(Fault::SuspectsBlindly) {
-            let listed = self.right.members().await?.unwrap().nodes;
+            let listed = self.right.members().await?.nodes;
             let row = listed.iter().find(|listed| listed.id == seen.id);
             seen.heartbeat = row.map_or(seen.heartbeat, |row| row.heartbeat);
         }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The example runs the conformance suite, which every store must pass, and then starts a manager on
-//! the store. The store does not implement `KeyStore::changes`, so it is queried for every request.
-//! That is correct but slower: a store with a change log lets managers answer from their caches.
+//! the store. The store has no capabilities, so it is queried for every request. That is correct but
+//! slower: a store that also implements `ChangeLog` lets managers answer from their caches.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -6,29 +6,32 @@ use super::samples::id;
 use super::{CheckVerdict, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::limit::{self, LimitRule, Quota, Rate};
-use crate::store::{Charge, ChargeOutcome, KeyStore, LimitCounter, LimitSupport};
+use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
 
 pub(super) const NOT_COUNTED: CheckVerdict =
-    CheckVerdict::Skipped("the store does not count limits: `limit_support` returns `Nothing`");
+    CheckVerdict::Skipped("the store does not count limits: `limits` returns `None`");
 
 /// The time within which a check finishes.
 const MAX_CHECK_TIME: Duration = Duration::from_secs(20);
 
-/// Skips the check if the store does not count limits. Waits until no day, and so no month, can end
-/// during the check.
+/// Returns the limit counters, or skips the check if the store does not have them. Waits until no
+/// day, and so no month, can end during the check.
 macro_rules! counting {
     ($store:expr) => {
-        if $store.limit_support() == $crate::store::LimitSupport::Nothing {
-            return Ok($crate::store::conformance::charges::NOT_COUNTED);
+        match $store.limits() {
+            Some(limits) => {
+                $crate::store::conformance::charges::await_a_new_day(limits).await?;
+                limits
+            }
+            None => return Ok($crate::store::conformance::charges::NOT_COUNTED),
         }
-        $crate::store::conformance::charges::await_a_new_day(&*$store).await?;
     };
 }
 
 pub(super) use counting;
 
-pub(super) async fn await_a_new_day(store: &dyn KeyStore) -> Result<(), Violation> {
-    let stands = look(store, id(u128::MAX), &day("midnight", 1)).await?;
+pub(super) async fn await_a_new_day(limits: &dyn LimitStore) -> Result<(), Violation> {
+    let stands = look(limits, id(u128::MAX), &day("midnight", 1)).await?;
     let left = stands.reset_after.unwrap_or(Duration::MAX);
     if left < MAX_CHECK_TIME {
         // The caller's runtime may not have a timer.
@@ -41,7 +44,7 @@ pub(super) async fn await_a_new_day(store: &dyn KeyStore) -> Result<(), Violatio
 
 /// Returns a rule of every kind that the store counts. Each allows `amount` units and then nothing
 /// for minutes or longer.
-pub(super) fn rules(store: &dyn KeyStore, amount: u32) -> Vec<LimitRule> {
+pub(super) fn rules(limits: &dyn LimitStore, amount: u32) -> Vec<LimitRule> {
     let long = Duration::from_secs(300 * 24 * 3_600);
     let many = u64::from(amount);
     let mut rules = vec![
@@ -50,7 +53,7 @@ pub(super) fn rules(store: &dyn KeyStore, amount: u32) -> Vec<LimitRule> {
         Quota::per_month(many).into(),
         Quota::rolling(many, Duration::from_secs(600)).into(),
     ];
-    if store.limit_support() == LimitSupport::All {
+    if limits.support() == LimitSupport::All {
         rules.push(Rate::new(amount, long).into());
         rules.push(Rate::new(1, long).with_burst(amount).into());
     }
@@ -62,14 +65,14 @@ pub(super) fn day(name: &str, amount: u64) -> LimitCounter {
 }
 
 pub(super) async fn charge(
-    store: &dyn KeyStore,
+    limits: &dyn LimitStore,
     key: KeyId,
     cost: u32,
     counters: &[&LimitCounter],
 ) -> Result<ChargeOutcome, Violation> {
     let counters: Vec<_> = counters.iter().map(|&counter| counter.clone()).collect();
     let count = counters.len();
-    let charged = store.charge(&Charge::new(key, cost, counters)).await;
+    let charged = limits.charge(&Charge::new(key, cost, counters)).await;
     let charged = charged.or_violation("`charge` fails")?;
     ensure!(
         charged.decisions.len() == count,
@@ -86,21 +89,21 @@ pub(super) async fn charge(
 
 /// Returns whether a charge of `cost` was allowed.
 pub(super) async fn passes(
-    store: &dyn KeyStore,
+    limits: &dyn LimitStore,
     key: KeyId,
     cost: u32,
     counter: &LimitCounter,
 ) -> Result<bool, Violation> {
-    Ok(charge(store, key, cost, &[counter]).await?.allowed)
+    Ok(charge(limits, key, cost, &[counter]).await?.allowed)
 }
 
 /// Returns the state of the limit, without counting.
 pub(super) async fn look(
-    store: &dyn KeyStore,
+    limits: &dyn LimitStore,
     key: KeyId,
     counter: &LimitCounter,
 ) -> Result<limit::LimitDecision, Violation> {
-    let charged = charge(store, key, 0, &[counter]).await?;
+    let charged = charge(limits, key, 0, &[counter]).await?;
     charged
         .decisions
         .first()
@@ -109,13 +112,13 @@ pub(super) async fn look(
 }
 
 pub(super) async fn ensure_left(
-    store: &dyn KeyStore,
+    limits: &dyn LimitStore,
     key: KeyId,
     counter: &LimitCounter,
     expected: u64,
     rule: &str,
 ) -> Result<(), Violation> {
-    let left = look(store, key, counter).await?.remaining;
+    let left = look(limits, key, counter).await?.remaining;
     ensure!(
         left == expected,
         "{rule}: `{}` ({}) must have {expected} units left; got {left}",

@@ -11,35 +11,35 @@ use super::samples::{at, because, id, owned, plain};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord};
-use crate::store::{ChangeSet, Changes, Cursor, KeyStore, ListQuery};
+use crate::store::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyStore, ListQuery};
 
-const NO_HISTORY: CheckVerdict =
-    CheckVerdict::Skipped("the store does not keep a change log: `changes` returns `None`");
+const NO_LOG: CheckVerdict =
+    CheckVerdict::Skipped("the store does not keep a change log: `change_log` returns `None`");
 
-/// Polls the change log, or skips the check if the store does not keep one.
-macro_rules! changes {
-    ($store:expr, $since:expr) => {
-        match $store
-            .changes($since, None)
-            .await
-            .or_violation("`changes` fails")?
-        {
-            Some(changes) => changes,
-            None => return Ok(NO_HISTORY),
+/// Returns the change log, or skips the check if the store does not keep one.
+macro_rules! change_log {
+    ($store:expr) => {
+        match $store.change_log() {
+            Some(log) => log,
+            None => return Ok(NO_LOG),
         }
     };
 }
 
+async fn changes(log: &dyn ChangeLog, since: Option<&Cursor>) -> Result<Changes, Violation> {
+    let changes = log.changes(since, None).await;
+    changes.or_violation("`changes` fails")
+}
+
 /// Returns the ids that changed after `since`, a cursor that this store just returned, and the new
 /// cursor.
-async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Violation> {
-    let changes = store
-        .changes(Some(since), None)
-        .await
-        .or_violation("`changes` fails")?;
-    let changes = changes.or_violation("a store with a change log must answer every cursor")?;
-    match changes.history {
-        ChangeSet::Entries(ids) => Ok((ids, changes.cursor)),
+async fn followed(log: &dyn ChangeLog, since: &Cursor) -> Result<(Vec<KeyId>, Cursor), Violation> {
+    let changes = changes(log, Some(since)).await?;
+    match changes.set {
+        ChangeSet::Entries(items) => {
+            let ids = items.into_iter().filter_map(ChangedItem::key).collect();
+            Ok((ids, changes.cursor))
+        }
         ChangeSet::Resync => Err(Violation(format!(
             "the store must know {since:?}, which it just returned"
         ))),
@@ -48,15 +48,14 @@ async fn followed(store: &dyn KeyStore, since: &Cursor) -> Result<(Vec<KeyId>, C
 
 pub(super) async fn a_poll_without_a_cursor_is_a_resync(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
+    let log = change_log!(store);
     for number in 1..=2 {
-        let Changes {
-            history, cursor, ..
-        } = changes!(store, None);
+        let Changes { set, cursor, .. } = changes(log, None).await?;
         ensure!(
-            history == ChangeSet::Resync,
-            "a poll without a cursor must return `Resync`; got {history:?}"
+            set == ChangeSet::Resync,
+            "a poll without a cursor must return `Resync`; got {set:?}"
         );
-        let (ids, same) = followed(store, &cursor).await?;
+        let (ids, same) = followed(log, &cursor).await?;
         ensure!(
             ids.is_empty() && same == cursor,
             "a poll without a cursor must return the current cursor"
@@ -68,20 +67,21 @@ pub(super) async fn a_poll_without_a_cursor_is_a_resync(store: Arc<dyn KeyStore>
 
 pub(super) async fn an_unchanged_store_reports_no_change(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
-    let cursor = changes!(store, None).cursor;
-    let (ids, same) = followed(store, &cursor).await?;
+    let log = change_log!(store);
+    let cursor = changes(log, None).await?.cursor;
+    let (ids, same) = followed(log, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
         "an unchanged store must not report changes; got {ids:?} at {same:?}"
     );
     add(store, &plain(1)).await?;
-    let (_, cursor) = followed(store, &cursor).await?;
+    let (_, cursor) = followed(log, &cursor).await?;
     store.find(&id(1)).await.or_violation("`find` fails")?;
     store
         .list(&ListQuery::first(10))
         .await
         .or_violation("`list` fails")?;
-    let (ids, same) = followed(store, &cursor).await?;
+    let (ids, same) = followed(log, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
         "a read must not be logged as a change; got {ids:?} at {same:?}"
@@ -93,12 +93,13 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
-    let start = changes!(store, None).cursor;
+    let log = change_log!(store);
+    let start = changes(log, None).await?.cursor;
     let mut cursor = start.clone();
     let mut all_ids = Vec::new();
     for (what, change, expected) in changes_of_every_kind() {
         change.make(store).await?;
-        let (ids, next) = followed(store, &cursor).await?;
+        let (ids, next) = followed(log, &cursor).await?;
         let unique: HashSet<KeyId> = ids.iter().copied().collect();
         ensure!(
             unique == expected.iter().copied().collect(),
@@ -114,7 +115,7 @@ pub(super) async fn every_change_takes_the_next_epoch_and_names_its_key(
         cursor = next;
         all_ids.extend(ids);
     }
-    let (ids, end) = followed(store, &start).await?;
+    let (ids, end) = followed(log, &start).await?;
     ensure!(
         end == cursor,
         "one poll for all changes must end at {cursor:?}; got {end:?}"
@@ -203,12 +204,13 @@ pub(super) async fn a_call_that_changes_nothing_is_not_logged(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
+    let log = change_log!(store);
     add(store, &plain(1)).await?;
     store
         .revoke(&id(1), &because("lost"))
         .await
         .or_violation("`revoke` fails")?;
-    let cursor = changes!(store, None).cursor;
+    let cursor = changes(log, None).await?.cursor;
     let wrong = KeyPatch {
         expected_version: Some(1),
         ..KeyPatch::new()
@@ -221,7 +223,7 @@ pub(super) async fn a_call_that_changes_nothing_is_not_logged(
     let _ = store.revoke(&id(2), &because("lost")).await;
     let _ = store.revoke_owner("nobody", &because("left")).await;
     let _ = store.purge(at(i64::MIN)).await;
-    let (ids, same) = followed(store, &cursor).await?;
+    let (ids, same) = followed(log, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,
         "a call that changes nothing must not be logged; got {ids:?} at {same:?}"
@@ -231,10 +233,11 @@ pub(super) async fn a_call_that_changes_nothing_is_not_logged(
 
 pub(super) async fn an_invalid_cursor_is_a_resync(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
+    let log = change_log!(store);
     for number in 1..=3 {
         add(store, &plain(number)).await?;
     }
-    let present = changes!(store, None).cursor;
+    let present = changes(log, None).await?.cursor;
     let with_tag = |tag| Cursor {
         epoch: present.epoch,
         tag,
@@ -258,12 +261,10 @@ pub(super) async fn an_invalid_cursor_is_a_resync(store: Arc<dyn KeyStore>) -> C
         with_epoch(u64::MAX),
     ];
     for stranger in strangers {
-        let Changes {
-            history, cursor, ..
-        } = changes!(store, Some(&stranger));
+        let Changes { set, cursor, .. } = changes(log, Some(&stranger)).await?;
         ensure!(
-            history == ChangeSet::Resync,
-            "{stranger:?} is not a cursor of this store and must return `Resync`; got {history:?}"
+            set == ChangeSet::Resync,
+            "{stranger:?} is not a cursor of this store and must return `Resync`; got {set:?}"
         );
         ensure!(
             cursor == present,
@@ -278,13 +279,15 @@ pub(super) async fn a_cursor_of_another_store_is_a_resync(
     store: Arc<dyn KeyStore>,
     other: Arc<dyn KeyStore>,
 ) -> CheckResult {
+    let log = change_log!(store);
+    let other_log = change_log!(other);
     for number in 1..=3 {
-        let foreign = changes!(other, None).cursor;
-        let own = changes!(store, Some(&foreign));
+        let foreign = changes(other_log, None).await?.cursor;
+        let own = changes(log, Some(&foreign)).await?;
         ensure!(
-            own.history == ChangeSet::Resync,
+            own.set == ChangeSet::Resync,
             "a cursor of another store must return `Resync`, even at the same epoch; got {:?}",
-            own.history
+            own.set
         );
         ensure!(
             own.cursor.tag != foreign.tag,
@@ -298,9 +301,10 @@ pub(super) async fn a_cursor_of_another_store_is_a_resync(
 
 pub(super) async fn every_poll_returns_the_same_lease(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
-    let first = changes!(store, None);
+    let log = change_log!(store);
+    let first = changes(log, None).await?;
     add(store, &plain(1)).await?;
-    let second = changes!(store, Some(&first.cursor));
+    let second = changes(log, Some(&first.cursor)).await?;
     ensure!(
         first.lease == second.lease,
         "all polls must return the same lease; got {:?} and {:?}",
@@ -319,10 +323,11 @@ const KEYS: u128 = 12;
 pub(super) async fn a_poller_misses_no_change_of_concurrent_writers(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
+    let log = change_log!(store);
     for number in 0..WRITERS * KEYS {
         add(&*store, &plain(number)).await?;
     }
-    let mut cursor = changes!(store, None).cursor;
+    let mut cursor = changes(log, None).await?.cursor;
     let returned = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for writer in 0..WRITERS {
@@ -332,7 +337,7 @@ pub(super) async fn a_poller_misses_no_change_of_concurrent_writers(
     let mut told: HashSet<KeyId> = HashSet::new();
     loop {
         let expected = returned.lock().clone();
-        let (ids, next) = followed(&*store, &cursor).await?;
+        let (ids, next) = followed(log, &cursor).await?;
         ensure!(
             next.epoch >= cursor.epoch,
             "the epoch must not go back from {cursor:?} to {next:?}"

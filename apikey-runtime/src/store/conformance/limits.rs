@@ -26,7 +26,10 @@ async fn race(
     for _ in 0..count {
         let (store, charge) = (Arc::clone(store), charge.clone());
         tasks.spawn(async move {
-            let charged = store.charge(&charge).await;
+            let limits = store.limits();
+            let limits =
+                limits.or_violation("`limits` must return the same answer at all times")?;
+            let charged = limits.charge(&charge).await;
             Ok(charged.or_violation("`charge` fails in a race")?.allowed)
         });
     }
@@ -36,9 +39,9 @@ async fn race(
 
 /// a quota of Q allows exactly Q units.
 pub(super) async fn racing_charges_pass_up_to_the_limit(store: Arc<dyn KeyStore>) -> CheckResult {
-    counting!(store);
+    let limits = counting!(store);
     add(&*store, &plain(1)).await?;
-    for (number, rule) in (0..).zip(rules(&*store, 50)) {
+    for (number, rule) in (0..).zip(rules(limits, 50)) {
         let counter = LimitCounter::new(&format!("raced {number}"), rule);
         let one = Charge::new(id(1), 1, vec![counter.clone()]);
         let allowed = race(&store, &one, 200).await?;
@@ -46,7 +49,7 @@ pub(super) async fn racing_charges_pass_up_to_the_limit(store: Arc<dyn KeyStore>
             allowed == 50,
             "of 200 racing charges to `{rule}`, 50 must be allowed; got {allowed}"
         );
-        ensure_left(&*store, id(1), &counter, 0, "after 50 allowed charges").await?;
+        ensure_left(limits, id(1), &counter, 0, "after 50 allowed charges").await?;
     }
     Ok(CheckVerdict::Passed)
 }
@@ -55,7 +58,7 @@ pub(super) async fn racing_charges_pass_up_to_the_limit(store: Arc<dyn KeyStore>
 pub(super) async fn if_one_limit_denies_no_limit_is_charged(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
-    counting!(store);
+    let limits = counting!(store);
     add(&*store, &plain(1)).await?;
     let tight = LimitCounter::new("tight", Quota::lifetime(25));
     let wide = day("wide", 40);
@@ -66,32 +69,32 @@ pub(super) async fn if_one_limit_denies_no_limit_is_charged(
         "of 100 racing charges to limits of 40 and 25, 25 must be allowed; got {allowed}"
     );
     let rule = "a charge that one limit denies must not count against any";
-    ensure_left(&*store, id(1), &wide, 15, rule).await?;
-    let refused = charge(&*store, id(1), 2, &[&wide, &tight]).await?;
+    ensure_left(limits, id(1), &wide, 15, rule).await?;
+    let refused = charge(limits, id(1), 2, &[&wide, &tight]).await?;
     let allowed: Vec<_> = refused.decisions.iter().map(|one| one.allowed).collect();
     ensure!(
         allowed == [true, false],
         "each limit must state whether it allows the charge; got {refused:?}"
     );
-    ensure_left(&*store, id(1), &wide, 15, rule).await?;
+    ensure_left(limits, id(1), &wide, 15, rule).await?;
 
     let most: Vec<_> = (0..Charge::MAX_COUNTERS)
         .map(|number| day(&format!("m{number}"), 3))
         .collect();
     let most: Vec<_> = most.iter().collect();
-    let allowed = charge(&*store, id(1), 2, &most).await?.allowed;
+    let allowed = charge(limits, id(1), 2, &most).await?.allowed;
     ensure!(allowed, "a charge of {} limits must be allowed", most.len());
     for counter in most {
-        ensure_left(&*store, id(1), counter, 1, "all limits must be charged").await?;
+        ensure_left(limits, id(1), counter, 1, "all limits must be charged").await?;
     }
     Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn a_charge_counts_its_cost(store: Arc<dyn KeyStore>) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     add(store, &plain(1)).await?;
-    for (number, rule) in (0..).zip(rules(store, 20)) {
+    for (number, rule) in (0..).zip(rules(limits, 20)) {
         let counter = LimitCounter::new(&format!("weighed {number}"), rule);
         for (cost, allowed, left) in [
             (7, true, 13),
@@ -102,7 +105,7 @@ pub(super) async fn a_charge_counts_its_cost(store: Arc<dyn KeyStore>) -> CheckR
             (6, true, 0),
             (1, false, 0),
         ] {
-            let said = charge(store, id(1), cost, &[&counter]).await?;
+            let said = charge(limits, id(1), cost, &[&counter]).await?;
             ensure!(
                 said.allowed == allowed,
                 "a charge of {cost} to `{rule}` must return `allowed: {allowed}`; got {said:?}"
@@ -115,27 +118,34 @@ pub(super) async fn a_charge_counts_its_cost(store: Arc<dyn KeyStore>) -> CheckR
                 cost <= 20 || never,
                 "`{rule}` never allows {cost} units, so it must not name a time to retry; {said:?}"
             );
-            ensure_left(store, id(1), &counter, left, "a charge must count its cost").await?;
+            ensure_left(
+                limits,
+                id(1),
+                &counter,
+                left,
+                "a charge must count its cost",
+            )
+            .await?;
         }
     }
     Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn a_charge_of_zero_counts_nothing(store: Arc<dyn KeyStore>) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     add(store, &plain(1)).await?;
-    for (number, rule) in (0..).zip(rules(store, 3)) {
+    for (number, rule) in (0..).zip(rules(limits, 3)) {
         let counter = LimitCounter::new(&format!("seen {number}"), rule);
         let all = "a charge of 0 must count nothing";
         for left in [3, 2, 1, 0] {
             for _ in 0..3 {
-                ensure_left(store, id(1), &counter, left, all).await?;
+                ensure_left(limits, id(1), &counter, left, all).await?;
             }
-            let passed = passes(store, id(1), 1, &counter).await?;
+            let passed = passes(limits, id(1), 1, &counter).await?;
             ensure!(passed == (left > 0), "`{rule}` with {left} left");
         }
-        let empty = look(store, id(1), &counter).await?;
+        let empty = look(limits, id(1), &counter).await?;
         ensure!(
             empty.allowed,
             "a charge of 0 must be allowed; got {empty:?}"
@@ -146,15 +156,15 @@ pub(super) async fn a_charge_of_zero_counts_nothing(store: Arc<dyn KeyStore>) ->
 
 /// Each kind of limit, compared with [`CounterState`].
 pub(super) async fn a_store_counts_as_counter_state_does(store: Arc<dyn KeyStore>) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     add(store, &plain(1)).await?;
-    for (number, rule) in (0..).zip(rules(store, 12)) {
+    for (number, rule) in (0..).zip(rules(limits, 12)) {
         let counter = LimitCounter::new(&format!("modelled {number}"), rule);
         let mut model = [CounterState::default()];
         for cost in [0, 1, 5, 4, 3, 2, 0, 1, 13] {
             let one = Charge::new(id(1), cost, vec![counter.clone()]);
-            let said = charge(store, id(1), cost, &[&counter]).await?;
+            let said = charge(limits, id(1), cost, &[&counter]).await?;
             let expected = one.apply(&mut model, now());
             ensure!(
                 alike(&said, &expected),
@@ -189,30 +199,40 @@ fn alike(said: &ChargeOutcome, expected: &ChargeOutcome) -> bool {
 pub(super) async fn a_refill_gives_back_no_more_than_was_used(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     add(store, &plain(1)).await?;
-    let quotas = rules(store, 10).into_iter();
+    let quotas = rules(limits, 10).into_iter();
     for (number, rule) in (0..).zip(quotas.filter(|rule| matches!(rule, LimitRule::Quota(_)))) {
         let counter = LimitCounter::new(&format!("refilled {number}"), rule);
         let refill = async |amount| {
-            let done = store.refill(&id(1), &counter, amount).await;
+            let done = limits.refill(&id(1), &counter, amount).await;
             done.or_violation("`refill` fails")
         };
         refill(5).await?;
-        ensure_left(store, id(1), &counter, 10, "a refill of an unused limit").await?;
+        ensure_left(limits, id(1), &counter, 10, "a refill of an unused limit").await?;
         ensure!(
-            passes(store, id(1), 10, &counter).await?,
+            passes(limits, id(1), 10, &counter).await?,
             "10 of 10 must pass"
         );
         refill(4).await?;
-        ensure_left(store, id(1), &counter, 4, "a refill of 4").await?;
-        ensure!(passes(store, id(1), 1, &counter).await?, "1 of 4 must pass");
+        ensure_left(limits, id(1), &counter, 4, "a refill of 4").await?;
+        ensure!(
+            passes(limits, id(1), 1, &counter).await?,
+            "1 of 4 must pass"
+        );
         for amount in [7, 1, u64::MAX] {
             refill(amount).await?;
         }
-        ensure_left(store, id(1), &counter, 10, "a refill of more than was used").await?;
-        let passed = passes(store, id(1), 11, &counter).await?;
+        ensure_left(
+            limits,
+            id(1),
+            &counter,
+            10,
+            "a refill of more than was used",
+        )
+        .await?;
+        let passed = passes(limits, id(1), 11, &counter).await?;
         ensure!(!passed, "a refill must not raise `{rule}`");
     }
     Ok(CheckVerdict::Passed)
@@ -220,17 +240,17 @@ pub(super) async fn a_refill_gives_back_no_more_than_was_used(
 
 /// A key's limit can change while the key is in use.
 pub(super) async fn a_changed_limit_keeps_its_count(store: Arc<dyn KeyStore>) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     add(store, &plain(1)).await?;
     ensure!(
-        passes(store, id(1), 8, &day("changed", 10)).await?,
+        passes(limits, id(1), 8, &day("changed", 10)).await?,
         "8 of 10 must pass"
     );
     for (amount, left) in [(10, 2), (20, 12), (8, 0), (5, 0), (9, 1)] {
         let counter = day("changed", amount);
         ensure_left(
-            store,
+            limits,
             id(1),
             &counter,
             left,
@@ -238,7 +258,7 @@ pub(super) async fn a_changed_limit_keeps_its_count(store: Arc<dyn KeyStore>) ->
         )
         .await?;
     }
-    let lowered = passes(store, id(1), 1, &day("changed", 5)).await?;
+    let lowered = passes(limits, id(1), 1, &day("changed", 5)).await?;
     ensure!(!lowered, "a limit below its used units must not allow any");
     Ok(CheckVerdict::Passed)
 }
@@ -247,8 +267,8 @@ pub(super) async fn a_changed_limit_keeps_its_count(store: Arc<dyn KeyStore>) ->
 pub(super) async fn counts_are_separate_by_key_name_and_kind(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     for number in [1, 2, 62] {
         add(store, &plain(number)).await?;
     }
@@ -263,15 +283,15 @@ pub(super) async fn counts_are_separate_by_key_name_and_kind(
     names.dedup();
     for key in [id(1), id(2)] {
         for name in &names {
-            for rule in rules(store, 2) {
+            for rule in rules(limits, 2) {
                 let counter = LimitCounter::new(name, rule);
                 // Both kinds of rate are one kind.
                 if matches!(rule, LimitRule::Rate(rate) if rate.amount() == 1) {
                     continue;
                 }
-                ensure_left(store, key, &counter, 2, "an unused limit").await?;
-                ensure!(passes(store, key, 2, &counter).await?, "2 of 2 must pass");
-                ensure_left(store, key, &counter, 0, "after 2 of 2").await?;
+                ensure_left(limits, key, &counter, 2, "an unused limit").await?;
+                ensure!(passes(limits, key, 2, &counter).await?, "2 of 2 must pass");
+                ensure_left(limits, key, &counter, 0, "after 2 of 2").await?;
             }
         }
     }
@@ -281,13 +301,13 @@ pub(super) async fn counts_are_separate_by_key_name_and_kind(
 pub(super) async fn counts_of_a_removed_key_do_not_affect_other_keys(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     let counter = LimitCounter::new("kept", Quota::lifetime(5));
     for number in [1, 2] {
         add(store, &plain(number)).await?;
         ensure!(
-            passes(store, id(number), 3, &counter).await?,
+            passes(limits, id(number), 3, &counter).await?,
             "3 of 5 must pass"
         );
     }
@@ -297,7 +317,7 @@ pub(super) async fn counts_of_a_removed_key_do_not_affect_other_keys(
     let purged = purged.or_violation("`purge` fails")?;
     ensure!(purged == [id(1)], "`purge` must remove a revoked key");
     ensure_left(
-        store,
+        limits,
         id(2),
         &counter,
         2,
@@ -305,19 +325,22 @@ pub(super) async fn counts_of_a_removed_key_do_not_affect_other_keys(
     )
     .await?;
     add(store, &plain(3)).await?;
-    ensure_left(store, id(3), &counter, 5, "a new key").await?;
+    ensure_left(limits, id(3), &counter, 5, "a new key").await?;
     // The count of the removed key may still exist.
-    look(store, id(1), &counter).await?;
+    look(limits, id(1), &counter).await?;
     Ok(CheckVerdict::Passed)
 }
 
 pub(super) async fn counts_survive_a_restart(store: Arc<dyn KeyStore>) -> CheckResult {
-    counting!(store);
     let store = &*store;
+    let limits = counting!(store);
     add(store, &plain(1)).await?;
-    for (number, rule) in (0..).zip(rules(store, 9)) {
+    for (number, rule) in (0..).zip(rules(limits, 9)) {
         let counter = LimitCounter::new(&format!("kept {number}"), rule);
-        ensure!(passes(store, id(1), 4, &counter).await?, "4 of 9 must pass");
+        ensure!(
+            passes(limits, id(1), 4, &counter).await?,
+            "4 of 9 must pass"
+        );
     }
     store.stop().await;
     if store.start().await.is_err() {
@@ -325,18 +348,21 @@ pub(super) async fn counts_survive_a_restart(store: Arc<dyn KeyStore>) -> CheckR
             "the store cannot start again after it stopped",
         ));
     }
-    for (number, rule) in (0..).zip(rules(store, 9)) {
+    for (number, rule) in (0..).zip(rules(limits, 9)) {
         let counter = LimitCounter::new(&format!("kept {number}"), rule);
         ensure_left(
-            store,
+            limits,
             id(1),
             &counter,
             5,
             "after a restart with 4 of 9 used",
         )
         .await?;
-        ensure!(passes(store, id(1), 5, &counter).await?, "5 of 5 must pass");
-        let more = passes(store, id(1), 1, &counter).await?;
+        ensure!(
+            passes(limits, id(1), 5, &counter).await?,
+            "5 of 5 must pass"
+        );
+        let more = passes(limits, id(1), 1, &counter).await?;
         ensure!(!more, "a restart must not give units back");
     }
     Ok(CheckVerdict::Passed)

@@ -5,36 +5,41 @@ use std::sync::Arc;
 use super::records::add;
 use super::samples::plain;
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
-use crate::store::{ChangeSet, Changes, Cursor, KeyStore, MemberList, Node, NodeId};
+use crate::store::{ChangeSet, Changes, Cursor, KeyStore, MemberList, Membership, Node, NodeId};
 
-const NO_LIST: CheckVerdict =
-    CheckVerdict::Skipped("the store does not keep a member list: `join` returns `false`");
+const NO_MEMBERSHIP: CheckVerdict =
+    CheckVerdict::Skipped("the store does not keep a member list: `membership` returns `None`");
 
-/// Joins two nodes, or skips the check if the store does not keep a member list.
-macro_rules! two_nodes {
-    ($store:expr) => {{
-        let (one, two) = (NodeId::from_u128(1), NodeId::from_u128(u128::MAX));
-        for node in [one, two] {
-            if !$store.join(&node).await.or_violation("`join` fails")? {
-                return Ok(NO_LIST);
-            }
+/// Returns the membership, or skips the check if the store does not have it.
+macro_rules! membership {
+    ($store:expr) => {
+        match $store.membership() {
+            Some(nodes) => nodes,
+            None => return Ok(NO_MEMBERSHIP),
         }
-        (one, two)
-    }};
+    };
 }
 
-async fn roster(store: &dyn KeyStore) -> Result<MemberList, Violation> {
-    let roster = store.members().await.or_violation("`members` fails")?;
-    roster.or_violation("a store whose `join` returns `true` must have a member list")
+/// Joins two nodes.
+async fn two_nodes(nodes: &dyn Membership) -> Result<(NodeId, NodeId), Violation> {
+    let (one, two) = (NodeId::from_u128(1), NodeId::from_u128(u128::MAX));
+    for node in [one, two] {
+        nodes.join(&node).await.or_violation("`join` fails")?;
+    }
+    Ok((one, two))
 }
 
-async fn listed(store: &dyn KeyStore, node: NodeId) -> Result<Option<Node>, Violation> {
-    let nodes = roster(store).await?.nodes;
+async fn roster(nodes: &dyn Membership) -> Result<MemberList, Violation> {
+    nodes.members().await.or_violation("`members` fails")
+}
+
+async fn listed(nodes: &dyn Membership, node: NodeId) -> Result<Option<Node>, Violation> {
+    let nodes = roster(nodes).await?.nodes;
     Ok(nodes.into_iter().find(|listed| listed.id == node))
 }
 
-async fn there(store: &dyn KeyStore, node: NodeId) -> Result<Node, Violation> {
-    let listed = listed(store, node).await?;
+async fn there(nodes: &dyn Membership, node: NodeId) -> Result<Node, Violation> {
+    let listed = listed(nodes, node).await?;
     listed.or_violation("a node that joined must be listed")
 }
 
@@ -43,9 +48,10 @@ async fn changes(
     since: Option<&Cursor>,
     node: Option<&NodeId>,
 ) -> Result<Changes, Violation> {
-    let changes = store.changes(since, node).await;
-    let changes = changes.or_violation("`changes` fails")?;
-    changes.or_violation("a store with a member list must have a change log")
+    let log = store.change_log();
+    let log = log.or_violation("a store with a member list must have a change log")?;
+    let changes = log.changes(since, node).await;
+    changes.or_violation("`changes` fails")
 }
 
 async fn is_member(store: &dyn KeyStore, node: NodeId) -> Result<bool, Violation> {
@@ -56,10 +62,11 @@ pub(super) async fn a_node_that_joins_is_listed_and_a_member(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
+    let nodes = membership!(store);
     let stranger = NodeId::from_u128(7);
-    let (one, two) = two_nodes!(store);
+    let (one, two) = two_nodes(nodes).await?;
     for node in [one, two] {
-        let row = there(store, node).await?;
+        let row = there(nodes, node).await?;
         ensure!(!row.suspected, "a node that joined must not be suspected");
         ensure!(
             is_member(store, node).await?,
@@ -71,7 +78,7 @@ pub(super) async fn a_node_that_joins_is_listed_and_a_member(
         "a node that did not join must not be a member"
     );
     ensure!(
-        roster(store).await?.nodes.len() == 2,
+        roster(nodes).await?.nodes.len() == 2,
         "the list must hold exactly the nodes that joined"
     );
     Ok(CheckVerdict::Passed)
@@ -82,20 +89,21 @@ pub(super) async fn joining_takes_an_epoch_and_names_no_key(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
-    let (one, _) = two_nodes!(store);
+    let nodes = membership!(store);
+    let (one, _) = two_nodes(nodes).await?;
     let before = changes(store, None, Some(&one)).await?.cursor;
-    let heartbeat = there(store, one).await?.heartbeat;
-    store.join(&one).await.or_violation("`join` fails")?;
+    let heartbeat = there(nodes, one).await?.heartbeat;
+    nodes.join(&one).await.or_violation("`join` fails")?;
     let after = changes(store, Some(&before), Some(&one)).await?;
     ensure!(
-        after.cursor.epoch == before.epoch + 1 && after.history == ChangeSet::Entries(Vec::new()),
+        after.cursor.epoch == before.epoch + 1 && after.set == ChangeSet::Entries(Vec::new()),
         "`join` must take the next epoch and log no key; went from {before:?} to {after:?}"
     );
     ensure!(
-        there(store, one).await?.heartbeat > heartbeat,
+        there(nodes, one).await?.heartbeat > heartbeat,
         "`join` must increment the heartbeat"
     );
-    let listed = roster(store).await?;
+    let listed = roster(nodes).await?;
     ensure!(
         listed.cursor == after.cursor,
         "the list must have the cursor of the change log; got {:?} and {:?}",
@@ -113,15 +121,16 @@ pub(super) async fn an_acknowledgement_applies_to_the_change_log_of_its_cursor(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
-    let (one, two) = two_nodes!(store);
+    let nodes = membership!(store);
+    let (one, two) = two_nodes(nodes).await?;
     add(store, &plain(1)).await?;
     let cursor = changes(store, None, Some(&one)).await?.cursor;
     add(store, &plain(2)).await?;
     let acknowledge = async |cursor: &Cursor| {
-        let before = there(store, one).await?;
-        let done = store.acknowledge(&one, cursor).await;
+        let before = there(nodes, one).await?;
+        let done = nodes.acknowledge(&one, cursor).await;
         done.or_violation("`acknowledge` fails")?;
-        let after = there(store, one).await?;
+        let after = there(nodes, one).await?;
         ensure!(
             after.heartbeat > before.heartbeat,
             "`acknowledge` must increment the heartbeat"
@@ -152,14 +161,14 @@ pub(super) async fn an_acknowledgement_applies_to_the_change_log_of_its_cursor(
         );
     }
     ensure!(
-        there(store, two).await?.acknowledged < cursor.epoch,
+        there(nodes, two).await?.acknowledged < cursor.epoch,
         "a node must acknowledge for itself only"
     );
     let nobody = NodeId::from_u128(7);
-    let done = store.acknowledge(&nobody, &cursor).await;
+    let done = nodes.acknowledge(&nobody, &cursor).await;
     done.or_violation("`acknowledge` of an unlisted node fails")?;
     ensure!(
-        listed(store, nobody).await?.is_none(),
+        listed(nodes, nobody).await?.is_none(),
         "`acknowledge` must not list a node"
     );
     Ok(CheckVerdict::Passed)
@@ -169,18 +178,19 @@ pub(super) async fn a_suspected_node_is_not_a_member_until_it_joins_again(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
-    let (one, two) = two_nodes!(store);
-    let seen = there(store, one).await?;
-    store.join(&one).await.or_violation("`join` fails")?;
-    store.suspect(&seen).await.or_violation("`suspect` fails")?;
+    let nodes = membership!(store);
+    let (one, two) = two_nodes(nodes).await?;
+    let seen = there(nodes, one).await?;
+    nodes.join(&one).await.or_violation("`join` fails")?;
+    nodes.suspect(&seen).await.or_violation("`suspect` fails")?;
     ensure!(
         is_member(store, one).await?,
         "a node must not be suspected if its heartbeat changed since it was seen"
     );
-    let seen = there(store, one).await?;
-    store.suspect(&seen).await.or_violation("`suspect` fails")?;
+    let seen = there(nodes, one).await?;
+    nodes.suspect(&seen).await.or_violation("`suspect` fails")?;
     ensure!(
-        there(store, one).await?.suspected && !is_member(store, one).await?,
+        there(nodes, one).await?.suspected && !is_member(store, one).await?,
         "a suspected node must not be a member"
     );
     ensure!(
@@ -188,13 +198,13 @@ pub(super) async fn a_suspected_node_is_not_a_member_until_it_joins_again(
         "`suspect` must not affect other nodes"
     );
     let cursor = changes(store, None, None).await?.cursor;
-    let done = store.acknowledge(&one, &cursor).await;
+    let done = nodes.acknowledge(&one, &cursor).await;
     done.or_violation("`acknowledge` fails")?;
     ensure!(
-        there(store, one).await?.suspected,
+        there(nodes, one).await?.suspected,
         "`acknowledge` must not end a suspicion, because the call may have been delayed"
     );
-    store.join(&one).await.or_violation("`join` fails")?;
+    nodes.join(&one).await.or_violation("`join` fails")?;
     ensure!(is_member(store, one).await?, "`join` must end a suspicion");
     Ok(CheckVerdict::Passed)
 }
@@ -203,53 +213,54 @@ pub(super) async fn only_a_node_that_stayed_suspected_is_removed(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     let store = &*store;
-    let (one, two) = two_nodes!(store);
-    let trusted = there(store, one).await?;
-    store
+    let nodes = membership!(store);
+    let (one, two) = two_nodes(nodes).await?;
+    let trusted = there(nodes, one).await?;
+    nodes
         .remove_node(&trusted)
         .await
         .or_violation("`remove_node` fails")?;
     ensure!(
-        listed(store, one).await?.is_some(),
+        listed(nodes, one).await?.is_some(),
         "a node that is not suspected must not be removed"
     );
-    store
+    nodes
         .suspect(&trusted)
         .await
         .or_violation("`suspect` fails")?;
-    let suspected = there(store, one).await?;
-    store.join(&one).await.or_violation("`join` fails")?;
-    let back = there(store, one).await?;
-    store.suspect(&back).await.or_violation("`suspect` fails")?;
-    let dismissed = store.remove_node(&suspected).await;
+    let suspected = there(nodes, one).await?;
+    nodes.join(&one).await.or_violation("`join` fails")?;
+    let back = there(nodes, one).await?;
+    nodes.suspect(&back).await.or_violation("`suspect` fails")?;
+    let dismissed = nodes.remove_node(&suspected).await;
     dismissed.or_violation("`remove_node` fails")?;
     ensure!(
-        listed(store, one).await?.is_some(),
+        listed(nodes, one).await?.is_some(),
         "a node that joined again must not be removed for an earlier suspicion"
     );
-    let again = there(store, one).await?;
-    store
+    let again = there(nodes, one).await?;
+    nodes
         .remove_node(&again)
         .await
         .or_violation("`remove_node` fails")?;
     ensure!(
-        listed(store, one).await?.is_none(),
+        listed(nodes, one).await?.is_none(),
         "a node that stayed suspected must be removed"
     );
-    let first_beat = there(store, two).await?.heartbeat;
-    store.leave(&two).await.or_violation("`leave` fails")?;
-    store.join(&two).await.or_violation("`join` fails")?;
+    let first_beat = there(nodes, two).await?.heartbeat;
+    nodes.leave(&two).await.or_violation("`leave` fails")?;
+    nodes.join(&two).await.or_violation("`join` fails")?;
     ensure!(
-        there(store, two).await?.heartbeat != first_beat,
+        there(nodes, two).await?.heartbeat != first_beat,
         "a node that left and joins again must not repeat a heartbeat; begin with a random one"
     );
-    store.leave(&two).await.or_violation("`leave` fails")?;
-    store
+    nodes.leave(&two).await.or_violation("`leave` fails")?;
+    nodes
         .leave(&two)
         .await
         .or_violation("a second `leave` fails")?;
     ensure!(
-        roster(store).await?.nodes.is_empty(),
+        roster(nodes).await?.nodes.is_empty(),
         "a node that left must not be listed"
     );
     Ok(CheckVerdict::Passed)

@@ -1,5 +1,5 @@
-//! A test suite that checks whether a store keeps the contract of [`KeyStore`], for the stores of
-//! this crate and for your own.
+//! A test suite that checks whether a store keeps the contract of [`KeyStore`] and of the
+//! capabilities that it has, for the stores of this crate and for your own.
 //!
 //! ```
 //! use std::sync::Arc;

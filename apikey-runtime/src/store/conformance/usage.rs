@@ -12,10 +12,12 @@ use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
-use crate::store::{self, KeyStore, LastUsed, NodeId, UsageBatch, UsageQuery, UsageRow};
+use crate::store::{
+    self, KeyStore, LastUsed, NodeId, UsageBatch, UsageQuery, UsageRow, UsageStore,
+};
 
 const NOT_KEPT: CheckVerdict =
-    CheckVerdict::Skipped("the store does not keep usage: `supports_usage` returns `false`");
+    CheckVerdict::Skipped("the store does not keep usage: `usage` returns `None`");
 
 const ALLOWED: store::Outcome = store::Outcome::Allowed;
 const REFUSED: store::Outcome = store::Outcome::Denied(DenyReason::RateLimited);
@@ -23,7 +25,7 @@ const REFUSED: store::Outcome = store::Outcome::Denied(DenyReason::RateLimited);
 /// Skips the check if the store does not keep usage. Inserts records with the ids 1 to 5.
 macro_rules! keeping {
     ($store:expr) => {
-        if !$store.supports_usage() {
+        if $store.usage().is_none() {
             return Ok(NOT_KEPT);
         }
         for number in 1..=5 {
@@ -56,18 +58,22 @@ fn batch(node: u128, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
     batch
 }
 
+fn usage_of(store: &dyn KeyStore) -> Result<&dyn UsageStore, Violation> {
+    let usage = store.usage();
+    usage.or_violation("`usage` must return the same answer at all times")
+}
+
 async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Violation> {
-    store
-        .add_usage(batch)
-        .await
-        .or_violation("`add_usage` fails")
+    let added = usage_of(store)?.add_usage(batch).await;
+    added.or_violation("`add_usage` fails")
 }
 
 /// The counts of each row, by key, route, hour and outcome.
 type Counts = BTreeMap<(KeyId, String, i64, &'static str), (u64, u64)>;
 
 async fn usage(store: &dyn KeyStore, query: &UsageQuery) -> Result<Counts, Violation> {
-    let rows = store.usage(query).await.or_violation("`usage` fails")?;
+    let rows = usage_of(store)?.read_usage(query).await;
+    let rows = rows.or_violation("`read_usage` fails")?;
     let mut counts = Counts::new();
     for row in rows {
         let of = (row.key, row.route, row.hour, row.outcome.code());
@@ -269,7 +275,7 @@ pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) ->
         (vec![], vec![]),
     ] {
         let keys: Vec<_> = keys.into_iter().map(id).collect();
-        let found = store.last_used(&keys).await;
+        let found = usage_of(store)?.last_used(&keys).await;
         let mut found = found.or_violation("`last_used` fails")?;
         found.sort_by_key(|used| used.key);
         ensure!(
@@ -297,7 +303,7 @@ pub(super) async fn pruning_keeps_recent_usage(store: Arc<dyn KeyStore>) -> Chec
     let rows = old.iter().chain(&kept).cloned().collect();
     offer(store, &batch(1, 1, rows)).await?;
     for _ in 0..2 {
-        let done = store.prune_usage(hour).await;
+        let done = usage_of(store)?.prune_usage(hour).await;
         done.or_violation("`prune_usage` fails")?;
         let mut found = everything(store).await?;
         found.retain(|(_, _, at, _), _| *at >= hour);

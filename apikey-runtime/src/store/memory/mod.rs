@@ -1,5 +1,7 @@
 //! A store in memory.
 
+mod history;
+mod membership;
 mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,12 +15,10 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::usage::Tally;
-use super::charge::micros;
 use super::paging::page_size;
 use super::{
-    ChangeListener, ChangeNotifier, ChangeSet, Changes, Charge, ChargeOutcome, Cursor, KeyStore,
-    LastUsed, LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage,
-    UsageBatch, UsageQuery, UsageRow,
+    ChangeLog, ChangeNotifier, Cursor, KeyStore, LimitStore, ListQuery, Membership, Node, NodeId,
+    RecordPage, UsageStore,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
@@ -269,124 +269,20 @@ impl KeyStore for MemoryStore {
         Ok(ids)
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        let state = self.state();
-        let changed = since
-            .filter(|cursor| cursor.tag == self.tag)
-            .and_then(|cursor| state.since(cursor.epoch));
-        let cursor = self.cursor(&state);
-        let history = changed.map_or(ChangeSet::Resync, ChangeSet::Entries);
-        let member = node
-            .and_then(|node| state.nodes.get(node))
-            .is_some_and(|node| !node.suspected);
-        Ok(Some(
-            Changes::new(history, cursor, self.lease).for_member(member),
-        ))
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
     }
 
-    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        let mut state = self.change();
-        let heartbeat = state.heartbeat();
-        let listed = state
-            .nodes
-            .entry(*node)
-            .or_insert(Node::new(*node, 0, heartbeat, false));
-        listed.heartbeat = heartbeat;
-        listed.suspected = false;
-        state.log(None);
-        Ok(true)
+    fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
     }
 
-    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let known = cursor.tag == self.tag && cursor.epoch <= state.epoch;
-        let heartbeat = state.heartbeat();
-        if let Some(listed) = state.nodes.get_mut(node) {
-            listed.heartbeat = heartbeat;
-            if known {
-                listed.acknowledged = cursor.epoch;
-            }
-        }
-        Ok(())
+    fn limits(&self) -> Option<&dyn LimitStore> {
+        Some(self)
     }
 
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        let state = self.state();
-        let cursor = self.cursor(&state);
-        let nodes = state.nodes.values().cloned().collect();
-        Ok(Some(MemberList::new(cursor, self.lease, nodes)))
-    }
-
-    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        if let Some(node) = self.state().nodes.get_mut(&seen.id) {
-            node.suspected |= node.heartbeat == seen.heartbeat;
-        }
-        Ok(())
-    }
-
-    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        let gone = |node: &Node| node.suspected && node.heartbeat == seen.heartbeat;
-        let mut state = self.state();
-        if state.nodes.get(&seen.id).is_some_and(gone) {
-            state.nodes.remove(&seen.id);
-        }
-        Ok(())
-    }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        self.state().nodes.remove(node);
-        Ok(())
-    }
-
-    fn limit_support(&self) -> LimitSupport {
-        LimitSupport::Quotas
-    }
-
-    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        let mut state = self.state();
-        // Read under the lock, so that the time does not go back between two charges.
-        let now = micros(&*self.clock);
-        Ok(state.tally.charge(charge, now))
-    }
-
-    async fn refill(
-        &self,
-        key: &KeyId,
-        counter: &LimitCounter,
-        amount: u64,
-    ) -> Result<(), StoreError> {
-        self.state().tally.refill(*key, counter, amount);
-        Ok(())
-    }
-
-    fn supports_usage(&self) -> bool {
-        true
-    }
-
-    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.state().tally.add(batch, self.clock.read().now);
-        Ok(())
-    }
-
-    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-        Ok(self.state().tally.usage(query))
-    }
-
-    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        Ok(self.state().tally.last_used(keys))
-    }
-
-    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        self.state().tally.forget(hour, self.clock.read().now);
-        Ok(())
-    }
-
-    fn subscribe(&self) -> Option<ChangeListener> {
-        Some(self.changed.subscribe())
+    fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
     }
 }
 

@@ -2,14 +2,64 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use async_trait::async_trait;
+
+use super::MemoryStore;
 use crate::clock::Timestamp;
+use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::CounterState;
+use crate::store::charge::micros;
 use crate::store::usage::silent_before;
 use crate::store::{
-    Charge, ChargeOutcome, LastUsed, LimitCounter, NodeId, Outcome, UsageBatch, UsageQuery,
-    UsageRow,
+    Charge, ChargeOutcome, LastUsed, LimitCounter, LimitStore, LimitSupport, NodeId, Outcome,
+    UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
+
+#[async_trait]
+impl LimitStore for MemoryStore {
+    fn support(&self) -> LimitSupport {
+        LimitSupport::Quotas
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+        let mut state = self.state();
+        // Read under the lock, so that the time does not go back between two charges.
+        let now = micros(&*self.clock);
+        Ok(state.tally.charge(charge, now))
+    }
+
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self.state().tally.refill(*key, counter, amount);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl UsageStore for MemoryStore {
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        self.state().tally.add(batch, self.clock.read().now);
+        Ok(())
+    }
+
+    async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        Ok(self.state().tally.usage(query))
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        Ok(self.state().tally.last_used(keys))
+    }
+
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        self.state().tally.forget(hour, self.clock.read().now);
+        Ok(())
+    }
+}
 
 /// Requests and their cost, by route and outcome.
 type Hour = HashMap<(String, Outcome), (u64, u64)>;

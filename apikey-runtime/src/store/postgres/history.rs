@@ -2,16 +2,34 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::PostgresStore;
 use super::connect::standby;
 use super::error::failed;
 use super::pool::ConnectionPool;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::sql;
-use crate::store::{ChangeSet, Changes, Cursor, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
+
+#[async_trait]
+impl ChangeLog for PostgresStore {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Changes, StoreError> {
+        let running = self.running()?;
+        changes(&running.polls, since, node).await
+    }
+
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.signal.subscribe())
+    }
+}
 
 /// More changes than these are not listed: it is then cheaper to read the records in use again.
 const MAX_CHANGES: usize = 1_000;
@@ -61,8 +79,7 @@ const CHANGES: &str = concat!(
      ORDER BY log.epoch"
 );
 
-/// See [`KeyStore::changes`](crate::KeyStore::changes).
-pub(super) async fn changes(
+async fn changes(
     pool: &ConnectionPool,
     since: Option<&Cursor>,
     node: Option<&NodeId>,
@@ -85,10 +102,10 @@ pub(super) async fn changes(
     let cursor = cursor(head).map_err(reading_failed)?;
     let (lease, member) = standing(head).map_err(reading_failed)?;
     let history = match since {
-        Some(since) => named(&rows, since, &cursor).map_err(reading_failed)?,
+        Some(since) => changed_keys(&rows, since, &cursor).map_err(reading_failed)?,
         None => None,
     };
-    let history = history.map_or(ChangeSet::Resync, ChangeSet::Entries);
+    let history = history.map_or(ChangeSet::Resync, ChangeSet::of_keys);
     Ok(Changes::new(history, cursor, lease).for_member(member))
 }
 
@@ -131,7 +148,11 @@ fn standing(row: &PgRow) -> Result<(Duration, bool), sqlx::Error> {
 
 /// Returns the ids logged after `since` and up to `head`; `None` if `since` is not in this history,
 /// or too far back, or a row in between is missing.
-fn named(rows: &[PgRow], since: &Cursor, head: &Cursor) -> Result<Option<Vec<KeyId>>, sqlx::Error> {
+fn changed_keys(
+    rows: &[PgRow],
+    since: &Cursor,
+    head: &Cursor,
+) -> Result<Option<Vec<KeyId>>, sqlx::Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
     };

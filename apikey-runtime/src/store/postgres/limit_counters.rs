@@ -1,20 +1,38 @@
 //! What was used of limits: counted by a function of the database, in one step and one round trip.
 
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::PostgresStore;
 use super::error::failed;
 use super::pool::ConnectionPool;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{CounterState, LimitRule, QuotaPeriod};
-use crate::store::{Charge, ChargeOutcome, LimitCounter};
+use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
 
-/// See [`KeyStore::charge`](crate::KeyStore::charge).
-pub(super) async fn charge(
-    pool: &ConnectionPool,
-    charge: &Charge,
-) -> Result<ChargeOutcome, StoreError> {
+#[async_trait]
+impl LimitStore for PostgresStore {
+    fn support(&self) -> LimitSupport {
+        LimitSupport::All
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+        self::charge(&self.running()?.limit_counters, charge).await
+    }
+
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self::refill(&self.running()?.limit_counters, key, counter, amount).await
+    }
+}
+
+async fn charge(pool: &ConnectionPool, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
     // The function is described in the migration that makes it. No time: that of the server.
     const CHARGE: &str = "SELECT now, admitted, tat, period, used, parts, parts_used \
          FROM api_key_charge($1, $2, $3, $4, $5, $6, NULL)";
@@ -108,8 +126,7 @@ fn count(row: &PgRow) -> Result<CounterState, sqlx::Error> {
     })
 }
 
-/// See [`KeyStore::refill`](crate::KeyStore::refill).
-pub(super) async fn refill(
+async fn refill(
     pool: &ConnectionPool,
     key: &KeyId,
     counter: &LimitCounter,

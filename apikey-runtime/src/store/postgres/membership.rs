@@ -2,17 +2,45 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::PostgresStore;
 use super::error::failed;
 use super::history::{cursor, cursor_tag, empty_log, head, primary};
 use super::pool::{ConnectionPool, PgQuery};
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
 
-/// See [`KeyStore::join`](crate::KeyStore::join).
-pub(super) async fn join(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
+#[async_trait]
+impl Membership for PostgresStore {
+    async fn join(&self, node: &NodeId) -> Result<(), StoreError> {
+        join(&self.running()?.membership, node).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        acknowledge(&self.running()?.membership, node, cursor).await
+    }
+
+    async fn members(&self) -> Result<MemberList, StoreError> {
+        nodes(&self.running()?.member_list).await
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        suspect(&self.running()?.membership, seen).await
+    }
+
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        remove_node(&self.running()?.membership, seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        leave(&self.running()?.membership, node).await
+    }
+}
+
+async fn join(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
     // The function is called for the row that was written: after it, in the same transaction.
     const JOIN: &str = "WITH joined AS ( \
             INSERT INTO api_key_nodes AS node (id) VALUES ($1) \
@@ -23,8 +51,7 @@ pub(super) async fn join(pool: &ConnectionPool, node: &NodeId) -> Result<(), Sto
     write(pool, "joining the nodes", join).await
 }
 
-/// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
-pub(super) async fn acknowledge(
+async fn acknowledge(
     pool: &ConnectionPool,
     node: &NodeId,
     cursor: &Cursor,
@@ -50,8 +77,7 @@ pub(super) async fn acknowledge(
     write(pool, "acknowledging changes", acknowledge).await
 }
 
-/// See [`KeyStore::members`](crate::KeyStore::members).
-pub(super) async fn nodes(pool: &ConnectionPool) -> Result<MemberList, StoreError> {
+async fn nodes(pool: &ConnectionPool) -> Result<MemberList, StoreError> {
     // An acknowledgement counts while the log has the very change that was acknowledged: after a
     // restore another may have its number.
     const NODES: &str = concat!(
@@ -98,21 +124,18 @@ fn node(row: &PgRow, id: &str) -> Result<Node, sqlx::Error> {
     ))
 }
 
-/// See [`KeyStore::suspect`](crate::KeyStore::suspect).
-pub(super) async fn suspect(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {
+async fn suspect(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {
     const SUSPECT: &str =
         "UPDATE api_key_nodes SET suspected = TRUE WHERE id = $1 AND heartbeat = $2";
     write(pool, "suspecting a node", || of_seen(SUSPECT, seen)).await
 }
 
-/// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
-pub(super) async fn remove_node(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {
+async fn remove_node(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {
     const REMOVE: &str = "DELETE FROM api_key_nodes WHERE id = $1 AND heartbeat = $2 AND suspected";
     write(pool, "removing a node", || of_seen(REMOVE, seen)).await
 }
 
-/// See [`KeyStore::leave`](crate::KeyStore::leave).
-pub(super) async fn leave(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
+async fn leave(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
     const LEAVE: &str = "DELETE FROM api_key_nodes WHERE id = $1";
     let leave = || sqlx::query(LEAVE).bind(node.as_str());
     write(pool, "leaving the nodes", leave).await

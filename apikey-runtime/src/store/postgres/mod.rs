@@ -24,9 +24,8 @@ use self::migrate::{LeaseRow, ReadySchema};
 use self::pool::ConnectionPool;
 use self::push::PushListener;
 use super::{
-    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
-    LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
-    UsageQuery, UsageRow, lease,
+    ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage, UsageStore,
+    lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -214,83 +213,20 @@ impl KeyStore for PostgresStore {
         records::purge(&self.running()?.keys, before).await
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        let running = self.running()?;
-        history::changes(&running.polls, since, node)
-            .await
-            .map(Some)
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
     }
 
-    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        membership::join(&self.running()?.membership, node).await?;
-        Ok(true)
+    fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
     }
 
-    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        membership::acknowledge(&self.running()?.membership, node, cursor).await
+    fn limits(&self) -> Option<&dyn LimitStore> {
+        Some(self)
     }
 
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        membership::nodes(&self.running()?.member_list)
-            .await
-            .map(Some)
-    }
-
-    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        membership::suspect(&self.running()?.membership, seen).await
-    }
-
-    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        membership::remove_node(&self.running()?.membership, seen).await
-    }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        membership::leave(&self.running()?.membership, node).await
-    }
-
-    fn limit_support(&self) -> LimitSupport {
-        LimitSupport::All
-    }
-
-    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        limit_counters::charge(&self.running()?.limit_counters, charge).await
-    }
-
-    async fn refill(
-        &self,
-        key: &KeyId,
-        counter: &LimitCounter,
-        amount: u64,
-    ) -> Result<(), StoreError> {
-        limit_counters::refill(&self.running()?.limit_counters, key, counter, amount).await
-    }
-
-    fn supports_usage(&self) -> bool {
-        true
-    }
-
-    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        usage::add(&self.running()?.keys, batch).await
-    }
-
-    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-        usage::usage(&self.running()?.keys, query).await
-    }
-
-    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        usage::last_used(&self.running()?.keys, keys).await
-    }
-
-    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        usage::forget(&self.running()?.keys, hour).await
-    }
-
-    fn subscribe(&self) -> Option<ChangeListener> {
-        Some(self.signal.subscribe())
+    fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
     }
 
     async fn stop(&self) {

@@ -1,8 +1,10 @@
 //! Usage: batches are added, and rows are read by key and hour.
 
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::PostgresStore;
 use super::error::failed;
 use super::limit_counters::whole;
 use super::pool::ConnectionPool;
@@ -10,7 +12,26 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::sql::id;
-use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageStore};
+
+#[async_trait]
+impl UsageStore for PostgresStore {
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        add(&self.running()?.keys, batch).await
+    }
+
+    async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        usage(&self.running()?.keys, query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        last_used(&self.running()?.keys, keys).await
+    }
+
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        forget(&self.running()?.keys, hour).await
+    }
+}
 
 /// How many rows are removed at once: a statement that takes longer than a call may would be ended,
 /// and never come to its end.
@@ -18,8 +39,7 @@ const REMOVED_AT_ONCE: usize = 5_000;
 
 const HOUR_MILLIS: i64 = 3_600_000;
 
-/// See [`KeyStore::add_usage`](crate::KeyStore::add_usage).
-pub(super) async fn add(pool: &ConnectionPool, batch: &UsageBatch) -> Result<(), StoreError> {
+async fn add(pool: &ConnectionPool, batch: &UsageBatch) -> Result<(), StoreError> {
     const ADD: &str = "SELECT api_key_add_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
         rows.iter().map(value).collect()
@@ -53,11 +73,7 @@ fn keepable(route: &str) -> String {
     route.replace('\0', "\u{fffd}")
 }
 
-/// See [`KeyStore::usage`](crate::KeyStore::usage).
-pub(super) async fn usage(
-    pool: &ConnectionPool,
-    query: &UsageQuery,
-) -> Result<Vec<UsageRow>, StoreError> {
+async fn usage(pool: &ConnectionPool, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
     const READ: &str = "SELECT key, hour, route, outcome, requests, cost FROM api_key_usage \
          WHERE key = ANY ($1) AND hour >= $2 AND hour < $3";
     let ask = || {
@@ -91,11 +107,7 @@ fn usage_row(row: &PgRow) -> Result<Option<UsageRow>, sqlx::Error> {
     Ok(Some(usage))
 }
 
-/// See [`KeyStore::last_used`](crate::KeyStore::last_used).
-pub(super) async fn last_used(
-    pool: &ConnectionPool,
-    keys: &[KeyId],
-) -> Result<Vec<LastUsed>, StoreError> {
+async fn last_used(pool: &ConnectionPool, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
     const READ: &str = "SELECT key, at, network FROM api_key_last_used WHERE key = ANY ($1)";
     let reading_failed = |error| failed("reading when keys were last used", error);
     let ask = || sqlx::query(READ).bind(texts(keys));
@@ -111,8 +123,7 @@ pub(super) async fn last_used(
     Ok(found)
 }
 
-/// See [`KeyStore::prune_usage`](crate::KeyStore::prune_usage).
-pub(super) async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {
+async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {
     // What another node removes at this moment, or adds to, is left to it, or to the next time.
     const OLD: &str = "DELETE FROM api_key_usage WHERE ctid = ANY (ARRAY( \
             SELECT ctid FROM api_key_usage WHERE hour < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
+
+use super::RedisStore;
 use super::connection::DEADLINE;
 use super::connector::RUN;
 use super::script::{self, ScriptCall};
@@ -9,10 +12,24 @@ use super::server::Server;
 use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::{ChangeSet, Changes, Cursor, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
 
-/// See [`KeyStore::changes`](crate::KeyStore::changes).
-pub(super) async fn changes(
+#[async_trait]
+impl ChangeLog for RedisStore {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Changes, StoreError> {
+        changes(&*self.server()?, since, node).await
+    }
+
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.signal.subscribe())
+    }
+}
+
+async fn changes(
     server: &Server,
     since: Option<&Cursor>,
     node: Option<&NodeId>,
@@ -39,7 +56,7 @@ pub(super) async fn changes(
     // A cursor of another run of the server is not used: that run may have reported changes which
     // this one has lost.
     let history = if known == b"entries" && *run == *answer.incarnation {
-        ChangeSet::Entries(ids.iter().filter_map(|id| KeyId::from_ascii(id)).collect())
+        ChangeSet::of_keys(ids.iter().filter_map(|id| KeyId::from_ascii(id)))
     } else {
         ChangeSet::Resync
     };

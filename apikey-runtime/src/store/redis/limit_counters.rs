@@ -2,16 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+
+use super::RedisStore;
 use super::connection::DEADLINE;
 use super::script::{self, ScriptCall};
 use super::server::{Server, answer};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{CounterState, LimitRule, QuotaPeriod};
-use crate::store::{Charge, ChargeOutcome, LimitCounter};
+use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
 
-/// See [`KeyStore::charge`](crate::KeyStore::charge).
-pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+#[async_trait]
+impl LimitStore for RedisStore {
+    fn support(&self) -> LimitSupport {
+        LimitSupport::All
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+        self::charge(&*self.server()?, charge).await
+    }
+
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        self::refill(&*self.server()?, key, counter, amount).await
+    }
+}
+
+async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
     if charge.counters.is_empty() {
         return Ok(ChargeOutcome::new(true, Vec::new()));
     }
@@ -50,8 +72,7 @@ pub(super) async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOut
     Ok(charge.answer(allowed, &mut counts, now))
 }
 
-/// See [`KeyStore::refill`](crate::KeyStore::refill).
-pub(super) async fn refill(
+async fn refill(
     server: &Server,
     key: &KeyId,
     counter: &LimitCounter,

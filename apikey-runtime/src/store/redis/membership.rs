@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+
+use super::RedisStore;
 use super::connection::DEADLINE;
 use super::connector::random;
 use super::error::RedisFailure;
@@ -9,10 +12,36 @@ use super::history::{cursor, number, parts};
 use super::script::{self, ScriptCall};
 use super::server::Server;
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
 
-/// See [`KeyStore::join`](crate::KeyStore::join).
-pub(super) async fn join(server: &Server, node: &NodeId) -> Result<(), StoreError> {
+#[async_trait]
+impl Membership for RedisStore {
+    async fn join(&self, node: &NodeId) -> Result<(), StoreError> {
+        join(&*self.server()?, node).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        acknowledge(&*self.server()?, node, cursor).await
+    }
+
+    async fn members(&self) -> Result<MemberList, StoreError> {
+        nodes(&*self.server()?).await
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        suspect(&*self.server()?, seen).await
+    }
+
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        remove_node(&*self.server()?, seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        leave(&*self.server()?, node).await
+    }
+}
+
+async fn join(server: &Server, node: &NodeId) -> Result<(), StoreError> {
     // Leaves room to count.
     let heartbeat = u64::from_be_bytes(random()?) >> 2;
     let run = server
@@ -27,12 +56,7 @@ pub(super) async fn join(server: &Server, node: &NodeId) -> Result<(), StoreErro
     Ok(())
 }
 
-/// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
-pub(super) async fn acknowledge(
-    server: &Server,
-    node: &NodeId,
-    cursor: &Cursor,
-) -> Result<(), StoreError> {
+async fn acknowledge(server: &Server, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
     // A cursor that is not a store's own has no place in the log.
     let (epoch, tag, _) = parts(cursor).unwrap_or((0, &[], &[]));
     let run = server
@@ -48,8 +72,7 @@ pub(super) async fn acknowledge(
     Ok(())
 }
 
-/// See [`KeyStore::members`](crate::KeyStore::members).
-pub(super) async fn nodes(server: &Server) -> Result<MemberList, StoreError> {
+async fn nodes(server: &Server) -> Result<MemberList, StoreError> {
     let run = ScriptCall::new(&script::MEMBERS).keys(server.names.of_history());
     let doing = "listing the nodes";
     let answer = server
@@ -92,14 +115,12 @@ fn listed(fields: &[Vec<u8>]) -> Vec<Node> {
     nodes.into_iter().filter_map(node).collect()
 }
 
-/// See [`KeyStore::suspect`](crate::KeyStore::suspect).
-pub(super) async fn suspect(server: &Server, seen: &Node) -> Result<(), StoreError> {
+async fn suspect(server: &Server, seen: &Node) -> Result<(), StoreError> {
     let run = ScriptCall::new(&script::SUSPECT);
     of_seen(server, "suspecting a node", run, seen).await
 }
 
-/// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
-pub(super) async fn remove_node(server: &Server, seen: &Node) -> Result<(), StoreError> {
+async fn remove_node(server: &Server, seen: &Node) -> Result<(), StoreError> {
     let run = ScriptCall::new(&script::REMOVE_NODE);
     of_seen(server, "removing a node", run, seen).await
 }
@@ -118,8 +139,7 @@ async fn of_seen(
     Ok(())
 }
 
-/// See [`KeyStore::leave`](crate::KeyStore::leave).
-pub(super) async fn leave(server: &Server, node: &NodeId) -> Result<(), StoreError> {
+async fn leave(server: &Server, node: &NodeId) -> Result<(), StoreError> {
     let doing = "leaving the nodes";
     let mut remove = redis::cmd("HDEL");
     remove.arg(server.names.members());

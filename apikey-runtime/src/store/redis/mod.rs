@@ -27,9 +27,8 @@ use self::connector::Connector;
 use self::key_names::KeyNames;
 use self::server::Server;
 use super::{
-    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
-    LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
-    UsageQuery, UsageRow, lease,
+    ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage, UsageStore,
+    lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -160,76 +159,20 @@ impl KeyStore for RedisStore {
         records::purge(&*self.server()?, before).await
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        history::changes(&*self.server()?, since, node)
-            .await
-            .map(Some)
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
     }
 
-    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        membership::join(&*self.server()?, node).await?;
-        Ok(true)
+    fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
     }
 
-    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        membership::acknowledge(&*self.server()?, node, cursor).await
+    fn limits(&self) -> Option<&dyn LimitStore> {
+        Some(self)
     }
 
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        membership::nodes(&*self.server()?).await.map(Some)
-    }
-
-    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        membership::suspect(&*self.server()?, seen).await
-    }
-
-    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        membership::remove_node(&*self.server()?, seen).await
-    }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        membership::leave(&*self.server()?, node).await
-    }
-
-    fn limit_support(&self) -> LimitSupport {
-        LimitSupport::All
-    }
-
-    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        limit_counters::charge(&*self.server()?, charge).await
-    }
-
-    async fn refill(
-        &self,
-        key: &KeyId,
-        counter: &LimitCounter,
-        amount: u64,
-    ) -> Result<(), StoreError> {
-        limit_counters::refill(&*self.server()?, key, counter, amount).await
-    }
-
-    fn supports_usage(&self) -> bool {
-        true
-    }
-
-    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        usage::add(&*self.server()?, batch).await
-    }
-
-    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-        usage::read(&*self.server()?, query).await
-    }
-
-    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        usage::last_used(&*self.server()?, keys).await
-    }
-
-    fn subscribe(&self) -> Option<ChangeListener> {
-        Some(self.signal.subscribe())
+    fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
     }
 
     async fn stop(&self) {

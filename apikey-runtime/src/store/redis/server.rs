@@ -49,7 +49,7 @@ pub(super) struct ScriptReply {
 }
 
 impl Server {
-    /// Connects, starts a history if there is none, and writes down the lease.
+    /// Connects, starts a history if the namespace does not have one, and writes down the lease.
     pub(super) async fn open(
         connector: Connector,
         names: KeyNames,

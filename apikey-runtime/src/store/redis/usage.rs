@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
+use async_trait::async_trait;
 use redis::{FromRedisValue, Value, from_redis_value};
 
+use super::RedisStore;
 use super::connection::LONG_DEADLINE;
 use super::error::RedisFailure;
 use super::script::{self, ScriptCall};
@@ -12,7 +14,27 @@ use super::server::Server;
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageStore};
+
+#[async_trait]
+impl UsageStore for RedisStore {
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        add(&*self.server()?, batch).await
+    }
+
+    async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        read(&*self.server()?, query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        last_used(&*self.server()?, keys).await
+    }
+
+    /// Does nothing: old counts expire in the server.
+    async fn prune_usage(&self, _hour: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
 
 /// For how long the number of a node's last batch is known. A node offers a batch again while it
 /// runs, and not for that long.
@@ -26,9 +48,9 @@ const LATEST: i64 = 1_000_000_000_000_000;
 /// How many hashes are asked for at once.
 const AT_ONCE: usize = 500;
 
-/// See [`KeyStore::add_usage`](crate::KeyStore::add_usage). One script whatever the size: a part of
+/// One script whatever the size: a part of
 /// a batch must not be added twice.
-pub(super) async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
+async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
     let mut places = BTreeMap::new();
     for row in &batch.rows {
         places.insert((row.key, row.hour.div_euclid(24)), 0);
@@ -89,8 +111,7 @@ fn use_text(used: &LastUsed) -> String {
     }
 }
 
-/// See [`KeyStore::usage`](crate::KeyStore::usage).
-pub(super) async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
     let doing = "reading usage";
     let mut rows = Vec::new();
     if query.from >= query.to {
@@ -163,11 +184,7 @@ fn rows_of_day(
     })
 }
 
-/// See [`KeyStore::last_used`](crate::KeyStore::last_used).
-pub(super) async fn last_used(
-    server: &Server,
-    keys: &[KeyId],
-) -> Result<Vec<LastUsed>, StoreError> {
+async fn last_used(server: &Server, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
     let doing = "reading when keys were last used";
     let keys: Vec<_> = BTreeSet::from_iter(keys).into_iter().collect();
     let mut found = Vec::new();

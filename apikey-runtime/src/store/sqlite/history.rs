@@ -2,14 +2,40 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
+use super::SqliteStore;
 use super::error::failed;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::sql;
-use crate::store::{ChangeSet, Changes, Cursor, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
+
+/// The file is not opened again: SQLite would take the log of the old file for one of the new.
+const REPLACED: &str = "the file was moved or replaced while it was open; stop every process that uses it, see that it is \
+     the right one, and start again";
+
+#[async_trait]
+impl ChangeLog for SqliteStore {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Changes, StoreError> {
+        let pools = self.pools()?;
+        if pools.is_replaced() {
+            self.close().await;
+            return Err(StoreError::unavailable(REPLACED));
+        }
+        changes(&pools.history, since, node).await
+    }
+
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.changed.subscribe())
+    }
+}
 
 /// More changes than these are not listed: it is then cheaper to read the records in use again.
 const MAX_CHANGES: usize = 1_000;
@@ -25,8 +51,7 @@ const CHANGES: &str = "\
     LEFT JOIN (SELECT key_id, epoch, tag FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
     ORDER BY log.epoch";
 
-/// See [`KeyStore::changes`](crate::KeyStore::changes).
-pub(super) async fn changes(
+async fn changes(
     pool: &SqlitePool,
     since: Option<&Cursor>,
     node: Option<&NodeId>,
@@ -49,11 +74,11 @@ pub(super) async fn changes(
     let lease = millis(first, "lease_ms").map_err(reading_failed)?;
     let member = first.try_get("member").map_err(reading_failed)?;
     let history = match since {
-        Some(since) => named(&rows, since).map_err(reading_failed)?,
+        Some(since) => changed_keys(&rows, since).map_err(reading_failed)?,
         None => None,
     };
     Ok(Changes::new(
-        history.map_or(ChangeSet::Resync, ChangeSet::Entries),
+        history.map_or(ChangeSet::Resync, ChangeSet::of_keys),
         cursor,
         lease,
     )
@@ -85,7 +110,7 @@ pub(super) fn millis(row: &SqliteRow, column: &str) -> Result<Duration, Error> {
 }
 
 /// Returns the ids logged after `since`; `None` if `since` is not in this history, or too far back.
-fn named(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<KeyId>>, Error> {
+fn changed_keys(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<KeyId>>, Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
     };

@@ -2,16 +2,46 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row, SqliteExecutor};
 
+use super::SqliteStore;
 use super::error::failed;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::CounterState;
 use crate::store::charge::micros;
-use crate::store::{Charge, ChargeOutcome, LimitCounter};
+use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
+
+#[async_trait]
+impl LimitStore for SqliteStore {
+    fn support(&self) -> LimitSupport {
+        LimitSupport::Quotas
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+        let pools = self.pools()?;
+        if charge.cost == 0 {
+            return look(&pools.reader, charge, &*self.clock).await;
+        }
+        pools
+            .group_commit
+            .run(CounterOperation::Charge(charge.clone()))
+            .await
+    }
+
+    async fn refill(
+        &self,
+        key: &KeyId,
+        counter: &LimitCounter,
+        amount: u64,
+    ) -> Result<(), StoreError> {
+        let refill = CounterOperation::Refill(*key, counter.clone(), amount);
+        self.pools()?.group_commit.run(refill).await.map(drop)
+    }
+}
 
 /// One text for any number of counters, so it is prepared once. SQLite runs a CROSS JOIN in the order
 /// in which it is written.
@@ -36,7 +66,7 @@ pub(super) enum CounterOperation {
 }
 
 /// Returns the decision on `charge`, which costs nothing: nothing is written.
-pub(super) async fn look(
+async fn look(
     reader: &SqlitePool,
     charge: &Charge,
     clock: &dyn Clock,

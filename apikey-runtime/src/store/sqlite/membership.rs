@@ -1,15 +1,43 @@
 //! The list of nodes.
 
+use async_trait::async_trait;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
+use super::SqliteStore;
 use super::error::failed;
 use super::history::{head, millis};
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
 
-/// See [`KeyStore::join`](crate::KeyStore::join).
-pub(super) async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
+#[async_trait]
+impl Membership for SqliteStore {
+    async fn join(&self, node: &NodeId) -> Result<(), StoreError> {
+        join(&self.pools()?.writer, node).await
+    }
+
+    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
+        acknowledge(&self.pools()?.membership, node, cursor).await
+    }
+
+    async fn members(&self) -> Result<MemberList, StoreError> {
+        nodes(&self.pools()?.member_list).await
+    }
+
+    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
+        suspect(&self.pools()?.membership, seen).await
+    }
+
+    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
+        remove_node(&self.pools()?.membership, seen).await
+    }
+
+    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
+        leave(&self.pools()?.membership, node).await
+    }
+}
+
+async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
     // Starts at a random number: a node that leaves and comes back does not repeat a heartbeat that
     // was seen before.
     const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, heartbeat, suspected) \
@@ -31,12 +59,7 @@ pub(super) async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreEr
     transaction.commit().await.map_err(joining_failed)
 }
 
-/// See [`KeyStore::acknowledge`](crate::KeyStore::acknowledge).
-pub(super) async fn acknowledge(
-    pool: &SqlitePool,
-    node: &NodeId,
-    cursor: &Cursor,
-) -> Result<(), StoreError> {
+async fn acknowledge(pool: &SqlitePool, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
     const ACKNOWLEDGE: &str = "UPDATE api_key_nodes SET heartbeat = heartbeat + 1, acknowledged = \
          coalesce((SELECT epoch FROM api_key_changes WHERE epoch = ? AND tag = ?), acknowledged) WHERE id = ?";
     // An epoch that cannot be stored is in no history.
@@ -51,8 +74,8 @@ pub(super) async fn acknowledge(
     Ok(())
 }
 
-/// See [`KeyStore::members`](crate::KeyStore::members). One statement, so one snapshot.
-pub(super) async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
+/// One statement, so one snapshot.
+async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
     const NODES: &str = "\
         SELECT node.id AS id, node.acknowledged AS acknowledged, node.heartbeat AS heartbeat, node.suspected AS suspected, \
                head.epoch AS head_epoch, head.tag AS head_tag, meta.longest_lease_ms AS longest_lease_ms \
@@ -95,21 +118,18 @@ fn node(row: &SqliteRow) -> Result<Option<Node>, Error> {
     )))
 }
 
-/// See [`KeyStore::suspect`](crate::KeyStore::suspect).
-pub(super) async fn suspect(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
+async fn suspect(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
     const SUSPECT: &str = "UPDATE api_key_nodes SET suspected = 1 WHERE id = ? AND heartbeat = ?";
     if_unchanged(pool, SUSPECT, seen, "suspecting a node").await
 }
 
-/// See [`KeyStore::dismiss`](crate::KeyStore::dismiss).
-pub(super) async fn remove_node(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
+async fn remove_node(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {
     const REMOVE: &str =
         "DELETE FROM api_key_nodes WHERE id = ? AND heartbeat = ? AND suspected = 1";
     if_unchanged(pool, REMOVE, seen, "removing a node").await
 }
 
-/// See [`KeyStore::leave`](crate::KeyStore::leave).
-pub(super) async fn leave(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
+async fn leave(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM api_key_nodes WHERE id = ?")
         .bind(node.as_str())
         .execute(pool)

@@ -19,21 +19,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use self::limit_counters::CounterOperation;
 use self::pools::SqlitePools;
 use super::{
-    ChangeListener, ChangeNotifier, Changes, Charge, ChargeOutcome, Cursor, KeyStore, LastUsed,
-    LimitCounter, LimitSupport, ListQuery, MemberList, Node, NodeId, RecordPage, UsageBatch,
-    UsageQuery, UsageRow, lease,
+    ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage, UsageStore,
+    lease,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-
-/// It is not opened again: SQLite would take the log of the old file for one of the new.
-const REPLACED: &str = "the file was moved or replaced while it was open; stop every process that uses it, see that it is \
-     the right one, and start again";
 
 /// Records in an SQLite file, which the processes of one machine can share.
 ///
@@ -181,95 +175,20 @@ impl KeyStore for SqliteStore {
         self.wrote(records::purge(&self.pools()?.writer, before).await)
     }
 
-    async fn changes(
-        &self,
-        since: Option<&Cursor>,
-        node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        let pools = self.pools()?;
-        if pools.is_replaced() {
-            self.close().await;
-            return Err(StoreError::unavailable(REPLACED));
-        }
-        history::changes(&pools.history, since, node)
-            .await
-            .map(Some)
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
     }
 
-    async fn join(&self, node: &NodeId) -> Result<bool, StoreError> {
-        membership::join(&self.pools()?.writer, node).await?;
-        Ok(true)
+    fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
     }
 
-    async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        membership::acknowledge(&self.pools()?.membership, node, cursor).await
+    fn limits(&self) -> Option<&dyn LimitStore> {
+        Some(self)
     }
 
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        membership::nodes(&self.pools()?.member_list)
-            .await
-            .map(Some)
-    }
-
-    async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        membership::suspect(&self.pools()?.membership, seen).await
-    }
-
-    async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        membership::remove_node(&self.pools()?.membership, seen).await
-    }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        membership::leave(&self.pools()?.membership, node).await
-    }
-
-    fn limit_support(&self) -> LimitSupport {
-        LimitSupport::Quotas
-    }
-
-    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        let pools = self.pools()?;
-        if charge.cost == 0 {
-            return limit_counters::look(&pools.reader, charge, &*self.clock).await;
-        }
-        pools
-            .group_commit
-            .run(CounterOperation::Charge(charge.clone()))
-            .await
-    }
-
-    async fn refill(
-        &self,
-        key: &KeyId,
-        counter: &LimitCounter,
-        amount: u64,
-    ) -> Result<(), StoreError> {
-        let refill = CounterOperation::Refill(*key, counter.clone(), amount);
-        self.pools()?.group_commit.run(refill).await.map(drop)
-    }
-
-    fn supports_usage(&self) -> bool {
-        true
-    }
-
-    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        usage::add(&self.pools()?.limit_counters, batch, self.clock.read().now).await
-    }
-
-    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-        usage::usage(&self.pools()?.reader, query).await
-    }
-
-    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        usage::last_used(&self.pools()?.reader, keys).await
-    }
-
-    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        usage::forget(&self.pools()?.limit_counters, hour, self.clock.read().now).await
-    }
-
-    fn subscribe(&self) -> Option<ChangeListener> {
-        Some(self.changed.subscribe())
+    fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
     }
 
     async fn stop(&self) {

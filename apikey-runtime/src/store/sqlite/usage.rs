@@ -1,16 +1,37 @@
 //! Usage, in the file.
 
+use async_trait::async_trait;
 use ipnet::IpNet;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
+use super::SqliteStore;
 use super::error::failed;
 use super::limit_counters::json;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::usage::silent_before;
-use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageStore};
+
+#[async_trait]
+impl UsageStore for SqliteStore {
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        add(&self.pools()?.limit_counters, batch, self.clock.read().now).await
+    }
+
+    async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        usage(&self.pools()?.reader, query).await
+    }
+
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        last_used(&self.pools()?.reader, keys).await
+    }
+
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        forget(&self.pools()?.limit_counters, hour, self.clock.read().now).await
+    }
+}
 
 /// The most rows that are removed at once, so that other writers do not wait long.
 const FORGET_TOGETHER: i64 = 5_000;
@@ -57,12 +78,7 @@ const USED: &str = "\
     WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = value ->> 0) \
     ON CONFLICT (key) DO UPDATE SET at = excluded.at, network = excluded.network WHERE excluded.at > at";
 
-/// See [`KeyStore::add_usage`](crate::KeyStore::add_usage).
-pub(super) async fn add(
-    pool: &SqlitePool,
-    batch: &UsageBatch,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+async fn add(pool: &SqlitePool, batch: &UsageBatch, now: Timestamp) -> Result<(), StoreError> {
     added(pool, batch, now)
         .await
         .map_err(|error| failed("adding usage", error))
@@ -122,11 +138,7 @@ fn saturated(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// See [`KeyStore::usage`](crate::KeyStore::usage).
-pub(super) async fn usage(
-    reader: &SqlitePool,
-    query: &UsageQuery,
-) -> Result<Vec<UsageRow>, StoreError> {
+async fn usage(reader: &SqlitePool, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
     const USAGE: &str = "\
         SELECT key, route, hour, outcome, requests, cost FROM api_key_usage \
         WHERE key IN (SELECT value FROM json_each(?)) AND hour >= ? AND hour < ?";
@@ -156,11 +168,7 @@ fn row(row: &SqliteRow) -> Result<Option<UsageRow>, Error> {
     Ok(Some(read))
 }
 
-/// See [`KeyStore::last_used`](crate::KeyStore::last_used).
-pub(super) async fn last_used(
-    reader: &SqlitePool,
-    keys: &[KeyId],
-) -> Result<Vec<LastUsed>, StoreError> {
+async fn last_used(reader: &SqlitePool, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
     const LAST_USED: &str = "SELECT key, at, network FROM api_key_last_used WHERE key IN (SELECT value FROM json_each(?))";
     let rows = sqlx::query(LAST_USED)
         .bind(json(&texts(keys)))
@@ -186,8 +194,7 @@ fn texts(keys: &[KeyId]) -> Vec<&str> {
     keys.iter().map(KeyId::as_str).collect()
 }
 
-/// See [`KeyStore::prune_usage`](crate::KeyStore::prune_usage).
-pub(super) async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), StoreError> {
+async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), StoreError> {
     const FORGET: &str = "\
         DELETE FROM api_key_usage WHERE (key, hour, route, outcome) IN \
         (SELECT key, hour, route, outcome FROM api_key_usage WHERE hour < ? LIMIT ?)";

@@ -50,7 +50,7 @@ impl Verifier {
         {
             tracing::error!(
                 key_id = %key,
-                "a key has a quota, and the key store does not count quotas; implement `KeyStore::charge`"
+                "a key has a quota, and the key store does not count quotas; implement `LimitStore` for it"
             );
             return FastPath::Decided(Err(self.deny(request, DenyReason::Misconfigured)));
         }
@@ -146,7 +146,7 @@ impl Verifier {
         allowed: &Allowed,
         before: Option<&Allowed>,
     ) -> Vec<AppliedLimit> {
-        let (policy, counting) = (request.policy, self.shared.store.limit_support());
+        let (policy, counting) = (request.policy, self.shared.limit_support);
         let (plan, name): (_, fn(u16) -> LimitSource) = match &allowed.key.record().plan {
             Some(plan) => (Some(&**plan), LimitSource::Key),
             None => (self.default_plan.as_ref(), |_| LimitSource::Default),

@@ -190,7 +190,7 @@ impl Verifier {
         let own = Plan::of(limits);
         let plan = own.as_ref().or(self.default_plan.as_ref());
         let prepared = plan.map_or(&[][..], |plan| &plan.0);
-        let counting = self.shared.store.limit_support();
+        let counting = self.shared.limit_support;
         let limits = (0..).zip(prepared);
         let mut applied: Vec<_> = limits
             .map(|(at, one)| AppliedLimit::of_plan(one, LimitSource::Key(at), 0, counting))
@@ -316,7 +316,8 @@ async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutco
     // On the manager's runtime, which drives the store's connections. It completes even if the
     // client disconnects.
     let call = shared.runtime.spawn(async move {
-        let answer = tokio::time::timeout(own.deadline, own.store.charge(&charge)).await;
+        let charged = async { own.limits()?.charge(&charge).await };
+        let answer = tokio::time::timeout(own.deadline, charged).await;
         own.metrics.called(StoreCall::Charge, answer.as_ref().ok());
         answer
     });
@@ -357,7 +358,12 @@ async fn refill(shared: &Shared, rest: Refund) {
         if until.is_some_and(|until| latest >= until) {
             continue;
         }
-        let call = shared.store.refill(&rest.key, counter, rest.units);
+        let call = async {
+            shared
+                .limits()?
+                .refill(&rest.key, counter, rest.units)
+                .await
+        };
         let answer = tokio::time::timeout(shared.deadline, call).await;
         shared
             .metrics

@@ -1,7 +1,7 @@
 //! What an operator does with their own tool, and an application with the same database.
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeSet, KeyPatch, StoreError};
+use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, StoreError};
 use sqlx::PgConnection;
 
 use super::{Place, changed, cursor, history, number, place, run};

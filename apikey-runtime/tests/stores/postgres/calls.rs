@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeSet, KeyPatch, StoreError};
+use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, Membership, StoreError};
 use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, LimitCounter, LimitSupport};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, LimitSupport};
 use apikey_runtime::{KeyStore, PostgresStore, Quota, Rate};
 use apikey_test_support::servers::postgres::Postgres;
 use tokio::sync::Barrier;
@@ -65,7 +65,7 @@ async fn r01_a_quota_is_exact_under_any_default_isolation() {
     for setting in ["", "%20-cdefault_transaction_isolation%3Dserializable"] {
         let place = place!();
         let store = many(&place, setting).await;
-        assert_eq!(store.limit_support(), LimitSupport::All);
+        assert_eq!(store.support(), LimitSupport::All);
         for amount in [100, 1] {
             let name = format!("of {amount}");
             let charge = one(vec![

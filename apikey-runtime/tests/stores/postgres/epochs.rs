@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use apikey_runtime::store::{ChangeSet, Cursor, KeyPatch};
+use apikey_runtime::store::{ChangeLog, ChangeSet, ChangedItem, Cursor, KeyPatch};
 use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::EPOCHS_FROM_A_SEQUENCE;
 use tokio::time::timeout;
@@ -19,13 +19,12 @@ struct Follower {
 
 impl Follower {
     async fn poll(&mut self, store: &PostgresStore) {
-        let changes = store
-            .changes(Some(&self.cursor), None)
-            .await
-            .unwrap()
-            .unwrap();
-        match changes.history {
-            ChangeSet::Entries(ids) => self.heard.extend(ids),
+        let changes = store.changes(Some(&self.cursor), None).await.unwrap();
+        match changes.set {
+            ChangeSet::Entries(items) => {
+                self.heard
+                    .extend(items.into_iter().filter_map(ChangedItem::key));
+            }
             // A node that evicts everything now does not keep records from before, and does not
             // miss later changes.
             ChangeSet::Resync => {}

@@ -19,13 +19,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeSet, Cursor};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor};
 use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::sleep;
 
 use apikey_test_support::servers::postgres::Postgres;
+
+use crate::keys_in;
 
 /// Returns the server that all tests share which do not disturb it. `None` if PostgreSQL is not
 /// installed.
@@ -130,22 +132,14 @@ async fn until_waiting(place: &Place<'_>, holder: &mut PgConnection, calls: i64)
     }
 }
 
-async fn cursor(store: &impl KeyStore) -> Cursor {
-    store.changes(None, None).await.unwrap().unwrap().cursor
+async fn cursor(store: &impl ChangeLog) -> Cursor {
+    store.changes(None, None).await.unwrap().cursor
 }
 
-async fn history(store: &impl KeyStore, since: &Cursor) -> ChangeSet {
-    store
-        .changes(Some(since), None)
-        .await
-        .unwrap()
-        .unwrap()
-        .history
+async fn history(store: &impl ChangeLog, since: &Cursor) -> ChangeSet {
+    store.changes(Some(since), None).await.unwrap().set
 }
 
-async fn changed(store: &impl KeyStore, since: &Cursor) -> Vec<KeyId> {
-    match history(store, since).await {
-        ChangeSet::Entries(ids) => ids,
-        ChangeSet::Resync => panic!("{since:?} is unknown"),
-    }
+async fn changed(store: &impl ChangeLog, since: &Cursor) -> Vec<KeyId> {
+    keys_in(history(store, since).await)
 }

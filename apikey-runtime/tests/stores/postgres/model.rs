@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use apikey_runtime::limit::{CounterState, LimitRule, QuotaPeriod};
-use apikey_runtime::store::{Charge, LimitCounter};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore};
 use apikey_runtime::{KeyStore, Quota, Rate};
 use sqlx::{PgConnection, Row};
 

@@ -2,7 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use apikey_runtime::store::{Charge, KeyPatch, LimitCounter, ListQuery, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, StoreError,
+};
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 
 use super::secrets::whole;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, LimitCounter};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, UsageStore};
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageRow};
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 use apikey_test_support::servers::postgres::Postgres;

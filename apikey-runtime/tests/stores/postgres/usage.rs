@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::NodeId;
+use apikey_runtime::store::{NodeId, UsageStore};
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
@@ -32,7 +32,7 @@ fn batch(by: u32, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
 
 async fn requests(store: &PostgresStore, key: u128) -> u64 {
     let all = UsageQuery::new(vec![id(key)], i64::MIN, i64::MAX);
-    let rows = store.usage(&all).await.unwrap();
+    let rows = store.read_usage(&all).await.unwrap();
     rows.iter().map(|row| row.requests).sum()
 }
 
@@ -97,7 +97,7 @@ async fn no_batch_is_refused_for_what_is_in_it() {
         .await
         .unwrap();
     let all = UsageQuery::new(vec![id(1)], i64::MIN, i64::MAX);
-    let mut kept = store.usage(&all).await.unwrap();
+    let mut kept = store.read_usage(&all).await.unwrap();
     kept.sort_by_key(|row| std::cmp::Reverse(row.hour));
     rows[0].requests = i64::MAX.unsigned_abs();
     rows[0].cost = i64::MAX.unsigned_abs();

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use apikey_runtime::limit::{CounterState, LimitRule, QuotaPeriod};
-use apikey_runtime::store::{Charge, ChargeOutcome, LimitCounter, StoreError};
+use apikey_runtime::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, StoreError};
 use apikey_runtime::{KeyStore, Quota, Rate};
 use apikey_test_support::servers::redis::{RedisServer, Reply};
 use proptest::prelude::*;

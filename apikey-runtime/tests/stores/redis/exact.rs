@@ -4,8 +4,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{Charge, LimitCounter, StoreError};
-use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, StoreError};
+use apikey_runtime::{Quota, Rate, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 use tokio::runtime::Runtime;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ListQuery, NodeId, StoreError};
+use apikey_runtime::store::{ChangeLog, ListQuery, Membership, NodeId, StoreError};
 use apikey_runtime::{KeyStore, RedisStore};
 use apikey_test_support::proxy::{Proxy, Wire};
 use tokio::time::timeout;

@@ -14,10 +14,12 @@ mod usage;
 
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeSet, Changes, Cursor};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Changes, Cursor};
 use apikey_runtime::{KeyId, KeyStore, RedisStore};
 
 use apikey_test_support::servers::redis::RedisServer;
+
+use crate::keys_in;
 
 /// Starts a server for the calling test, which returns if Redis is not installed.
 macro_rules! redis_server {
@@ -43,7 +45,7 @@ async fn started(server: &RedisServer) -> RedisStore {
 }
 
 async fn ask(store: &RedisStore, since: Option<&Cursor>) -> Changes {
-    store.changes(since, None).await.unwrap().unwrap()
+    store.changes(since, None).await.unwrap()
 }
 
 async fn cursor(store: &RedisStore) -> Cursor {
@@ -51,14 +53,11 @@ async fn cursor(store: &RedisStore) -> Cursor {
 }
 
 async fn changed(store: &RedisStore, since: &Cursor) -> Vec<KeyId> {
-    match ask(store, Some(since)).await.history {
-        ChangeSet::Entries(ids) => ids,
-        ChangeSet::Resync => panic!("{since:?} is unknown"),
-    }
+    keys_in(ask(store, Some(since)).await.set)
 }
 
 async fn is_unknown(store: &RedisStore, since: &Cursor) -> bool {
-    ask(store, Some(since)).await.history == ChangeSet::Resync
+    ask(store, Some(since)).await.set == ChangeSet::Resync
 }
 
 /// Retries until `done` returns a value; returns how long that took.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{Cursor, Node, NodeId, StoreError};
+use apikey_runtime::store::{ChangeLog, Cursor, Membership, Node, NodeId, StoreError};
 use apikey_runtime::{KeyStore, RedisStore};
 
 use super::{PATIENCE, ask, changed, cursor, redis_server, started};
@@ -14,7 +14,7 @@ fn node(number: u128) -> NodeId {
 }
 
 async fn listed(store: &RedisStore) -> Vec<Node> {
-    store.members().await.unwrap().unwrap().nodes
+    store.members().await.unwrap().nodes
 }
 
 /// Returns the only member.
@@ -26,7 +26,7 @@ async fn only(store: &RedisStore) -> Node {
 
 async fn is_member(store: &RedisStore, node: &NodeId) -> bool {
     let changes = store.changes(None, Some(node)).await.unwrap();
-    changes.unwrap().member
+    changes.member
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn who_joins_takes_an_epoch_without_a_key_and_is_a_member() {
     let before = cursor(&store).await;
     assert!(listed(&store).await.is_empty());
     assert!(!is_member(&store, &node(1)).await);
-    assert!(store.join(&node(1)).await.unwrap());
+    store.join(&node(1)).await.unwrap();
     let after = cursor(&store).await;
     assert_eq!(after.epoch, before.epoch + 1);
     assert_eq!(changed(&store, &before).await, []);
@@ -214,7 +214,7 @@ async fn a_lease_is_written_to_the_store_and_holds_for_all() {
     let longer = RedisStore::new(server.url()).lease(Duration::from_secs(60));
     longer.start().await.unwrap();
     let lease = ask(&store, None).await.lease;
-    let longest = store.members().await.unwrap().unwrap().longest_lease;
+    let longest = store.members().await.unwrap().longest_lease;
     assert_eq!(
         (lease, longest),
         (Duration::from_secs(60), Duration::from_secs(60))
@@ -238,13 +238,7 @@ async fn a_shorter_lease_counts_at_once_and_the_longer_one_until_it_is_over() {
         let lease = ask(&first, None).await.lease.as_millis();
         (
             lease,
-            first
-                .members()
-                .await
-                .unwrap()
-                .unwrap()
-                .longest_lease
-                .as_millis(),
+            first.members().await.unwrap().longest_lease.as_millis(),
         )
     };
     let begun = Instant::now();
@@ -287,11 +281,11 @@ async fn a_lease_that_changes_meanwhile_is_not_settled() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     lowering.await.unwrap();
-    let longest = first.members().await.unwrap().unwrap().longest_lease;
+    let longest = first.members().await.unwrap().longest_lease;
     assert_eq!(longest.as_millis(), 600);
     // The next start ends the wait, although it does not change the lease.
     started(&server).await;
-    let longest = first.members().await.unwrap().unwrap().longest_lease;
+    let longest = first.members().await.unwrap().longest_lease;
     assert_eq!(longest.as_millis(), 50);
     assert!(first.find(&id(1)).await.unwrap().is_none());
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, KeyPatch, LimitCounter, ListQuery, NodeId, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, NodeId,
+    StoreError, UsageStore,
+};
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
@@ -112,7 +115,7 @@ async fn count(store: &RedisStore) {
     }
     store.add_usage(&usage()).await.unwrap();
     let query = UsageQuery::new(vec![id(1)], 0, i64::MAX);
-    assert_eq!(store.usage(&query).await.unwrap(), usage().rows);
+    assert_eq!(store.read_usage(&query).await.unwrap(), usage().rows);
     assert_eq!(store.last_used(&[id(1)]).await.unwrap(), usage().last_used);
 }
 
@@ -141,7 +144,7 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
             store.refill(&id(1), &charge().counters[0], 1).await,
             store.add_usage(&usage()).await,
             store
-                .usage(&UsageQuery::new(vec![id(1)], 0, 9))
+                .read_usage(&UsageQuery::new(vec![id(1)], 0, 9))
                 .await
                 .map(drop),
             store.last_used(&[id(1)]).await.map(drop),
@@ -301,7 +304,7 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
     let pushed = tokio::time::timeout(super::PATIENCE, listener.notified());
     pushed.await.expect("a change is published");
     store.acknowledge(&node, &since).await.unwrap();
-    let seen = store.members().await.unwrap().unwrap().nodes.remove(0);
+    let seen = store.members().await.unwrap().nodes.remove(0);
     store.suspect(&seen).await.unwrap();
     store.remove_node(&seen).await.unwrap();
     store.leave(&node).await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apikey_runtime::store::{NodeId, StoreError};
+use apikey_runtime::store::{NodeId, StoreError, UsageStore};
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, RedisStore};
 
@@ -34,7 +34,7 @@ fn batch(number: u64, rows: Vec<UsageRow>) -> UsageBatch {
 /// Returns all requests and costs of the key with this number.
 async fn sums(store: &RedisStore, number: u128) -> (u64, u64) {
     let query = UsageQuery::new(vec![id(number)], i64::MIN, i64::MAX);
-    let rows = store.usage(&query).await.unwrap();
+    let rows = store.read_usage(&query).await.unwrap();
     rows.iter().fold((0, 0), |(requests, cost), row| {
         (requests + row.requests, cost + row.cost)
     })
@@ -88,7 +88,7 @@ async fn i02_odd_routes_are_kept_as_they_are() {
         .collect();
     store.add_usage(&batch(1, rows.clone())).await.unwrap();
     let query = UsageQuery::new(vec![id(1), id(1)], now, now + 1);
-    let mut found = store.usage(&query).await.unwrap();
+    let mut found = store.read_usage(&query).await.unwrap();
     found.sort_by_key(|row| row.requests);
     assert_eq!(found, rows);
 }
@@ -203,5 +203,5 @@ async fn a_batch_of_ten_thousand_rows_is_one_step() {
     assert!(stats.contains("cmdstat_evalsha:calls=1,"), "{stats}");
     let keys = (0..1_000).map(id).collect();
     let query = UsageQuery::new(keys, i64::MIN, i64::MAX);
-    assert_eq!(store.usage(&query).await.unwrap().len(), 1_000);
+    assert_eq!(store.read_usage(&query).await.unwrap().len(), 1_000);
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use apikey_runtime::KeyStore;
-use apikey_runtime::store::{Charge, ChargeOutcome, StoreError};
+use apikey_runtime::store::{Charge, ChargeOutcome, LimitStore, StoreError};
 use tokio::time::sleep;
 
 /// The time between the look and the charge, in which other nodes look too.
@@ -38,7 +37,7 @@ impl Charging {
 
     pub(super) async fn charge(
         self,
-        store: &dyn KeyStore,
+        store: &dyn LimitStore,
         charge: &Charge,
     ) -> Result<ChargeOutcome, StoreError> {
         match self {
@@ -50,7 +49,10 @@ impl Charging {
     }
 }
 
-async fn after_a_look(store: &dyn KeyStore, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+async fn after_a_look(
+    store: &dyn LimitStore,
+    charge: &Charge,
+) -> Result<ChargeOutcome, StoreError> {
     let look = Charge::new(charge.key, 0, charge.counters.clone());
     let seen = store.charge(&look).await?;
     let cost = u64::from(charge.cost);
@@ -70,7 +72,7 @@ async fn after_a_look(store: &dyn KeyStore, charge: &Charge) -> Result<ChargeOut
     Ok(ChargeOutcome::new(true, charged.decisions))
 }
 
-async fn one_by_one(store: &dyn KeyStore, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+async fn one_by_one(store: &dyn LimitStore, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
     let (mut allowed, mut decisions) = (true, Vec::new());
     for counter in &charge.counters {
         let one = Charge::new(charge.key, charge.cost, vec![counter.clone()]);

@@ -140,12 +140,12 @@ impl Forward for Hindering {
     }
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        let charged = self.charging.charge(&*self.inner, charge);
+        let charged = self.charging.charge(self.inner.limits().unwrap(), charge);
         self.around(Call::Charge, String::new, charged).await
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {
-        let mut heard = self.inner.subscribe()?;
+        let mut heard = self.inner.change_log().unwrap().subscribe()?;
         let (signal, hindrance) = (ChangeNotifier::new(), Arc::clone(&self.hindrance));
         let listener = signal.subscribe();
         tokio::spawn(async move {

@@ -3,14 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use apikey_runtime::store::{
-    ChangeListener, Changes, Cursor, KeyPatch, ListQuery, MemberList, NodeId, RecordPage,
-    Revocation, StoreError,
-};
-use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp};
-use async_trait::async_trait;
+use apikey_runtime::store::{ChangeListener, StoreError};
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore};
 
-use super::{Forward, Forwarding};
+use super::{Capability, Forward, Forwarding};
 
 /// For negative controls: repeats its first answers, as a cache without the runtime's rules would.
 /// It does not have membership or a push.
@@ -46,12 +42,8 @@ impl Forward for Stale {
         Ok(found)
     }
 
-    async fn join(&self, _node: &NodeId) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        Ok(None)
+    fn has(&self, capability: Capability) -> bool {
+        capability != Capability::Membership
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {
@@ -70,62 +62,23 @@ impl Forward for WithoutHistory {
         &self.0
     }
 
-    async fn changes(
-        &self,
-        _since: Option<&Cursor>,
-        _node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
-        Ok(None)
-    }
-
-    async fn join(&self, _node: &NodeId) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    async fn members(&self) -> Result<Option<MemberList>, StoreError> {
-        Ok(None)
-    }
-
-    fn subscribe(&self) -> Option<ChangeListener> {
-        None
+    fn has(&self, capability: Capability) -> bool {
+        !matches!(capability, Capability::ChangeLog | Capability::Membership)
     }
 }
 
 /// The least that a store must have: records.
+pub type RecordsOnly = Forwarding<Records>;
+
 #[derive(Debug, Default)]
-pub struct RecordsOnly(MemoryStore);
+pub struct Records(MemoryStore);
 
-#[async_trait]
-impl KeyStore for RecordsOnly {
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.0.insert(record).await
+impl Forward for Records {
+    fn inner(&self) -> &dyn KeyStore {
+        &self.0
     }
 
-    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        self.0.find(id).await
-    }
-
-    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        self.0.list(query).await
-    }
-
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.0.update(id, patch).await
-    }
-
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.0.revoke(id, revocation).await
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        self.0.revoke_owner(owner, revocation).await
-    }
-
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.0.purge(before).await
+    fn has(&self, _capability: Capability) -> bool {
+        false
     }
 }

@@ -15,7 +15,7 @@ use apikey_runtime::{KeyStore, MemoryStore};
 
 use super::{PATIENCE, within};
 
-pub use forward::{Call, Forward, Forwarding};
+pub use forward::{Call, Capability, Forward, Forwarding};
 pub use gate::Gate;
 pub use lacking::{NoHistory, RecordsOnly, StaleStore};
 
@@ -224,11 +224,12 @@ impl Forward for Gated {
         &self,
         since: Option<&Cursor>,
         node: Option<&NodeId>,
-    ) -> Result<Option<Changes>, StoreError> {
+    ) -> Result<Changes, StoreError> {
         // Read when the call reaches the store, and not when it reaches the gate in front of it.
+        let log = self.inner.change_log().unwrap();
         let ask = async {
             let since = since.filter(|_| !self.restored.swap(false, SeqCst));
-            self.inner.changes(since, node).await
+            log.changes(since, node).await
         };
         self.around(Call::Changes, || format!("{since:?}"), ask)
             .await
@@ -238,13 +239,14 @@ impl Forward for Gated {
         if self.forgetful.swap(false, SeqCst) {
             return Ok(());
         }
-        let answer = self.inner.add_usage(batch);
+        let answer = self.inner.usage().unwrap().add_usage(batch);
         self.around(Call::AddUsage, || format!("{batch:?}"), answer)
             .await
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {
-        self.inner.subscribe().filter(|_| !self.deaf.load(SeqCst))
+        let heard = self.inner.change_log().unwrap().subscribe();
+        heard.filter(|_| !self.deaf.load(SeqCst))
     }
 }
 

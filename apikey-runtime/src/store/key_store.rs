@@ -1,0 +1,130 @@
+//! The trait of stores.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::{ChangeLog, LimitStore, ListQuery, Membership, RecordPage, UsageStore};
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyPatch, KeyRecord, Revocation};
+
+/// Stores the records of keys.
+///
+/// A store implements the methods for records, and returns the capabilities that it has:
+///
+/// | capability | without it |
+/// |---|---|
+/// | [`change_log`](Self::change_log): what changed since a poll | managers read the store for each request |
+/// | [`membership`](Self::membership): which managers use the store | a confirmed change waits until every lease has ended |
+/// | [`limits`](Self::limits): limit counters | each process counts rates by itself, and quotas are an error |
+/// | [`usage`](Self::usage): how often keys were used | usage is not counted |
+///
+/// A capability is usually implemented by the store's own type, and its accessor returns
+/// `Some(self)`. A manager expects each accessor to return the same answer at all times, even
+/// before [`start`](Self::start).
+///
+/// Every method is called on the manager's own thread and runtime, which also drives the
+/// connections that a method opens. The manager sets a deadline for every call. Neither `insert`
+/// nor `update` upserts, and a write touches only the columns that change.
+///
+/// The suite in `conformance` (feature of that name) checks whether a store keeps this contract.
+#[async_trait]
+pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
+    /// Prepares the store: connects, and creates or migrates tables. Called once, before any other
+    /// method that accesses the store. By default, does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error; the manager then does not start.
+    async fn start(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::Conflict`] if the id is taken, and then changes nothing.
+    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError>;
+
+    /// Returns the record of `id`, as of a moment after the call.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::Corrupt`] if the record exists and cannot be read.
+    async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// Returns records in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error only if no record can be read. [`RecordPage::unreadable`] lists the records
+    /// that cannot be read.
+    async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError>;
+
+    /// Changes columns of a record and increments its version, in one step. It cannot change
+    /// `revoked`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::NotFound`] if the record does not exist, and [`StoreError::Conflict`]
+    /// if [`expected_version`](KeyPatch::expected_version) is not the record's version. Nothing is
+    /// changed then.
+    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError>;
+
+    /// Revokes a key permanently. Returns `true` if this call revoked it, and `false` if it was
+    /// revoked before; the first time and reason then stay.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::NotFound`] if the record does not exist.
+    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError>;
+
+    /// Revokes all keys of an owner that are not yet revoked, all or none, and returns their ids.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn revoke_owner(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError>;
+
+    /// Removes the records that were revoked, or expired, before `before`, all or none, and returns
+    /// their ids.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
+
+    /// Returns the change log, with which managers can cache records and still learn of every
+    /// change in time. By default, `None`: managers read the store for each request.
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
+        None
+    }
+
+    /// Returns the membership, with which a manager can tell that a change has reached all other
+    /// managers before their leases end. Requires a [change log](Self::change_log). By default,
+    /// `None`: a confirmed change waits until every lease has ended.
+    fn membership(&self) -> Option<&dyn Membership> {
+        None
+    }
+
+    /// Returns the limit counters. By default, `None`: keys cannot have quotas, and each process
+    /// counts rates by itself.
+    fn limits(&self) -> Option<&dyn LimitStore> {
+        None
+    }
+
+    /// Returns the store of usage. By default, `None`: usage is not counted.
+    fn usage(&self) -> Option<&dyn UsageStore> {
+        None
+    }
+
+    /// Closes connections. Called once, after all other calls. By default, does nothing.
+    async fn stop(&self) {}
+}

@@ -1,0 +1,31 @@
+//! The change log in memory.
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use crate::error::StoreError;
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
+
+#[async_trait]
+impl ChangeLog for MemoryStore {
+    async fn changes(
+        &self,
+        since: Option<&Cursor>,
+        node: Option<&NodeId>,
+    ) -> Result<Changes, StoreError> {
+        let state = self.state();
+        let changed = since
+            .filter(|cursor| cursor.tag == self.tag)
+            .and_then(|cursor| state.since(cursor.epoch));
+        let cursor = self.cursor(&state);
+        let set = changed.map_or(ChangeSet::Resync, ChangeSet::of_keys);
+        let member = node
+            .and_then(|node| state.nodes.get(node))
+            .is_some_and(|node| !node.suspected);
+        Ok(Changes::new(set, cursor, self.lease).for_member(member))
+    }
+
+    fn subscribe(&self) -> Option<ChangeListener> {
+        Some(self.changed.subscribe())
+    }
+}

@@ -1,0 +1,48 @@
+//! Usage in a store.
+
+use async_trait::async_trait;
+
+use super::{LastUsed, UsageBatch, UsageQuery, UsageRow};
+use crate::error::StoreError;
+use crate::key::KeyId;
+
+/// Stores how often keys were used, on which routes and with which outcomes.
+#[async_trait]
+pub trait UsageStore: Send + Sync {
+    /// Adds what a node counted, all or none, unless a batch of that node with this number or a
+    /// higher one was added before.
+    ///
+    /// Takes no epoch. Counts of removed keys may be kept or not. The call may take ten times as
+    /// long as other calls, because no request waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::Unavailable`] if a retry may succeed; the same batch is then offered
+    /// again until it does. Returns another error if no retry can succeed: after five in a row, an
+    /// interval apart, the batch is dropped, so that newer batches do not wait for it.
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError>;
+
+    /// Returns the counts of some keys, in any order. No two rows have the same key, route, hour
+    /// and outcome. Rows with an unknown outcome are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError>;
+
+    /// Returns when these keys, at most 1000, were last allowed, in any order. Keys that were never
+    /// allowed are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError>;
+
+    /// Removes the counts of hours before `hour`. It may also forget the batch numbers of nodes
+    /// that have added no batch since. Does nothing if the store removes old counts by itself.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn prune_usage(&self, hour: i64) -> Result<(), StoreError>;
+}
