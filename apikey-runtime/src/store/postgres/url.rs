@@ -54,8 +54,7 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
             "parameter {place} after the `?` is not known"
         )));
     }
-    // What the parser says is about the form, and has no part of the URL but for a number or a mode
-    // that is none.
+    // The parser's error is not shown, since it may quote a part of the URL.
     let options = PgConnectOptions::from_str(url).map_err(|_| unfit("it cannot be read"))?;
     let named = options.get_application_name().is_some();
     let options = if named {
