@@ -2,8 +2,9 @@
 //! that is known, active and allowed.
 //!
 //! The key is checked before any other part of the request is touched: before the handler's
-//! extractors start, and before the body is read. With a warm cache, a check does not call the
-//! store, take a lock or await; and yet the next request with a revoked key is denied.
+//! extractors start, and before the body is read. With a warm cache, a check neither calls the store
+//! nor awaits; and yet the manager that revokes a key denies it from the next request on, and every
+//! other manager within the store's lease.
 //!
 //! ```
 //! use actix_web::{App, Responder, get, test};

@@ -47,7 +47,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the store has none.
+    /// [`StoreError::Unavailable`] if the store does not count limits.
     pub(crate) fn limits(&self) -> Result<&dyn LimitStore, StoreError> {
         let limits = self.store.limits();
         limits.ok_or_else(|| StoreError::unavailable("it does not count limits"))

@@ -145,7 +145,7 @@ fn turn<'w>(runtime: &'w Runtime, quiet: bool, mut work: impl AsyncFnMut() + 'w)
 
 fn limits(store: &dyn KeyStore) -> Result<&dyn LimitStore, StoreError> {
     let limits = store.limits();
-    limits.ok_or_else(|| StoreError::unavailable("it counts no limits"))
+    limits.ok_or_else(|| StoreError::unavailable("it does not count limits"))
 }
 
 fn counted(counting: LimitSupport) -> &'static str {

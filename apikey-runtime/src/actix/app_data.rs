@@ -40,7 +40,7 @@ impl ApiKeyManagerBuilder {
     where
         F: Fn(&Denied, &HttpRequest) -> HttpResponse + Send + Sync + 'static,
     {
-        self.face(Arc::new(ErrorHandler(Box::new(handler))))
+        self.web_extension(Arc::new(ErrorHandler(Box::new(handler))))
     }
 }
 
@@ -59,7 +59,7 @@ impl ApiKeyManager {
     }
 
     pub(super) fn own_error_handler(&self) -> Option<&ErrorHandler> {
-        self.face()?.downcast_ref()
+        self.web_extension()?.downcast_ref()
     }
 }
 

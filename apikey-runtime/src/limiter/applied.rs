@@ -9,7 +9,7 @@ use crate::store::{LimitCounter, LimitSupport};
 /// A limit that a request counts against, with the request's cost and the limit's decision.
 #[derive(Debug, Clone)]
 pub(crate) struct AppliedLimit {
-    pub(crate) name: LimitSource,
+    pub(crate) source: LimitSource,
     /// Identifies the counter's name in this process.
     pub(crate) hash: u64,
     pub(crate) rule: LimitRule,
@@ -55,8 +55,8 @@ pub(crate) enum CountedBy {
 }
 
 impl CountedBy {
-    fn of(rule: LimitRule, counting: Option<LimitSupport>) -> Self {
-        match (rule, counting) {
+    fn of(rule: LimitRule, support: Option<LimitSupport>) -> Self {
+        match (rule, support) {
             (_, Some(LimitSupport::All)) | (LimitRule::Quota(_), Some(LimitSupport::Quotas)) => {
                 Self::Store
             }
@@ -92,10 +92,10 @@ pub(crate) fn pin_former_plan(
         return;
     };
     for limit in applied {
-        if let LimitSource::Key(place) = limit.name
+        if let LimitSource::Key(place) = limit.source
             && let Some(prepared) = plan.0.get(usize::from(place))
         {
-            limit.name = LimitSource::FormerPlan {
+            limit.source = LimitSource::FormerPlan {
                 shown: prepared.limit.name().into(),
                 counter: Arc::new(prepared.counter.clone()),
             };
@@ -107,17 +107,17 @@ impl AppliedLimit {
     /// Applies a limit of a plan.
     pub(crate) fn of_plan(
         prepared: &PreparedLimit,
-        name: LimitSource,
+        source: LimitSource,
         cost: u32,
-        counting: Option<LimitSupport>,
+        support: Option<LimitSupport>,
     ) -> Self {
         let rule = prepared.limit.rule();
         Self {
-            name,
+            source,
             hash: prepared.hash,
             rule,
             cost,
-            counted_by: CountedBy::of(rule, counting),
+            counted_by: CountedBy::of(rule, support),
             at_nanos: 0,
             decision: None,
         }
@@ -125,18 +125,18 @@ impl AppliedLimit {
 
     /// Applies the rate of a route.
     pub(crate) fn of_route(
-        name: LimitSource,
+        source: LimitSource,
         rate: Rate,
         cost: u32,
-        counting: Option<LimitSupport>,
+        support: Option<LimitSupport>,
     ) -> Self {
         let rule = LimitRule::Rate(rate);
         Self {
-            hash: hash_route(name.of_route().unwrap_or_default()),
-            name,
+            hash: hash_route(source.of_route().unwrap_or_default()),
+            source,
             rule,
             cost,
-            counted_by: CountedBy::of(rule, counting),
+            counted_by: CountedBy::of(rule, support),
             at_nanos: 0,
             decision: None,
         }
@@ -153,7 +153,7 @@ impl AppliedLimit {
             )
         };
         // A key's limit has no `:` in its name, so these names never collide.
-        match &self.name {
+        match &self.source {
             LimitSource::Key(place) => of_plan(own, *place),
             LimitSource::Default => of_plan(default, 0),
             LimitSource::Route(name) => LimitCounter::new(&format!("route:{name}"), self.rule),
@@ -164,7 +164,7 @@ impl AppliedLimit {
 
     /// Returns the name that clients and people see.
     pub(crate) fn display_name<'n>(&'n self, own: Option<&'n Plan>) -> &'n str {
-        match &self.name {
+        match &self.source {
             LimitSource::Key(place) => own
                 .and_then(|plan| plan.0.get(usize::from(*place)))
                 .map_or("", |one| one.limit.name()),

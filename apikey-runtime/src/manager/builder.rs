@@ -33,7 +33,7 @@ pub struct ApiKeyManagerBuilder {
     hasher: Arc<dyn KeyHasher>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn RandomSource>,
-    face: Option<Arc<dyn Any + Send + Sync>>,
+    web_extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ApiKeyManagerBuilder {
@@ -44,7 +44,7 @@ impl ApiKeyManagerBuilder {
             hasher: Arc::new(Sha256Hasher::new()),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
-            face: None,
+            web_extension: None,
         }
     }
 
@@ -88,8 +88,8 @@ impl ApiKeyManagerBuilder {
     }
 
     /// Keeps data for the web framework's layer.
-    pub(crate) fn face(mut self, face: Arc<dyn Any + Send + Sync>) -> Self {
-        self.face = Some(face);
+    pub(crate) fn web_extension(mut self, web_extension: Arc<dyn Any + Send + Sync>) -> Self {
+        self.web_extension = Some(web_extension);
         self
     }
 
@@ -123,7 +123,7 @@ impl ApiKeyManagerBuilder {
             core,
             random: self.random,
             thread,
-            face: self.face,
+            web_extension: self.web_extension,
         })))
     }
 }

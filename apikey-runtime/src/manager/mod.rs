@@ -76,7 +76,7 @@ struct Inner {
     random: Arc<dyn secret::RandomSource>,
     thread: ManagerThread,
     /// Data of the web framework's layer: its error handler.
-    face: Option<Arc<dyn Any + Send + Sync>>,
+    web_extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ApiKeyManager {
@@ -221,8 +221,8 @@ impl ApiKeyManager {
         &self.0.core.verifier
     }
 
-    pub(crate) fn face(&self) -> Option<&(dyn Any + Send + Sync)> {
-        self.0.face.as_deref()
+    pub(crate) fn web_extension(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.0.web_extension.as_deref()
     }
 
     /// Returns whether both are the same manager.

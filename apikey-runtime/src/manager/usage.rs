@@ -80,7 +80,8 @@ impl ApiKeyManager {
             return Ok(());
         }
         Err(Error::InvalidArgument(
-            "the key store does not keep usage; implement `UsageStore` for it, or use a store that has it"
+            "the key store does not keep usage; implement `UsageStore` for it, \
+             or use a store that has it"
                 .to_owned(),
         ))
     }

@@ -145,7 +145,7 @@ impl Verifier {
         self.loader.cache.counters.count_miss();
         self.reject_if_blocked(request)?;
         let decision = self
-            .evaluate_deferred(request, denied, request.earlier)
+            .evaluate_with_store(request, denied, request.earlier)
             .await;
         self.record_failure(request, &decision);
         match self.try_enforce_limits(request, decision?) {

@@ -19,7 +19,7 @@ const MAX_READS: usize = 3;
 impl Verifier {
     /// Decides with the store's help, before limits. `denied` is whether the cache denies the key,
     /// and `earlier` what the store answered earlier in the same request.
-    pub(super) async fn evaluate_deferred<I: RequestInfo>(
+    pub(super) async fn evaluate_with_store<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
         denied: bool,

@@ -61,7 +61,7 @@ impl Verifier {
         if stored && prefetch_key.is_none() {
             return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }
-        // Read moments ago. Reading the clock again would take longer than counting.
+        // Read moments ago. Reading the clock again would take longer than support.
         let now = allowed.at;
         if !self.local_limiter.charge(key, applied, now.into()) {
             return FastPath::Decided(Err(self.deny_limited(request, &allowed)));
@@ -103,7 +103,7 @@ impl Verifier {
                 self.enforce_without_store(request, &mut allowed)?;
             }
         }
-        match self.confirm_charged(request, &allowed).await {
+        match self.reevaluate(request, &allowed).await {
             Ok(mut confirmed) => {
                 let (made_by, now) = (&allowed.key, &confirmed.key);
                 pin_former_plan(
@@ -122,19 +122,22 @@ impl Verifier {
     }
 
     /// Evaluates the request again, after the charge.
-    async fn confirm_charged<I: RequestInfo>(
+    async fn reevaluate<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
         allowed: &Allowed,
     ) -> Result<Allowed, Denied> {
         if request.policy.fresh {
-            return self.evaluate_deferred(request, false, Some(allowed)).await;
+            return self
+                .evaluate_with_store(request, false, Some(allowed))
+                .await;
         }
         match self.evaluate_cached(request) {
             FastPath::Decided(decision) => decision,
             FastPath::Deferred(reason) => {
                 let denied = matches!(reason, DeferReason::RecheckDenial);
-                self.evaluate_deferred(request, denied, Some(allowed)).await
+                self.evaluate_with_store(request, denied, Some(allowed))
+                    .await
             }
         }
     }
@@ -146,8 +149,8 @@ impl Verifier {
         allowed: &Allowed,
         before: Option<&Allowed>,
     ) -> Vec<AppliedLimit> {
-        let (policy, counting) = (request.policy, self.shared.limit_support);
-        let (plan, name): (_, fn(u16) -> LimitSource) = match &allowed.key.record().plan {
+        let (policy, support) = (request.policy, self.shared.limit_support);
+        let (plan, source): (_, fn(u16) -> LimitSource) = match &allowed.key.record().plan {
             Some(plan) => (Some(&**plan), LimitSource::Key),
             None => (self.default_plan.as_ref(), |_| LimitSource::Default),
         };
@@ -159,13 +162,13 @@ impl Verifier {
         if paid.is_none() || cost > 0 {
             let limits = (0..).zip(prepared);
             applied.extend(
-                limits.map(|(at, one)| AppliedLimit::of_plan(one, name(at), cost, counting)),
+                limits.map(|(at, one)| AppliedLimit::of_plan(one, source(at), cost, support)),
             );
         }
         if let Some(rate) = policy.rate {
             let earlier = before.map_or(&[][..], |before| &before.applied);
-            if let Some(name) = uncharged_source(route_source(request), rate, earlier) {
-                applied.push(AppliedLimit::of_route(name, rate, policy.cost, counting));
+            if let Some(source) = uncharged_source(route_source(request), rate, earlier) {
+                applied.push(AppliedLimit::of_route(source, rate, policy.cost, support));
             }
         }
         applied
@@ -256,11 +259,14 @@ impl Verifier {
 /// Returns the cost that an earlier guard charged to the key's limits; `None` if it did not charge
 /// them.
 fn charged_to_key(before: &Allowed) -> Option<u32> {
-    let first = before.applied.iter().find(|limit| limit.name.is_of_key())?;
+    let first = before
+        .applied
+        .iter()
+        .find(|limit| limit.source.is_of_key())?;
     let same = before
         .applied
         .iter()
-        .filter(|limit| limit.name == first.name);
+        .filter(|limit| limit.source == first.source);
     Some(same.fold(0, |sum, limit| sum.saturating_add(limit.cost)))
 }
 
@@ -269,24 +275,24 @@ fn charged_to_key(before: &Allowed) -> Option<u32> {
 /// A different rate of the same name is counted separately: an app and a scope inside it may both
 /// have a rate for one pattern.
 fn uncharged_source(
-    name: LimitSource,
+    source: LimitSource,
     rate: Rate,
     earlier: &[AppliedLimit],
 ) -> Option<LimitSource> {
-    let taken = |name: &LimitSource| {
-        let same = |limit: &&AppliedLimit| limit.name.of_route() == name.of_route();
+    let charged = |source: &LimitSource| {
+        let same = |limit: &&AppliedLimit| limit.source.of_route() == source.of_route();
         earlier.iter().find(same)
     };
-    let (first, mut number, mut name) = (name.clone(), 1, name);
-    while let Some(limit) = taken(&name) {
+    let (first, mut number, mut source) = (source.clone(), 1, source);
+    while let Some(limit) = charged(&source) {
         if limit.rule == LimitRule::Rate(rate) {
             return None;
         }
         number += 1;
         let base = first.of_route().unwrap_or_default();
-        name = LimitSource::Pattern(format!("{base}#{number}").into());
+        source = LimitSource::Pattern(format!("{base}#{number}").into());
     }
-    Some(name)
+    Some(source)
 }
 
 fn route_source<I: RequestInfo>(request: &CheckRequest<'_, I>) -> LimitSource {

@@ -68,7 +68,7 @@ pub(super) fn statuses_of(applied: &[AppliedLimit], own: Option<&Plan>) -> Vec<L
         .filter(|(at, limit, _)| {
             applied[..*at]
                 .iter()
-                .all(|earlier| earlier.name != limit.name)
+                .all(|earlier| earlier.source != limit.source)
         })
         .map(|(_, limit, decision)| LimitStatus {
             name: limit.display_name(own).to_owned(),

@@ -36,8 +36,10 @@ impl Verifier {
             PrefetchKey::of(key, &allowed.applied).filter(|_| self.prefetch.is_enabled());
         if let Some(prefetch_key) = prefetch_key {
             // If the limits do not allow a charge for several requests, they may allow one.
-            if let Some(paid) = self.charge_prefetch(prefetch_key, key, allowed).await {
-                return paid;
+            if let Some(charged_by_prefetch) =
+                self.charge_prefetch(prefetch_key, key, allowed).await
+            {
+                return charged_by_prefetch;
             }
         }
         let mut charged: Vec<usize> = Vec::new();
@@ -66,11 +68,11 @@ impl Verifier {
             self.emit_thresholds(allowed, &positions, &answer.decisions, u64::from(cost));
             if let Some(prefetch_key) = prefetch_key {
                 let limits = counters.into_iter().zip(answer.decisions).collect();
-                let rest = self
+                let refund = self
                     .prefetch
                     .insert(prefetch_key, (1, 0), cost, limits, sent);
-                if let Some(rest) = rest {
-                    self.refill_in_background(rest);
+                if let Some(refund) = refund {
+                    self.refill_in_background(refund);
                 }
             }
             charged.extend(positions);
@@ -112,10 +114,10 @@ impl Verifier {
         let all = u64::from(cost) * u64::from(size);
         self.emit_thresholds(allowed, &positions, &decisions, all);
         let now = self.shared.now();
-        let paid = self
+        let charged_by_prefetch = self
             .prefetch
             .consume(prefetch_key, &mut allowed.applied, now);
-        paid.then_some(StoreCharge::Allowed)
+        charged_by_prefetch.then_some(StoreCharge::Allowed)
     }
 
     /// Prefetches units for `size` requests. They are kept even if the caller is dropped meanwhile.
@@ -129,7 +131,7 @@ impl Verifier {
         counters: Vec<LimitCounter>,
     ) -> Option<Option<Vec<LimitDecision>>> {
         let (shared, prefetch) = (Arc::clone(&self.shared), Arc::clone(&self.prefetch));
-        let taken = async move {
+        let prefetching = async move {
             let sent = shared.now();
             let charge = Charge::new(key, cost.saturating_mul(size), counters.clone());
             let answer = send_charge(&shared, charge).await;
@@ -144,17 +146,17 @@ impl Verifier {
                 }
                 Some(answer) => {
                     let limits = counters.into_iter().zip(answer.decisions.iter().copied());
-                    let rest =
+                    let refund =
                         prefetch.insert(prefetch_key, (size, size), cost, limits.collect(), sent);
-                    if let Some(rest) = rest {
-                        refill(&shared, rest).await;
+                    if let Some(refund) = refund {
+                        refill(&shared, refund).await;
                     }
                     Some(Some(answer.decisions))
                 }
             }
         };
-        let taken = self.deferred.spawn_on(taken, &self.shared.runtime);
-        taken.await.ok().flatten()
+        let prefetched = self.deferred.spawn_on(prefetching, &self.shared.runtime);
+        prefetched.await.ok().flatten()
     }
 
     /// Returns the positions and counters of the limits that the store counts at this cost.
@@ -170,15 +172,15 @@ impl Verifier {
     pub(crate) async fn refund_expired_prefetch(&self) {
         loop {
             tokio::time::sleep(PREFETCH_TTL).await;
-            let rests = self.prefetch.sweep(self.shared.now(), false);
-            refill_all(&self.shared, rests).await;
+            let refunds = self.prefetch.sweep(self.shared.now(), false);
+            refill_all(&self.shared, refunds).await;
         }
     }
 
     /// Refunds all unused prefetched units, at shutdown.
     pub(crate) async fn refund_all_prefetched(&self) {
-        let rests = self.prefetch.sweep(self.shared.now(), true);
-        refill_all(&self.shared, rests).await;
+        let refunds = self.prefetch.sweep(self.shared.now(), true);
+        refill_all(&self.shared, refunds).await;
     }
 
     /// Reads the status of a key's limits, without charging them.
@@ -190,10 +192,10 @@ impl Verifier {
         let own = Plan::of(limits);
         let plan = own.as_ref().or(self.default_plan.as_ref());
         let prepared = plan.map_or(&[][..], |plan| &plan.0);
-        let counting = self.shared.limit_support;
+        let support = self.shared.limit_support;
         let limits = (0..).zip(prepared);
         let mut applied: Vec<_> = limits
-            .map(|(at, one)| AppliedLimit::of_plan(one, LimitSource::Key(at), 0, counting))
+            .map(|(at, one)| AppliedLimit::of_plan(one, LimitSource::Key(at), 0, support))
             .collect();
         self.local_limiter.charge(id, &mut applied, self.now());
         let stored = || {
@@ -205,9 +207,9 @@ impl Verifier {
         let positions: Vec<_> = stored().map(|(at, _)| at).collect();
         if !counters.is_empty() {
             let charge = Charge::new(id, 0, counters);
-            let silent = || StoreError::unavailable("it did not return the status of limits");
+            let no_answer = || StoreError::unavailable("it did not return the status of limits");
             let answer = send_charge(&self.shared, charge).await;
-            let answer = answer.ok_or_else(silent)?;
+            let answer = answer.ok_or_else(no_answer)?;
             for (at, decision) in positions.into_iter().zip(answer.decisions) {
                 applied[at].decision = Some(decision);
             }
@@ -243,17 +245,17 @@ impl Verifier {
             let sent = shared.now().uptime_nanos;
             let answer = send_charge(&shared, charge.clone()).await;
             let charged = answer.as_ref().filter(|answer| answer.allowed);
-            let rest = charged.map(|charged| refund_of(charge, charged, sent));
+            let refund = charged.map(|charged| refund_of(charge, charged, sent));
             let unclaimed = UnclaimedCharge {
                 shared,
-                rest,
+                refund,
                 token,
             };
             (answer, unclaimed)
         });
         // If the caller is dropped before this point, so is the task's output, which refunds.
         let (answer, mut unclaimed) = call.await.ok()?;
-        unclaimed.rest = None;
+        unclaimed.refund = None;
         answer
     }
 
@@ -271,9 +273,9 @@ impl Verifier {
         }
     }
 
-    fn refill_in_background(&self, rest: Refund) {
+    fn refill_in_background(&self, refund: Refund) {
         let shared = Arc::clone(&self.shared);
-        let refill = async move { refill(&shared, rest).await };
+        let refill = async move { refill(&shared, refund).await };
         self.deferred.spawn_on(refill, &self.shared.runtime);
     }
 }
@@ -281,15 +283,15 @@ impl Verifier {
 /// A charge that is refunded when dropped, unless its caller takes it first.
 struct UnclaimedCharge {
     shared: Arc<Shared>,
-    rest: Option<Refund>,
+    refund: Option<Refund>,
     token: TaskTrackerToken,
 }
 
 impl Drop for UnclaimedCharge {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.take() {
+        if let Some(refund) = self.refund.take() {
             let shared = Arc::clone(&self.shared);
-            let refill = async move { refill(&shared, rest).await };
+            let refill = async move { refill(&shared, refund).await };
             let tracker = self.token.task_tracker();
             tracker.spawn_on(refill, &self.shared.runtime);
         }
@@ -338,22 +340,22 @@ async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutco
     }
 }
 
-async fn refill_all(shared: &Arc<Shared>, rests: Vec<Refund>) {
+async fn refill_all(shared: &Arc<Shared>, refunds: Vec<Refund>) {
     let mut refills = JoinSet::new();
-    for rest in rests {
+    for refund in refunds {
         if refills.len() >= MAX_REFILLS {
             refills.join_next().await;
         }
         let shared = Arc::clone(shared);
-        refills.spawn(async move { refill(&shared, rest).await });
+        refills.spawn(async move { refill(&shared, refund).await });
     }
     while refills.join_next().await.is_some() {}
 }
 
-async fn refill(shared: &Shared, rest: Refund) {
+async fn refill(shared: &Shared, refund: Refund) {
     // A refill in progress when a period ends would be credited to the next period.
     let margin = u64::try_from((shared.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
-    for (counter, until) in rest.quotas.iter().filter(|_| rest.units > 0) {
+    for (counter, until) in refund.quotas.iter().filter(|_| refund.units > 0) {
         let latest = shared.now().uptime_nanos.saturating_add(margin);
         if until.is_some_and(|until| latest >= until) {
             continue;
@@ -361,7 +363,7 @@ async fn refill(shared: &Shared, rest: Refund) {
         let call = async {
             shared
                 .limits()?
-                .refill(&rest.key, counter, rest.units)
+                .refill(&refund.key, counter, refund.units)
                 .await
         };
         let answer = tokio::time::timeout(shared.deadline, call).await;
@@ -369,7 +371,7 @@ async fn refill(shared: &Shared, rest: Refund) {
             .metrics
             .called(StoreCall::Refill, answer.as_ref().ok());
         if !matches!(answer, Ok(Ok(()))) {
-            tracing::warn!(key_id = %rest.key, "unused units could not be refunded");
+            tracing::warn!(key_id = %refund.key, "unused units could not be refunded");
         }
     }
 }
