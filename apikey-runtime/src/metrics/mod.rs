@@ -9,7 +9,7 @@ mod noop;
 mod recorder;
 
 #[cfg(not(feature = "metrics"))]
-pub(crate) use noop::{Metrics, denied_without_manager};
+pub(crate) use noop::{NoopMetrics as Metrics, denied_without_manager};
 #[cfg(feature = "metrics")]
 pub(crate) use recorder::{Metrics, PUBLISH_INTERVAL, denied_without_manager};
 

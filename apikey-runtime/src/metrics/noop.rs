@@ -1,4 +1,4 @@
-//! Metrics without the feature `metrics`: they do nothing.
+//! NoopMetrics without the feature `metrics`: they do nothing.
 
 use super::{PollOutcome, StoreCall};
 use crate::denied::DenyReason;
@@ -6,28 +6,28 @@ use crate::error::StoreError;
 
 /// Counts nothing.
 #[derive(Debug)]
-pub(crate) struct Metrics;
+pub(crate) struct NoopMetrics;
 
 /// Measures nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct CheckTimer;
+pub(crate) struct NoopTimer;
 
-impl Metrics {
+impl NoopMetrics {
     pub(crate) fn new() -> Self {
         Self
     }
 
-    pub(crate) fn begin_check(&self) -> CheckTimer {
-        CheckTimer
+    pub(crate) fn begin_check(&self) -> NoopTimer {
+        NoopTimer
     }
 
-    pub(crate) fn decided_from_cache(&self, _timer: CheckTimer) {}
+    pub(crate) fn decided_from_cache(&self, _timer: NoopTimer) {}
 
-    pub(crate) fn begin_deferred(&self) -> CheckTimer {
-        CheckTimer
+    pub(crate) fn begin_deferred(&self) -> NoopTimer {
+        NoopTimer
     }
 
-    pub(crate) fn decided_by_store(&self, _timer: CheckTimer) {}
+    pub(crate) fn decided_by_store(&self, _timer: NoopTimer) {}
 
     pub(crate) fn allowed(&self) {}
 
