@@ -1,4 +1,4 @@
-//! NoopMetrics without the feature `metrics`: they do nothing.
+//! Metrics without the feature `metrics`: they do nothing.
 
 use super::{PollOutcome, StoreCall};
 use crate::denied::DenyReason;
