@@ -83,12 +83,35 @@ async fn cheap(_: Guarded<Cheap, ()>) -> &'static str {
     "in"
 }
 
+struct Fresh;
+
+impl RoutePolicy for Fresh {
+    const POLICY: Policy = Policy::new().fresh();
+}
+
+struct FreshReader;
+
+impl RoutePolicy for FreshReader {
+    const POLICY: Policy = READER.fresh();
+}
+
+/// Two guards side by side: the first waits for the store, and the second decides meanwhile.
+async fn side_by_side(_: Guarded<Fresh, ()>, _: Guarded<DefaultPolicy, ()>) -> &'static str {
+    "in"
+}
+
+async fn denied_later(_: Guarded<FreshReader, ()>, _: Guarded<DefaultPolicy, ()>) -> &'static str {
+    "in"
+}
+
 const READER: Policy = Policy::new().scopes(ScopeExpr::One("read"));
 
 fn routes(app: &mut web::ServiceConfig) {
     app.service((plain, item, year, file, scoped, methods, closed));
     app.route("/dear", web::get().to(dear));
     app.route("/cheap", web::get().to(cheap));
+    app.route("/side-by-side", web::get().to(side_by_side));
+    app.route("/denied-later", web::get().to(denied_later));
     app.service(
         web::scope("/tenants/{tenant}").service(
             web::scope("/v1")
@@ -327,6 +350,28 @@ async fn a_request_through_two_gates_counts_once() {
     }
     let total = manager.usage(key.id()).await.unwrap().total();
     assert_eq!(total.denied_for(DenyReason::InsufficientScope), 2);
+}
+
+#[actix_web::test]
+async fn two_guards_side_by_side_count_a_request_once() {
+    let manager = manager().await;
+    let server = serve(&manager);
+    let key = manager.create("a").await.unwrap();
+    // The second guard decides at once if the key is cached.
+    server.get("/plain", key.expose_secret()).await.says("in");
+    for _ in 0..2 {
+        let answer = server.get("/side-by-side", key.expose_secret()).await;
+        answer.says("in");
+    }
+    let total = manager.usage(key.id()).await.unwrap().total();
+    assert_eq!((total.requests, total.cost), (3, 3));
+    // What the second guard counted is taken back when the first one denies.
+    for _ in 0..2 {
+        let answer = server.get("/denied-later", key.expose_secret()).await;
+        assert_eq!(answer.status, 403);
+        let total = manager.usage(key.id()).await.unwrap().total();
+        assert_eq!((total.requests, total.cost), (3, 3));
+    }
 }
 
 #[actix_web::test]

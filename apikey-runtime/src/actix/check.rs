@@ -101,7 +101,8 @@ async fn check_deferred(
     credential: OwnedCredential,
     reason: DeferReason,
 ) -> (Result<(), DeniedResponse>, Payload) {
-    let route = route.borrow();
+    let earlier = route.earlier();
+    let route = route.borrow(earlier.as_ref());
     let decision = route.check(&credential, FastPath::Deferred(reason)).await;
     (decision.map_err(|denied| route.deny(denied)), payload)
 }
@@ -113,7 +114,8 @@ async fn check_body(
     payload: Payload,
     presented: Option<OwnedCredential>,
 ) -> (Result<(), DeniedResponse>, Payload) {
-    let route = route.borrow();
+    let earlier = route.earlier();
+    let route = route.borrow(earlier.as_ref());
     let config = route.manager.config();
     let limits = BodyLimits {
         bytes: config.body_limit(),
@@ -152,17 +154,17 @@ struct OwnedRouteCheck {
     request: HttpRequest,
     rules: RouteRules,
     manager: ApiKeyManager,
-    earlier: Option<Allowed>,
 }
 
 impl OwnedRouteCheck {
-    fn borrow(&self) -> RouteCheck<'_> {
-        RouteCheck::new(
-            &self.request,
-            &self.rules,
-            &self.manager,
-            self.earlier.as_ref(),
-        )
+    /// Reads again what an earlier guard allowed: actix starts all extractors of a handler before it
+    /// polls one, so another guard may have decided since.
+    fn earlier(&self) -> Option<Allowed> {
+        Verified::earlier(&self.request, ManagerIdentity::of(&self.manager))
+    }
+
+    fn borrow<'a>(&'a self, earlier: Option<&'a Allowed>) -> RouteCheck<'a> {
+        RouteCheck::new(&self.request, &self.rules, &self.manager, earlier)
     }
 }
 
@@ -197,7 +199,6 @@ impl<'c> RouteCheck<'c> {
             request: self.request.clone(),
             rules: *self.rules,
             manager: self.manager.clone(),
-            earlier: self.earlier.cloned(),
         }
     }
 
@@ -351,13 +352,14 @@ impl<'c> RouteCheck<'c> {
         Verified::remove(self.request);
     }
 
-    /// Refunds what earlier guards charged, and makes the response.
+    /// Refunds what earlier guards charged, once, and makes the response.
     fn deny(&self, denied: Denied) -> DeniedResponse {
         let counted =
-            |earlier: &&Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
-        if let Some(earlier) = self.earlier.filter(counted) {
+            |earlier: &Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
+        let earlier = Verified::earlier(self.request, ManagerIdentity::of(self.manager));
+        if let Some(earlier) = earlier.filter(counted) {
             Verified::remove(self.request);
-            self.manager.verifier().refund(earlier);
+            self.manager.verifier().refund(&earlier);
         }
         deny(denied, self.request, self.rules, Some(self.manager))
     }

@@ -96,6 +96,8 @@ pub enum EventKind {
 #[must_use = "events are kept while this exists, and are read with `next`"]
 pub struct EventStream {
     stream: BroadcastStream<Event>,
+    /// The lost events that no [`EventKind::Lagged`] has reported yet.
+    missed: u64,
     /// The event after an [`EventKind::Lagged`], which already has its time.
     read: Option<Event>,
 }
@@ -114,21 +116,26 @@ impl Stream for EventStream {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let Self { stream, read } = self.get_mut();
+        let Self {
+            stream,
+            missed,
+            read,
+        } = self.get_mut();
         if let Some(event) = read.take() {
             return Poll::Ready(Some(event));
         }
-        let mut missed = 0;
         loop {
             match ready!(Pin::new(&mut *stream).poll_next(context)) {
-                // A reader that lags has a full ring to read, so this loop does not wait.
-                Some(Err(BroadcastStreamRecvError::Lagged(count))) => missed += count,
-                Some(Ok(event)) if missed > 0 => {
+                // The next poll may be pending if the task's budget is used up, so the count is kept.
+                Some(Err(BroadcastStreamRecvError::Lagged(count))) => *missed += count,
+                Some(Ok(event)) if *missed > 0 => {
                     let at = event.at;
                     *read = Some(event);
                     return Poll::Ready(Some(Event {
                         at,
-                        kind: EventKind::Lagged { count: missed },
+                        kind: EventKind::Lagged {
+                            count: std::mem::take(missed),
+                        },
                         key_id: None,
                         actor: None,
                     }));
@@ -172,6 +179,7 @@ impl EventSender {
         };
         EventStream {
             stream: BroadcastStream::new(receiver),
+            missed: 0,
             read: None,
         }
     }

@@ -140,3 +140,27 @@ fn an_event_is_one_flat_object() {
     let created = serde_json::to_value(event(1)).unwrap();
     assert_eq!(created["kind"], "created");
 }
+
+/// tokio lets a task make so many reads in one poll, and then has it yield.
+#[test]
+fn a_reader_that_has_to_yield_learns_how_many_it_missed() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    for budget_used in 0..140 {
+        let sender = EventSender::default();
+        let mut events = sender.subscribe();
+        emit(&sender, 0..ROOM as u64 + 7);
+        let first = runtime.block_on(async {
+            tokio::spawn(async move {
+                for _ in 0..budget_used {
+                    tokio::task::coop::consume_budget().await;
+                }
+                events.next().await
+            })
+            .await
+        });
+        let kind = first.unwrap().unwrap().kind;
+        assert_eq!(kind, EventKind::Lagged { count: 7 }, "{budget_used}");
+    }
+}

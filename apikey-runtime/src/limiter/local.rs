@@ -205,7 +205,9 @@ impl LimiterShard {
     fn refund(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) {
         let counter_key = (key, limit.hash);
         let reset = limit.decision.and_then(|decision| decision.reset_after);
-        let passed = Duration::from_nanos(now.nanos.saturating_sub(limit.at_nanos));
+        // Whole microseconds, as `reset` has: rounded up, an idle rate would stay used for one.
+        let passed = now.nanos.saturating_sub(limit.at_nanos) / 1_000;
+        let passed = Duration::from_micros(passed);
         match limit.rule {
             LimitRule::Rate(rate) => {
                 // The last units that were ahead of time then are those of this charge.
@@ -329,6 +331,26 @@ mod tests {
         // Half of the unit was not worked off.
         local.refund(key, &second, at(SECOND * 3 / 2));
         assert!(local.charge(key, &mut [limit("a", rate, 1)], at(SECOND * 3 / 2)));
+    }
+
+    /// Clocks read nanoseconds, and rates count microseconds: nothing of an idle rate stays used.
+    #[test]
+    fn a_refund_within_a_microsecond_leaves_an_idle_rate_idle() {
+        let rate = Rate::new(1, Duration::from_secs(10));
+        let at = |nanos: u64| LimiterTime {
+            uptime: (nanos / 1_000) as i64,
+            wall: 0,
+            nanos,
+        };
+        for (charged, refunded) in [(200, 350_500), (900, 1_100), (999, 1_000)] {
+            let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+            let (charged, refunded) = (1_000_000_000 + charged, 1_000_000_000 + refunded);
+            let mut limits = [limit("a", rate, 1)];
+            assert!(local.charge(key, &mut limits, at(charged)));
+            local.refund(key, &limits, at(refunded));
+            let mut again = [limit("a", rate, 1)];
+            assert!(local.charge(key, &mut again, at(refunded)), "{charged}");
+        }
     }
 
     #[test]
