@@ -125,12 +125,12 @@ impl Loader {
             Ok(Ok(Some(record))) => {
                 let found = CachedKey::of(record, &*self.hasher, &self.plans).map(Arc::new);
                 if found.is_none() {
-                    tracing::error!(key_id = %id, "key refused: its stored digest has an unknown tag or form");
+                    tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form");
                 }
                 Ok(ReadAnswer { stamp, found })
             }
             Ok(Err(error @ StoreError::Corrupt { .. })) => {
-                tracing::error!(key_id = %id, %error, "key refused: its record cannot be read");
+                tracing::error!(key_id = %id, %error, "key denied: its record cannot be read");
                 Ok(ReadAnswer { stamp, found: None })
             }
             Ok(Err(error)) => {

@@ -29,9 +29,9 @@ impl ApiKeyManager {
     /// manager.revoke(key.id()).reason("leaked").actor("bob").await?;
     /// manager.shutdown().await?;
     ///
-    /// let created = events.next().await.expect("told before the end");
+    /// let created = events.next().await.expect("an event before the end");
     /// assert_eq!((created.kind, created.actor.as_deref()), (EventKind::Created, Some("alice")));
-    /// let revoked = events.next().await.expect("told before the end");
+    /// let revoked = events.next().await.expect("an event before the end");
     /// assert_eq!(revoked.key_id, Some(key.id()));
     /// assert_eq!(events.next().await, None);
     /// # Ok::<(), apikey_runtime::Error>(())

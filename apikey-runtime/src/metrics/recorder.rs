@@ -167,8 +167,8 @@ impl Metrics {
     fn publish_decisions(&self) {
         let mut published = self.published.lock();
         let all = self.decisions.iter().zip(&mut published.decisions);
-        for (which, (counter, told)) in all.enumerate() {
-            publish(counter, told, self.tally.sum(which));
+        for (which, (counter, total)) in all.enumerate() {
+            publish(counter, total, self.tally.sum(which));
         }
     }
 }
@@ -202,9 +202,9 @@ fn number(reason: DenyReason) -> usize {
     reason as usize
 }
 
-fn publish(counter: &Counter, told: &mut u64, now: u64) {
-    counter.increment(now.saturating_sub(*told));
-    *told = now.max(*told);
+fn publish(counter: &Counter, published: &mut u64, now: u64) {
+    counter.increment(now.saturating_sub(*published));
+    *published = now.max(*published);
 }
 
 fn record(histogram: &Histogram, timer: CheckTimer) {

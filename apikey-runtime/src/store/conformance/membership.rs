@@ -29,12 +29,12 @@ async fn two_nodes(nodes: &dyn Membership) -> Result<(NodeId, NodeId), Violation
     Ok((one, two))
 }
 
-async fn roster(nodes: &dyn Membership) -> Result<MemberList, Violation> {
+async fn members_of(nodes: &dyn Membership) -> Result<MemberList, Violation> {
     nodes.members().await.or_violation("`members` fails")
 }
 
 async fn listed(nodes: &dyn Membership, node: NodeId) -> Result<Option<Node>, Violation> {
-    let nodes = roster(nodes).await?.nodes;
+    let nodes = members_of(nodes).await?.nodes;
     Ok(nodes.into_iter().find(|listed| listed.id == node))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn a_node_that_joins_is_listed_and_a_member(
         "a node that did not join must not be a member"
     );
     ensure!(
-        roster(nodes).await?.nodes.len() == 2,
+        members_of(nodes).await?.nodes.len() == 2,
         "the list must hold exactly the nodes that joined"
     );
     Ok(CheckVerdict::Passed)
@@ -103,7 +103,7 @@ pub(super) async fn joining_takes_an_epoch_and_names_no_key(
         there(nodes, one).await?.heartbeat > heartbeat,
         "`join` must increment the heartbeat"
     );
-    let listed = roster(nodes).await?;
+    let listed = members_of(nodes).await?;
     ensure!(
         listed.cursor == after.cursor,
         "the list must have the cursor of the change log; got {:?} and {:?}",
@@ -260,7 +260,7 @@ pub(super) async fn only_a_node_that_stayed_suspected_is_removed(
         .await
         .or_violation("a second `leave` fails")?;
     ensure!(
-        roster(nodes).await?.nodes.is_empty(),
+        members_of(nodes).await?.nodes.is_empty(),
         "a node that left must not be listed"
     );
     Ok(CheckVerdict::Passed)
