@@ -99,7 +99,7 @@ mod tests {
 
     /// The sections "RateLimit-Policy Field" and "RateLimit Field" of the draft.
     #[test]
-    fn the_fields_are_the_examples_of_the_draft() {
+    fn the_fields_have_the_form_of_the_draft() {
         let burst = status("burst", Rate::per_minute(100), 50, Some(30_000));
         let daily = status("daily", Quota::per_day(1_000), 0, None);
         assert_eq!(
