@@ -1,6 +1,6 @@
 //! The counters of this process.
 //!
-//! They count rates that the store does not support. If a route says so, they also count all limits
+//! They count rates that the store does not count. If a route says so, they also count all limits
 //! while a store that should count does not answer.
 
 use std::collections::HashMap;

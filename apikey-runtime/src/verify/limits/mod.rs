@@ -61,7 +61,7 @@ impl Verifier {
         if stored && prefetch_key.is_none() {
             return FastPath::Deferred(DeferReason::ChargeInStore(Box::new(allowed)));
         }
-        // Read moments ago. Reading the clock again would take longer than support.
+        // Read moments ago. Reading the clock again would take longer than the charge.
         let now = allowed.at;
         if !self.local_limiter.charge(key, applied, now.into()) {
             return FastPath::Decided(Err(self.deny_limited(request, &allowed)));

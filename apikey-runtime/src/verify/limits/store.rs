@@ -36,10 +36,8 @@ impl Verifier {
             PrefetchKey::of(key, &allowed.applied).filter(|_| self.prefetch.is_enabled());
         if let Some(prefetch_key) = prefetch_key {
             // If the limits do not allow a charge for several requests, they may allow one.
-            if let Some(charged_by_prefetch) =
-                self.charge_prefetch(prefetch_key, key, allowed).await
-            {
-                return charged_by_prefetch;
+            if let Some(charge) = self.charge_prefetch(prefetch_key, key, allowed).await {
+                return charge;
             }
         }
         let mut charged: Vec<usize> = Vec::new();
@@ -114,10 +112,10 @@ impl Verifier {
         let all = u64::from(cost) * u64::from(size);
         self.emit_thresholds(allowed, &positions, &decisions, all);
         let now = self.shared.now();
-        let charged_by_prefetch = self
+        let consumed = self
             .prefetch
             .consume(prefetch_key, &mut allowed.applied, now);
-        charged_by_prefetch.then_some(StoreCharge::Allowed)
+        consumed.then_some(StoreCharge::Allowed)
     }
 
     /// Prefetches units for `size` requests. They are kept even if the caller is dropped meanwhile.
