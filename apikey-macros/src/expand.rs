@@ -1,8 +1,8 @@
 //! Generates the guarded handler from a policy and a handler. This step is infallible.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
-use syn::{ext::IdentExt, token};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{ext::IdentExt, spanned::Spanned, token};
 
 use crate::{
     handler::{Handler, HandlerArgument},
@@ -60,19 +60,8 @@ fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream 
         cfgs, visibility, ..
     } = handler;
     let builders = policy_builders(policy, handler);
-    let on_error = policy.on_error.as_ref().map(|path| {
-        let (denied, request) = (
-            quote!(&#krate::__private::Denied),
-            quote!(&#krate::__private::HttpRequest),
-        );
-        let function = quote!(fn(#denied, #request) -> #krate::__private::HttpResponse);
-        constant(krate, quote!(ON_ERROR), &function, path)
-    });
-    let manager = policy.manager.as_ref().map(|path| {
-        let found = quote!(#krate::__private::Option<#krate::__private::ApiKeyManager>);
-        let function = quote!(fn(&#krate::__private::HttpRequest) -> #found);
-        constant(krate, quote!(MANAGER), &function, path)
-    });
+    let on_error = policy.on_error.as_ref().map(|path| on_error(krate, path));
+    let manager = policy.manager.as_ref().map(|path| manager(krate, path));
     // rustc evaluates an associated const only when it is used, which never happens in `cargo check`.
     // Without this item, only `cargo build` would report an invalid scope in a user's const.
     let has_const =
@@ -100,16 +89,33 @@ fn policy_type(policy: &Policy, handler: &Handler, name: &Ident) -> TokenStream 
     }
 }
 
-/// Returns `const NAME: Option<function> = Some(path);`.
-fn constant(
-    krate: &TokenStream,
-    name: TokenStream,
-    function: &TokenStream,
-    path: &syn::ExprPath,
-) -> TokenStream {
+/// Returns the constant of `on_error = path`.
+///
+/// The path is an argument of a function, so that rustc names the type that it must have.
+fn on_error(krate: &TokenStream, path: &syn::ExprPath) -> TokenStream {
+    let private = quote!(#krate::__private);
+    let function = quote_spanned!(path.span()=> on_error(#path));
     quote! {
-        const #name: #krate::__private::Option<#function> = #krate::__private::Option::Some(#path);
+        const ON_ERROR: #private::Option<
+            fn(&#private::Denied, &#private::HttpRequest) -> #private::HttpResponse
+        > = #private::Option::Some(#private::#function);
     }
+}
+
+/// Returns the constant of `manager = path`, an argument of a function as in [`on_error`].
+fn manager(krate: &TokenStream, path: &syn::ExprPath) -> TokenStream {
+    let private = quote!(#krate::__private);
+    let function = quote_spanned!(path.span()=> manager(#path));
+    quote! {
+        const MANAGER: #private::Option<
+            fn(&#private::HttpRequest) -> #private::Option<#private::ApiKeyManager>
+        > = #private::Option::Some(#private::#function);
+    }
+}
+
+/// Returns a name that a path of the user cannot mean.
+fn hygienic(name: &str) -> Ident {
+    format_ident!("__apikey_{name}", span = Span::mixed_site())
 }
 
 /// Returns the builder calls that set the policy.
@@ -227,6 +233,7 @@ fn location(krate: &TokenStream, location: &KeyLocation) -> TokenStream {
             quote!(Header { name: #name, scheme: #krate::__private::Option::#scheme })
         }
         KeyLocation::Basic => quote!(Basic),
+        KeyLocation::WebSocket => quote!(WebSocket),
         KeyLocation::Query { name } => quote!(Query { name: #name }),
         KeyLocation::Cookie { name } => quote!(Cookie { name: #name }),
         KeyLocation::Json { name } => quote!(Json { name: #name }),
@@ -305,7 +312,7 @@ fn destructure(index: usize, argument: &HandlerArgument) -> TokenStream {
 ///
 /// The name is hygienic, so the body cannot see it.
 fn argument_binding(index: usize) -> Ident {
-    format_ident!("__apikey_argument_{index}", span = Span::mixed_site())
+    hygienic(&format!("argument_{index}"))
 }
 
 fn braced(braces: token::Brace, content: TokenStream) -> TokenStream {

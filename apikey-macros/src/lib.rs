@@ -15,6 +15,7 @@
 
 mod args;
 mod attributes;
+mod combination;
 mod diagnostics;
 mod expand;
 mod function;
@@ -23,7 +24,9 @@ mod limits;
 mod locations;
 mod methods;
 mod options;
+mod route;
 mod scopes;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -32,7 +35,7 @@ mod values;
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::diagnostics::Errors;
+use crate::{diagnostics::Errors, surroundings::Surroundings};
 
 /// Guards a handler, so that it runs only for a key that is known, active and allowed.
 ///
@@ -89,24 +92,36 @@ pub fn api_key_required(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    guard(arguments.into(), item.into()).into()
+    let surroundings = || Surroundings::of(proc_macro::Span::call_site());
+    guard(arguments.into(), item.into(), surroundings).into()
 }
 
 /// Returns the guarded item, or the unchanged item and all errors so that editors keep working.
-fn guard(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    try_guard(arguments, item.clone()).unwrap_or_else(|errors| {
+fn guard(
+    arguments: TokenStream,
+    item: TokenStream,
+    surroundings: impl FnOnce() -> Surroundings,
+) -> TokenStream {
+    try_guard(arguments, item.clone(), surroundings).unwrap_or_else(|errors| {
         let errors = errors.into_compile_errors();
         quote!(#item #errors)
     })
 }
 
-fn try_guard(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Errors> {
+fn try_guard(
+    arguments: TokenStream,
+    item: TokenStream,
+    surroundings: impl FnOnce() -> Surroundings,
+) -> Result<TokenStream, Errors> {
     let mut errors = Errors::default();
     let options = args::parse(arguments.clone(), &mut errors);
     let policy = validate::check(options, &mut errors);
     let handler = errors
         .keep(function::parse(item))
         .and_then(|function| handler::check(function, &mut errors));
+    if let Some(handler) = &handler {
+        combination::check(&policy, handler, surroundings, &mut errors);
+    }
     match handler {
         Some(handler) if errors.is_empty() => {
             let fingerprint = expand::fingerprint(&arguments, handler.attributes.len());

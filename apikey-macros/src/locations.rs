@@ -31,6 +31,8 @@ pub(crate) enum KeyLocation {
     },
     /// The user name of `Authorization: Basic`.
     Basic,
+    /// The subprotocol after `bearer` in `Sec-WebSocket-Protocol`.
+    WebSocket,
     /// A query parameter.
     Query { name: String },
     /// A cookie.
@@ -49,6 +51,7 @@ impl KeyLocation {
         match self {
             Self::Header { name, scheme } => Some((name, scheme.as_deref())),
             Self::Basic => Some(("authorization", Some("Basic"))),
+            Self::WebSocket => Some(("sec-websocket-protocol", Some("bearer"))),
             Self::Query { .. } | Self::Cookie { .. } | Self::Json { .. } | Self::Form { .. } => {
                 None
             }
@@ -85,6 +88,13 @@ const TABLE: &[LocationSpec] = &[
         usage: "basic",
         check: |spec, syntax, errors| {
             check_bare(spec, syntax, errors).then_some(KeyLocation::Basic)
+        },
+    },
+    LocationSpec {
+        name: "websocket",
+        usage: "websocket",
+        check: |spec, syntax, errors| {
+            check_bare(spec, syntax, errors).then_some(KeyLocation::WebSocket)
         },
     },
     LocationSpec {
@@ -325,6 +335,18 @@ mod tests {
             None
         );
         assert!(overlap(&KeyLocation::Basic, &KeyLocation::Basic).is_some());
+    }
+
+    #[test]
+    fn websocket_reads_a_header_too() {
+        for scheme in [None, Some("bearer")] {
+            let header = header("sec-websocket-protocol", scheme);
+            assert!(overlap(&header, &KeyLocation::WebSocket).is_some());
+            assert!(overlap(&KeyLocation::WebSocket, &header).is_some());
+        }
+        let bearer = header("authorization", Some("Bearer"));
+        assert_eq!(overlap(&bearer, &KeyLocation::WebSocket), None);
+        assert!(overlap(&KeyLocation::WebSocket, &KeyLocation::WebSocket).is_some());
     }
 
     #[test]

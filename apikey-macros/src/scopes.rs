@@ -1,5 +1,6 @@
 //! The options `scope` and `scopes`: their syntax and the grammar of a scope.
 
+use proc_macro2::Span;
 use syn::{
     ExprPath, Ident, LitStr, Token, ext::IdentExt, parenthesized, parse::ParseStream, token,
 };
@@ -52,15 +53,38 @@ impl ScopeExpr {
             Self::Not(scope) => scope.has_const(),
         }
     }
+
+    /// Collects the names of the templates in texts, with the spans of the texts.
+    pub(crate) fn templates(&self, into: &mut Vec<(String, Span)>) {
+        match self {
+            Self::Text(scope) => {
+                into.extend(scope.templates().map(|name| (name.to_owned(), scope.span)));
+            }
+            Self::Const(_) => {}
+            Self::All(scopes) | Self::Any(scopes) => {
+                scopes.iter().for_each(|scope| scope.templates(into));
+            }
+            Self::Not(scope) => scope.templates(into),
+        }
+    }
 }
 
 /// The text of a scope that matches the grammar.
-pub(crate) struct ScopeText(String);
+pub(crate) struct ScopeText {
+    text: String,
+    span: Span,
+}
 
 impl ScopeText {
     /// Returns the scope, with templates as written.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Returns the names of the templates.
+    fn templates(&self) -> impl Iterator<Item = &str> {
+        let segments = self.text.split(':');
+        segments.filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
     }
 }
 
@@ -180,7 +204,10 @@ fn check_call(
 fn check_text(literal: &LitStr, errors: &mut Errors) -> Option<ScopeText> {
     let text = literal.value();
     match problem(&text) {
-        None => Some(ScopeText(text)),
+        None => Some(ScopeText {
+            text,
+            span: literal.span(),
+        }),
         Some(problem) => {
             errors.on(literal, problem);
             None

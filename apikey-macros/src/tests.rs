@@ -6,10 +6,18 @@ mod item;
 
 use proc_macro2::TokenStream;
 
-use crate::{guard, try_guard};
+use crate::{diagnostics::Errors, surroundings::Surroundings};
 
 fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap()
+}
+
+fn guard(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    crate::guard(arguments, item, Surroundings::default)
+}
+
+fn try_guard(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Errors> {
+    crate::try_guard(arguments, item, Surroundings::default)
 }
 
 /// Returns the expansion, formatted.

@@ -20,7 +20,11 @@ mod usage {
     pub(crate) mod tally;
 }
 #[path = "../src/util/mod.rs"]
-#[allow(dead_code, reason = "this bench uses a part of the module")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "this bench uses a part of the module, without its tests"
+)]
 mod util;
 
 /// The items that those files import from the crate.

@@ -1,5 +1,7 @@
 //! Reasons to deny a request, in words that its client may read.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limit::LimitStatus;
@@ -159,6 +161,8 @@ pub struct Denied {
     required: Option<ScopeExpr>,
     retry: Option<Duration>,
     limits: Vec<LimitStatus>,
+    /// What the web framework adds for an error handler.
+    web_extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Denied {
@@ -168,6 +172,7 @@ impl Denied {
             required: None,
             retry: None,
             limits: Vec::new(),
+            web_extension: None,
         }
     }
 
@@ -184,6 +189,14 @@ impl Denied {
     pub(crate) fn requiring(mut self, scopes: Option<ScopeExpr>) -> Self {
         self.required = scopes;
         self
+    }
+
+    pub(crate) fn set_web_extension(&mut self, extension: Arc<dyn Any + Send + Sync>) {
+        self.web_extension = Some(extension);
+    }
+
+    pub(crate) fn web_extension<T: 'static>(&self) -> Option<&T> {
+        self.web_extension.as_deref()?.downcast_ref()
     }
 
     /// Returns the reason.

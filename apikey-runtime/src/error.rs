@@ -1,7 +1,10 @@
 //! Errors, in words for the person who has to fix them.
 
 use std::error::Error as StdError;
+use std::fmt;
+use std::io;
 
+use crate::clock::ParseTimestampError;
 use crate::key_id::KeyId;
 
 /// The source of an error, kept whole.
@@ -32,6 +35,17 @@ pub enum Error {
     /// The store failed.
     #[error("the key store failed: {0}")]
     Store(#[from] StoreError),
+    /// A change of any number of keys stopped before its end. The keys that were counted are changed;
+    /// others may be too. The same call continues where this one stopped.
+    #[error(
+        "{done} keys were changed, then the call failed: {source}; make the same call again, it continues there"
+    )]
+    Incomplete {
+        /// The number of keys that were certainly changed.
+        done: u64,
+        /// Why the call stopped: [`Error::Store`], or [`Error::ShutDown`].
+        source: Box<Error>,
+    },
     /// A manager is already installed for the whole process.
     #[error(
         "a manager is installed already; `install` once, or use `init_app` for one manager per app"
@@ -40,6 +54,13 @@ pub enum Error {
     /// The manager was shut down.
     #[error("the manager was shut down; start a new one")]
     ShutDown,
+}
+
+/// The text of a time is an argument too.
+impl From<ParseTimestampError> for Error {
+    fn from(error: ParseTimestampError) -> Self {
+        Self::InvalidArgument(ErrorChain(&error).to_string())
+    }
 }
 
 /// An error of a store.
@@ -92,5 +113,97 @@ impl StoreError {
             reason: reason.into(),
             source: None,
         }
+    }
+
+    /// Creates a [`StoreError::Unavailable`] of a call that took too long.
+    pub(crate) fn timed_out(reason: impl Into<String>) -> Self {
+        Self::Unavailable {
+            reason: reason.into(),
+            source: Some(Box::new(io::Error::from(io::ErrorKind::TimedOut))),
+        }
+    }
+
+    /// Creates a [`StoreError::Unavailable`] of a call that the store or its server ended, since it had waited for
+    /// another for too long. The cause is kept.
+    #[cfg(any(test, feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn waited_too_long(reason: impl Into<String>, cause: impl Into<BoxError>) -> Self {
+        Self::Unavailable {
+            reason: reason.into(),
+            source: Some(Box::new(io::Error::new(io::ErrorKind::TimedOut, cause))),
+        }
+    }
+
+    /// Returns whether the store, its server or its network only took too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        let is_late = |error: &(dyn StdError + 'static)| {
+            let error = error.downcast_ref::<io::Error>();
+            error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        };
+        causes(self).any(is_late)
+    }
+}
+
+/// Displays an error and its sources, joined by `: `, so that a line of text ends in the cause. A
+/// source whose text stands in the one before already is left out.
+pub(crate) struct ErrorChain<'e>(pub(crate) &'e (dyn StdError + 'static));
+
+impl fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = String::new();
+        for error in causes(self.0) {
+            let text = error.to_string();
+            if shown.is_empty() {
+                f.write_str(&text)?;
+            } else if !shown.contains(&text) {
+                write!(f, ": {text}")?;
+            }
+            shown.push_str(&text);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the error and its sources.
+fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_ends_in_the_cause_and_says_nothing_twice() {
+        let refused = io::Error::from_raw_os_error(111);
+        let inner = StoreError::Backend {
+            reason: refused.to_string(),
+            source: Box::new(refused),
+        };
+        let error = Error::Store(StoreError::Unavailable {
+            reason: "reading failed".to_owned(),
+            source: Some(Box::new(inner)),
+        });
+        let text = ErrorChain(&error).to_string();
+        assert!(text.ends_with("(os error 111)"), "{text}");
+        for part in ["the store is unavailable", "os error 111", "reading failed"] {
+            assert_eq!(text.matches(part).count(), 1, "{text}");
+        }
+        // Negative control: the error alone does not name its cause.
+        assert!(!error.to_string().contains("111"));
+    }
+
+    #[test]
+    fn a_call_that_took_too_long_is_told_from_one_that_failed() {
+        assert!(StoreError::timed_out("no answer within 2s").is_timeout());
+        assert!(!StoreError::unavailable("no answer within 2s").is_timeout());
+        let busy = StoreError::waited_too_long("reading failed", "database is locked");
+        assert!(busy.is_timeout());
+        let text = ErrorChain(&busy).to_string();
+        assert!(
+            text.ends_with("reading failed: database is locked"),
+            "{text}"
+        );
     }
 }

@@ -19,6 +19,10 @@ const SETS: usize = 4_096;
 /// The number of addresses in a set: 65,536 in all sets, in one mebibyte.
 const WAYS: usize = 16;
 
+/// What all clients without a known address are counted as. Like the IPv4 addresses, it is in a
+/// range that does not contain addresses of clients; see [`counted_as`].
+const UNKNOWN: u64 = 2 << 32;
+
 /// The failed attempts of each address that are not worked off yet: GCRA by address, on the uptime.
 ///
 /// Memory is bounded. An address has a slot in one set, chosen by a hash that attackers cannot
@@ -59,10 +63,14 @@ impl FailedAttempts {
     }
 
     /// Returns how long the address must wait before its next attempt; `None` if it is not blocked.
-    /// `now` is the uptime in nanoseconds.
-    pub(crate) fn is_blocked(&self, address: IpAddr, now: u64) -> Option<Duration> {
+    /// All clients without a known address count as one. `now` is the uptime in nanoseconds.
+    pub(crate) fn is_blocked(
+        &self,
+        address: impl Into<Option<IpAddr>>,
+        now: u64,
+    ) -> Option<Duration> {
         let sets = self.sets.get()?;
-        let (address, now) = (counted_as(address), micros(now));
+        let (address, now) = (counted_as(address.into()), micros(now));
         let tat = {
             let set = self.set(sets, address);
             set.iter().find(|slot| slot.is_of(address, now))?.tat
@@ -72,11 +80,11 @@ impl FailedAttempts {
     }
 
     /// Records that the address presented an invalid key. `now` is the uptime in nanoseconds.
-    pub(crate) fn record_failure(&self, address: IpAddr, now: u64) {
+    pub(crate) fn record_failure(&self, address: impl Into<Option<IpAddr>>, now: u64) {
         let sets = self
             .sets
             .get_or_init(|| (0..SETS).map(|_| Mutex::default()).collect());
-        let (address, now) = (counted_as(address), micros(now));
+        let (address, now) = (counted_as(address.into()), micros(now));
         let mut set = self.set(sets, address);
         let own = set.iter().position(|slot| slot.is_of(address, now));
         // The slot with the lowest `tat`: a free one, if there is one.
@@ -108,14 +116,15 @@ fn micros(nanos: u64) -> i64 {
 }
 
 /// Returns what an address is counted as: IPv6 by its /64, the least that a subscriber has (RFC
-/// 6177); IPv4 as it is, also if IPv4-mapped.
+/// 6177); IPv4 as it is, also if IPv4-mapped; all unknown addresses as one.
 ///
 /// IPv4 addresses map into `0:1::/32`, which does not contain addresses of clients (RFC 4291
 /// section 2.4 reserves `::/8`).
-fn counted_as(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (1 << 32) | u64::from(address.to_bits()),
-        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+fn counted_as(address: Option<IpAddr>) -> u64 {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => (1 << 32) | u64::from(address.to_bits()),
+        Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
+        None => UNKNOWN,
     }
 }
 
@@ -194,6 +203,21 @@ mod tests {
             fail(&attempts, 5, address(one), 0);
             let blocked = attempts.is_blocked(address(other), 0).is_some();
             assert_eq!(blocked, same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn unknown_addresses_are_one_bucket_of_their_own() {
+        let attempts = FailedAttempts::new(RATE);
+        for _ in 0..5 {
+            attempts.record_failure(None, 0);
+        }
+        assert!(attempts.is_blocked(None, 0).is_some());
+        for known in ["0.0.0.0", "255.255.255.255", "::", "::1", "0:2::1", "::2"] {
+            let known = address(known);
+            // The /64 of `0:2::1` is reserved, and so not an address of a client.
+            let reserved = known == address("0:2::1");
+            assert_eq!(attempts.is_blocked(known, 0).is_some(), reserved, "{known}");
         }
     }
 

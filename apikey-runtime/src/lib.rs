@@ -64,7 +64,7 @@
 //! | [`usage`] | reports: who used what, and when |
 //! | `testing` | keys for an application's tests (feature `test-util`) |
 //! | `conformance` | the test suite that every store passes (feature `conformance`) |
-//! | [`guide`] | pages on consistency, limits, observability, key locations and proxies |
+//! | [`guide`] | pages on consistency, fields of a key, limits, observability, tests of an application, key locations, proxies and backups |
 //!
 //! # Revocation, and what it promises
 //!
@@ -149,7 +149,7 @@ pub use key_id::KeyId;
 pub use limit::{Limit, Quota, Rate};
 pub use manager::{ApiKeyManager, ApiKeyManagerBuilder, Health, NewKey};
 pub use policy::{KeyLocation, LimiterFallback, Policy, ScopeExpr};
-pub use record::{KeyRecord, KeyState, Metadata};
+pub use record::{KeyRecord, KeyState, KeyView, Metadata};
 pub use scope::Scopes;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
@@ -174,17 +174,27 @@ pub mod guide {
     #[doc = include_str!("../docs/consistency.md")]
     pub mod consistency {}
 
+    #[doc = include_str!("../docs/fields.md")]
+    pub mod fields {}
+
     #[doc = include_str!("../docs/limits.md")]
     pub mod limits {}
 
     #[doc = include_str!("../docs/observability.md")]
     pub mod observability {}
 
+    #[cfg(feature = "test-util")]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
+
     #[doc = include_str!("../docs/where-keys-travel.md")]
     pub mod where_keys_travel {}
 
     #[doc = include_str!("../docs/proxies.md")]
     pub mod proxies {}
+
+    #[doc = include_str!("../docs/backups.md")]
+    pub mod backups {}
 
     #[doc = include_str!("../docs/coming-from-flask-api-key.md")]
     pub mod coming_from_flask_api_key {}
@@ -193,7 +203,9 @@ pub mod guide {
 /// The items that generated code uses. They may change in any release.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::actix::{DefaultPolicy, Guarded, GuardedFuture, RoutePolicy, UnreadBody};
+    pub use crate::actix::{
+        DefaultPolicy, Guarded, GuardedFuture, PolicyMarker, RoutePolicy, manager, on_error,
+    };
     pub use crate::denied::Denied;
     pub use crate::limit::Rate;
     pub use crate::manager::ApiKeyManager;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::util::text::quote;
 
 /// The maximum length of a scope, in bytes.
 pub(crate) const MAX_SCOPE_LEN: usize = 128;
@@ -154,15 +155,18 @@ impl Scopes {
         let mut names = Vec::new();
         for scope in scopes {
             let scope = scope.as_ref();
-            check_scope(scope, false)
-                .map_err(|fault| Error::InvalidArgument(fault.message().to_owned()))?;
+            check_scope(scope, false).map_err(|fault| {
+                let message = fault.message();
+                Error::InvalidArgument(format!("{message}; the scope is {}", quote(scope)))
+            })?;
             names.push(scope.to_owned());
         }
         names.sort_unstable();
         names.dedup();
         if names.len() > MAX_SCOPES {
             return Err(Error::InvalidArgument(format!(
-                "a key holds at most {MAX_SCOPES} scopes; group some under one name"
+                "the key has {} scopes; write at most {MAX_SCOPES}, and group some under one name",
+                names.len()
             )));
         }
         Ok(Self(names.join(" ").into()))

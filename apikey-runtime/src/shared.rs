@@ -1,5 +1,7 @@
 //! The state that the parts of one manager share: the store, the clock, the runtime, the deadline
-//! and the metrics.
+//! and the metrics; and what became of the last calls of the store.
+
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +10,15 @@ use tokio::runtime::Handle;
 
 use crate::clock::{Clock, ClockReading};
 use crate::error::StoreError;
+use crate::key::KeyId;
 use crate::metrics::{Metrics, StoreCall};
-use crate::store::{KeyStore, LimitStore, LimitSupport, UsageStore};
+use crate::record::KeyRecord;
+use crate::store::{
+    KeyStore, LastUsed, LimitStore, LimitSupport, ListQuery, RecordPage, UsageQuery, UsageRow,
+    UsageStore, answer,
+};
+
+pub(crate) use status::{CallClass, StoreStatus};
 
 /// The store and the clock of one manager, and the runtime on which it calls the store.
 #[derive(Debug)]
@@ -23,6 +32,8 @@ pub(crate) struct Shared {
     /// The time that a call of the store may take.
     pub(crate) deadline: Duration,
     pub(crate) metrics: Metrics,
+    /// What became of the last calls of the store.
+    pub(crate) status: StoreStatus,
 }
 
 impl Shared {
@@ -40,6 +51,7 @@ impl Shared {
             runtime,
             deadline,
             metrics: Metrics::new(),
+            status: StoreStatus::default(),
         }
     }
 
@@ -68,7 +80,49 @@ impl Shared {
         self.clock.read()
     }
 
-    /// Awaits a store call for at most the deadline, and counts its result in the metrics.
+    /// Reads the record of `id`. Each record that a manager uses comes from here or from
+    /// [`list`](Self::list), which check that the answer fits the question.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`call`](Self::call), and [`StoreError::Corrupt`].
+    pub(crate) async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let find = async { answer::record_of(id, self.store.find(id).await?) };
+        self.call(StoreCall::Find, find).await
+    }
+
+    /// Reads a page of records.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`find`](Self::find).
+    pub(crate) async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
+        let list = async { answer::page_of(query, self.store.list(query).await?) };
+        self.call(StoreCall::List, list).await
+    }
+
+    /// Reads counts of keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`find`](Self::find).
+    pub(crate) async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+        let read = async { answer::usage_of(query, self.usage()?.read_usage(query).await?) };
+        self.call(StoreCall::ReadUsage, read).await
+    }
+
+    /// Reads when keys were last allowed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`find`](Self::find).
+    pub(crate) async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        let read = async { answer::last_used_of(keys, self.usage()?.last_used(keys).await?) };
+        self.call(StoreCall::ReadUsage, read).await
+    }
+
+    /// Awaits a store call for at most the deadline, and records its result in the metrics and in
+    /// the status.
     ///
     /// # Errors
     ///
@@ -78,13 +132,30 @@ impl Shared {
         which: StoreCall,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let deadline = self.deadline;
+        self.call_within(self.deadline, which, call).await
+    }
+
+    /// Does the same with another deadline.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`call`](Self::call).
+    pub(crate) async fn call_within<T>(
+        &self,
+        deadline: Duration,
+        which: StoreCall,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let answer = tokio::time::timeout(deadline, call).await;
         self.metrics.called(which, answer.as_ref().ok());
-        answer.unwrap_or_else(|_| {
-            Err(StoreError::unavailable(format!(
+        let outcome = answer.unwrap_or_else(|_elapsed| {
+            Err(StoreError::timed_out(format!(
                 "no answer within {deadline:?}; whether a write took effect is not known"
             )))
-        })
+        });
+        if let Some(class) = CallClass::of(which) {
+            self.status.record(class, &outcome);
+        }
+        outcome
     }
 }

@@ -6,7 +6,13 @@
 //! the entry was read has ended. Only the next lease can make the check trust its cache, and a
 //! check that sees that lease must also see the eviction.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    dead_code,
+    unused_imports
+)]
 
 use std::time::Duration;
 
@@ -21,7 +27,7 @@ mod sync {
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 }
 
-#[path = "../src/clock.rs"]
+#[path = "../src/clock/mod.rs"]
 mod clock;
 #[path = "../src/cache/lease.rs"]
 mod lease;

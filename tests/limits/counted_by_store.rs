@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::clock::{Clock, ManualClock};
-use apikey_runtime::store::LimitStore;
+use apikey_runtime::limit::{CounterState, LimitRule};
+use apikey_runtime::store::{Charge, ChargeOutcome, LimitStore, StoreError};
 use apikey_runtime::{
-    ApiKeyManager, Config, DenyReason, KeyStore, LimiterFallback, MemoryStore, NewKey, Policy,
-    Quota, Rate, Timestamp,
+    ApiKeyManager, Config, DenyReason, KeyId, KeyStore, LimiterFallback, MemoryStore, NewKey,
+    Policy, Quota, Rate, Timestamp,
 };
-use apikey_test_support::store::{Call, Fault, GateStore};
+use apikey_test_support::store::{Call, Fault, Forward, Forwarding, GateStore};
 use apikey_test_support::{PATIENCE, soon, within};
 
 /// 2026-11-22T12:00:00Z.
@@ -26,8 +27,7 @@ struct Scene {
 impl Scene {
     async fn new(config: Config) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(NOON)));
-        let memory = MemoryStore::new().with_clock(clock.clone());
-        let store = GateStore::around(Arc::new(memory));
+        let store = GateStore::new();
         let builder = ApiKeyManager::builder().config(config);
         let builder = builder.shared_store(store.clone() as Arc<dyn KeyStore>);
         let manager = builder.clock(clock.clone() as Arc<dyn Clock>).start();
@@ -375,4 +375,58 @@ async fn nothing_that_was_taken_ahead_is_carried_over_midnight() {
         passed += 1;
     }
     assert_eq!(passed, 100);
+}
+
+/// A store with one wrong answer to each charge.
+#[derive(Debug)]
+struct WrongAnswers {
+    right: MemoryStore,
+    answer: fn(KeyId) -> Result<ChargeOutcome, StoreError>,
+}
+
+impl Forward for WrongAnswers {
+    fn inner(&self) -> &dyn KeyStore {
+        &self.right
+    }
+
+    async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
+        (self.answer)(charge.key)
+    }
+}
+
+/// An answer is not taken unchecked: none of these lets a request pass, and a count that cannot be
+/// read is reported with its remedy.
+#[actix_web::test]
+async fn an_answer_that_contradicts_itself_or_cannot_be_read_lets_nobody_through() {
+    fn outcome(allowed: bool, decisions: &[bool]) -> ChargeOutcome {
+        let quota = LimitRule::from(Quota::lifetime(1));
+        let decision =
+            |allowed: &bool| CounterState::default().check(quota, 1 + u32::from(!allowed), 0);
+        ChargeOutcome::new(allowed, decisions.iter().map(decision).collect())
+    }
+    let answers: [fn(KeyId) -> Result<ChargeOutcome, StoreError>; 5] = [
+        |_| Ok(outcome(true, &[false])),
+        |_| Ok(outcome(false, &[true])),
+        |_| Ok(outcome(true, &[])),
+        |_| Ok(outcome(true, &[true, true])),
+        |key| {
+            Err(StoreError::Corrupt {
+                id: key.to_string(),
+                reason: "a number is broken; delete its row".to_owned(),
+            })
+        },
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let right = MemoryStore::new();
+        let store = Arc::new(Forwarding(WrongAnswers { right, answer }));
+        let manager = ApiKeyManager::builder().shared_store(store as Arc<dyn KeyStore>);
+        let manager = manager.start().await.unwrap();
+        let key = manager.create("a").limit("credits", Quota::lifetime(9));
+        let key = key.await.unwrap();
+        let denied = soon(manager.verify(key.expose_secret())).await.unwrap_err();
+        assert_eq!(denied.reason(), DenyReason::StoreUnavailable, "{number}");
+        let error = manager.limits(key.id()).await.unwrap_err().to_string();
+        let expected = ["does not fit", "delete its row"][usize::from(number == 4)];
+        assert!(error.contains(expected), "{number}: {error}");
+    }
 }

@@ -374,7 +374,7 @@ async fn a_check_without_a_request_has_no_address_to_count_by() {
         let refused = soon(house.manager.verify(&guess(number))).await;
         assert_eq!(refused.unwrap_err().reason(), DenyReason::InvalidKey);
     }
-    // The address is unknown, so it cannot be limited.
+    // The application is not a client.
     house
         .server
         .get("/who", guess(0).as_str())

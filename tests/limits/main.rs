@@ -5,4 +5,5 @@ mod counted_by_store;
 mod every_store;
 mod failed_attempts;
 mod over_http;
+mod separate_counters;
 mod server_faults;

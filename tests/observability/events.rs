@@ -64,7 +64,7 @@ async fn every_change_is_told_in_order_with_its_key_and_its_actor() {
     let revoke = manager.revoke(id).reason("leaked").actor("fay");
     assert!(revoke.await.unwrap());
     let removed = manager.purge(Timestamp::MAX).actor("gil").await.unwrap();
-    assert_eq!(removed, [id]);
+    assert_eq!(removed, 1);
     let expected = [
         "created - by ann",
         "updated - by bob",
@@ -93,7 +93,7 @@ async fn without_an_actor_nobody_is_named_and_a_revocation_of_many_is_told_of_ea
     manager.revoke(ids[0]).await.unwrap();
     let mut events = manager.events();
     let revoked = manager.revoke_all("o").reason("gone").actor("ann");
-    assert_eq!(revoked.await.unwrap(), [ids[1]]);
+    assert_eq!(revoked.await.unwrap(), 1);
     let event = next(&mut events).await;
     assert_eq!(event.key_id, Some(ids[1]), "the first was revoked before");
     assert_eq!(words(&event), "revoked gone by ann");
@@ -109,9 +109,9 @@ async fn what_changes_nothing_tells_nothing() {
     manager.revoke(id).await.unwrap();
     let mut events = manager.events();
     assert!(!manager.revoke(id).actor("ann").await.unwrap());
-    assert_eq!(manager.revoke_all("o").await.unwrap(), []);
+    assert_eq!(manager.revoke_all("o").await.unwrap(), 0);
     assert_eq!(manager.update(id).await.unwrap().id, id);
-    assert_eq!(manager.purge(Timestamp::MIN).await.unwrap(), []);
+    assert_eq!(manager.purge(Timestamp::MIN).await.unwrap(), 0);
     assert!(matches!(manager.rotate(id).await, Err(Error::Revoked(_))));
     assert!(matches!(manager.enable(id).await, Err(Error::Revoked(_))));
     let nobody = KeyId::from_u128(7);
@@ -272,8 +272,11 @@ async fn body() -> &'static str {
     "in"
 }
 
+/// In a const, since the attribute rejects the text on this route.
+const MISCONFIGURED: &str = "project:{nothing}:read";
+
 #[get("/template")]
-#[api_key_required(scope = "project:{nothing}:read")]
+#[api_key_required(scope = MISCONFIGURED)]
 async fn template() -> &'static str {
     "in"
 }

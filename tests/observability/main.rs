@@ -1,4 +1,6 @@
-//! Events and metrics.
+//! Events, metrics, health, and the causes of errors.
 
+mod causes;
 mod events;
+mod health;
 mod metrics;

@@ -3,3 +3,5 @@
 mod proxies;
 mod scopes;
 mod time;
+#[cfg(unix)]
+mod unix_sockets;

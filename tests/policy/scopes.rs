@@ -310,7 +310,8 @@ async fn a_template_that_names_no_part_of_the_path_is_500_and_a_line_in_the_log(
             .refused(500, "misconfigured-route");
     }
     assert!(
-        !log.lines(&["ERROR", "template", "project_id"]).is_empty(),
+        !log.lines(&["ERROR", "template", "project_id", "route=\"/missing/{id}\""])
+            .is_empty(),
         "{}",
         log.text()
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{
-    ApiKeyManager, DenyReason, Error, KeyStore, MemoryStore, SqliteStore, Timestamp,
+    ApiKeyManager, DenyReason, Error, KeyStore, MemoryStore, Quota, SqliteStore, Timestamp,
 };
 use apikey_test_support::manager_at;
 use apikey_test_support::store::{Call, GateStore};
@@ -307,4 +307,48 @@ async fn a_change_after_which_a_key_could_never_be_used_is_refused_and_changes_n
         refusal(&manager, key.expose_secret()).await,
         Some(DenyReason::Expired)
     );
+}
+
+/// Returns why the key's daily quota of 1 denies it, before and after a day of the manager's clock.
+async fn around_midnight(store: Arc<dyn KeyStore>) -> [Option<DenyReason>; 3] {
+    let clock = a_clock();
+    let manager = on(store, &clock).await;
+    let key = manager.create("a").limit("daily", Quota::per_day(1));
+    let key = key.await.unwrap();
+    let secret = key.expose_secret();
+    let (first, second) = (
+        refusal(&manager, secret).await,
+        refusal(&manager, secret).await,
+    );
+    clock.advance(24 * HOUR);
+    [first, second, refusal(&manager, secret).await]
+}
+
+#[actix_web::test]
+async fn the_clock_of_a_manager_is_that_of_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores: [Arc<dyn KeyStore>; 3] = [
+        Arc::new(MemoryStore::new()),
+        Arc::new(SqliteStore::new(folder.path().join("keys.db"))),
+        GateStore::new(),
+    ];
+    for store in stores {
+        let reasons = around_midnight(store).await;
+        assert_eq!(reasons, [None, Some(DenyReason::QuotaExceeded), None]);
+    }
+}
+
+/// The control: the quota ends by the store's clock, which stands still.
+#[actix_web::test]
+async fn a_store_with_a_clock_of_its_own_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.db");
+    let stores: [Arc<dyn KeyStore>; 2] = [
+        Arc::new(MemoryStore::new().with_clock(a_clock())),
+        Arc::new(SqliteStore::new(file).clock(a_clock())),
+    ];
+    for store in stores {
+        let exceeded = Some(DenyReason::QuotaExceeded);
+        assert_eq!(around_midnight(store).await, [None, exceeded, exceeded]);
+    }
 }

@@ -158,7 +158,7 @@ async fn v04_update_rotate_disable_and_revoke_all_are_confirmed_too() {
 
     let all = soon(here.revoke_all("42").confirmed()).await.unwrap();
     assert_eq!(refusal(&there, &key).await, Some(DenyReason::Revoked));
-    assert_eq!(all.value, [key.id()]);
+    assert_eq!(all.value, 1);
     assert_eq!(all.propagation.acknowledged.len(), 1);
 }
 
@@ -323,7 +323,7 @@ async fn v01_revoke_all_takes_in_what_others_revoked_before() {
         if polls_fail {
             deaf.fail(Call::Changes, Fault::Unavailable);
         }
-        assert_eq!(soon(here.revoke_all("42")).await.unwrap(), []);
+        assert_eq!(soon(here.revoke_all("42")).await.unwrap(), 0);
         assert!(!is_accepted(&here, &key).await);
     }
 }
@@ -466,10 +466,13 @@ async fn the_health_report_tells_how_the_store_and_the_lease_stand() {
     assert!(health.hit_rate().is_some_and(|rate| rate <= 0.75));
 
     store.go_down();
-    let ended = within(PATIENCE, async || !manager.health().is_ready()).await;
+    let ended = within(PATIENCE, async || {
+        let health = manager.health();
+        !health.is_ready() && health.lease_remaining.is_none()
+    })
+    .await;
     assert!(ended.is_some(), "no store, no lease");
     let health = manager.health();
-    assert!(health.lease_remaining.is_none());
     let StoreHealth::Down { reason, .. } = &health.store else {
         panic!("{health:?}")
     };

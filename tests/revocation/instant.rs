@@ -15,7 +15,7 @@ use apikey_runtime::{
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::store::{Call, Fault, GateStore, StaleStore};
-use apikey_test_support::{PATIENCE, manager_at, manager_on, soon, within};
+use apikey_test_support::{PATIENCE, SLACK, manager_at, manager_on, soon, within};
 
 /// Outlasts every test, so that effects before its end have other causes.
 const LONG: Duration = Duration::from_secs(60);
@@ -106,11 +106,8 @@ async fn v01_all_keys_of_an_owner_and_purged_keys_die_at_once() {
     for key in keys.iter().chain([&other]) {
         assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     }
-    let mut revoked = manager.revoke_all("acme").reason("left").await.unwrap();
-    revoked.sort();
-    let mut ids: Vec<_> = keys.iter().map(|key| key.id()).collect();
-    ids.sort();
-    assert_eq!(revoked, ids);
+    let revoked = manager.revoke_all("acme").reason("left").await.unwrap();
+    assert_eq!(revoked, 3);
     for key in &keys {
         assert_eq!(
             refusal(&manager, key.expose_secret()).await,
@@ -118,8 +115,8 @@ async fn v01_all_keys_of_an_owner_and_purged_keys_die_at_once() {
         );
     }
     assert_eq!(refusal(&manager, other.expose_secret()).await, None);
-    assert_eq!(manager.revoke_all("acme").await.unwrap(), Vec::new());
-    assert_eq!(manager.purge(Timestamp::MAX).await.unwrap().len(), 3);
+    assert_eq!(manager.revoke_all("acme").await.unwrap(), 0);
+    assert_eq!(manager.purge(Timestamp::MAX).await.unwrap(), 3);
     for key in &keys {
         assert_eq!(
             refusal(&manager, key.expose_secret()).await,
@@ -265,26 +262,33 @@ async fn v02_a_fresh_route_sees_another_managers_revocation_at_once() {
     let file = folder.path().join("keys.db");
     let here = manager_on(Arc::new(SqliteStore::new(&file).lease(LONG))).await;
     let there = manager_on(Arc::new(SqliteStore::new(&file))).await;
-    let key = here.create("a").await.unwrap();
     let configured = here.clone();
     let server = Server::start(move |app| {
         configured.init_app(app);
         app.service((fresh, cached));
     });
-    server.get("/fresh", key.expose_secret()).await.says("a");
-    server.get("/cached", key.expose_secret()).await.says("a");
-    there.revoke(key.id()).await.unwrap();
-    // The control comes first: under this long lease, the cache is still trusted.
-    server.get("/cached", key.expose_secret()).await.says("a");
-    server
-        .get("/fresh", key.expose_secret())
-        .await
-        .refused(401, "revoked-key");
-    // Other routes see the record that was read, too.
-    server
-        .get("/cached", key.expose_secret())
-        .await
-        .refused(401, "revoked-key");
+    let is_trusted = async || {
+        let key = here.create("a").await.unwrap();
+        server.get("/fresh", key.expose_secret()).await.says("a");
+        server.get("/cached", key.expose_secret()).await.says("a");
+        there.revoke(key.id()).await.unwrap();
+        // The control comes first: under this long lease, the cache is still trusted. On a busy
+        // machine, the poll that follows the creation may come as late as this.
+        if server.get("/cached", key.expose_secret()).await.status != 200 {
+            return false;
+        }
+        server
+            .get("/fresh", key.expose_secret())
+            .await
+            .refused(401, "revoked-key");
+        // Other routes see the record that was read, too.
+        server
+            .get("/cached", key.expose_secret())
+            .await
+            .refused(401, "revoked-key");
+        true
+    };
+    assert!(within(PATIENCE, is_trusted).await.is_some());
 }
 
 #[actix_web::test]
@@ -306,11 +310,7 @@ async fn v04_without_grace_the_old_secret_dies_at_once_and_the_new_works_at_once
     // The other manager has cached the old record, under a lease of a minute.
     let began = Instant::now();
     assert_eq!(refusal(&there, new.expose_secret()).await, None);
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     assert_eq!(
         refusal(&there, old.expose_secret()).await,
         Some(DenyReason::InvalidKey)
@@ -378,7 +378,7 @@ async fn v10_an_error_at_any_step_of_revoke_is_never_ok() {
         assert_eq!(refusal(&manager, other.expose_secret()).await, None);
         let outcome = soon(async { manager.revoke_all("acme").await }).await;
         assert!(
-            matches!(outcome, Err(Error::Store(_))),
+            matches!(outcome, Err(Error::Incomplete { done: 0, .. })),
             "{fault:?}: {outcome:?}"
         );
         assert_eq!(

@@ -1,6 +1,9 @@
 //! Revocation, and everything that could allow a revoked key: races, other nodes, a failing store.
 
+mod bulk;
 mod confirmed;
 mod instant;
 mod races;
+mod slow_writes;
 mod store_faults;
+mod wrong_answers;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, ListQuery, RecordPage, Revocation, StoreError};
+use apikey_runtime::store::{BulkStep, KeyPatch, ListQuery, RecordPage, Revocation, StoreError};
 use apikey_runtime::{
     ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore, NewKey,
     Policy, SqliteStore, Timestamp,
@@ -315,12 +315,21 @@ impl KeyStore for WholeRecords {
         Ok(record.revoked.replace(revocation.clone()).is_none())
     }
 
-    async fn revoke_owner(&self, _: &str, _: &Revocation) -> Result<Vec<KeyId>, StoreError> {
-        Ok(Vec::new())
+    async fn revoke_owner(
+        &self,
+        _owner: &str,
+        _revocation: &Revocation,
+        _after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        Ok(BulkStep::default())
     }
 
-    async fn purge(&self, _before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        Ok(Vec::new())
+    async fn purge(
+        &self,
+        _before: Timestamp,
+        _after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        Ok(BulkStep::default())
     }
 }
 

@@ -1,3 +1,4 @@
-//! Requirements on every store, with several nodes on it.
+//! Requirements on every store, with several nodes on it; calls that read many pages of a store.
 
 mod every_store;
+mod paging;

@@ -92,8 +92,25 @@ macro_rules! limited {
 
 limited!(limited_one, "100/minute", 20, 5);
 
+/// Moves the functions of an `impl` out of it.
+macro_rules! hoist {
+    (impl $name:ident { $($item:item)* }) => {
+        struct $name;
+        $($item)*
+    };
+}
+
+hoist!(impl Hoisted {
+    #[api_key_required(scope = "hoisted:read")]
+    async fn hoisted() -> &'static str {
+        "hoisted"
+    }
+});
+
 fn main() {
+    let _ = Hoisted;
     let _ = App::new()
+        .route("/hoisted", web::get().to(hoisted))
         .service(first)
         .service(second)
         .service(fragments)

@@ -108,7 +108,7 @@ async fn form() -> &'static str {
 
 #[api_key_required(
     locations = [
-        bearer, basic, header("Authorization", scheme = "ApiKey"), header("X-API-Key"),
+        bearer, basic, websocket, header("Authorization", scheme = "ApiKey"), header("X-API-Key"),
         query("k"), query("K"), cookie("k"), json("k"), form("k"), json("key"), form("key"),
     ],
 )]
@@ -213,10 +213,24 @@ mod answers {
             HttpResponse::ImATeapot().finish()
         }
     }
+
+    pub fn of_one_lifetime<'a>(_: &'a Denied, _: &'a HttpRequest) -> HttpResponse {
+        HttpResponse::ImATeapot().finish()
+    }
 }
 
 #[api_key_required(on_error = answers::Answers::refused)]
 async fn with_on_error() -> &'static str {
+    "ok"
+}
+
+fn manager_of<'a>(request: &'a HttpRequest) -> Option<ApiKeyManager>
+{
+    manager(request)
+}
+
+#[api_key_required(on_error = answers::of_one_lifetime, manager = manager_of)]
+async fn with_lifetimes() -> &'static str {
     "ok"
 }
 
@@ -238,6 +252,7 @@ fn main() {
         .route("/14", web::get().to(with_manager))
         .route("/15", web::get().to(with_generic_manager))
         .route("/16", web::get().to(with_on_error))
+        .route("/with_lifetimes", web::get().to(with_lifetimes))
         .route("/17", web::get().to(basic))
         .route("/18", web::get().to(query))
         .route("/19", web::get().to(cookie))

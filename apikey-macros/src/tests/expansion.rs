@@ -150,14 +150,18 @@ fn every_option() {
                         &crate::reexport::__private::Denied,
                         &crate::reexport::__private::HttpRequest,
                     ) -> crate::reexport::__private::HttpResponse,
-                > = crate::reexport::__private::Option::Some(answers::refused);
+                > = crate::reexport::__private::Option::Some(
+                    crate::reexport::__private::on_error(answers::refused),
+                );
                 const MANAGER: crate::reexport::__private::Option<
                     fn(
                         &crate::reexport::__private::HttpRequest,
                     ) -> crate::reexport::__private::Option<
                         crate::reexport::__private::ApiKeyManager,
                     >,
-                > = crate::reexport::__private::Option::Some(tenants::manager);
+                > = crate::reexport::__private::Option::Some(
+                    crate::reexport::__private::manager(tenants::manager),
+                );
             }
             const _: crate::reexport::__private::Policy = <__apikey_list_0_33cf96dc93e4ecf6 as crate::reexport::__private::RoutePolicy>::POLICY;
             async fn list(
@@ -258,13 +262,13 @@ fn rates() {
 #[test]
 fn every_location() {
     check(
-        r#"locations = [header("X-API-Key"), basic, query("k"), cookie("c.1"), json("J"), form("f-")]"#,
+        r#"locations = [header("X-API-Key"), basic, websocket, query("k"), cookie("c.1"), json("J"), form("f-")]"#,
         "async fn f() -> R { R }",
         expect![[r##"
             #[doc(hidden)]
             #[non_exhaustive]
-            struct __apikey_f_0_4cdfb6a74bf4ec8b;
-            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_4cdfb6a74bf4ec8b {
+            struct __apikey_f_0_ca5567fbe7860572;
+            impl ::apikey_runtime::__private::RoutePolicy for __apikey_f_0_ca5567fbe7860572 {
                 const POLICY: ::apikey_runtime::__private::Policy = ::apikey_runtime::__private::Policy::new()
                     .locations(
                         &[
@@ -273,6 +277,7 @@ fn every_location() {
                                 scheme: ::apikey_runtime::__private::Option::None,
                             },
                             ::apikey_runtime::__private::KeyLocation::Basic,
+                            ::apikey_runtime::__private::KeyLocation::WebSocket,
                             ::apikey_runtime::__private::KeyLocation::Query {
                                 name: "k",
                             },
@@ -292,7 +297,7 @@ fn every_location() {
                 ::apikey_runtime::__private::Guarded(
                     (),
                     ..,
-                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_4cdfb6a74bf4ec8b, ()>,
+                ): ::apikey_runtime::__private::Guarded<__apikey_f_0_ca5567fbe7860572, ()>,
             ) -> R {
                 R
             }

@@ -126,3 +126,21 @@ fn return_types_that_are_no_futures_need_async() {
         expand("", &format!("async fn f() -> {output} {{ todo!() }}"));
     }
 }
+
+#[test]
+fn without_options_the_file_of_the_handler_is_not_read() {
+    for (arguments, expected) in [
+        ("", false),
+        ("crate = a::b", false),
+        ("fresh", true),
+        ("scope = \"a:{b}\"", true),
+    ] {
+        let mut is_read = false;
+        let surroundings = || {
+            is_read = true;
+            Surroundings::default()
+        };
+        crate::guard(tokens(arguments), tokens(HANDLER), surroundings);
+        assert_eq!(is_read, expected, "{arguments}");
+    }
+}

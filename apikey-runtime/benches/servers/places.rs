@@ -1,6 +1,7 @@
 //! Stores that several nodes share, on servers of the bench's own.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use apikey_test_support::servers::postgres::Postgres;
 use apikey_test_support::servers::redis::{DURABLE, RedisServer, is_installed};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
-use sqlx::{Connection, PgConnection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::support::Outcome;
+use crate::support::{Outcome, keys};
 
 /// The location of one store.
 pub(crate) struct Place {
@@ -116,6 +117,73 @@ impl Place {
             }
         })
     }
+
+    /// Adds copies of the record of `model` under the ids with these numbers. Where the database has
+    /// a faster way than the store, it is taken.
+    pub(crate) async fn copy(&self, model: KeyId, numbers: Range<usize>) -> Outcome {
+        const AT_ONCE: usize = 10_000;
+        let mut client = self.client().await?;
+        let columns = client.columns().await?;
+        let store = self.store();
+        store.start().await?;
+        let record = store.find(&model).await?.ok_or("the model is missing")?;
+        for start in numbers.clone().step_by(AT_ONCE) {
+            let ids = (start..numbers.end.min(start + AT_ONCE)).map(keys::id);
+            match &mut client {
+                Client::Sqlite(connection) => {
+                    let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+                    sqlx::query(AssertSqlSafe(copying(&columns, "json_each($2) AS asked")))
+                        .bind(model.to_string())
+                        .bind(serde_json::to_string(&ids)?)
+                        .execute(connection)
+                        .await?;
+                }
+                Client::Postgres(connection) => {
+                    let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+                    sqlx::query(AssertSqlSafe(copying(
+                        &columns,
+                        "unnest($2) AS asked(value)",
+                    )))
+                    .bind(model.to_string())
+                    .bind(ids)
+                    .execute(connection)
+                    .await?;
+                }
+                Client::Redis(_) => {
+                    let mut inserts = tokio::task::JoinSet::new();
+                    for id in ids {
+                        let (store, mut record) = (Arc::clone(&store), record.clone());
+                        record.id = id;
+                        inserts.spawn(async move { store.insert(&record).await });
+                        if inserts.len() >= 256
+                            && let Some(ended) = inserts.join_next().await
+                        {
+                            ended??;
+                        }
+                    }
+                    while let Some(ended) = inserts.join_next().await {
+                        ended??;
+                    }
+                }
+            }
+        }
+        store.stop().await;
+        Ok(())
+    }
+}
+
+/// Returns the statement that copies record `$1` to the ids that `asked` reads from `$2`.
+fn copying(columns: &[String], asked: &str) -> String {
+    let list = columns.join(", ");
+    let values = columns.iter().map(|column| match column.as_str() {
+        "id" => "asked.value".to_owned(),
+        column => format!("model.{column}"),
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO api_keys ({list}) SELECT {values} FROM {asked}, api_keys AS model \
+         WHERE model.id = $1"
+    )
 }
 
 /// A bare connection.
@@ -126,6 +194,22 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// Returns the columns of a key's row; none if a key is not a row.
+    async fn columns(&mut self) -> Outcome<Vec<String>> {
+        Ok(match self {
+            Self::Sqlite(connection) => {
+                let names = "SELECT name FROM pragma_table_info('api_keys')";
+                sqlx::query_scalar(names).fetch_all(connection).await?
+            }
+            Self::Postgres(connection) => {
+                let names = "SELECT attname::text FROM pg_attribute \
+                    WHERE attrelid = 'api_keys'::regclass AND attnum > 0 AND NOT attisdropped";
+                sqlx::query_scalar(names).fetch_all(connection).await?
+            }
+            Self::Redis(_) => Vec::new(),
+        })
+    }
+
     /// Reads the whole record of a key, which must exist.
     pub(crate) async fn read(&mut self, id: KeyId) -> Outcome {
         const SELECT: &str = "SELECT * FROM api_keys WHERE id = $1";

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use apikey_runtime::key::{KeyHasher, Sha256Hasher};
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, Changes, Cursor, KeyPatch, LastUsed, ListQuery, NodeId, RecordPage,
-    Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    BulkStep, ChangeLog, ChangeSet, Changes, Cursor, KeyPatch, LastUsed, ListQuery, NodeId,
+    RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
 use apikey_runtime::{
     ApiKeyManager, Config, KeyId, KeyRecord, KeyStore, Limit, Policy, Scopes, Timestamp,
@@ -140,12 +140,17 @@ impl KeyStore for EndlessStore {
         &self,
         _owner: &str,
         _revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        Ok(Vec::new())
+        _after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        Ok(BulkStep::default())
     }
 
-    async fn purge(&self, _before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        Ok(Vec::new())
+    async fn purge(
+        &self,
+        _before: Timestamp,
+        _after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        Ok(BulkStep::default())
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {

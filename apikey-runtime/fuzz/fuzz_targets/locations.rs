@@ -16,6 +16,7 @@ impl RoutePolicy for Everywhere {
             scheme: None,
         },
         KeyLocation::Basic,
+        KeyLocation::WebSocket,
         KeyLocation::Query { name: "k" },
         KeyLocation::Cookie { name: "k" },
         KeyLocation::Json { name: "k" },

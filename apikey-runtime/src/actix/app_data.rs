@@ -1,11 +1,14 @@
 //! Gives an app its manager, and finds the manager of a request.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::ops::Deref;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use actix_web::dev::{AppService, HttpServiceFactory};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::policy::RouteRules;
 use crate::denied::Denied;
 use crate::manager::{ApiKeyManager, ApiKeyManagerBuilder, installed};
 
@@ -24,7 +27,9 @@ impl ApiKeyManagerBuilder {
     /// Sets the handler that makes the responses to denied requests, on all routes without their
     /// own `on_error`. By default, responses are problem details (RFC 9457).
     ///
-    /// Keep the status and the `WWW-Authenticate` header if you can, since clients rely on them.
+    /// Keep the status if you can, since clients rely on it. Headers that the handler leaves out,
+    /// such as `WWW-Authenticate` and `Retry-After`, are added to its response:
+    /// [`Denied::response`] says which, and makes the default response for the handler to edit.
     ///
     /// ```
     /// use actix_web::{HttpResponse, http::StatusCode};
@@ -47,15 +52,48 @@ impl ApiKeyManagerBuilder {
 /// Marks a manager that `init_app` added, to determine which of two managers is nearer to a route.
 struct InitAppMarker(ApiKeyManager);
 
+/// A service without routes, which detects a second `init_app` on one app when the app starts.
+///
+/// `init_app` itself sees a part of an app only. The services of an app are registered with its
+/// default service, which identifies it.
+struct RepeatedInitApp(ApiKeyManager);
+
+thread_local! {
+    /// The default service of the last app of this thread that had an `init_app`.
+    static LAST_APP: RefCell<Option<Weak<dyn Any>>> = const { RefCell::new(None) };
+}
+
+impl HttpServiceFactory for RepeatedInitApp {
+    fn register(self, app: &mut AppService) {
+        // A scope may have a manager of its own.
+        if !app.is_root() {
+            return;
+        }
+        let default: Rc<dyn Any> = app.default_service();
+        let default = Rc::downgrade(&default);
+        let last = LAST_APP.replace(Some(default.clone()));
+        if last.is_some_and(|last| last.ptr_eq(&default)) {
+            self.0.warn_once_of_repeated_init(|| {
+                tracing::warn!(
+                    "`init_app` was called twice on one app, and only the last manager is used; \
+                     remove one call, or move it into a `web::scope`"
+                );
+            });
+        }
+    }
+}
+
 impl ApiKeyManager {
     /// Makes this the manager of an app, or of a scope: `App::new().configure(|app|
     /// manager.init_app(app))`.
     ///
-    /// Handlers can take it as `web::Data<ApiKeyManager>`.
+    /// Handlers can take it as `web::Data<ApiKeyManager>`. A second call on the same app replaces
+    /// the first, and is logged as a warning.
     pub fn init_app(&self, app: &mut web::ServiceConfig) {
         app.app_data(self.clone())
             .app_data(web::Data::new(self.clone()))
-            .app_data(InitAppMarker(self.clone()));
+            .app_data(InitAppMarker(self.clone()))
+            .service(RepeatedInitApp(self.clone()));
     }
 
     pub(super) fn own_error_handler(&self) -> Option<&ErrorHandler> {
@@ -80,9 +118,12 @@ impl Deref for ManagerRef<'_> {
     }
 }
 
-/// Finds the route's manager.
-pub(super) fn find<'r>(request: &'r HttpRequest, rules: &RouteRules) -> Option<ManagerRef<'r>> {
-    match rules.manager {
+/// Finds the route's manager, by the route's own function if it has one.
+pub(super) fn find(
+    request: &HttpRequest,
+    own: Option<fn(&HttpRequest) -> Option<ApiKeyManager>>,
+) -> Option<ManagerRef<'_>> {
+    match own {
         Some(find) => find(request).map(ManagerRef::Owned),
         None => nearest(request).map(ManagerRef::Borrowed),
     }
@@ -119,6 +160,7 @@ fn nearer<'r>(
         Some(mark) if mark.is(data) => Some(plain),
         _ => {
             tracing::error!(
+                path = request.match_pattern(),
                 "this route has two managers, and it is not known which one is nearer; add each with `init_app`"
             );
             None

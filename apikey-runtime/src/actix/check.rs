@@ -53,7 +53,7 @@ pub(super) fn check(
             Err(denied) => GuardDecision::Deny(deny(denied, request, rules, None)),
         };
     }
-    let Some(manager) = app_data::find(request, rules) else {
+    let Some(manager) = app_data::find(request, rules.manager) else {
         tracing::error!(
             path = request.match_pattern(),
             "a guarded handler was reached without a manager; \
@@ -341,6 +341,7 @@ impl<'c> RouteCheck<'c> {
             allowed,
             manager: ManagerIdentity::of(self.manager),
             credential: remains,
+            guards: Verified::guards(self.request, self.rules),
         };
         verified.insert(self.request);
     }
@@ -349,7 +350,7 @@ impl<'c> RouteCheck<'c> {
     /// this route, so the handler does not see it.
     fn allow_anonymous(&self) {
         self.manager.verifier().allow_anonymous();
-        Verified::remove(self.request);
+        Verified::remove_for_anonymous(self.request, self.rules);
     }
 
     /// Refunds what earlier guards charged, once, and makes the response.

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use pin_project_lite::pin_project;
 
 use super::check::{GuardDecision, PendingDecision, check};
@@ -30,7 +30,7 @@ use super::policy::{RoutePolicy, RouteRules};
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Guarded<P, T>(pub T, #[doc(hidden)] pub UnreadBody<P>);
+pub struct Guarded<P, T>(pub T, #[doc(hidden)] pub PolicyMarker<P>);
 
 impl<P, T> Guarded<P, T> {
     /// Wraps arguments without a check, for a unit test that calls the handler directly.
@@ -45,32 +45,30 @@ impl<P, T> Guarded<P, T> {
     /// # });
     /// ```
     pub fn for_test(arguments: T) -> Self {
-        Self(arguments, UnreadBody::new(None))
+        Self(arguments, PolicyMarker(PhantomData))
     }
 }
 
-/// The unread rest of the request's body. It is kept until the handler ends, since actix would
-/// close the connection if it were dropped.
+/// Marks arguments with the policy that was checked.
 #[doc(hidden)]
-pub struct UnreadBody<P> {
-    _payload: Option<Payload>,
-    policy: PhantomData<fn() -> P>,
-}
+pub struct PolicyMarker<P>(PhantomData<fn() -> P>);
 
-impl<P> UnreadBody<P> {
-    fn new(payload: Option<Payload>) -> Self {
-        Self {
-            _payload: payload,
-            policy: PhantomData,
-        }
-    }
-}
-
-impl<P> std::fmt::Debug for UnreadBody<P> {
+impl<P> std::fmt::Debug for PolicyMarker<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("UnreadBody")
+        f.write_str("PolicyMarker")
     }
 }
+
+/// The unread rests of the request's body. They are kept in the request's extensions until the
+/// handler ends, since actix would close the connection if they were dropped. As an argument of the
+/// handler they would keep the handler's future from being `Send`.
+///
+/// If a handler has several guards, one has the body, and another may have an empty one. They end in
+/// any order, so all are kept.
+///
+/// The request owns its extensions. If middleware replaced the payload by a stream that holds a
+/// clone of the `HttpRequest`, this is a cycle, and the request is not freed.
+struct UnreadBodies(Vec<Payload>);
 
 impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
     type Error = actix_web::Error;
@@ -94,7 +92,7 @@ fn start<T: FromRequest>(
     match check(request, payload, rules) {
         GuardDecision::Allow => GuardState::Extract {
             future: T::from_request(request, payload),
-            payload: None,
+            unread: None,
         },
         GuardDecision::Deny(denied) => GuardState::Deny {
             error: Some(denied.into()),
@@ -121,7 +119,7 @@ impl<P: RoutePolicy, T: FromRequest> Future for GuardedFuture<P, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let done = ready!(self.project().state.poll(context));
-        Poll::Ready(done.map(|(arguments, payload)| Guarded(arguments, UnreadBody::new(payload))))
+        Poll::Ready(done.map(|arguments| Guarded(arguments, PolicyMarker(PhantomData))))
     }
 }
 
@@ -133,14 +131,14 @@ pin_project! {
         Extract {
             #[pin]
             future: T::Future,
-            payload: Option<Payload>,
+            unread: Option<(HttpRequest, Payload)>,
         },
     }
 }
 
 // Written by hand, since an `async` block would be compiled again for each handler.
 impl<T: FromRequest> Future for GuardState<T> {
-    type Output = Result<(T, Option<Payload>), actix_web::Error>;
+    type Output = Result<T, actix_web::Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
@@ -155,17 +153,79 @@ impl<T: FromRequest> Future for GuardState<T> {
                     decision?;
                     // Only now does the handler's extraction start.
                     let future = T::from_request(request, &mut payload);
-                    GuardState::Extract {
-                        future,
-                        payload: Some(payload),
-                    }
+                    let unread = Some((request.clone(), payload));
+                    GuardState::Extract { future, unread }
                 }
-                GuardStateProjection::Extract { future, payload } => {
+                GuardStateProjection::Extract { future, unread } => {
                     let arguments = ready!(future.poll(context)).map_err(Into::into)?;
-                    return Poll::Ready(Ok((arguments, payload.take())));
+                    if let Some((request, payload)) = unread.take() {
+                        keep(&request, payload);
+                    }
+                    return Poll::Ready(Ok(arguments));
                 }
             };
             self.set(next);
+        }
+    }
+}
+
+/// Keeps the unread rest of a body. If a guard below has taken the body, it keeps the rest.
+fn keep(request: &HttpRequest, payload: Payload) {
+    if !matches!(payload, Payload::None) {
+        let mut extensions = request.extensions_mut();
+        let unread = extensions.get_or_insert_with(|| UnreadBodies(Vec::new()));
+        unread.0.push(payload);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use actix_web::web::Bytes;
+    use futures_core::Stream;
+
+    use super::*;
+    use crate::actix::payload::replay;
+
+    /// A body that has not come. It holds a token while it exists.
+    struct Unread {
+        _token: Arc<()>,
+    }
+
+    impl Stream for Unread {
+        type Item = Result<Bytes, PayloadError>;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Pending
+        }
+    }
+
+    /// A second guard of a handler, which searches the body, hands on an empty one.
+    #[test]
+    fn the_empty_body_of_another_guard_does_not_replace_the_body() {
+        for first in [true, false] {
+            let request = TestRequest::default().to_http_request();
+            let token = Arc::new(());
+            let mut bodies: Vec<Payload> = vec![
+                Payload::Stream {
+                    payload: Box::pin(Unread {
+                        _token: Arc::clone(&token),
+                    }),
+                },
+                replay(Bytes::new()),
+            ];
+            if !first {
+                bodies.reverse();
+            }
+            for body in bodies {
+                keep(&request, body);
+            }
+            assert_eq!(Arc::strong_count(&token), 2, "{first}");
+            drop(request);
+            assert_eq!(Arc::strong_count(&token), 1, "{first}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Middleware that adds a key's headers to responses.
+//! Middleware that adds the headers of keys and guards to responses.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -11,14 +11,15 @@ use pin_project_lite::pin_project;
 
 use super::extension::ApiKeyExt;
 use super::rate_limit_fields::write_headers;
+use super::verified::Verified;
 
-/// Middleware that adds the status of limits, `RateLimit` and `RateLimit-Policy`, to the responses
-/// to allowed requests.
+/// Middleware that adds headers to the responses to allowed requests: the status of limits
+/// (`RateLimit` and `RateLimit-Policy`), and the headers that may carry a key, in `Vary`.
 ///
-/// The attribute's guard cannot change the response of its handler, so wrap an app with limits on
-/// keys or routes in this once. [`RequireApiKey`](crate::RequireApiKey) adds the headers by itself,
-/// and responses to denied requests have them anyway. If a response already has these headers, they
-/// are kept. A page of another origin sees them only if CORS exposes them
+/// The attribute's guard cannot change the response of its handler, so wrap an app in this once if
+/// keys or routes have limits, or if a cache may stand before it. [`RequireApiKey`](crate::RequireApiKey) adds the headers by itself,
+/// and responses to denied requests have them anyway. An error that middleware inside returns instead
+/// of a response does not get them. What a response already has of these headers is kept. A page of another origin sees them only if CORS exposes them
 /// (`Access-Control-Expose-Headers`).
 ///
 /// ```
@@ -35,6 +36,11 @@ pub struct KeyHeaders;
 pub(super) fn add_headers<B>(response: &mut ServiceResponse<B>) {
     let limits = response.limit_status();
     write_headers(&limits, response.headers_mut());
+    if let Some(guards) = Verified::passed_guards(response.request()) {
+        for guard in guards.iter() {
+            guard.vary(response);
+        }
+    }
 }
 
 impl<S, B> Transform<S, ServiceRequest> for KeyHeaders

@@ -17,6 +17,7 @@ use super::key_headers::add_headers;
 use super::policy::{RoutePolicy, RouteRules};
 use super::request_info::is_preflight;
 use super::response::DeniedResponse;
+use super::vary::GuardLocations;
 use crate::config::Config;
 use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
@@ -25,8 +26,11 @@ use crate::policy::{KeyLocation, Policy};
 /// Middleware that requires a key: the attribute's check, for a scope or a whole app.
 ///
 /// A denied request gets a response, never an error, so middleware around this one (CORS, logging)
-/// handles it like any other response. If a handler inside has its own guard, both policies apply,
-/// and the store is queried once.
+/// handles it like any other response. Every response that comes from inside names the headers that
+/// may carry a key in `Vary`, so that a cache does not serve one client's response to another. This
+/// includes the errors of handlers, which actix turns into responses. It does not include an error
+/// that middleware inside returns instead of a response: actix turns it into a response later. If a
+/// handler inside has its own guard, both policies apply, and the store is queried once.
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -156,6 +160,15 @@ impl<S> std::fmt::Debug for RequireApiKeyService<S> {
     }
 }
 
+impl<S: Service<ServiceRequest>> RequireApiKeyService<S> {
+    fn allow<B>(&self, request: ServiceRequest) -> RequireApiKeyFuture<S, B> {
+        RequireApiKeyFuture::Allow {
+            next: self.service.call(request),
+            locations: GuardLocations::of(&self.guard.rules),
+        }
+    }
+}
+
 impl<S, B> Service<ServiceRequest> for RequireApiKeyService<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
@@ -170,18 +183,14 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         if self.guard.preflight && is_preflight(request.request()) {
             strip_if_enabled(&mut request, &self.guard.rules);
-            return RequireApiKeyFuture::Allow {
-                next: self.service.call(request),
-            };
+            return self.allow(request);
         }
         let rules = self.guard.rules;
         let (head, payload) = request.parts_mut();
         match check(head, payload, &rules) {
             GuardDecision::Allow => {
                 strip_if_enabled(&mut request, &rules);
-                RequireApiKeyFuture::Allow {
-                    next: self.service.call(request),
-                }
+                self.allow(request)
             }
             GuardDecision::Deny(denied) => {
                 strip_if_enabled(&mut request, &rules);
@@ -201,6 +210,7 @@ where
                         Ok(()) => {
                             let mut response = service.call(request).await?;
                             add_headers(&mut response);
+                            GuardLocations::of(&rules).vary(&mut response);
                             Ok(response.map_into_left_body())
                         }
                         Err(denied) => Ok(respond(request, denied)),
@@ -227,7 +237,8 @@ fn strip_if_enabled(request: &mut ServiceRequest, rules: &RouteRules) {
         None => {
             // The configuration is borrowed from the request, which is changed next, so the manager
             // is cloned.
-            let manager = app_data::find(request.request(), rules).map(|manager| manager.clone());
+            let manager =
+                app_data::find(request.request(), rules.manager).map(|manager| manager.clone());
             let config = manager.as_ref().map(ApiKeyManager::config);
             strip::request(
                 request,
@@ -244,7 +255,7 @@ pin_project! {
     #[doc(hidden)]
     #[project = RequireApiKeyProjection]
     pub enum RequireApiKeyFuture<S: Service<ServiceRequest>, B> {
-        Allow { #[pin] next: S::Future },
+        Allow { #[pin] next: S::Future, locations: GuardLocations },
         Deny { response: Option<ServiceResponse<EitherBody<B>>> },
         Pending { late: Late<B> },
     }
@@ -259,10 +270,13 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            RequireApiKeyProjection::Allow { next } => next.poll(context).map_ok(|mut response| {
-                add_headers(&mut response);
-                response.map_into_left_body()
-            }),
+            RequireApiKeyProjection::Allow { next, locations } => {
+                next.poll(context).map_ok(|mut response| {
+                    add_headers(&mut response);
+                    locations.vary(&mut response);
+                    response.map_into_left_body()
+                })
+            }
             RequireApiKeyProjection::Pending { late } => late.as_mut().poll(context),
             RequireApiKeyProjection::Deny { response } => {
                 Poll::Ready(response.take().ok_or_else(|| {

@@ -1,8 +1,10 @@
 //! The integration with actix-web: the only module that knows it.
 
 mod app_data;
+mod challenge;
 mod check;
 mod credential;
+mod error_response;
 mod extension;
 mod forwarded;
 mod guard;
@@ -16,12 +18,13 @@ mod response;
 mod route_pattern;
 #[cfg(feature = "test-util")]
 mod testing;
+mod vary;
 mod verified;
 
 pub use extension::ApiKeyExt;
-pub use guard::{Guarded, GuardedFuture, UnreadBody};
+pub use guard::{Guarded, GuardedFuture, PolicyMarker};
 pub use key_headers::KeyHeaders;
 pub use middleware::RequireApiKey;
-pub use policy::{DefaultPolicy, RoutePolicy};
+pub use policy::{DefaultPolicy, RoutePolicy, manager, on_error};
 #[cfg(feature = "test-util")]
 pub use testing::{ActingKey, acting_as};

@@ -50,7 +50,7 @@ pub(super) async fn read(
 async fn gather(mut payload: Payload, limit: usize) -> Result<Bytes, DenyReason> {
     let mut body = BytesMut::new();
     while let Some(chunk) = poll_fn(|context| Pin::new(&mut payload).poll_next(context)).await {
-        let chunk = chunk.map_err(|_| DenyReason::MalformedRequest)?;
+        let chunk = chunk.map_err(|_broken| DenyReason::MalformedRequest)?;
         if body.len() + chunk.len() > limit {
             return Err(DenyReason::BodyTooLarge);
         }

@@ -18,6 +18,21 @@ pub trait RoutePolicy: 'static {
     const MANAGER: Option<fn(&HttpRequest) -> Option<ApiKeyManager>> = None;
 }
 
+/// Returns the function of `on_error = path`. The attribute calls this, so that rustc names the type
+/// that the function must have.
+pub const fn on_error(
+    function: fn(&Denied, &HttpRequest) -> HttpResponse,
+) -> fn(&Denied, &HttpRequest) -> HttpResponse {
+    function
+}
+
+/// Returns the function of `manager = path`, as [`on_error`] does.
+pub const fn manager(
+    function: fn(&HttpRequest) -> Option<ApiKeyManager>,
+) -> fn(&HttpRequest) -> Option<ApiKeyManager> {
+    function
+}
+
 /// The policy of the plain `#[api_key_required]`: the manager's defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultPolicy;

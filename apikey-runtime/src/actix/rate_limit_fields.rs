@@ -26,10 +26,26 @@ pub(super) fn write_headers(limits: &[LimitStatus], headers: &mut HeaderMap) {
 
 fn state(limits: &[LimitStatus]) -> Option<HeaderValue> {
     const KEYS: [&KeyRef; 2] = [key_ref("r"), key_ref("t")];
-    let seconds = |time: Duration| u64::try_from(time.as_millis().div_ceil(1_000)).ok();
     field(limits, KEYS, |limit| {
-        (limit.remaining, limit.reset_after.and_then(seconds))
+        let time = if limit.allowed {
+            limit.reset_after.map(whole_seconds)
+        } else {
+            limit.retry_after.map(retry_seconds)
+        };
+        (limit.remaining, time)
     })
+}
+
+/// Returns the `Retry-After` of a denial, and the `t` of the limit that denied. A client must not be
+/// told to retry before a window ends (section 6.4 of draft 11), so both are one number.
+pub(super) fn retry_seconds(time: Duration) -> u64 {
+    whole_seconds(time).max(1)
+}
+
+/// Rounds up, so that a client that waits for this time does not retry too early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 fn policy(limits: &[LimitStatus]) -> Option<HeaderValue> {
@@ -77,7 +93,27 @@ mod tests {
             rule: rule.into(),
             remaining,
             reset_after: reset.map(Duration::from_millis),
+            allowed: true,
+            retry_after: Some(Duration::ZERO),
         }
+    }
+
+    /// Section 6.4 of draft 11: `t` is not later than `Retry-After`. Other limits keep theirs.
+    #[test]
+    fn a_limit_that_denied_says_when_to_retry() {
+        let mut minute = status("minute", Rate::per_minute(10), 0, Some(60_000));
+        let daily = status("daily", Quota::per_day(9), 3, Some(70_000));
+        minute.allowed = false;
+        for (retry, seconds) in [(0, 1), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+            minute.retry_after = Some(Duration::from_nanos(retry));
+            let field = state(&[minute.clone(), daily.clone()]).unwrap();
+            let expected = format!(r#""minute";r=0;t={seconds}, "daily";r=3;t=70"#);
+            assert_eq!(field, expected.as_str());
+            assert_eq!(retry_seconds(Duration::from_nanos(retry)), seconds);
+        }
+        // Waiting does not help, so there is no `Retry-After` either.
+        minute.retry_after = None;
+        assert_eq!(state(&[minute]).unwrap(), r#""minute";r=0"#);
     }
 
     #[test]

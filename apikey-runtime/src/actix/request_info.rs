@@ -2,7 +2,7 @@
 //! proxies may state.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -11,7 +11,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use super::forwarded::{Hop, hops};
 use super::route_pattern;
 use crate::config::Config;
-use crate::policy::{PathValues, RequestInfo};
+use crate::policy::{CountedClient, PathValues, RequestInfo};
 
 /// A request, as [`RequestInfo`].
 pub(super) struct ActixRequestInfo<'r> {
@@ -35,6 +35,16 @@ impl ActixRequestInfo<'_> {
         Some(peer.ip().to_canonical())
     }
 
+    /// Returns whether the request came over a Unix socket, whose peers do not have an address.
+    ///
+    /// A TCP connection that the client has reset does not have one either, and what it sent before
+    /// is still served. So the listener counts, too: actix gives a Unix socket this address, and a
+    /// TCP listener its own.
+    fn is_over_unix_socket(&self) -> bool {
+        let placeholder = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        self.request.peer_addr().is_none() && self.request.app_config().local_addr() == placeholder
+    }
+
     /// Follows the proxies' entries from right to left. Each entry was added by the hop to its
     /// right, and is trusted if that hop is a configured proxy. Entries that the client forged are
     /// further left.
@@ -47,8 +57,11 @@ impl ActixRequestInfo<'_> {
         let Some((header, proxies)) = self.config.and_then(Config::proxies) else {
             return direct;
         };
-        let trusted = |address: IpAddr| proxies.iter().any(|network| network.contains(&address));
-        if !socket.is_some_and(trusted) {
+        let peer_trusted = match socket {
+            Some(address) => proxies.contains(address),
+            None => proxies.unix && self.is_over_unix_socket(),
+        };
+        if !peer_trusted {
             return direct;
         }
         // If a proxy does not state the client, it could be any client.
@@ -61,7 +74,7 @@ impl ActixRequestInfo<'_> {
                 address: *address,
                 encrypted: *encrypted,
             };
-            if !address.is_some_and(trusted) {
+            if !address.is_some_and(|address| proxies.contains(address)) {
                 break;
             }
         }
@@ -80,13 +93,9 @@ impl RequestInfo for ActixRequestInfo<'_> {
         }
     }
 
-    fn counted_address(&self) -> Option<IpAddr> {
-        let socket = || {
-            self.request
-                .peer_addr()
-                .map(|peer| peer.ip().to_canonical())
-        };
-        self.connection().address.or_else(socket)
+    fn counted_client(&self) -> CountedClient {
+        let address = self.connection().address.or_else(|| self.socket());
+        address.map_or(CountedClient::Unknown, CountedClient::Address)
     }
 
     fn method(&self) -> Option<&str> {

@@ -1,24 +1,24 @@
 //! Responses to denied requests: status, headers and body.
 
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::Arc;
 
 use actix_web::body::BoxBody;
 use actix_web::error::InternalError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use once_cell::sync::Lazy;
 
-use super::policy::RouteRules;
-use super::rate_limit_fields::write_headers;
+use super::app_data;
+use super::challenge::{bare_challenges, challenges};
+use super::credential::Locations;
+use super::policy::{DefaultPolicy, RouteRules};
+use super::rate_limit_fields::{retry_seconds, write_headers};
+use super::vary;
+use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
-use crate::policy::KeyLocation;
-
-/// The scheme in a challenge if the key is not sent after a scheme.
-const OWN_SCHEME: &str = "ApiKey";
 
 /// The bodies, created once. They do not contain any part of a request.
 static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
@@ -43,62 +43,149 @@ impl From<DeniedResponse> for actix_web::Error {
 /// Makes the response to a denial: by the route's `on_error`, else by the manager's handler, else
 /// as problem details.
 pub(super) fn deny(
-    denied: Denied,
+    mut denied: Denied,
     request: &HttpRequest,
     rules: &RouteRules,
     manager: Option<&ApiKeyManager>,
 ) -> DeniedResponse {
-    let response = respond(&denied, request, rules, manager);
+    let context = Context::new(rules, manager);
+    let headers = context.headers(&denied);
+    let of_manager = || manager.and_then(ApiKeyManager::own_error_handler);
+    let response = if let Some(own) = rules.on_error {
+        context.complete(&mut denied, headers, |denied| own(denied, request))
+    } else if let Some(handler) = of_manager() {
+        context.complete(&mut denied, headers, |denied| {
+            handler.answer(denied, request)
+        })
+    } else {
+        problem_details(&denied, &headers)
+    };
     DeniedResponse { denied, response }
 }
 
-fn respond(
-    denied: &Denied,
-    request: &HttpRequest,
-    rules: &RouteRules,
-    manager: Option<&ApiKeyManager>,
-) -> HttpResponse<BoxBody> {
-    if let Some(own) = rules.on_error {
-        return own(denied, request);
-    }
-    match manager.and_then(ApiKeyManager::own_error_handler) {
-        Some(handler) => handler.answer(denied, request),
-        None => problem_details(denied, rules, manager),
+impl Denied {
+    /// Returns the default response, for an error handler to edit: problem details (RFC 9457) with
+    /// all headers of the denial.
+    ///
+    /// Whatever a handler returns, the headers that it leaves out are added to its response:
+    /// `WWW-Authenticate`, `Retry-After`, `RateLimit`, `RateLimit-Policy` and `Cache-Control`. A
+    /// header that the handler set is kept, and `Vary` is extended. If the handler changes the
+    /// status, `WWW-Authenticate` is added only to a 401, which must have it (RFC 9110 section
+    /// 15.5.2): a handler that hides a route behind 404 would otherwise reveal it.
+    ///
+    /// Outside a handler, for the denial of [`ApiKeyManager::verify`], the challenges are those of
+    /// the nearest manager's configuration.
+    ///
+    /// ```
+    /// use actix_web::http::header::{self, HeaderValue};
+    /// use actix_web::{HttpRequest, HttpResponse};
+    /// use apikey_runtime::{Denied, api_key_required};
+    ///
+    /// fn with_help(denied: &Denied, request: &HttpRequest) -> HttpResponse {
+    ///     let mut response = denied.response(request);
+    ///     let help = HeaderValue::from_static("</docs/keys>; rel=\"help\"");
+    ///     response.headers_mut().insert(header::LINK, help);
+    ///     response
+    /// }
+    ///
+    /// #[api_key_required(on_error = with_help)]
+    /// async fn orders() -> &'static str {
+    ///     "orders"
+    /// }
+    /// ```
+    #[must_use]
+    pub fn response(&self, request: &HttpRequest) -> HttpResponse {
+        match self.web_extension::<DenialHeaders>() {
+            Some(DenialHeaders(headers)) => problem_details(self, headers),
+            None => {
+                let rules = const { &RouteRules::of::<DefaultPolicy>() };
+                let context = Context::new(rules, app_data::nearest(request));
+                problem_details(self, &context.headers(self))
+            }
+        }
     }
 }
 
-fn problem_details(
-    denied: &Denied,
-    rules: &RouteRules,
-    manager: Option<&ApiKeyManager>,
-) -> HttpResponse {
+/// The headers of a denial's default response, without those of its body.
+struct DenialHeaders(HeaderMap);
+
+/// What the headers of a denial depend on beside the denial.
+struct Context<'m> {
+    locations: Locations<'m>,
+    realm: Option<&'m str>,
+}
+
+impl<'m> Context<'m> {
+    fn new(rules: &RouteRules, manager: Option<&'m ApiKeyManager>) -> Self {
+        let config = manager.map(ApiKeyManager::config);
+        Self {
+            locations: Locations::of(&rules.policy, config),
+            realm: config.and_then(Config::realm),
+        }
+    }
+
+    fn headers(&self, denied: &Denied) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for challenge in challenges(denied, self.locations.list(), self.realm) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(after) = denied.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(after)));
+        }
+        write_headers(denied.limits(), &mut headers);
+        vary::add(&mut headers, self.locations.list());
+        headers
+    }
+
+    /// Calls an error handler, and adds the headers that its response leaves out.
+    fn complete(
+        &self,
+        denied: &mut Denied,
+        headers: HeaderMap,
+        handler: impl FnOnce(&Denied) -> HttpResponse,
+    ) -> HttpResponse {
+        let defaults = Arc::new(DenialHeaders(headers));
+        denied.set_web_extension(Arc::clone(&defaults) as _);
+        let mut response = handler(denied);
+        let status = response.status();
+        let challenged = status == StatusCode::UNAUTHORIZED || status.as_u16() == denied.status();
+        let headers = response.headers_mut();
+        vary::add_all(headers, defaults.0.get_all(header::VARY));
+        for name in defaults.0.keys() {
+            let is_challenge = name == header::WWW_AUTHENTICATE;
+            if headers.contains_key(name) || (is_challenge && !challenged) {
+                continue;
+            }
+            for value in defaults.0.get_all(name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        if status == StatusCode::UNAUTHORIZED && !headers.contains_key(header::WWW_AUTHENTICATE) {
+            for challenge in bare_challenges(self.locations.list(), self.realm) {
+                headers.append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        response
+    }
+}
+
+fn problem_details(denied: &Denied, headers: &HeaderMap) -> HttpResponse {
     let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let mut response = HttpResponse::build(status);
-    response.insert_header((
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    ));
-    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
-    if let Some(challenge) = challenge(denied, rules, manager) {
-        response.insert_header((header::WWW_AUTHENTICATE, challenge));
-    }
-    if let Some(after) = denied.retry_after() {
-        response.insert_header((header::RETRY_AFTER, HeaderValue::from(whole_seconds(after))));
-    }
     let body = BODIES
         .iter()
         .find(|(reason, _)| *reason == denied.reason())
         .map(|(_, body)| body.clone());
-    let mut response = response.body(body.unwrap_or_default());
-    write_headers(denied.limits(), response.headers_mut());
+    let mut response = HttpResponse::build(status)
+        .insert_header((
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        ))
+        .body(body.unwrap_or_default());
+    for (name, value) in headers {
+        response.headers_mut().append(name.clone(), value.clone());
+    }
     response
-}
-
-/// Rounds up to whole seconds, so that a client that waits for this time does not retry too early.
-fn whole_seconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis().div_ceil(1_000))
-        .unwrap_or(u64::MAX)
-        .max(1)
 }
 
 /// Returns the problem details of a reason (RFC 9457 section 3).
@@ -110,64 +197,6 @@ fn problem(reason: DenyReason) -> String {
         "detail": reason.detail(),
     })
     .to_string()
-}
-
-/// Returns the `WWW-Authenticate` header (RFC 6750 section 3): for each 401, and for the other
-/// denials that are due to the credential. Without a credential, it does not contain an error code.
-fn challenge(
-    denied: &Denied,
-    rules: &RouteRules,
-    manager: Option<&ApiKeyManager>,
-) -> Option<HeaderValue> {
-    let error = match denied.status() {
-        400 => Some("invalid_request"),
-        401 if denied.reason() == DenyReason::MissingKey => None,
-        401 => Some("invalid_token"),
-        403 if denied.reason() == DenyReason::InsufficientScope => Some("insufficient_scope"),
-        _ => return None,
-    };
-    let default = manager.map_or(KeyLocation::BEARER, |manager| manager.config().location());
-    let first = rules
-        .policy
-        .locations
-        .and_then(|locations| locations.first().copied());
-    let location = first.unwrap_or(default);
-    let mut text = scheme_of(location).to_owned();
-    let mut separator = ' ';
-    let mut add = |name: &str, value: &str| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(
-            text,
-            "{separator}{}{name}=\"{value}\"",
-            if separator == ',' { " " } else { "" }
-        );
-        separator = ',';
-    };
-    let realm = manager.and_then(|manager| manager.config().realm());
-    // Basic requires a realm (RFC 7617 section 2).
-    if let Some(realm) = realm.or((location == KeyLocation::Basic).then_some("api")) {
-        add("realm", realm);
-    }
-    if let Some(error) = error {
-        add("error", error);
-    }
-    let wanted = denied.required_scopes();
-    if !wanted.is_empty() {
-        add("scope", &wanted.join(" "));
-    }
-    HeaderValue::try_from(text).ok()
-}
-
-/// Returns the scheme in a challenge for a key at this location.
-fn scheme_of(location: KeyLocation<'_>) -> &str {
-    match location {
-        KeyLocation::Header {
-            scheme: Some(scheme),
-            ..
-        } => scheme,
-        KeyLocation::Basic => "Basic",
-        _ => OWN_SCHEME,
-    }
 }
 
 #[cfg(test)]

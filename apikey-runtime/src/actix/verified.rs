@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest};
 
+use super::policy::RouteRules;
+use super::vary::{GuardLocations, PassedGuards};
 use crate::manager::ApiKeyManager;
 use crate::policy::KeyLocation;
 use crate::verify::{Allowed, VerifiedCredential};
@@ -16,7 +18,12 @@ pub(super) struct Verified {
     pub(super) manager: ManagerIdentity,
     /// What remains of the key, if a middleware took it out of the request.
     pub(super) credential: Option<Rc<VerifiedCredential>>,
+    /// The guards that the request passed.
+    pub(super) guards: PassedGuards,
 }
+
+/// The guards that an anonymous request passed.
+struct Anonymous(PassedGuards);
 
 /// Identifies a manager within a request, by the address of its verifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +66,27 @@ impl Verified {
     /// Puts the key where extractors find it.
     pub(super) fn insert(self, request: &HttpRequest) {
         request.extensions_mut().insert(self);
+    }
+
+    /// Returns the guards that this request passed, and now this one.
+    pub(super) fn guards(request: &HttpRequest, rules: &RouteRules) -> PassedGuards {
+        let earlier = Self::passed_guards(request);
+        PassedGuards::with(earlier.as_ref(), GuardLocations::of(rules))
+    }
+
+    /// Returns the guards that this request passed, with a key or anonymously.
+    pub(super) fn passed_guards(request: &HttpRequest) -> Option<PassedGuards> {
+        let extensions = request.extensions();
+        let verified = extensions.get::<Self>().map(|verified| &verified.guards);
+        let anonymous = || extensions.get::<Anonymous>().map(|passed| &passed.0);
+        verified.or_else(anonymous).cloned()
+    }
+
+    /// Removes the key of an earlier guard, because a later one found none.
+    pub(super) fn remove_for_anonymous(request: &HttpRequest, rules: &RouteRules) {
+        let guards = Self::guards(request, rules);
+        Self::remove(request);
+        request.extensions_mut().insert(Anonymous(guards));
     }
 
     /// Removes the key of an earlier guard.

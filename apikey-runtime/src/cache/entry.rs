@@ -80,18 +80,28 @@ pub(crate) struct UncommonFields {
 impl CachedKey {
     /// Converts a record. Returns `None` if `hasher` cannot parse one of its digests.
     pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher, plans: &Plans) -> Option<Self> {
-        let validity = Validity::of(&record);
         let digest = hasher.parse(&record.digest)?;
-        let previous = match record.previous {
+        let previous = match &record.previous {
             None => None,
             Some(previous) => Some(Box::new((hasher.parse(&previous.digest)?, previous.until))),
         };
+        Some(Self::with_digests(record, digest, previous, plans))
+    }
+
+    /// Converts a record whose digests were parsed.
+    pub(crate) fn with_digests(
+        record: KeyRecord,
+        digest: ParsedDigest,
+        previous: Option<Box<(ParsedDigest, Timestamp)>>,
+        plans: &Plans,
+    ) -> Self {
+        let validity = Validity::of(&record);
         let environment = record.environment.map(String::into_boxed_str);
         let uncommon = environment.is_some()
             || !record.metadata.is_empty()
             || !record.networks.is_empty()
             || !record.methods.is_empty();
-        Some(Self {
+        Self {
             id: record.id,
             stale: AtomicBool::new(false),
             used: AtomicBool::new(false),
@@ -114,7 +124,7 @@ impl CachedKey {
                         .collect(),
                 })
             }),
-        })
+        }
     }
 
     pub(crate) fn label(&self) -> &str {

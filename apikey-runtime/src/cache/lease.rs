@@ -80,6 +80,13 @@ impl Lease {
         self.until.store(0, Ordering::SeqCst);
     }
 
+    /// Ends the lease, and states the length that one would have.
+    pub(crate) fn withhold(&self, length: Duration) {
+        self.end();
+        self.length_millis
+            .store(millis_i64(length), Ordering::SeqCst);
+    }
+
     /// Returns whether the lease was closed, after which none is granted.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)

@@ -8,10 +8,9 @@ use super::entry::CachedKey;
 use super::fence::Generation;
 use super::in_flight::{InFlightRead, ReadAnswer, ReadError, ReadOutcome, ReadStamp};
 use super::table::{Cache, ShardState};
-use crate::error::StoreError;
+use crate::error::{ErrorChain, StoreError};
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
-use crate::metrics::StoreCall;
 use crate::shared::Shared;
 
 /// Reads keys that are not in the cache from the store, one read at a time for each key.
@@ -50,7 +49,7 @@ impl Loader {
         let answer = outcome
             .wait_for(Option::is_some)
             .await
-            .map_err(|_| ReadError)?;
+            .map_err(|_ended| ReadError)?;
         let mut answer = answer.as_ref().map_or(Err(ReadError), Clone::clone)?;
         answer.stamp.own = own;
         Ok(answer)
@@ -116,29 +115,21 @@ impl Loader {
             generation,
             own: false,
         };
-        let answer = tokio::time::timeout(self.shared.deadline, self.shared.store.find(id)).await;
-        self.shared
-            .metrics
-            .called(StoreCall::Find, answer.as_ref().ok());
-        match answer {
-            Ok(Ok(None)) => Ok(ReadAnswer { stamp, found: None }),
-            Ok(Ok(Some(record))) => {
+        match self.shared.find(id).await {
+            Ok(None) => Ok(ReadAnswer { stamp, found: None }),
+            Ok(Some(record)) => {
                 let found = CachedKey::of(record, &*self.hasher, &self.plans).map(Arc::new);
                 if found.is_none() {
                     tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form");
                 }
                 Ok(ReadAnswer { stamp, found })
             }
-            Ok(Err(error @ StoreError::Corrupt { .. })) => {
-                tracing::error!(key_id = %id, %error, "key denied: its record cannot be read");
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
                 Ok(ReadAnswer { stamp, found: None })
             }
-            Ok(Err(error)) => {
-                tracing::warn!(key_id = %id, %error, "the key store failed");
-                Err(ReadError)
-            }
-            Err(_) => {
-                tracing::warn!(key_id = %id, deadline = ?self.shared.deadline, "the key store gave no answer in time");
+            Err(error) => {
+                tracing::warn!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
                 Err(ReadError)
             }
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::poller::ChangePoller;
-use crate::error::Error;
+use crate::error::{Error, ErrorChain};
 use crate::metrics::StoreCall;
+use crate::shared::CallClass;
 use crate::store::{MAX_LEASE, MemberList, Node, NodeId, outlasts};
 
 /// The first pause between two reads of the member list. Each pause is twice the one before.
@@ -104,7 +105,7 @@ impl ChangePoller {
             match self.shared.call(StoreCall::Members, read).await {
                 Ok(members) => return Ok(Some(members)),
                 Err(error) => {
-                    tracing::warn!(%error, "the member list cannot be read; a change is not confirmed yet");
+                    tracing::warn!(error = %ErrorChain(&error), "the member list cannot be read; a change is not confirmed yet");
                     self.sleep_until(Instant::now() + MAX_PAUSE).await?;
                 }
             }
@@ -140,7 +141,7 @@ impl ChangePoller {
 
     /// Returns whether the store answered a poll that was sent after the change.
     fn has_polled_since(&self, committed: Instant) -> bool {
-        let answered = self.status().answered;
+        let answered = self.shared.status.of(CallClass::Polls).answered;
         answered.is_some_and(|answered| answered >= committed)
     }
 

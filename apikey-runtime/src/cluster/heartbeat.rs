@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::poller::ChangePoller;
+use super::poller::{ChangePoller, WRITE_FACTOR};
+use crate::error::ErrorChain;
+use crate::shared::CallClass;
 use crate::store::Cursor;
 
 /// The minimum interval between heartbeats if there is nothing to acknowledge.
@@ -56,12 +58,18 @@ impl ChangePoller {
             return true;
         };
         let write = membership.acknowledge(&self.node, cursor);
-        match timeout(self.shared.deadline, write).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => tracing::debug!(%error, "changes were not acknowledged"),
-            Err(_) => tracing::debug!("changes were not acknowledged in time"),
+        let deadline = self.shared.deadline * WRITE_FACTOR;
+        let written = self.write_own(deadline, write).await;
+        let turned = self.shared.status.record(CallClass::Heartbeats, &written);
+        match &written {
+            // Logged once instead of at each retry.
+            Err(error) if turned => {
+                tracing::warn!(error = %ErrorChain(error), "the key store does not accept this node's heartbeat");
+            }
+            Ok(()) if turned => tracing::info!("the key store accepts this node's heartbeat again"),
+            _ => {}
         }
-        false
+        written.is_ok()
     }
 
     /// Returns the interval between heartbeats: half a lease, and at least 250 ms.

@@ -4,6 +4,7 @@
 mod barrier;
 mod failure_detector;
 mod heartbeat;
+mod pages;
 mod poller;
 
 pub use barrier::Propagation;

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::clock::millis_u64;
-use crate::error::StoreError;
+use crate::error::{ErrorChain, StoreError};
 use crate::metrics::PollOutcome;
-use crate::shared::Shared;
-use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, MAX_LEASE, NodeId};
+use crate::shared::{CallClass, Shared};
+use crate::store::{ChangeListener, ChangeLog, Cursor, NodeId};
 
 /// The minimum interval between polls that checks request.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
@@ -26,6 +26,10 @@ const PUSH_INTERVAL: [Duration; 2] = [Duration::from_millis(1), Duration::from_m
 
 /// How long a node that was removed from the member list waits before it joins again.
 const REJOIN_DELAY: Duration = Duration::from_millis(1);
+
+/// What a node writes about itself may take this many times as long as another call: requests do not
+/// wait for it, and a write that is given up and repeated on a slow disk would never succeed.
+pub(super) const WRITE_FACTOR: u32 = 10;
 
 /// The interval between polls of a store that does not keep a change log.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,12 +50,15 @@ pub(crate) struct ChangePoller {
     /// The position up to which the cache follows the change log; `None` if it does not follow one.
     /// Subscribers are notified only when it changes.
     pub(super) followed: watch::Sender<Option<SyncPosition>>,
-    status: watch::Sender<PollStatus>,
     /// The longest lease that the store has granted to this node, in milliseconds.
-    longest_millis: AtomicU64,
+    pub(super) longest_millis: AtomicU64,
+    /// See [`write_time`](Self::write_time), in milliseconds.
+    write_millis: AtomicU64,
     stopping: AtomicBool,
     /// Whether the store's member list contains this node.
-    member: AtomicBool,
+    pub(super) member: AtomicBool,
+    /// The protocol version that the store required last.
+    pub(super) required_protocol: AtomicU32,
 }
 
 /// The position up to which the cache follows the change log.
@@ -62,15 +69,6 @@ pub(crate) struct SyncPosition {
     /// Since when each answer has continued the one before. A store restored to an earlier state
     /// breaks this.
     pub(crate) unbroken_since: Instant,
-}
-
-/// The results of the last polls.
-#[derive(Debug, Clone)]
-pub(crate) struct PollStatus {
-    /// When the last answered poll was sent.
-    pub(crate) answered: Option<Instant>,
-    /// Since when the store has not answered, and the reason.
-    pub(crate) failing: Option<(Instant, String)>,
 }
 
 /// Numbers of polls that are done.
@@ -91,13 +89,11 @@ impl ChangePoller {
             begun: AtomicU64::new(0),
             done: watch::Sender::default(),
             followed: watch::Sender::new(None),
-            status: watch::Sender::new(PollStatus {
-                answered: None,
-                failing: None,
-            }),
             longest_millis: AtomicU64::new(0),
+            write_millis: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             member: AtomicBool::new(false),
+            required_protocol: AtomicU32::new(0),
         }
     }
 
@@ -110,8 +106,28 @@ impl ChangePoller {
         self.member.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn status(&self) -> PollStatus {
-        self.status.borrow().clone()
+    /// Awaits a write of this node about itself, for longer than other calls may take.
+    pub(super) async fn write_own(
+        &self,
+        deadline: Duration,
+        write: impl Future<Output = Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let written = tokio::time::timeout(deadline, write).await;
+        let written = written.unwrap_or_else(|_elapsed| Err(late(deadline)));
+        let millis = millis_u64(began.elapsed());
+        if written.is_ok() {
+            self.write_millis.store(millis, Ordering::SeqCst);
+        } else {
+            // A write would take this long at least; one that fails at once says nothing about that.
+            self.write_millis.fetch_max(millis, Ordering::SeqCst);
+        }
+        written
+    }
+
+    /// Returns how long the last such write took that succeeded, or a later one that failed if that is longer.
+    pub(super) fn write_time(&self) -> Duration {
+        Duration::from_millis(self.write_millis.load(Ordering::SeqCst))
     }
 
     pub(crate) fn followed(&self) -> Option<SyncPosition> {
@@ -144,6 +160,13 @@ impl ChangePoller {
     }
 
     async fn wait_for_poll(&self, trigger: &Notify) -> bool {
+        // A poll that has to join first may take longer.
+        let limit = self.shared.deadline * 2 + REQUEST_INTERVAL;
+        let polled = tokio::time::timeout(limit, self.next_poll(trigger)).await;
+        polled.unwrap_or(false)
+    }
+
+    async fn next_poll(&self, trigger: &Notify) -> bool {
         let mut polls = self.done.subscribe();
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
         loop {
@@ -230,14 +253,48 @@ impl ChangePoller {
         .await
     }
 
-    /// Polls once: evicts the keys that changed since `cursor`, and takes the lease.
-    pub(crate) async fn poll(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
-        let polled = self.poll_uncounted(cursor).await;
-        self.shared.metrics.polled(polled);
+    /// Polls once: evicts what changed since `cursor`, and takes the lease.
+    async fn poll(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
+        let deadline = self.shared.deadline;
+        let polled = self
+            .poll_within(deadline, deadline * WRITE_FACTOR, cursor)
+            .await;
+        polled.unwrap_or(PollOutcome::Failed)
+    }
+
+    /// Does the same with these deadlines, of the poll and of the join before it. Logs a failure once
+    /// instead of at each poll.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's error, also if the deadline passes first.
+    pub(crate) async fn poll_within(
+        &self,
+        deadline: Duration,
+        join_deadline: Duration,
+        cursor: &mut Option<Cursor>,
+    ) -> Result<PollOutcome, StoreError> {
+        let polled = self.poll_uncounted(deadline, join_deadline, cursor).await;
+        let outcome = polled.as_ref().copied();
+        self.shared
+            .metrics
+            .polled(outcome.unwrap_or(PollOutcome::Failed));
+        if let Err(error) = &polled
+            && self.shared.status.failed(CallClass::Polls, error)
+            // The start, which has no lease yet, reports its error itself.
+            && self.cache.lease.length().is_some()
+        {
+            tracing::warn!(error = %ErrorChain(error), "the key store's change log cannot be read; its lease expires");
+        }
         polled
     }
 
-    async fn poll_uncounted(&self, cursor: &mut Option<Cursor>) -> PollOutcome {
+    async fn poll_uncounted(
+        &self,
+        deadline: Duration,
+        join_deadline: Duration,
+        cursor: &mut Option<Cursor>,
+    ) -> Result<PollOutcome, StoreError> {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         // Dropped on each return, and if the store panics.
         let mut guard = PollGuard {
@@ -246,49 +303,20 @@ impl ChangePoller {
             answered: false,
         };
         // The node is a member before it sends the poll that grants its lease.
-        let listed = match self.join().await {
-            Ok(listed) => listed,
-            Err(error) => return self.failed(&error),
-        };
+        let listed = self.join(join_deadline).await?;
         let sent_at = Instant::now();
-        let sent = [self.shared.now(), self.shared.now()];
-        let Some(log) = self.shared.store.change_log() else {
-            self.answered(sent_at);
-            guard.answered = true;
-            return PollOutcome::Answered;
-        };
-        let changes = log.changes(cursor.as_ref(), Some(&self.node));
-        let polled = match tokio::time::timeout(self.shared.deadline, changes).await {
-            Ok(Ok(changes)) if listed && !changes.member => {
-                self.member.store(false, Ordering::SeqCst);
-                *cursor = None;
-                self.followed.send_replace(None);
-                self.cache.lease.end();
-                self.cache.flush();
-                tracing::warn!(node = %self.node, "the key store has removed this node from its member list; it joins again");
-                PollOutcome::NotMember
-            }
-            Ok(Ok(changes)) => {
-                // `.confirmed()` does not wait for longer leases than the maximum.
-                let length = changes.lease.min(MAX_LEASE);
-                self.longest_millis
-                    .fetch_max(millis_u64(length), Ordering::SeqCst);
-                *cursor = Some(self.follow(changes));
-                // After the evictions: a check that sees the lease also sees them.
-                self.cache.lease.grant(sent, length);
-                PollOutcome::Answered
-            }
-            Ok(Err(error)) => return self.failed(&error),
-            Err(_) => return self.timed_out(),
+        let polled = match self.shared.store.change_log() {
+            Some(log) => self.follow_pages(log, cursor, listed, deadline).await?,
+            None => PollOutcome::Answered,
         };
         self.answered(sent_at);
         guard.answered = true;
-        polled
+        Ok(polled)
     }
 
     /// Joins the store's members, if this node is not one. Returns `false` if the store does not
     /// have membership.
-    async fn join(&self) -> Result<bool, StoreError> {
+    async fn join(&self, deadline: Duration) -> Result<bool, StoreError> {
         // A manager that was shut down does not join again.
         if self.is_member() || self.cache.lease.is_closed() {
             return Ok(true);
@@ -296,77 +324,22 @@ impl ChangePoller {
         let Some(membership) = self.shared.store.membership() else {
             return Ok(false);
         };
-        tokio::time::timeout(self.shared.deadline, membership.join(&self.node))
-            .await
-            .unwrap_or_else(|_| {
-                Err(StoreError::unavailable(format!(
-                    "no answer within {:?}",
-                    self.shared.deadline
-                )))
-            })?;
+        self.write_own(deadline, membership.join(&self.node))
+            .await?;
         self.member.store(true, Ordering::SeqCst);
         Ok(true)
     }
 
-    /// Evicts the changed keys, and returns the new cursor.
-    fn follow(&self, changes: Changes) -> Cursor {
-        let unbroken_since = match &changes.set {
-            ChangeSet::Entries(items) => {
-                for item in items {
-                    match item.key() {
-                        Some(id) => self.cache.evict(&id),
-                        // It is not known what such an item affects.
-                        None => self.cache.flush(),
-                    }
-                }
-                self.followed().map(|followed| followed.unbroken_since)
-            }
-            ChangeSet::Resync => {
-                self.cache.flush();
-                None
-            }
-        };
-        let followed = SyncPosition {
-            cursor: changes.cursor.clone(),
-            // From now on, since the store may have been another one until it made this answer.
-            unbroken_since: unbroken_since.unwrap_or_else(Instant::now),
-        };
-        self.followed.send_if_modified(|current| {
-            let moved = current.as_ref() != Some(&followed);
-            *current = Some(followed);
-            moved
-        });
-        changes.cursor
-    }
-
     fn answered(&self, sent_at: Instant) {
-        let before = self.status.send_replace(PollStatus {
-            answered: Some(sent_at),
-            failing: None,
-        });
-        if before.failing.is_some() {
+        if self.shared.status.answered(CallClass::Polls, sent_at) {
             tracing::info!("the key store's change log can be read again");
         }
     }
+}
 
-    fn timed_out(&self) -> PollOutcome {
-        self.failed(&format_args!("no answer within {:?}", self.shared.deadline))
-    }
-
-    /// Records the failure, and logs it once instead of at each poll.
-    fn failed(&self, error: &dyn std::fmt::Display) -> PollOutcome {
-        self.status.send_modify(|status| {
-            if status.failing.is_none() {
-                tracing::warn!(%error, "the key store's change log cannot be read; its lease expires");
-            }
-            let since = status
-                .failing
-                .take()
-                .map_or_else(Instant::now, |(since, _)| since);
-            status.failing = Some((since, error.to_string()));
-        });
-        PollOutcome::Failed
-    }
+/// Returns the error of a call that took too long.
+pub(super) fn late(deadline: Duration) -> StoreError {
+    StoreError::timed_out(format!("no answer within {deadline:?}"))
 }
 
 /// The reason for a poll.

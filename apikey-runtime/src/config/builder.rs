@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Config;
 use super::checks::{
-    check, check_param, check_realm, check_secret, place, precision, prefixes, rate, token, within,
+    check, check_namespace, check_param, check_realm, check_secret, place, precision, prefixes,
+    rate, token, within,
 };
 use super::proxies::proxies;
 use super::settings::ConfigBuilder;
@@ -16,8 +17,25 @@ impl ConfigBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for the first setting that cannot work; the message says what to write.
-    pub fn build(self) -> Result<Config, Error> {
+    /// [`Error::Config`] for the first setting that cannot work; the message says what to write. It
+    /// names the environment variable if the value comes from one.
+    pub fn build(mut self) -> Result<Config, Error> {
+        self.prefer_code();
+        self.validate().map_err(|error| self.name_variables(error))
+    }
+
+    /// Drops one of `prefix` and `prefixes` if it comes from the environment and the other was set
+    /// after it.
+    fn prefer_code(&mut self) {
+        let from_env = |name| self.from_env.contains(&name);
+        match (from_env("prefix"), from_env("prefixes")) {
+            (true, false) if self.prefixes.is_some() => self.prefix = None,
+            (false, true) if self.prefix.is_some() => self.prefixes = None,
+            _ => {}
+        }
+    }
+
+    fn validate(&self) -> Result<Config, Error> {
         let mut config = Config::default();
         self.locate(&mut config)?;
         self.shape_keys(&mut config)?;
@@ -74,6 +92,13 @@ impl ConfigBuilder {
             millis,
         )?;
         set(&mut config.store_timeout, store.map(Duration::from_millis));
+        let start = within(
+            "start_timeout_ms",
+            self.start_timeout_ms,
+            1..=3_600_000,
+            ("milliseconds", "`30000`"),
+        )?;
+        set(&mut config.start_timeout, start.map(Duration::from_millis));
         set(&mut config.cache_capacity, self.cache_capacity);
         Ok(())
     }
@@ -87,6 +112,14 @@ impl ConfigBuilder {
         let requests = ("requests", "`1` to disable prefetching");
         let prefetch = within("limit_prefetch", self.limit_prefetch, 1..=1_000, requests)?;
         set(&mut config.limit_prefetch, prefetch);
+        set(
+            &mut config.counter_namespace,
+            self.counter_namespace.clone(),
+        );
+        check(
+            "counter_namespace",
+            check_namespace(&config.counter_namespace),
+        )?;
         let interval = within(
             "usage_flush_interval_ms",
             self.usage_flush_interval_ms,

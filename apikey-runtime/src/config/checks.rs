@@ -42,13 +42,27 @@ pub(super) fn place(location: Option<&str>) -> Result<LocationKind, Error> {
 
 /// Checks a name that is used without encoding in a query, a cookie or a form.
 pub(super) fn check_param(name: &str) -> Result<(), &'static str> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
+    if name.is_empty() || !is_plain(name) {
         return Err(
             "is 1 to 64 ASCII letters, digits, `_`, `-` and `.`; write a name such as `api_key`",
         );
     }
     Ok(())
+}
+
+/// Checks the namespace of counters. It must not contain the `:` that ends it in their names.
+pub(super) fn check_namespace(name: &str) -> Result<(), &'static str> {
+    if is_plain(name) {
+        return Ok(());
+    }
+    Err(
+        "is at most 64 ASCII letters, digits, `_`, `-` and `.`; write the name of the service, such as `orders`",
+    )
+}
+
+fn is_plain(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    name.len() <= 64 && name.bytes().all(fits)
 }
 
 /// Checks a token (RFC 9110 section 5.6.2): the name of a header, or a scheme.
@@ -76,7 +90,7 @@ pub(super) fn check_secret(length: usize, charset: &Charset) -> Result<(), Error
         let per_symbol = (charset.symbols().len() as f64).log2();
         let enough = (f64::from(MIN_SECRET_BITS) / per_symbol).ceil();
         return fault(format!(
-            "`secret_length` {length} of `{}` has {bits} bits of entropy, and {MIN_SECRET_BITS} are needed; write at least {enough}",
+            "`secret_length` {length} of the `secret_charset` `{}` has {bits} bits of entropy, and {MIN_SECRET_BITS} are needed; write at least {enough}",
             charset.name()
         ));
     }
@@ -97,6 +111,10 @@ pub(super) fn prefixes(
     one: Option<String>,
     several: Option<Vec<String>>,
 ) -> Result<Option<Vec<String>>, Error> {
+    let name = match several {
+        Some(_) => "prefixes",
+        None => "prefix",
+    };
     let prefixes = match (one, several) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
@@ -109,7 +127,7 @@ pub(super) fn prefixes(
         return fault("`prefixes` is empty; write at least one, as in `my_api`".to_owned());
     }
     for prefix in &prefixes {
-        check("prefix", check_prefix(prefix))?;
+        check(name, check_prefix(prefix))?;
     }
     let mut sorted: Vec<&String> = prefixes.iter().collect();
     sorted.sort_unstable();

@@ -5,7 +5,9 @@ mod checks;
 mod env;
 mod precision;
 mod proxies;
+mod service_links;
 mod settings;
+mod unknown;
 
 use std::time::Duration;
 
@@ -18,12 +20,14 @@ use crate::policy::KeyLocation;
 
 pub use precision::NetworkPrecision;
 pub use proxies::ForwardedHeader;
+pub(crate) use proxies::TrustedProxies;
 pub use settings::ConfigBuilder;
 
 /// The validated, read-only settings of a manager.
 ///
 /// A `Config` is created in code ([`Config::builder`]), from data (it implements [`Deserialize`]),
-/// or from the environment ([`Config::from_env`]). Names and defaults are those of flask-api-key.
+/// or from the environment ([`Config::from_env`]). [`ConfigBuilder::with_env`] merges the three.
+/// Names and defaults are those of flask-api-key.
 ///
 /// ```
 /// use apikey_runtime::Config;
@@ -53,15 +57,17 @@ pub struct Config {
     secret_length: usize,
     secret_charset: Charset,
     realm: Option<String>,
-    trusted_proxies: Vec<IpNet>,
+    trusted_proxies: TrustedProxies,
     forwarded_header: Option<ForwardedHeader>,
     body_limit: usize,
     body_timeout: Duration,
     store_timeout: Duration,
+    start_timeout: Duration,
     cache_capacity: usize,
     default_rate_limit: Option<Rate>,
     failed_attempts: Option<Rate>,
     limit_prefetch: u32,
+    counter_namespace: String,
     usage_flush_interval: Duration,
     usage_retention: Duration,
     usage_network_precision: Option<NetworkPrecision>,
@@ -72,6 +78,7 @@ pub struct Config {
 enum LocationKind {
     Header,
     Basic,
+    WebSocket,
     Query,
     Cookie,
     Json,
@@ -79,9 +86,10 @@ enum LocationKind {
 }
 
 /// Locations by the names in the configuration.
-const LOCATION_KINDS: [(&str, LocationKind); 6] = [
+const LOCATION_KINDS: [(&str, LocationKind); 7] = [
     ("header", LocationKind::Header),
     ("basic", LocationKind::Basic),
+    ("websocket", LocationKind::WebSocket),
     ("query", LocationKind::Query),
     ("cookie", LocationKind::Cookie),
     ("json", LocationKind::Json),
@@ -95,8 +103,8 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// Returns the name of the location that a route uses by default: `header`, `basic`, `query`,
-    /// `cookie`, `json` or `form`.
+    /// Returns the name of the location that a route uses by default: `header`, `basic`,
+    /// `websocket`, `query`, `cookie`, `json` or `form`.
     #[must_use]
     pub fn location_name(&self) -> &'static str {
         LOCATION_KINDS
@@ -159,7 +167,13 @@ impl Config {
     /// Returns the networks of the trusted proxies.
     #[must_use]
     pub fn trusted_proxies(&self) -> &[IpNet] {
-        &self.trusted_proxies
+        &self.trusted_proxies.networks
+    }
+
+    /// Returns whether the peers of Unix sockets are trusted proxies.
+    #[must_use]
+    pub fn trusts_unix_sockets(&self) -> bool {
+        self.trusted_proxies.unix
     }
 
     /// Returns the header in which the trusted proxies name their clients.
@@ -186,6 +200,13 @@ impl Config {
         self.store_timeout
     }
 
+    /// Returns how long a start waits for a slow store; see
+    /// [`ConfigBuilder::start_timeout`].
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+
     /// Returns the maximum number of cached keys.
     #[must_use]
     pub fn cache_capacity(&self) -> usize {
@@ -210,6 +231,13 @@ impl Config {
     #[must_use]
     pub fn limit_prefetch(&self) -> u32 {
         self.limit_prefetch
+    }
+
+    /// Returns the name that tells the limit counters of this service from those of others on the
+    /// same store. It is empty if it is not set.
+    #[must_use]
+    pub fn counter_namespace(&self) -> &str {
+        &self.counter_namespace
     }
 
     /// Returns how often usage is written to the store.
@@ -240,6 +268,7 @@ impl Config {
                 scheme: self.header_type.as_deref(),
             },
             LocationKind::Basic => KeyLocation::Basic,
+            LocationKind::WebSocket => KeyLocation::WebSocket,
             LocationKind::Query => KeyLocation::Query { name },
             LocationKind::Cookie => KeyLocation::Cookie { name },
             LocationKind::Json => KeyLocation::Json { name },
@@ -248,9 +277,9 @@ impl Config {
     }
 
     /// Returns the trusted proxies and their header; `None` if proxies are not trusted.
-    pub(crate) fn proxies(&self) -> Option<(ForwardedHeader, &[IpNet])> {
+    pub(crate) fn proxies(&self) -> Option<(ForwardedHeader, &TrustedProxies)> {
         self.forwarded_header
-            .map(|header| (header, self.trusted_proxies.as_slice()))
+            .map(|header| (header, &self.trusted_proxies))
     }
 
     pub(crate) fn accepts_prefix(&self, prefix: &str) -> bool {
@@ -270,15 +299,17 @@ impl Default for Config {
             secret_length: 64,
             secret_charset: Charset::default(),
             realm: None,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             forwarded_header: None,
             body_limit: 64 * 1024,
             body_timeout: Duration::from_secs(5),
             store_timeout: Duration::from_secs(2),
+            start_timeout: Duration::from_secs(30),
             cache_capacity: 100_000,
             default_rate_limit: None,
             failed_attempts: Some(Rate::per_minute(1_000)),
             limit_prefetch: 1,
+            counter_namespace: String::new(),
             usage_flush_interval: Duration::from_secs(10),
             usage_retention: Duration::from_hours(24 * 90),
             usage_network_precision: Some(NetworkPrecision::default()),

@@ -1,5 +1,7 @@
 //! Trusted proxies and their header.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::checks::fault;
@@ -19,16 +21,39 @@ pub enum ForwardedHeader {
     XForwardedFor,
 }
 
-/// Parses the trusted networks and their header: both or neither.
+/// The word for the peers of Unix sockets among the trusted proxies.
+const UNIX: &str = "unix";
+
+/// The proxies that may name their clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TrustedProxies {
+    pub(super) networks: Vec<IpNet>,
+    /// Whether the peer of a Unix socket is trusted.
+    pub(crate) unix: bool,
+}
+
+impl TrustedProxies {
+    /// Returns whether a proxy at this address is trusted.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.networks
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+}
+
+/// Parses the trusted proxies and their header: both or neither.
 pub(super) fn proxies(
-    networks: Option<&[String]>,
+    trusted: Option<&[String]>,
     header: Option<&str>,
-) -> Result<(Vec<IpNet>, Option<ForwardedHeader>), Error> {
-    let networks: Vec<IpNet> = networks
-        .unwrap_or_default()
-        .iter()
-        .map(|text| network(text))
-        .collect::<Result<_, _>>()?;
+) -> Result<(TrustedProxies, Option<ForwardedHeader>), Error> {
+    let mut proxies = TrustedProxies::default();
+    for text in trusted.unwrap_or_default() {
+        if text.eq_ignore_ascii_case(UNIX) {
+            proxies.unix = true;
+        } else {
+            proxies.networks.push(network(text)?);
+        }
+    }
     let header = match header.map(str::to_ascii_lowercase).as_deref() {
         None => None,
         Some("forwarded") => Some(ForwardedHeader::Forwarded),
@@ -40,7 +65,7 @@ pub(super) fn proxies(
             );
         }
     };
-    match (networks.is_empty(), header) {
+    match (proxies == TrustedProxies::default(), header) {
         (false, None) => fault(
             "`trusted_proxies` are set and `forwarded_header` is not; \
              write the one that the proxies set, `Forwarded` or `X-Forwarded-For`"
@@ -48,10 +73,10 @@ pub(super) fn proxies(
         ),
         (true, Some(_)) => fault(
             "`forwarded_header` is set and `trusted_proxies` are not; \
-             write the proxies' networks, such as `10.0.0.0/8`"
+             write the proxies' networks, such as `10.0.0.0/8`, or `unix`"
                 .to_owned(),
         ),
-        _ => Ok((networks, header)),
+        _ => Ok((proxies, header)),
     }
 }
 
@@ -65,7 +90,7 @@ fn network(text: &str) -> Result<IpNet, Error> {
     let own = |network: &IpNet| !is_mapped(network);
     text.parse().ok().or_else(address).filter(own).ok_or_else(|| {
         Error::Config(
-            "one of `trusted_proxies` is not a network; write networks or addresses, such as `10.0.0.0/8` or `192.0.2.1`".to_owned(),
+            "one of `trusted_proxies` is not a network; write networks or addresses, such as `10.0.0.0/8` or `192.0.2.1`, or `unix` for the peers of Unix sockets".to_owned(),
         )
     })
 }
@@ -97,6 +122,13 @@ mod tests {
         assert!(
             message(Config::builder().forwarded_header("Forwarded")).contains("trusted_proxies")
         );
+        assert!(!config.trusts_unix_sockets());
+        for word in ["unix", "UNIX"] {
+            let config = proxied(&[word], "Forwarded").unwrap();
+            assert!(config.trusts_unix_sockets() && config.trusted_proxies().is_empty());
+        }
+        assert!(message(Config::builder().trusted_proxies(["unix"])).contains("forwarded_header"));
+        assert!(proxied(&["unix:/run/app.sock"], "Forwarded").is_err());
         assert!(proxied(&["10.0.0.0/33"], "Forwarded").is_err());
         assert!(proxied(&["10.0.0.0/8"], "X-Real-IP").is_err());
     }

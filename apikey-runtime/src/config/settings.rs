@@ -4,8 +4,10 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
+use super::unknown::suggestion;
 use crate::clock::millis_u64;
 
 /// Declares [`ConfigBuilder`] and [`SETTINGS`].
@@ -18,10 +20,15 @@ macro_rules! settings {
         $method:ident($argument:ident: $from:ty) => $name:ident: $to:ty = $value:expr;
     )+) => {
         /// Settings that are not validated yet; see [`Config`](super::Config).
-        #[derive(Debug, Clone, Default, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
+        ///
+        /// A later source replaces an earlier one: `toml::from_str::<ConfigBuilder>(&file)?` reads
+        /// a file, [`with_env`](Self::with_env) replaces what the environment sets, and the other
+        /// methods replace what the code sets.
+        #[derive(Debug, Clone, Default)]
         pub struct ConfigBuilder {
             $(pub(super) $name: Option<$to>,)+
+            /// The settings whose values come from the environment, for messages.
+            pub(super) from_env: Vec<&'static str>,
         }
 
         impl ConfigBuilder {$(
@@ -29,9 +36,41 @@ macro_rules! settings {
             #[must_use]
             pub fn $method(mut self, $argument: $from) -> Self {
                 self.$name = Some($value);
+                self.from_env.retain(|name| *name != stringify!($name));
                 self
             }
         )+}
+
+        impl<'de> Visitor<'de> for SettingsVisitor {
+            type Value = ConfigBuilder;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of settings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ConfigBuilder, A::Error> {
+                let mut builder = ConfigBuilder::default();
+                let mut seen = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        $(stringify!($name) => builder.$name = map.next_value()?,)+
+                        other => {
+                            let hint = suggestion(other, NAMES, str::to_owned);
+                            let message = format!("the setting `{other}` is not known; {hint}");
+                            return Err(A::Error::custom(message));
+                        }
+                    }
+                    if seen.contains(&name) {
+                        return Err(A::Error::custom(format_args!("`{name}` is set twice; set it once")));
+                    }
+                    seen.push(name);
+                }
+                Ok(builder)
+            }
+        }
+
+        /// The name of every setting in data, in the order of the table.
+        pub(super) const NAMES: &[&str] = &[$(stringify!($name)),+];
 
         /// Every setting, in the order of the table.
         pub(super) const SETTINGS: &[Setting] = &[$(Setting {
@@ -42,6 +81,16 @@ macro_rules! settings {
             },
         }),+];
     };
+}
+
+/// Reads settings by their names.
+struct SettingsVisitor;
+
+// Written by hand, since a derived one lists all names if one is unknown, and does not suggest any.
+impl<'de> Deserialize<'de> for ConfigBuilder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SettingsVisitor)
+    }
 }
 
 /// A setting, read by its name.
@@ -55,8 +104,8 @@ pub(super) struct Setting {
 // `SETTINGS.md` describes the same settings; a test compares them.
 settings! {
     /// Sets the default location of the key: `header`, `basic` (the user name of Basic
-    /// credentials), `query`, `cookie`, `json` or `form` (in the body); case-insensitive. By
-    /// default, `header`.
+    /// credentials), `websocket` (the subprotocol after `bearer`), `query`, `cookie`, `json` or
+    /// `form` (in the body); case-insensitive. By default, `header`.
     location(location: impl Into<String>) => location: String = location.into();
 
     /// Sets the header that carries the key. By default, `Authorization`.
@@ -92,7 +141,7 @@ settings! {
     realm(realm: impl Into<String>) => realm: String = realm.into();
 
     /// Sets the networks of the trusted proxies, such as `10.0.0.0/8`; a single address is a
-    /// network of one. Requires [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
+    /// network of one. The word `unix` trusts the peers of Unix sockets. Requires [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
     /// proxies are not trusted and forwarded headers are ignored.
     trusted_proxies(networks: impl IntoIterator<Item = impl Into<String>>) =>
         trusted_proxies: Vec<String> = networks.into_iter().map(Into::into).collect();
@@ -112,6 +161,13 @@ settings! {
     /// Sets how long a store call may take, 1 ms to 60 s; the request is then denied with 503.
     /// Writing usage, which requests do not wait for, may take ten times as long. By default, 2 s.
     store_timeout(timeout: Duration) => store_timeout_ms: u64 = millis_u64(timeout);
+
+    /// Sets how long a start waits for a store that is slow to start, or to answer the first poll,
+    /// 1 ms to 1 hour. A store may take a minute more to start, since one whose lease was lowered
+    /// waits until the longer leases have ended, and these last a minute at most. After a second,
+    /// the log says what the start waits for, and how long. A store that refuses (the connection,
+    /// the password) ends the start at once. By default, 30 s.
+    start_timeout(timeout: Duration) => start_timeout_ms: u64 = millis_u64(timeout);
 
     /// Sets the maximum number of cached keys; 0 disables the cache. By default, 100,000.
     cache_capacity(keys: usize) => cache_capacity: usize = keys;
@@ -135,6 +191,15 @@ settings! {
     /// process that is killed loses them: at most this many requests' units for each check of the
     /// key that was in progress. By default, 1. See [`guide::limits`](crate::guide::limits).
     limit_prefetch(units: u32) => limit_prefetch: u32 = units;
+
+    /// Sets a name that tells the limit counters of this service from those of others on the same
+    /// store: at most 64 ASCII letters, digits, `-`, `_` and `.`. If it is empty, the counters
+    /// are shared with other services that do not set it.
+    ///
+    /// The rates of routes and [`default_rate_limit`](ConfigBuilder::default_rate_limit) are counted
+    /// under it, so use the same name in all processes of a service. A key's own limits are counted
+    /// for all services together. By default, empty.
+    counter_namespace(name: impl Into<String>) => counter_namespace: String = name.into();
 
     /// Sets how often usage is written to the store, 100 ms to 1 hour. While the store accepts
     /// usage, a crash loses at most this much of it. By default, 10 s.
@@ -223,5 +288,23 @@ mod tests {
             }
             assert_eq!(builder.build().unwrap(), Config::default(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_namespace_of_counters_has_its_bounds_and_characters() {
+        let long = "a".repeat(65);
+        for name in ["a:b", "a/b", "a b", "\u{e9}", "a\n", long.as_str()] {
+            let built = Config::builder().counter_namespace(name).build();
+            let message = built.unwrap_err().to_string();
+            assert!(
+                message.contains("`counter_namespace` is at most 64"),
+                "{message}"
+            );
+        }
+        let data = r#"{ "counter_namespace": "eu-1.orders_v2" }"#;
+        let config: Config = serde_json::from_str(data).unwrap();
+        assert_eq!(config.counter_namespace(), "eu-1.orders_v2");
+        let empty = Config::builder().counter_namespace("").build().unwrap();
+        assert_eq!(empty, Config::default());
     }
 }

@@ -22,7 +22,7 @@ const ROOM: usize = 1024;
 /// An event of a key, or a denied request; see
 /// [`ApiKeyManager::events`](crate::ApiKeyManager::events).
 ///
-/// It does not contain secrets or digests. Serialised, it is one flat object: `at` (milliseconds),
+/// It does not contain secrets or digests. Serialised, it is one flat object: `at` (RFC 3339),
 /// `kind`, the kind's own members, `key_id`, `actor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -133,7 +133,7 @@ fn an_event_is_one_flat_object() {
     };
     let json = serde_json::to_value(&told).unwrap();
     let expected = serde_json::json!({
-        "at": 5, "kind": "denied", "reason": "expired-key",
+        "at": "1970-01-01T00:00:00.005Z", "kind": "denied", "reason": "expired-key",
         "key_id": KeyId::from_u128(1).as_str(), "actor": null,
     });
     assert_eq!(json, expected);

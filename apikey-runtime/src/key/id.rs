@@ -33,7 +33,7 @@ impl FromStr for KeyId {
         }
         u128::from_str_radix(&hex, 16)
             .map(Self::from_u128)
-            .map_err(|_| wrong())
+            .map_err(|_other_length| wrong())
     }
 }
 

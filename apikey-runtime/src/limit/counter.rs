@@ -11,14 +11,12 @@ impl CounterState {
     /// Decides whether `rule` allows `cost` at `now` (microseconds since 1970), without charging
     /// it.
     ///
-    /// The `tat` of a rate is clamped to `now` plus the burst, and keeps that value.
-    pub fn check(&mut self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
+    /// If the `tat` of a rate is later than `now` plus the burst by more than the cost takes up, since
+    /// the clock was set back or the rate was another one, one charge is allowed.
+    #[must_use]
+    pub fn check(&self, rule: LimitRule, cost: u32, now: i64) -> LimitDecision {
         match rule {
-            LimitRule::Rate(rate) => {
-                let gcra = Gcra::of(rate, cost);
-                self.tat = gcra.clamp(self.tat, now);
-                gcra.check(self.tat, now)
-            }
+            LimitRule::Rate(rate) => Gcra::of(rate, cost).check(self.tat, now),
             LimitRule::Quota(quota) => self.check_quota(quota, cost, now),
         }
     }

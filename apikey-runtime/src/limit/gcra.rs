@@ -26,28 +26,47 @@ impl Gcra {
         }
     }
 
-    /// Clamps `tat` to `now` plus the burst. It may be later if a clock was set back, or if the
-    /// rate was raised.
-    pub(crate) fn clamp(self, tat: i64, now: i64) -> i64 {
-        tat.min(now + self.burst)
+    /// Returns the arrival time from which a charge at `now` starts.
+    ///
+    /// A `tat` later than `now` plus the burst is not of this rate and this clock: the clock was set
+    /// back, or the rate was another one. If it is later by at most what this charge takes up, it stays,
+    /// and passes by itself within that time. A later one would lock the key out for long, so it is
+    /// capped such that this charge is just allowed. A step of the clock therefore allows at most one
+    /// charge too many.
+    fn start(self, tat: i64, now: i64) -> i64 {
+        let latest = now.saturating_add(self.burst);
+        if tat <= latest.saturating_add(self.cost) {
+            return tat.max(now);
+        }
+        latest - if self.fits { self.cost } else { 0 }
     }
 
-    /// Decides whether the rate allows the cost, given a clamped `tat`.
+    /// Decides whether the rate allows the cost. A cost of zero is always allowed.
     pub(crate) fn check(self, tat: i64, now: i64) -> LimitDecision {
-        let ahead = positive(tat - now);
-        let after = tat.max(now) - now + self.cost;
+        let ahead = self.start(tat, now).saturating_sub(now);
+        let excess = ahead.saturating_add(self.cost).saturating_sub(self.burst);
+        let allowed = self.cost == 0 || excess <= 0;
+        let retry_after = if allowed {
+            Some(Duration::ZERO)
+        } else {
+            self.fits.then(|| micros(excess))
+        };
         LimitDecision {
-            allowed: after <= self.burst,
-            remaining: self.remaining(ahead),
-            reset_after: Some(Duration::from_micros(ahead)),
-            retry_after: self.fits.then(|| micros(after - self.burst)),
+            allowed,
+            remaining: self.remaining(positive(ahead)),
+            reset_after: Some(micros(ahead)),
+            retry_after,
         }
     }
 
     /// Charges the cost, which was allowed. Returns the new `tat` and the state of the rate.
+    ///
+    /// The new `tat` is never later than `now` plus the burst.
     pub(crate) fn charge(self, tat: i64, now: i64) -> (i64, LimitDecision) {
-        let tat = self.clamp(tat.max(now) + self.cost, now);
-        let ahead = positive(tat - now);
+        let latest = now.saturating_add(self.burst);
+        let charged = self.start(tat, now).saturating_add(self.cost);
+        let tat = charged.min(latest);
+        let ahead = positive(tat.saturating_sub(now));
         let decision = LimitDecision {
             allowed: true,
             remaining: self.remaining(ahead),

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use gcra::Gcra;
 pub use quota::{Quota, QuotaPeriod};
 pub use rate::Rate;
+pub(crate) use state::MAX_MILLIS;
 pub use state::{CounterState, LimitDecision};
 pub use status::LimitStatus;
 
 use crate::error::Error;
+use crate::util::text::quote;
 
 /// The maximum number of limits of a key.
 pub(crate) const MAX_LIMITS: usize = 16;
@@ -88,7 +90,8 @@ impl Limit {
 pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Error> {
     if limits.len() > MAX_LIMITS {
         return Err(Error::InvalidArgument(format!(
-            "a key has at most {MAX_LIMITS} limits; leave some out"
+            "a key has at most {MAX_LIMITS} limits, and {} were given; leave some out",
+            limits.len()
         )));
     }
     for (index, limit) in limits.iter().enumerate() {
@@ -96,7 +99,9 @@ pub(crate) fn check_limits(limits: &[Limit]) -> Result<(), Error> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(plain) {
             return Err(Error::InvalidArgument(format!(
-                "the name of a limit is 1 to {MAX_NAME_LEN} letters, digits, `-`, `_` and `.`; write one as in `daily`"
+                "the name of a limit is 1 to {MAX_NAME_LEN} ASCII letters, digits, `-`, `_` and `.`, and not {}; write \
+                 one as in `daily`",
+                quote(name)
             )));
         }
         if limits[..index].iter().any(|other| other.name == *name) {

@@ -18,7 +18,7 @@ impl CounterState {
         } else {
             self.retry(quota, cost, millis)
         };
-        let until = |at: i64| micros(at.saturating_mul(1_000) - now);
+        let until = |at: i64| micros(at.saturating_mul(1_000).saturating_sub(now));
         LimitDecision {
             allowed,
             remaining,
@@ -109,5 +109,7 @@ impl CounterState {
 
 /// Returns when a part has left the rolling window completely.
 fn part_end(number: i64, part: u64) -> i64 {
-    (number + PARTS as i64 + 1).saturating_mul(part as i64)
+    number
+        .saturating_add(PARTS as i64 + 1)
+        .saturating_mul(part as i64)
 }

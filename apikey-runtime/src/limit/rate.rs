@@ -172,12 +172,14 @@ impl Rate {
     }
 }
 
+/// The longest time that units take up, in microseconds. It exceeds the longest burst, and a time
+/// can be added to it even in a double, which Redis computes with.
+pub(super) const MAX_SPAN: i64 = 1 << 52;
+
 /// Returns the time that `units` of `step` microseconds take up.
 pub(super) fn span(step: u64, units: u32) -> i64 {
     let micros = step.saturating_mul(u64::from(units));
-    // The cap exceeds the longest burst. A time can be added to it even in a double, which Redis
-    // computes with.
-    i64::try_from(micros).unwrap_or(i64::MAX).min(1 << 52)
+    i64::try_from(micros).unwrap_or(i64::MAX).min(MAX_SPAN)
 }
 
 impl FromStr for Rate {
@@ -201,7 +203,8 @@ impl FromStr for Rate {
             .ok_or_else(|| invalid("it has no `/`"))?;
         let amount =
             parse_number(amount).ok_or_else(|| invalid("its amount is not a whole number"))?;
-        let amount = u32::try_from(amount).map_err(|_| invalid("its amount is too large"))?;
+        let amount =
+            u32::try_from(amount).map_err(|_too_large| invalid("its amount is too large"))?;
         let window = parse_window(window).ok_or_else(|| invalid("its window is neither `second`, `minute`, `hour`, `day` nor a number of `ms`, `s`, `m`, `h`, `d`"))?;
         let rate = Self::checked(amount, window).map_err(invalid)?;
         let Some(burst) = burst else {

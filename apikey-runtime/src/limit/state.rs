@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+use super::rate::MAX_SPAN;
+
 /// The state of one limit of one key, as a store that counts keeps it.
 ///
 /// The default is the state of an unused limit.
@@ -22,6 +25,30 @@ pub struct CounterState {
     pub used: u64,
     /// The units used in each part of a rolling window, by the part's number since 1970.
     pub parts: BTreeMap<i64, u64>,
+}
+
+/// The latest time that counters distinguish: the end of the year 9999, in milliseconds.
+pub(crate) const MAX_MILLIS: i64 = 253_402_300_799_999;
+
+/// The latest `tat`: the longest burst after [`MAX_MILLIS`].
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+const MAX_TAT: i64 = MAX_MILLIS * 1_000 + MAX_SPAN;
+
+/// The latest period: the days until [`MAX_MILLIS`].
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+const MAX_PERIOD: i64 = MAX_MILLIS / 86_400_000;
+
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+impl CounterState {
+    /// Returns whether a charge can have written these numbers.
+    pub(crate) fn is_in_range(&self) -> bool {
+        (0..=MAX_TAT).contains(&self.tat)
+            && (0..=MAX_PERIOD).contains(&self.period)
+            && self
+                .parts
+                .keys()
+                .all(|number| (0..=MAX_MILLIS).contains(number))
+    }
 }
 
 /// The decision of a limit about a charge, or its state after one.

@@ -21,6 +21,13 @@ pub struct LimitStatus {
     /// rounded up.
     #[serde(serialize_with = "as_seconds")]
     pub reset_after: Option<Duration>,
+    /// Whether the limit allowed the request. Not serialised.
+    #[serde(skip)]
+    pub allowed: bool,
+    /// The time until the request would be allowed: zero if it was, `None` for never. Not
+    /// serialised.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
 }
 
 fn as_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -13,12 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::applied::{AppliedLimit, CountedBy};
 use crate::clock::ClockReading;
 use crate::key::KeyId;
-use crate::limit::{CounterState, Gcra, LimitDecision, LimitRule, Rate};
+use crate::limit::{CounterState, Gcra, LimitDecision, LimitRule, MAX_MILLIS, Rate};
 
 const SHARDS: usize = 64;
-
-/// The latest time that is distinguished: the year 9999.
-const MAX_MILLIS: i64 = 253_402_300_799_999;
 
 /// The maximum number of quotas that a shard counts while the store is down.
 const QUOTAS_PER_SHARD: usize = 4_096;
@@ -78,18 +75,21 @@ impl LocalLimiter {
     pub(crate) fn charge(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) -> bool {
         let own = |limit: &&mut AppliedLimit| limit.counted_by == CountedBy::Process;
         let mut shard = self.shard(&key);
-        // Usually all of them allow it; then each is looked up once.
+        // A single limit is looked up once. Of several, none is charged before all have allowed it:
+        // a refund would not restore a `tat` that was capped.
+        if limits.iter_mut().filter(own).nth(1).is_some() {
+            let mut allowed = true;
+            for limit in limits.iter_mut().filter(own) {
+                let decision = shard.check(key, limit, now);
+                allowed &= decision.allowed;
+                limit.decision = Some(decision);
+            }
+            if !allowed {
+                return false;
+            }
+        }
         let mut charging = limits.iter_mut().filter(own);
-        let Some(charged) = charging.position(|limit| !shard.charge(key, limit, now)) else {
-            return true;
-        };
-        for limit in limits.iter_mut().filter(own).take(charged) {
-            shard.refund(key, limit, now);
-        }
-        for limit in limits.iter_mut().filter(own) {
-            limit.decision = Some(shard.check(key, limit, now));
-        }
-        false
+        charging.all(|limit| shard.charge(key, limit, now))
     }
 
     /// Undoes a `charge` after another limit denied the request, and sets the decision of each.
@@ -139,7 +139,7 @@ impl LimiterShard {
     fn charge(&mut self, key: KeyId, limit: &mut AppliedLimit, now: LimiterTime) -> bool {
         let counter_key = (key, limit.hash);
         let decision = match limit.rule {
-            LimitRule::Rate(rate) => self.charge_rate(counter_key, rate, limit.cost, now.uptime),
+            LimitRule::Rate(rate) => self.charge_rate(counter_key, rate, limit, now.uptime),
             LimitRule::Quota(_) => {
                 let decision = self.check(key, limit, now);
                 if decision.allowed && limit.cost > 0 {
@@ -161,20 +161,21 @@ impl LimiterShard {
         &mut self,
         counter_key: CounterKey,
         rate: Rate,
-        cost: u32,
+        limit: &mut AppliedLimit,
         now: i64,
     ) -> LimitDecision {
-        let gcra = Gcra::of(rate, cost);
+        let gcra = Gcra::of(rate, limit.cost);
         self.sweep_rates(now);
         let entry = self.rates.entry(counter_key);
         let tat = match &entry {
-            Entry::Occupied(entry) => gcra.clamp(*entry.get(), now),
+            Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(_) => 0,
         };
         let decision = gcra.check(tat, now);
-        if !decision.allowed || cost == 0 {
+        if !decision.allowed || limit.cost == 0 {
             return decision;
         }
+        limit.former_tat = tat;
         let (tat, decision) = gcra.charge(tat, now);
         entry.insert_entry(tat);
         decision
@@ -182,11 +183,11 @@ impl LimiterShard {
 
     fn check(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) -> LimitDecision {
         let counter_key = (key, limit.hash);
-        let mut count = match limit.rule {
+        let count = match limit.rule {
             LimitRule::Rate(rate) => {
                 let gcra = Gcra::of(rate, limit.cost);
                 let tat = self.rates.get(&counter_key).copied().unwrap_or(0);
-                return gcra.check(gcra.clamp(tat, now.uptime), now.uptime);
+                return gcra.check(tat, now.uptime);
             }
             // Fails closed: a quota that does not fit into the table is denied.
             LimitRule::Quota(_) => match self
@@ -213,8 +214,16 @@ impl LimiterShard {
                 // The last units that were ahead of time then are those of this charge.
                 let left = reset.unwrap_or_default().saturating_sub(passed);
                 let left = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
-                if let Some(tat) = self.rates.get_mut(&counter_key) {
-                    *tat -= left.min(rate.span(limit.cost));
+                let charged =
+                    Duration::from_micros(limit.at_nanos / 1_000) + reset.unwrap_or_default();
+                match self.rates.get_mut(&counter_key) {
+                    // No other charge came since. This one may have capped the `tat`, so that taking
+                    // its units off would not restore it.
+                    Some(tat) if i128::from(*tat) == charged.as_micros().cast_signed() => {
+                        *tat = limit.former_tat;
+                    }
+                    Some(tat) => *tat -= left.min(rate.span(limit.cost)),
+                    None => {}
                 }
             }
             LimitRule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
@@ -245,134 +254,4 @@ impl LimiterShard {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::applied::LimitSource;
-    use super::*;
-    use crate::limit::Quota;
-    use crate::store::{Charge, LimitCounter};
-
-    const SECOND: i64 = 1_000_000;
-
-    fn at(uptime: i64) -> LimiterTime {
-        LimiterTime {
-            uptime,
-            wall: 1_700_000_000 * SECOND + uptime,
-            nanos: uptime as u64 * 1_000,
-        }
-    }
-
-    fn limit(name: &'static str, rate: Rate, cost: u32) -> AppliedLimit {
-        AppliedLimit::of_route(LimitSource::Route(name), rate, cost, None)
-    }
-
-    proptest! {
-        /// Also if one limit was charged before another denied.
-        #[test]
-        fn a_rate_is_counted_as_a_store_would_by_itself_and_beside_others(
-            amount in 1u32..6, steps in prop::collection::vec((0i64..30, 0u32..5), 1..60),
-        ) {
-            let (key, mut now) = (KeyId::from_u128(1), 1_000 * SECOND);
-            let rate = Rate::per_minute(amount).with_burst(3);
-            let other = Rate::per_minute(amount + 2).with_burst(2);
-            let (alone, beside) = (LocalLimiter::new(), LocalLimiter::new());
-            let (mut counts, mut both_counts) = (<[CounterState; 1]>::default(), <[CounterState; 2]>::default());
-            for (seconds, cost) in steps {
-                now += seconds * SECOND;
-                let counters = vec![LimitCounter::new("a", rate), LimitCounter::new("b", other)];
-                let charge = Charge::new(key, cost, counters[..1].to_vec());
-                let model = charge.apply(&mut counts, now);
-                let mut limits = [limit("a", rate, cost)];
-                prop_assert_eq!(alone.charge(key, &mut limits, at(now)), model.allowed);
-                prop_assert_eq!(limits[0].decision, Some(model.decisions[0]));
-                let model = Charge::new(key, cost, counters).apply(&mut both_counts, now);
-                let mut limits = [limit("a", rate, cost), limit("b", other, cost)];
-                prop_assert_eq!(beside.charge(key, &mut limits, at(now)), model.allowed);
-                prop_assert_eq!(limits.map(|limit| limit.decision.unwrap()).to_vec(), model.decisions);
-            }
-        }
-    }
-
-    #[test]
-    fn where_one_limit_refuses_none_is_charged() {
-        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
-        let mut limits = [
-            limit("wide", Rate::per_minute(10), 1),
-            limit("narrow", Rate::per_minute(2), 1),
-        ];
-        let passed = (0..9).filter(|_| local.charge(key, &mut limits, at(0)));
-        assert_eq!(passed.count(), 2);
-        assert_eq!(limits[0].decision.unwrap().remaining, 8);
-        assert!(local.charge(KeyId::from_u128(2), &mut limits, at(0)));
-    }
-
-    #[test]
-    fn what_is_given_back_can_be_used_again() {
-        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
-        let mut limits = [limit("a", Rate::per_minute(5), 5)];
-        assert!(local.charge(key, &mut limits, at(0)));
-        assert!(!local.charge(key, &mut limits, at(0)));
-        local.refund(key, &limits, at(0));
-        assert!(local.charge(key, &mut limits, at(0)));
-    }
-
-    /// R-02, if a request is denied long after it was charged: another request has used the time
-    /// that has passed.
-    #[test]
-    fn what_was_worked_off_meanwhile_is_not_given_back() {
-        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
-        let rate = Rate::new(1, Duration::from_secs(1));
-        let (mut first, mut second) = ([limit("a", rate, 1)], [limit("a", rate, 1)]);
-        assert!(local.charge(key, &mut first, at(0)));
-        assert!(local.charge(key, &mut second, at(SECOND)));
-        local.refund(key, &first, at(SECOND));
-        assert!(!local.charge(key, &mut [limit("a", rate, 1)], at(SECOND)));
-        // Half of the unit was not worked off.
-        local.refund(key, &second, at(SECOND * 3 / 2));
-        assert!(local.charge(key, &mut [limit("a", rate, 1)], at(SECOND * 3 / 2)));
-    }
-
-    /// Clocks read nanoseconds, and rates count microseconds: nothing of an idle rate stays used.
-    #[test]
-    fn a_refund_within_a_microsecond_leaves_an_idle_rate_idle() {
-        let rate = Rate::new(1, Duration::from_secs(10));
-        let at = |nanos: u64| LimiterTime {
-            uptime: (nanos / 1_000) as i64,
-            wall: 0,
-            nanos,
-        };
-        for (charged, refunded) in [(200, 350_500), (900, 1_100), (999, 1_000)] {
-            let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
-            let (charged, refunded) = (1_000_000_000 + charged, 1_000_000_000 + refunded);
-            let mut limits = [limit("a", rate, 1)];
-            assert!(local.charge(key, &mut limits, at(charged)));
-            local.refund(key, &limits, at(refunded));
-            let mut again = [limit("a", rate, 1)];
-            assert!(local.charge(key, &mut again, at(refunded)), "{charged}");
-        }
-    }
-
-    #[test]
-    fn a_quota_is_counted_here_from_nothing_on() {
-        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
-        let mut limits = [limit("a", Rate::per_minute(5), 1)];
-        limits[0].rule = Quota::per_day(3).into();
-        let passed = (0..9).filter(|_| local.charge(key, &mut limits, at(0)));
-        assert_eq!(passed.count(), 3);
-    }
-
-    #[test]
-    fn keys_that_are_no_longer_ahead_leave_the_memory() {
-        let local = LocalLimiter::new();
-        let rate = Rate::new(1, Duration::from_secs(1));
-        for second in 0..200 {
-            for key in 0..100 {
-                let key = KeyId::from_u128(second * 100 + key);
-                let now = at(second as i64 * SECOND);
-                assert!(local.charge(key, &mut [limit("a", rate, 1)], now));
-            }
-        }
-        assert!(local.len() <= SHARDS * 64, "{}", local.len());
-    }
-}
+mod tests;

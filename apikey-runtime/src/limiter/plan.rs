@@ -8,22 +8,34 @@ use foldhash::quality::RandomState;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-use crate::limit::Limit;
+use crate::limit::{Limit, Rate};
 use crate::store::LimitCounter;
 
 /// Hashes names to 64 bits with a random seed that attackers cannot know. Two names of one key
 /// collide once in 10^19 keys.
 pub(super) static HASHER: Lazy<RandomState> = Lazy::new(RandomState::default);
 
-/// Hashes the name of a key's limit. The hash is valid in this process only.
+/// Hashes the name of a counter. The hash is valid in this process only.
 fn hash_name(name: &str) -> u64 {
     HASHER.hash_one((0_u8, name))
 }
 
-/// Hashes the name of a route's rate. The hash is valid in this process only.
-pub(super) fn hash_route(name: &str) -> u64 {
-    HASHER.hash_one((1_u8, name))
+/// Hashes a route's rate, instead of the longer name of its counter. The hash is valid in this
+/// process only.
+pub(super) fn hash_route(route: (&str, &str), rate: Rate) -> u64 {
+    HASHER.hash_one((1_u8, route, rate))
 }
+
+/// Names the counter of a rate that does not belong to a key, by all that distinguishes it: `kind` is
+/// the kind of its source, and `name` the name in that kind.
+///
+/// Only `name` may contain a `:`. A name of a key's own limit cannot, so it is another one.
+pub(super) fn counter_name(namespace: &str, (kind, name): (&str, &str), rate: Rate) -> String {
+    format!("{namespace}:{kind}:{rate}:{name}")
+}
+
+/// The name of the limit that keys without limits of their own have.
+pub(crate) const DEFAULT: &str = "default";
 
 /// The limits of a key.
 #[derive(Debug)]
@@ -37,18 +49,30 @@ pub(crate) struct PreparedLimit {
     pub(crate) hash: u64,
 }
 
+impl PreparedLimit {
+    fn new(limit: Limit, counter: LimitCounter) -> Self {
+        Self {
+            hash: hash_name(counter.name()),
+            limit,
+            counter,
+        }
+    }
+}
+
 impl Plan {
     /// Prepares `limits`; returns `None` if they are empty.
     pub(crate) fn of(limits: &[Limit]) -> Option<Self> {
         let prepare = |limit: &Limit| {
             let counter = LimitCounter::new(limit.name(), limit.rule());
-            PreparedLimit {
-                hash: hash_name(counter.name()),
-                limit: limit.clone(),
-                counter,
-            }
+            PreparedLimit::new(limit.clone(), counter)
         };
         (!limits.is_empty()).then(|| Self(limits.iter().map(prepare).collect()))
+    }
+
+    /// Prepares the rate of keys without limits of their own.
+    pub(crate) fn of_default(rate: Rate, namespace: &str) -> Self {
+        let counter = LimitCounter::new(&counter_name(namespace, (DEFAULT, ""), rate), rate);
+        Self([PreparedLimit::new(Limit::new(DEFAULT, rate), counter)].into())
     }
 }
 

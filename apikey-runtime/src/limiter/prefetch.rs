@@ -267,8 +267,9 @@ mod tests {
 
     fn applied() -> Vec<AppliedLimit> {
         let rate = crate::limit::Rate::per_minute(1);
-        let mut limit =
-            AppliedLimit::of_route(LimitSource::Route("a"), rate, 2, Some(LimitSupport::All));
+        let support = Some(LimitSupport::All);
+        let limit = AppliedLimit::of_route(LimitSource::Route("a"), rate, 2, support, &[]);
+        let mut limit = limit.unwrap();
         limit.rule = Quota::per_day(100).into();
         vec![limit]
     }

@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::ManagerCore;
-use crate::error::{Error, StoreError};
-use crate::metrics::PollOutcome;
-
-/// How often a node joins again at its start if the store does not list it as a member.
-const MAX_JOINS: usize = 10;
+use super::start::{start_store, take_first_lease};
+use crate::error::{Error, ErrorChain};
 
 /// The pause of a task after the store panicked.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_millis(10);
 
 /// Starts the store, joins its members, takes the first lease, and spawns the background tasks.
 pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
-    core.shared.store.start().await?;
+    start_store(&core).await?;
     take_first_lease(&core).await?;
     spawn(&core, |core| async move { core.poller.run().await });
     spawn(&core, |core| async move {
@@ -30,6 +27,7 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
         });
     }
     spawn(&core, |core| async move { core.usage.run().await });
+    spawn(&core, |core| async move { core.run_probes().await });
     #[cfg(feature = "metrics")]
     spawn(&core, |core| async move {
         loop {
@@ -38,25 +36,6 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
         }
     });
     Ok(())
-}
-
-async fn take_first_lease(core: &ManagerCore) -> Result<(), Error> {
-    let mut polled = core.poller.poll(&mut None).await;
-    for _ in 0..MAX_JOINS {
-        // A slow node may be removed as dead between its join and its poll.
-        if polled == PollOutcome::NotMember {
-            polled = core.poller.poll(&mut None).await;
-        }
-    }
-    if polled == PollOutcome::Answered {
-        return Ok(());
-    }
-    let reason = core.poller.status().failing.map(|(_, reason)| reason);
-    Err(StoreError::unavailable(format!(
-        "its change log could not be read at the start: {}",
-        reason.unwrap_or_else(|| "it does not list this node".to_owned())
-    ))
-    .into())
 }
 
 /// Runs `task` for as long as the manager's thread lives. If the store's code panics, the task is
@@ -102,7 +81,7 @@ pub(super) async fn stop(core: &ManagerCore) {
         if let Some(membership) = core.shared.store.membership()
             && let Err(error) = membership.leave(&core.poller.node()).await
         {
-            tracing::debug!(%error, "this node stays in the key store's member list");
+            tracing::debug!(error = %ErrorChain(&error), "this node stays in the key store's member list");
         }
         core.shared.store.stop().await;
     };

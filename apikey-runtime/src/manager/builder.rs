@@ -2,8 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::background;
@@ -19,8 +20,7 @@ use crate::error::Error;
 use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
 use crate::key::{KeyHasher, ParsedDigest, Sha256Hasher};
-use crate::limit::Limit;
-use crate::limiter::{DEFAULT, LocalLimiter, Plan, Plans, Prefetch};
+use crate::limiter::{LocalLimiter, Plan, Plans, Prefetch};
 use crate::shared::Shared;
 use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
@@ -31,7 +31,7 @@ pub struct ApiKeyManagerBuilder {
     config: Config,
     store: Option<Arc<dyn KeyStore>>,
     hasher: Arc<dyn KeyHasher>,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     random: Arc<dyn RandomSource>,
     web_extension: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -42,7 +42,7 @@ impl ApiKeyManagerBuilder {
             config: Config::default(),
             store: None,
             hasher: Arc::new(Sha256Hasher::new()),
-            clock: Arc::new(SystemClock::new()),
+            clock: None,
             random: Arc::new(SystemRandom),
             web_extension: None,
         }
@@ -79,11 +79,12 @@ impl ApiKeyManagerBuilder {
         self
     }
 
-    /// Sets the clock. By default, the machine's clocks; tests can use a
+    /// Sets the clock, of the manager and of a store that counts by a clock of the process
+    /// ([`KeyStore::offer_clock`]). By default, the machine's clocks; tests can use a
     /// [`ManualClock`](crate::clock::ManualClock).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -115,7 +116,11 @@ impl ApiKeyManagerBuilder {
         })?;
         let thread = ManagerThread::start()?;
         let (runtime, deadline) = (thread.runtime().clone(), self.config.store_timeout());
-        let shared = Arc::new(Shared::new(store, self.clock, runtime, deadline));
+        if let Some(clock) = &self.clock {
+            store.offer_clock(clock);
+        }
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let shared = Arc::new(Shared::new(store, clock, runtime, deadline));
         let node = node_id(&*self.random)?;
         let core = Arc::new(core(shared, self.config, self.hasher, node)?);
         thread.run(background::start(Arc::clone(&core))).await?;
@@ -124,6 +129,7 @@ impl ApiKeyManagerBuilder {
             random: self.random,
             thread,
             web_extension: self.web_extension,
+            repeated_init: Once::new(),
         })))
     }
 }
@@ -156,7 +162,7 @@ fn core(
     let (poller, events) = (Arc::new(poller), Arc::new(EventSender::default()));
     let usage = Arc::new(Usage::new(Arc::clone(&shared), &config, node));
     let default_rate = config.default_rate_limit();
-    let default_limit = default_rate.map(|rate| Limit::new(DEFAULT, rate));
+    let default_plan = default_rate.map(|rate| Plan::of_default(rate, config.counter_namespace()));
     let verifier = Verifier {
         shared: Arc::clone(&shared),
         loader: Arc::new(Loader {
@@ -172,7 +178,7 @@ fn core(
         local_limiter: LocalLimiter::new(),
         prefetch: Arc::new(Prefetch::new(config.limit_prefetch())),
         deferred: TaskTracker::new(),
-        default_plan: Plan::of(default_limit.as_slice()),
+        default_plan,
         dummy,
         config,
     };
@@ -184,6 +190,7 @@ fn core(
         events,
         usage,
         verifier: Arc::new(verifier),
+        probe_request: Notify::new(),
     })
 }
 

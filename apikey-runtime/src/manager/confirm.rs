@@ -1,8 +1,10 @@
 //! Calls that wait until a change has reached all nodes.
 
-use std::future::IntoFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use super::{ApiKeyManager, BoxFuture};
+use super::ApiKeyManager;
+use super::call::StartedCall;
 use crate::cluster::Propagation;
 use crate::error::Error;
 
@@ -11,34 +13,55 @@ use crate::error::Error;
 /// [`RevokeKey::confirmed`]: super::RevokeKey::confirmed
 #[derive(Debug)]
 #[must_use = "nothing is changed until this is awaited"]
-pub struct ConfirmedCall<C> {
+pub struct ConfirmedCall<C: Future> {
     manager: ApiKeyManager,
     change: C,
+    /// The result of the change, once it is made.
+    made: Option<C::Output>,
+    /// The wait for the nodes, once the change is made.
+    started: StartedCall<Propagation>,
 }
 
-impl<C> ConfirmedCall<C> {
+impl<C: Future> ConfirmedCall<C> {
     pub(super) fn new(manager: ApiKeyManager, change: C) -> Self {
-        Self { manager, change }
+        Self {
+            manager,
+            change,
+            made: None,
+            started: StartedCall::none(),
+        }
     }
 }
 
-impl<C, T> IntoFuture for ConfirmedCall<C>
+/// As for all calls, a future and not `IntoFuture`, since the compiler suggests a forgotten
+/// `.await` for futures only.
+impl<C, T> Future for ConfirmedCall<C>
 where
-    C: IntoFuture<Output = Result<T, Error>, IntoFuture = BoxFuture<T>> + Send + 'static,
-    T: Send + 'static,
+    C: Future<Output = Result<T, Error>> + Unpin,
+    T: Unpin,
 {
     type Output = Result<Confirmed<T>, Error>;
-    type IntoFuture = BoxFuture<Confirmed<T>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let value = self.change.await?;
-            let propagation = self
-                .manager
-                .on_thread(|core| async move { core.poller.confirm().await })
-                .await?;
-            Ok(Confirmed { value, propagation })
-        })
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.made.is_none() {
+            let value = ready!(Pin::new(&mut this.change).poll(context))?;
+            this.made = Some(Ok(value));
+            let manager = this.manager.clone();
+            this.started.0 = Some(Box::pin(async move {
+                manager
+                    .on_thread(|core| async move { core.poller.confirm().await })
+                    .await
+            }));
+        }
+        let Some(started) = &mut this.started.0 else {
+            return Poll::Pending;
+        };
+        let propagation = ready!(started.as_mut().poll(context))?;
+        let Some(Ok(value)) = this.made.take() else {
+            return Poll::Pending;
+        };
+        Poll::Ready(Ok(Confirmed { value, propagation }))
     }
 }
 

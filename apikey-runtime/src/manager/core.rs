@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::cache::Cache;
 use crate::cluster::ChangePoller;
 use crate::error::{Error, StoreError};
@@ -23,14 +25,14 @@ pub(super) struct ManagerCore {
     pub(super) events: Arc<EventSender>,
     pub(super) usage: Arc<Usage>,
     pub(super) verifier: Arc<Verifier>,
+    /// Wakes the task that probes the store.
+    pub(super) probe_request: Notify,
 }
 
 impl ManagerCore {
     /// Reads a record from the store.
     pub(super) async fn find(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        let find = self.shared.store.find(&id);
-        let found = self.shared.call(StoreCall::Find, find).await?;
-        found.ok_or(Error::NotFound(id))
+        self.shared.find(&id).await?.ok_or(Error::NotFound(id))
     }
 
     /// Reads the record of a key that is not revoked.
@@ -40,6 +42,20 @@ impl ManagerCore {
             Err(Error::Revoked(id))
         } else {
             Ok(record)
+        }
+    }
+
+    /// Lets polls and other calls run between two pages of a call that may read the whole store: a
+    /// store whose answers are ready at once does not.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::ShutDown`] if the manager shuts down.
+    pub(super) async fn before_next_page(&self) -> Result<(), Error> {
+        tokio::task::yield_now().await;
+        match self.poller.is_stopping() {
+            true => Err(Error::ShutDown),
+            false => Ok(()),
         }
     }
 

@@ -9,8 +9,8 @@ impl ApiKeyManager {
     /// events.
     ///
     /// The event of a change is emitted when the change is durable and the key evicted from this
-    /// manager's cache. A failed change does not emit an event, although it may have been made if
-    /// the store's answer was lost. Changes made by another process are emitted there.
+    /// manager's cache: for `revoke_all` and `purge`, step by step. A failed change or step does not
+    /// emit events, although it may have been made if the store's answer was lost. Changes made by another process are emitted there.
     ///
     /// Each subscriber receives all events from now on, and never delays the manager: up to 1024
     /// events are buffered, then the oldest is dropped, and a subscriber that is behind learns how

@@ -10,7 +10,7 @@ static INSTALLED: OnceCell<ApiKeyManager> = OnceCell::new();
 pub(super) fn install(manager: &ApiKeyManager) -> Result<(), Error> {
     INSTALLED
         .set(manager.clone())
-        .map_err(|_| Error::AlreadyInstalled)
+        .map_err(|_installed| Error::AlreadyInstalled)
 }
 
 /// Returns the installed manager.

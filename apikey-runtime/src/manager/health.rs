@@ -3,19 +3,36 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::core::ManagerCore;
 use crate::clock::millis_u64;
+use crate::shared::CallClass;
 
-/// The manager's health report, as of its last poll of the store; see
+/// The manager's health report, from the outcomes of the last calls of the store; see
 /// [`ApiKeyManager::health`](super::ApiKeyManager::health).
+///
+/// Each class of calls is reported by itself, since it can fail alone: a database that became
+/// read-only, or a full disk, fails the writes and not the reads. A class is down from its first
+/// failed call to its next successful one. That a record does not exist, changed meanwhile, or cannot
+/// be parsed is not a failure.
 ///
 /// When serialized, durations are whole milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether the store answers.
+    /// Whether the store answers polls of the change log, which extend the lease.
     pub store: StoreHealth,
+    /// Whether keys can be read. Without that, a request with a key that is not cached is denied
+    /// with 503.
+    pub reads: StoreHealth,
+    /// Whether keys can be created, changed and revoked. The manager's heartbeats are writes too, so
+    /// this is known without a change.
+    pub writes: StoreHealth,
+    /// Whether limits can be charged that the store counts, as of the last charge.
+    pub charges: StoreHealth,
+    /// Whether usage can be written, as of the last batch.
+    pub usage: StoreHealth,
     /// The time since the last answered poll was sent; `None` before the first.
     #[serde(rename = "last_answer_ms", with = "millis")]
     pub last_answer: Option<Duration>,
@@ -26,6 +43,9 @@ pub struct Health {
     /// The length of a lease, as the store last stated it; `None` if it does not keep a change log.
     #[serde(rename = "lease_length_ms", with = "millis")]
     pub lease_length: Option<Duration>,
+    /// The protocol version that the store requires, if this release does not speak it: the manager
+    /// then takes no lease, and each request queries the store. Update this program.
+    pub unsupported_protocol: Option<u32>,
     /// The number of cached keys.
     pub cached_keys: usize,
     /// The maximum number of cached keys.
@@ -36,19 +56,20 @@ pub struct Health {
     pub cache_misses: u64,
 }
 
-/// Whether the store answers the manager's polls.
+/// Whether the store answers one class of calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 #[non_exhaustive]
 pub enum StoreHealth {
-    /// It answered the last poll.
+    /// It answered the last call, or was not called yet.
     Up,
-    /// It did not answer the last poll.
+    /// It did not answer the last call.
     Down {
         /// How long it has been down.
         #[serde(rename = "for_ms", serialize_with = "whole_millis")]
         elapsed: Duration,
-        /// The reason as text, without credentials and values of records.
+        /// The error with its causes, up to the code of the server or of the operating system,
+        /// without credentials and values of records.
         reason: String,
     },
     /// The manager was shut down.
@@ -57,9 +78,10 @@ pub enum StoreHealth {
 
 impl Health {
     pub(super) fn of(core: &ManagerCore) -> Self {
+        core.probe_request.notify_one();
         let cache = &core.cache;
-        let status = core.poller.status();
-        let store = match status.failing {
+        let of = |class| core.shared.status.of(class);
+        let health = |failing: Option<(Instant, String)>| match failing {
             _ if cache.lease.is_closed() => StoreHealth::ShutDown,
             Some((since, reason)) => StoreHealth::Down {
                 elapsed: since.elapsed(),
@@ -67,11 +89,23 @@ impl Health {
             },
             None => StoreHealth::Up,
         };
+        let (polls, reads) = (of(CallClass::Polls), of(CallClass::Reads));
+        let lease_remaining = cache.lease.remaining(core.shared.now());
+        // If polls fail and nothing was read since, reads probably fail too.
+        let unproven = polls.failing.clone().filter(|(since, _)| {
+            lease_remaining.is_none() && reads.answered.is_none_or(|read| read < *since)
+        });
+        let heartbeats = of(CallClass::Heartbeats).failing;
         Self {
-            store,
-            last_answer: status.answered.map(|sent| sent.elapsed()),
-            lease_remaining: cache.lease.remaining(core.shared.now()),
+            reads: health(reads.failing.or(unproven)),
+            writes: health(of(CallClass::Changes).failing.or(heartbeats)),
+            charges: health(of(CallClass::Charges).failing),
+            usage: health(of(CallClass::Usage).failing),
+            last_answer: polls.answered.map(|sent| sent.elapsed()),
+            store: health(polls.failing),
+            lease_remaining,
             lease_length: cache.lease.length(),
+            unsupported_protocol: core.poller.unsupported_protocol(),
             cached_keys: cache.len(),
             cache_capacity: core.verifier.config.cache_capacity(),
             cache_hits: cache.counters.hits(),
@@ -79,16 +113,13 @@ impl Health {
         }
     }
 
-    /// Returns whether requests can be served: the store answers, or the cache may still be
-    /// trusted. A request with a key that is not cached is denied with 503 while the store does not
-    /// answer.
+    /// Returns whether requests can be served: keys can be [read](Self::reads). Writes, charges and
+    /// usage do not matter here: a node that cannot change keys still serves requests. The other
+    /// nodes on the same store cannot change keys either, so taking this one out of service would
+    /// only deny more requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        match self.store {
-            StoreHealth::Up => true,
-            StoreHealth::Down { .. } => self.lease_remaining.is_some(),
-            StoreHealth::ShutDown => false,
-        }
+        self.reads == StoreHealth::Up
     }
 
     /// Returns the ratio of hits to all checks, 0 to 1; `None` before the first check.

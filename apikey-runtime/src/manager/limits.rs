@@ -6,6 +6,7 @@ use crate::key::KeyId;
 use crate::limit::{Limit, LimitRule, LimitStatus, check_limits};
 use crate::metrics::StoreCall;
 use crate::store::LimitCounter;
+use crate::util::text::quote;
 
 impl ApiKeyManager {
     /// Returns the status of a key's limits: its own, or the default limit if it does not have any.
@@ -68,7 +69,8 @@ impl ApiKeyManager {
             };
             let Some(limit) = record.limits.iter().find(quota) else {
                 return Err(Error::InvalidArgument(format!(
-                    "the key `{id}` does not have a quota named {name:?}; `get` shows its limits"
+                    "the key `{id}` does not have a quota named {}; `get` shows its limits",
+                    quote(&name)
                 )));
             };
             let counter = LimitCounter::new(limit.name(), limit.rule());

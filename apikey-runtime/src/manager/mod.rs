@@ -2,6 +2,7 @@
 
 mod background;
 mod builder;
+mod call;
 mod confirm;
 mod core;
 mod events;
@@ -10,7 +11,9 @@ mod health;
 mod keys;
 mod limits;
 mod new_key;
+mod probe;
 mod secret;
+mod start;
 mod thread;
 mod usage;
 mod validate;
@@ -18,7 +21,7 @@ mod verify;
 
 use std::any::Any;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 pub use crate::cluster::Propagation;
 pub use builder::ApiKeyManagerBuilder;
@@ -77,6 +80,8 @@ struct Inner {
     thread: ManagerThread,
     /// Data of the web framework's layer: its error handler.
     web_extension: Option<Arc<dyn Any + Send + Sync>>,
+    /// Whether the web framework's layer has warned that an app has a second manager.
+    repeated_init: Once,
 }
 
 impl ApiKeyManager {
@@ -149,7 +154,15 @@ impl ApiKeyManager {
         RevokeKey::new(self.clone(), id)
     }
 
-    /// Revokes all keys of an owner, atomically.
+    /// Revokes all keys that an owner has when this is called, and resolves to their number.
+    ///
+    /// The keys are revoked in steps, each of which commits by itself and leaves time for other
+    /// users of the store. A key is denied as soon as its step has committed: on this manager at
+    /// once, on others within their lease. If the call fails or the manager shuts down, the keys of
+    /// the steps before stay revoked, and the same call continues there. If the future is dropped,
+    /// the steps continue.
+    ///
+    /// Its errors are [`Error::InvalidArgument`], [`Error::Incomplete`] and [`Error::ShutDown`].
     pub fn revoke_all(&self, owner: impl Into<String>) -> RevokeAll {
         RevokeAll::new(self.clone(), owner.into())
     }
@@ -166,9 +179,11 @@ impl ApiKeyManager {
     }
 
     /// Removes the records of keys that were revoked, or expired, before `before`, and resolves to
-    /// their ids. A removed key is then denied as unknown.
+    /// their number. A removed key is then denied as unknown.
     ///
-    /// Its errors are [`Error::InvalidArgument`], [`Error::Store`] and [`Error::ShutDown`].
+    /// The records are removed in steps, as in [`revoke_all`](Self::revoke_all).
+    ///
+    /// Its errors are [`Error::InvalidArgument`], [`Error::Incomplete`] and [`Error::ShutDown`].
     pub fn purge(&self, before: impl Into<Timestamp>) -> PurgeKeys {
         PurgeKeys::new(self.clone(), before.into())
     }
@@ -176,8 +191,9 @@ impl ApiKeyManager {
     /// Shuts the manager down: finishes what is in progress, and closes the store.
     ///
     /// Checks that wait for the store finish too, within the store's timeout. Calls that wait for
-    /// other nodes end with [`Error::ShutDown`]: the change was made, and not confirmed. Afterwards
-    /// each check is denied because the store is unavailable.
+    /// other nodes end with [`Error::ShutDown`]: the change was made, and not confirmed. Calls of
+    /// [`revoke_all`](Self::revoke_all) and [`purge`](Self::purge) end after the current step, with
+    /// [`Error::Incomplete`]. Afterwards each check is denied because the store is unavailable.
     ///
     /// # Errors
     ///
@@ -192,8 +208,11 @@ impl ApiKeyManager {
             .await
     }
 
-    /// Returns the manager's health as of its last poll, for a readiness probe. Does not call the
-    /// store, and does not wait.
+    /// Returns the manager's health, as of the last calls of the store, for a readiness probe. Does
+    /// not wait.
+    ///
+    /// If the last read was more than a second ago, this asks for another in the background; the
+    /// next report then has its result. While reads or writes are down, they are tried once a second.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -223,6 +242,11 @@ impl ApiKeyManager {
 
     pub(crate) fn web_extension(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.0.web_extension.as_deref()
+    }
+
+    /// Calls `warn` once in the life of the manager.
+    pub(crate) fn warn_once_of_repeated_init(&self, warn: impl FnOnce()) {
+        self.0.repeated_init.call_once(warn);
     }
 
     /// Returns whether both are the same manager.

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 
 use crate::key::KeyId;
 use crate::record::KeyRecord;
@@ -17,8 +16,9 @@ pub struct NewKey {
 }
 
 /// The fields of a new key for the application's own database: flask-api-key's `export()`, without
-/// the secret.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+/// the secret. It holds the digest, so it does not implement `Serialize`; to send a key, use
+/// [`KeyRecord::view`].
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyExport {
     /// The label.

@@ -61,7 +61,7 @@ impl ManagerThread {
     {
         let calls = Arc::clone(&self.calls);
         self.spawn(async move {
-            let _call = calls.acquire().await.map_err(|_| Error::ShutDown)?;
+            let _call = calls.acquire().await.map_err(|_closed| Error::ShutDown)?;
             work.await
         })
         .await
@@ -78,7 +78,7 @@ impl ManagerThread {
             let all = calls
                 .acquire_many(CALLS)
                 .await
-                .map_err(|_| Error::ShutDown)?;
+                .map_err(|_closed| Error::ShutDown)?;
             calls.close();
             drop(all);
             last.await;

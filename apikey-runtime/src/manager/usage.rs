@@ -1,14 +1,13 @@
 //! Reads usage.
 
-use std::future::IntoFuture;
 use std::time::Duration;
 
+use super::ApiKeyManager;
+use super::call::{StartedCall, impl_call};
 use super::core::ManagerCore;
-use super::{ApiKeyManager, BoxFuture};
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::metrics::StoreCall;
 use crate::store::{LastUsed, ListQuery, UsageQuery, UsageRow};
 use crate::usage::{UsageReport, hour_of};
 
@@ -51,7 +50,7 @@ impl ApiKeyManager {
     }
 
     /// Reads the usage of all keys of an owner, as [`usage`](Self::usage) does for one key. Purged
-    /// keys are not included.
+    /// keys are not included. A shutdown ends the call with [`Error::ShutDown`] after each 1,000 keys.
     pub fn owner_usage(&self, owner: impl Into<String>) -> UsageRequest {
         UsageRequest::new(self.clone(), UsageSubject::Owner(owner.into()))
     }
@@ -68,9 +67,7 @@ impl ApiKeyManager {
         self.on_thread(move |core| async move {
             core.usage.flush().await?;
             let ids = [id];
-            let call = async { core.shared.usage()?.last_used(&ids).await };
-            let mut found = core.shared.call(StoreCall::ReadUsage, call).await?;
-            Ok(found.pop())
+            Ok(core.shared.last_used(&ids).await?.pop())
         })
         .await
     }
@@ -97,6 +94,7 @@ pub struct UsageRequest {
     manager: ApiKeyManager,
     subject: UsageSubject,
     span: Option<(Timestamp, Timestamp)>,
+    started: StartedCall<UsageReport>,
 }
 
 #[derive(Debug)]
@@ -111,6 +109,7 @@ impl UsageRequest {
             manager,
             subject,
             span: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -129,6 +128,7 @@ impl UsageRequest {
             manager,
             subject,
             span,
+            started: _,
         } = self;
         manager.check_usage_is_kept()?;
         let (from, to) = hours(span, manager.now().now)?;
@@ -145,14 +145,11 @@ impl UsageRequest {
     }
 }
 
-impl IntoFuture for UsageRequest {
-    type Output = Result<UsageReport, Error>;
-    type IntoFuture = BoxFuture<UsageReport>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.read())
-    }
-}
+impl_call!(
+    UsageRequest => UsageReport,
+    |call| Self::new(call.manager.clone(), UsageSubject::Owner(String::new())),
+    Self::read
+);
 
 /// Returns the hours of a span: the first (inclusive) and the last (exclusive).
 fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i64), Error> {
@@ -186,8 +183,7 @@ impl ManagerCore {
         to: i64,
     ) -> Result<Vec<UsageRow>, Error> {
         let query = UsageQuery::new(keys, from, to);
-        let call = async { self.shared.usage()?.read_usage(&query).await };
-        Ok(self.shared.call(StoreCall::ReadUsage, call).await?)
+        Ok(self.shared.read_usage(&query).await?)
     }
 
     async fn read_usage_of(
@@ -200,8 +196,7 @@ impl ManagerCore {
         query.owner = Some(owner);
         let mut rows = Vec::new();
         loop {
-            let list = self.shared.store.list(&query);
-            let page = self.shared.call(StoreCall::List, list).await?;
+            let page = self.shared.list(&query).await?;
             let keys: Vec<_> = page.records.iter().map(|record| record.id).collect();
             if !keys.is_empty() {
                 rows.append(&mut self.read_usage(keys, from, to).await?);
@@ -210,6 +205,7 @@ impl ManagerCore {
                 Some(next) => query.after = Some(next),
                 None => return Ok(rows),
             }
+            self.before_next_page().await?;
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::ApiKeyManager;
 use crate::api_key::ApiKey;
 use crate::denied::{Denied, DenyReason};
-use crate::policy::{PathValues, Policy, RequestInfo};
+use crate::policy::{CountedClient, PathValues, Policy, RequestInfo};
 use crate::verify::{CheckRequest, Credential, FastPath};
 
 impl ApiKeyManager {
@@ -22,7 +22,8 @@ impl ApiKeyManager {
     /// Checks a key against the policy of a route.
     ///
     /// Without a request, the path, the client's address and the method are not known. A check that
-    /// depends on them is denied: a scope with a path parameter, for example.
+    /// depends on them is denied: a scope with a path parameter, for example. Failed attempts are
+    /// not counted, since the manager cannot tell the clients of the application apart.
     ///
     /// # Errors
     ///
@@ -58,8 +59,8 @@ impl RequestInfo for NoRequest {
         None
     }
 
-    fn counted_address(&self) -> Option<IpAddr> {
-        None
+    fn counted_client(&self) -> CountedClient {
+        CountedClient::Application
     }
 
     fn method(&self) -> Option<&str> {

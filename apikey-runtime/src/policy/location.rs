@@ -13,6 +13,10 @@ pub enum KeyLocation<'a> {
     },
     /// The user name of `Authorization: Basic` (RFC 7617); the password is ignored.
     Basic,
+    /// `Sec-WebSocket-Protocol: bearer, KEY`, the only header that a browser lets a page set on a
+    /// WebSocket: `new WebSocket(url, ["bearer", key])`. See
+    /// [`guide::where_keys_travel`](crate::guide::where_keys_travel).
+    WebSocket,
     /// A parameter of the query string, percent-decoded once. Query strings end up in logs and
     /// browser histories; use it only for clients that cannot use another location.
     Query {
@@ -67,7 +71,19 @@ impl KeyLocation<'_> {
                     "a parameter's name is empty; write one, as in `api_key`"
                 );
             }
-            Self::Basic => {}
+            Self::Basic | Self::WebSocket => {}
+        }
+    }
+
+    /// Returns the name of the header that is read at this location, in lower case; `None` if it is
+    /// not a header.
+    pub(crate) fn header(&self) -> Option<&str> {
+        match self {
+            Self::Header { name, .. } => Some(name),
+            Self::Basic => Some("authorization"),
+            Self::WebSocket => Some("sec-websocket-protocol"),
+            Self::Cookie { .. } => Some("cookie"),
+            Self::Query { .. } | Self::Json { .. } | Self::Form { .. } => None,
         }
     }
 

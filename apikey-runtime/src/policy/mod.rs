@@ -15,11 +15,11 @@ use crate::limit::Rate;
 pub(crate) trait RequestInfo: PathValues {
     /// Returns the client's address; `None` if it is unknown.
     fn address(&self) -> Option<IpAddr>;
-    /// Returns the address that failed attempts are counted by.
+    /// Returns what failed attempts are counted against.
     ///
-    /// It is the client's. If a trusted proxy does not state a valid one, it is the proxy's: a
-    /// client can bring that about, and must not escape the count by it.
-    fn counted_address(&self) -> Option<IpAddr>;
+    /// It is the client's address. If a trusted proxy does not state a valid one, it is the proxy's:
+    /// a client can bring that about, and must not escape the count by it.
+    fn counted_client(&self) -> CountedClient;
     /// Returns the request's method; `None` without a request.
     fn method(&self) -> Option<&str>;
     /// Returns whether the client is known to have sent its request over TLS.
@@ -27,6 +27,17 @@ pub(crate) trait RequestInfo: PathValues {
     /// Writes the route's pattern, such as `/orders/{id}`, in pieces, or nothing without a request.
     /// Each call writes the same pieces, which do not contain anything that a client chose.
     fn write_route(&self, write: &mut dyn FnMut(&str));
+}
+
+/// What failed attempts are counted against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CountedClient {
+    Address(IpAddr),
+    /// A client without a known address, as on a Unix socket. All of these are counted together.
+    Unknown,
+    /// The application itself, which checks a key without a request. It is not counted: otherwise
+    /// the keys that one caller presents would deny those of all others.
+    Application,
 }
 
 /// Returns whether `allowed` contains `method`. `GET` includes `HEAD`, which is GET without the

@@ -1,7 +1,9 @@
 //! Records: what a store keeps of a key.
 
+mod metadata;
 mod patch;
 mod state;
+mod view;
 
 use std::fmt;
 
@@ -13,15 +15,20 @@ use crate::key::KeyId;
 use crate::limit::Limit;
 use crate::scope::Scopes;
 
+pub(crate) use metadata::{MAX_READABLE_DEPTH, check_readable, depth, dismantle};
 pub use patch::KeyPatch;
 pub use state::KeyState;
 pub(crate) use state::Validity;
+pub use view::KeyView;
 
 /// Data about a key that the application defines.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
 /// A key as its store keeps it: everything but the secret.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+///
+/// It holds the digest, so it does not implement `Serialize`: [`view`](Self::view) returns what may be
+/// sent, and a store writes the fields in its own format.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct KeyRecord {
     /// The key's public id.
@@ -43,14 +50,11 @@ pub struct KeyRecord {
     /// The environment of the key, such as `live` or `test`.
     pub environment: Option<String>,
     /// The networks from which the key may be used; empty allows all.
-    #[serde(default)]
     pub networks: Vec<IpNet>,
     /// The methods that the key may be used for, in capital letters; empty allows all. `GET`
     /// includes `HEAD`.
-    #[serde(default)]
     pub methods: Vec<String>,
     /// The key's own limits, with unique names; may be empty.
-    #[serde(default)]
     pub limits: Vec<Limit>,
     /// When the key was created.
     pub created: Timestamp,
@@ -67,7 +71,7 @@ pub struct KeyRecord {
 }
 
 /// The digest that a rotation replaced.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PreviousDigest {
     /// The digest of the whole old key.
     pub digest: String,

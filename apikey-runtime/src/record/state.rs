@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::KeyRecord;
-use crate::clock::{ClockReading, Timestamp};
+use crate::clock::Timestamp;
 
 /// The state of a key. If several apply, the first in this order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,10 +23,24 @@ pub enum KeyState {
 }
 
 impl KeyRecord {
-    /// Returns the key's state at the time of `reading`.
+    /// Returns the key's state at a time: a [`Timestamp`] or a `SystemTime`.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, KeyState, MemoryStore};
+    /// # use std::time::{Duration, SystemTime};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let hour = Duration::from_secs(3600);
+    /// let key = manager.create("ci").expires_in(hour).await?;
+    /// let record = manager.get(key.id()).await?;
+    /// assert_eq!(record.state_at(SystemTime::now()), KeyState::Active);
+    /// assert_eq!(record.state_at(SystemTime::now() + 2 * hour), KeyState::Expired);
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
-    pub fn state(&self, reading: ClockReading) -> KeyState {
-        Validity::of(self).state(reading.now)
+    pub fn state_at(&self, at: impl Into<Timestamp>) -> KeyState {
+        Validity::of(self).state(at.into())
     }
 }
 

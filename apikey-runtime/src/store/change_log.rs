@@ -14,11 +14,13 @@ use crate::key::KeyId;
 /// id, in one step with the change and in commit order.
 #[async_trait]
 pub trait ChangeLog: Send + Sync {
-    /// Returns what changed since `since`. If `since` is `None`, returns [`ChangeSet::Resync`] and
-    /// the current cursor.
+    /// Returns what changed since `since`: at most [`ChangeSet::MAX_ENTRIES`] items, of which the
+    /// first is the one after `since`. The caller continues from the returned cursor until it has
+    /// reached the [head](Changes::head). If `since` is `None`, returns [`ChangeSet::Resync`] and
+    /// the newest cursor.
     ///
-    /// The epoch, the log, the lease and whether `node` is a [member](Changes::member) are read in
-    /// one snapshot, as of a moment after the call.
+    /// The head, the log, the lease, the required protocol and whether `node` is a
+    /// [member](Changes::member) are read in one snapshot, as of a moment after the call.
     ///
     /// # Errors
     ///
@@ -53,26 +55,48 @@ pub struct Cursor {
 pub struct Changes {
     /// The set of changes.
     pub set: ChangeSet,
-    /// The current position of the change log.
+    /// The position up to which `set` goes. With [`ChangeSet::Resync`], the newest.
     pub cursor: Cursor,
+    /// The epoch of the newest change. It is ahead of the cursor if further changes follow.
+    pub head: u64,
     /// How long, counted from when the poll was sent, a node may use a record without reading it
     /// again. The same for all nodes that use the store.
     pub lease: Duration,
     /// Whether the node that polled is listed and not suspected. If not, it gets no lease, unless
     /// the store has no [membership](super::KeyStore::membership).
     pub member: bool,
+    /// The protocol version that a node must speak to use what this store logs. A node that does not
+    /// speak it takes no lease. Today, 1.
+    pub required_protocol: u32,
 }
 
 impl Changes {
-    /// Creates an answer for a node that is not a member.
+    /// Creates an answer for a node that is not a member. `cursor` is the newest, and the required
+    /// protocol is 1.
     #[must_use]
     pub fn new(set: ChangeSet, cursor: Cursor, lease: Duration) -> Self {
         Self {
+            head: cursor.epoch,
             set,
             cursor,
             lease,
             member: false,
+            required_protocol: 1,
         }
+    }
+
+    /// Sets the epoch of the newest change. By default, that of the cursor.
+    #[must_use]
+    pub fn with_head(mut self, head: u64) -> Self {
+        self.head = head;
+        self
+    }
+
+    /// Sets the protocol version that a node must speak. By default, 1.
+    #[must_use]
+    pub fn with_required_protocol(mut self, version: u32) -> Self {
+        self.required_protocol = version;
+        self
     }
 
     /// Sets whether the node that polled is a [member](Changes::member).
@@ -88,24 +112,31 @@ impl Changes {
 /// A set of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeSet {
-    /// Exactly these items changed, in commit order. An item may occur several times.
+    /// Exactly these items changed, in commit order: one for each epoch after the cursor that was
+    /// passed, up to the one that is returned. An item may occur several times.
     Entries(Vec<ChangedItem>),
-    /// Anything may have changed: the store does not know the cursor, because it was restored,
-    /// failed over, or no longer has that part of the log.
+    /// Anything may have changed. The store does not know the cursor, because it was restored,
+    /// failed over, or no longer has that part of the log; or the log has an entry whose kind it
+    /// does not know.
     Resync,
 }
 
 /// An item that changed.
 ///
-/// A manager that does not know an item evicts its whole cache.
+/// A store that meets an entry of a kind that is not here answers [`ChangeSet::Resync`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChangedItem {
     /// The record of this key was inserted, changed, revoked or removed.
     Key(KeyId),
+    /// A node joined. No record changed.
+    Member,
 }
 
 impl ChangeSet {
+    /// The maximum number of items of one answer.
+    pub const MAX_ENTRIES: usize = 1_000;
+
     /// Creates the set of changes of these keys.
     #[must_use]
     pub fn of_keys(keys: impl IntoIterator<Item = KeyId>) -> Self {
@@ -119,6 +150,7 @@ impl ChangedItem {
     pub const fn key(self) -> Option<KeyId> {
         match self {
             Self::Key(id) => Some(id),
+            Self::Member => None,
         }
     }
 }

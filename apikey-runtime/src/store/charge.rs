@@ -1,8 +1,15 @@
 //! The types of the limits capability: charges, and how a store counts them.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
 use crate::clock::Clock;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{CounterState, LimitDecision, LimitRule};
+use crate::limit::{CounterState, LimitDecision, LimitRule, MAX_MILLIS};
 
 /// Which limits a store counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +57,16 @@ impl LimitCounter {
 
     /// Creates a counter for `rule` under `name`.
     ///
-    /// A name longer than [`MAX_NAME_LEN`](Self::MAX_NAME_LEN) bytes is truncated. The rule's kind
-    /// becomes part of the name, so a daily quota that is changed to a monthly one starts from
-    /// zero.
+    /// The rule's kind becomes part of the name, so a daily quota that is changed to a monthly one
+    /// starts from zero. If both are longer than [`MAX_NAME_LEN`](Self::MAX_NAME_LEN) bytes, the name
+    /// is truncated and ends in a hash of the whole: two names never become one.
     #[must_use]
     pub fn new(name: &str, rule: impl Into<LimitRule>) -> Self {
         let rule = rule.into();
         let kind = rule.kind();
-        let room = Self::MAX_NAME_LEN - kind.len() - 1;
-        let mut end = name.len().min(room);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
+        let name = shorten(name, Self::MAX_NAME_LEN - kind.len() - 1);
         Self {
-            name: format!("{}/{kind}", &name[..end]),
+            name: format!("{name}/{kind}"),
             rule,
         }
     }
@@ -83,6 +86,26 @@ impl LimitCounter {
     }
 }
 
+/// Returns a different text of at most `room` bytes for each name. The texts of long names are longer
+/// than those of all others, so they are never equal.
+fn shorten(name: &str, room: usize) -> Cow<'_, str> {
+    const HASH_LEN: usize = 16;
+    // A cut between two characters may leave out three bytes more.
+    if name.len() < room - 3 {
+        return Cow::Borrowed(name);
+    }
+    let mut end = room - 1 - 2 * HASH_LEN;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut short = format!("{}~", &name[..end]);
+    for byte in Sha256::digest(name).iter().take(HASH_LEN) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(short, "{byte:02x}");
+    }
+    Cow::Owned(short)
+}
+
 impl Charge {
     /// The maximum number of limits in one charge.
     pub const MAX_COUNTERS: usize = 32;
@@ -100,7 +123,7 @@ impl Charge {
     /// Charges all limits at `now` (microseconds since 1970), or none.
     ///
     /// For stores that keep a [`CounterState`] per key and name. `counts` are the states of the
-    /// counters, in their order.
+    /// counters, in their order; a denied charge leaves all of them unchanged.
     ///
     /// ```
     /// use apikey_runtime::{KeyId, Quota};
@@ -116,7 +139,7 @@ impl Charge {
     /// ```
     pub fn apply(&self, counts: &mut [CounterState], now: i64) -> ChargeOutcome {
         let counters = || self.counters.iter().map(LimitCounter::rule);
-        let asked = counts.iter_mut().zip(counters());
+        let asked = counts.iter().zip(counters());
         let decisions: Vec<_> = asked
             .map(|(count, rule)| count.check(rule, self.cost, now))
             .collect();
@@ -136,9 +159,9 @@ impl Charge {
     /// Returns the outcome if the store itself decided and counted; `counts` are the states
     /// afterwards.
     #[must_use]
-    pub fn answer(&self, allowed: bool, counts: &mut [CounterState], now: i64) -> ChargeOutcome {
+    pub fn answer(&self, allowed: bool, counts: &[CounterState], now: i64) -> ChargeOutcome {
         let cost = if allowed { 0 } else { self.cost };
-        let asked = counts.iter_mut().zip(&self.counters);
+        let asked = counts.iter().zip(&self.counters);
         let decisions = asked.map(|(count, counter)| count.check(counter.rule, cost, now));
         ChargeOutcome {
             allowed,
@@ -155,16 +178,28 @@ impl ChargeOutcome {
     }
 }
 
-/// Returns the time by which a store in this process counts, in microseconds since 1970. It stays
-/// far from the bounds of `i64`, so that additions cannot overflow.
+/// Returns the time by which a store in this process counts, in microseconds, from 1970 to the latest
+/// time that a [`CounterState`] can have.
 pub(crate) fn micros(clock: &dyn Clock) -> i64 {
-    const FARTHEST: i64 = i64::MAX / 4;
-    let micros = clock.read().now.as_millis().saturating_mul(1_000);
-    micros.clamp(-FARTHEST, FARTHEST)
+    clock.read().now.as_millis().clamp(0, MAX_MILLIS) * 1_000
+}
+
+/// Returns the error for a row of `api_key_limit_counters` that a charge cannot have written. It does
+/// not name the limit, since the name may contain a route.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn corrupt_row(key: &KeyId) -> StoreError {
+    StoreError::Corrupt {
+        id: key.to_string(),
+        reason: "a number of a limit counter is broken; delete its row from the key's rows in \
+                 `api_key_limit_counters`"
+            .to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::limit::{Quota, Rate};
 
@@ -194,11 +229,21 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_cut_between_characters_and_keeps_its_kind() {
-        let counter = LimitCounter::new(&"ü".repeat(400), Rate::per_minute(1));
-        assert!(
-            counter.name().len() <= LimitCounter::MAX_NAME_LEN && counter.name().ends_with("/rate")
-        );
+    fn names_of_any_length_stay_different_and_keep_their_kind() {
+        let counted = |name: &String| {
+            let name = LimitCounter::new(name, Rate::per_minute(1)).name;
+            assert!(name.len() <= LimitCounter::MAX_NAME_LEN, "{name}");
+            name.strip_suffix("/rate").unwrap().to_owned()
+        };
+        let lengths = (60..400).flat_map(|length| ["a", "ü", "語"].map(|one| one.repeat(length)));
+        let mut names: HashSet<_> = lengths
+            .flat_map(|name| [format!("{name}b"), format!("{name}c"), name])
+            .collect();
+        // What a shortened name is counted as is a name too.
+        let shortened: Vec<_> = names.iter().map(counted).collect();
+        names.extend(shortened);
+        let different: HashSet<_> = names.iter().map(counted).collect();
+        assert_eq!(different.len(), names.len());
         let month = LimitCounter::new("a", Quota::per_month(1));
         assert_ne!(
             month.name(),
@@ -207,8 +252,8 @@ mod tests {
     }
 }
 
-#[cfg(all(test, any(feature = "postgres", feature = "redis")))]
-mod answers {
+#[cfg(test)]
+mod properties {
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -216,23 +261,51 @@ mod answers {
     use super::*;
     use crate::limit::{Quota, Rate};
 
+    /// Rates of one name, as when a key's own rate is changed.
+    fn rates() -> impl Strategy<Value = Rate> {
+        prop_oneof![
+            Just(Rate::per_minute(5)),
+            Just(Rate::per_second(100).with_burst(5)),
+            Just(Rate::per_hour(3)),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn a_denied_charge_changes_nothing(
+            steps in prop::collection::vec((-9_000i64..900, rates(), 0u32..7), 1..60),
+        ) {
+            let (mut counts, mut now) = (<[CounterState; 2]>::default(), 1_700_000_000_000_000);
+            for (seconds, rate, cost) in steps {
+                now += seconds * 1_000_000;
+                let counters = vec![LimitCounter::new("a", rate), LimitCounter::new("b", Quota::lifetime(9))];
+                let before = counts.clone();
+                let charged = Charge::new(KeyId::from_u128(1), cost, counters).apply(&mut counts, now);
+                prop_assert_eq!(charged.allowed, charged.decisions.iter().all(|one| one.allowed));
+                if !charged.allowed || cost == 0 {
+                    prop_assert_eq!(counts.clone(), before);
+                }
+            }
+        }
+
         /// A store that counts in a language of its own answers what `apply` answers.
         #[test]
         fn an_answer_made_of_the_counts_is_that_of_who_counted(
-            amount in 1u32..6, steps in prop::collection::vec((-5i64..40, 0u32..4), 1..60),
+            amount in 1u32..6, steps in prop::collection::vec(
+                (prop_oneof![4 => -5i64..40, 1 => -9_000i64..0], rates(), 0u32..7), 1..60,
+            ),
         ) {
-            let counters = vec![
-                LimitCounter::new("a", Rate::per_minute(amount).with_burst(3)),
+            let counters = |rate: Rate| vec![
+                LimitCounter::new("a", rate),
                 LimitCounter::new("b", Quota::rolling(u64::from(amount), Duration::from_secs(60))),
                 LimitCounter::new("c", Quota::lifetime(20)),
             ];
             let (mut counts, mut now) = (<[CounterState; 3]>::default(), 1_700_000_000_000_000);
-            for (seconds, cost) in steps {
+            for (seconds, rate, cost) in steps {
                 now += seconds * 1_000_000;
-                let charge = Charge::new(KeyId::from_u128(1), cost, counters.clone());
+                let charge = Charge::new(KeyId::from_u128(1), cost, counters(rate));
                 let applied = charge.apply(&mut counts, now);
-                prop_assert_eq!(charge.answer(applied.allowed, &mut counts.clone(), now), applied);
+                prop_assert_eq!(charge.answer(applied.allowed, &counts, now), applied);
             }
         }
     }

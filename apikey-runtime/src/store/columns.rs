@@ -4,25 +4,18 @@ use ipnet::IpNet;
 
 use crate::error::StoreError;
 use crate::limit::{Limit, check_limits};
-use crate::record::Metadata;
+use crate::record::{Metadata, check_readable};
 
 /// Joins `items` with single spaces.
 pub(super) fn words<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// Serializes `metadata` as JSON that [`metadata`] can parse: parsing stops at 128 levels of
-/// nesting, serializing does not.
+/// Serializes `metadata` as JSON that [`metadata`] can parse.
 pub(super) fn metadata_text(metadata: &Metadata) -> Result<String, StoreError> {
-    let unfit = |error| {
-        refused(
-            "the metadata does not read back from JSON; nest it less deeply",
-            error,
-        )
-    };
-    let text = serde_json::to_string(metadata).map_err(unfit)?;
-    serde_json::from_str::<Metadata>(&text).map_err(unfit)?;
-    Ok(text)
+    check_readable(metadata)?;
+    serde_json::to_string(metadata)
+        .map_err(|error| refused("the metadata cannot be written", error))
 }
 
 /// Serializes `limits` as JSON that [`limits`] can parse.
@@ -75,7 +68,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let read = |network: &str| {
         network
             .parse()
-            .map_err(|_| "`networks` are not networks".to_owned())
+            .map_err(|_quotes_it| "`networks` are not networks".to_owned())
     };
     split(text).map(read).collect()
 }

@@ -1,11 +1,12 @@
 //! The trait of stores.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{ChangeLog, LimitStore, ListQuery, Membership, RecordPage, UsageStore};
-use crate::clock::Timestamp;
+use super::{BulkStep, ChangeLog, LimitStore, ListQuery, Membership, RecordPage, UsageStore};
+use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
@@ -29,9 +30,22 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// connections that a method opens. The manager sets a deadline for every call. Neither `insert`
 /// nor `update` upserts, and a write touches only the columns that change.
 ///
+/// A manager uses an answer only if it fits the question. A record of another id, owner or label than
+/// was asked for is [`StoreError::Corrupt`], and so is usage of another key or hour.
+///
+/// [`Debug`](fmt::Debug) of a manager shows the store's, which must not show records: they hold
+/// digests.
+///
 /// The suite in `conformance` (feature of that name) checks whether a store keeps this contract.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
+    /// Offers the clock that the manager's builder was given, before [`start`](Self::start), so that an
+    /// application's test sets one clock for both. A store that counts by a clock of its process uses
+    /// this one, unless it was given its own. By default, does nothing: a server has its own clock.
+    fn offer_clock(&self, clock: &Arc<dyn Clock>) {
+        let _ = clock;
+    }
+
     /// Prepares the store: connects, and creates or migrates tables. Called once, before any other
     /// method that accesses the store. By default, does nothing.
     ///
@@ -56,7 +70,9 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Returns [`StoreError::Corrupt`] if the record exists and cannot be read.
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// Returns records in the order of their ids.
+    /// Returns records in the order of their ids. A page may hold fewer than the query's limit, or
+    /// none, and still have a [`next`](RecordPage::next): a store reads a bounded number of records
+    /// to find those that the query selects.
     ///
     /// # Errors
     ///
@@ -82,7 +98,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Returns [`StoreError::NotFound`] if the record does not exist.
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError>;
 
-    /// Revokes all keys of an owner that are not yet revoked, all or none, and returns their ids.
+    /// Revokes keys of an owner that are not yet revoked: one [bounded step](BulkStep), which
+    /// continues after `after`.
+    ///
+    /// When the last step returns, each key that the owner had when the first one was called is
+    /// revoked.
     ///
     /// # Errors
     ///
@@ -91,15 +111,17 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError>;
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError>;
 
-    /// Removes the records that were revoked, or expired, before `before`, all or none, and returns
-    /// their ids.
+    /// Removes records that were revoked, or expired, before `before`: one
+    /// [bounded step](BulkStep), which continues after `after`.
     ///
     /// # Errors
     ///
     /// Returns any backend error.
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
+    async fn purge(&self, before: Timestamp, after: Option<&KeyId>)
+    -> Result<BulkStep, StoreError>;
 
     /// Returns the change log, with which managers can cache records and still learn of every
     /// change in time. By default, `None`: managers read the store for each request.
@@ -128,3 +150,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Closes connections. Called once, after all other calls. By default, does nothing.
     async fn stop(&self) {}
 }
+
+/// The answer of a store to each call after its `stop`.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+pub(super) const STOPPED: &str = "the store was stopped, by a call of `stop` or by a manager that was shut down, and managers that \
+    share a store lose it with the first of them; give each its own, or call `start` again";

@@ -14,7 +14,7 @@ pub trait Membership: Send + Sync {
     /// Adds `node` to the member list, with a random heartbeat. If the node is already listed,
     /// increments its heartbeat and ends its suspicion.
     ///
-    /// Takes the next epoch and logs no key, so that a change log that lost the join differs from
+    /// Takes the next epoch and logs [`ChangedItem::Member`](super::ChangedItem::Member), so that a change log that lost the join differs from
     /// one that did not. The join is durable when the call returns.
     ///
     /// # Errors
@@ -27,6 +27,9 @@ pub trait Membership: Send + Sync {
     ///
     /// The epoch is stored only if the change log has the cursor's change with its tag. A suspicion
     /// stays. Does nothing if the node is not listed. The acknowledgement may be lost in a crash.
+    ///
+    /// A store may then trim the change log to the lowest epoch that a listed node has
+    /// acknowledged. The cursor at that epoch stays valid.
     ///
     /// # Errors
     ///

@@ -3,6 +3,8 @@
 //! A store implements [`KeyStore`], and returns the capabilities that it has: [`ChangeLog`],
 //! [`Membership`], [`LimitStore`], [`UsageStore`].
 
+pub(crate) mod answer;
+mod bulk_step;
 mod change_log;
 mod charge;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
@@ -27,9 +29,12 @@ mod schema;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod trim_schedule;
 mod usage;
 mod usage_store;
 
+pub use self::bulk_step::BulkStep;
 pub use self::change_log::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor};
 pub use self::charge::{Charge, ChargeOutcome, LimitCounter, LimitSupport};
 pub use self::key_store::KeyStore;
@@ -39,6 +44,7 @@ pub use self::member::{MemberList, Node, NodeId};
 pub use self::membership::Membership;
 pub use self::memory::MemoryStore;
 pub use self::notify::{ChangeListener, ChangeNotifier};
+pub(crate) use self::paging::MAX_PAGE_SIZE;
 pub use self::paging::{ListQuery, RecordPage};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;

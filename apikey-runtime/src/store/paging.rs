@@ -4,7 +4,7 @@ use crate::key::KeyId;
 use crate::record::KeyRecord;
 
 /// The maximum number of records in a page.
-const LARGEST_PAGE: u32 = 1_000;
+pub(crate) const MAX_PAGE_SIZE: u32 = 1_000;
 
 /// The records to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,5 +58,5 @@ impl RecordPage {
 /// Returns the maximum number of records for `query`: its limit, clamped to 1 to 1000. An empty
 /// page would look like the last.
 pub(super) fn page_size(query: &ListQuery) -> usize {
-    usize::try_from(query.limit.clamp(1, LARGEST_PAGE)).unwrap_or(usize::MAX)
+    usize::try_from(query.limit.clamp(1, MAX_PAGE_SIZE)).unwrap_or(usize::MAX)
 }

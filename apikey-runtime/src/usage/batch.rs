@@ -1,6 +1,7 @@
 //! Assembles counts taken from the tally into batches for the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use crate::config::NetworkPrecision;
 use crate::key::KeyId;
 use crate::store::{LastUsed, NodeId, Outcome, UsageBatch, UsageRow};
 
-/// The maximum number of rows in a batch.
-pub(super) const MAX_ROWS: usize = 10_000;
+/// The maximum number of rows in a batch. Redis adds a batch in one script, which holds up its server for some 5
+/// microseconds a row.
+pub(super) const MAX_ROWS: usize = 1_000;
 
 /// Counts to be written that are not in a batch yet.
 #[derive(Debug)]
@@ -21,9 +23,17 @@ pub(super) struct PendingBatches {
     keep: Duration,
     /// Number of batches made so far.
     made: u64,
-    /// Counts by key, route and hour.
-    tallies: HashMap<(KeyId, Arc<str>, i64), RouteCounts, RandomState>,
+    /// Counts by key, route and hour, which the next batches take from the front.
+    tallies: Tallies,
+    /// Counts that a batch took from, and that are not finished: they wait for the next `add`.
+    unfinished: Vec<(TallyPlace, RouteCounts)>,
 }
+
+/// Sorted, and freed as it is taken from.
+type Tallies = BTreeMap<TallyPlace, RouteCounts>;
+
+/// A key, a route and an hour.
+type TallyPlace = (KeyId, Arc<str>, i64);
 
 impl PendingBatches {
     pub(super) fn new(node: NodeId, keep: Duration) -> Self {
@@ -31,13 +41,15 @@ impl PendingBatches {
             node,
             keep,
             made: 0,
-            tallies: HashMap::default(),
+            tallies: Tallies::new(),
+            unfinished: Vec::new(),
         }
     }
 
     /// Adds cells taken from the tally. Returns how many of them were merged into existing ones.
     pub(super) fn add(&mut self, taken: Vec<TallyCell>) -> usize {
         let mut merged = 0;
+        self.tallies.extend(mem::take(&mut self.unfinished));
         for cell in taken {
             let key = (cell.id(), Arc::clone(&cell.route), cell.hour());
             self.tallies
@@ -53,6 +65,8 @@ impl PendingBatches {
 
     /// Returns the next batch, or `None` if nothing pending can be written, and the number of cells
     /// that are finished. `settled` is the hour before which nothing is counted any more.
+    ///
+    /// Between two calls of `add`, all calls together visit each cell once, and one more per batch.
     pub(super) fn next(
         &mut self,
         network: Option<NetworkPrecision>,
@@ -60,11 +74,13 @@ impl PendingBatches {
     ) -> (Option<UsageBatch>, usize) {
         let mut batch = UsageBatch::new(self.node, self.made + 1, self.keep);
         let mut last = HashMap::<KeyId, LastUsed, RandomState>::default();
-        let before = self.tallies.len();
-        self.tallies.retain(|(id, route, hour), tally| {
-            if batch.rows.len() + tally.rows() > MAX_ROWS {
-                return true;
+        let mut done = 0;
+        while let Some(entry) = self.tallies.first_entry() {
+            if batch.rows.len() + entry.get().rows() > MAX_ROWS {
+                break;
             }
+            let (place, mut tally) = entry.remove_entry();
+            let (id, route, hour) = &place;
             if let Some((at, address)) = tally.last.take().filter(|_| tally.allowed > 0) {
                 let network = network.zip(address);
                 let network = network.map(|(precision, address)| precision.network(address));
@@ -75,9 +91,12 @@ impl PendingBatches {
                 }
             }
             batch.rows.extend(tally.take_rows(*id, route, *hour));
-            !tally.is_settled() && *hour >= settled
-        });
-        let done = before - self.tallies.len();
+            if tally.is_settled() || *hour < settled {
+                done += 1;
+            } else {
+                self.unfinished.push((place, tally));
+            }
+        }
         if batch.rows.is_empty() {
             return (None, done);
         }
@@ -99,6 +118,8 @@ fn sort(batch: &mut UsageBatch) {
 
 impl RouteCounts {
     fn rows(&self) -> usize {
+        #[cfg(test)]
+        tests::VISITS.set(tests::VISITS.get() + 1);
         usize::from(self.allowed > 0 || self.cost > 0) + self.denied.len()
     }
 
@@ -108,7 +129,7 @@ impl RouteCounts {
         let cost = u64::try_from(self.cost).unwrap_or(0);
         (self.allowed, self.cost) = (self.allowed.min(0), self.cost.min(0));
         let allowed = (requests > 0 || cost > 0).then_some((Outcome::Allowed, requests, cost));
-        let denied = std::mem::take(&mut self.denied).into_iter();
+        let denied = mem::take(&mut self.denied).into_iter();
         let denied = denied.map(|(reason, count)| (Outcome::Denied(reason), count, 0));
         let row = move |(outcome, requests, cost)| UsageRow {
             requests,
@@ -125,12 +146,19 @@ impl RouteCounts {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::clock::Timestamp;
     use crate::denied::DenyReason;
     use crate::usage::tally::{UsageEvent, UsageTally};
 
     const NOW: i64 = 5;
+
+    thread_local! {
+        /// How many cells batches looked at.
+        pub(super) static VISITS: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn pending() -> PendingBatches {
         PendingBatches::new(NodeId::from_u128(9), Duration::from_secs(60))
@@ -176,14 +204,59 @@ mod tests {
             numbers.push(batch.number);
             rows.extend(batch.rows);
         }
-        assert_eq!((done, rows.len(), numbers), (15_000, 30_000, vec![1, 2, 3]));
+        let expected: Vec<_> = (1..=30).collect();
+        assert_eq!((done, rows.len(), numbers), (15_000, 30_000, expected));
         rows.dedup_by_key(|row| (row.key, row.outcome));
         assert_eq!(rows.len(), 30_000);
         assert!(rows.iter().all(|row| row.requests == 1));
         // A batch takes a number; a call that finds nothing does not.
         record(&usage_tally, 1, "/a", 0, None);
         pending.add(usage_tally.take());
-        assert_eq!(next(&mut pending).0.unwrap().number, 4);
+        assert_eq!(next(&mut pending).0.unwrap().number, 31);
+    }
+
+    /// Cells that are not finished are not visited again for each batch either.
+    #[test]
+    fn the_batches_of_a_turn_visit_each_cell_once() {
+        let (usage_tally, mut pending) = (UsageTally::new(), pending());
+        let hour = NOW * crate::usage::tally::HOUR_MILLIS;
+        let below_zero = 2_000;
+        for id in 0..20_000 {
+            record(&usage_tally, id, "/a", hour, None);
+        }
+        pending.add(usage_tally.take());
+        while next(&mut pending).0.is_some() {}
+        for id in 0..below_zero {
+            let key = KeyId::from_u128(id);
+            let used = UsageEvent {
+                id: &key,
+                at: Timestamp::from_millis(hour),
+                denied: None,
+                cost: 2,
+                address: None,
+            };
+            let write = |write: &mut dyn FnMut(&str)| write("/a");
+            let entry = usage_tally.record(&used, &write).unwrap();
+            usage_tally.adjust(&key, entry, -2, -4);
+        }
+        for id in below_zero..20_000 {
+            record(&usage_tally, id, "/a", hour, None);
+        }
+        for (turn, rows) in [(1, 18_000), (2, 0)] {
+            pending.add(usage_tally.take());
+            VISITS.set(0);
+            let (mut batches, mut written, mut done) = (0, 0, 0);
+            loop {
+                let (batch, cells) = next(&mut pending);
+                done += cells;
+                let Some(batch) = batch else { break };
+                batches += 1;
+                written += batch.rows.len();
+            }
+            assert_eq!((written, done), (rows, rows), "{turn}");
+            let cells = if turn == 1 { 20_000 } else { 2_000 };
+            assert!(VISITS.get() <= cells + batches, "{turn}: {}", VISITS.get());
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::batch::PendingBatches;
 use super::{Usage, hour_of};
-use crate::error::StoreError;
+use crate::error::{ErrorChain, StoreError};
 use crate::metrics::StoreCall;
+use crate::shared::CallClass;
 use crate::store::UsageBatch;
 
 /// How often the last batch is offered when the manager shuts down.
@@ -76,7 +77,7 @@ impl Flusher {
         let requests = requests.fold(0, u64::saturating_add);
         let hours = batch.rows.iter().map(|row| row.hour);
         tracing::error!(
-            %error,
+            error = %ErrorChain(error),
             requests,
             counts = batch.rows.len(),
             first_hour = hours.clone().min(),
@@ -139,8 +140,12 @@ impl Usage {
             return Ok(());
         }
         let turn = tokio::time::timeout(self.shared.deadline, self.flusher.lock()).await;
-        let mut flusher = turn.map_err(|_| {
-            StoreError::unavailable("usage is being written, and the store is slow to take it")
+        let mut flusher = turn.map_err(|_elapsed| {
+            let failing = self.shared.status.of(CallClass::Usage).failing;
+            let known = failing.map_or_else(String::new, |(_, reason)| format!(": {reason}"));
+            StoreError::timed_out(format!(
+                "usage is being written, and the store is slow to take it{known}"
+            ))
         })?;
         let outcome = self.write(&mut flusher, self.shared.deadline).await;
         self.report(&mut flusher, &outcome);
@@ -187,15 +192,9 @@ impl Usage {
             return Ok(());
         };
         let call = async { self.shared.usage()?.add_usage(batch).await };
-        let answer = tokio::time::timeout(deadline, call).await;
         self.shared
-            .metrics
-            .called(StoreCall::AddUsage, answer.as_ref().ok());
-        answer.unwrap_or_else(|_| {
-            Err(StoreError::unavailable(format!(
-                "usage was not taken within {deadline:?}; it is offered again"
-            )))
-        })?;
+            .call_within(deadline, StoreCall::AddUsage, call)
+            .await?;
         self.shared.metrics.usage_written(batch.rows.len());
         flusher.offered = None;
         flusher.rejections = 0;
@@ -206,7 +205,7 @@ impl Usage {
     fn report(&self, flusher: &mut Flusher, outcome: &Result<(), StoreError>) {
         match outcome {
             Err(error) if !flusher.failing => {
-                tracing::warn!(%error, "usage cannot be written; it is kept in memory and offered again");
+                tracing::warn!(error = %ErrorChain(error), "usage cannot be written; it is kept in memory and offered again");
             }
             Ok(()) if flusher.failing => tracing::info!("usage can be written again"),
             _ => {}

@@ -255,7 +255,7 @@ mod tests {
         let day = &report().by_day()[2];
         assert_eq!(
             serde_json::to_string(day).unwrap(),
-            r#"{"start":86400000,"requests":6,"cost":12,"denied":{"insufficient-scope":16,"rate-limited":8}}"#
+            r#"{"start":"1970-01-02T00:00:00.000Z","requests":6,"cost":12,"denied":{"insufficient-scope":16,"rate-limited":8}}"#
         );
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::tally::HOUR_MILLIS;
 use super::{Usage, hour_of};
 use crate::clock::{ClockReading, Timestamp, millis_i64};
+use crate::error::ErrorChain;
 use crate::metrics::StoreCall;
 
 const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
@@ -75,16 +76,11 @@ impl Usage {
             return;
         };
         let call = async { self.shared.usage()?.prune_usage(before).await };
-        let answer = tokio::time::timeout(self.shared.deadline, call).await;
-        self.shared
-            .metrics
-            .called(StoreCall::PruneUsage, answer.as_ref().ok());
-        match answer {
-            Ok(Ok(())) => pruning.done = Some(before),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "old usage was not removed; it is tried again")
+        match self.shared.call(StoreCall::PruneUsage, call).await {
+            Ok(()) => pruning.done = Some(before),
+            Err(error) => {
+                tracing::debug!(error = %ErrorChain(&error), "old usage was not removed; it is tried again");
             }
-            Err(_) => tracing::debug!("old usage was not removed in time; it is tried again"),
         }
     }
 }

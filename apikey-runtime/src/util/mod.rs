@@ -2,4 +2,5 @@
 
 pub(crate) mod network;
 pub(crate) mod striped;
+pub(crate) mod text;
 pub(crate) mod thread_slot;

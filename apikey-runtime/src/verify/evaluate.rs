@@ -34,12 +34,21 @@ pub(super) struct PolicyEvaluation {
     address: bool,
     method: bool,
     scopes: Result<bool, TemplateFault>,
+    /// The route's pattern, for the log; empty unless a template names a parameter that it lacks.
+    lacking_route: String,
 }
 
 impl PolicyEvaluation {
     pub(super) fn new(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
         let route_permits =
             |methods: &[&'static str]| allows_method(methods.iter().copied(), info.method());
+        let scopes = policy.scopes.map_or(Ok(true), |scopes| {
+            scopes.met(&|scope| key.scopes.contains(scope), info)
+        });
+        let mut lacking_route = String::new();
+        if matches!(scopes, Err(TemplateFault::NoSuchName(_))) {
+            info.write_route(&mut |piece| lacking_route.push_str(piece));
+        }
         Self {
             requires_https: policy.require_https && !info.is_encrypted(),
             environment: policy
@@ -47,9 +56,8 @@ impl PolicyEvaluation {
                 .is_none_or(|only| key.environment() == Some(only)),
             address: permits_address(key, info),
             method: policy.methods.is_none_or(route_permits) && permits_method(key, info),
-            scopes: policy.scopes.map_or(Ok(true), |scopes| {
-                scopes.met(&|scope| key.scopes.contains(scope), info)
-            }),
+            scopes,
+            lacking_route,
         }
     }
 
@@ -79,8 +87,9 @@ impl PolicyEvaluation {
             Ok(false) | Err(TemplateFault::NotASegment) => Err(DenyReason::InsufficientScope),
             Err(TemplateFault::NoSuchName(name)) => {
                 tracing::error!(
+                    route = self.lacking_route,
                     name,
-                    "a scope's template names a parameter that the route's path does not have; \
+                    "the scope of this route has a template for a parameter that the route's path does not have; \
                      write a name of the path between its braces"
                 );
                 Err(DenyReason::Misconfigured)

@@ -11,7 +11,7 @@ use apikey_runtime::store::{Charge, LimitCounter, LimitStore, StoreError, UsageS
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Quota, SqliteStore};
 use tokio::task::JoinSet;
 
-use crate::{Place, at, because, id, number, record, run};
+use crate::{InSteps, Place, at, because, id, number, record, run};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -49,7 +49,7 @@ async fn left(store: &dyn KeyStore, counter: &LimitCounter) -> u64 {
 }
 
 /// Creates both kinds of store that count in Rust, at the time of `clock`, with one key.
-async fn clocked(place: &Place, clock: &Arc<ManualClock>) -> [Arc<dyn KeyStore>; 2] {
+pub(crate) async fn clocked(place: &Place, clock: &Arc<ManualClock>) -> [Arc<dyn KeyStore>; 2] {
     let file = SqliteStore::new(place.file()).clock(clock.clone());
     file.start().await.unwrap();
     let stores: [Arc<dyn KeyStore>; 2] = [
@@ -186,7 +186,7 @@ async fn what_is_counted_of_a_key_goes_with_it() {
     store.add_usage(&batch).await.unwrap();
     assert_eq!(number(&mut tool, ROWS).await, 6);
     store.revoke(&id(1), &because("lost")).await.unwrap();
-    store.purge(at(i64::MAX)).await.unwrap();
+    store.purge_all(at(i64::MAX)).await.unwrap();
     assert_eq!(number(&mut tool, ROWS).await, 3);
     run(&mut tool, "DELETE FROM api_keys").await.unwrap();
     assert_eq!(number(&mut tool, ROWS).await, 0);
@@ -277,6 +277,13 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
     for statement in [
         "UPDATE api_key_limit_counters SET parts = '{\"planted\": 1}' WHERE key LIKE '%1'",
         "UPDATE api_key_limit_counters SET parts = '{}', used = -7 WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET used = 1, period = -1 WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET period = 9223372036854775807 WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET period = 1, tat = -1 WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET tat = 9223372036854775807 WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET tat = 0, parts = '{\"9223372036854775807\": 1}' WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET parts = '{\"1\": -1}' WHERE key LIKE '%1'",
+        "UPDATE api_key_limit_counters SET parts = '{\"1\": 1.5}' WHERE key LIKE '%1'",
     ] {
         run(&mut tool, statement).await.unwrap();
         let charge = |number| Charge::new(id(number), 1, vec![counter(Quota::per_day(100))]);
@@ -287,6 +294,7 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
             Err(StoreError::Corrupt { id: named, reason }) => {
                 assert_eq!(named, id(1).to_string());
                 assert!(!reason.contains("planted"), "{reason}");
+                assert!(reason.contains("delete its row"), "{reason}");
             }
             other => panic!("{statement}: {other:?}"),
         }

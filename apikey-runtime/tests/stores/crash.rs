@@ -11,7 +11,7 @@ use apikey_runtime::store::{KeyPatch, ListQuery};
 use apikey_runtime::{KeyId, KeyStore, SqliteStore};
 use sqlx::Row;
 
-use crate::{Place, at, because, connection, id, owned};
+use crate::{InSteps, Place, at, because, connection, id, owned};
 
 /// Names the file to the child process; without it the child's test does nothing.
 const FILE: &str = "APIKEY_TEST_CRASH_FILE";
@@ -61,10 +61,10 @@ async fn child_that_writes_until_it_is_killed() {
                 }
             }
         }
-        store.revoke_owner(&owner, &because("left")).await.unwrap();
+        store.revoke_all(&owner, &because("left")).await.unwrap();
         say("revoke", id(base));
         if group % 4 == 3 {
-            store.purge(at(i64::MAX)).await.unwrap();
+            store.purge_all(at(i64::MAX)).await.unwrap();
             say("purge", id(base));
         }
     }

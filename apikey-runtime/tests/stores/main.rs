@@ -3,18 +3,26 @@
 #![cfg(all(feature = "sqlite", feature = "conformance"))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bulk;
 mod by_hand;
 mod counts;
 mod crash;
 mod file;
+mod full_disk;
 mod history;
 mod lease;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod many_keys;
 mod miscounting;
+mod moved_files;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod rates;
 #[cfg(feature = "redis")]
 mod redis;
+mod start;
 mod suite;
+mod transactions;
 mod usage;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod warnings;
@@ -22,7 +30,7 @@ mod wrong;
 
 use std::path::{Path, PathBuf};
 
-use apikey_runtime::store::{ChangeSet, ChangedItem, Revocation};
+use apikey_runtime::store::{ChangeSet, ChangedItem, Revocation, StoreError};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, SqliteStore, Timestamp};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -76,6 +84,47 @@ fn keys_in(set: ChangeSet) -> Vec<KeyId> {
     match set {
         ChangeSet::Entries(items) => items.into_iter().filter_map(ChangedItem::key).collect(),
         ChangeSet::Resync => panic!("the cursor is unknown"),
+    }
+}
+
+/// Bulk changes to their end.
+trait InSteps {
+    async fn revoke_all(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError>;
+
+    async fn purge_all(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError>;
+}
+
+impl<S: KeyStore + ?Sized> InSteps for S {
+    async fn revoke_all(
+        &self,
+        owner: &str,
+        revocation: &Revocation,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        let (mut keys, mut after) = (Vec::new(), None);
+        loop {
+            let step = self.revoke_owner(owner, revocation, after.as_ref()).await?;
+            keys.extend(step.keys);
+            after = step.next;
+            if after.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    async fn purge_all(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+        let (mut keys, mut after) = (Vec::new(), None);
+        loop {
+            let step = self.purge(before, after.as_ref()).await?;
+            keys.extend(step.keys);
+            after = step.next;
+            if after.is_none() {
+                return Ok(keys);
+            }
+        }
     }
 }
 

@@ -29,6 +29,8 @@ enum Fault {
     TellsMillis,
     GivesBackMore,
     StartsAnewWhenChanged,
+    LowersWhatItDenies,
+    CutsNames,
     FoldsTheCaseOfNames,
     CountsAllKeysAsOne,
     ForgetsAtTheEnd,
@@ -90,6 +92,9 @@ impl Wrong {
             (Fault::FoldsTheCaseOfNames, rule) => LimitCounter::new(&name.to_lowercase(), rule),
             (Fault::StartsAnewWhenChanged, rule) => {
                 LimitCounter::new(&format!("{name} {rule}"), rule)
+            }
+            (Fault::CutsNames, rule) => {
+                LimitCounter::new(&name.chars().take(100).collect::<String>(), rule)
             }
             (Fault::RoundsAmounts, LimitRule::Quota(quota)) if quota.amount() == 50 => {
                 LimitCounter::new(name, "64/lifetime".parse::<Quota>().unwrap())
@@ -159,6 +164,13 @@ impl Forward for Wrong {
             }
             _ => self.right.charge(&taken).await?,
         };
+        if self.is(Fault::LowersWhatItDenies) && !charged.allowed {
+            for counter in &taken.counters {
+                if matches!(counter.rule(), LimitRule::Rate(_)) {
+                    self.right.refill(&taken.key, counter, u64::MAX).await?;
+                }
+            }
+        }
         for (decision, counter) in charged.decisions.iter_mut().zip(&charge.counters) {
             let rolling = counter.name().contains("rolling");
             if self.is(Fault::TellsMillis) {
@@ -292,6 +304,11 @@ async fn each_miscount_fails_the_check_of_its_rule() {
             Fault::StartsAnewWhenChanged,
             "a_changed_limit_keeps_its_count",
         ),
+        (
+            Fault::LowersWhatItDenies,
+            "a_changed_rate_carries_on_and_a_denied_charge_changes_nothing",
+        ),
+        (Fault::CutsNames, "counts_are_separate_by_key_name_and_kind"),
         (
             Fault::FoldsTheCaseOfNames,
             "counts_are_separate_by_key_name_and_kind",

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::conformance::{self, Report};
-use apikey_runtime::store::{ChangeLog, ChangeSet, Changes, Cursor, KeyPatch};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor, KeyPatch, Membership, NodeId};
 use apikey_runtime::{KeyStore, MemoryStore, SqliteStore};
 
 use apikey_test_support::store::RecordsOnly;
 
-use crate::{Place, id, record};
+use crate::{Place, id, keys_in, record};
 
 fn in_memory() -> Arc<dyn KeyStore> {
     Arc::new(MemoryStore::new())
@@ -83,40 +83,47 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
         let reasons = report.skipped.iter().filter(|(_, why)| why.contains(what));
         reasons.count()
     };
-    assert_eq!(report.skipped.len(), 29, "{report:?}");
+    assert_eq!(report.skipped.len(), 31, "{report:?}");
     assert_eq!(
         (lacking("change log"), lacking("member list")),
-        (8, 5),
+        (9, 5),
         "{report:?}"
     );
     assert_eq!(
         (lacking("count limits"), lacking("keep usage")),
-        (10, 6),
+        (11, 6),
         "{report:?}"
     );
     assert!(!conformance::check(report.skipped[0].0, make).await);
 }
 
 #[tokio::test]
-async fn the_store_in_memory_forgets_what_is_long_past() {
+async fn the_log_in_memory_is_trimmed_to_what_every_node_has_acknowledged() {
     let store = MemoryStore::new().with_lease(Duration::from_secs(7));
     let ask = async |since: Option<&Cursor>| store.changes(since, None).await.unwrap();
-    let Changes {
-        cursor: start,
-        lease,
-        ..
-    } = ask(None).await;
-    assert_eq!(lease, Duration::from_secs(7));
+    let start = ask(None).await;
+    assert_eq!(start.lease, Duration::from_secs(7));
+    let [near, far] = [1, 2].map(NodeId::from_u128);
+    store.join(&near).await.unwrap();
+    store.join(&far).await.unwrap();
     store.insert(&record(1)).await.unwrap();
-    let first = ask(None).await.cursor;
-    for _ in 0..9_999 {
+    let behind = ask(None).await.cursor;
+    store.acknowledge(&far, &behind).await.unwrap();
+    for _ in 0..1_500 {
         store.update(&id(1), &KeyPatch::new()).await.unwrap();
     }
-    let ChangeSet::Entries(ids) = ask(Some(&start)).await.set else {
-        panic!("10,000 are kept")
-    };
-    assert_eq!(ids.len(), 10_000);
-    store.update(&id(1), &KeyPatch::new()).await.unwrap();
-    assert_eq!(ask(Some(&start)).await.set, ChangeSet::Resync);
-    assert!(matches!(ask(Some(&first)).await.set, ChangeSet::Entries(ids) if ids.len() == 10_000));
+    let newest = ask(None).await.cursor;
+    // A node that has not acknowledged yet keeps the whole log.
+    assert_eq!(ask(Some(&start.cursor)).await.cursor.epoch, 1_000);
+    store.acknowledge(&near, &newest).await.unwrap();
+    assert_eq!(ask(Some(&start.cursor)).await.set, ChangeSet::Resync);
+    assert_eq!(
+        keys_in(ask(Some(&behind)).await.set).len(),
+        1_000,
+        "the far node's position stays"
+    );
+    store.acknowledge(&far, &newest).await.unwrap();
+    store.acknowledge(&far, &newest).await.unwrap();
+    assert_eq!(ask(Some(&behind)).await.set, ChangeSet::Resync);
+    assert_eq!(keys_in(ask(Some(&newest)).await.set), []);
 }

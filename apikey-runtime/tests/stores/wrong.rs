@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListQuery, Membership, Node,
-    NodeId, RecordPage, Revocation, StoreError,
+    BulkStep, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListQuery, Membership,
+    Node, NodeId, RecordPage, Revocation, StoreError,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
@@ -23,12 +23,16 @@ enum Fault {
     BringsBack,
     KeepsTheLastReason,
     FoldsTheCaseOfOwners,
+    FoldsTheCaseOfIds,
     PurgesTooMuch,
     EndsTheListEarly,
     AcceptsAnyCursor,
     StartsWithNoChange,
     TagsAllStoresAlike,
     LogsNoRevocation,
+    RevokesAllAtOnce,
+    HidesTheHead,
+    LosesAnEntry,
     JoinsInSilence,
     AcknowledgesAnyHistory,
     TrustsTheSuspected,
@@ -152,6 +156,11 @@ impl Forward for Wrong {
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        if self.is(Fault::FoldsTheCaseOfIds) {
+            let all = self.right.list(&ListQuery::first(1_000)).await?.records;
+            let same = |found: &KeyRecord| found.id.as_str().eq_ignore_ascii_case(id.as_str());
+            return Ok(all.into_iter().find(same));
+        }
         let Some(mut record) = self.right.find(id).await? else {
             return Ok(None);
         };
@@ -210,9 +219,25 @@ impl Forward for Wrong {
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        if self.is(Fault::RevokesAllAtOnce) {
+            let mut keys = Vec::new();
+            let mut after = None;
+            loop {
+                let step = self.right.revoke_owner(owner, revocation, after.as_ref());
+                let BulkStep {
+                    keys: more, next, ..
+                } = step.await?;
+                keys.extend(more);
+                after = next;
+                if after.is_none() {
+                    return Ok(BulkStep::new(keys, None));
+                }
+            }
+        }
         if !self.is(Fault::FoldsTheCaseOfOwners) {
-            return self.right.revoke_owner(owner, revocation).await;
+            return self.right.revoke_owner(owner, revocation, after).await;
         }
         let mut ids = Vec::new();
         for record in self.right.list(&ListQuery::first(1_000)).await?.records {
@@ -223,13 +248,17 @@ impl Forward for Wrong {
                 ids.push(record.id);
             }
         }
-        Ok(ids)
+        Ok(BulkStep::new(ids, None))
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
         let more = i64::from(self.is(Fault::PurgesTooMuch));
         let before = Timestamp::from_millis(before.as_millis().saturating_add(more));
-        self.right.purge(before).await
+        self.right.purge(before, after).await
     }
 
     async fn changes(
@@ -244,6 +273,14 @@ impl Forward for Wrong {
             }
             Fault::StartsWithNoChange if since.is_none() => {
                 changes.set = ChangeSet::Entries(Vec::new());
+            }
+            Fault::HidesTheHead => changes.head = changes.cursor.epoch,
+            Fault::LosesAnEntry => {
+                if let ChangeSet::Entries(items) = &mut changes.set
+                    && items.len() == ChangeSet::MAX_ENTRIES
+                {
+                    items.remove(500);
+                }
             }
             Fault::TagsAllStoresAlike => changes.cursor.tag = vec![7],
             Fault::RacySequence | Fault::LuckySequence => {
@@ -321,6 +358,10 @@ async fn each_fault_fails_the_check_of_its_rule() {
         (Fault::LosesAField, "every_field_reads_back"),
         (Fault::RoundsTimes, "every_field_reads_back"),
         (
+            Fault::FoldsTheCaseOfIds,
+            "ids_that_differ_in_case_are_different_keys",
+        ),
+        (
             Fault::Upserts,
             "an_insert_of_an_existing_id_is_a_conflict_and_changes_nothing",
         ),
@@ -358,6 +399,18 @@ async fn each_fault_fails_the_check_of_its_rule() {
         (
             Fault::LogsNoRevocation,
             "every_change_takes_the_next_epoch_and_names_its_key",
+        ),
+        (
+            Fault::RevokesAllAtOnce,
+            "a_bulk_change_is_made_in_bounded_steps",
+        ),
+        (
+            Fault::HidesTheHead,
+            "a_long_change_log_is_read_page_by_page",
+        ),
+        (
+            Fault::LosesAnEntry,
+            "a_long_change_log_is_read_page_by_page",
         ),
         (
             Fault::JoinsInSilence,

@@ -24,10 +24,7 @@ async fn whoami(key: ApiKey) -> impl Responder {
 #[get("/keys")]
 #[api_key_required(scope = "keys:list")]
 async fn keys(manager: web::Data<ApiKeyManager>) -> actix_web::Result<impl Responder> {
-    let page = manager
-        .list()
-        .await
-        .map_err(actix_web::error::ErrorServiceUnavailable)?;
+    let page = manager.list().await?;
     let labels: Vec<String> = page.keys.into_iter().map(|key| key.label).collect();
     Ok(web::Json(labels))
 }

@@ -10,16 +10,30 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use apikey_runtime::store::{KeyPatch, ListQuery, RecordPage, Revocation, StoreError};
-use apikey_runtime::{ApiKeyManager, KeyId, KeyRecord, KeyStore, Timestamp, conformance};
+use apikey_runtime::store::{
+    BulkStep, KeyPatch, ListQuery, PreviousDigest, RecordPage, Revocation, StoreError,
+};
+use apikey_runtime::{
+    ApiKeyManager, KeyId, KeyRecord, KeyStore, Limit, Metadata, Scopes, Timestamp, conformance,
+};
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 /// The application's table: rows of JSON by id. A map takes the place of a database here.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct LegacyTable {
     rows: Mutex<BTreeMap<String, String>>,
+}
+
+/// Omits the rows, which hold digests: a manager's `Debug` shows its store's.
+impl fmt::Debug for LegacyTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LegacyTable").finish_non_exhaustive()
+    }
 }
 
 impl LegacyTable {
@@ -42,15 +56,94 @@ impl LegacyTable {
     }
 }
 
+/// A row of the table. A [`KeyRecord`] holds a digest and is not `Serialize`, so the format is the
+/// store's own. The suite fails if a field of the record is not kept.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    id: KeyId,
+    prefix: String,
+    label: String,
+    owner: Option<String>,
+    digest: String,
+    previous: Option<(String, Timestamp)>,
+    scopes: Scopes,
+    metadata: Metadata,
+    environment: Option<String>,
+    networks: Vec<String>,
+    methods: Vec<String>,
+    limits: Vec<Limit>,
+    created: Timestamp,
+    expires: Option<Timestamp>,
+    not_before: Option<Timestamp>,
+    revoked: Option<Revocation>,
+    enabled: bool,
+    version: u64,
+}
+
+impl From<&KeyRecord> for Row {
+    fn from(record: &KeyRecord) -> Self {
+        let record = record.clone();
+        Self {
+            id: record.id,
+            prefix: record.prefix,
+            label: record.label,
+            owner: record.owner,
+            digest: record.digest,
+            previous: record.previous.map(|old| (old.digest, old.until)),
+            scopes: record.scopes,
+            metadata: record.metadata,
+            environment: record.environment,
+            networks: record.networks.iter().map(ToString::to_string).collect(),
+            methods: record.methods,
+            limits: record.limits,
+            created: record.created,
+            expires: record.expires,
+            not_before: record.not_before,
+            revoked: record.revoked,
+            enabled: record.enabled,
+            version: record.version,
+        }
+    }
+}
+
+impl TryFrom<Row> for KeyRecord {
+    type Error = Box<dyn Error>;
+
+    fn try_from(row: Row) -> Result<Self, Self::Error> {
+        let mut record = Self::new(row.id, row.prefix, row.label, row.digest, row.created);
+        record.owner = row.owner;
+        let previous = row.previous;
+        record.previous = previous.map(|(digest, until)| PreviousDigest { digest, until });
+        record.scopes = row.scopes;
+        record.metadata = row.metadata;
+        record.environment = row.environment;
+        // A network that cannot be read must not become "everywhere".
+        let networks = row.networks.iter().map(|network| network.parse());
+        record.networks = networks.collect::<Result<_, _>>()?;
+        record.methods = row.methods;
+        record.limits = row.limits;
+        record.expires = row.expires;
+        record.not_before = row.not_before;
+        record.revoked = row.revoked;
+        record.enabled = row.enabled;
+        record.version = row.version;
+        Ok(record)
+    }
+}
+
+/// Omits the parser's message, which would quote the row: it may be logged, and the row has a digest.
 fn read(id: &str, row: &str) -> Result<KeyRecord, StoreError> {
-    serde_json::from_str(row).map_err(|error| StoreError::Corrupt {
+    let corrupt = |reason: &str| StoreError::Corrupt {
         id: id.to_owned(),
-        reason: error.to_string(),
-    })
+        reason: reason.to_owned(),
+    };
+    let row: Row = serde_json::from_str(row).map_err(|_| corrupt("the row is not a record"))?;
+    row.try_into()
+        .map_err(|_| corrupt("a network is not a network"))
 }
 
 fn write(record: &KeyRecord) -> Result<String, StoreError> {
-    serde_json::to_string(record).map_err(|error| StoreError::Backend {
+    serde_json::to_string(&Row::from(record)).map_err(|error| StoreError::Backend {
         reason: "cannot write a row".to_owned(),
         source: error.into(),
     })
@@ -63,6 +156,18 @@ fn revoke(record: &mut KeyRecord, revocation: &Revocation) -> bool {
         record.version += 1;
     }
     newly
+}
+
+/// Reads the records of one step of a bulk change, and where the next one continues. A row that
+/// cannot be read is skipped.
+fn step(rows: &BTreeMap<String, String>, after: Option<&KeyId>) -> (Vec<KeyRecord>, Option<KeyId>) {
+    let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
+    let mut following = rows.range::<str, _>((start, Bound::Unbounded));
+    let page: Vec<_> = following.by_ref().take(BulkStep::MAX_KEYS).collect();
+    let more = following.next().and(page.last());
+    let next = more.and_then(|(id, _)| id.parse().ok());
+    let records = page.iter().filter_map(|(id, row)| read(id, row).ok());
+    (records.collect(), next)
 }
 
 #[async_trait]
@@ -134,37 +239,38 @@ impl KeyStore for LegacyTable {
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
         let mut rows = self.rows();
+        let (records, next) = step(&rows, after);
         let mut changed = BTreeMap::new();
-        for (id, row) in rows.iter() {
-            let mut record = read(id, row)?;
+        for mut record in records {
             if record.owner.as_deref() == Some(owner) && revoke(&mut record, revocation) {
                 changed.insert(record.id, write(&record)?);
             }
         }
         let ids = changed.keys().copied().collect();
         rows.extend(changed.into_iter().map(|(id, row)| (id.to_string(), row)));
-        Ok(ids)
+        Ok(BulkStep::new(ids, next))
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        let mut removed = Vec::new();
-        self.rows().retain(|id, row| {
-            let Ok(record) = read(id, row) else {
-                return true;
-            };
-            let revoked = record
-                .revoked
-                .as_ref()
-                .is_some_and(|revocation| revocation.at < before);
-            let ended = revoked || record.expires.is_some_and(|end| end < before);
-            if ended {
-                removed.push(record.id);
-            }
-            !ended
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        let mut rows = self.rows();
+        let (mut records, next) = step(&rows, after);
+        records.retain(|record| {
+            let revoked = record.revoked.as_ref();
+            revoked.is_some_and(|revocation| revocation.at < before)
+                || record.expires.is_some_and(|end| end < before)
         });
-        Ok(removed)
+        let removed: Vec<KeyId> = records.iter().map(|record| record.id).collect();
+        for id in &removed {
+            rows.remove(id.as_str());
+        }
+        Ok(BulkStep::new(removed, next))
     }
 }
 

@@ -199,7 +199,7 @@ async fn add_device(
                 .map_err(ErrorInternalServerError)?;
             return Err(match error {
                 apikey_runtime::Error::InvalidArgument(why) => ErrorBadRequest(why),
-                other => ErrorInternalServerError(other),
+                other => other.into(),
             });
         }
     };
@@ -214,7 +214,8 @@ async fn add_device(
     Ok(HttpResponse::Created().json(serde_json::json!({ "api_key": key.expose_secret() })))
 }
 
-/// Answers a denial as these devices expect it: 400 if the key is missing, 403 if it is wrong.
+/// Answers a denial as these devices expect it: 400 if the key is missing, 403 if it is wrong. The
+/// headers that are left out here, such as `Retry-After`, are added.
 fn answer(denied: &Denied, _: &HttpRequest) -> HttpResponse {
     let message = serde_json::json!({ "message": denied.reason().title() });
     match denied.reason() {

@@ -25,6 +25,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::time::Duration;
 
+use actix_web::error::ErrorInternalServerError;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, get, web};
 use apikey_runtime::usage::UsageInterval;
@@ -70,7 +71,7 @@ async fn own_usage(
     key: ApiKey,
     manager: web::Data<ApiKeyManager>,
     request: HttpRequest,
-) -> Result<impl Responder, Box<dyn Error>> {
+) -> actix_web::Result<impl Responder> {
     let usage = manager.usage(key.id()).await?;
     Ok(web::Json(json!({
         "key": key.id(),
@@ -89,7 +90,7 @@ async fn own_usage(
 async fn usage_chart(
     key: ApiKey,
     manager: web::Data<ApiKeyManager>,
-) -> Result<impl Responder, Box<dyn Error>> {
+) -> actix_web::Result<impl Responder> {
     let now = Timestamp::from(std::time::SystemTime::now()).as_millis();
     let first = now.div_euclid(HOUR_MILLIS) + 1 - HOURS;
     let from = Timestamp::from_millis(first * HOUR_MILLIS);
@@ -97,7 +98,7 @@ async fn usage_chart(
     let usage = manager.usage(key.id()).between(from, to).await?;
     Ok(HttpResponse::Ok()
         .content_type("image/svg+xml")
-        .body(chart(first, &usage.by_hour())?))
+        .body(chart(first, &usage.by_hour()).map_err(ErrorInternalServerError)?))
 }
 
 #[get("/metrics")]

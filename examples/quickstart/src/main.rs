@@ -26,6 +26,9 @@ async fn secure() -> impl Responder {
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let path = std::env::var("APIKEYS_DB").unwrap_or_else(|_| "apikeys.db".to_owned());
     let manager = ApiKeyManager::builder()
         .store(SqliteStore::new(&path))

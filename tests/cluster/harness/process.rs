@@ -18,7 +18,7 @@ use super::node;
 use super::settings::Settings;
 
 /// The longest time for an order, the node's own wait for the store included.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Why an order failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,7 +37,7 @@ const INJECTORS: u64 = 2;
 const TRIES: usize = 3;
 
 /// The longest time that a healed cluster may take to agree.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
 /// The result of a round.
 pub struct Outcome {

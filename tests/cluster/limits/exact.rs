@@ -11,7 +11,7 @@ use crate::harness::settings::Settings;
 use crate::harness::spending::{End, Plan};
 
 /// The longest wait for a store.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// a quota of 100 and of 1, from 1, 3 and 9 processes, one of which is killed in mid-run.
 async fn r01(on: On, test: &str) {

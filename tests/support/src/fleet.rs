@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use apikey_runtime::clock::SystemClock;
 use apikey_runtime::{KeyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
-use super::servers::postgres::Postgres;
+use super::servers::postgres::{self, Postgres};
 use super::servers::redis::{self, RedisServer};
 
 /// An empty store, with as many nodes as a test wants.
@@ -29,14 +30,14 @@ enum Place {
 }
 
 impl Fleet {
-    /// Creates one of each kind, with this lease. A kind whose server is not installed is skipped,
-    /// and a line says so; with `CI` set it is a failure.
+    /// Creates one of each kind, with this lease. A kind whose server is not installed is recorded as
+    /// skipped; with `CI` set the test fails.
     pub async fn every(lease: Duration) -> Vec<Self> {
+        // The stores keep the machine's clock, even if a node is given another.
+        let memory = MemoryStore::new().with_lease(lease);
+        let memory = memory.with_clock(Arc::new(SystemClock::new()));
         let mut places = vec![
-            (
-                "memory",
-                Place::Memory(Arc::new(MemoryStore::new().with_lease(lease))),
-            ),
+            ("memory", Place::Memory(Arc::new(memory))),
             ("sqlite", Place::File(tempfile::tempdir().unwrap())),
         ];
         if let Some(server) = postgres() {
@@ -54,7 +55,8 @@ impl Fleet {
         match &self.place {
             Place::Memory(store) => Arc::clone(store) as Arc<dyn KeyStore>,
             Place::File(folder) => {
-                Arc::new(SqliteStore::new(folder.path().join("keys.db")).lease(self.lease))
+                let store = SqliteStore::new(folder.path().join("keys.db")).lease(self.lease);
+                Arc::new(store.clock(Arc::new(SystemClock::new())))
             }
             Place::Postgres(url) => Arc::new(PostgresStore::new(url).lease(self.lease)),
             Place::Redis(server, namespace) => Arc::new(
@@ -74,16 +76,16 @@ fn next() -> usize {
 /// Returns the process's server, which ends with the process.
 pub fn postgres() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-    SERVER.get_or_init(Postgres::start).as_ref()
+    postgres::shared(&SERVER)
 }
 
-/// Returns the process's server, as [`postgres`] does.
+/// Returns the process's server, as [`postgres()`] does.
 pub fn redis() -> Option<&'static RedisServer> {
-    static SERVER: OnceLock<Option<RedisServer>> = OnceLock::new();
+    static SERVER: OnceLock<RedisServer> = OnceLock::new();
     let test = std::thread::current();
     let test = test.name().unwrap_or("a test");
-    let start = || redis::is_installed(test).then(|| RedisServer::start(redis::DURABLE));
-    SERVER.get_or_init(start).as_ref()
+    let start = || RedisServer::start(redis::DURABLE);
+    redis::is_installed(test).then(|| SERVER.get_or_init(start))
 }
 
 /// Creates an empty database and returns its URL.

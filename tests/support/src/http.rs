@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use actix_web::dev::ServerHandle;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{PATIENCE, soon};
@@ -71,16 +71,59 @@ impl Drop for Server {
     }
 }
 
+/// A running server on a Unix socket; stops when dropped.
+#[cfg(unix)]
+pub struct UnixServer {
+    folder: tempfile::TempDir,
+    handle: ServerHandle,
+}
+
+#[cfg(unix)]
+impl UnixServer {
+    /// Serves the configured app, with one worker, on a socket in a new folder.
+    pub fn start(configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let factory = move || App::new().configure(configure.clone());
+        let server = HttpServer::new(factory).workers(1).disable_signals();
+        let server = server.bind_uds(folder.path().join("socket")).unwrap().run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Self { folder, handle }
+    }
+
+    /// Sends `GET path` on a new connection, with these headers.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let stream = tokio::net::UnixStream::connect(self.folder.path().join("socket"));
+        let mut client = Client {
+            stream: Box::new(soon(stream).await.unwrap()),
+            received: Vec::new(),
+        };
+        client.get(path, headers).await
+    }
+}
+
+#[cfg(unix)]
+impl Drop for UnixServer {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+/// A connection's two directions.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 /// One connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: Vec<u8>,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         Self {
-            stream: soon(TcpStream::connect(address)).await.unwrap(),
+            stream: Box::new(soon(TcpStream::connect(address)).await.unwrap()),
             received: Vec::new(),
         }
     }
@@ -137,6 +180,16 @@ impl Client {
         let answer = Answer::of_head(&self.received[..head_end]);
         self.received.drain(..head_end);
         answer
+    }
+
+    /// Reads this many bytes after the last answer.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.received.len() < count {
+            self.receive()
+                .await
+                .expect("the server closed the connection");
+        }
+        self.received.drain(..count).collect()
     }
 
     async fn head_end(&mut self) -> Option<usize> {
@@ -219,14 +272,23 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Returns the values of a header that may be repeated.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let lines = self.headers.iter().filter(|(key, _)| key == name);
+        lines.map(|(_, value)| value.as_str()).collect()
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Returns all of it except the date.
+    /// Returns all of it except the date, and except `Vary` of a success, which the middleware adds
+    /// and the attribute cannot.
     pub fn timeless(&self) -> String {
         let mut lines = vec![self.status_line.clone()];
-        let dateless = self.headers.iter().filter(|(name, _)| name != "date");
+        let left_out =
+            |name: &str| name == "date" || (name == "vary" && self.status_line.contains(" 200 "));
+        let dateless = self.headers.iter().filter(|(name, _)| !left_out(name));
         lines.extend(dateless.map(|(name, value)| format!("{name}: {value}")));
         // The order of headers varies, because the server keeps them in a map.
         lines[1..].sort();

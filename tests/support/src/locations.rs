@@ -14,6 +14,7 @@ pub enum Location {
     Header,
     Scheme,
     Basic,
+    WebSocket,
     Query,
     Cookie,
     Json,
@@ -21,11 +22,12 @@ pub enum Location {
 }
 
 impl Location {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bearer,
         Self::Header,
         Self::Scheme,
         Self::Basic,
+        Self::WebSocket,
         Self::Query,
         Self::Cookie,
         Self::Json,
@@ -48,6 +50,7 @@ impl Location {
                 scheme: Some("Token"),
             },
             Self::Basic => KeyLocation::Basic,
+            Self::WebSocket => KeyLocation::WebSocket,
             Self::Query => KeyLocation::Query { name },
             Self::Cookie => KeyLocation::Cookie { name },
             Self::Json => KeyLocation::Json { name },
@@ -157,6 +160,7 @@ impl Message {
                 let credentials = base64(format!("{key}:").as_bytes());
                 self.header("Authorization", &format!("Basic {credentials}"))
             }
+            Location::WebSocket => self.header("Sec-WebSocket-Protocol", &format!("bearer, {key}")),
             Location::Query => self.query(&format!("api_key={}", encoded())),
             Location::Cookie => self.header("Cookie", &format!("api_key={key}")),
             Location::Json => self.member(&format!("\"api_key\":{}", serde_json::json!(key))),

@@ -7,6 +7,10 @@ fn manager(_: &HttpRequest) -> Result<ApiKeyManager, ()> {
     Err(())
 }
 
+fn of_all() -> Option<ApiKeyManager> {
+    None
+}
+
 fn refused(_: &HttpRequest) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
@@ -32,6 +36,16 @@ async fn handler_2() -> &'static str {
 
 #[api_key_required(on_error = missing::function)]
 async fn handler_3() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(manager = of_all)]
+async fn handler_4() -> &'static str {
+    "ok"
+}
+
+#[api_key_required(on_error = i32::MAX)]
+async fn handler_5() -> &'static str {
     "ok"
 }
 

@@ -87,4 +87,9 @@ async fn handler_16() -> &'static str {
     "ok"
 }
 
+#[api_key_required(location = websocket("bearer"))]
+async fn handler_17() -> &'static str {
+    "ok"
+}
+
 fn main() {}

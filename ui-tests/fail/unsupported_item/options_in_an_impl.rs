@@ -2,11 +2,32 @@
 
 use apikey_runtime::api_key_required;
 
-struct Orders;
+struct Orders<T>(T);
 
-impl Orders {
+impl<T: Send> Orders<T>
+where
+    T: 'static,
+{
+    const LIMIT: usize = 10;
+
     #[api_key_required(scope = "orders:read")]
     async fn list() -> &'static str {
+        "ok"
+    }
+
+    /// Docs.
+    #[api_key_required(
+        fresh, optional,
+    )]
+    #[allow(unused)]
+    pub(crate) async fn count() -> &'static str {
+        "ok"
+    }
+}
+
+pub trait Handlers {
+    #[api_key_required(scope = "orders:read")]
+    async fn provided() -> &'static str {
         "ok"
     }
 }

@@ -13,10 +13,13 @@ pub(in crate::actix) enum Locations<'m> {
 }
 
 impl<'m> Locations<'m> {
-    pub(in crate::actix) fn of(policy: &Policy, config: &'m Config) -> Self {
+    /// Returns the route's locations, else the configured one. Without a manager, that is the
+    /// default.
+    pub(in crate::actix) fn of(policy: &Policy, config: impl Into<Option<&'m Config>>) -> Self {
+        let configured = || config.into().map_or(KeyLocation::BEARER, Config::location);
         policy
             .locations
-            .map_or_else(|| Self::OfConfig([config.location()]), Self::OfRoute)
+            .map_or_else(|| Self::OfConfig([configured()]), Self::OfRoute)
     }
 
     pub(in crate::actix) fn list(&self) -> &[KeyLocation<'m>] {

@@ -6,6 +6,7 @@ mod header;
 mod locations;
 mod pairs;
 pub(super) mod strip;
+mod websocket;
 
 use std::borrow::Cow;
 
@@ -52,6 +53,7 @@ pub(super) fn find<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) 
                     header::find_in_header(request.headers(), name, scheme)
                 }
                 KeyLocation::Basic => header::find_in_basic(request.headers()),
+                KeyLocation::WebSocket => websocket::find_in_protocols(request.headers()),
                 KeyLocation::Query { name } => pairs::find_in_query(request.query_string(), name),
                 KeyLocation::Cookie { name } => pairs::find_in_cookies(request.headers(), name),
                 KeyLocation::Json { .. } | KeyLocation::Form { .. } => Extracted::Nothing,

@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::websocket::without_keys;
 use super::{is_named_cookie, is_of_type, without_pair};
 use crate::policy::KeyLocation;
 
@@ -50,10 +51,21 @@ fn head(head: &mut RequestHead, locations: &[KeyLocation<'_>]) {
             KeyLocation::Basic => {
                 head.headers_mut().remove(header::AUTHORIZATION);
             }
+            KeyLocation::WebSocket => strip_protocols(head),
             KeyLocation::Query { name } => strip_query(head, name),
             KeyLocation::Cookie { name } => strip_cookies(head, name),
             KeyLocation::Json { .. } | KeyLocation::Form { .. } => {}
         }
+    }
+}
+
+/// Keeps the other subprotocols, of which the handler selects one.
+fn strip_protocols(head: &mut RequestHead) {
+    let headers = head.headers_mut();
+    let left = without_keys(headers);
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if let Some(left) = left {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, left);
     }
 }
 

@@ -41,6 +41,48 @@ proptest! {
         }
     }
 
+    /// In any stretch of real time, each step back of the clock allows at most one charge too many,
+    /// and delays a charge by at most as long as the charge itself takes up.
+    #[test]
+    fn a_clock_that_is_set_back_neither_loosens_a_rate_nor_locks_out(
+        amount in 1u32..50, seconds in 1u64..100, burst in 1u32..30,
+        steps in prop::collection::vec(
+            (0i64..30 * SECOND, prop_oneof![3 => Just(0i64), 1 => 0i64..9_000 * SECOND], 1u32..4),
+            1..120,
+        ),
+    ) {
+        let rate = Rate::new(amount, Duration::from_secs(seconds)).with_burst(burst);
+        let (mut count, mut now, mut offset) = (CounterState::default(), 1_700_000_000 * SECOND, 0);
+        let mut passed = Vec::new();
+        for (pause, back, cost) in steps {
+            (now, offset) = (now + pause, offset + back);
+            let decision = count.check(rate.into(), cost, now - offset);
+            if let Some(wait) = decision.retry_after {
+                let longest = rate.step_micros() * u64::from(2 * cost);
+                prop_assert!(wait <= Duration::from_micros(longest));
+            }
+            let before = count.clone();
+            if pass(&mut count, rate.into(), cost, now - offset) {
+                passed.push((now, u64::from(cost), offset));
+            } else {
+                prop_assert_eq!(&count, &before);
+            }
+        }
+        for (index, (from, _, _)) in passed.iter().enumerate() {
+            let (mut sum, mut extra, mut last) = (0, 0, None);
+            for (to, cost, offset) in &passed[index..] {
+                sum += cost;
+                // The first charge after each step.
+                if last.is_some_and(|last| last != *offset) {
+                    extra += cost;
+                }
+                last = Some(*offset);
+                let window = u64::try_from(to - from).unwrap();
+                prop_assert!(sum <= u64::from(burst) + extra + window / rate.step_micros());
+            }
+        }
+    }
+
     /// A denied charge is allowed after the time that the decision names, and not before.
     #[test]
     fn a_refusal_says_when_it_would_have_passed(
@@ -164,16 +206,81 @@ fn a_quota_of_the_calendar_starts_anew_at_midnight_utc() {
 }
 
 #[test]
-fn a_clock_that_jumps_locks_nobody_out_for_longer_than_the_burst() {
+fn a_clock_that_is_set_back_allows_one_charge_too_many() {
     let rule = LimitRule::from(Rate::per_minute(10));
     let mut count = CounterState::default();
     let now = 1_700_000_000 * SECOND;
     assert!(pass(&mut count, rule, 10, now + 3_600 * SECOND));
-    let back = count.check(rule, 1, now);
-    assert!(
-        !back.allowed && back.retry_after <= Some(Duration::from_secs(6)),
-        "{back:?}"
+    assert!(!pass(&mut count, rule, 11, now));
+    assert!(pass(&mut count, rule, 1, now));
+    let denied = count.check(rule, 1, now);
+    assert!(!denied.allowed);
+    assert_eq!(denied.retry_after, Some(Duration::from_secs(6)));
+    // A step of at most what the charge takes up passes by itself.
+    let back = count.check(rule, 1, now - 6 * SECOND);
+    assert_eq!(
+        (back.allowed, back.retry_after),
+        (false, Some(Duration::from_secs(12)))
     );
+    let larger = count.check(rule, 2, now - 7 * SECOND);
+    assert_eq!(
+        (larger.allowed, larger.retry_after),
+        (false, Some(Duration::from_secs(19)))
+    );
+    assert!(count.check(rule, 1, now - 6 * SECOND - 1).allowed);
+    assert!(count.check(rule, 0, now - 6 * SECOND).allowed);
+    assert!(!count.check(rule, 11, now - 6 * SECOND).allowed);
+}
+
+/// A slow rate, whose burst takes long to be worked off.
+#[test]
+fn a_clock_that_is_set_back_does_not_lock_out_for_as_long_as_the_step() {
+    let (rule, step) = (LimitRule::from(Rate::per_day(1_000)), 86_400_000);
+    for back in [step + 1, 3_600 * SECOND, 12 * 3_600 * SECOND] {
+        let (mut count, mut now) = (CounterState::default(), 1_700_000_000 * SECOND);
+        assert!(pass(&mut count, rule, 1_000, now));
+        for _ in 0..3 {
+            now -= back;
+            assert!(pass(&mut count, rule, 1, now), "{back}");
+            let denied = count.check(rule, 1, now);
+            assert_eq!(denied.retry_after, Some(Duration::from_micros(86_400_000)));
+            assert!(!pass(&mut count, rule, 1, now + step - 1));
+        }
+        now += step;
+        assert!(pass(&mut count, rule, 1, now));
+    }
+}
+
+/// No number overflows, and a number that a charge cannot have written is found out.
+#[test]
+fn numbers_at_the_bounds_neither_overflow_nor_pass_for_right_ones() {
+    let ends = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+    let rules = [
+        LimitRule::from(Rate::new(1, Duration::from_secs(366 * 86_400)).with_burst(90)),
+        LimitRule::from(Rate::per_second(100)),
+        LimitRule::from(Quota::per_day(3)),
+        LimitRule::from(Quota::per_month(3)),
+        LimitRule::from(Quota::lifetime(3)),
+        LimitRule::from(Quota::rolling(3, Duration::from_secs(1))),
+    ];
+    for (tat, now) in ends.iter().flat_map(|tat| ends.map(|now| (*tat, now))) {
+        for used in [0, 1, u64::MAX] {
+            let parts = [(tat, used), (now, used)].into();
+            let state = CounterState {
+                tat,
+                period: tat,
+                used,
+                parts,
+            };
+            assert!(!state.is_in_range() || (0..=1).contains(&tat), "{state:?}");
+            for (rule, cost) in rules.iter().flat_map(|rule| [(rule, 1), (rule, u32::MAX)]) {
+                let mut state = state.clone();
+                let _ = state.check(*rule, cost, now);
+                state.charge(*rule, cost, now);
+                state.refill(*rule, u64::MAX);
+            }
+        }
+    }
 }
 
 #[test]
@@ -210,7 +317,25 @@ fn a_limit_that_is_changed_counts_on() {
         1,
         now
     ));
-    let raised = LimitRule::from(Rate::per_second(100));
-    assert!(!pass(&mut count, raised, 1, now));
-    assert!(pass(&mut count, raised, 1, now + 10_000));
+}
+
+/// The arrival time carries on, capped at the new burst.
+#[test]
+fn a_rate_that_is_changed_carries_on() {
+    let now = 1_700_000_000 * SECOND;
+    let slow = LimitRule::from(Rate::per_minute(5));
+    let fast = LimitRule::from(Rate::per_second(100).with_burst(5));
+    let mut count = CounterState::default();
+    assert!(pass(&mut count, slow, 5, now));
+    // Raised: one charge, and then as the new rate allows.
+    assert!(!pass(&mut count, fast, 6, now));
+    assert_eq!(count.tat, now + 60 * SECOND);
+    assert!(pass(&mut count, fast, 1, now));
+    assert!(!pass(&mut count, fast, 1, now));
+    assert!(pass(&mut count, fast, 1, now + 10_000));
+    // Lowered: the burst of the lower rate, less what is not worked off yet.
+    let now = now + 10_000;
+    assert!(!pass(&mut count, slow, 5, now));
+    assert!(pass(&mut count, slow, 4, now));
+    assert!(!pass(&mut count, slow, 1, now));
 }

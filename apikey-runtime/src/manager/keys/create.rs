@@ -1,6 +1,5 @@
 //! Creates keys.
 
-use std::future::IntoFuture;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,14 +8,14 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::limit::{Limit, LimitRule};
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
 use crate::manager::new_key::NewKey;
-use crate::manager::validate::{
-    check_actor, check_environment, check_methods, check_networks, check_span, check_text,
-};
-use crate::manager::{ApiKeyManager, BoxFuture};
+use crate::manager::validate::{check_actor, check_fields, check_span, shallow_member};
 use crate::metrics::StoreCall;
-use crate::record::{KeyRecord, Metadata};
+use crate::record::{KeyPatch, KeyRecord};
 use crate::scope::Scopes;
+use crate::util::text::quote;
 
 /// When a key expires.
 #[derive(Debug, Clone, Copy)]
@@ -27,47 +26,40 @@ enum Expiry {
 }
 
 /// A call that creates a key; see [`ApiKeyManager::create`]. Resolves to the key with its secret.
+///
+/// [`guide::fields`](crate::guide::fields) lists the bounds of the fields.
 #[derive(Debug)]
 #[must_use = "a key is created only when this is awaited"]
 pub struct CreateKey {
     manager: ApiKeyManager,
-    label: String,
-    owner: Option<String>,
-    scopes: Result<Scopes, Error>,
-    metadata: Metadata,
-    environment: Option<String>,
+    /// The fields of the new key.
+    patch: KeyPatch,
+    fault: Option<Error>,
     prefix: Option<String>,
-    networks: Vec<IpNet>,
-    methods: Vec<String>,
-    limits: Vec<Limit>,
     expiry: Expiry,
-    not_before: Option<Timestamp>,
     actor: Option<String>,
+    started: StartedCall<NewKey>,
 }
 
 impl CreateKey {
     pub(in crate::manager) fn new(manager: ApiKeyManager, label: String) -> Self {
+        let mut patch = KeyPatch::new();
+        patch.label = Some(label);
         Self {
             manager,
-            label,
-            owner: None,
-            scopes: Ok(Scopes::none()),
-            metadata: Metadata::new(),
-            environment: None,
+            patch,
+            fault: None,
             prefix: None,
-            networks: Vec::new(),
-            methods: Vec::new(),
-            limits: Vec::new(),
             expiry: Expiry::Never,
-            not_before: None,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
     /// Sets the owner, in the application's own terms: 1 to 256 bytes. By default, the key does not
     /// have an owner.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
-        self.owner = Some(owner.into());
+        self.patch.owner = Some(Some(owner.into()));
         self
     }
 
@@ -77,24 +69,31 @@ impl CreateKey {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        self.scopes = Scopes::new(scopes);
+        match Scopes::new(scopes) {
+            Ok(scopes) => self.patch.scopes = Some(scopes),
+            Err(error) => self.fault = Some(error),
+        }
         self
     }
 
-    /// Adds a piece of the application's own data. By default, the key does not have any.
+    /// Adds a piece of the application's own data: together at most 16 KiB of JSON, nested at most
+    /// 32 levels deep. By default, the key does not have any.
     pub fn metadata(
         mut self,
         name: impl Into<String>,
         value: impl Into<serde_json::Value>,
     ) -> Self {
-        self.metadata.insert(name.into(), value.into());
+        match shallow_member(name.into(), value.into()) {
+            Ok(member) => self.patch.metadata.get_or_insert_default().extend(member),
+            Err(error) => self.fault = Some(error),
+        }
         self
     }
 
     /// Sets the environment, such as `live` or `test`: 1 to 32 ASCII letters, digits, `_` and `-`.
     /// By default, the key does not have one.
     pub fn environment(mut self, environment: impl Into<String>) -> Self {
-        self.environment = Some(environment.into());
+        self.patch.environment = Some(Some(environment.into()));
         self
     }
 
@@ -105,7 +104,7 @@ impl CreateKey {
         self
     }
 
-    /// Sets the networks from which the key may be used. By default, all.
+    /// Sets the networks from which the key may be used, at most 256. By default, all.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -116,22 +115,22 @@ impl CreateKey {
     /// # }).unwrap();
     /// ```
     pub fn networks(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.networks = networks.into_iter().collect();
+        self.patch.networks = Some(networks.into_iter().collect());
         self
     }
 
-    /// Sets the methods that the key permits, such as `GET`, which includes `HEAD`. By default,
-    /// all.
+    /// Sets the methods that the key permits, at most 32, such as `GET`, which includes `HEAD`. By
+    /// default, all.
     pub fn methods<I>(mut self, methods: I) -> Self
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.methods = methods.into_iter().map(Into::into).collect();
+        self.patch.methods = Some(methods.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Adds a limit. Limits have different names, and a request must keep all of them. By default,
+    /// Adds a limit, of at most 16. Limits have different names, and a request must keep all of them. By default,
     /// the key does not have its own limits.
     ///
     /// ```
@@ -146,14 +145,13 @@ impl CreateKey {
     /// # Ok::<(), apikey_runtime::Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn limit(mut self, name: impl Into<String>, rule: impl Into<LimitRule>) -> Self {
-        self.limits.push(Limit::new(name, rule));
-        self
+    pub fn limit(self, name: impl Into<String>, rule: impl Into<LimitRule>) -> Self {
+        self.limits([Limit::new(name, rule)])
     }
 
     /// Adds several limits, such as those of a plan.
     pub fn limits(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
-        self.limits.extend(limits);
+        self.patch.limits.get_or_insert_default().extend(limits);
         self
     }
 
@@ -172,7 +170,7 @@ impl CreateKey {
 
     /// Denies the key before this time. By default, it is valid at once.
     pub fn not_before(mut self, at: impl Into<Timestamp>) -> Self {
-        self.not_before = Some(at.into());
+        self.patch.not_before = Some(Some(at.into()));
         self
     }
 
@@ -184,55 +182,50 @@ impl CreateKey {
     }
 
     async fn make(self) -> Result<NewKey, Error> {
-        let now = self.manager.now().now;
-        let config = self.manager.config();
-        let prefix = match &self.prefix {
+        let Self {
+            manager,
+            patch,
+            fault,
+            prefix,
+            expiry,
+            actor,
+            started: _,
+        } = self;
+        fault.map_or(Ok(()), Err)?;
+        let now = manager.now().now;
+        let config = manager.config();
+        let prefix = match prefix.as_deref() {
             None => config.prefix(),
             Some(prefix) if config.accepts_prefix(prefix) => prefix,
             Some(prefix) => {
                 return Err(Error::InvalidArgument(format!(
-                    "the prefix {prefix:?} is not one of the configured `prefixes`; add it there, or leave it out"
+                    "the prefix {} is not one of the configured `prefixes`; add it there, or leave it out",
+                    quote(prefix)
                 )));
             }
         };
-        check_actor(self.actor.as_deref())?;
-        check_text("label", &self.label)?;
-        self.owner
-            .as_deref()
-            .map_or(Ok(()), |owner| check_text("owner", owner))?;
-        self.environment
-            .as_deref()
-            .map_or(Ok(()), check_environment)?;
-        check_networks(&self.networks)?;
-        check_methods(&self.methods)?;
-        self.manager.check_limits(&self.limits)?;
-        let expires = self.expiry.at(now)?;
-        check_span(self.not_before, expires)?;
-        let id = self.manager.new_id()?;
-        let (secret, digest) = self.manager.new_secret(prefix, id)?;
-        let mut record = KeyRecord::new(id, prefix, self.label, digest, now);
-        record.owner = self.owner;
-        record.scopes = self.scopes?;
-        record.metadata = self.metadata;
-        record.environment = self.environment;
-        record.networks = self.networks;
-        record.methods = self.methods;
-        record.limits = self.limits;
+        check_actor(actor.as_deref())?;
+        check_fields(&patch)?;
+        manager.check_limits(patch.limits.as_deref().unwrap_or_default())?;
+        let expires = expiry.at(now)?;
+        check_span(patch.not_before.flatten(), expires)?;
+        let id = manager.new_id()?;
+        let (secret, digest) = manager.new_secret(prefix, id)?;
+        let mut record = KeyRecord::new(id, prefix, "", digest, now);
+        let version = record.version;
+        patch.apply(&mut record);
+        record.version = version;
         record.expires = expires;
-        record.not_before = self.not_before;
-        let record = self.manager.insert(record, self.actor).await?;
+        let record = manager.insert(record, actor).await?;
         Ok(NewKey::new(record, secret))
     }
 }
 
-impl IntoFuture for CreateKey {
-    type Output = Result<NewKey, Error>;
-    type IntoFuture = BoxFuture<NewKey>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.make())
-    }
-}
+impl_call!(
+    CreateKey => NewKey,
+    |call| Self::new(call.manager.clone(), String::new()),
+    Self::make
+);
 
 impl ApiKeyManager {
     async fn insert(&self, record: KeyRecord, actor: Option<String>) -> Result<KeyRecord, Error> {

@@ -1,13 +1,12 @@
 //! Enables and disables keys.
 
-use std::future::IntoFuture;
-
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::validate::check_actor;
-use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::record::KeyPatch;
 
 /// A call that enables or disables a key; see [`ApiKeyManager::enable`] and
@@ -19,6 +18,7 @@ pub struct SetKeyEnabled {
     id: KeyId,
     enabled: bool,
     actor: Option<String>,
+    started: StartedCall<()>,
 }
 
 impl SetKeyEnabled {
@@ -28,6 +28,7 @@ impl SetKeyEnabled {
             id,
             enabled,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -44,36 +45,36 @@ impl SetKeyEnabled {
     pub fn confirmed(self) -> ConfirmedCall<Self> {
         ConfirmedCall::new(self.manager.clone(), self)
     }
-}
 
-impl IntoFuture for SetKeyEnabled {
-    type Output = Result<(), Error>;
-    type IntoFuture = BoxFuture<()>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let Self {
-                manager,
-                id,
-                enabled,
-                actor,
-            } = self;
-            check_actor(actor.as_deref())?;
-            let mut patch = KeyPatch::new();
-            patch.enabled = Some(enabled);
-            let kind = if enabled {
-                EventKind::Enabled
-            } else {
-                EventKind::Disabled
-            };
-            manager
-                .on_thread(move |core| async move {
-                    core.find_unrevoked(id).await?;
-                    core.patch(id, &patch).await?;
-                    core.emit(kind, id, actor.as_deref());
-                    Ok(())
-                })
-                .await
-        })
+    async fn carry_out(self) -> Result<(), Error> {
+        let Self {
+            manager,
+            id,
+            enabled,
+            actor,
+            started: _,
+        } = self;
+        check_actor(actor.as_deref())?;
+        let mut patch = KeyPatch::new();
+        patch.enabled = Some(enabled);
+        let kind = if enabled {
+            EventKind::Enabled
+        } else {
+            EventKind::Disabled
+        };
+        manager
+            .on_thread(move |core| async move {
+                core.find_unrevoked(id).await?;
+                core.patch(id, &patch).await?;
+                core.emit(kind, id, actor.as_deref());
+                Ok(())
+            })
+            .await
     }
 }
+
+impl_call!(
+    SetKeyEnabled => (),
+    |call| Self::new(call.manager.clone(), call.id, call.enabled),
+    Self::carry_out
+);

@@ -1,13 +1,11 @@
 //! Lists keys.
 
-use std::future::IntoFuture;
-
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::manager::{ApiKeyManager, BoxFuture};
-use crate::metrics::StoreCall;
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
 use crate::record::{KeyRecord, KeyState};
-use crate::store::ListQuery;
+use crate::store::{ListQuery, MAX_PAGE_SIZE};
 
 /// The default page size.
 const PAGE_SIZE: u32 = 50;
@@ -25,12 +23,20 @@ pub struct KeyPage {
 }
 
 /// A call that lists keys; see [`ApiKeyManager::list`]. Resolves to a page.
+///
+/// The call reads the store's pages until its own page is full. If few keys match, one call may read
+/// the whole store. Polls and other calls run in between, and a shutdown ends the call between two
+/// pages.
+///
+/// Its errors are [`Error::InvalidArgument`] if the page size is invalid, [`Error::Store`] and
+/// [`Error::ShutDown`].
 #[derive(Debug, Clone)]
 #[must_use = "keys are listed only when this is awaited"]
 pub struct ListKeys {
     manager: ApiKeyManager,
     query: ListQuery,
     state: Option<KeyState>,
+    started: StartedCall<KeyPage>,
 }
 
 impl ListKeys {
@@ -39,6 +45,7 @@ impl ListKeys {
             manager,
             query: ListQuery::first(PAGE_SIZE),
             state: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -66,9 +73,10 @@ impl ListKeys {
         self
     }
 
-    /// Sets the maximum number of keys in a page, from 1 to 1000. By default, 50.
+    /// Sets the maximum number of keys in a page, from 1 to 1000; with another number, the call
+    /// returns [`Error::InvalidArgument`]. By default, 50.
     pub fn page_size(mut self, keys: u32) -> Self {
-        self.query.limit = keys.clamp(1, 1_000);
+        self.query.limit = keys;
         self
     }
 
@@ -79,17 +87,21 @@ impl ListKeys {
             manager,
             mut query,
             state,
+            ..
         } = self;
+        if !(1..=MAX_PAGE_SIZE).contains(&query.limit) {
+            return Err(Error::InvalidArgument(format!(
+                "the page size is {}; write 1 to {MAX_PAGE_SIZE}, and read further pages with `after`",
+                query.limit
+            )));
+        }
         let size = query.limit as usize;
-        let now = manager.now();
+        let now = manager.now().now;
         manager
             .on_thread(move |core| async move {
                 let mut page = KeyPage::default();
                 loop {
-                    let read = core
-                        .shared
-                        .call(StoreCall::List, core.shared.store.list(&query))
-                        .await?;
+                    let read = core.shared.list(&query).await?;
                     page.unreadable.extend(read.unreadable);
                     for record in read.records {
                         if page.keys.len() == size {
@@ -98,7 +110,7 @@ impl ListKeys {
                             page.next = page.keys.last().map(|last| last.id);
                             return Ok(page);
                         }
-                        if state.is_none_or(|wanted| record.state(now) == wanted) {
+                        if state.is_none_or(|wanted| record.state_at(now) == wanted) {
                             page.keys.push(record);
                         }
                     }
@@ -107,17 +119,11 @@ impl ListKeys {
                         return Ok(page);
                     }
                     query.after = read.next;
+                    core.before_next_page().await?;
                 }
             })
             .await
     }
 }
 
-impl IntoFuture for ListKeys {
-    type Output = Result<KeyPage, Error>;
-    type IntoFuture = BoxFuture<KeyPage>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.read())
-    }
-}
+impl_call!(ListKeys => KeyPage, |call| call.clone(), Self::read);

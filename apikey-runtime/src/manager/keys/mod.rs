@@ -1,5 +1,6 @@
 //! The calls that create, list, change, revoke and purge keys.
 
+mod bulk;
 mod create;
 mod enable;
 mod list;

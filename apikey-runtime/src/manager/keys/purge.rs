@@ -1,23 +1,21 @@
 //! Removes records of keys that ended.
 
-use std::future::IntoFuture;
-
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::events::EventKind;
-use crate::key::KeyId;
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::keys::bulk::BulkChange;
 use crate::manager::validate::check_actor;
-use crate::manager::{ApiKeyManager, BoxFuture};
-use crate::metrics::StoreCall;
 
-/// A call that removes records; see [`ApiKeyManager::purge`]. Resolves to the ids of the removed
-/// keys.
+/// A call that removes records; see [`ApiKeyManager::purge`]. Resolves to the number of
+/// removed keys.
 #[derive(Debug)]
 #[must_use = "records are removed only when this is awaited"]
 pub struct PurgeKeys {
     manager: ApiKeyManager,
     before: Timestamp,
     actor: Option<String>,
+    started: StartedCall<u64>,
 }
 
 impl PurgeKeys {
@@ -26,6 +24,7 @@ impl PurgeKeys {
             manager,
             before,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -36,34 +35,27 @@ impl PurgeKeys {
         self
     }
 
-    async fn carry_out(self) -> Result<Vec<KeyId>, Error> {
+    async fn carry_out(self) -> Result<u64, Error> {
         let Self {
             manager,
             before,
             actor,
+            ..
         } = self;
         check_actor(actor.as_deref())?;
+        let change = BulkChange::Purge { before };
         manager
             .on_thread(move |core| async move {
-                let purge = core.shared.store.purge(before);
-                let removed = core.shared.call(StoreCall::Purge, purge).await?;
-                for id in &removed {
-                    core.cache.evict(id);
-                }
-                for id in &removed {
-                    core.emit(EventKind::Purged, *id, actor.as_deref());
-                }
-                Ok(removed)
+                let done = core.change_in_steps(&change, actor.as_deref()).await?;
+                tracing::info!(keys = done, "removed the records of ended keys");
+                Ok(done)
             })
             .await
     }
 }
 
-impl IntoFuture for PurgeKeys {
-    type Output = Result<Vec<KeyId>, Error>;
-    type IntoFuture = BoxFuture<Vec<KeyId>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.carry_out())
-    }
-}
+impl_call!(
+    PurgeKeys => u64,
+    |call| Self::new(call.manager.clone(), call.before),
+    Self::carry_out
+);

@@ -1,14 +1,14 @@
 //! Revokes keys.
 
-use std::future::IntoFuture;
-
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::{ManagerCore, missing};
+use crate::manager::keys::bulk::BulkChange;
 use crate::manager::validate::{check_actor, check_text};
-use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::metrics::StoreCall;
 use crate::record::Revocation;
 
@@ -21,6 +21,7 @@ pub struct RevokeKey {
     id: KeyId,
     reason: Option<String>,
     actor: Option<String>,
+    started: StartedCall<bool>,
 }
 
 impl RevokeKey {
@@ -30,6 +31,7 @@ impl RevokeKey {
             id,
             reason: None,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -59,28 +61,32 @@ impl RevokeKey {
     pub fn confirmed(self) -> ConfirmedCall<Self> {
         ConfirmedCall::new(self.manager.clone(), self)
     }
-}
 
-impl IntoFuture for RevokeKey {
-    type Output = Result<bool, Error>;
-    type IntoFuture = BoxFuture<bool>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let revocation = revocation(&self.manager, self.reason)?;
-            let Self { id, actor, .. } = self;
-            check_actor(actor.as_deref())?;
-            self.manager
-                .on_thread(move |core| async move {
-                    core.revoke(id, revocation, actor.as_deref()).await
-                })
-                .await
-        })
+    async fn carry_out(self) -> Result<bool, Error> {
+        let revocation = revocation(&self.manager, self.reason)?;
+        let Self { id, actor, .. } = self;
+        check_actor(actor.as_deref())?;
+        self.manager
+            .on_thread(
+                move |core| async move { core.revoke(id, revocation, actor.as_deref()).await },
+            )
+            .await
     }
 }
 
-/// A call that revokes all keys of an owner; see [`ApiKeyManager::revoke_all`]. Resolves to the ids
-/// of the keys that this call revoked.
+impl_call!(
+    RevokeKey => bool,
+    |call| Self::new(call.manager.clone(), call.id),
+    Self::carry_out
+);
+
+/// A call that revokes all keys of an owner; see [`ApiKeyManager::revoke_all`]. Resolves to the
+/// number of keys that this call revoked.
+///
+/// It works in steps of up to 1,000 keys, each of which commits by itself. If one fails, the error is
+/// [`Error::Incomplete`] with the number of keys that are done, and the same call continues there. If
+/// the store loses the answer of a step that it committed, those keys are revoked, but they are not
+/// counted and have no event.
 #[derive(Debug)]
 #[must_use = "a key is revoked only when this is awaited"]
 pub struct RevokeAll {
@@ -88,6 +94,7 @@ pub struct RevokeAll {
     owner: String,
     reason: Option<String>,
     actor: Option<String>,
+    started: StartedCall<u64>,
 }
 
 impl RevokeAll {
@@ -97,6 +104,7 @@ impl RevokeAll {
             owner,
             reason: None,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -113,30 +121,32 @@ impl RevokeAll {
         self
     }
 
-    /// Waits until the revocations have reached all nodes. See [`RevokeKey::confirmed`].
+    /// Waits until the revocations of all steps have reached all nodes. See
+    /// [`RevokeKey::confirmed`].
     pub fn confirmed(self) -> ConfirmedCall<Self> {
         ConfirmedCall::new(self.manager.clone(), self)
     }
-}
 
-impl IntoFuture for RevokeAll {
-    type Output = Result<Vec<KeyId>, Error>;
-    type IntoFuture = BoxFuture<Vec<KeyId>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let revocation = revocation(&self.manager, self.reason)?;
-            let Self { owner, actor, .. } = self;
-            check_actor(actor.as_deref())?;
-            self.manager
-                .on_thread(move |core| async move {
-                    let actor = actor.as_deref();
-                    core.revoke_owner(&owner, &revocation, actor).await
-                })
-                .await
-        })
+    async fn carry_out(self) -> Result<u64, Error> {
+        let revocation = revocation(&self.manager, self.reason)?;
+        let Self { owner, actor, .. } = self;
+        check_actor(actor.as_deref())?;
+        let change = BulkChange::Revoke { owner, revocation };
+        self.manager
+            .on_thread(move |core| async move {
+                let done = core.change_in_steps(&change, actor.as_deref()).await?;
+                tracing::info!(keys = done, "revoked all keys of an owner");
+                Ok(done)
+            })
+            .await
     }
 }
+
+impl_call!(
+    RevokeAll => u64,
+    |call| Self::new(call.manager.clone(), String::new()),
+    Self::carry_out
+);
 
 impl ManagerCore {
     async fn revoke(
@@ -155,36 +165,6 @@ impl ManagerCore {
             self.emit(EventKind::Revoked { reason }, id, actor);
         }
         Ok(revoked)
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-        actor: Option<&str>,
-    ) -> Result<Vec<KeyId>, Error> {
-        let revoke = self.shared.store.revoke_owner(owner, revocation);
-        match self.shared.call(StoreCall::RevokeOwner, revoke).await {
-            Ok(ids) => {
-                ids.iter().for_each(|id| self.cache.evict(id));
-                // Keys of the owner that another node revoked before are not among them, and this
-                // node may not have learned of it yet.
-                if !self.poller.poll_now().await {
-                    self.cache.flush();
-                }
-                tracing::info!(keys = ids.len(), "revoked all keys of an owner");
-                for id in &ids {
-                    let reason = revocation.reason.clone();
-                    self.emit(EventKind::Revoked { reason }, *id, actor);
-                }
-                Ok(ids)
-            }
-            Err(error) => {
-                // The keys that it may have revoked are not known here.
-                self.cache.flush();
-                Err(error.into())
-            }
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Rotates keys.
 
-use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +10,14 @@ use crate::clock::Timestamp;
 use crate::error::{Error, StoreError};
 use crate::events::EventKind;
 use crate::key::KeyId;
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
 use crate::manager::new_key::NewKey;
 use crate::manager::validate::check_actor;
-use crate::manager::{ApiKeyManager, BoxFuture};
 use crate::record::{KeyPatch, KeyRecord, PreviousDigest};
+use crate::util::text::quote;
 
 /// A call that rotates a key; see [`ApiKeyManager::rotate`]. Resolves to the key with its new
 /// secret.
@@ -27,6 +28,7 @@ pub struct RotateKey {
     id: KeyId,
     grace: Duration,
     actor: Option<String>,
+    started: StartedCall<NewKey>,
 }
 
 impl RotateKey {
@@ -36,6 +38,7 @@ impl RotateKey {
             id,
             grace: Duration::ZERO,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -89,8 +92,8 @@ impl RotateKey {
     fn new_secret(&self, record: &KeyRecord) -> Result<(SecretString, KeyPatch), Error> {
         if !self.manager.config().accepts_prefix(&record.prefix) {
             return Err(Error::InvalidArgument(format!(
-                "the key's prefix {:?} is not one of the configured `prefixes`; add it there, or create a new key",
-                record.prefix
+                "the key's prefix {} is not one of the configured `prefixes`; add it there, or create a new key",
+                quote(&record.prefix)
             )));
         }
         let (secret, digest) = self.manager.new_secret(&record.prefix, self.id)?;
@@ -122,11 +125,8 @@ fn previous_digest(
     }))
 }
 
-impl IntoFuture for RotateKey {
-    type Output = Result<NewKey, Error>;
-    type IntoFuture = BoxFuture<NewKey>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.carry_out())
-    }
-}
+impl_call!(
+    RotateKey => NewKey,
+    |call| Self::new(call.manager.clone(), call.id),
+    Self::carry_out
+);

@@ -1,7 +1,5 @@
 //! Changes attributes of keys.
 
-use std::future::IntoFuture;
-
 use ipnet::IpNet;
 
 use super::TRIES;
@@ -10,16 +8,17 @@ use crate::error::{Error, StoreError};
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::limit::Limit;
+use crate::manager::ApiKeyManager;
+use crate::manager::call::{StartedCall, impl_call};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
-use crate::manager::validate::{
-    check_actor, check_environment, check_methods, check_networks, check_span, check_text,
-};
-use crate::manager::{ApiKeyManager, BoxFuture};
+use crate::manager::validate::{check_actor, check_fields, check_span, shallow};
 use crate::record::{KeyPatch, KeyRecord, Metadata};
 use crate::scope::Scopes;
 
 /// A call that changes a key; see [`ApiKeyManager::update`]. Resolves to the changed record.
+///
+/// The bounds of the fields are those of a [new key](crate::guide::fields).
 #[derive(Debug)]
 #[must_use = "the key is changed only when this is awaited"]
 pub struct UpdateKey {
@@ -28,6 +27,7 @@ pub struct UpdateKey {
     patch: KeyPatch,
     fault: Option<Error>,
     actor: Option<String>,
+    started: StartedCall<KeyRecord>,
 }
 
 impl UpdateKey {
@@ -38,6 +38,7 @@ impl UpdateKey {
             patch: KeyPatch::new(),
             fault: None,
             actor: None,
+            started: StartedCall::none(),
         }
     }
 
@@ -68,7 +69,10 @@ impl UpdateKey {
 
     /// Replaces all of the application's data.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.patch.metadata = Some(metadata);
+        match shallow(metadata) {
+            Ok(metadata) => self.patch.metadata = Some(metadata),
+            Err(error) => self.fault = Some(error),
+        }
         self
     }
 
@@ -139,25 +143,11 @@ impl UpdateKey {
             patch,
             fault,
             actor,
+            started: _,
         } = self;
         fault.map_or(Ok(()), Err)?;
         check_actor(actor.as_deref())?;
-        patch
-            .label
-            .as_deref()
-            .map_or(Ok(()), |label| check_text("label", label))?;
-        patch
-            .owner
-            .iter()
-            .flatten()
-            .try_for_each(|owner| check_text("owner", owner))?;
-        patch
-            .environment
-            .iter()
-            .flatten()
-            .try_for_each(|environment| check_environment(environment))?;
-        patch.networks.as_deref().map_or(Ok(()), check_networks)?;
-        patch.methods.as_deref().map_or(Ok(()), check_methods)?;
+        check_fields(&patch)?;
         patch
             .limits
             .as_deref()
@@ -206,11 +196,8 @@ impl ManagerCore {
     }
 }
 
-impl IntoFuture for UpdateKey {
-    type Output = Result<KeyRecord, Error>;
-    type IntoFuture = BoxFuture<KeyRecord>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.carry_out())
-    }
-}
+impl_call!(
+    UpdateKey => KeyRecord,
+    |call| Self::new(call.manager.clone(), call.id),
+    Self::carry_out
+);

@@ -1,9 +1,10 @@
 //! Helpers for the checks of `charge` and `refill`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::samples::id;
 use super::{CheckVerdict, OrViolation, Violation, ensure};
+use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::limit::{self, LimitRule, Quota, Rate};
 use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
@@ -13,6 +14,9 @@ pub(super) const NOT_COUNTED: CheckVerdict =
 
 /// The time within which a check finishes.
 const MAX_CHECK_TIME: Duration = Duration::from_secs(20);
+
+/// The allowed distance between the store's clock and ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Returns the limit counters, or skips the check if the store does not have them. Waits until no
 /// day, and so no month, can end during the check.
@@ -126,4 +130,26 @@ pub(super) async fn ensure_left(
         counter.rule()
     );
     Ok(())
+}
+
+/// Returns the time for [`Charge::apply`], if the store's clock is right.
+pub(super) fn model_time() -> i64 {
+    let now = Timestamp::from(SystemTime::now());
+    now.as_millis().saturating_mul(1_000)
+}
+
+/// Compares two outcomes. Times need only be close, because they come from two clocks.
+pub(super) fn alike(said: &ChargeOutcome, expected: &ChargeOutcome) -> bool {
+    let near = |one: Option<Duration>, other: Option<Duration>| match (one, other) {
+        (Some(one), Some(other)) => one.abs_diff(other) < CLOCK_SKEW,
+        (one, other) => one == other,
+    };
+    let both = said.decisions.iter().zip(&expected.decisions);
+    said.allowed == expected.allowed
+        && both.fold(true, |alike, (said, expected)| {
+            alike
+                && (said.allowed, said.remaining) == (expected.allowed, expected.remaining)
+                && near(said.reset_after, expected.reset_after)
+                && near(said.retry_after, expected.retry_after)
+        })
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{CheckResult, history, limits, listing, membership, records, revocation, usage};
+use super::{
+    CheckResult, bulk, history, limits, listing, membership, rates, records, revocation, usage,
+};
 use crate::store::KeyStore;
 
 type CheckFuture = Pin<Box<dyn Future<Output = CheckResult> + Send>>;
@@ -34,6 +36,7 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
     records {
         one every_field_reads_back,
         one odd_texts_read_back_and_match_only_themselves,
+        one ids_that_differ_in_case_are_different_keys,
         one the_earliest_and_latest_times_read_back,
         one a_written_record_is_visible_at_once,
         one an_insert_of_an_existing_id_is_a_conflict_and_changes_nothing,
@@ -76,6 +79,10 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one a_suspected_node_is_not_a_member_until_it_joins_again,
         one only_a_node_that_stayed_suspected_is_removed,
     }
+    bulk {
+        one a_bulk_change_is_made_in_bounded_steps,
+        one a_long_change_log_is_read_page_by_page,
+    }
     limits {
         one racing_charges_pass_up_to_the_limit,
         one if_one_limit_denies_no_limit_is_charged,
@@ -87,6 +94,9 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one counts_are_separate_by_key_name_and_kind,
         one counts_of_a_removed_key_do_not_affect_other_keys,
         one counts_survive_a_restart,
+    }
+    rates {
+        one a_changed_rate_carries_on_and_a_denied_charge_changes_nothing,
     }
     usage {
         one usage_adds_up,

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use super::bulk::{purge, revoke_owner};
 use super::records::add;
 use super::samples::{at, because, id, owned, plain};
-use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
+use super::{CheckResult, CheckVerdict, NO_LOG, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord};
 use crate::store::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyStore, ListQuery};
-
-const NO_LOG: CheckVerdict =
-    CheckVerdict::Skipped("the store does not keep a change log: `change_log` returns `None`");
 
 /// Returns the change log, or skips the check if the store does not keep one.
 macro_rules! change_log {
@@ -155,8 +153,10 @@ impl Change {
                 store.update(&id, &patch).await
             }
             Self::Revoke(id) => store.revoke(&id, &reason).await.map(drop),
-            Self::RevokeAll(owner) => store.revoke_owner(owner, &reason).await.map(drop),
-            Self::Purge(before) => store.purge(at(before)).await.map(drop),
+            Self::RevokeAll(owner) => {
+                return revoke_owner(store, owner, &reason).await.map(drop);
+            }
+            Self::Purge(before) => return purge(store, at(before)).await.map(drop),
         };
         done.or_violation("a change fails")
     }
@@ -221,8 +221,8 @@ pub(super) async fn a_call_that_changes_nothing_is_not_logged(
     let _ = store.update(&id(2), &KeyPatch::new()).await;
     let _ = store.revoke(&id(1), &because("again")).await;
     let _ = store.revoke(&id(2), &because("lost")).await;
-    let _ = store.revoke_owner("nobody", &because("left")).await;
-    let _ = store.purge(at(i64::MIN)).await;
+    let _ = revoke_owner(store, "nobody", &because("left")).await;
+    let _ = purge(store, at(i64::MIN)).await;
     let (ids, same) = followed(log, &cursor).await?;
     ensure!(
         ids.is_empty() && same == cursor,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::records::add;
 use super::samples::plain;
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
-use crate::store::{ChangeSet, Changes, Cursor, KeyStore, MemberList, Membership, Node, NodeId};
+use crate::store::{
+    ChangeSet, ChangedItem, Changes, Cursor, KeyStore, MemberList, Membership, Node, NodeId,
+};
 
 const NO_MEMBERSHIP: CheckVerdict =
     CheckVerdict::Skipped("the store does not keep a member list: `membership` returns `None`");
@@ -96,8 +98,9 @@ pub(super) async fn joining_takes_an_epoch_and_names_no_key(
     nodes.join(&one).await.or_violation("`join` fails")?;
     let after = changes(store, Some(&before), Some(&one)).await?;
     ensure!(
-        after.cursor.epoch == before.epoch + 1 && after.set == ChangeSet::Entries(Vec::new()),
-        "`join` must take the next epoch and log no key; went from {before:?} to {after:?}"
+        after.cursor.epoch == before.epoch + 1
+            && after.set == ChangeSet::Entries(vec![ChangedItem::Member]),
+        "`join` must take the next epoch and log that a node joined; went from {before:?} to {after:?}"
     );
     ensure!(
         there(nodes, one).await?.heartbeat > heartbeat,

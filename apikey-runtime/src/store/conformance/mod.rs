@@ -17,12 +17,14 @@
 //! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). Run the suite inside a Tokio runtime. A
 //! multi-threaded runtime finds more races.
 
+mod bulk;
 mod charges;
 mod checks;
 mod history;
 mod limits;
 mod listing;
 mod membership;
+mod rates;
 mod records;
 mod revocation;
 mod samples;
@@ -127,6 +129,10 @@ enum CheckVerdict {
     /// The store does not have the capability, for this reason.
     Skipped(&'static str),
 }
+
+/// The verdict on a check of the change log, if the store does not keep one.
+const NO_LOG: CheckVerdict =
+    CheckVerdict::Skipped("the store does not keep a change log: `change_log` returns `None`");
 
 /// A description of the rule that the store breaks.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::samples::{ODD_TEXTS, at, full, id, patches, plain};
+use super::samples::{ODD_TEXTS, at, because, full, id, patches, plain};
 use super::{
     CheckResult, CheckVerdict, OrViolation, Violation, ensure, ensure_conflict, ensure_not_found,
 };
@@ -124,6 +124,22 @@ pub(super) async fn odd_texts_read_back_and_match_only_themselves(
 }
 
 /// E-02: if times lose precision, a key lives too long.
+pub(super) async fn ids_that_differ_in_case_are_different_keys(
+    store: Arc<dyn KeyStore>,
+) -> CheckResult {
+    // The digits of 10 and 36 are `A` and `a`.
+    let (upper, lower) = (plain(10), plain(36));
+    let rule = "ids are compared with their case";
+    add(&*store, &upper).await?;
+    let found = store.find(&lower.id).await.or_violation("`find` fails")?;
+    ensure!(found.is_none(), "{rule}: `find` returns another key");
+    add(&*store, &lower).await?;
+    let revoke = store.revoke(&lower.id, &because("lost")).await;
+    revoke.or_violation("`revoke` fails")?;
+    ensure_stored(&*store, &upper, rule).await?;
+    Ok(CheckVerdict::Passed)
+}
+
 pub(super) async fn the_earliest_and_latest_times_read_back(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::bulk::{purge, revoke_owner};
 use super::records::{add, all, ensure_stored};
 use super::samples::{at, because, full, id, owned, plain};
 use super::{CheckResult, CheckVerdict, OrViolation, ensure, ensure_conflict, ensure_not_found};
@@ -62,8 +63,7 @@ pub(super) async fn revoking_a_missing_record_is_not_found(
     add(&*store, &plain(1)).await?;
     let result = store.revoke(&id(2), &because("lost")).await;
     ensure_not_found(result, "`revoke` of a missing record")?;
-    let none = store.revoke_owner("nobody", &because("lost")).await;
-    let none = none.or_violation("`revoke_owner` of an owner without keys fails")?;
+    let none = revoke_owner(&*store, "nobody", &because("lost")).await?;
     ensure!(
         none.is_empty(),
         "`revoke_owner` of an owner without keys must return nothing; got {none:?}"
@@ -111,10 +111,7 @@ pub(super) async fn a_late_update_of_an_old_version_is_a_conflict(
         .revoke(&id(1), &because("lost"))
         .await
         .or_violation("`revoke` fails")?;
-    store
-        .revoke_owner("a", &because("left"))
-        .await
-        .or_violation("`revoke_owner` fails")?;
+    revoke_owner(store, "a", &because("left")).await?;
     let late = KeyPatch {
         expected_version: Some(1),
         label: Some("late".to_owned()),
@@ -165,11 +162,8 @@ pub(super) async fn revoking_an_owner_revokes_exactly_their_live_keys(
         .revoke(&id(7), &because("before"))
         .await
         .or_violation("`revoke` fails")?;
-    let ids = store.revoke_owner("a_%", &because("left")).await;
-    let ids: BTreeSet<KeyId> = ids
-        .or_violation("`revoke_owner` fails")?
-        .into_iter()
-        .collect();
+    let ids = revoke_owner(store, "a_%", &because("left")).await?;
+    let ids: BTreeSet<KeyId> = ids.into_iter().collect();
     ensure!(
         ids == BTreeSet::from([id(1), id(2)]),
         "`revoke_owner` must return the keys that it revoked; got {ids:?}"
@@ -204,8 +198,7 @@ pub(super) async fn one_of_several_racing_revocations_succeeds(
                 let reason = because(&format!("racer {racer}"));
                 let won = if racer == 0 {
                     let owner = format!("owner {number}");
-                    let ids = store.revoke_owner(&owner, &reason).await;
-                    !ids.or_violation("`revoke_owner` fails")?.is_empty()
+                    !revoke_owner(&*store, &owner, &reason).await?.is_empty()
                 } else {
                     store
                         .revoke(&id(number), &reason)
@@ -255,7 +248,7 @@ pub(super) async fn purge_removes_only_keys_that_ended_before(
     for record in gone.iter().chain(&kept) {
         add(store, record).await?;
     }
-    let ids = store.purge(at(100)).await.or_violation("`purge` fails")?;
+    let ids = purge(store, at(100)).await?;
     let ids: BTreeSet<KeyId> = ids.into_iter().collect();
     let expected: BTreeSet<KeyId> = gone.iter().map(|record| record.id).collect();
     ensure!(
@@ -272,7 +265,7 @@ pub(super) async fn purge_removes_only_keys_that_ended_before(
     for record in &kept {
         ensure_stored(store, record, "a key that did not end before must stay").await?;
     }
-    let again = store.purge(at(100)).await.or_violation("`purge` fails")?;
+    let again = purge(store, at(100)).await?;
     ensure!(
         again.is_empty(),
         "a second `purge` must find nothing; got {again:?}"

@@ -17,12 +17,20 @@ impl ChangeLog for MemoryStore {
         let changed = since
             .filter(|cursor| cursor.tag == self.tag)
             .and_then(|cursor| state.since(cursor.epoch));
-        let cursor = self.cursor(&state);
-        let set = changed.map_or(ChangeSet::Resync, ChangeSet::of_keys);
+        let mut cursor = self.cursor(&state);
+        let set = match (changed, since) {
+            (Some(items), Some(since)) => {
+                cursor.epoch = since.epoch + items.len() as u64;
+                ChangeSet::Entries(items)
+            }
+            _ => ChangeSet::Resync,
+        };
         let member = node
             .and_then(|node| state.nodes.get(node))
             .is_some_and(|node| !node.suspected);
-        Ok(Changes::new(set, cursor, self.lease).for_member(member))
+        Ok(Changes::new(set, cursor, self.lease)
+            .with_head(state.epoch)
+            .for_member(member))
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
+use crate::store::{ChangedItem, Cursor, MemberList, Membership, Node, NodeId};
 
 #[async_trait]
 impl Membership for MemoryStore {
@@ -17,7 +17,7 @@ impl Membership for MemoryStore {
             .or_insert(Node::new(*node, 0, heartbeat, false));
         listed.heartbeat = heartbeat;
         listed.suspected = false;
-        state.log(None);
+        state.log(ChangedItem::Member);
         Ok(())
     }
 
@@ -31,6 +31,7 @@ impl Membership for MemoryStore {
                 listed.acknowledged = cursor.epoch;
             }
         }
+        state.trim();
         Ok(())
     }
 

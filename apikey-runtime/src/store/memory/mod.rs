@@ -7,8 +7,8 @@ mod usage;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,19 +17,25 @@ use parking_lot::{Mutex, MutexGuard};
 use self::usage::Tally;
 use super::paging::page_size;
 use super::{
-    ChangeLog, ChangeNotifier, Cursor, KeyStore, LimitStore, ListQuery, Membership, Node, NodeId,
-    RecordPage, UsageStore,
+    BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, KeyStore, LimitStore,
+    ListQuery, Membership, Node, NodeId, RecordPage, UsageStore,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::record::{KeyPatch, KeyRecord, Revocation};
+use crate::record::{KeyPatch, KeyRecord, Revocation, check_readable};
 
 /// The lease if none is configured.
 const DEFAULT_LEASE: Duration = Duration::from_millis(200);
 
-/// The number of changes that the log keeps.
-const LOG_LEN: usize = 10_000;
+/// The maximum number of records that a page reads to find those that it selects.
+const LIST_READS: usize = 10_000;
+
+/// The maximum number of changes in the log. Usually it is shorter: acknowledgements trim it.
+const LOG_LEN: usize = 1_000_000;
+
+/// The number of changes that one acknowledgement removes from the log.
+const TRIM_LEN: usize = 1_000;
 
 /// Distinguishes the stores of one process.
 static STORES: AtomicU64 = AtomicU64::new(0);
@@ -49,7 +55,8 @@ static STORES: AtomicU64 = AtomicU64::new(0);
 /// ```
 pub struct MemoryStore {
     lease: Duration,
-    clock: Arc<dyn Clock>,
+    /// Unset until it is given, offered or needed.
+    clock: OnceLock<Arc<dyn Clock>>,
     /// The tag of all cursors. One tag for all of them suffices: a change log in memory is never
     /// restored from a copy, so a cursor belongs either to this store or to another.
     tag: Vec<u8>,
@@ -62,8 +69,8 @@ struct State {
     records: BTreeMap<KeyId, KeyRecord>,
     /// The epoch of the last change.
     epoch: u64,
-    /// The keys of the last changes, `None` for changes of membership; the back is that of `epoch`.
-    log: VecDeque<Option<KeyId>>,
+    /// The last changes; the back is that of `epoch`.
+    log: VecDeque<ChangedItem>,
     nodes: BTreeMap<NodeId, Node>,
     /// Counts the heartbeats of all nodes. A node that leaves and joins again never repeats a
     /// heartbeat.
@@ -77,7 +84,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             lease: DEFAULT_LEASE,
-            clock: Arc::new(SystemClock::new()),
+            clock: OnceLock::new(),
             tag: STORES
                 .fetch_add(1, Ordering::Relaxed)
                 .to_be_bytes()
@@ -98,11 +105,15 @@ impl MemoryStore {
 
     /// Sets the clock by which limits are counted: it determines when a day or a month ends.
     ///
-    /// By default, a [`SystemClock`].
+    /// By default, the clock that the manager's builder was given, or a [`SystemClock`].
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = OnceLock::from(clock);
         self
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &**self.clock.get_or_init(|| Arc::new(SystemClock::new()))
     }
 
     fn cursor(&self, state: &State) -> Cursor {
@@ -127,9 +138,9 @@ impl MemoryStore {
 }
 
 impl State {
-    fn log(&mut self, id: impl Into<Option<KeyId>>) {
+    fn log(&mut self, item: ChangedItem) {
         self.epoch += 1;
-        self.log.push_back(id.into());
+        self.log.push_back(item);
         if self.log.len() > LOG_LEN {
             self.log.pop_front();
         }
@@ -151,39 +162,62 @@ impl State {
             {
                 record.revoked = Some(revocation.clone());
                 record.version = record.version.saturating_add(1);
-                self.log(id);
+                self.log(ChangedItem::Key(id));
                 revoked.push(id);
             }
         }
         revoked
     }
 
-    /// Returns the ids of the records that match `wanted`.
-    fn ids(&self, wanted: impl Fn(&KeyRecord) -> bool) -> Vec<KeyId> {
-        self.records
-            .values()
-            .filter(|record| wanted(record))
-            .map(|record| record.id)
-            .collect()
+    /// Returns those of the next records that match `wanted`, and where the next step continues.
+    fn step(
+        &self,
+        after: Option<&KeyId>,
+        wanted: impl Fn(&KeyRecord) -> bool,
+    ) -> (Vec<KeyId>, Option<KeyId>) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut following = self.records.range::<KeyId, _>((start, Bound::Unbounded));
+        let page: Vec<_> = following.by_ref().take(BulkStep::MAX_KEYS).collect();
+        let next = following.next().and(page.last()).map(|(id, _)| **id);
+        let ids = page.iter().filter(|(_, record)| wanted(record));
+        (ids.map(|(id, _)| **id).collect(), next)
     }
 
-    /// Returns the changes after `epoch`, if the log reaches back that far.
-    fn since(&self, epoch: u64) -> Option<Vec<KeyId>> {
+    /// Returns a page of the changes after `epoch`, if the log reaches back that far.
+    fn since(&self, epoch: u64) -> Option<Vec<ChangedItem>> {
         let count = usize::try_from(self.epoch.checked_sub(epoch)?).ok()?;
         let start = self.log.len().checked_sub(count)?;
-        Some(self.log.range(start..).copied().flatten().collect())
+        let page = self.log.range(start..).take(ChangeSet::MAX_ENTRIES);
+        Some(page.copied().collect())
+    }
+
+    /// Removes changes that every node has acknowledged from the log, a bounded number at once.
+    fn trim(&mut self) {
+        let acknowledged = self.nodes.values().map(|node| node.acknowledged).min();
+        let needed = acknowledged.map_or(self.log.len() as u64, |epoch| {
+            self.epoch.saturating_sub(epoch)
+        });
+        let removable = (self.log.len() as u64).saturating_sub(needed);
+        let count = usize::try_from(removable).map_or(TRIM_LEN, |count| count.min(TRIM_LEN));
+        self.log.drain(..count);
     }
 }
 
 #[async_trait]
 impl KeyStore for MemoryStore {
+    fn offer_clock(&self, clock: &Arc<dyn Clock>) {
+        // If it is set already, the store keeps its own.
+        let _ = self.clock.set(Arc::clone(clock));
+    }
+
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+        check_readable(&record.metadata)?;
         let mut state = self.change();
         if state.records.contains_key(&record.id) {
             return Err(StoreError::Conflict);
         }
         state.records.insert(record.id, record.clone());
-        state.log(record.id);
+        state.log(ChangedItem::Key(record.id));
         Ok(())
     }
 
@@ -204,20 +238,33 @@ impl KeyStore for MemoryStore {
                     .as_ref()
                     .is_none_or(|label| record.label == *label)
         };
-        let mut found = state
+        let size = page_size(query);
+        let mut records: Vec<KeyRecord> = Vec::new();
+        let (mut last, mut next) = (None, None);
+        for (read, record) in state
             .records
             .range((start, Bound::Unbounded))
             .map(|(_, record)| record)
-            .filter(wanted);
-        let records: Vec<_> = found.by_ref().take(page_size(query)).cloned().collect();
-        let next = found
-            .next()
-            .and_then(|_| records.last())
-            .map(|record| record.id);
+            .enumerate()
+        {
+            if read == LIST_READS {
+                next = last;
+                break;
+            }
+            last = Some(record.id);
+            if wanted(&record) {
+                if records.len() == size {
+                    next = records.last().map(|record| record.id);
+                    break;
+                }
+                records.push(record.clone());
+            }
+        }
         Ok(RecordPage::new(records, Vec::new(), next))
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+        patch.metadata.as_ref().map_or(Ok(()), check_readable)?;
         let mut state = self.change();
         let record = state.records.get_mut(id).ok_or(StoreError::NotFound)?;
         if patch
@@ -230,7 +277,7 @@ impl KeyStore for MemoryStore {
         let mut changed = record.clone();
         patch.apply(&mut changed);
         *record = changed;
-        state.log(*id);
+        state.log(ChangedItem::Key(*id));
         Ok(())
     }
 
@@ -246,15 +293,20 @@ impl KeyStore for MemoryStore {
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
         let mut state = self.change();
-        let ids = state.ids(|record| record.owner.as_deref() == Some(owner));
-        Ok(state.revoke(ids, revocation))
+        let (ids, next) = state.step(after, |record| record.owner.as_deref() == Some(owner));
+        Ok(BulkStep::new(state.revoke(ids, revocation), next))
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
         let mut state = self.change();
-        let ids = state.ids(|record| {
+        let (ids, next) = state.step(after, |record| {
             record
                 .revoked
                 .as_ref()
@@ -264,9 +316,9 @@ impl KeyStore for MemoryStore {
         for id in &ids {
             state.records.remove(id);
             state.tally.remove(id);
-            state.log(*id);
+            state.log(ChangedItem::Key(*id));
         }
-        Ok(ids)
+        Ok(BulkStep::new(ids, next))
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {

@@ -25,7 +25,7 @@ impl LimitStore for MemoryStore {
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
         let mut state = self.state();
         // Read under the lock, so that the time does not go back between two charges.
-        let now = micros(&*self.clock);
+        let now = micros(self.clock());
         Ok(state.tally.charge(charge, now))
     }
 
@@ -43,7 +43,7 @@ impl LimitStore for MemoryStore {
 #[async_trait]
 impl UsageStore for MemoryStore {
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.state().tally.add(batch, self.clock.read().now);
+        self.state().tally.add(batch, self.clock().read().now);
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl UsageStore for MemoryStore {
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        self.state().tally.forget(hour, self.clock.read().now);
+        self.state().tally.forget(hour, self.clock().read().now);
         Ok(())
     }
 }

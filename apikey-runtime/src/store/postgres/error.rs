@@ -5,7 +5,7 @@ use std::fmt;
 
 use sqlx::error::DatabaseError;
 
-use crate::error::{BoxError, StoreError};
+use crate::error::{BoxError, ErrorChain, StoreError};
 
 /// Error codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>, or their first
 /// two characters, which name a class: what a later try may not meet again.
@@ -17,7 +17,7 @@ const PASSING: [&str; 12] = [
     "3D000", // The database is being restored.
     "40",    // Serialization failures and deadlocks.
     "53",    // No memory, no room on the disk, too many connections.
-    "55P03", // A lock was not had in time.
+    LOCKED,
     "57",    // Cancelled, shutting down, starting up.
     "58",    // The disk.
     "72000", // The snapshot is too old.
@@ -27,11 +27,21 @@ const PASSING: [&str; 12] = [
 /// "Cached plan must not change result type": the tables were migrated under a prepared statement.
 const CHANGED_PLAN: &str = "0A000";
 
+/// A lock was not had in time.
+const LOCKED: &str = "55P03";
+
+/// A statement took too long, or was canceled.
+const CANCELED: &str = "57014";
+
 /// Errors after which nothing of the statement holds, so that it can be run again.
 const UNDONE: [&str; 4] = ["40001", "40P01", "26000", CHANGED_PLAN];
 
 /// unique_violation.
 const TAKEN: &str = "23505";
+
+/// The class of data exceptions: a number out of its range, a text that cannot be kept, or a limit
+/// counter that our functions reject.
+const DATA: &str = "22";
 
 /// character_not_in_repertoire: the text has U+0000.
 const NUL: &str = "22021";
@@ -53,9 +63,12 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
             )
         }
         sqlx::Error::Database(database) => {
+            let waited = is_one_of(&[LOCKED, CANCELED], database.as_ref());
             let passing = is_one_of(&PASSING, database.as_ref());
             let source = Box::new(ServerMessage::new(database.as_ref()));
-            if passing {
+            if waited {
+                StoreError::waited_too_long(reason, source)
+            } else if passing {
                 StoreError::Unavailable {
                     reason,
                     source: Some(source),
@@ -68,6 +81,14 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
             reason,
             source: Some(Box::new(error)),
         },
+    }
+}
+
+/// Describes the error with its causes, for a log line and for errors that cannot carry a source.
+pub(super) fn described(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => ServerMessage::new(database.as_ref()).to_string(),
+        error => ErrorChain(error).to_string(),
     }
 }
 
@@ -108,9 +129,15 @@ pub(super) fn is_undone(error: &sqlx::Error) -> bool {
 
 /// Whether the server refused the statement by a rule, and its connection is as good as before.
 pub(super) fn leaves_the_connection_whole(error: &sqlx::Error) -> bool {
-    // Integrity constraints, exceptions of our triggers, and serialization failures.
+    // Integrity constraints, exceptions of our triggers, serialization failures, and locks that were not had in time.
     let database = error.as_database_error();
-    database.is_some_and(|database| is_one_of(&["23", "P0001", "40", NUL], database))
+    database.is_some_and(|database| is_one_of(&["23", "P0001", "40", LOCKED, DATA], database))
+}
+
+/// Whether a function met stored data that it cannot work with.
+pub(super) fn is_of_data(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    database.is_some_and(|database| is_one_of(&[DATA], database) && !is_one_of(&[NUL], database))
 }
 
 fn is_one_of(codes: &[&str], error: &dyn DatabaseError) -> bool {
@@ -126,7 +153,7 @@ fn source(error: sqlx::Error) -> BoxError {
 }
 
 /// What PostgreSQL said, without its `DETAIL` and `CONTEXT`: a broken check quotes the whole row
-/// there, digest and all.
+/// there, digest and all. The message of a data exception quotes a value, and is left out.
 #[derive(Debug)]
 struct ServerMessage {
     code: String,
@@ -135,9 +162,14 @@ struct ServerMessage {
 
 impl ServerMessage {
     fn new(error: &dyn DatabaseError) -> Self {
+        let code = error.code().unwrap_or_default().into_owned();
+        let message = match code.starts_with(DATA) {
+            true => "the server rejected a value",
+            false => error.message(),
+        };
         Self {
-            code: error.code().unwrap_or_default().into_owned(),
-            message: error.message().to_owned(),
+            message: message.to_owned(),
+            code,
         }
     }
 }

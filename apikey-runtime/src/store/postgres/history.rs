@@ -11,9 +11,8 @@ use super::connect::standby;
 use super::error::failed;
 use super::pool::ConnectionPool;
 use crate::error::StoreError;
-use crate::key::KeyId;
 use crate::store::sql;
-use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, NodeId};
 
 #[async_trait]
 impl ChangeLog for PostgresStore {
@@ -30,9 +29,6 @@ impl ChangeLog for PostgresStore {
         Some(self.signal.subscribe())
     }
 }
-
-/// More changes than these are not listed: it is then cheaper to read the records in use again.
-const MAX_CHANGES: usize = 1_000;
 
 /// The tag of a cursor at a row of the log: the row's own random tag, the table that it stands in, and when the server
 /// was started. A table that was restored from a dump, and a standby that took over, may have the
@@ -64,16 +60,17 @@ macro_rules! head {
 }
 pub(super) use head;
 
-/// The present cursor, the lease, whether the node is a member, and the log from the cursor's own row on:
+/// The newest cursor, the lease, whether the node is a member, and a page of the log from the cursor's own row on:
 /// one statement, so one snapshot. An idle poll reads a row of each table.
 const CHANGES: &str = concat!(
-    "SELECT log.key_id AS key_id, log.epoch AS epoch, log.tag AS tag, \
+    "SELECT log.key_id AS key_id, log.kind AS kind, log.epoch AS epoch, log.tag AS tag, \
             head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms, \
+            meta.required_protocol AS required_protocol, \
             EXISTS (SELECT FROM api_key_nodes WHERE id = $3 AND NOT suspected) AS member, \
             pg_is_in_recovery() AS standby \
      FROM api_key_meta AS meta JOIN ",
     head!(),
-    " ON TRUE LEFT JOIN (SELECT log.key_id, log.epoch, ",
+    " ON TRUE LEFT JOIN (SELECT log.key_id, log.kind, log.epoch, ",
     cursor_tag!("log"),
     " AS tag FROM api_key_changes AS log WHERE log.epoch >= $1 ORDER BY log.epoch LIMIT $2) AS log ON TRUE \
      ORDER BY log.epoch"
@@ -88,8 +85,8 @@ async fn changes(
     let from = since
         .and_then(|cursor| i64::try_from(cursor.epoch).ok())
         .unwrap_or(i64::MAX);
-    // The cursor's own row, those after it, and one more, which tells that there are too many.
-    let limit = i64::try_from(MAX_CHANGES + 2).unwrap_or(i64::MAX);
+    // The cursor's own row, and those of the page.
+    let limit = i64::try_from(ChangeSet::MAX_ENTRIES + 1).unwrap_or(i64::MAX);
     let query = || {
         sqlx::query(CHANGES)
             .bind(from)
@@ -97,16 +94,20 @@ async fn changes(
             .bind(node.map(NodeId::as_str))
     };
     let rows = pool.read(query).await.map_err(reading_failed)?;
-    let head = rows.first().ok_or_else(empty_log)?;
-    primary(head).map_err(reading_failed)?;
-    let cursor = cursor(head).map_err(reading_failed)?;
-    let (lease, member) = standing(head).map_err(reading_failed)?;
-    let history = match since {
-        Some(since) => changed_keys(&rows, since, &cursor).map_err(reading_failed)?,
+    let first = rows.first().ok_or_else(empty_log)?;
+    primary(first).map_err(reading_failed)?;
+    let newest = cursor(first).map_err(reading_failed)?;
+    let (lease, member, protocol) = standing(first).map_err(reading_failed)?;
+    let page = match since {
+        Some(since) => entries(&rows, since, &newest).map_err(reading_failed)?,
         None => None,
     };
-    let history = history.map_or(ChangeSet::Resync, ChangeSet::of_keys);
-    Ok(Changes::new(history, cursor, lease).for_member(member))
+    let head = newest.epoch;
+    let (set, cursor) = page.unwrap_or((ChangeSet::Resync, newest));
+    Ok(Changes::new(set, cursor, lease)
+        .with_head(head)
+        .for_member(member)
+        .with_required_protocol(protocol))
 }
 
 /// Rejects an answer of a standby.
@@ -138,31 +139,57 @@ fn reading_failed(error: sqlx::Error) -> StoreError {
     failed("reading the log of changes", error)
 }
 
-fn standing(row: &PgRow) -> Result<(Duration, bool), sqlx::Error> {
+/// Reads the lease, whether the node is a member, and the protocol that it must speak. A number that is not one of a
+/// protocol is one that no node speaks.
+fn standing(row: &PgRow) -> Result<(Duration, bool, u32), sqlx::Error> {
     let lease: i64 = row.try_get("lease_ms")?;
+    let protocol: i32 = row.try_get("required_protocol")?;
     Ok((
         Duration::from_millis(lease.unsigned_abs()),
         row.try_get("member")?,
+        u32::try_from(protocol).unwrap_or(u32::MAX),
     ))
 }
 
-/// Returns the ids logged after `since` and up to `head`; `None` if `since` is not in this history,
-/// or too far back, or a row in between is missing.
-fn changed_keys(
+/// Returns the entries after `since` and the cursor of the last; `None` if `since` is not in this history, an entry is
+/// missing, or what an entry is about is not known.
+fn entries(
     rows: &[PgRow],
     since: &Cursor,
-    head: &Cursor,
-) -> Result<Option<Vec<KeyId>>, sqlx::Error> {
+    newest: &Cursor,
+) -> Result<Option<(ChangeSet, Cursor)>, sqlx::Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
     };
-    let epoch: Option<i64> = first.try_get("epoch")?;
-    let tag: Option<Vec<u8>> = first.try_get("tag")?;
-    let is_known = epoch.map(i64::unsigned_abs) == Some(since.epoch)
-        && tag.as_ref() == Some(&since.tag)
-        && u64::try_from(after.len()).ok() == head.epoch.checked_sub(since.epoch);
-    if !is_known || after.len() > MAX_CHANGES {
+    if entry_cursor(first)?.as_ref() != Some(since) {
         return Ok(None);
     }
-    Ok(Some(after.iter().filter_map(sql::id).collect()))
+    let mut items = Vec::with_capacity(after.len());
+    for row in after {
+        match (row.try_get("kind")?, sql::id(row)) {
+            ("key", Some(id)) => items.push(ChangedItem::Key(id)),
+            ("member", _) => items.push(ChangedItem::Member),
+            _ => return Ok(None),
+        }
+    }
+    let expected = newest.epoch.saturating_sub(since.epoch);
+    let is_whole = |last: &Cursor| {
+        let count = u64::try_from(items.len()).unwrap_or(u64::MAX);
+        last.epoch - since.epoch == count
+            && (count == expected || items.len() == ChangeSet::MAX_ENTRIES)
+    };
+    let last = rows.last().map(entry_cursor).transpose()?.flatten();
+    let last = last.filter(is_whole);
+    Ok(last.map(|last| (ChangeSet::Entries(items), last)))
+}
+
+/// Reads the cursor at an entry; `None` for the row of an empty page.
+fn entry_cursor(row: &PgRow) -> Result<Option<Cursor>, sqlx::Error> {
+    let epoch: Option<i64> = row.try_get("epoch")?;
+    let tag: Option<Vec<u8>> = row.try_get("tag")?;
+    let cursor = |(epoch, tag): (i64, _)| Cursor {
+        epoch: epoch.unsigned_abs(),
+        tag,
+    };
+    Ok(epoch.zip(tag).map(cursor))
 }

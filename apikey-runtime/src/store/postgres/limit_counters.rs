@@ -1,15 +1,16 @@
 //! What was used of limits: counted by a function of the database, in one step and one round trip.
 
 use async_trait::async_trait;
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{Error, Row};
 
 use super::PostgresStore;
-use super::error::failed;
+use super::error::{failed, is_of_data};
 use super::pool::ConnectionPool;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::{CounterState, LimitRule, QuotaPeriod};
+use crate::store::charge::corrupt_row;
 use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
 
 #[async_trait]
@@ -54,9 +55,17 @@ async fn charge(pool: &ConnectionPool, charge: &Charge) -> Result<ChargeOutcome,
             .bind(column(|limit| limit.cost))
             .bind(column(|limit| limit.part_millis))
     };
-    let charging_failed = |error| failed("charging limits", error);
-    let rows = pool.write(query).await.map_err(charging_failed)?;
-    answer(charge, &rows).map_err(charging_failed)
+    let rows = pool.write(query).await;
+    let rows = rows.map_err(|error| counting_failed("charging limits", &charge.key, error))?;
+    answer(charge, &rows)
+}
+
+/// Returns the error to report if `doing` failed: a broken counter concerns its key alone.
+fn counting_failed(doing: &str, key: &KeyId, error: Error) -> StoreError {
+    if is_of_data(&error) {
+        return corrupt_row(key);
+    }
+    failed(doing, error)
 }
 
 fn names(counters: &[LimitCounter]) -> Vec<String> {
@@ -104,26 +113,32 @@ pub(super) fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn answer(charge: &Charge, rows: &[PgRow]) -> Result<ChargeOutcome, sqlx::Error> {
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let mut counts = rows.iter().map(count).collect::<Result<Vec<_>, _>>()?;
-    Ok(charge.answer(
-        first.try_get("admitted")?,
-        &mut counts,
-        first.try_get("now")?,
-    ))
+fn answer(charge: &Charge, rows: &[PgRow]) -> Result<ChargeOutcome, StoreError> {
+    let answer_failed = |error| failed("charging limits", error);
+    let first = rows.first().ok_or(Error::RowNotFound);
+    let first = first.map_err(answer_failed)?;
+    let admitted = first.try_get("admitted").map_err(answer_failed)?;
+    let now = first.try_get("now").map_err(answer_failed)?;
+    let counts: Option<Vec<_>> = rows.iter().map(count).collect();
+    let counts = counts.ok_or_else(|| corrupt_row(&charge.key))?;
+    Ok(charge.answer(admitted, &counts, now))
 }
 
-fn count(row: &PgRow) -> Result<CounterState, sqlx::Error> {
-    let numbers: Vec<i64> = row.try_get("parts")?;
-    let uses: Vec<i64> = row.try_get("parts_used")?;
-    let uses = uses.into_iter().map(|used| used.max(0).unsigned_abs());
-    Ok(CounterState {
-        tat: row.try_get("tat")?,
-        period: row.try_get("period")?,
-        used: row.try_get::<i64, _>("used")?.max(0).unsigned_abs(),
+/// Reads a counter; returns `None` if a charge cannot have written it.
+fn count(row: &PgRow) -> Option<CounterState> {
+    let number = |column| row.try_get::<i64, _>(column).ok();
+    let numbers: Vec<i64> = row.try_get("parts").ok()?;
+    let uses: Vec<i64> = row.try_get("parts_used").ok()?;
+    let uses = uses.into_iter().map(|used| u64::try_from(used).ok());
+    let (length, uses) = (numbers.len(), uses.collect::<Option<Vec<_>>>()?);
+    let count = CounterState {
+        tat: number("tat")?,
+        period: number("period")?,
+        used: u64::try_from(number("used")?).ok()?,
         parts: numbers.into_iter().zip(uses).collect(),
-    })
+    };
+    // There are fewer parts than numbers if two of them are of one number.
+    (count.parts.len() == length && count.is_in_range()).then_some(count)
 }
 
 async fn refill(
@@ -133,15 +148,7 @@ async fn refill(
     amount: u64,
 ) -> Result<(), StoreError> {
     const RATE: &str = "UPDATE api_key_limit_counters SET tat = 0 WHERE key = $1 AND name = $2";
-    // The newest part first: of each as much as those after it have left of the amount.
-    const QUOTA: &str = "UPDATE api_key_limit_counters AS counter SET used = greatest(counter.used - $3, 0), \
-            (parts, parts_used) = ( \
-                SELECT coalesce(array_agg(part.number ORDER BY part.number), '{}'), \
-                    coalesce(array_agg(least(part.used, part.so_far - $3) ORDER BY part.number), '{}') \
-                FROM (SELECT one.number, one.used, (sum(one.used) OVER (ORDER BY one.number DESC))::bigint AS so_far \
-                    FROM unnest(counter.parts, counter.parts_used) AS one(number, used)) AS part \
-                WHERE part.so_far > $3) \
-         WHERE counter.key = $1 AND counter.name = $2";
+    const QUOTA: &str = "SELECT api_key_refill($1, $2, $3)";
     let refill = || match counter.rule() {
         LimitRule::Rate(_) => sqlx::query(RATE).bind(key.as_str()).bind(counter.name()),
         LimitRule::Quota(_) => sqlx::query(QUOTA)
@@ -152,5 +159,5 @@ async fn refill(
     let refilled = pool.write(refill).await;
     refilled
         .map(drop)
-        .map_err(|error| failed("giving back what was used", error))
+        .map_err(|error| counting_failed("giving back what was used", key, error))
 }

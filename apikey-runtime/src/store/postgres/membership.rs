@@ -1,5 +1,6 @@
 //! The list of nodes.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +21,12 @@ impl Membership for PostgresStore {
     }
 
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        acknowledge(&self.running()?.membership, node, cursor).await
+        let running = self.running()?;
+        acknowledge(&running.membership, node, cursor).await?;
+        // The acknowledgement is committed, and other nodes see it already.
+        let trim = async { Ok(trim(&running.membership, &running.trimmed).await? >= TRIM_STEP) };
+        running.trim_schedule.run(trim).await;
+        Ok(())
     }
 
     async fn members(&self) -> Result<MemberList, StoreError> {
@@ -46,7 +52,7 @@ async fn join(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
             INSERT INTO api_key_nodes AS node (id) VALUES ($1) \
             ON CONFLICT (id) DO UPDATE SET heartbeat = node.heartbeat + 1, suspected = FALSE \
             RETURNING id) \
-         SELECT api_key_append_change('') FROM joined";
+         SELECT api_key_append_change('', 'member') FROM joined";
     let join = || sqlx::query(JOIN).bind(node.as_str());
     write(pool, "joining the nodes", join).await
 }
@@ -76,6 +82,61 @@ async fn acknowledge(
     };
     write(pool, "acknowledging changes", acknowledge).await
 }
+
+/// Removes entries of the log that every node has acknowledged, but not the last of them, which is a cursor. Bounded, so
+/// that no other statement waits long. Returns how many. `from` is where to start: until a vacuum, entries that were
+/// removed take time to skip.
+///
+/// Takes the locks in the order in which changes are numbered. Waits for that one for [`TRIM_WAIT`] at most, since a
+/// transaction may hold it for long and the next heartbeat tries again; and does not wait for the disk.
+///
+/// A node of another history, whose acknowledgement does not count, holds everything back until it has followed this
+/// one; but the log never has more than [`MAX_LOG`] entries.
+async fn trim(pool: &ConnectionPool, from: &AtomicI64) -> Result<i64, StoreError> {
+    const TRIM: &str = concat!(
+        "WITH setting AS MATERIALIZED ( \
+            SELECT set_config('synchronous_commit', 'off', TRUE) AS off, set_config('lock_timeout', $4, TRUE) AS wait), \
+        bound AS MATERIALIZED ( \
+            SELECT greatest(head.epoch - $2, least(head.epoch, ( \
+                SELECT min(coalesce(seen.epoch, 0)) FROM api_key_nodes AS node \
+                LEFT JOIN api_key_changes AS seen ON seen.epoch = node.acknowledged AND ",
+        cursor_tag!("seen"),
+        " = node.acknowledged_tag))) AS epoch FROM ",
+        head!(),
+        "), old AS MATERIALIZED ( \
+            SELECT log.epoch FROM api_key_changes AS log \
+            WHERE log.epoch >= $1 AND log.epoch < (SELECT epoch FROM bound) \
+            ORDER BY log.epoch LIMIT $3), \
+        locked AS MATERIALIZED ( \
+            UPDATE api_key_meta AS meta SET removals = meta.removals + 1 FROM setting \
+            WHERE EXISTS (SELECT FROM old) AND setting.off = 'off' AND setting.wait = $4 RETURNING TRUE), \
+        removed AS ( \
+            DELETE FROM api_key_changes AS log USING old \
+            WHERE log.epoch = old.epoch AND (SELECT count(*) FROM locked) > 0 RETURNING log.epoch) \
+        SELECT coalesce((SELECT max(epoch) + 1 FROM old), bound.epoch) AS next, \
+            (SELECT count(*) FROM removed) AS count FROM bound"
+    );
+    let start = from.load(Ordering::Relaxed);
+    let trim = || {
+        let trim = sqlx::query(TRIM).bind(start).bind(MAX_LOG);
+        trim.bind(TRIM_STEP).bind(TRIM_WAIT)
+    };
+    let trimming_failed = |error| failed("trimming the log of changes", error);
+    let rows = pool.write(trim).await.map_err(trimming_failed)?;
+    let row = rows.first().ok_or_else(empty_log)?;
+    let next = row.try_get("next").map_err(trimming_failed)?;
+    from.store(next, Ordering::Relaxed);
+    row.try_get("count").map_err(trimming_failed)
+}
+
+/// The maximum number of entries in the log, whatever nodes have acknowledged. A node that is further behind resyncs.
+const MAX_LOG: i64 = 1_000_000;
+
+/// The most entries that one trim removes.
+const TRIM_STEP: i64 = 1_000;
+
+/// How long a trim waits for a lock, as the server writes the setting.
+const TRIM_WAIT: &str = "100ms";
 
 async fn nodes(pool: &ConnectionPool) -> Result<MemberList, StoreError> {
     // An acknowledgement counts while the log has the very change that was acknowledged: after a

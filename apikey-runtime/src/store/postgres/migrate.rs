@@ -6,14 +6,18 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Error, Row};
 use tokio::time::timeout;
 
-use super::connect::{ConnectionTarget, check_server, setup};
+use super::connect::{ConnectionTarget, check_server};
 use super::error::{connecting_failed, failed};
 use crate::clock::millis_i64;
 use crate::error::StoreError;
 use crate::store::schema;
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 1] = [(schema::FIRST, include_str!("migrations/0100_initial.sql"))];
+const MIGRATIONS: [(i64, &str); 3] = [
+    (schema::FIRST, include_str!("migrations/0100_initial.sql")),
+    (101, include_str!("migrations/0101_limit_counters.sql")),
+    (102, include_str!("migrations/0102_change_log.sql")),
+];
 
 /// The version of the tables after all migrations.
 const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -48,15 +52,16 @@ pub(super) async fn prepare(
 ) -> Result<ReadySchema, StoreError> {
     let first = ConnectionTarget {
         options: options.clone(),
-        setup: setup(None, START_TIMEOUT),
+        search_path: None,
+        deadline: START_TIMEOUT,
     };
-    let late = |_| StoreError::unavailable(format!("no connection within {deadline:?}"));
+    let late = |_elapsed| StoreError::timed_out(format!("no connection within {deadline:?}"));
     let mut connection = timeout(deadline, first.connect())
         .await
         .map_err(late)?
         .map_err(connecting_failed)?;
-    let late = |_| {
-        StoreError::unavailable(format!(
+    let late = |_elapsed| {
+        StoreError::timed_out(format!(
             "the tables were not ready within {START_TIMEOUT:?}"
         ))
     };
@@ -117,7 +122,8 @@ async fn migrate(
     Ok(ReadySchema {
         target: ConnectionTarget {
             options: options.clone(),
-            setup: setup(Some(&search_path), deadline),
+            search_path: Some(search_path),
+            deadline,
         },
         channel,
         lease,
@@ -165,7 +171,7 @@ async fn write_meta(
     const WRITE: &str = "UPDATE api_key_meta SET schema_version = $1, lease_ms = coalesce($2, lease_ms) \
          WHERE schema_version <> $1 OR lease_ms <> $2";
     const BEGIN: &str =
-        "SELECT api_key_append_change('') WHERE NOT EXISTS (SELECT FROM api_key_changes)";
+        "SELECT api_key_append_change('', 'all') WHERE NOT EXISTS (SELECT FROM api_key_changes)";
     const READ: &str =
         "SELECT channel, lease_ms, longest_lease_ms, lease_version FROM api_key_meta";
     sqlx::query(WRITE)

@@ -1,9 +1,11 @@
 //! Records in PostgreSQL.
 
+mod bulk;
 mod connect;
 mod error;
 mod history;
 mod limit_counters;
+mod list;
 mod membership;
 mod migrate;
 mod pool;
@@ -14,18 +16,22 @@ mod usage;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use sqlx::postgres::PgConnectOptions;
 
+use self::connect::ConnectionTarget;
 use self::migrate::{LeaseRow, ReadySchema};
 use self::pool::ConnectionPool;
 use self::push::PushListener;
+use super::key_store::STOPPED;
+use super::trim_schedule::TrimSchedule;
 use super::{
-    ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage, UsageStore,
-    lease,
+    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage,
+    UsageStore, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -40,7 +46,8 @@ pub struct PostgresStore {
     max_connections: u32,
     timeout: Duration,
     signal: ChangeNotifier,
-    running: RwLock<Option<Arc<PostgresPools>>>,
+    /// The connections, or why there are none, and what to do.
+    running: RwLock<Result<Arc<PostgresPools>, &'static str>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
 }
@@ -59,8 +66,17 @@ struct PostgresPools {
     /// Reads of the list of nodes. A call that waits for a confirmation repeats them, and does not
     /// delay polls or acknowledgements.
     member_list: ConnectionPool,
+    trim_schedule: TrimSchedule,
+    /// Where this node trims the log next.
+    trimmed: AtomicI64,
     _push: PushListener,
 }
+
+/// The least deadline of what a node writes about itself. No request waits for it, and a write that is given up and
+/// repeated on a slow disk would never succeed.
+const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(30);
+
+const NOT_STARTED: &str = "the store is not started; call `start` first, or let a manager do it";
 
 impl PostgresStore {
     /// Describes the store at `url`, as in `postgres://user:password@host:5432/database`. Nothing is
@@ -79,7 +95,7 @@ impl PostgresStore {
             max_connections: 8,
             timeout: Duration::from_secs(5),
             signal: ChangeNotifier::new(),
-            running: RwLock::new(None),
+            running: RwLock::new(Err(NOT_STARTED)),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -108,7 +124,7 @@ impl PostgresStore {
     /// Sets the deadline of a call: 10 milliseconds to 60 seconds, otherwise `start` returns an error.
     /// A manager's own [`store_timeout`](crate::Config::store_timeout) ends a call too, so this matters
     /// if it is the shorter, and to the server, which continues an abandoned call for that long at
-    /// most.
+    /// most. What a node writes about itself has at least 30 seconds: no request waits for it.
     ///
     /// By default, 5 seconds.
     #[must_use]
@@ -138,16 +154,7 @@ impl PostgresStore {
 
     fn running(&self) -> Result<Arc<PostgresPools>, StoreError> {
         let running = self.running.read();
-        running.clone().ok_or_else(|| {
-            StoreError::unavailable(
-                "the store is not started; call `start` first, or let a manager do it",
-            )
-        })
-    }
-
-    fn replace_running(&self, running: Option<Arc<PostgresPools>>) -> Option<Arc<PostgresPools>> {
-        let mut current = self.running.write();
-        std::mem::replace(&mut *current, running)
+        running.clone().map_err(StoreError::unavailable)
     }
 }
 
@@ -164,20 +171,27 @@ impl KeyStore for PostgresStore {
             channel,
             lease,
         } = migrate::prepare(options, self.lease, self.timeout).await?;
-        let pool = |connections| {
-            let pool = ConnectionPool::new(target.clone(), connections, self.timeout);
-            pool.map_err(|error| StoreError::unavailable(error.to_string()))
+        let pool_of = |target: ConnectionTarget, connections| {
+            let pool = ConnectionPool::new(target, connections);
+            pool.map_err(|error| StoreError::Unavailable {
+                reason: "creating a pool of connections failed".to_owned(),
+                source: Some(Box::new(error)),
+            })
         };
+        let pool = |connections| pool_of(target.clone(), connections);
         let polls = pool(1)?;
         outlast(&polls, lease).await?;
-        self.replace_running(Some(Arc::new(PostgresPools {
+        let pools = PostgresPools {
             keys: pool(self.max_connections)?,
             limit_counters: pool(self.max_connections)?,
             polls,
-            membership: pool(1)?,
+            membership: pool_of(target.with_deadline(MEMBERSHIP_TIMEOUT), 1)?,
             member_list: pool(1)?,
+            trim_schedule: TrimSchedule::default(),
+            trimmed: AtomicI64::new(0),
             _push: PushListener::open(target.clone(), channel, self.signal.clone()),
-        })));
+        };
+        *self.running.write() = Ok(Arc::new(pools));
         Ok(())
     }
 
@@ -190,7 +204,7 @@ impl KeyStore for PostgresStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        records::list(&self.running()?.keys, query).await
+        list::list(&self.running()?.keys, query).await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
@@ -205,12 +219,17 @@ impl KeyStore for PostgresStore {
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        records::revoke_owner(&self.running()?.keys, owner, revocation).await
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        bulk::revoke_owner(&self.running()?.keys, owner, revocation, after).await
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        records::purge(&self.running()?.keys, before).await
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        bulk::purge(&self.running()?.keys, before, after).await
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -231,7 +250,8 @@ impl KeyStore for PostgresStore {
 
     async fn stop(&self) {
         let _turn = self.turn.lock().await;
-        if let Some(running) = self.replace_running(None) {
+        if let Ok(running) = self.running() {
+            *self.running.write() = Err(STOPPED);
             running.keys.close().await;
             running.limit_counters.close().await;
             running.membership.close().await;

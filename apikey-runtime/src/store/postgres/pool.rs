@@ -18,7 +18,7 @@ use sqlx::{Connection, Error, Postgres};
 use tokio::time::timeout;
 
 use super::connect::ConnectionTarget;
-use super::error::{is_lost, is_undone, leaves_the_connection_whole};
+use super::error::{described, is_lost, is_undone, leaves_the_connection_whole};
 
 /// A connection that was idle for so long is pinged before it is used: the server may have been
 /// restarted, and a write that fails then may or may not have been done.
@@ -67,17 +67,18 @@ impl Manager for ConnectionManager {
     /// Opens a connection. A server that is starting again is not asked for one by every call that
     /// comes in: after an attempt that failed the next has to wait, and calls fail meanwhile.
     async fn create(&self) -> Result<ManagedConnection, Error> {
-        let is_early = |backoff: ConnectBackoff| Instant::now() < backoff.until;
-        if self.lock_backoff().is_some_and(is_early) {
-            return Err(Error::Io(io::Error::other(
-                "the last attempt to connect has just failed; another is made in a moment",
-            )));
+        let is_early = |backoff: &&ConnectBackoff| Instant::now() < backoff.until;
+        if let Some(backoff) = self.lock_backoff().as_ref().filter(is_early) {
+            return Err(Error::Io(io::Error::other(format!(
+                "the last attempt to connect has just failed, another is made in a moment: {}",
+                backoff.cause
+            ))));
         }
         let connection = self.target.connect().await;
         let mut backoff = self.lock_backoff();
-        *backoff = match connection {
+        *backoff = match &connection {
             Ok(_) => None,
-            Err(_) => Some(ConnectBackoff::after(*backoff)),
+            Err(error) => Some(ConnectBackoff::after(backoff.take(), error)),
         };
         drop(backoff);
         Ok(ManagedConnection {
@@ -98,32 +99,31 @@ impl ConnectionManager {
     }
 }
 
-/// Until when no attempt to connect is made, and the pause that led to it.
-#[derive(Debug, Clone, Copy)]
+/// Until when no attempt to connect is made, the pause that led to it, and why the last one failed.
+#[derive(Debug)]
 struct ConnectBackoff {
     until: Instant,
     pause: Duration,
+    cause: String,
 }
 
 impl ConnectBackoff {
     /// Returns the first pause, or a longer one than the last.
-    fn after(last: Option<Self>) -> Self {
+    fn after(last: Option<Self>, error: &Error) -> Self {
         let [shortest, longest] = PAUSES;
         let pause = last.map_or(shortest, |last| longest.min(last.pause * 2));
         Self {
             until: Instant::now() + pause,
             pause,
+            cause: described(error),
         }
     }
 }
 
 impl ConnectionPool {
     /// A pool of up to `connections`, which are opened when they are needed.
-    pub(super) fn new(
-        target: ConnectionTarget,
-        connections: u32,
-        deadline: Duration,
-    ) -> Result<Self, BuildError> {
+    pub(super) fn new(target: ConnectionTarget, connections: u32) -> Result<Self, BuildError> {
+        let deadline = target.deadline;
         let size = usize::try_from(connections).unwrap_or(usize::MAX);
         let manager = ConnectionManager {
             target,
@@ -172,25 +172,41 @@ impl ConnectionPool {
         only_reads: bool,
         query: impl Fn() -> PgQuery + Send + Sync,
     ) -> Result<Vec<PgRow>, Error> {
+        // Why the last attempt failed.
+        let mut cause = None;
         let trying = async {
             for _ in 0..TRIES {
-                if let Some(rows) = self.attempt(only_reads, query()).await? {
-                    return Ok(rows);
+                if let Some(rows) = self.attempt(only_reads, query(), &mut cause).await? {
+                    return Ok(Some(rows));
                 }
             }
-            Err(Error::Io(io::Error::other(format!(
-                "undone by the server {TRIES} times in favor of another statement"
-            ))))
+            Ok(None)
         };
         let deadline = self.deadline;
-        timeout(deadline, trying).await.unwrap_or_else(|_| {
-            let message = format!("no answer within {deadline:?}");
-            Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, message)))
-        })
+        let (kind, message) = match timeout(deadline, trying).await {
+            Ok(Ok(Some(rows))) => return Ok(rows),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(None)) => (
+                io::ErrorKind::Other,
+                format!("undone by the server {TRIES} times in favor of another statement"),
+            ),
+            Err(_) => (
+                io::ErrorKind::TimedOut,
+                format!("no answer within {deadline:?}"),
+            ),
+        };
+        let cause = cause.map_or_else(String::new, |cause| format!(": {}", described(&cause)));
+        Err(Error::Io(io::Error::new(kind, message + &cause)))
     }
 
-    /// Runs a query once. Returns `None` after a failure that another attempt may not meet.
-    async fn attempt(&self, only_reads: bool, query: PgQuery) -> Result<Option<Vec<PgRow>>, Error> {
+    /// Runs a query once. Returns `None` after a failure that another attempt may not meet, and puts
+    /// it into `cause`.
+    async fn attempt(
+        &self,
+        only_reads: bool,
+        query: PgQuery,
+        cause: &mut Option<Error>,
+    ) -> Result<Option<Vec<PgRow>>, Error> {
         let mut taken = self.take().await?;
         let Some(managed) = &mut taken.0 else {
             return Err(Error::PoolClosed);
@@ -208,7 +224,8 @@ impl ConnectionPool {
                     taken.give_back();
                 }
                 if is_stale || is_undone(&error) {
-                    tracing::debug!(%error, "trying a statement again");
+                    tracing::debug!(error = described(&error), "trying a statement again");
+                    *cause = Some(error);
                     return Ok(None);
                 }
                 Err(error)

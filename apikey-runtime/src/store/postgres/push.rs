@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::connect::ConnectionTarget;
+use super::error::described;
 use crate::store::ChangeNotifier;
 
 /// After so long without a word, the connection is asked for one: that its other end is gone, it
@@ -38,7 +39,9 @@ impl PushListener {
                         signal.notify();
                         hear(listener, &signal).await;
                     }
-                    Err(error) => tracing::debug!(%error, "no push from PostgreSQL"),
+                    Err(error) => {
+                        tracing::debug!(error = described(&error), "no push from PostgreSQL");
+                    }
                 }
                 sleep(pause).await;
                 pause = longest.min(pause * 2);
@@ -73,8 +76,15 @@ async fn connect(target: &ConnectionTarget, channel: &str) -> Result<PgListener,
         listener.listen(channel).await?;
         Ok(listener)
     };
-    let late = |_| sqlx::Error::PoolTimedOut;
-    timeout(ANSWER, connecting).await.map_err(late)?
+    match timeout(ANSWER, connecting).await {
+        Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {}
+        Ok(connected) => return connected,
+    }
+    // The pool tried again until its time was over, and does not say why it had to.
+    match timeout(ANSWER, target.connect()).await {
+        Ok(Err(error)) => Err(error),
+        _ => Err(sqlx::Error::PoolTimedOut),
+    }
 }
 
 /// Listens until the connection is lost.

@@ -2,7 +2,7 @@
 //! steps leaves all of it or nothing, and so does a caller that goes away.
 
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, query};
+use sqlx::query;
 
 use super::error::{failed, insert_failed};
 use super::history;
@@ -11,9 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::paging::page_size;
 use crate::store::sql::{self, EncodedColumns, KeyRow, column_names};
-use crate::store::{ListQuery, RecordPage};
 
 sql::key_row!(PgRow);
 
@@ -76,35 +74,6 @@ pub(super) async fn find(
     match row.id_bytes() {
         [] => Ok(None),
         _ => Ok(Some(sql::record(row)?)),
-    }
-}
-
-/// See [`KeyStore::list`](crate::KeyStore::list).
-pub(super) async fn list(
-    pool: &ConnectionPool,
-    listed: &ListQuery,
-) -> Result<RecordPage, StoreError> {
-    let size = page_size(listed);
-    // One more, which tells whether others follow.
-    let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
-    let mut page = RecordPage::default();
-    let mut after = listed.after.map(|id| id.to_string());
-    loop {
-        let sql = sql::list_sql(listed, after.is_some());
-        let list = || {
-            query(AssertSqlSafe(sql.as_str()))
-                .bind(&listed.owner)
-                .bind(&listed.label)
-                .bind(&after)
-                .bind(limit)
-        };
-        let rows = pool.read(list).await;
-        let rows = rows.map_err(|error| failed("listing records", error))?;
-        let last = sql::read_page(rows, size, &mut page);
-        after = last.map(|id| String::from_utf8_lossy(&id).into_owned());
-        if after.is_none() {
-            return Ok(page);
-        }
     }
 }
 
@@ -195,36 +164,4 @@ async fn exists(pool: &ConnectionPool, id: &KeyId) -> Result<bool, StoreError> {
     let found = pool.read(find).await;
     let found = found.map_err(|error| failed("looking for a record", error))?;
     Ok(!found.is_empty())
-}
-
-/// See [`KeyStore::revoke_owner`](crate::KeyStore::revoke_owner).
-pub(super) async fn revoke_owner(
-    pool: &ConnectionPool,
-    owner: &str,
-    revocation: &Revocation,
-) -> Result<Vec<KeyId>, StoreError> {
-    const REVOKE: &str = "UPDATE api_keys SET revoked_at = $1, revoked_reason = $2, \
-        version = version + (version < 9223372036854775807)::integer \
-        WHERE owner = $3 AND revoked_at IS NULL RETURNING id";
-    let revoke = || {
-        query(REVOKE)
-            .bind(revocation.at.as_millis())
-            .bind(&revocation.reason)
-            .bind(owner)
-    };
-    let rows = pool.write(revoke).await;
-    let rows = rows.map_err(|error| failed("revoking the keys of an owner", error))?;
-    Ok(rows.iter().filter_map(sql::id).collect())
-}
-
-/// See [`KeyStore::purge`](crate::KeyStore::purge).
-pub(super) async fn purge(
-    pool: &ConnectionPool,
-    before: Timestamp,
-) -> Result<Vec<KeyId>, StoreError> {
-    const PURGE: &str =
-        "DELETE FROM api_keys WHERE revoked_at < $1 OR expires_at < $1 RETURNING id";
-    let rows = pool.write(|| query(PURGE).bind(before.as_millis())).await;
-    let rows = rows.map_err(|error| failed("removing old records", error))?;
-    Ok(rows.iter().filter_map(sql::id).collect())
 }

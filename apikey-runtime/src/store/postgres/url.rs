@@ -55,7 +55,8 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, String> {
         )));
     }
     // The parser's error is not shown, since it may quote a part of the URL.
-    let options = PgConnectOptions::from_str(url).map_err(|_| unfit("it cannot be read"))?;
+    let options =
+        PgConnectOptions::from_str(url).map_err(|_quotes_it| unfit("it cannot be read"))?;
     let named = options.get_application_name().is_some();
     let options = if named {
         options

@@ -14,10 +14,13 @@ use super::connector::{Connector, Incarnation, check_primary};
 use super::error::{RedisFailure, is_forgotten};
 use super::script::ScriptCall;
 
-/// How long an answer is waited for.
-pub(super) const DEADLINE: Duration = Duration::from_secs(1);
+/// How long an answer is waited for: a manager's default. With `appendfsync always`, answers wait for the disk.
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The same for what changes or reads many records.
+/// The same for polls of the change log: if the connection is lost, there is time for another poll within the default lease.
+pub(super) const POLL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The same for what changes or reads many records, and for what a node writes about itself, which no request waits for.
 pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(10);
 
 /// After calls on a connection have waited for so long, without an answer to any, the next call
@@ -114,10 +117,10 @@ impl RedisConnection {
         deadline: Duration,
     ) -> Result<CommandReplies, RedisFailure> {
         let until = tokio::time::Instant::now() + deadline;
-        let late = || RedisFailure::unavailable(format!("{doing}: no answer within {deadline:?}"));
+        let late = || RedisFailure::timed_out(format!("{doing}: no answer within {deadline:?}"));
         let live = tokio::time::timeout_at(until, self.shared.live())
             .await
-            .map_err(|_| late())??;
+            .map_err(|_elapsed| late())??;
         let mut pipeline = Pipeline::new();
         for command in commands {
             pipeline.add_command(command);
@@ -194,7 +197,9 @@ impl ConnectionSupervisor {
                 ConnectionState::Up(live) if live.is_silent() => self.give_up(live.number),
                 ConnectionState::Up(live) => return Ok(live),
                 ConnectionState::Down(failure) => return Err(failure),
-                ConnectionState::Connecting => states.changed().await.map_err(|_| closed())?,
+                ConnectionState::Connecting => {
+                    states.changed().await.map_err(|_dropped| closed())?
+                }
             }
         }
     }

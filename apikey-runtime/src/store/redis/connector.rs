@@ -72,10 +72,10 @@ impl Connector {
         config: AsyncConnectionConfig,
     ) -> Result<(MultiplexedConnection, Incarnation), RedisFailure> {
         let late =
-            || RedisFailure::unavailable(format!("{CONNECTING}: no answer within {CONNECT:?}"));
+            || RedisFailure::timed_out(format!("{CONNECTING}: no answer within {CONNECT:?}"));
         tokio::time::timeout(CONNECT, self.find_primary(&config))
             .await
-            .map_err(|_| late())?
+            .map_err(|_elapsed| late())?
     }
 
     async fn find_primary(
@@ -90,7 +90,7 @@ impl Connector {
             asking.cmd("INFO").arg("server");
             let asked = connection.send_packed_commands(&asking, 0, 3).await;
             let values = asked.map_err(|error| self.failed(error))?;
-            let [exists, role, server] = <[Value; 3]>::try_from(values).map_err(|_| {
+            let [exists, role, server] = <[Value; 3]>::try_from(values).map_err(|_values| {
                 RedisFailure::unavailable(format!("{CONNECTING}: answers are missing"))
             })?;
             if let Err(error) = exists.extract_error() {

@@ -33,6 +33,8 @@ pub(super) struct RedisFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FailureKind {
     Unavailable,
+    /// As before, because of an answer that did not come in time.
+    TimedOut,
     /// The value of a key is not a record of ours.
     WrongType,
     Invalid,
@@ -43,6 +45,14 @@ impl RedisFailure {
     pub(super) fn unavailable(reason: impl Into<String>) -> Self {
         Self {
             kind: FailureKind::Unavailable,
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    pub(super) fn timed_out(reason: impl Into<String>) -> Self {
+        Self {
+            kind: FailureKind::TimedOut,
             reason: reason.into(),
             source: None,
         }
@@ -105,17 +115,29 @@ impl From<RedisFailure> for StoreError {
         match kind {
             FailureKind::Unavailable => Self::Unavailable {
                 reason,
-                source: source.map(|error| Box::new(error) as BoxError),
+                source: source.map(without_values),
             },
+            FailureKind::TimedOut => Self::timed_out(reason),
             FailureKind::Invalid => Self::InvalidArgument(reason),
             FailureKind::WrongType | FailureKind::Backend => Self::Backend {
                 source: match source {
-                    Some(error) => Box::new(error),
+                    Some(error) => without_values(error),
                     None => reason.clone().into(),
                 },
                 reason,
             },
         }
+    }
+}
+
+/// Returns the error, without what it may quote: the arguments of a command, or an answer.
+fn without_values(error: RedisError) -> BoxError {
+    const QUOTES: [&str; 2] = ["with args beginning with", "(response was"];
+    let text = error.to_string();
+    let quotes = QUOTES.iter().filter_map(|quote| text.find(quote)).min();
+    match quotes {
+        Some(start) => text[..start].trim_end_matches([' ', ',']).into(),
+        None => Box::new(error),
     }
 }
 
@@ -127,6 +149,7 @@ fn kind(error: &RedisError) -> FailureKind {
     };
     match error.code() {
         Some("WRONGTYPE") => FailureKind::WrongType,
+        _ if error.is_timeout() => FailureKind::TimedOut,
         Some(code) if TRANSIENT.contains(&code) => FailureKind::Unavailable,
         _ if error.is_io_error() || error.kind() == ErrorKind::Parse || is_full(error) => {
             FailureKind::Unavailable

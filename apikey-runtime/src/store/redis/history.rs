@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 
 use super::RedisStore;
-use super::connection::DEADLINE;
+use super::connection::POLL_DEADLINE;
 use super::connector::RUN;
 use super::script::{self, ScriptCall};
 use super::server::Server;
 use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, NodeId};
 
 #[async_trait]
 impl ChangeLog for RedisStore {
@@ -45,23 +45,57 @@ async fn changes(
         .argument(node.map_or("", NodeId::as_str));
     let doing = "reading the log of changes";
     let answer = server
-        .run_with_history(&server.polls, doing, asked, DEADLINE)
+        .run_with_history(&server.polls, doing, asked, POLL_DEADLINE)
         .await?;
-    let [epoch, tag, lease, member, known, ids @ ..] = answer.rest.as_slice() else {
+    let [epoch, tag, lease, protocol, member, known, page @ ..] = answer.rest.as_slice() else {
         return Err(server.broken("the history is incomplete"));
     };
     let lease = server.length(lease)?;
     let millis = millis_u64(lease);
     server.lease.store(millis, Ordering::Relaxed);
+    let newest = cursor(server, epoch, tag, &answer.incarnation)?;
+    let head = newest.epoch;
     // A cursor of another run of the server is not used: that run may have reported changes which
     // this one has lost.
-    let history = if known == b"entries" && *run == *answer.incarnation {
-        ChangeSet::of_keys(ids.iter().filter_map(|id| KeyId::from_ascii(id)))
-    } else {
-        ChangeSet::Resync
+    let since = since.filter(|_| known == b"entries" && *run == *answer.incarnation);
+    let page = since.and_then(|since| entries(since, &newest, page, &answer.incarnation));
+    let (set, cursor) = page.unwrap_or((ChangeSet::Resync, newest));
+    Ok(Changes::new(set, cursor, lease)
+        .with_head(head)
+        .for_member(member == b"1")
+        // A number that is not one of a protocol is one that no node speaks.
+        .with_required_protocol(number(protocol).unwrap_or(u32::MAX)))
+}
+
+/// Reads the tag of the last entry, and for each entry after `since` its id in the stream, a key and a kind; returns them
+/// with the cursor of the last. Returns `None` if an entry is missing, or what one is about is not known.
+fn entries(
+    since: &Cursor,
+    newest: &Cursor,
+    page: &[Vec<u8>],
+    run: &[u8],
+) -> Option<(ChangeSet, Cursor)> {
+    let Some((tag, page)) = page.split_first() else {
+        // The cursor is the newest.
+        return Some((ChangeSet::Entries(Vec::new()), newest.clone()));
     };
-    let cursor = cursor(server, epoch, tag, &answer.incarnation)?;
-    Ok(Changes::new(history, cursor, lease).for_member(member == b"1"))
+    let mut items = Vec::with_capacity(page.len() / 3);
+    let mut epoch = since.epoch;
+    for entry in page.chunks(3) {
+        let [id, key, kind] = entry else { return None };
+        epoch = epoch.checked_add(1)?;
+        if number::<u64>(id.strip_suffix(b"-0")?) != Some(epoch) {
+            return None;
+        }
+        items.push(match (kind.as_slice(), KeyId::from_ascii(key)) {
+            (b"key", Some(id)) => ChangedItem::Key(id),
+            (b"member", _) => ChangedItem::Member,
+            _ => return None,
+        });
+    }
+    let is_whole = epoch == newest.epoch || items.len() == ChangeSet::MAX_ENTRIES;
+    let tag = [tag, run].concat();
+    is_whole.then_some((ChangeSet::Entries(items), Cursor { epoch, tag }))
 }
 
 /// Splits a cursor into its epoch, its tag in the log, and the run of the server that gave it.
@@ -78,11 +112,11 @@ pub(super) fn cursor(
     tag: &[u8],
     run: &[u8],
 ) -> Result<Cursor, StoreError> {
-    let epoch = number(epoch).ok_or_else(|| server.broken("`epoch` is not a number"))?;
+    let epoch = number::<u64>(epoch).ok_or_else(|| server.broken("`epoch` is not a number"))?;
     let tag = [tag, run].concat();
     Ok(Cursor { epoch, tag })
 }
 
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub(super) fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

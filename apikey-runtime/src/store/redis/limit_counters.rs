@@ -66,10 +66,10 @@ async fn charge(server: &Server, charge: &Charge) -> Result<ChargeOutcome, Store
     let counts: Option<Vec<_>> = counts
         .map(|(counter, text)| count(counter.rule(), text))
         .collect();
-    let mut counts = counts
+    let counts = counts
         .filter(|counts| counts.len() == charge.counters.len())
         .ok_or_else(|| broken(&charge.key))?;
-    Ok(charge.answer(allowed, &mut counts, now))
+    Ok(charge.answer(allowed, &counts, now))
 }
 
 async fn refill(
@@ -119,7 +119,8 @@ fn described(rule: LimitRule, cost: u32) -> (&'static str, [i64; 2]) {
     }
 }
 
-/// KeyNames no limit: a route may be a part of its name.
+/// Returns the error for a counter that cannot be read. It does not name the limit, since the name may
+/// contain a route.
 fn broken(key: &KeyId) -> StoreError {
     StoreError::Corrupt {
         id: key.to_string(),
@@ -138,9 +139,17 @@ fn count(rule: LimitRule, text: &[u8]) -> Option<CounterState> {
         LimitRule::Rate(_) => count.tat = number(text)?,
         LimitRule::Quota(quota) if quota.period().part_millis().is_some() => {
             let mut fields = text.splitn(3, |byte| *byte == b':');
-            number::<u64>(fields.next()?)?;
-            number::<i64>(fields.next()?)?;
+            let (sum, oldest) = (number(fields.next()?)?, number(fields.next()?)?);
             count.parts = parts(fields.next()?)?;
+            // What the script decided by has to be what its parts are.
+            let used = count
+                .parts
+                .values()
+                .try_fold(0_u64, |sum, used| sum.checked_add(*used));
+            let first = count.parts.keys().next().copied();
+            if (used, first) != (Some(sum), Some(oldest)) {
+                return None;
+            }
         }
         LimitRule::Quota(_) => {
             let middle = text.iter().position(|byte| *byte == b':')?;
@@ -148,7 +157,7 @@ fn count(rule: LimitRule, text: &[u8]) -> Option<CounterState> {
             count.used = number(&text[middle + 1..])?;
         }
     }
-    Some(count)
+    count.is_in_range().then_some(count)
 }
 
 fn parts(text: &[u8]) -> Option<BTreeMap<i64, u64>> {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::RedisStore;
-use super::connection::DEADLINE;
+use super::connection::{DEADLINE, LONG_DEADLINE};
 use super::connector::random;
 use super::error::RedisFailure;
 use super::history::{cursor, number, parts};
 use super::script::{self, ScriptCall};
-use super::server::Server;
+use super::server::{Server, answer};
 use crate::error::StoreError;
 use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
 
@@ -21,7 +21,12 @@ impl Membership for RedisStore {
     }
 
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        acknowledge(&*self.server()?, node, cursor).await
+        let server = self.server()?;
+        acknowledge(&server, node, cursor).await?;
+        // The acknowledgement is written, and other nodes see it already.
+        let trim = async { Ok(trim(&server).await? >= TRIM_STEP) };
+        server.trim_schedule.run(trim).await;
+        Ok(())
     }
 
     async fn members(&self) -> Result<MemberList, StoreError> {
@@ -51,7 +56,7 @@ async fn join(server: &Server, node: &NodeId) -> Result<(), StoreError> {
         .argument(heartbeat);
     let doing = "joining the nodes";
     server
-        .run_with_history(&server.polls, doing, run, DEADLINE)
+        .run_with_history(&server.polls, doing, run, LONG_DEADLINE)
         .await?;
     Ok(())
 }
@@ -67,10 +72,23 @@ async fn acknowledge(server: &Server, node: &NodeId, cursor: &Cursor) -> Result<
         .argument(tag);
     let doing = "acknowledging changes";
     server
-        .run_with_history(&server.polls, doing, run, DEADLINE)
+        .run_with_history(&server.polls, doing, run, LONG_DEADLINE)
         .await?;
     Ok(())
 }
+
+/// Removes entries of the log that every node has acknowledged, and returns how many.
+async fn trim(server: &Server) -> Result<u64, StoreError> {
+    let run = ScriptCall::new(&script::TRIM_LOG).keys(server.names.of_history());
+    let doing = "trimming the log of changes";
+    let answered = server.polls.run(doing, &run, DEADLINE).await?;
+    let answer = answer(doing, answered)?;
+    let removed = answer.rest.first().and_then(|removed| number(removed));
+    Ok(removed.unwrap_or(0))
+}
+
+/// What a trim removes at least, unless less is left: it takes whole blocks of the stream, of a thousand entries at most.
+const TRIM_STEP: u64 = 900;
 
 async fn nodes(server: &Server) -> Result<MemberList, StoreError> {
     let run = ScriptCall::new(&script::MEMBERS).keys(server.names.of_history());

@@ -1,11 +1,13 @@
 //! Records in Redis.
 
+mod bulk;
 mod connection;
 mod connector;
 mod error;
 mod history;
 mod key_names;
 mod limit_counters;
+mod list;
 mod membership;
 mod push;
 mod record_hash;
@@ -26,9 +28,10 @@ use secrecy::{ExposeSecret, SecretString};
 use self::connector::Connector;
 use self::key_names::KeyNames;
 use self::server::Server;
+use super::key_store::STOPPED;
 use super::{
-    ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage, UsageStore,
-    lease,
+    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage,
+    UsageStore, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -42,10 +45,13 @@ pub struct RedisStore {
     namespace: String,
     lease: Option<Duration>,
     signal: ChangeNotifier,
-    server: RwLock<Option<Arc<Server>>>,
+    /// The connections, or why there are none, and what to do.
+    server: RwLock<Result<Arc<Server>, &'static str>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
 }
+
+const NOT_STARTED: &str = "the store is not connected; call `start` first, or let a manager do it";
 
 impl RedisStore {
     /// Describes the store in the server at `url`: `redis://user:password@host:6379/0`, with all but
@@ -59,7 +65,7 @@ impl RedisStore {
             namespace: key_names::DEFAULT.to_owned(),
             lease: None,
             signal: ChangeNotifier::new(),
-            server: RwLock::new(None),
+            server: RwLock::new(Err(NOT_STARTED)),
             turn: tokio::sync::Mutex::new(()),
         }
     }
@@ -100,16 +106,7 @@ impl RedisStore {
 
     fn server(&self) -> Result<Arc<Server>, StoreError> {
         let server = self.server.read();
-        server.clone().ok_or_else(|| {
-            StoreError::unavailable(
-                "the store is not connected; call `start` first, or let a manager do it",
-            )
-        })
-    }
-
-    fn replace_server(&self, server: Option<Arc<Server>>) {
-        let mut current = self.server.write();
-        *current = server;
+        server.clone().map_err(StoreError::unavailable)
     }
 }
 
@@ -122,7 +119,7 @@ impl KeyStore for RedisStore {
             let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
             let connector = Connector::new(self.url.expose_secret(), names.meta())?;
             let server = Server::open(connector, names, self.lease, &self.signal).await?;
-            self.replace_server(Some(Arc::new(server)));
+            *self.server.write() = Ok(Arc::new(server));
         }
         Ok(())
     }
@@ -136,7 +133,7 @@ impl KeyStore for RedisStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        records::list(&*self.server()?, query).await
+        list::list(&*self.server()?, query).await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
@@ -151,12 +148,17 @@ impl KeyStore for RedisStore {
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        records::revoke_owner(&*self.server()?, owner, revocation).await
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        bulk::revoke_owner(&*self.server()?, owner, revocation, after).await
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        records::purge(&*self.server()?, before).await
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        bulk::purge(&*self.server()?, before, after).await
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -177,7 +179,10 @@ impl KeyStore for RedisStore {
 
     async fn stop(&self) {
         let _turn = self.turn.lock().await;
-        self.replace_server(None);
+        let mut server = self.server.write();
+        if server.is_ok() {
+            *server = Err(STOPPED);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::connector::Connector;
 use super::error::RedisFailure;
+use crate::error::{ErrorChain, StoreError};
 use crate::store::ChangeNotifier;
 
 /// How often a subscription is tried out, and how long it may take to answer: nothing else tells one
@@ -56,8 +57,8 @@ async fn keep_up(connector: Arc<Connector>, channel: String, signal: ChangeNotif
         }
         // Said once, and not at each attempt until it is over. PushSubscription is for speed only.
         if !std::mem::replace(&mut failing, true) {
-            let error = crate::error::StoreError::from(error);
-            tracing::warn!(%error, "the key store's push is cut; changes are learned of by polls");
+            let error = StoreError::from(error);
+            tracing::warn!(error = %ErrorChain(&error), "the key store's push is cut; changes are learned of by polls");
         }
         tokio::time::sleep(pause).await;
         pause = PAUSES[1].min(pause * 2);

@@ -172,7 +172,7 @@ fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
     record.owner = text(hash, "owner")?.map(str::to_owned);
     record.previous = previous(hash)?;
     record.scopes = Scopes::from_text(text(hash, "scopes")?.unwrap_or_default())
-        .map_err(|_| "`scopes` are not scopes separated by single spaces")?;
+        .map_err(|_quotes_it| "`scopes` are not scopes separated by single spaces")?;
     record.metadata = metadata(text(hash, "metadata")?.unwrap_or("{}"))?;
     record.environment = text(hash, "environment")?.map(str::to_owned);
     record.networks = networks(text(hash, "networks")?.unwrap_or_default())?;
@@ -192,7 +192,7 @@ fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
     };
     record.version = needed(hash, "version")?
         .parse()
-        .map_err(|_| "`version` is not a whole number above 0")?;
+        .map_err(|_quotes_it| "`version` is not a whole number above 0")?;
     Ok(record)
 }
 
@@ -216,7 +216,7 @@ fn time(hash: &RecordHash, name: &str) -> Result<Option<Timestamp>, String> {
     let read = |text: &str| {
         text.parse()
             .map(Timestamp::from_millis)
-            .map_err(|_| format!("`{name}` is not a time in milliseconds"))
+            .map_err(|_quotes_it| format!("`{name}` is not a time in milliseconds"))
     };
     text(hash, name)?.map(read).transpose()
 }
@@ -227,7 +227,7 @@ fn needed<'h>(hash: &'h RecordHash, name: &str) -> Result<&'h str, String> {
 
 fn text<'h>(hash: &'h RecordHash, name: &str) -> Result<Option<&'h str>, String> {
     let read = |value: &'h Vec<u8>| {
-        std::str::from_utf8(value).map_err(|_| format!("`{name}` is not UTF-8"))
+        std::str::from_utf8(value).map_err(|_quotes_it| format!("`{name}` is not UTF-8"))
     };
     hash.get(name.as_bytes()).map(read).transpose()
 }
@@ -242,5 +242,5 @@ fn long(hash: &RecordHash, [name, end_name]: [&str; 2]) -> Result<Option<String>
     let end = hash.get(end_name.as_bytes()).map_or(&[][..], Vec::as_slice);
     String::from_utf8([start, end].concat())
         .map(Some)
-        .map_err(|_| format!("`{name}` is not UTF-8"))
+        .map_err(|_quotes_it| format!("`{name}` is not UTF-8"))
 }

@@ -43,6 +43,7 @@ scripts! {
     CHANGES = "read_only" "changes";
     MEMBERS = "read_only" "members";
     JOIN = "change_log" "join";
+    TRIM_LOG = "read_write" "compare_i64" "trim_log";
     ACKNOWLEDGE = "change_log" "acknowledge";
     SUSPECT = "suspect";
     REMOVE_NODE = "remove_node";

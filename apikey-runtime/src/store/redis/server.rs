@@ -15,10 +15,14 @@ use super::script::{self, LuaScript, ScriptCall};
 use super::settings;
 use crate::clock::millis_u64;
 use crate::error::StoreError;
+use crate::store::trim_schedule::TrimSchedule;
 use crate::store::{ChangeNotifier, lease, schema};
 
 /// The default lease of a new store.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
+
+/// The version of the schema. Since 102, entries of the log have a kind.
+const SCHEMA: i64 = 102;
 
 /// How often a script is tried again that found its inputs outdated.
 pub(super) const TRIES: usize = 10;
@@ -37,6 +41,7 @@ pub(super) struct Server {
     /// The lease as it was last read, in milliseconds: a new
     /// history takes this one over.
     pub(super) lease: AtomicU64,
+    pub(super) trim_schedule: TrimSchedule,
     _push: PushSubscription,
 }
 
@@ -61,6 +66,7 @@ impl Server {
             calls: RedisConnection::open(&connector),
             polls: RedisConnection::open(&connector),
             lease: AtomicU64::new(millis_u64(lease.unwrap_or(DEFAULT_LEASE))),
+            trim_schedule: TrimSchedule::default(),
             _push: PushSubscription::open(&connector, names.channel(), signal),
             names,
         };
@@ -94,10 +100,27 @@ impl Server {
             Some(text) => {
                 let version = text
                     .parse()
-                    .map_err(|_| self.broken("`schema` is not a number"))?;
-                schema::check(version, schema::FIRST)
+                    .map_err(|_not_a_number| self.broken("`schema` is not a number"))?;
+                schema::check(version, SCHEMA)?;
+                self.raise_schema(version).await
             }
         }
+    }
+
+    /// Writes the present version of the schema, so that an older release does not start any more. What is stored stays as
+    /// it is: entries of the log that have no kind are read as what they were.
+    async fn raise_schema(&self, found: i64) -> Result<(), StoreError> {
+        if found == SCHEMA {
+            return Ok(());
+        }
+        let doing = "writing the version of the schema";
+        let mut write = redis::cmd("HSET");
+        write.arg(self.names.meta()).arg("schema").arg(SCHEMA);
+        let (value, _) = self.calls.call(doing, [write], DEADLINE).await?.one();
+        value
+            .extract_error()
+            .map_err(|error| RedisFailure::of(doing, error))?;
+        Ok(())
     }
 
     /// Writes the lease down. After a longer lease, waits until no node can hold that any more. If the
@@ -150,7 +173,7 @@ impl Server {
         let leases: Vec<_> = leases.into_iter().map(Option::unwrap_or_default).collect();
         leases
             .try_into()
-            .map_err(|_| self.broken("the lease is missing"))
+            .map_err(|_too_few| self.broken("the lease is missing"))
     }
 
     /// A lease that stands in the store as `text`.
@@ -217,7 +240,7 @@ impl Server {
             .argument(self.names.channel())
             .argument(self.lease.load(Ordering::Relaxed))
             .argument(millis_u64(lease::MAX))
-            .argument(schema::FIRST);
+            .argument(SCHEMA);
         connection
             .run("starting a history", &run, DEADLINE)
             .await

@@ -24,7 +24,7 @@ pub(super) async fn warn(connection: &RedisConnection) -> Result<(), RedisFailur
     let doing = "reading the settings of the server";
     let values = connection.call(doing, commands, DEADLINE).await?.values;
     let [settings, role] =
-        <[Value; 2]>::try_from(values).unwrap_or_else(|_| [Value::Nil, Value::Nil]);
+        <[Value; 2]>::try_from(values).unwrap_or_else(|_other_count| [Value::Nil, Value::Nil]);
     let settings: Option<HashMap<String, String>> = settings
         .extract_error()
         .ok()

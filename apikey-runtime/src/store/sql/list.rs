@@ -1,12 +1,17 @@
 //! Listing, whose statement depends on its filters.
 
-use super::row::{KeyRow, column_names, id, record};
-use crate::store::{ListQuery, RecordPage};
+#[cfg(feature = "sqlite")]
+use super::row::column_names;
+use super::row::{KeyRow, id, record};
+#[cfg(feature = "sqlite")]
+use crate::store::ListQuery;
+use crate::store::RecordPage;
 
 /// Returns the statement for `query`: `$1` is the owner, `$2` the label, `$3` the id after which the
-/// page starts, and `$4` how many records it reads. A filter that is not used is left out, so that an
-/// index can be used for the others.
-pub(in crate::store) fn list_sql(query: &ListQuery, after: bool) -> String {
+/// page starts, `$4` how many records it reads, and `$5` the last id that it reads. A filter that is
+/// not used is left out, so that an index can be used for the others.
+#[cfg(feature = "sqlite")]
+pub(in crate::store) fn list_sql(query: &ListQuery, after: bool, until: bool) -> String {
     let mut sql = concat!("SELECT ", column_names!(), " FROM api_keys WHERE TRUE").to_owned();
     if query.owner.is_some() {
         sql.push_str(" AND owner = $1");
@@ -16,6 +21,9 @@ pub(in crate::store) fn list_sql(query: &ListQuery, after: bool) -> String {
     }
     if after {
         sql.push_str(" AND id > CAST($3 AS TEXT)");
+    }
+    if until {
+        sql.push_str(" AND id <= $5");
     }
     sql.push_str(" ORDER BY id LIMIT $4");
     sql

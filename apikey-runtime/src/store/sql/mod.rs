@@ -4,6 +4,8 @@ mod list;
 mod row;
 mod values;
 
-pub(super) use self::list::{list_sql, read_page};
+#[cfg(feature = "sqlite")]
+pub(super) use self::list::list_sql;
+pub(super) use self::list::read_page;
 pub(super) use self::row::{KeyRow, column_names, id, key_row, record};
 pub(super) use self::values::{EncodedColumns, expected_version, stored_version};

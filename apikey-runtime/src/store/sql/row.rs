@@ -78,7 +78,7 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
     record.owner = optional_text(row, "owner")?;
     record.previous = previous(row)?;
     record.scopes = Scopes::from_text(text(row, "scopes")?)
-        .map_err(|_| "`scopes` are not scopes separated by single spaces")?;
+        .map_err(|_quotes_it| "`scopes` are not scopes separated by single spaces")?;
     record.metadata = metadata(text(row, "metadata")?)?;
     record.environment = optional_text(row, "environment")?;
     record.networks = networks(text(row, "networks")?)?;
@@ -87,8 +87,9 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
     record.expires = time(row, "expires_at")?;
     record.not_before = time(row, "not_before")?;
     record.revoked = revoked(row)?;
-    record.enabled = row.flag("enabled").map_err(|_| unfit("enabled"))?;
-    record.version = u64::try_from(number(row, "version")?).map_err(|_| "`version` is negative")?;
+    record.enabled = row.flag("enabled").map_err(|_quotes_it| unfit("enabled"))?;
+    record.version =
+        u64::try_from(number(row, "version")?).map_err(|_quotes_it| "`version` is negative")?;
     Ok(record)
 }
 
@@ -115,7 +116,7 @@ fn text<'r>(row: &'r impl KeyRow, name: &str) -> Result<&'r str, String> {
 }
 
 fn optional_text(row: &impl KeyRow, name: &str) -> Result<Option<String>, String> {
-    let text = row.text(name).map_err(|_| unfit(name))?;
+    let text = row.text(name).map_err(|_quotes_it| unfit(name))?;
     Ok(text.map(str::to_owned))
 }
 
@@ -124,7 +125,7 @@ fn number(row: &impl KeyRow, name: &str) -> Result<i64, String> {
 }
 
 fn time(row: &impl KeyRow, name: &str) -> Result<Option<Timestamp>, String> {
-    let millis = row.number(name).map_err(|_| unfit(name))?;
+    let millis = row.number(name).map_err(|_quotes_it| unfit(name))?;
     Ok(millis.map(Timestamp::from_millis))
 }
 

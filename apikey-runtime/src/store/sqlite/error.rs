@@ -34,9 +34,17 @@ pub(super) fn failed<E>(doing: &str, error: E) -> StoreError
 where
     E: Borrow<sqlx::Error> + std::error::Error + Send + Sync + 'static,
 {
-    let reason = format!("{doing} failed");
+    let reason = match error.borrow() {
+        // Later calls say why.
+        sqlx::Error::PoolClosed => format!("{doing} failed, since the store stopped meanwhile"),
+        _ => format!("{doing} failed"),
+    };
     match error.borrow() {
         sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Conflict,
+        sqlx::Error::PoolTimedOut => {
+            StoreError::timed_out(format!("{reason}: all connections are in use"))
+        }
+        found if is_busy(found) => StoreError::waited_too_long(reason, error),
         found if is_transient(found) => StoreError::Unavailable {
             reason,
             source: Some(Box::new(error)),
@@ -67,10 +75,7 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
 
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => {
             primary_code(database.as_ref()).is_some_and(|code| TRANSIENT.contains(&code))
         }

@@ -67,7 +67,7 @@ impl GroupCommit {
         let (reply, replied) = oneshot::channel();
         self.push(QueuedOperation { operation, reply });
         let stopped = || StoreError::unavailable("it stopped while a charge was under way");
-        replied.await.map_err(|_| stopped())?
+        replied.await.map_err(|_dropped| stopped())?
     }
 
     fn push(&self, operation: QueuedOperation) {

@@ -9,13 +9,8 @@ use sqlx::{Error, Row};
 use super::SqliteStore;
 use super::error::failed;
 use crate::error::StoreError;
-use crate::key::KeyId;
 use crate::store::sql;
-use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
-
-/// The file is not opened again: SQLite would take the log of the old file for one of the new.
-const REPLACED: &str = "the file was moved or replaced while it was open; stop every process that uses it, see that it is \
-     the right one, and start again";
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, NodeId};
 
 #[async_trait]
 impl ChangeLog for SqliteStore {
@@ -24,12 +19,7 @@ impl ChangeLog for SqliteStore {
         since: Option<&Cursor>,
         node: Option<&NodeId>,
     ) -> Result<Changes, StoreError> {
-        let pools = self.pools()?;
-        if pools.is_replaced() {
-            self.close().await;
-            return Err(StoreError::unavailable(REPLACED));
-        }
-        changes(&pools.history, since, node).await
+        changes(&self.pools().await?.history, since, node).await
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {
@@ -37,18 +27,20 @@ impl ChangeLog for SqliteStore {
     }
 }
 
-/// More changes than these are not listed: it is then cheaper to read the records in use again.
-const MAX_CHANGES: usize = 1_000;
-
-/// The present cursor, the lease, and the log from the cursor's own row on: one statement, so
-/// one snapshot. An idle poll reads two rows.
+/// The newest cursor, the lease, and a page of the log from the cursor's own row on: one statement,
+/// so one snapshot. An idle poll reads two rows.
+///
+/// `last_epoch` is the number that was taken last: if its row is missing, the newest row is not the
+/// newest change.
 const CHANGES: &str = "\
-    SELECT log.key_id AS key_id, log.epoch AS epoch, log.tag AS tag, \
-           head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms, \
+    SELECT log.key_id AS key_id, log.kind AS kind, log.epoch AS epoch, log.tag AS tag, \
+           head.epoch AS head_epoch, head.tag AS head_tag, \
+           (SELECT seq FROM sqlite_sequence WHERE name = 'api_key_changes') AS last_epoch, \
+           meta.lease_ms AS lease_ms, meta.required_protocol AS required_protocol, \
            EXISTS (SELECT 1 FROM api_key_nodes WHERE id = ? AND suspected = 0) AS member \
     FROM api_key_meta AS meta \
     JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
-    LEFT JOIN (SELECT key_id, epoch, tag FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
+    LEFT JOIN (SELECT key_id, kind, epoch, tag FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
     ORDER BY log.epoch";
 
 async fn changes(
@@ -60,8 +52,8 @@ async fn changes(
     let from = since
         .and_then(|cursor| i64::try_from(cursor.epoch).ok())
         .unwrap_or(i64::MAX);
-    // The cursor's own row, those after it, and one more, which tells that there are too many.
-    let limit = i64::try_from(MAX_CHANGES + 2).unwrap_or(i64::MAX);
+    // The cursor's own row, and those of the page.
+    let limit = i64::try_from(ChangeSet::MAX_ENTRIES + 1).unwrap_or(i64::MAX);
     let rows = sqlx::query(CHANGES)
         .bind(node.map(NodeId::as_str))
         .bind(from)
@@ -70,19 +62,20 @@ async fn changes(
         .await
         .map_err(reading_failed)?;
     let first = rows.first().ok_or_else(empty_log)?;
-    let cursor = head(first).map_err(reading_failed)?;
-    let lease = millis(first, "lease_ms").map_err(reading_failed)?;
-    let member = first.try_get("member").map_err(reading_failed)?;
-    let history = match since {
-        Some(since) => changed_keys(&rows, since).map_err(reading_failed)?,
+    let newest = head(first).map_err(reading_failed)?;
+    let page = match since {
+        Some(since) => entries(&rows, since, &newest).map_err(reading_failed)?,
         None => None,
     };
-    Ok(Changes::new(
-        history.map_or(ChangeSet::Resync, ChangeSet::of_keys),
-        cursor,
-        lease,
-    )
-    .for_member(member))
+    let head = newest.epoch;
+    let (set, cursor) = page.unwrap_or((ChangeSet::Resync, newest));
+    let lease = millis(first, "lease_ms").map_err(reading_failed)?;
+    let member = first.try_get("member").map_err(reading_failed)?;
+    let protocol = first.try_get("required_protocol").map_err(reading_failed)?;
+    Ok(Changes::new(set, cursor, lease)
+        .with_head(head)
+        .for_member(member)
+        .with_required_protocol(protocol))
 }
 
 fn reading_failed(error: Error) -> StoreError {
@@ -109,15 +102,35 @@ pub(super) fn millis(row: &SqliteRow, column: &str) -> Result<Duration, Error> {
     Ok(Duration::from_millis(row.try_get(column)?))
 }
 
-/// Returns the ids logged after `since`; `None` if `since` is not in this history, or too far back.
-fn changed_keys(rows: &[SqliteRow], since: &Cursor) -> Result<Option<Vec<KeyId>>, Error> {
+/// Returns the entries after `since` and the cursor of the last; `None` if `since` is not in this
+/// history, the newest entry is missing, or what an entry is about is not known.
+fn entries(
+    rows: &[SqliteRow],
+    since: &Cursor,
+    newest: &Cursor,
+) -> Result<Option<(ChangeSet, Cursor)>, Error> {
     let Some((first, after)) = rows.split_first() else {
         return Ok(None);
     };
-    let epoch: Option<u64> = first.try_get("epoch")?;
-    let tag: Option<Vec<u8>> = first.try_get("tag")?;
-    if epoch != Some(since.epoch) || tag.as_ref() != Some(&since.tag) || after.len() > MAX_CHANGES {
+    let last_epoch: Option<u64> = first.try_get("last_epoch")?;
+    if cursor(first)?.as_ref() != Some(since) || last_epoch != Some(newest.epoch) {
         return Ok(None);
     }
-    Ok(Some(after.iter().filter_map(sql::id).collect()))
+    let mut items = Vec::with_capacity(after.len());
+    for row in after {
+        match (row.try_get("kind")?, sql::id(row)) {
+            ("key", Some(id)) => items.push(ChangedItem::Key(id)),
+            ("member", _) => items.push(ChangedItem::Member),
+            _ => return Ok(None),
+        }
+    }
+    let last = rows.last().map(cursor).transpose()?.flatten();
+    Ok(last.map(|last| (ChangeSet::Entries(items), last)))
+}
+
+/// Reads the cursor at an entry; `None` for the row of an empty page.
+fn cursor(row: &SqliteRow) -> Result<Option<Cursor>, Error> {
+    let epoch: Option<u64> = row.try_get("epoch")?;
+    let tag: Option<Vec<u8>> = row.try_get("tag")?;
+    Ok(epoch.zip(tag).map(|(epoch, tag)| Cursor { epoch, tag }))
 }

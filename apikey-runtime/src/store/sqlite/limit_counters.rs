@@ -8,11 +8,12 @@ use sqlx::{Error, Row, SqliteExecutor};
 
 use super::SqliteStore;
 use super::error::failed;
+use super::transaction::WriteTransaction;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::CounterState;
-use crate::store::charge::micros;
+use crate::store::charge::{corrupt_row, micros};
 use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
 
 #[async_trait]
@@ -22,14 +23,12 @@ impl LimitStore for SqliteStore {
     }
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {
-        let pools = self.pools()?;
+        let pools = self.pools().await?;
         if charge.cost == 0 {
-            return look(&pools.reader, charge, &*self.clock).await;
+            return look(&pools.reader, charge, &**self.limit_clock()).await;
         }
-        pools
-            .group_commit
-            .run(CounterOperation::Charge(charge.clone()))
-            .await
+        let operation = CounterOperation::Charge(charge.clone());
+        self.kept(pools.group_commit.run(operation).await).await
     }
 
     async fn refill(
@@ -39,7 +38,8 @@ impl LimitStore for SqliteStore {
         amount: u64,
     ) -> Result<(), StoreError> {
         let refill = CounterOperation::Refill(*key, counter.clone(), amount);
-        self.pools()?.group_commit.run(refill).await.map(drop)
+        let refilled = self.pools().await?.group_commit.run(refill).await;
+        self.kept(refilled).await.map(drop)
     }
 }
 
@@ -84,9 +84,9 @@ pub(super) async fn run_all(
     operations: &[&CounterOperation],
     clock: &dyn Clock,
 ) -> Result<Vec<Result<ChargeOutcome, StoreError>>, Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = WriteTransaction::begin(pool).await?;
     let names = operations.iter().flat_map(|operation| operation.names());
-    let mut counters = CounterBatch::read(&mut *transaction, names).await?;
+    let mut counters = CounterBatch::read(transaction.connection(), names).await?;
     // Read under the lock, so that the time does not go back between two transactions.
     let now = micros(clock);
     let results = operations
@@ -96,7 +96,7 @@ pub(super) async fn run_all(
     if let Some(changed) = counters.changed() {
         sqlx::query(WRITE)
             .bind(changed)
-            .execute(&mut *transaction)
+            .execute(transaction.connection())
             .await?;
     }
     transaction.commit().await?;
@@ -135,8 +135,8 @@ struct CounterBatch<'a> {
 struct LoadedCounter {
     count: CounterState,
     changed: bool,
-    /// Why the row cannot be read.
-    broken: Option<&'static str>,
+    /// Whether a charge cannot have written the row.
+    broken: bool,
 }
 
 impl<'a> CounterBatch<'a> {
@@ -196,14 +196,11 @@ impl<'a> CounterBatch<'a> {
         let counter = self
             .place(key, counter)
             .and_then(|place| self.counters.get(place));
-        match counter.and_then(|counter| counter.broken) {
-            Some(reason) => Err(StoreError::Corrupt {
-                id: key.to_string(),
-                reason: reason.to_owned(),
-            }),
-            None => Ok(counter
-                .map(|counter| counter.count.clone())
-                .unwrap_or_default()),
+        match counter {
+            // A counter that cannot be read must not become an unused one.
+            Some(counter) if counter.broken => Err(corrupt_row(&key)),
+            Some(counter) => Ok(counter.count.clone()),
+            None => Ok(CounterState::default()),
         }
     }
 
@@ -237,13 +234,8 @@ impl<'a> CounterBatch<'a> {
 impl LoadedCounter {
     fn of(row: &SqliteRow) -> Result<Self, Error> {
         let used: i64 = row.try_get("used")?;
-        let parts = serde_json::from_str(row.try_get("parts")?);
-        // A counter that cannot be read must not become an unused one.
-        let broken = match (&parts, used) {
-            (Err(_), _) => Some("`parts` of a limit counter is not a JSON object of whole numbers"),
-            (_, ..0) => Some("`used` of a limit counter is negative"),
-            _ => None,
-        };
+        let parts = serde_json::from_str(row.try_get("parts")?).ok();
+        let readable = parts.is_some() && used >= 0;
         let count = CounterState {
             tat: row.try_get("tat")?,
             period: row.try_get("period")?,
@@ -251,9 +243,9 @@ impl LoadedCounter {
             parts: parts.unwrap_or_default(),
         };
         Ok(Self {
-            count,
             changed: false,
-            broken,
+            broken: !readable || !count.is_in_range(),
+            count,
         })
     }
 }

@@ -7,56 +7,56 @@ use sqlx::{Error, Row};
 use super::SqliteStore;
 use super::error::failed;
 use super::history::{head, millis};
+use super::transaction::WriteTransaction;
 use crate::error::StoreError;
 use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
 
 #[async_trait]
 impl Membership for SqliteStore {
     async fn join(&self, node: &NodeId) -> Result<(), StoreError> {
-        join(&self.pools()?.writer, node).await
+        join(&self.pools().await?.writer, node)
+            .await
+            .map_err(|error| failed("joining the nodes", error))
     }
 
     async fn acknowledge(&self, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
-        acknowledge(&self.pools()?.membership, node, cursor).await
+        let pools = self.pools().await?;
+        acknowledge(&pools.membership, node, cursor).await?;
+        // The acknowledgement is committed, and other nodes see it already.
+        pools.trim_schedule.run(trim(&pools.membership)).await;
+        Ok(())
     }
 
     async fn members(&self) -> Result<MemberList, StoreError> {
-        nodes(&self.pools()?.member_list).await
+        nodes(&self.pools().await?.member_list).await
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
-        suspect(&self.pools()?.membership, seen).await
+        suspect(&self.pools().await?.membership, seen).await
     }
 
     async fn remove_node(&self, seen: &Node) -> Result<(), StoreError> {
-        remove_node(&self.pools()?.membership, seen).await
+        remove_node(&self.pools().await?.membership, seen).await
     }
 
     async fn leave(&self, node: &NodeId) -> Result<(), StoreError> {
-        leave(&self.pools()?.membership, node).await
+        leave(&self.pools().await?.membership, node).await
     }
 }
 
-async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), StoreError> {
+async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), Error> {
     // Starts at a random number: a node that leaves and comes back does not repeat a heartbeat that
     // was seen before.
     const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, heartbeat, suspected) \
          VALUES (?, 0, random() & 0x3fffffffffffffff, 0) ON CONFLICT (id) DO UPDATE SET heartbeat = heartbeat + 1, suspected = 0";
-    let joining_failed = |error| failed("joining the nodes", error);
-    let mut transaction = pool
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(joining_failed)?;
+    const LOG: &str = "INSERT INTO api_key_changes (key_id, kind) VALUES ('', 'member')";
+    let mut transaction = WriteTransaction::begin(pool).await?;
     sqlx::query(JOIN)
         .bind(node.as_str())
-        .execute(&mut *transaction)
-        .await
-        .map_err(joining_failed)?;
-    sqlx::query("INSERT INTO api_key_changes (key_id) VALUES ('')")
-        .execute(&mut *transaction)
-        .await
-        .map_err(joining_failed)?;
-    transaction.commit().await.map_err(joining_failed)
+        .execute(transaction.connection())
+        .await?;
+    sqlx::query(LOG).execute(transaction.connection()).await?;
+    transaction.commit().await
 }
 
 async fn acknowledge(pool: &SqlitePool, node: &NodeId, cursor: &Cursor) -> Result<(), StoreError> {
@@ -73,6 +73,23 @@ async fn acknowledge(pool: &SqlitePool, node: &NodeId, cursor: &Cursor) -> Resul
         .map_err(|error| failed("acknowledging changes", error))?;
     Ok(())
 }
+
+/// Removes entries of the log that every node has acknowledged, but not the last of them, which is a
+/// cursor. Bounded, so that other writers do not wait long.
+async fn trim(pool: &SqlitePool) -> Result<bool, StoreError> {
+    let removed = sqlx::query(TRIM)
+        .execute(pool)
+        .await
+        .map_err(|error| failed("trimming the log of changes", error))?;
+    Ok(removed.rows_affected() >= TRIM_STEP)
+}
+
+/// The most entries that one trim removes.
+const TRIM_STEP: u64 = 1_000;
+
+/// Removes at most [`TRIM_STEP`] rows.
+const TRIM: &str = "DELETE FROM api_key_changes WHERE epoch < min(\
+     (SELECT min(acknowledged) FROM api_key_nodes), (SELECT min(epoch) FROM api_key_changes) + 1000)";
 
 /// One statement, so one snapshot.
 async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {

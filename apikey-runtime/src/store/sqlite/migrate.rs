@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Sqlite, SqliteConnection};
 
 use super::error::failed;
+use super::transaction::WriteTransaction;
 use crate::clock::millis_i64;
 use crate::error::StoreError;
 use crate::store::schema;
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 1] = [(schema::FIRST, include_str!("migrations/0100_initial.sql"))];
+const MIGRATIONS: [(i64, &str); 2] = [
+    (schema::FIRST, include_str!("migrations/0100_initial.sql")),
+    (102, include_str!("migrations/0102_change_log.sql")),
+];
 
 /// The version of the tables after all migrations.
 const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -18,17 +24,15 @@ const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// Brings the tables up to date in one transaction that is alone from its first statement: of
 /// several processes that start at once, one does it and the others find it done.
 pub(super) async fn migrate(
-    connection: &mut SqliteConnection,
+    connection: PoolConnection<Sqlite>,
     lease: Option<Duration>,
 ) -> Result<(), StoreError> {
     let migrating_failed = |error| failed("bringing the tables up to date", error);
-    let mut transaction = connection
-        .begin_with("BEGIN IMMEDIATE")
+    let mut transaction = WriteTransaction::begin_on(connection)
         .await
         .map_err(migrating_failed)?;
-    let found = schema_version(&mut transaction)
-        .await
-        .map_err(migrating_failed)?;
+    let connection = transaction.connection();
+    let found = schema_version(connection).await.map_err(migrating_failed)?;
     if let Some(found) = found {
         schema::check(found, LATEST)?;
     }
@@ -37,14 +41,22 @@ pub(super) async fn migrate(
         .filter(|(version, _)| Some(*version) > found);
     for (_, migration) in pending {
         sqlx::raw_sql(*migration)
-            .execute(&mut *transaction)
+            .execute(&mut *connection)
             .await
             .map_err(migrating_failed)?;
     }
-    write_meta(&mut transaction, lease)
+    write_meta(connection, lease)
         .await
         .map_err(migrating_failed)?;
     transaction.commit().await.map_err(migrating_failed)
+}
+
+/// Returns whether the file has the tables of this store.
+pub(super) async fn has_tables(pool: &SqlitePool) -> Result<bool, StoreError> {
+    let looking_failed = |error| failed("looking for the tables", error);
+    let mut connection = pool.acquire().await.map_err(looking_failed)?;
+    let found = schema_version(&mut connection).await;
+    Ok(found.map_err(looking_failed)?.is_some())
 }
 
 /// Returns the version of the tables, if there are any.
@@ -74,8 +86,8 @@ async fn write_meta(
         .bind(lease)
         .execute(&mut *connection)
         .await?;
-    const BEGIN: &str = "INSERT INTO api_key_changes (key_id) \
-         SELECT '' WHERE NOT EXISTS (SELECT 1 FROM api_key_changes)";
+    const BEGIN: &str = "INSERT INTO api_key_changes (key_id, kind) \
+         SELECT '', 'all' WHERE NOT EXISTS (SELECT 1 FROM api_key_changes)";
     sqlx::query(BEGIN).execute(connection).await?;
     Ok(())
 }

@@ -9,20 +9,23 @@ mod membership;
 mod migrate;
 mod pools;
 mod records;
+mod transaction;
 mod usage;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+use self::file::{CloseAction, FileChange};
 use self::pools::SqlitePools;
+use super::key_store::STOPPED;
 use super::{
-    ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage, UsageStore,
-    lease,
+    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage,
+    UsageStore, lease,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
@@ -45,7 +48,9 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// effect like any other. They also increment its `version`, and reject an attempt to take a revocation
 /// back. The file is created so that only its owner can read it. Keep it on a local disk (SQLite's
 /// locks do not hold on network file systems), and restore a copy of it only while no process has
-/// it open: a store whose file was replaced answers no further call.
+/// it open. A store whose file, or whose `-wal` or `-shm` beside it, was moved, removed or replaced
+/// answers each further call with an error: it would not see what other processes revoke. See
+/// [`guide::backups`](crate::guide::backups).
 ///
 /// ```no_run
 /// use apikey_runtime::{KeyStore, SqliteStore};
@@ -58,14 +63,29 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// ```
 pub struct SqliteStore {
     path: PathBuf,
+    must_exist: bool,
     lease: Option<Duration>,
-    clock: Arc<dyn Clock>,
-    pools: RwLock<Option<SqlitePools>>,
+    /// Unset until it is given, offered or needed.
+    clock: OnceLock<Arc<dyn Clock>>,
+    state: RwLock<FileState>,
     /// Held while the store starts or stops, so that each of them is done once.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Raised by what this process writes: managers that share the store hear of it at once.
     changed: ChangeNotifier,
 }
+
+/// Whether the file is open.
+enum FileState {
+    Open(Arc<SqlitePools>),
+    Closed {
+        /// Why, and what to do: the answer to each call.
+        reason: String,
+        /// Whether `start` may open it again.
+        can_start: bool,
+    },
+}
+
+const NOT_STARTED: &str = "the file is not open; call `start` first, or let a manager do it";
 
 impl SqliteStore {
     /// Describes the store in the file `path`. Nothing is opened before [`start`](KeyStore::start).
@@ -73,12 +93,34 @@ impl SqliteStore {
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
+            must_exist: false,
             lease: None,
-            clock: Arc::new(SystemClock::new()),
-            pools: RwLock::new(None),
-            turn: tokio::sync::Mutex::new(()),
+            clock: OnceLock::new(),
+            state: RwLock::new(FileState::Closed {
+                reason: NOT_STARTED.to_owned(),
+                can_start: true,
+            }),
+            turn: Arc::default(),
             changed: ChangeNotifier::new(),
         }
+    }
+
+    /// Sets whether `start` returns an error if the file does not exist, or does not have the tables of
+    /// this store. A typo in the path is then found, in place of a new store without keys.
+    ///
+    /// By default, `false`: the file and the tables are created.
+    ///
+    /// ```
+    /// # use apikey_runtime::{KeyStore, SqliteStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let store = SqliteStore::new("no-such-folder/kyes.db").must_exist(true);
+    /// assert!(store.start().await.is_err());
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn must_exist(mut self, must_exist: bool) -> Self {
+        self.must_exist = must_exist;
+        self
     }
 
     /// Sets how long a record that was read may be used without being read again: 20 milliseconds to
@@ -95,84 +137,147 @@ impl SqliteStore {
     /// Sets the clock of the limits, which decides when a day or a month is over. It should be the
     /// same for all processes that use the file.
     ///
-    /// By default, a [`SystemClock`].
+    /// By default, the clock that the manager's builder was given, or a [`SystemClock`].
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = OnceLock::from(clock);
         self
     }
 
-    fn pools(&self) -> Result<SqlitePools, StoreError> {
-        let pools = self.pools.read();
-        pools.clone().ok_or_else(|| {
-            StoreError::unavailable(
-                "the file is not open; call `start` first, or let a manager do it",
-            )
-        })
+    fn limit_clock(&self) -> &Arc<dyn Clock> {
+        self.clock.get_or_init(|| Arc::new(SystemClock::new()))
     }
 
-    /// Notifies the subscribers, whatever the result of the write.
-    fn wrote<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        self.changed.notify();
-        outcome
-    }
-
-    async fn close(&self) {
-        let _turn = self.turn.lock().await;
-        if let Some(pools) = self.replace_pools(None) {
-            pools.close().await;
+    /// Returns the connections, if the files are still those that other processes use.
+    async fn pools(&self) -> Result<Arc<SqlitePools>, StoreError> {
+        let pools = self.open_pools()?;
+        match pools.files.change() {
+            Some(change) => Err(self.stop_because(change).await),
+            None => Ok(pools),
         }
     }
 
-    fn replace_pools(&self, pools: Option<SqlitePools>) -> Option<SqlitePools> {
-        let mut current = self.pools.write();
-        std::mem::replace(&mut *current, pools)
+    fn open_pools(&self) -> Result<Arc<SqlitePools>, StoreError> {
+        match &*self.state.read() {
+            FileState::Open(pools) => Ok(Arc::clone(pools)),
+            FileState::Closed { reason, .. } => Err(StoreError::unavailable(reason)),
+        }
+    }
+
+    /// Notifies the subscribers, whatever the result of the write.
+    async fn wrote<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.changed.notify();
+        self.kept(outcome).await
+    }
+
+    /// Returns the result of a write, which is acknowledged if it is in the file that other processes
+    /// use.
+    async fn kept<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        let written = outcome?;
+        self.pools().await?;
+        Ok(written)
+    }
+
+    /// Stops after something happened to the files, and returns the answer to this call and all later
+    /// ones.
+    async fn stop_because(&self, change: FileChange) -> StoreError {
+        let FileChange { reason, action } = change;
+        let error = StoreError::unavailable(&reason);
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        if let Some(pools) = self.close(&reason, action == CloseAction::Close) {
+            tracing::error!(reason, "the key store stopped");
+            // A task of its own, which comes to its end if this call is given up: no other call does this again.
+            let released = tokio::spawn(async move {
+                pools.release(action).await;
+                drop(turn);
+            });
+            if let Err(failure) = released.await {
+                tracing::error!(%failure, "the key store was not released");
+            }
+        }
+        error
+    }
+
+    /// If the file is open, lets each further call answer with `reason`, and returns the connections.
+    fn close(&self, reason: &str, can_start: bool) -> Option<Arc<SqlitePools>> {
+        let mut state = self.state.write();
+        let FileState::Open(pools) = &*state else {
+            return None;
+        };
+        let pools = Arc::clone(pools);
+        *state = FileState::Closed {
+            reason: reason.to_owned(),
+            can_start,
+        };
+        Some(pools)
     }
 }
 
 #[async_trait]
 impl KeyStore for SqliteStore {
+    fn offer_clock(&self, clock: &Arc<dyn Clock>) {
+        // If it is set already, the store keeps its own.
+        let _ = self.clock.set(Arc::clone(clock));
+    }
+
     async fn start(&self) -> Result<(), StoreError> {
         lease::check(self.lease)?;
         let _turn = self.turn.lock().await;
-        if self.pools().is_err() {
-            let clock = Arc::clone(&self.clock);
-            let pools = SqlitePools::open(&self.path, self.lease, clock).await?;
-            self.replace_pools(Some(pools));
+        match &*self.state.read() {
+            FileState::Open(_) => return Ok(()),
+            FileState::Closed { reason, can_start } if !can_start => {
+                return Err(StoreError::unavailable(reason));
+            }
+            FileState::Closed { .. } => {}
         }
+        let clock = Arc::clone(self.limit_clock());
+        let pools = SqlitePools::open(&self.path, self.must_exist, self.lease, clock).await?;
+        *self.state.write() = FileState::Open(Arc::new(pools));
         Ok(())
     }
 
     async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.wrote(records::insert(&self.pools()?.writer, record).await)
+        self.wrote(records::insert(&self.pools().await?.writer, record).await)
+            .await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        records::find(&self.pools()?.reader, id).await
+        records::find(&self.pools().await?.reader, id).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        records::list(&self.pools()?.reader, query).await
+        records::list(&self.pools().await?.reader, query).await
     }
 
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.wrote(records::update(&self.pools()?.writer, id, patch).await)
+        self.wrote(records::update(&self.pools().await?.writer, id, patch).await)
+            .await
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.wrote(records::revoke(&self.pools()?.writer, id, revocation).await)
+        self.wrote(records::revoke(&self.pools().await?.writer, id, revocation).await)
+            .await
     }
 
     async fn revoke_owner(
         &self,
         owner: &str,
         revocation: &Revocation,
-    ) -> Result<Vec<KeyId>, StoreError> {
-        self.wrote(records::revoke_owner(&self.pools()?.writer, owner, revocation).await)
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        let pools = self.pools().await?;
+        self.wrote(records::revoke_owner(&pools, owner, revocation, after).await)
+            .await
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
-        self.wrote(records::purge(&self.pools()?.writer, before).await)
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&KeyId>,
+    ) -> Result<BulkStep, StoreError> {
+        let pools = self.pools().await?;
+        self.wrote(records::purge(&pools, before, after).await)
+            .await
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -192,7 +297,10 @@ impl KeyStore for SqliteStore {
     }
 
     async fn stop(&self) {
-        self.close().await;
+        let _turn = self.turn.lock().await;
+        if let Some(pools) = self.close(STOPPED, true) {
+            pools.close().await;
+        }
     }
 }
 
@@ -200,6 +308,7 @@ impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore")
             .field("path", &self.path)
+            .field("must_exist", &self.must_exist)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
     }

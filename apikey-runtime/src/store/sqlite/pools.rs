@@ -1,20 +1,24 @@
 //! The connections to one file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite};
+use sqlx::{ConnectOptions, Error, Sqlite};
 
 use super::error::{failed, is_busy};
-use super::file::{FileIdentity, checked_path, create_private, identity};
+use super::file::{
+    CloseAction, DatabaseFiles, FileChange, checked_path, create_private, missing,
+    refuse_stray_log, require,
+};
 use super::group_commit::GroupCommit;
-use super::migrate::migrate;
+use super::migrate::{has_tables, migrate};
 use crate::clock::Clock;
-use crate::error::StoreError;
+use crate::error::{ErrorChain, StoreError};
 use crate::store::lease;
+use crate::store::trim_schedule::TrimSchedule;
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +34,7 @@ const WRITERS: u32 = 1;
 const READERS: u32 = 4;
 
 /// Connections to one file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct SqlitePools {
     pub(super) writer: SqlitePool,
     pub(super) reader: SqlitePool,
@@ -47,20 +51,28 @@ pub(super) struct SqlitePools {
     pub(super) limit_counters: SqlitePool,
     /// Charges, which share that connection.
     pub(super) group_commit: GroupCommit,
-    path: PathBuf,
-    /// Which file stood at `path` when it was opened.
-    identity: Option<FileIdentity>,
+    pub(super) trim_schedule: TrimSchedule,
+    /// The files as they were opened.
+    pub(super) files: DatabaseFiles,
 }
 
 impl SqlitePools {
-    /// Opens the file, which is created if it does not exist, and brings its tables up to date.
+    /// Opens the file, which is created if it does not exist unless it `must_exist`, and brings its
+    /// tables up to date.
     pub(super) async fn open(
         path: &Path,
+        must_exist: bool,
         lease: Option<Duration>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let path = checked_path(path)?;
-        create_private(&path)?;
+        if must_exist {
+            require(&path)?;
+        }
+        refuse_stray_log(&path)?;
+        if !must_exist {
+            create_private(&path)?;
+        }
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(BUSY_TIMEOUT)
@@ -83,11 +95,17 @@ impl SqlitePools {
             membership: pool(1, relaxed),
             group_commit: GroupCommit::new(limit_counters.clone(), clock),
             limit_counters,
-            identity: identity(&path),
-            path,
+            trim_schedule: TrimSchedule::default(),
+            files: DatabaseFiles::of(&path),
         };
-        match pools.prepare(lease).await {
-            Ok(()) => Ok(pools),
+        let prepared = async {
+            if must_exist && !has_tables(&pools.reader).await? {
+                return Err(missing(&path));
+            }
+            pools.prepare(&path, lease).await
+        };
+        match prepared.await {
+            Ok(files) => Ok(Self { files, ..pools }),
             Err(error) => {
                 pools.close().await;
                 Err(error)
@@ -95,11 +113,34 @@ impl SqlitePools {
         }
     }
 
-    async fn prepare(&self, lease: Option<Duration>) -> Result<(), StoreError> {
-        let mut connection = first_connection(&self.writer).await?;
-        migrate(&mut connection, lease).await?;
-        drop(connection);
-        self.lower_longest_lease().await
+    /// Brings the tables up to date, and returns the files that are open then.
+    async fn prepare(
+        &self,
+        path: &Path,
+        lease: Option<Duration>,
+    ) -> Result<DatabaseFiles, StoreError> {
+        let opening_failed = |error| failed(&format!("opening `{}`", path.display()), error);
+        let first = first_connection(&self.writer).await;
+        migrate(first.map_err(opening_failed)?, lease).await?;
+        // This connection is never closed before the others. SQLite removes the log when the last one
+        // is, and another log would then take its place while the store is open.
+        sqlx::query("SELECT 1 FROM api_key_meta")
+            .execute(&self.history)
+            .await
+            .map_err(opening_failed)?;
+        let files = DatabaseFiles::of(path);
+        if let Some(FileChange { reason, .. }) = files.change() {
+            return Err(StoreError::unavailable(reason));
+        }
+        if !files.is_complete_since(&self.files) {
+            return Err(StoreError::unavailable(format!(
+                "`{}`, or a file that SQLite keeps beside it, was moved or replaced while it was being \
+                 opened; see that it is the right file, and start again",
+                path.display()
+            )));
+        }
+        self.lower_longest_lease().await?;
+        Ok(files)
     }
 
     /// If the lease was lowered, waits until no lease of the old length can be held any more, and
@@ -125,14 +166,40 @@ impl SqlitePools {
         Ok(())
     }
 
-    /// Returns whether the path has another file, or none, than the one that was opened. The open
-    /// connections would then answer from a file that other processes do not use, and would not see
-    /// a revocation.
-    pub(super) fn is_replaced(&self) -> bool {
-        identity(&self.path) != self.identity
+    /// Does with the connections what is to be done after something happened to the files.
+    pub(super) async fn release(self: Arc<Self>, action: CloseAction) {
+        if action == CloseAction::Close {
+            return self.close().await;
+        }
+        // Never dropped: the end of the process closes files, and not connections.
+        std::mem::forget(Arc::clone(&self));
+        if action == CloseAction::SaveAndLeave
+            && let Err(failure) = self.save_log().await
+        {
+            tracing::error!(
+                failure,
+                "the log of the key store could not be written into its file"
+            );
+        }
     }
 
-    /// Closes all connections. The writer's is the last, so that SQLite writes the log back into
+    /// Writes the log into the file, if no other process has begun another log by now: both would then
+    /// write into the file. Returns what failed.
+    async fn save_log(&self) -> Result<(), String> {
+        let failed = |error| ErrorChain(&error).to_string();
+        let mut writer = self.writer.acquire().await.map_err(failed)?;
+        let now = self.files.change().map(|change| change.action);
+        if now != Some(CloseAction::SaveAndLeave) {
+            return Err("another process has begun a new log".to_owned());
+        }
+        let save = sqlx::query_scalar("PRAGMA wal_checkpoint(FULL)");
+        match save.fetch_one(&mut *writer).await.map_err(failed)? {
+            0_i64 => Ok(()),
+            _ => Err("another process uses it".to_owned()),
+        }
+    }
+
+    /// Closes all connections. The writer's is closed last, so that SQLite writes the log back into
     /// the file and removes it, unless another process has the file open.
     pub(super) async fn close(&self) {
         self.limit_counters.close().await;
@@ -158,14 +225,14 @@ fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
 
 /// The first connection puts a new file into WAL mode. For that SQLite needs the file for itself
 /// and, unlike elsewhere, does not wait; so this does.
-async fn first_connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
+async fn first_connection(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, Error> {
     let began = Instant::now();
     loop {
         match pool.acquire().await {
             Err(error) if is_busy(&error) && began.elapsed() < START_TIMEOUT => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            other => return other.map_err(|error| failed("opening the file", error)),
+            other => return other,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Usage, in the file.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use ipnet::IpNet;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -8,6 +10,7 @@ use sqlx::{Error, Row};
 use super::SqliteStore;
 use super::error::failed;
 use super::limit_counters::json;
+use super::transaction::WriteTransaction;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -17,24 +20,32 @@ use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageSto
 #[async_trait]
 impl UsageStore for SqliteStore {
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        add(&self.pools()?.limit_counters, batch, self.clock.read().now).await
+        let pools = self.pools().await?;
+        let now = self.limit_clock().read().now;
+        let added = add(&pools.limit_counters, batch, now).await;
+        self.kept(added).await
     }
 
     async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-        usage(&self.pools()?.reader, query).await
+        usage(&self.pools().await?.reader, query).await
     }
 
     async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        last_used(&self.pools()?.reader, keys).await
+        last_used(&self.pools().await?.reader, keys).await
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        forget(&self.pools()?.limit_counters, hour, self.clock.read().now).await
+        forget(
+            &self.pools().await?.limit_counters,
+            hour,
+            self.limit_clock().read().now,
+        )
+        .await
     }
 }
 
 /// The most rows that are removed at once, so that other writers do not wait long.
-const FORGET_TOGETHER: i64 = 5_000;
+const FORGET_TOGETHER: i64 = 1_000;
 
 /// The most rows that are added by one statement.
 const ADD_TOGETHER: usize = 1_000;
@@ -85,15 +96,16 @@ async fn add(pool: &SqlitePool, batch: &UsageBatch, now: Timestamp) -> Result<()
 }
 
 async fn added(pool: &SqlitePool, batch: &UsageBatch, now: Timestamp) -> Result<(), Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = WriteTransaction::begin(pool).await?;
     let numbered = sqlx::query(NUMBER)
         .bind(batch.node.as_str())
         .bind(saturated(batch.number))
         .bind(now.as_millis())
-        .execute(&mut *transaction)
+        .execute(transaction.connection())
         .await?;
     if numbered.rows_affected() == 0 {
-        return transaction.rollback().await;
+        // Nothing was written, so the commit writes nothing either.
+        return transaction.commit().await;
     }
     let counts = batch
         .rows
@@ -106,7 +118,7 @@ async fn added(pool: &SqlitePool, batch: &UsageBatch, now: Timestamp) -> Result<
     for (statement, rows) in counts.chain(used) {
         sqlx::query(statement)
             .bind(rows)
-            .execute(&mut *transaction)
+            .execute(transaction.connection())
             .await?;
     }
     transaction.commit().await
@@ -200,6 +212,7 @@ async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), Stor
         (SELECT key, hour, route, outcome FROM api_key_usage WHERE hour < ? LIMIT ?)";
     let forgetting_failed = |error| failed("forgetting usage", error);
     loop {
+        let began = Instant::now();
         let removed = sqlx::query(FORGET)
             .bind(hour)
             .bind(FORGET_TOGETHER)
@@ -209,6 +222,8 @@ async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), Stor
         if removed.rows_affected() < FORGET_TOGETHER.unsigned_abs() {
             break;
         }
+        // Otherwise other processes would hardly ever find the file unlocked.
+        tokio::time::sleep(began.elapsed()).await;
     }
     sqlx::query("DELETE FROM api_key_usage_batches WHERE at < ?")
         .bind(silent_before(hour, now).as_millis())

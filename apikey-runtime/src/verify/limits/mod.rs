@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Allowed, CheckRequest, DeferReason, FastPath, Verifier};
 use crate::denied::{Denied, DenyReason};
-use crate::limit::{LimitRule, Rate};
+use crate::limit::LimitRule;
 use crate::limiter::{self, AppliedLimit, CountedBy, LimitSource, PrefetchKey, pin_former_plan};
 use crate::policy::{LimiterFallback, RequestInfo};
 use crate::store::LimitCounter;
@@ -167,9 +167,14 @@ impl Verifier {
         }
         if let Some(rate) = policy.rate {
             let earlier = before.map_or(&[][..], |before| &before.applied);
-            if let Some(source) = uncharged_source(route_source(request), rate, earlier) {
-                applied.push(AppliedLimit::of_route(source, rate, policy.cost, support));
-            }
+            let source = route_source(request);
+            applied.extend(AppliedLimit::of_route(
+                source,
+                rate,
+                policy.cost,
+                support,
+                earlier,
+            ));
         }
         applied
     }
@@ -208,7 +213,8 @@ impl Verifier {
 
     fn counter_of(&self, allowed: &Allowed, limit: &AppliedLimit) -> LimitCounter {
         let own = allowed.key.record().plan.as_deref();
-        limit.counter(own, self.default_plan.as_ref())
+        let namespace = self.config.counter_namespace();
+        limit.counter(own, self.default_plan.as_ref(), namespace)
     }
 
     /// Allows the request, and keeps the charges of an earlier guard.
@@ -268,31 +274,6 @@ fn charged_to_key(before: &Allowed) -> Option<u32> {
         .iter()
         .filter(|limit| limit.source == first.source);
     Some(same.fold(0, |sum, limit| sum.saturating_add(limit.cost)))
-}
-
-/// Returns the name under which a route's rate is charged; `None` if an earlier guard charged it.
-///
-/// A different rate of the same name is counted separately: an app and a scope inside it may both
-/// have a rate for one pattern.
-fn uncharged_source(
-    source: LimitSource,
-    rate: Rate,
-    earlier: &[AppliedLimit],
-) -> Option<LimitSource> {
-    let charged = |source: &LimitSource| {
-        let same = |limit: &&AppliedLimit| limit.source.of_route() == source.of_route();
-        earlier.iter().find(same)
-    };
-    let (first, mut number, mut source) = (source.clone(), 1, source);
-    while let Some(limit) = charged(&source) {
-        if limit.rule == LimitRule::Rate(rate) {
-            return None;
-        }
-        number += 1;
-        let base = first.of_route().unwrap_or_default();
-        source = LimitSource::Pattern(format!("{base}#{number}").into());
-    }
-    Some(source)
 }
 
 fn route_source<I: RequestInfo>(request: &CheckRequest<'_, I>) -> LimitSource {

@@ -32,11 +32,11 @@ impl Verifier {
     fn emit_threshold(&self, allowed: &Allowed, limit: &AppliedLimit, share: u8) {
         let limit = limit.display_name(allowed.key.record().plan.as_deref());
         let id = allowed.key.id();
-        tracing::info!(key_id = %id, limit, percent = share, "a share of a quota is used up");
+        tracing::info!(key_id = %id, limit = &*limit, percent = share, "a share of a quota is used up");
         self.events.emit(|| Event {
             at: self.shared.now().now,
             kind: EventKind::LimitReached {
-                limit: limit.to_owned(),
+                limit: limit.clone().into_owned(),
                 percent: share,
             },
             key_id: Some(id),
@@ -65,16 +65,14 @@ pub(super) fn statuses_of(applied: &[AppliedLimit], own: Option<&Plan>) -> Vec<L
         .filter_map(|(at, limit)| Some((at, limit, limit.decision?)));
     decided
         // If several guards charged a limit, its latest state comes first.
-        .filter(|(at, limit, _)| {
-            applied[..*at]
-                .iter()
-                .all(|earlier| earlier.source != limit.source)
-        })
+        .filter(|(at, limit, _)| !applied[..*at].iter().any(|earlier| earlier.is_same(limit)))
         .map(|(_, limit, decision)| LimitStatus {
-            name: limit.display_name(own).to_owned(),
+            name: limit.display_name(own).into_owned(),
             rule: limit.rule,
             remaining: decision.remaining,
             reset_after: decision.reset_after,
+            allowed: decision.allowed,
+            retry_after: decision.retry_after,
         })
         .collect()
 }

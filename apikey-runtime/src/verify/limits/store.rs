@@ -7,7 +7,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::{Allowed, Verifier};
 use super::status::statuses_of;
-use crate::error::StoreError;
+use crate::error::{ErrorChain, StoreError};
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitDecision, LimitRule, LimitStatus};
 use crate::limiter::{
@@ -134,15 +134,15 @@ impl Verifier {
             let charge = Charge::new(key, cost.saturating_mul(size), counters.clone());
             let answer = send_charge(&shared, charge).await;
             match answer {
-                None => {
+                Err(_logged) => {
                     prefetch.record_denial(prefetch_key, size);
                     None
                 }
-                Some(answer) if !answer.allowed => {
+                Ok(answer) if !answer.allowed => {
                     prefetch.record_denial(prefetch_key, size / 2);
                     Some(None)
                 }
-                Some(answer) => {
+                Ok(answer) => {
                     let limits = counters.into_iter().zip(answer.decisions.iter().copied());
                     let refund =
                         prefetch.insert(prefetch_key, (size, size), cost, limits.collect(), sent);
@@ -205,9 +205,7 @@ impl Verifier {
         let positions: Vec<_> = stored().map(|(at, _)| at).collect();
         if !counters.is_empty() {
             let charge = Charge::new(id, 0, counters);
-            let no_answer = || StoreError::unavailable("it did not return the status of limits");
-            let answer = send_charge(&self.shared, charge).await;
-            let answer = answer.ok_or_else(no_answer)?;
+            let answer = send_charge(&self.shared, charge).await?;
             for (at, decision) in positions.into_iter().zip(answer.decisions) {
                 applied[at].decision = Some(decision);
             }
@@ -241,7 +239,7 @@ impl Verifier {
         let (shared, token) = (Arc::clone(&self.shared), self.deferred.token());
         let call = self.shared.runtime.spawn(async move {
             let sent = shared.now().uptime_nanos;
-            let answer = send_charge(&shared, charge.clone()).await;
+            let answer = send_charge(&shared, charge.clone()).await.ok();
             let charged = answer.as_ref().filter(|answer| answer.allowed);
             let refund = charged.map(|charged| refund_of(charge, charged, sent));
             let unclaimed = UnclaimedCharge {
@@ -309,33 +307,37 @@ fn refund_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Refund
     }
 }
 
-/// Sends a charge; returns `None` if the store does not answer.
-async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Option<ChargeOutcome> {
+/// Sends a charge, and logs the error if the store does not count it.
+async fn send_charge(shared: &Arc<Shared>, charge: Charge) -> Result<ChargeOutcome, StoreError> {
     let (key, expected) = (charge.key, charge.counters.len());
     let own = Arc::clone(shared);
     // On the manager's runtime, which drives the store's connections. It completes even if the
     // client disconnects.
     let call = shared.runtime.spawn(async move {
         let charged = async { own.limits()?.charge(&charge).await };
-        let answer = tokio::time::timeout(own.deadline, charged).await;
-        own.metrics.called(StoreCall::Charge, answer.as_ref().ok());
-        answer
+        own.call(StoreCall::Charge, charged).await
     });
-    match call.await {
-        Ok(Ok(Ok(charged))) if charged.decisions.len() == expected => Some(charged),
-        Ok(Ok(Ok(_))) => {
-            tracing::error!(key_id = %key, "the key store's answer does not fit the charge");
-            None
-        }
-        Ok(Ok(Err(error))) => {
-            tracing::warn!(key_id = %key, %error, "the key store did not count a charge");
-            None
-        }
-        Ok(Err(_)) | Err(_) => {
-            tracing::warn!(key_id = %key, "the key store did not answer a charge in time");
-            None
-        }
-    }
+    let answer = call.await.unwrap_or_else(|panicked| {
+        Err(StoreError::Backend {
+            reason: "the key store panicked".to_owned(),
+            source: Box::new(panicked),
+        })
+    });
+    let answer = answer.and_then(|charged| match fits(&charged, expected) {
+        true => Ok(charged),
+        false => Err(StoreError::unavailable(
+            "its answer does not fit the charge",
+        )),
+    });
+    answer.inspect_err(|error| {
+        tracing::warn!(key_id = %key, error = %ErrorChain(error), "the key store did not count a charge");
+    })
+}
+
+/// Returns whether an outcome is one of a charge of `count` limits.
+fn fits(charged: &ChargeOutcome, count: usize) -> bool {
+    let mut decisions = charged.decisions.iter();
+    charged.decisions.len() == count && charged.allowed == decisions.all(|one| one.allowed)
 }
 
 async fn refill_all(shared: &Arc<Shared>, refunds: Vec<Refund>) {
@@ -364,12 +366,8 @@ async fn refill(shared: &Shared, refund: Refund) {
                 .refill(&refund.key, counter, refund.units)
                 .await
         };
-        let answer = tokio::time::timeout(shared.deadline, call).await;
-        shared
-            .metrics
-            .called(StoreCall::Refill, answer.as_ref().ok());
-        if !matches!(answer, Ok(Ok(()))) {
-            tracing::warn!(key_id = %refund.key, "unused units could not be refunded");
+        if let Err(error) = shared.call(StoreCall::Refill, call).await {
+            tracing::warn!(key_id = %refund.key, error = %ErrorChain(&error), "unused units could not be refunded");
         }
     }
 }

@@ -123,6 +123,23 @@ async fn who_may_only_change_keys_is_logged_and_cannot_write_the_log() {
         let error = run(&mut tool, refused).await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{refused}: {error}");
     }
+    // None of the functions that run with the rights of the owner becomes a trigger of its own table.
+    let privileged = "SELECT string_agg(proname, ',') FROM pg_proc \
+        JOIN pg_namespace AS schema ON schema.oid = pronamespace \
+        WHERE nspname = current_schema() AND prosecdef AND prorettype = 'trigger'::regtype";
+    let privileged: String = sqlx::query_scalar(privileged)
+        .fetch_one(&mut tool)
+        .await
+        .unwrap();
+    assert_eq!(privileged.split(',').count(), 5);
+    for function in privileged.split(',') {
+        let own = format!(
+            "CREATE TEMP TABLE IF NOT EXISTS own (id text, number bigint); \
+             CREATE TRIGGER own AFTER INSERT ON own FOR EACH ROW EXECUTE FUNCTION {function}()"
+        );
+        let error = run(&mut tool, &own).await.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{function}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -341,7 +358,7 @@ async fn tables_restored_from_a_copy_know_no_cursor_of_before() {
         "BEGIN; CREATE TABLE copy AS SELECT * FROM api_key_changes; DROP TABLE api_key_changes; \
          ALTER TABLE copy RENAME TO api_key_changes; \
          ALTER TABLE api_key_changes ADD PRIMARY KEY (epoch), \
-            ALTER tag SET DEFAULT uuid_send(gen_random_uuid()); COMMIT",
+            ALTER tag SET DEFAULT uuid_send(gen_random_uuid()), ALTER kind SET DEFAULT 'key'; COMMIT",
     )
     .await
     .unwrap();

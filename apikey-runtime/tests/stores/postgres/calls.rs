@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, Membership, StoreError};
-use apikey_runtime::{KeyStore, PostgresStore};
+use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, StoreError};
+use apikey_runtime::{ApiKeyManager, KeyStore, PostgresStore};
+use apikey_test_support::{PATIENCE, SLACK};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::faults::{DEADLINE, SLACK, is_unavailable};
-use super::{connection, cursor, history, number, place, run};
-use crate::{because, id, owned, record};
+use super::faults::{DEADLINE, is_unavailable};
+use super::{connection, cursor, history, number, place, run, until_waiting};
+use crate::{InSteps, because, id, owned, record};
 
 /// Reads that wait for a lock, as for a slow disk, take all connections except those of polls.
 #[tokio::test]
@@ -46,7 +47,9 @@ async fn a_flood_of_reads_puts_no_poll_off() {
 #[tokio::test]
 async fn an_abandoned_call_does_not_live_on_in_the_server() {
     let place = place!();
-    let store = place.started().await;
+    // Longer than the test, so that the server does not give up by itself.
+    let store = place.store().timeout(PATIENCE);
+    store.start().await.unwrap();
     store.insert(&record(1)).await.unwrap();
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; SELECT * FROM api_keys FOR UPDATE")
@@ -63,7 +66,7 @@ async fn an_abandoned_call_does_not_live_on_in_the_server() {
     let mut other = place.tool().await;
     let began = Instant::now();
     while number(&mut other, WAITING).await > 0 {
-        assert!(began.elapsed() < Duration::from_secs(3), "it keeps waiting");
+        assert!(began.elapsed() < SLACK, "it keeps waiting");
         sleep(Duration::from_millis(20)).await;
     }
     run(&mut tool, "COMMIT").await.unwrap();
@@ -112,7 +115,7 @@ async fn a_commit_that_fails_is_a_failure() {
         store.insert(&record(2)).await,
         store.update(&id(1), &KeyPatch::new()).await,
         store.revoke(&id(1), &because("lost")).await.map(drop),
-        store.revoke_owner("a", &because("left")).await.map(drop),
+        store.revoke_all("a", &because("left")).await.map(drop),
     ] {
         assert!(
             matches!(outcome, Err(StoreError::Backend { .. })),
@@ -127,6 +130,36 @@ async fn a_commit_that_fails_is_a_failure() {
         history(&store, &since).await,
         ChangeSet::Entries(Vec::new())
     );
+}
+
+/// A write that is given up and repeated on a slow disk would never succeed.
+#[tokio::test]
+async fn what_a_node_writes_about_itself_waits_longer_than_other_calls() {
+    let place = place!();
+    let store = place.store().timeout(DEADLINE);
+    store.start().await.unwrap();
+    let node = NodeId::from_u128(1);
+    store.join(&node).await.unwrap();
+    let (newest, record) = (cursor(&store).await, record(1));
+    let mut tool = place.tool().await;
+    run(&mut tool, "BEGIN; LOCK TABLE api_key_nodes, api_keys")
+        .await
+        .unwrap();
+    let calls = async {
+        tokio::join!(
+            store.join(&node),
+            store.acknowledge(&node, &newest),
+            store.insert(&record)
+        )
+    };
+    let release = async {
+        sleep(DEADLINE + Duration::from_millis(500)).await;
+        run(&mut tool, "COMMIT").await.unwrap();
+    };
+    let ((joined, acknowledged, inserted), ()) = tokio::join!(calls, release);
+    joined.unwrap();
+    acknowledged.unwrap();
+    assert!(is_unavailable(&inserted));
 }
 
 /// Two statements that lock each other's rows: the server rolls one back, and the store retries it.
@@ -148,7 +181,7 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     .unwrap();
     let revoking = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.revoke_owner("a", &because("left")).await }
+        async move { store.revoke_all("a", &because("left")).await }
     });
     let mut other = place.tool().await;
     while number(
@@ -188,4 +221,27 @@ async fn sessions_that_are_ended_by_hand_cost_no_write() {
     sleep(Duration::from_millis(1_100)).await;
     assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
     assert!(store.changes(None, None).await.is_ok());
+}
+
+/// The server ends a call that waits for too long, and the start makes it again.
+#[tokio::test]
+async fn a_manager_starts_after_the_server_ended_a_call_that_waited() {
+    let place = place!();
+    place.started().await.stop().await;
+    let (mut tool, mut other) = (place.tool().await, place.tool().await);
+    run(&mut tool, "BEGIN; LOCK TABLE api_key_nodes")
+        .await
+        .unwrap();
+    let start = ApiKeyManager::builder().store(place.store());
+    let release = async {
+        until_waiting(&place, &mut tool, 1).await;
+        const CANCEL: &str = "SELECT count(pg_cancel_backend(pid)) FROM pg_locks \
+            WHERE NOT granted AND relation = 'api_key_nodes'::regclass";
+        assert_eq!(number(&mut other, CANCEL).await, 1);
+        // It waits again.
+        until_waiting(&place, &mut tool, 1).await;
+        run(&mut tool, "COMMIT").await.unwrap();
+    };
+    let (started, ()) = tokio::join!(async { start.start().await }, release);
+    started.unwrap().shutdown().await.unwrap();
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use apikey_runtime::store::{Charge, LimitCounter, LimitStore, LimitSupport};
 use apikey_runtime::{KeyStore, PostgresStore, Quota, Rate};
+use apikey_test_support::PATIENCE;
 use apikey_test_support::servers::postgres::Postgres;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -205,6 +206,7 @@ async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
     run(&mut tool, &grant).await.unwrap();
     for refused in [
         "SELECT api_key_charge('', '{}', '{}', '{}', '{}', '{}', NULL)",
+        "SELECT api_key_refill('', '', 1)",
         "SELECT api_key_add_usage('', 1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
         "DELETE FROM api_key_limit_counters",
     ] {
@@ -229,17 +231,20 @@ async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
     let mut told = 0;
     for round in 0..3 {
         let mut callers = JoinSet::new();
+        let begun = Arc::new(Notify::new());
         for _ in 0..4 {
-            let store = Arc::clone(&store);
+            let (store, begun) = (Arc::clone(&store), Arc::clone(&begun));
             callers.spawn(async move {
                 let mut told = 0;
                 while store.charge(&quota(1_000_000)).await.is_ok() {
                     told += 1;
+                    begun.notify_one();
                 }
                 told
             });
         }
-        sleep(Duration::from_millis(300 + 50 * round)).await;
+        timeout(PATIENCE, begun.notified()).await.unwrap();
+        sleep(Duration::from_millis(100 + 50 * round)).await;
         server.kill();
         let now: i64 = callers.join_all().await.into_iter().sum();
         assert!(now > 0);

@@ -12,7 +12,7 @@ use sqlx::Row;
 use tokio::time::sleep;
 
 use super::{Place, connection};
-use crate::{at, because, id, owned};
+use crate::{InSteps, at, because, id, owned};
 
 /// The number of keys of an owner that are revoked together.
 const GROUP: u128 = 5;
@@ -40,10 +40,10 @@ async fn write(store: Arc<PostgresStore>, first: u128, told: Told) -> StoreError
             patch.enabled = Some(false);
             store.update(&id(base), &patch).await?;
             say("update", id(base));
-            store.revoke_owner(&owner, &because("left")).await?;
+            store.revoke_all(&owner, &because("left")).await?;
             say("revoke", id(base));
             if group % 4 == 3 {
-                store.purge(at(i64::MAX)).await?;
+                store.purge_all(at(i64::MAX)).await?;
                 say("purge", id(base));
             }
         }

@@ -1,5 +1,6 @@
 //! The specifics of PostgreSQL. The tests share one server, and each has its own schema.
 
+mod bulk;
 mod by_hand;
 mod calls;
 mod charges;
@@ -8,10 +9,13 @@ mod epochs;
 mod faults;
 mod model;
 mod nodes;
+mod numbering;
+mod rates;
 mod secrets;
 mod start;
 mod suite;
 mod tangle;
+mod transactions;
 mod usage;
 
 use std::str::FromStr;
@@ -25,7 +29,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::sleep;
 
-use apikey_test_support::servers::postgres::Postgres;
+use apikey_test_support::PATIENCE;
+use apikey_test_support::servers::postgres::{self, Postgres};
 
 use crate::keys_in;
 
@@ -33,10 +38,10 @@ use crate::keys_in;
 /// installed.
 fn server() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-    SERVER.get_or_init(Postgres::start).as_ref()
+    postgres::shared(&SERVER)
 }
 
-/// Ends a test without a server; [`Postgres::start`] has printed a message.
+/// Ends a test without a server; [`server`] has recorded it as skipped.
 macro_rules! place {
     () => {
         match crate::postgres::server() {
@@ -127,7 +132,7 @@ async fn until_waiting(place: &Place<'_>, holder: &mut PgConnection, calls: i64)
     let mut tool = place.tool().await;
     let began = Instant::now();
     while number(&mut tool, &waiting).await < calls {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody waits");
+        assert!(began.elapsed() < PATIENCE, "nobody waits");
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -12,11 +12,19 @@ use sqlx::{PgConnection, Row};
 use super::place;
 use crate::{id, record};
 
-const SECOND: i64 = 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
 /// 2026-11-22T00:00:00Z.
-const START: i64 = 20_779 * DAY;
+pub(super) const START: i64 = 20_779 * DAY;
+
+/// Rates of one name: from burst to burst they deny, cap, or carry on.
+const CHANGED: [Rate; 4] = [
+    Rate::per_second(20).with_burst(8),
+    Rate::per_minute(4),
+    Rate::per_minute(4).with_burst(6),
+    Rate::per_hour(3),
+];
 
 /// The same numbers in every run (splitmix64).
 struct Dice(u64);
@@ -41,6 +49,7 @@ impl Dice {
         let mut counters = vec![
             LimitCounter::new("fast", Rate::per_second(20).with_burst(8)),
             LimitCounter::new("slow", self.one(&[Rate::per_minute(4), Rate::per_hour(3)])),
+            LimitCounter::new("changed", self.one(&CHANGED)),
             LimitCounter::new("daily", Quota::per_day(4 + self.below(8))),
             LimitCounter::new("monthly", Quota::per_month(6 + self.below(10))),
             LimitCounter::new("credits", Quota::lifetime(10 + self.below(300))),
@@ -91,7 +100,11 @@ fn edge(dice: &mut Dice, now: i64) -> i64 {
 }
 
 /// Calls the function itself, at `now`.
-async fn asked(tool: &mut PgConnection, charge: &Charge, now: i64) -> (bool, Vec<CounterState>) {
+pub(super) async fn asked(
+    tool: &mut PgConnection,
+    charge: &Charge,
+    now: i64,
+) -> (bool, Vec<CounterState>) {
     let lines = charge.counters.iter().map(|counter| match counter.rule() {
         LimitRule::Rate(rate) => {
             let micros = |units: u32| i64::from(units) * i64::try_from(rate.step_micros()).unwrap();
@@ -162,7 +175,7 @@ async fn the_function_counts_as_the_model_does() {
     let store = place.started().await;
     let mut tool = place.tool().await;
     let (mut allowed, mut refused) = (0, 0);
-    for round in 0..30 {
+    for round in 0..40 {
         store.insert(&record(1)).await.unwrap();
         let mut dice = Dice(round);
         let (mut now, mut model) = (START, HashMap::<String, CounterState>::new());

@@ -3,14 +3,15 @@
 use std::process::{Command, Stdio};
 
 use apikey_runtime::store::{
-    ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, StoreError,
+    ChangeLog, ChangeSet, ChangedItem, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery,
+    Membership, StoreError,
 };
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 
 use super::secrets::whole;
 use super::{Place, connection, cursor, number, place, run, server};
 use crate::warnings::Warnings;
-use crate::{because, id, owned, record};
+use crate::{InSteps, because, id, owned, record};
 
 #[test]
 fn ten_stores_that_start_at_once_make_the_tables_once() {
@@ -104,7 +105,7 @@ async fn what_was_written_is_there_after_a_restart_of_the_store() {
         place.store().insert(&record(2)).await,
     ] {
         let message = outcome.unwrap_err().to_string();
-        assert!(message.contains("call `start` first"), "{message}");
+        assert!(message.contains("call `start`"), "{message}");
     }
     store.start().await.unwrap();
     assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
@@ -118,7 +119,8 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     let first = concat!(
         include_str!("../../../src/store/postgres/migrations/0100_initial.sql"),
         "; INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
-         VALUES ('0000000000000000000009', 'p', 'l', 'd', '', '{}', 0, TRUE, 1)"
+         VALUES ('0000000000000000000009', 'p', 'l', 'd', '', '{}', 0, TRUE, 1); \
+         SELECT api_key_append_change('')"
     );
     run(&mut tool, first).await.unwrap();
     let store = place.started().await;
@@ -130,7 +132,23 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
-    assert_eq!(number(&mut tool, version).await, 100);
+    assert_eq!(number(&mut tool, version).await, 102);
+    let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
+        .fetch_all(&mut tool)
+        .await
+        .unwrap();
+    assert_eq!(kinds[0], "all");
+    let mut later = kinds[1..].to_vec();
+    later.sort_unstable();
+    assert_eq!(later, ["key", "member"]);
+    let since = cursor(&store).await;
+    store.revoke(&id(9), &because("lost")).await.unwrap();
+    assert_eq!(super::changed(&store, &since).await, [id(9)]);
+    // A node of that release that still runs can join.
+    let join = "SELECT count(*) FROM (SELECT api_key_append_change('')) AS joined";
+    assert_eq!(number(&mut tool, join).await, 1);
+    let joined = ChangeSet::Entries(vec![ChangedItem::Key(id(9)), ChangedItem::Member]);
+    assert_eq!(super::history(&store, &since).await, joined);
     let error = run(&mut tool, "UPDATE api_keys SET limits = '{}'").await;
     assert!(error.unwrap_err().to_string().contains("limits"));
 }
@@ -370,7 +388,7 @@ async fn a_text_that_postgres_cannot_keep_is_refused_and_a_long_one_is_kept() {
         .collect();
     store.insert(&owned(1, &long)).await.unwrap();
     assert_eq!(
-        store.revoke_owner(&long, &because("left")).await.unwrap(),
+        store.revoke_all(&long, &because("left")).await.unwrap(),
         [id(1)]
     );
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{connection, number, run};
-use crate::{at, id, record};
+use crate::{InSteps, at, id, record};
 
 /// Returns the number of deadlocks that the server has seen in this database.
 async fn deadlocks(tool: &mut PgConnection) -> i64 {
@@ -65,7 +65,7 @@ async fn tangle(store: Arc<PostgresStore>, worker: u32) {
         store.add_usage(&batch).await.unwrap();
         match worker {
             0 if turn % 4 == 3 => {
-                let removed = store.purge(at(i64::MAX)).await.unwrap();
+                let removed = store.purge_all(at(i64::MAX)).await.unwrap();
                 for id in removed {
                     let mut record = record(0);
                     record.id = id;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{redis_server, started};
-use crate::{at, because, id, record};
+use crate::{InSteps, at, because, id, record};
 
 /// The scripts as the store assembles them.
 const CHARGE: &str = concat!(
@@ -23,16 +23,16 @@ const REFILL: &str = concat!(
     include_str!("../../../src/store/redis/scripts/refill.lua")
 );
 
-const SECOND: i64 = 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 
 const DAY: i64 = 86_400 * SECOND;
 
 /// Returns the name of the hash with the counts of the key with this number.
-fn name(number: u128) -> String {
+pub(super) fn name(number: u128) -> String {
     format!("{{apikey}}:limit_counters:{}", id(number))
 }
 
-fn charge(cost: u32, counters: &[LimitCounter]) -> Charge {
+pub(super) fn charge(cost: u32, counters: &[LimitCounter]) -> Charge {
     Charge::new(id(1), cost, counters.to_vec())
 }
 
@@ -67,7 +67,7 @@ fn eval(server: &RedisServer, script: &str, arguments: &[String]) -> Vec<String>
 }
 
 /// Charges by the script, at `now`.
-fn charge_at(server: &RedisServer, charge: &Charge, now: i64) -> Vec<String> {
+pub(super) fn charge_at(server: &RedisServer, charge: &Charge, now: i64) -> Vec<String> {
     let mut arguments = vec![now.to_string(), charge.cost.to_string()];
     for counter in &charge.counters {
         arguments.push(counter.name().to_owned());
@@ -329,13 +329,27 @@ async fn s08_a_count_that_cannot_be_read_refuses_that_key_only() {
         (&daily, "2:planted"),
         (&daily, "2:-3"),
         (&daily, "2:99999999999999999999"),
+        (&daily, "2932897:1"),
+        (&daily, "99999999999999999999:1"),
+        (&daily, " 2:1"),
         (&daily, ":1"),
         (&rolling, "planted"),
         (&rolling, "4=5,"),
         (&rolling, "5:4:planted=5,"),
         (&rolling, "5:4:"),
+        (&rolling, "5:4:4=5"),
+        (&rolling, "5:-4:-4=5,"),
+        (&rolling, "5:99999999999999999999:99999999999999999999=5,"),
+        (&rolling, "5:2000000000:2000000000=99999999999999999999,"),
+        (&rolling, "5:2000000000:2000000001=2,planted=3,"),
         (&rate, "planted"),
         (&rate, "99999999999999999999"),
+        (&rate, "-1"),
+        (&rate, "0x10"),
+        (&rate, "1e3"),
+        (&rate, "1.5"),
+        (&rate, " 5"),
+        (&rate, "nan"),
         (&rate, ""),
     ] {
         server.command(&["HSET", &name(1), counter.name(), broken]);
@@ -380,7 +394,7 @@ async fn what_was_used_goes_with_the_record() {
         store.charge(&charge).await.unwrap();
     }
     store.revoke(&id(1), &because("lost")).await.unwrap();
-    assert_eq!(store.purge(at(i64::MAX)).await.unwrap(), [id(1)]);
+    assert_eq!(store.purge_all(at(i64::MAX)).await.unwrap(), [id(1)]);
     let names = server.command(&["KEYS", "*:limit_counters:*"]).text();
     assert_eq!(names, name(2));
 }

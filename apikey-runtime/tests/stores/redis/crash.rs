@@ -9,7 +9,7 @@ use apikey_runtime::{KeyId, KeyRecord, KeyStore, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
 use super::{cursor, redis_server, soon, started};
-use crate::{because, id, owned};
+use crate::{InSteps, because, id, owned};
 
 /// The number of keys of an owner that are revoked together.
 const GROUP: u128 = 5;
@@ -33,7 +33,7 @@ async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<()
         patch.label = Some("changed".to_owned());
         patch.enabled = Some(false);
         store.update(&id(base), &patch).await.map_err(drop)?;
-        let revoked = store.revoke_owner(&owner, &because("left")).await;
+        let revoked = store.revoke_all(&owner, &because("left")).await;
         told.lock().unwrap().revoked.extend(revoked.map_err(drop)?);
     }
     Ok(())

@@ -6,7 +6,7 @@ use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, 
 use apikey_test_support::servers::redis::DURABLE;
 
 use super::{ask, changed, cursor, is_unknown, redis_server, soon, started};
-use crate::{because, id, owned, record};
+use crate::{InSteps, because, id, owned, record};
 
 const META: &str = "{apikey}:meta";
 const LOG: &str = "{apikey}:changes";
@@ -61,11 +61,7 @@ async fn forgotten_scripts_are_told_again() {
     }
     server.command(&["SCRIPT", "FLUSH"]).text();
     assert_eq!(
-        store
-            .revoke_owner("a", &because("left"))
-            .await
-            .unwrap()
-            .len(),
+        store.revoke_all("a", &because("left")).await.unwrap().len(),
         3
     );
 }
@@ -165,29 +161,6 @@ async fn a_restart_without_loss_goes_on_and_makes_every_node_forget() {
         (ChangeSet::Resync, before.epoch)
     );
     assert_eq!(changed(&store, &after.cursor).await, []);
-}
-
-#[tokio::test]
-async fn too_many_changes_are_not_named_and_those_long_past_are_forgotten() {
-    let server = redis_server!();
-    let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
-    let start = cursor(&store).await;
-    let change = KeyPatch::new();
-    for _ in 0..1_000 {
-        store.update(&id(1), &change).await.unwrap();
-    }
-    assert_eq!(changed(&store, &start).await.len(), 1_000);
-    store.update(&id(1), &change).await.unwrap();
-    assert!(is_unknown(&store, &start).await);
-    for _ in 0..10_000 {
-        store.update(&id(1), &change).await.unwrap();
-    }
-    let length: u64 = server.command(&["XLEN", LOG]).text().parse().unwrap();
-    assert!((10_000..10_200).contains(&length), "{length}");
-    let since = cursor(&store).await;
-    store.update(&id(1), &change).await.unwrap();
-    assert_eq!(changed(&store, &since).await, [id(1)]);
 }
 
 /// Epochs and versions above 2^53 are still counted one by one.

@@ -1,5 +1,6 @@
 //! The specifics of Redis.
 
+mod bulk;
 mod counts;
 mod crash;
 mod exact;
@@ -7,6 +8,7 @@ mod fake;
 mod history;
 mod links;
 mod nodes;
+mod rates;
 mod records;
 mod settings;
 mod suite;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use apikey_runtime::store::{ChangeLog, ChangeSet, Changes, Cursor};
 use apikey_runtime::{KeyId, KeyStore, RedisStore};
 
+use apikey_test_support::PATIENCE;
 use apikey_test_support::servers::redis::RedisServer;
 
 use crate::keys_in;
@@ -34,9 +37,6 @@ macro_rules! redis_server {
     (@) => { &[] };
 }
 use redis_server;
-
-/// The longest time that a test waits for something that has to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn started(server: &RedisServer) -> RedisStore {
     let store = RedisStore::new(server.url());

@@ -13,7 +13,7 @@ use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 use super::fake::Fake;
 use super::{changed, cursor, redis_server, soon, started};
 use crate::warnings::Warnings;
-use crate::{because, id, record};
+use crate::{InSteps, because, id, record};
 
 /// Returns the warnings of `start`.
 async fn warned(url: &str) -> String {
@@ -165,7 +165,9 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
 async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
+    let mut over = record(1);
+    over.expires = Some(crate::at(2_000));
+    store.insert(&over).await.unwrap();
     let since = cursor(&store).await;
     server.command(&["SCRIPT", "FLUSH"]).text();
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).text();
@@ -173,7 +175,7 @@ async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same(
         store.insert(&record(2)).await,
         store.update(&id(1), &KeyPatch::new()).await,
         store.revoke(&id(1), &because("lost")).await.map(drop),
-        store.purge(crate::at(i64::MAX)).await.map(drop),
+        store.purge_all(crate::at(i64::MAX)).await.map(drop),
     ];
     for refused in refused {
         let error = refused.unwrap_err();
@@ -181,7 +183,7 @@ async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same(
         assert!(error.to_string().contains("no memory left"), "{error}");
     }
     let found = store.find(&id(1)).await.unwrap().unwrap();
-    assert_eq!(found, record(1));
+    assert_eq!(found, over);
     assert_eq!(changed(&store, &since).await, []);
     assert_eq!(
         store
@@ -250,7 +252,7 @@ async fn a_url_that_cannot_be_used_is_an_error_at_the_start() {
 
 /// Creates a user with the commands that the docs name, and the keys and channels of `patterns` or,
 /// if these are empty, of the docs; returns the URL with that user.
-fn rightful(server: &RedisServer, patterns: &[&str]) -> String {
+pub(super) fn rightful(server: &RedisServer, patterns: &[&str]) -> String {
     let docs = include_str!("../../../src/store/redis/docs.md");
     let (_, rights) = docs.split_once("# Rights").unwrap();
     let words: Vec<&str> = rights.split('`').skip(1).step_by(2).collect();
@@ -314,7 +316,7 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
     store.update(&id(1), &patch).await.unwrap();
     store.insert(&crate::owned(2, "a")).await.unwrap();
     assert_eq!(
-        store.revoke_owner("a", &because("left")).await.unwrap(),
+        store.revoke_all("a", &because("left")).await.unwrap(),
         [id(2)]
     );
     count(&store).await;
@@ -335,7 +337,7 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
             .len(),
         2
     );
-    assert_eq!(store.purge(crate::at(i64::MAX)).await.unwrap().len(), 2);
+    assert_eq!(store.purge_all(crate::at(i64::MAX)).await.unwrap().len(), 2);
     server
         .command(&["DEL", &format!("{prefix}{{apikey}}:meta")])
         .text();

@@ -8,7 +8,7 @@ use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow}
 use apikey_runtime::{KeyStore, RedisStore};
 
 use super::{redis_server, started};
-use crate::{at, because, id, record};
+use crate::{InSteps, at, because, id, record};
 
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
 
@@ -174,7 +174,7 @@ async fn when_a_key_was_last_used_goes_forward_only_and_with_the_record() {
     }
     assert_eq!(store.last_used(&[]).await.unwrap(), []);
     store.revoke(&id(1), &because("lost")).await.unwrap();
-    store.purge(at(i64::MAX)).await.unwrap();
+    store.purge_all(at(i64::MAX)).await.unwrap();
     assert_eq!(store.last_used(&[id(1)]).await.unwrap(), []);
 }
 

@@ -8,10 +8,12 @@ use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::skip::Requirement;
 
 /// Unique, so that a test can search for it.
 pub const PASSWORD: &str = "b3tter-n0t-be-seen";
@@ -23,16 +25,23 @@ pub const USER: &str = "keeper";
 /// negative control. Run it in the schema of the tables.
 pub const EPOCHS_FROM_A_SEQUENCE: &str = "\
     CREATE SEQUENCE epochs START 1000000; \
-    CREATE OR REPLACE FUNCTION api_key_append_change(changed text) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT \
-        AS $$ DECLARE push_to text; BEGIN \
+    CREATE OR REPLACE FUNCTION api_key_append_change(changed text, changed_kind text DEFAULT 'member') RETURNS void \
+        LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ DECLARE push_to text; BEGIN \
             SELECT meta.channel INTO STRICT push_to FROM api_key_meta AS meta; \
-            INSERT INTO api_key_changes (epoch, key_id) VALUES (nextval('epochs'), changed); \
+            INSERT INTO api_key_changes (epoch, key_id, kind) VALUES (nextval('epochs'), changed, changed_kind); \
             PERFORM pg_notify(push_to, ''); \
             PERFORM pg_sleep(random() * 0.02); \
         END $$; \
-    DROP TRIGGER api_keys_changed ON api_keys; \
-    CREATE TRIGGER api_keys_changed AFTER INSERT OR UPDATE OR DELETE ON api_keys \
-        FOR EACH ROW EXECUTE FUNCTION api_keys_log_change()";
+    CREATE OR REPLACE FUNCTION api_keys_log_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+        SET search_path FROM CURRENT AS $$ BEGIN \
+            PERFORM api_key_append_change(CASE TG_OP WHEN 'DELETE' THEN OLD.id ELSE NEW.id END, 'key'); \
+            RETURN NULL; \
+        END $$";
+
+const SERVER: Requirement = Requirement {
+    program: "PostgreSQL",
+    remedy: "on Debian, `apt-get install postgresql`",
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,6 +50,7 @@ pub struct Postgres {
     folder: PathBuf,
     programs: PathBuf,
     port: u16,
+    settings: Vec<&'static str>,
     /// The user that the server runs as, if this process runs as root.
     user: Option<User>,
     server: Mutex<Option<Child>>,
@@ -50,19 +60,15 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server. Returns `None` if PostgreSQL is not installed: the test is then skipped
-    /// with a message; with `CI` set it fails.
+    /// Starts a server. Returns `None` if PostgreSQL is not installed: the test of this thread is then
+    /// recorded as skipped; with `CI` set it fails.
     pub fn start() -> Option<Self> {
-        let Some(programs) = programs() else {
-            assert!(
-                std::env::var("CI").as_deref() != Ok("true"),
-                "PostgreSQL is not installed"
-            );
-            let test = std::thread::current();
-            let test = test.name().unwrap_or("a test").to_owned();
-            eprintln!("skipped: {test}: PostgreSQL is not installed");
-            return None;
-        };
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with these settings too, as in `wal_level=logical`.
+    pub fn start_with(settings: &[&'static str]) -> Option<Self> {
+        let programs = installed()?;
         let folder = new_folder();
         let user = User::unprivileged();
         if let Some(user) = &user {
@@ -73,6 +79,7 @@ impl Postgres {
             folder,
             programs,
             port: free_port(),
+            settings: settings.to_vec(),
             user,
             server: Mutex::new(None),
             _undertaker: undertaker,
@@ -132,7 +139,10 @@ impl Postgres {
             "max_connections=300",
             "shared_buffers=32MB",
             "deadlock_timeout=200ms",
-        ] {
+        ]
+        .iter()
+        .chain(&self.settings)
+        {
             command.arg("-c").arg(setting);
         }
         let child = command
@@ -322,6 +332,23 @@ impl User {
 fn number(what: &str, user: Option<&str>) -> Option<u32> {
     let output = Command::new("id").arg(what).args(user).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Returns the server of a process, which is started for the first test that needs it.
+pub fn shared(server: &'static OnceLock<Option<Postgres>>) -> Option<&'static Postgres> {
+    installed()?;
+    server.get_or_init(Postgres::start).as_ref()
+}
+
+/// Returns the directory of the server's programs, or records that the test of this thread is
+/// skipped.
+fn installed() -> Option<PathBuf> {
+    let programs = programs();
+    if programs.is_none() {
+        let test = std::thread::current();
+        SERVER.is_missing(test.name().unwrap_or("a test"));
+    }
+    programs
 }
 
 /// Returns the directory of the server's programs: Debian does not put them on the path.

@@ -2,11 +2,13 @@
 
 use std::fmt::{self, Debug};
 use std::ops::Deref;
+use std::sync::Arc;
 
+use apikey_runtime::clock::Clock;
 use apikey_runtime::store::{
-    ChangeListener, ChangeLog, Changes, Charge, ChargeOutcome, Cursor, KeyPatch, LastUsed,
-    LimitCounter, LimitStore, LimitSupport, ListQuery, MemberList, Membership, Node, NodeId,
-    RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    BulkStep, ChangeListener, ChangeLog, Changes, Charge, ChargeOutcome, Cursor, KeyPatch,
+    LastUsed, LimitCounter, LimitStore, LimitSupport, ListQuery, MemberList, Membership, Node,
+    NodeId, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
@@ -92,15 +94,20 @@ macro_rules! forwarding {
 
 forwarding! {
     KeyStore, records {
-        Insert insert(record: &KeyRecord) -> (), serde_json::to_string(record).unwrap();
+        Insert insert(record: &KeyRecord) -> (), shown_record(record);
         Find find(id: &KeyId) -> Option<KeyRecord>, id.to_string();
         List list(query: &ListQuery) -> RecordPage, format!("{query:?}");
         Update update(id: &KeyId, patch: &KeyPatch) -> (), shown(id, patch);
         Revoke revoke(id: &KeyId, revocation: &Revocation) -> bool, format!("{id} {revocation:?}");
-        RevokeAll revoke_owner(owner: &str, revocation: &Revocation) -> Vec<KeyId>,
-            format!("{owner} {revocation:?}");
-        Purge purge(before: Timestamp) -> Vec<KeyId>, format!("{before:?}");
+        RevokeAll revoke_owner(owner: &str, revocation: &Revocation, after: Option<&KeyId>)
+            -> BulkStep, format!("{owner} {revocation:?} {after:?}");
+        Purge purge(before: Timestamp, after: Option<&KeyId>) -> BulkStep,
+            format!("{before:?} {after:?}");
         => {
+            fn offer_clock(&self, clock: &Arc<dyn Clock>) {
+                self.0.inner().offer_clock(clock);
+            }
+
             async fn start(&self) -> Result<(), StoreError> {
                 self.0.inner().start().await
             }
@@ -203,10 +210,17 @@ fn usage(store: &dyn KeyStore) -> &dyn UsageStore {
     store.usage().unwrap()
 }
 
+/// Describes a record, including what its `Debug` omits.
+fn shown_record(record: &KeyRecord) -> String {
+    let previous = record.previous.as_ref().map(|previous| &previous.digest);
+    let (digest, metadata) = (&record.digest, &record.metadata);
+    format!("{record:?} {digest:?} {previous:?} {metadata:?}")
+}
+
 /// Describes a patch, including what its `Debug` omits.
 fn shown(id: &KeyId, patch: &KeyPatch) -> String {
-    let previous = patch.previous.as_ref();
-    let previous = previous.map(|previous| serde_json::to_string(previous).unwrap());
+    let previous = patch.previous.iter().flatten().next();
+    let previous = previous.map(|previous| &previous.digest);
     let (digest, metadata) = (&patch.digest, &patch.metadata);
     format!("{id} {patch:?} {digest:?} {previous:?} {metadata:?}")
 }

@@ -24,6 +24,8 @@ pub use lacking::{NoHistory, RecordsOnly, StaleStore};
 pub enum Fault {
     /// The store is unavailable; the call is not executed.
     Unavailable,
+    /// The store waited for too long; the call is not executed.
+    TakesTooLong,
     /// The store fails otherwise; the call is not executed.
     Backend,
     /// The call is executed, and the answer is lost.
@@ -199,6 +201,12 @@ impl Forward for Gated {
         }
         match plan.fault {
             Some(Fault::Unavailable) => return Err(StoreError::unavailable("the test says so")),
+            Some(Fault::TakesTooLong) => {
+                return Err(StoreError::Unavailable {
+                    reason: "the test says so".to_owned(),
+                    source: Some(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+                });
+            }
             Some(Fault::Backend) => {
                 let source = "the test says so".into();
                 return Err(StoreError::Backend {

@@ -7,12 +7,18 @@ if redis.call('HEXISTS', meta, 'epoch') == 0 then
 end
 
 -- Takes the next epoch, before the change that it announces: if a later write fails, nodes read a record once more and
--- nothing else happens. The epoch is read back as text, since a number of Lua is exact up to 2^53 only.
-local function append_change(id)
+-- nothing else happens. The epoch is read back as text, since a number of Lua is exact up to 2^53 only. `kind` is `key`
+-- (that one changed), `member` (a node joined, no record changed), or `all` (anything may have changed); a reader takes a
+-- kind that it does not know for `all`. Nodes trim the log; whatever they do, it keeps some million entries at most.
+local is_tagged = false
+local function append_change(id, kind)
     redis.call('HINCRBY', meta, 'epoch', 1)
+    if not is_tagged then
+        redis.call('HSET', meta, 'tag', tag)
+        is_tagged = true
+    end
     local epoch = redis.call('HGET', meta, 'epoch')
-    redis.call('XADD', log, 'MAXLEN', '~', 10000, epoch .. '-0', 'tag', tag, 'key_id', id)
-    redis.call('HSET', meta, 'tag', tag)
+    redis.call('XADD', log, 'MAXLEN', '~', 1000000, epoch .. '-0', 'tag', tag, 'key_id', id, 'kind', kind)
 end
 
 -- A user without a right to the channel makes changes all the same; other nodes then learn of them by their polls.

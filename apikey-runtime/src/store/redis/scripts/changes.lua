@@ -1,6 +1,6 @@
 -- KEYS: meta, changes, nodes. ARGV: the cursor's epoch, or nothing, and its tag; the node, or nothing.
 local since, node = ARGV[1], ARGV[3]
-local epoch, tag, lease = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'tag', 'lease_ms'))
+local epoch, tag, lease, protocol = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'tag', 'lease_ms', 'required_protocol'))
 if not epoch then
     return { 'no_history' }
 end
@@ -9,24 +9,27 @@ if node ~= '' and redis.call('HEXISTS', KEYS[3], 'heartbeat:' .. node) == 1
     and redis.call('HEXISTS', KEYS[3], 'suspected:' .. node) == 0 then
     member = '1'
 end
-local answer = { 'done', epoch, tag or '', lease or '', member, 'resync' }
+local answer = { 'done', epoch, tag or '', lease or '', protocol or '1', member, 'resync' }
 if since == '' then
     return answer
 end
 if since == epoch and ARGV[2] == tag then
-    answer[6] = 'entries'
+    answer[7] = 'entries'
     return answer
 end
--- The cursor's own row, those after it, and one more, which tells that there are too many.
-local rows = redis.call('XRANGE', KEYS[2], since .. '-0', '+', 'COUNT', 1002)
-local first, last = rows[1], rows[#rows]
--- A log whose last row is not the present epoch has lost rows.
-if not first or first[1] ~= since .. '-0' or first[2][2] ~= ARGV[2] or #rows > 1001
-    or last[1] ~= epoch .. '-0' then
+-- The cursor's own row, and a page of those after it. The caller looks whether one is missing.
+local rows = redis.call('XRANGE', KEYS[2], since .. '-0', '+', 'COUNT', 1001)
+local first = rows[1]
+if not first or first[1] ~= since .. '-0' or first[2][2] ~= ARGV[2] then
     return answer
 end
-answer[6] = 'entries'
+answer[7] = 'entries'
+answer[8] = rows[#rows][2][2]
 for i = 2, #rows do
-    answer[#answer + 1] = rows[i][2][4]
+    local fields = rows[i][2]
+    answer[#answer + 1] = rows[i][1]
+    answer[#answer + 1] = fields[4] or ''
+    -- Entries of the first release have no kind.
+    answer[#answer + 1] = fields[6] or (fields[4] == '' and 'member' or 'key')
 end
 return answer

@@ -1,7 +1,7 @@
 -- KEYS: the limit counters of a key. ARGV: the time, in microseconds since 1970, or nothing, which is now; the cost; and four
 -- for each limit: its name, its kind, and two numbers. For a rate they are the times that its burst and the cost take, in
 -- microseconds; for a quota its amount, and the milliseconds of a part of its window.
-local call, floor, match, tonumber = redis.call, math.floor, string.match, tonumber
+local call, floor, match, find, tonumber = redis.call, math.floor, string.match, string.find, tonumber
 local cost, now = tonumber(ARGV[2]), tonumber(ARGV[1])
 if not now then
     local time = call('TIME')
@@ -21,21 +21,20 @@ end
 -- Each of these returns whether a limit admits the cost, and the contents of its counter once that is charged; nothing if
 -- the counter cannot be read.
 local function check_rate(text, burst, span)
-    local tat = tonumber(text or 0)
-    if not (tat and tat >= 0 and tat <= EXACT) then
+    local tat = tonumber(match(text or '0', '^%d+$'))
+    if not tat or tat > EXACT then
         return nil
     end
-    -- After a clock was set back, or a rate was raised, it is cut to one burst, and this is written even if nothing is
-    -- charged: otherwise the rate would deny until the clock has caught up.
-    local within
-    if tat > now + burst then
-        tat = now + burst
-        within = digits('%.0f', tat)
+    -- See limit/gcra.rs. After a clock was set back, or a rate was another one, a time that is later than a burst from now
+    -- by more than this charge takes up is cut such that the charge is just admitted: otherwise the rate would deny until
+    -- the clock has caught up.
+    if tat > now + burst + span then
+        tat = now + burst - (span <= burst and span or 0)
     elseif tat < now then
         tat = now
     end
     tat = tat + span
-    return tat - now <= burst, tat, within
+    return cost == 0 or tat - now <= burst, tat
 end
 
 local function check_rolling(text, amount, length)
@@ -44,7 +43,7 @@ local function check_rolling(text, amount, length)
     if text then
         sum, oldest, parts = match(text, '^(%d+):(%d+):(.+)$')
         sum, oldest = tonumber(sum), tonumber(oldest)
-        if not sum or sum > EXACT then
+        if not sum or sum > EXACT or oldest > EXACT then
             return nil
         end
     end
@@ -64,9 +63,12 @@ local function check_rolling(text, amount, length)
         if not newest then
             return nil
         end
-        newest = tonumber(newest)
+        newest, newest_used = tonumber(newest), tonumber(newest_used)
+        if newest > EXACT or newest_used > EXACT or find(older, '[^%d=,]') then
+            return nil
+        end
         if newest >= present then
-            last, used, rest = newest, tonumber(newest_used), older
+            last, used, rest = newest, newest_used, older
         end
     end
     sum = sum + cost
@@ -126,16 +128,10 @@ end
 
 local answer = { admitted and 'admitted' or 'denied', digits('%.0f', now) }
 for i = 1, #names do
-    local kind, text = ARGV[4 * i], texts[i] or ''
-    local a, b = charged[2 * i - 1], charged[2 * i]
-    local after = kind == 'rate' and b
+    local text = texts[i] or ''
     if admitted and cost > 0 then
-        after = write(kind, a, b)
-    end
-    if after then
-        text = after
-        fields[#fields + 1] = names[i]
-        fields[#fields + 1] = text
+        text = write(ARGV[4 * i], charged[2 * i - 1], charged[2 * i])
+        fields[2 * i - 1], fields[2 * i] = names[i], text
     end
     answer[#answer + 1] = text
 end

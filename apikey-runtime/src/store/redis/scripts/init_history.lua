@@ -6,7 +6,7 @@ if redis.call('HEXISTS', meta, 'epoch') == 1 then
     return { 'done' }
 end
 redis.call('DEL', log)
-redis.call('XADD', log, '1-0', 'tag', tag, 'key_id', '')
+redis.call('XADD', log, '1-0', 'tag', tag, 'key_id', '', 'kind', 'all')
 -- Existing nodes have followed another history, under a lease that is not known any more.
 local longest = lease
 for _, field in ipairs(redis.call('HKEYS', nodes)) do

@@ -2,7 +2,7 @@
 -- not repeat a heartbeat that was seen before. The fields of a node are `heartbeat:`, `acknowledged:` and, if it is
 -- suspected, `suspected:`, each followed by its id.
 local nodes, node = KEYS[3], ARGV[3]
-append_change('')
+append_change('', 'member')
 if redis.call('HEXISTS', nodes, 'heartbeat:' .. node) == 1 then
     redis.call('HINCRBY', nodes, 'heartbeat:' .. node, 1)
     redis.call('HDEL', nodes, 'suspected:' .. node)

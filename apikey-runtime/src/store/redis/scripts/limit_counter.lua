@@ -4,6 +4,8 @@
 -- window, the newest first, so that most charges need not read them all. Every number is below 2^53, up to which a number
 -- of Lua is exact, and is written with all its digits.
 local EXACT, digits = 9007199254740992, string.format
+-- The days until the year 9999; see limit/state.rs.
+local MAX_PERIOD = 2932896
 
 -- Returns the period that was counted, and what was used in it; nothing if the text cannot be read: taking it for a new
 -- counter would forget what was used.
@@ -13,7 +15,7 @@ local function read_period(text)
     end
     local period, used = string.match(text, '^(%d+):(%d+)$')
     period, used = tonumber(period), tonumber(used)
-    if period and period <= EXACT and used <= EXACT then
+    if period and period <= MAX_PERIOD and used <= EXACT then
         return period, used
     end
 end
@@ -25,6 +27,9 @@ local function read_parts(text, first)
     for part, used in string.gmatch(text, '(%d+)=(%d+),') do
         length = length + #part + #used + 2
         part, used = tonumber(part), tonumber(used)
+        if part > EXACT or used > EXACT then
+            return nil
+        end
         if part >= first then
             parts[#parts + 1] = { part, used }
             sum = sum + used

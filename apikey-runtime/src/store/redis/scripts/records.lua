@@ -13,10 +13,10 @@ local function unindex_record(record, id)
 end
 
 -- The score is rounded, in the same way as the bound that is asked for; the exact times are compared
--- when a record is removed.
-local function set_purge_time(record, id)
+-- when a record is removed. Returns the time.
+local function set_purge_time(id, times)
     local first
-    for _, time in ipairs(redis.call('HMGET', record, 'revoked_at', 'expires_at')) do
+    for _, time in ipairs(times) do
         if time and #time <= 20 and string.find(time, '^%-?%d+$')
             and (not first or tonumber(time) < tonumber(first)) then
             first = time
@@ -27,6 +27,7 @@ local function set_purge_time(record, id)
     else
         redis.call('ZREM', purge_index, id)
     end
+    return first
 end
 
 local function index_record(record, id)
@@ -38,7 +39,7 @@ local function index_record(record, id)
     if texts[2] then
         redis.call('ZADD', index, 0, index_member('l', texts[2], id))
     end
-    set_purge_time(record, id)
+    set_purge_time(id, redis.call('HMGET', record, 'revoked_at', 'expires_at'))
 end
 
 -- Leaves the largest version, and a version that is not a number, as it is.
@@ -46,14 +47,14 @@ local function increment_version(record)
     redis.pcall('HINCRBY', record, 'version', 1)
 end
 
-local function revoke(record, id, at, reason)
-    append_change(id)
-    redis.call('HSET', record, 'revoked_at', at)
+local function revoke(record, id, at, reason, expires_at)
+    append_change(id, 'key')
     if reason then
-        redis.call('HSET', record, 'revoked_reason', reason)
+        redis.call('HSET', record, 'revoked_at', at, 'revoked_reason', reason)
     else
+        redis.call('HSET', record, 'revoked_at', at)
         redis.call('HDEL', record, 'revoked_reason')
     end
     increment_version(record)
-    set_purge_time(record, id)
+    set_purge_time(id, { at, expires_at })
 end

@@ -7,7 +7,7 @@ end
 if expected ~= '' and redis.call('HGET', record, 'version') ~= expected then
     return { 'conflict' }
 end
-append_change(id)
+append_change(id, 'key')
 unindex_record(record, id)
 if last > 5 then
     redis.call('HSET', record, unpack(ARGV, 6, last))

@@ -4,70 +4,15 @@
 //! time, which is measured by the machine's uptime (`CLOCK_BOOTTIME` on Linux, which includes the
 //! time that the machine slept). A change of the wall clock therefore does not extend a lease.
 
+pub(crate) mod calendar;
+mod timestamp;
+
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
-
-/// A point in time: whole milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
-///
-/// ```
-/// use apikey_runtime::Timestamp;
-/// use std::time::{Duration, UNIX_EPOCH};
-///
-/// let at = Timestamp::from(UNIX_EPOCH + Duration::from_secs(2));
-/// assert_eq!(at.as_millis(), 2_000);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// The latest time, about 292 million years from now.
-    pub const MAX: Self = Self(i64::MAX);
-
-    /// The earliest time, about 292 million years ago.
-    pub const MIN: Self = Self(i64::MIN);
-
-    /// Creates the time `millis` milliseconds after 1970-01-01T00:00:00Z, or before it if negative.
-    #[must_use]
-    pub const fn from_millis(millis: i64) -> Self {
-        Self(millis)
-    }
-
-    /// Returns the milliseconds since 1970-01-01T00:00:00Z, negative before it.
-    #[must_use]
-    pub const fn as_millis(self) -> i64 {
-        self.0
-    }
-
-    /// Adds `span`; returns `None` if the result is later than [`Timestamp::MAX`].
-    #[must_use]
-    pub fn checked_add(self, span: Duration) -> Option<Self> {
-        let millis = i64::try_from(span.as_millis()).ok()?;
-        self.0.checked_add(millis).map(Self)
-    }
-}
-
-impl From<SystemTime> for Timestamp {
-    fn from(time: SystemTime) -> Self {
-        match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => Self(millis_i64(after)),
-            Err(before) => Self(-millis_i64(before.duration())),
-        }
-    }
-}
-
-/// Returns the whole milliseconds of `span`, at most `u64::MAX`.
-pub(crate) fn millis_u64(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Returns the whole milliseconds of `span`, at most `i64::MAX`.
-pub(crate) fn millis_i64(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
-}
+pub use timestamp::{ParseTimestampError, Timestamp};
+pub(crate) use timestamp::{millis_i64, millis_u64};
 
 /// A reading of a [`Clock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +47,7 @@ impl Origin {
     fn reading(self, wall: Timestamp, uptime_nanos: u64) -> ClockReading {
         let passed = uptime_nanos.saturating_sub(self.uptime_nanos) / 1_000_000;
         let passed = i64::try_from(passed).unwrap_or(i64::MAX);
-        let floor = Timestamp(self.wall.0.saturating_add(passed));
+        let floor = Timestamp::from_millis(self.wall.as_millis().saturating_add(passed));
         ClockReading {
             now: wall.max(floor),
             wall,
@@ -150,7 +95,7 @@ impl Clock for SystemClock {
 fn wall() -> Timestamp {
     // Takes half the time of `SystemTime::now()` and its conversion.
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    Timestamp(
+    Timestamp::from_millis(
         time.tv_sec
             .saturating_mul(1_000)
             .saturating_add(time.tv_nsec / 1_000_000),
@@ -204,7 +149,7 @@ impl ManualClock {
                 wall,
                 uptime_nanos: 0,
             },
-            wall_millis: AtomicI64::new(wall.0),
+            wall_millis: AtomicI64::new(wall.as_millis()),
             uptime_nanos: AtomicU64::new(0),
         }
     }
@@ -234,7 +179,7 @@ impl Clock for ManualClock {
     fn read(&self) -> ClockReading {
         let uptime_nanos = self.uptime_nanos.load(Ordering::SeqCst);
         self.origin.reading(
-            Timestamp(self.wall_millis.load(Ordering::SeqCst)),
+            Timestamp::from_millis(self.wall_millis.load(Ordering::SeqCst)),
             uptime_nanos,
         )
     }
@@ -261,13 +206,6 @@ mod tests {
         assert_eq!(clock.read().now.as_millis(), 3_600_000);
         clock.step_wall(-3_600_000);
         assert_eq!(clock.read().now.as_millis(), 0);
-    }
-
-    #[test]
-    fn a_lifetime_past_the_end_of_time_is_none() {
-        let now = Timestamp::from(SystemTime::now());
-        assert_eq!(now.checked_add(Duration::from_secs(u64::MAX)), None);
-        assert_eq!(Timestamp::MAX.checked_add(Duration::from_millis(1)), None);
     }
 
     #[test]
