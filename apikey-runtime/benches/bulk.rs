@@ -58,7 +58,7 @@ fn measure(runtime: &Runtime, place: &Place, keys: usize) -> Outcome {
     let expired = caller
         .create("GONE")
         .owner("gone")
-        .expires_at(Timestamp::from_millis(1));
+        .expires_in(Duration::from_millis(1));
     let expired = runtime.block_on(expired.into_future())?;
     let model = runtime.block_on(caller.create("BIG").owner("big").into_future())?;
     let started = Instant::now();
@@ -77,8 +77,8 @@ fn measure(runtime: &Runtime, place: &Place, keys: usize) -> Outcome {
         Ok(0)
     })?;
     let before = reads.0.finds.load(Ordering::Relaxed);
-    let purged = observer
-        .during(|| Ok(runtime.block_on(caller.purge(Timestamp::from_millis(2)).into_future())?))?;
+    let now = Timestamp::from(std::time::SystemTime::now());
+    let purged = observer.during(|| Ok(runtime.block_on(caller.purge(now).into_future())?))?;
     let lost = reads.0.finds.load(Ordering::Relaxed) - before;
     let revoked = observer.during(|| {
         let call = caller.revoke_all("big").reason("breach").confirmed();
