@@ -12,6 +12,7 @@ use actix_web::rt;
 use apikey_runtime::{Limit, Policy, Rate};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
+use support::keys::Owners;
 use support::measure::Work;
 use support::routes::{Bench, Guard};
 use support::table::Table;
@@ -145,19 +146,30 @@ async fn bytes_of_a_key() -> Outcome {
     // Kept until the end, so that memory which one manager frees does not reduce the figure of
     // another.
     let mut managers = Vec::new();
-    for (rich, what) in [
-        (false, "a label of 12 bytes"),
-        (true, "also an owner of 17 bytes and two scopes"),
+    for (owners, scopes, what, target) in [
+        (Owners::None, false, "a label of 12 bytes", "256"),
+        (
+            Owners::One,
+            true,
+            "also two scopes, and one owner for all",
+            "256",
+        ),
+        (
+            Owners::Each,
+            true,
+            "also two scopes, and an owner of 17 bytes for each",
+            "",
+        ),
     ] {
         let mut store = keys::EndlessStore::new(KEYS);
-        store.rich = rich;
+        (store.owners, store.scopes) = (owners, scopes);
         let manager = keys::manager(&Arc::new(store)).await?;
         // One-time allocations of the first reads do not count.
         keys::warm(&manager, 0..1_000).await?;
         let (bytes, pages) = (memory::in_use(COUNTED), memory::resident());
         keys::warm(&manager, 1_000..KEYS).await?;
         let each = |bytes: usize| format!("{}", bytes / (KEYS - 1_000));
-        table.row(what, each(memory::in_use(COUNTED) - bytes), "", "256");
+        table.row(what, each(memory::in_use(COUNTED) - bytes), "", target);
         if let (Some(before), Some(after)) = (pages, memory::resident()) {
             table.row(
                 "... resident, including the allocator's own",

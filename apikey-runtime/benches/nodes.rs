@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use apikey_runtime::store::NodeId;
-use apikey_runtime::{ApiKeyManager, Denied, DenyReason, NewKey, Policy};
+use apikey_runtime::{ApiKeyManager, NewKey, Policy};
 use tokio::runtime::{Builder, Runtime};
 
 use servers::places::{Client, Place};
@@ -23,17 +23,12 @@ use support::drawing::{Drawn, draw};
 use support::measure::{Work, in_turns};
 use support::spread::{Spread, millis};
 use support::table::{Table, times};
-use support::{Outcome, clock};
+use support::{Outcome, clock, watch};
 
 const READS: usize = 2_000;
 const REVOCATIONS: usize = 1_000;
 const CONFIRMATIONS: usize = 200;
 const DEATHS: usize = 5;
-
-/// The pause between two checks of the observed node, so that this thread does not take the CPU
-/// from the threads that deliver the change. The figures are too long by this pause, never too
-/// short.
-const LOOKS_APART: Duration = Duration::from_micros(20);
 
 /// The time after which a node's own work following a change is done.
 const LET_BE: Duration = Duration::from_millis(5);
@@ -209,8 +204,7 @@ fn revoke(
     pause: Duration,
 ) -> Outcome<Revoked> {
     let (tell, told) = mpsc::channel();
-    let (manager, secret) = (there.clone(), key.expose_secret().to_owned());
-    let watch = std::thread::spawn(move || watch(&manager, &secret, &tell));
+    let watch = watch::start(there, key, tell);
     told.recv()?;
     std::thread::sleep(pause);
     let start = clock::wall();
@@ -222,29 +216,6 @@ fn revoke(
         accepted: accepted as f64 - start as f64,
         refused: refused as f64 - start as f64,
     })
-}
-
-/// Checks the key until it is denied, and signals when it is cached. Returns the start of the last
-/// allowed check and the end of the first denied one.
-fn watch(manager: &ApiKeyManager, key: &str, tell: &mpsc::Sender<()>) -> Result<[u64; 2], Denied> {
-    // Without drivers: what a check waits for runs on the manager's thread.
-    let Ok(runtime) = Builder::new_current_thread().build() else {
-        panic!("a runtime without drivers was not built");
-    };
-    runtime.block_on(manager.verify(key))?;
-    let mut accepted = clock::wall();
-    let _ = tell.send(());
-    loop {
-        let begun = clock::wall();
-        match runtime.block_on(manager.verify(key)) {
-            Ok(_) => accepted = begun,
-            Err(denied) if denied.reason() == DenyReason::Revoked => {
-                return Ok([accepted, clock::wall()]);
-            }
-            Err(denied) => return Err(denied),
-        }
-        std::thread::sleep(LOOKS_APART);
-    }
 }
 
 /// Returns pauses spread evenly up to the longest interval between two polls on SQLite, so that

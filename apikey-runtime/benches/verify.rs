@@ -1,5 +1,5 @@
-//! A warm check compared with the raw SHA-256 of the same key: with few keys and with many, from
-//! one thread and from two. CPU time.
+//! A warm check compared with the raw SHA-256 of the same key: with few keys and with many, with
+//! owners and without, from one thread and from two. CPU time.
 
 mod support;
 
@@ -11,6 +11,7 @@ use actix_web::rt;
 use apikey_runtime::ApiKeyManager;
 use sha2::{Digest, Sha256};
 
+use support::keys::Owners;
 use support::measure::{Work, in_turns};
 use support::poll::at_once;
 use support::table::{Table, nanos, times};
@@ -30,6 +31,7 @@ fn main() -> Outcome {
             against_sha256(&mut table, count, what).await?;
         }
         table.print();
+        with_owners().await?;
         on_two_threads().await
     })
 }
@@ -89,6 +91,48 @@ async fn against_sha256(table: &mut Table, count: usize, what: &str) -> Outcome 
         "2.00",
     );
     manager.shutdown().await?;
+    Ok(())
+}
+
+/// A million keys in memory, without owners, with one owner, and with a million owners.
+async fn with_owners() -> Outcome {
+    const KEYS: usize = 1_000_000;
+    let mut managers = Vec::new();
+    for (owners, what) in [
+        (Owners::None, "without an owner"),
+        (Owners::One, "of one owner"),
+        (Owners::Each, "of an owner each, 1M owners"),
+    ] {
+        let mut store = keys::EndlessStore::new(KEYS);
+        store.owners = owners;
+        let manager = keys::manager(&Arc::new(store)).await?;
+        keys::warm(&manager, 0..KEYS).await?;
+        managers.push((manager, what));
+    }
+    let mut table = Table::new("a warm check, 1M keys in memory; ratio to keys without an owner");
+    for (count, checked) in [(1_000, "1k keys"), (KEYS, "1M keys")] {
+        let presented: Vec<_> = managers.iter().map(|_| Presented::of(count)).collect();
+        let subjects = managers.iter().zip(&presented);
+        let mut subjects: Vec<Work<'_>> = subjects
+            .map(|((manager, _), keys)| -> Work<'_> {
+                Box::new(|count| timed(count, || check(manager, keys.next())))
+            })
+            .collect();
+        let rounds = in_turns(1_000, 1_000, &mut subjects);
+        for (at, (_, what)) in managers.iter().enumerate() {
+            let (ratio, target) = (times(rounds.ratio(at, 0)), if at > 0 { "1.00" } else { "" });
+            table.row(
+                format!("{checked} {what}"),
+                nanos(rounds.median(at)),
+                ratio,
+                target,
+            );
+        }
+    }
+    table.print();
+    for (manager, _) in managers {
+        manager.shutdown().await?;
+    }
     Ok(())
 }
 

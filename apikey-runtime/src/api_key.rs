@@ -84,7 +84,7 @@ impl ApiKey {
     /// Returns the key's expiry (exclusive): it is denied at and after this time.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
-        let end = self.0.validity.expires;
+        let end = self.0.expires();
         (end < Timestamp::MAX).then_some(end)
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 
 use crate::clock::ParseTimestampError;
 use crate::key_id::KeyId;
+use crate::util::text::quote;
 
 /// The source of an error, kept whole.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -23,6 +24,12 @@ pub enum Error {
     /// A key with this id does not exist.
     #[error("a key with the id `{0}` does not exist; `list` names those that do")]
     NotFound(KeyId),
+    /// An owner with this name has never had a key.
+    #[error("the owner {} has never had a key; `list().owner(..)` finds keys of owners", quote(.0))]
+    OwnerNotFound(String),
+    /// The store, or a node of it, cannot do this. The message says which, and what to do.
+    #[error("{0}")]
+    Unsupported(String),
     /// The key is permanently revoked; create a new one.
     #[error("the key `{0}` is permanently revoked; create a new one")]
     Revoked(KeyId),

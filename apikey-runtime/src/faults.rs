@@ -32,6 +32,16 @@ pub(crate) fn joins_after_eviction() -> bool {
     is("join-after-eviction")
 }
 
+/// Returns whether a change of an owner does not reach the entries in memory.
+pub(crate) fn no_owner_marks() -> bool {
+    is("no-owner-marks")
+}
+
+/// Returns whether a read that began before a change of an owner is cached and joined.
+pub(crate) fn no_owner_generations() -> bool {
+    is("no-owner-generations")
+}
+
 /// Returns the age that an answer counts as.
 pub(crate) fn age(age: Duration) -> Duration {
     match joins_after_eviction() {

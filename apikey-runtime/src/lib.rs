@@ -76,6 +76,9 @@
 //! manager may trust its cache without polling the store for changes: 200 ms by default on SQLite
 //! and in memory, 2 s on the other stores.
 //!
+//! The same holds for all keys of an owner, in one change whatever their number:
+//! [`revoke_all`](ApiKeyManager::revoke_all) and [`suspend_owner`](ApiKeyManager::suspend_owner).
+//!
 //! With [`confirmed`](manager::RevokeKey::confirmed), the call returns only when no check that
 //! starts anywhere accepts the key.
 //!

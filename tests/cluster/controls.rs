@@ -43,6 +43,21 @@ fn a_read_that_is_kept_though_a_change_came_after_it_is_found_out() {
 }
 
 #[test]
+fn an_owner_whose_change_does_not_reach_its_keys_in_memory_is_found_out() {
+    is_found_out(schedules::owner_in_memory, 200, "no-owner-marks");
+}
+
+/// As above, for an owner of whom nothing is in memory.
+#[test]
+fn a_read_that_is_kept_though_its_owner_was_changed_after_it_is_found_out() {
+    is_found_out(
+        schedules::late_answer_of_an_owner,
+        3000,
+        "no-owner-generations",
+    );
+}
+
+#[test]
 fn a_read_that_is_joined_after_an_eviction_is_found_out() {
     is_found_out(schedules::joined, 200, "join-after-eviction");
 }

@@ -115,11 +115,11 @@ async fn i01_as_a_label_an_owner_and_a_filter_a_text_means_itself() {
             manager.get(last.id()).await.unwrap().label,
             "' || label || '"
         );
-        assert_eq!(manager.revoke_all("%").reason("'; --").await.unwrap(), 2);
+        assert!(manager.revoke_all("%").reason("'; --").await.unwrap());
         for id in [keys[4].id(), last.id()] {
             assert!(manager.get(id).await.unwrap().revoked.is_some());
         }
-        assert_eq!(manager.revoke_all("' OR '1'='1' --").await.unwrap(), 0);
+        assert!(!manager.revoke_all("' OR '1'='1' --").await.unwrap());
         assert!(manager.verify(plain.expose_secret()).await.is_ok());
         let reason = manager
             .get(last.id())
@@ -163,7 +163,7 @@ async fn i01_a_filter_that_no_key_can_have_finds_none() {
                 manager.list().label(text).await.unwrap().keys.is_empty(),
                 "{text:?}"
             );
-            assert_eq!(manager.revoke_all(text).await.unwrap(), 0, "{text:?}");
+            assert!(!manager.revoke_all(text).await.unwrap(), "{text:?}");
         }
         assert_eq!(
             manager

@@ -11,7 +11,7 @@ use apikey_runtime::{
     api_key_required,
 };
 use apikey_test_support::http::{Answer, Server};
-use apikey_test_support::store::{Call, Fault, GateStore};
+use apikey_test_support::store::{Call, Fault, GateStore, WithoutOwners};
 use apikey_test_support::{forge, manager, manager_on, patient_manager, soon};
 
 const NOTHING: [&str; 0] = [];
@@ -84,8 +84,8 @@ async fn every_change_is_told_in_order_with_its_key_and_its_actor() {
 }
 
 #[actix_web::test]
-async fn without_an_actor_nobody_is_named_and_a_revocation_of_many_is_told_of_each() {
-    let manager = manager().await;
+async fn a_revocation_of_many_is_told_of_each_if_the_store_does_not_keep_owners() {
+    let manager = manager_on(Arc::new(WithoutOwners::default())).await;
     let mut ids = Vec::new();
     for owner in ["o", "o", "other"] {
         ids.push(manager.create("a").owner(owner).await.unwrap().id());
@@ -93,12 +93,42 @@ async fn without_an_actor_nobody_is_named_and_a_revocation_of_many_is_told_of_ea
     manager.revoke(ids[0]).await.unwrap();
     let mut events = manager.events();
     let revoked = manager.revoke_all("o").reason("gone").actor("ann");
-    assert_eq!(revoked.await.unwrap(), 1);
+    assert!(revoked.await.unwrap());
     let event = next(&mut events).await;
     assert_eq!(event.key_id, Some(ids[1]), "the first was revoked before");
     assert_eq!(words(&event), "revoked gone by ann");
     manager.revoke(ids[2]).await.unwrap();
     assert_eq!(told(&mut events, &manager).await, ["revoked - by -"]);
+}
+
+#[actix_web::test]
+async fn a_change_of_an_owner_is_told_once_and_names_it() {
+    let manager = manager().await;
+    for owner in ["o", "o", "other"] {
+        manager.create("a").owner(owner).await.unwrap();
+    }
+    let mut events = manager.events();
+    let owners_told = async |events: &mut EventStream| {
+        let event = next(events).await;
+        assert_eq!((event.key_id, event.owner.as_deref()), (None, Some("o")));
+        words(&event)
+    };
+    assert!(manager.suspend_owner("o").actor("ann").await.unwrap());
+    assert_eq!(owners_told(&mut events).await, "owner_suspended - by ann");
+    assert!(!manager.suspend_owner("o").actor("bob").await.unwrap());
+    let resumed = manager.resume_owner("o").actor("cyd").confirmed();
+    assert!(resumed.await.unwrap().value);
+    assert_eq!(owners_told(&mut events).await, "owner_resumed - by cyd");
+    assert!(!manager.resume_owner("o").await.unwrap());
+    for reason in ["gone", "again"] {
+        let revoked = manager.revoke_all("o").reason(reason).actor("dan");
+        assert!(revoked.await.unwrap());
+        let expected = format!("owner_revoked {reason} by dan");
+        assert_eq!(owners_told(&mut events).await, expected);
+    }
+    assert!(!manager.revoke_all("nobody").await.unwrap());
+    assert!(manager.suspend_owner("nobody").await.is_err());
+    assert_eq!(told(&mut events, &manager).await, NOTHING);
 }
 
 #[actix_web::test]
@@ -109,7 +139,7 @@ async fn what_changes_nothing_tells_nothing() {
     manager.revoke(id).await.unwrap();
     let mut events = manager.events();
     assert!(!manager.revoke(id).actor("ann").await.unwrap());
-    assert_eq!(manager.revoke_all("o").await.unwrap(), 0);
+    assert!(!manager.revoke_all("nobody").await.unwrap());
     assert_eq!(manager.update(id).await.unwrap().id, id);
     assert_eq!(manager.purge(Timestamp::MIN).await.unwrap(), 0);
     assert!(matches!(manager.rotate(id).await, Err(Error::Revoked(_))));
@@ -137,6 +167,8 @@ async fn an_actor_that_could_forge_a_line_is_refused_before_the_store_is_asked()
             manager.disable(id).actor(wrong).await,
             manager.revoke(id).actor(wrong).await.map(drop),
             manager.revoke_all("o").actor(wrong).await.map(drop),
+            manager.suspend_owner("o").actor(wrong).await.map(drop),
+            manager.resume_owner("o").actor(wrong).await.map(drop),
             manager.purge(Timestamp::MAX).actor(wrong).await.map(drop),
         ];
         for outcome in outcomes {
@@ -168,7 +200,8 @@ async fn a_change_that_fails_tells_nothing() {
             Call::Insert,
             Call::Update,
             Call::Revoke,
-            Call::RevokeAll,
+            Call::RevokeOwnerKeys,
+            Call::SuspendOwner,
             Call::Purge,
         ] {
             store.fail(call, fault);
@@ -179,6 +212,7 @@ async fn a_change_that_fails_tells_nothing() {
         assert!(manager.enable(id).await.is_err());
         assert!(manager.disable(id).await.is_err());
         assert!(manager.revoke_all("o").await.is_err());
+        assert!(manager.suspend_owner("o").await.is_err());
         assert!(manager.revoke(id).await.is_err());
         assert!(manager.purge(Timestamp::MIN).await.is_err());
         store.heal();

@@ -106,8 +106,7 @@ async fn v01_all_keys_of_an_owner_and_purged_keys_die_at_once() {
     for key in keys.iter().chain([&other]) {
         assert_eq!(refusal(&manager, key.expose_secret()).await, None);
     }
-    let revoked = manager.revoke_all("acme").reason("left").await.unwrap();
-    assert_eq!(revoked, 3);
+    assert!(manager.revoke_all("acme").reason("left").await.unwrap());
     for key in &keys {
         assert_eq!(
             refusal(&manager, key.expose_secret()).await,
@@ -115,7 +114,6 @@ async fn v01_all_keys_of_an_owner_and_purged_keys_die_at_once() {
         );
     }
     assert_eq!(refusal(&manager, other.expose_secret()).await, None);
-    assert_eq!(manager.revoke_all("acme").await.unwrap(), 0);
     assert_eq!(manager.purge(Timestamp::MAX).await.unwrap(), 3);
     for key in &keys {
         assert_eq!(
@@ -358,7 +356,7 @@ async fn v10_an_error_at_any_step_of_revoke_is_never_ok() {
         let key = manager.create("a").owner("acme").await.unwrap();
         assert_eq!(refusal(&manager, key.expose_secret()).await, None);
         store.fail(Call::Revoke, fault);
-        store.fail(Call::RevokeAll, fault);
+        store.fail(Call::RevokeOwnerKeys, fault);
         let outcome = soon(async { manager.revoke(key.id()).await }).await;
         assert!(
             matches!(outcome, Err(Error::Store(_))),
@@ -378,7 +376,7 @@ async fn v10_an_error_at_any_step_of_revoke_is_never_ok() {
         assert_eq!(refusal(&manager, other.expose_secret()).await, None);
         let outcome = soon(async { manager.revoke_all("acme").await }).await;
         assert!(
-            matches!(outcome, Err(Error::Incomplete { done: 0, .. })),
+            matches!(outcome, Err(Error::Store(_))),
             "{fault:?}: {outcome:?}"
         );
         assert_eq!(

@@ -2,7 +2,11 @@
 
 mod bulk;
 mod confirmed;
+mod every_store;
 mod instant;
+mod marking;
+mod owners;
+mod owners_in_memory;
 mod races;
 mod slow_writes;
 mod store_faults;

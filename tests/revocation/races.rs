@@ -92,6 +92,37 @@ async fn v05_a_read_that_races_another_managers_revocation_is_not_kept_past_its_
     );
 }
 
+/// A check with a new secret, which another manager issued, joins a read from before the rotation.
+#[actix_web::test]
+async fn v04_a_new_secret_works_at_once_although_an_earlier_read_of_the_key_is_joined() {
+    let shared = leased(LONG);
+    let store = GateStore::around(shared.clone());
+    store.cut_push();
+    let here = patient_manager(store.clone()).await;
+    let there = manager_on(shared).await;
+    let key = there.create("a").await.unwrap();
+    let gate = store.gate_after(Call::Find);
+    static POLICY: Policy = Policy::new();
+    let [early] = start_checks(&here, key.expose_secret(), &POLICY, 1)
+        .try_into()
+        .unwrap_or_else(|_| panic!("one check"));
+    let early = actix_web::rt::spawn(early);
+    gate.arrived().await;
+    let renewed = there.rotate(key.id()).await.unwrap();
+    let [late] = start_checks(&here, renewed.expose_secret(), &POLICY, 1)
+        .try_into()
+        .unwrap_or_else(|_| panic!("one check"));
+    let late = actix_web::rt::spawn(late);
+    let before = store.count(Call::Find);
+    gate.open();
+    assert!(soon(early).await.unwrap().is_ok(), "it began before");
+    assert!(
+        soon(late).await.unwrap().is_ok(),
+        "it began after the rotation"
+    );
+    assert_eq!(store.count(Call::Find) - before, 1, "one more read");
+}
+
 type Check = Pin<Box<dyn Future<Output = Result<ApiKey, apikey_runtime::Denied>>>>;
 
 /// Starts `count` checks of one key: each has got as far as it can by itself.

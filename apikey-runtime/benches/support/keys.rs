@@ -8,7 +8,7 @@ use std::time::Duration;
 use apikey_runtime::key::{KeyHasher, Sha256Hasher};
 use apikey_runtime::store::{
     BulkStep, ChangeLog, ChangeSet, Changes, Cursor, KeyPatch, LastUsed, ListQuery, NodeId,
-    RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    OwnerState, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
 use apikey_runtime::{
     ApiKeyManager, Config, KeyId, KeyRecord, KeyStore, Limit, Policy, Scopes, Timestamp,
@@ -46,12 +46,36 @@ pub(crate) fn with_secret(id: KeyId, secret: &str) -> String {
     body + &String::from_utf8_lossy(&checksum)
 }
 
+/// The owners of the keys of an [`EndlessStore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owners {
+    None,
+    /// One owner has all keys.
+    One,
+    /// Each key has an owner of its own.
+    Each,
+}
+
+impl Owners {
+    /// Returns the owner of a key, of 17 bytes.
+    fn of(self, id: KeyId) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::One => Some("customer-12345678".to_owned()),
+            // The first digit of an id is one of a few.
+            Self::Each => Some(format!("customer-{}", &id.as_str()[1..9])),
+        }
+    }
+}
+
 /// Computes the record of any of the first `keys` numbers on request, and stores none.
 #[derive(Debug)]
 pub(crate) struct EndlessStore {
     known: std::collections::HashSet<KeyId>,
-    /// Whether records have an owner and two scopes instead of only a label.
-    pub(crate) rich: bool,
+    /// The owners of the keys.
+    pub(crate) owners: Owners,
+    /// Whether records have two scopes.
+    pub(crate) scopes: bool,
     /// The limits of each key.
     pub(crate) limits: Vec<Limit>,
     /// Whether the store has the usage capability.
@@ -71,7 +95,8 @@ impl EndlessStore {
     pub(crate) fn new(keys: usize) -> Self {
         Self {
             known: (0..keys).map(id).collect(),
-            rich: false,
+            owners: Owners::None,
+            scopes: false,
             limits: Vec::new(),
             keeps_usage: false,
             batches: AtomicUsize::new(0),
@@ -92,8 +117,9 @@ impl EndlessStore {
             digest,
             Timestamp::from_millis(0),
         );
-        if self.rich {
-            record.owner = Some("customer-12345678".to_owned());
+        record.owner = self.owners.of(*id);
+        record.owner_state = record.owner.as_ref().map(|_| OwnerState::new());
+        if self.scopes {
             let scopes = Scopes::new(["orders:read", "orders:write"]);
             record.scopes = scopes.map_err(|_| StoreError::Conflict)?;
         }

@@ -15,10 +15,12 @@ pub(crate) mod handwritten;
 pub(crate) mod keys;
 pub(crate) mod measure;
 pub(crate) mod memory;
+pub(crate) mod observer;
 pub(crate) mod poll;
 pub(crate) mod routes;
 pub(crate) mod spread;
 pub(crate) mod table;
+pub(crate) mod watch;
 
 /// The result of a bench.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;

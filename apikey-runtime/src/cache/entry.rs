@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 
+use super::owners::{LastLook, OwnerChanges, OwnerMark, OwnerMarks, OwnerStatus};
 use crate::clock::Timestamp;
 use crate::key::{IdText, KeyHasher, KeyId, ParsedDigest};
 use crate::limiter::{Plan, Plans};
@@ -21,11 +22,12 @@ use crate::scope::Scopes;
 #[repr(C)]
 pub(crate) struct CachedKey {
     pub(crate) created: Timestamp,
-    names: LabelAndOwner,
+    label: Box<str>,
     pub(crate) scopes: Scopes,
+    /// The owner, if the key has one. The entries of the map share the marks of the table.
+    owner: Option<Arc<OwnerMark>>,
     /// Fields that few keys have.
     pub(crate) uncommon: Option<Box<UncommonFields>>,
-    pub(crate) previous: Option<Box<(ParsedDigest, Timestamp)>>,
     /// The key's limits, if it has any.
     pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) id: KeyId,
@@ -34,37 +36,10 @@ pub(crate) struct CachedKey {
     stale: AtomicBool,
     /// Whether the entry was looked up since the queue last checked.
     used: AtomicBool,
-    pub(crate) validity: Validity,
+    owner_look: LastLook,
+    /// Without the owner's suspension, which its mark has.
+    validity: Validity,
     pub(crate) digest: ParsedDigest,
-}
-
-/// Label and owner in one string, which saves an allocation and a pointer.
-#[derive(Debug)]
-struct LabelAndOwner {
-    text: Box<str>,
-    /// Offset of the owner; [`NO_OWNER`] if the key has no owner. An owner may be an empty string.
-    owner_at: usize,
-}
-
-/// A length that no string reaches.
-const NO_OWNER: usize = usize::MAX;
-
-impl LabelAndOwner {
-    fn of(label: String, owner: Option<&str>) -> Self {
-        let owner_at = owner.map_or(NO_OWNER, |_| label.len());
-        Self {
-            text: (label + owner.unwrap_or_default()).into(),
-            owner_at,
-        }
-    }
-
-    fn label(&self) -> &str {
-        self.text.get(..self.owner_at).unwrap_or(&self.text)
-    }
-
-    fn owner(&self) -> Option<&str> {
-        self.text.get(self.owner_at..)
-    }
 }
 
 #[derive(Debug)]
@@ -75,6 +50,8 @@ pub(crate) struct UncommonFields {
     pub(crate) networks: Box<[IpNet]>,
     /// Empty allows all methods.
     pub(crate) methods: Box<[Box<str>]>,
+    /// The digest before the last rotation, and the end of its grace.
+    previous: Option<Box<(ParsedDigest, Timestamp)>>,
 }
 
 impl CachedKey {
@@ -95,23 +72,30 @@ impl CachedKey {
         previous: Option<Box<(ParsedDigest, Timestamp)>>,
         plans: &Plans,
     ) -> Self {
-        let validity = Validity::of(&record);
+        let mut validity = Validity::of(&record);
+        validity.suspended = false;
+        let owner_state = record.owner_state.unwrap_or_default();
+        let owner = record
+            .owner
+            .map(|name| Arc::new(OwnerMark::new(name, owner_state)));
         let environment = record.environment.map(String::into_boxed_str);
         let uncommon = environment.is_some()
             || !record.metadata.is_empty()
             || !record.networks.is_empty()
-            || !record.methods.is_empty();
+            || !record.methods.is_empty()
+            || previous.is_some();
         Self {
             id: record.id,
             stale: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            owner_look: LastLook::default(),
             digest,
-            previous,
             plan: plans.share(&record.limits),
             validity,
             created: record.created,
-            names: LabelAndOwner::of(record.label, record.owner.as_deref()),
+            label: record.label.into(),
             scopes: record.scopes,
+            owner,
             uncommon: uncommon.then(|| {
                 Box::new(UncommonFields {
                     environment,
@@ -122,17 +106,52 @@ impl CachedKey {
                         .into_iter()
                         .map(String::into_boxed_str)
                         .collect(),
+                    previous,
                 })
             }),
         }
     }
 
     pub(crate) fn label(&self) -> &str {
-        self.names.label()
+        &self.label
     }
 
     pub(crate) fn owner(&self) -> Option<&str> {
-        self.names.owner()
+        self.owner.as_ref().map(|mark| mark.name())
+    }
+
+    /// Returns the facts that the key's state depends on, those of its owner too. `changes` is the
+    /// present count of owners' changes.
+    pub(crate) fn validity(&self, changes: OwnerChanges) -> Validity {
+        let owner = self.owner_look.status(self.owner.as_ref(), changes);
+        Validity {
+            revoked: self.validity.revoked || owner == OwnerStatus::Revoked,
+            // A mark that became stale since the check looked: the denial is checked again.
+            suspended: matches!(owner, OwnerStatus::Suspended | OwnerStatus::Stale),
+            ..self.validity
+        }
+    }
+
+    /// Returns whether its owner's mark is stale; checks must then not use the entry.
+    pub(crate) fn is_owner_stale(&self, changes: OwnerChanges) -> bool {
+        self.owner_look.status(self.owner.as_ref(), changes) == OwnerStatus::Stale
+    }
+
+    /// Returns the key's expiry; [`Timestamp::MAX`] if it does not expire.
+    pub(crate) fn expires(&self) -> Timestamp {
+        self.validity.expires
+    }
+
+    /// Returns the digest before the last rotation, and the end of its grace.
+    pub(crate) fn previous(&self) -> Option<&(ParsedDigest, Timestamp)> {
+        self.uncommon.as_ref()?.previous.as_deref()
+    }
+
+    /// Shares the mark that the entries of its owner have, before others can see this entry.
+    pub(super) fn share_owner(&mut self, marks: &OwnerMarks) {
+        if let Some(mark) = &mut self.owner {
+            self.validity.revoked |= marks.share(mark);
+        }
     }
 
     pub(crate) fn environment(&self) -> Option<&str> {
@@ -216,22 +235,6 @@ impl scc::Equivalent<ById> for KeyId {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn label_and_owner_come_back_as_they_were() {
-        for (label, owner) in [
-            ("ci", Some("42")),
-            ("ci", None),
-            ("ci", Some("")),
-            ("", None),
-            ("", Some("")),
-            ("", Some("42")),
-            ("schlüssel", Some("ÿ")),
-        ] {
-            let names = LabelAndOwner::of(label.to_owned(), owner);
-            assert_eq!((names.label(), names.owner()), (label, owner));
-        }
-    }
 
     /// With its strings, its queue slot and its map slot, a key takes 256 bytes in total.
     #[test]

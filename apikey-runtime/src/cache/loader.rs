@@ -55,8 +55,8 @@ impl Loader {
         Ok(answer)
     }
 
-    /// Returns whether the key did not change since the read began. Every change counts, whether
-    /// the answer was cached or not.
+    /// Returns whether neither the key nor any owner changed since the read began. Every change
+    /// counts, whether the answer was cached or not.
     pub(crate) fn is_current(&self, id: &KeyId, stamp: ReadStamp) -> bool {
         self.cache.shard(id).is_current(stamp.generation)
     }
@@ -80,13 +80,13 @@ impl Loader {
         );
         let loader = Arc::clone(self);
         self.shared.runtime.spawn(async move {
-            let answer = loader.read_store(&id, generation).await;
-            if let Ok(answer) = &answer {
+            let mut answer = loader.read_store(&id, generation).await;
+            if let Ok(answer) = &mut answer {
                 loader.cache.commit_if_current(
                     &id,
                     generation,
                     answer.stamp.sent,
-                    answer.found.as_ref(),
+                    answer.found.as_mut(),
                 );
             }
             loader.finish(&id, generation, number);

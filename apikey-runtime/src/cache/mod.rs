@@ -3,7 +3,8 @@
 //! The cache holds facts, never decisions. An entry is valid while this process holds a *lease*
 //! (Gray and Cheriton, SOSP 1989): for a limited time after it asked the store for changes.
 //! [`lease`] states when a lease ends, and [`fence`] explains why a read that began before a change
-//! cannot restore the old record. [`cluster`](crate::cluster) states how a node learns of changes
+//! cannot restore the old record. [`owners`] explains how a change of an owner reaches all of its entries.
+//! [`cluster`](crate::cluster) states how a node learns of changes
 //! and what nodes tell each other.
 
 mod entry;
@@ -14,16 +15,18 @@ mod lease;
 #[cfg(test)]
 mod lease_tests;
 mod loader;
+mod owners;
 mod s3_fifo;
 mod table;
 
-/// The primitives of `fence` and `lease`; their loom tests replace this module.
+/// The primitives of `fence`, `lease` and `owners`; their loom tests replace this module.
 mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+    pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }
 
 pub(crate) use entry::CachedKey;
 pub(crate) use in_flight::{ReadAnswer, ReadError, ReadStamp};
 pub(crate) use loader::Loader;
+pub(crate) use owners::OwnerChanges;
 pub(crate) use table::Cache;

@@ -13,11 +13,13 @@ use super::fence::{Fence, Generation};
 use super::hit_counters::HitCounters;
 use super::in_flight::InFlightRead;
 use super::lease::Lease;
+use super::owners::{OwnerChanges, OwnerMarks};
 use super::s3_fifo::S3Fifo;
 use crate::clock::ClockReading;
 use crate::key::{IdText, KeyId};
+use crate::record::OwnerState;
 
-/// Shards of the fence: a change invalidates only the in-flight reads of its own shard.
+/// Shards of the fence: a change of a key invalidates only the in-flight reads of its own shard.
 const SHARDS: usize = 64;
 
 /// Unknown ids that one shard remembers; a new one replaces the oldest.
@@ -49,6 +51,7 @@ pub(crate) struct Cache {
     map: HashIndex<ById, (), foldhash::fast::RandomState>,
     shards: Box<[Fence<ShardState>]>,
     pub(crate) lease: Lease,
+    owners: OwnerMarks,
     pub(crate) counters: HitCounters,
     capacity: usize,
     /// The eviction order. A change of the map holds its lock (inside the shard's lock, if it holds
@@ -67,6 +70,7 @@ impl Cache {
                 .map(|_| Fence::new(ShardState::default()))
                 .collect(),
             lease: Lease::default(),
+            owners: OwnerMarks::new(SHARDS),
             counters: HitCounters::default(),
             capacity,
             queue: Mutex::new(S3Fifo::new(capacity)),
@@ -103,13 +107,20 @@ impl Cache {
         &self.shards[id.shard(SHARDS)]
     }
 
-    /// Keeps the result of a read, unless a change occurred since the read began.
+    /// Returns the count of owners' changes. Read it after [`Lease::holds`]: see
+    /// [`CachedKey::validity`].
+    pub(crate) fn owner_changes(&self) -> OwnerChanges {
+        self.owners.changes()
+    }
+
+    /// Keeps the result of a read, unless a change occurred since the read began. The caller has
+    /// not shared `found` yet.
     pub(super) fn commit_if_current(
         &self,
         id: &KeyId,
         generation: Generation,
         sent: ClockReading,
-        found: Option<&Arc<CachedKey>>,
+        found: Option<&mut Arc<CachedKey>>,
     ) {
         self.shard(id)
             .commit_if_current(generation, |state| match found {
@@ -137,16 +148,49 @@ impl Cache {
         });
     }
 
-    /// Removes everything.
-    pub(crate) fn flush(&self) {
+    /// Follows changes of owners, after they are committed. A check that starts after this call
+    /// sees them; [`owners`](super::owners) argues why, and why in this order.
+    pub(crate) fn owners_changed(&self, changes: &[(String, OwnerState)]) {
+        #[cfg(apikey_faults)]
+        if crate::faults::no_owner_generations() {
+            return self.raise_owners(changes);
+        }
+        self.detach_reads(|_| ());
+        self.raise_owners(changes);
+    }
+
+    fn raise_owners(&self, changes: &[(String, OwnerState)]) {
+        #[cfg(apikey_faults)]
+        if crate::faults::no_owner_marks() {
+            return;
+        }
+        for (owner, state) in changes {
+            self.owners.follow(owner, *state);
+        }
+        self.owners.count_change();
+    }
+
+    /// Invalidates all reads in flight and detaches them: later callers start new ones.
+    fn detach_reads(&self, also: impl Fn(&mut ShardState)) {
         for shard in &self.shards {
             shard.evict(|state| {
                 state.in_flight.clear();
-                state.unknown.clear();
+                also(state);
             });
         }
-        // No read that began before its shard's turn can commit any more, so all entries left now
-        // must go.
+    }
+
+    /// Removes everything, marks of owners too: an owner's version is lower if the store was
+    /// restored.
+    pub(crate) fn flush(&self) {
+        self.detach_reads(|state| state.unknown.clear());
+        // No read that began before its shard's turn can commit any more, so what is left now must
+        // go. The marks go first. A commit that took one before holds its shard's lock until its
+        // entry is in the map, which must lose it too: a mark outside the table is never raised.
+        self.owners.clear();
+        for shard in &self.shards {
+            shard.enter(|_, _| ());
+        }
         let mut queue = self.queue();
         self.map.retain_sync(|entry, ()| {
             entry.0.mark_stale();
@@ -161,10 +205,16 @@ impl Cache {
         self.entries.load(Ordering::Relaxed)
     }
 
-    fn insert(&self, entry: &Arc<CachedKey>) {
+    /// Called under the lock of the entry's shard.
+    fn insert(&self, entry: &mut Arc<CachedKey>) {
         if self.capacity == 0 {
             return;
         }
+        // An entry that has been shared already keeps its own mark, which no change raises.
+        let Some(own) = Arc::get_mut(entry) else {
+            return;
+        };
+        own.share_owner(&self.owners);
         let mut queue = self.queue();
         self.remove_from(&mut queue, &entry.id);
         while self.len() >= self.capacity {
@@ -236,5 +286,7 @@ impl ShardState {
     }
 }
 
+#[cfg(test)]
+mod owner_tests;
 #[cfg(test)]
 mod tests;

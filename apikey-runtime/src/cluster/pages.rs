@@ -9,10 +9,7 @@ use super::poller::{ChangePoller, SyncPosition, late};
 use crate::clock::{ClockReading, millis_u64};
 use crate::error::StoreError;
 use crate::metrics::PollOutcome;
-use crate::store::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, MAX_LEASE};
-
-/// The protocol version that this release speaks: it knows the kinds of log entries up to it.
-const PROTOCOL: u32 = 1;
+use crate::store::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, MAX_LEASE, PROTOCOL};
 
 impl ChangePoller {
     /// Evicts what changed since `cursor`, page by page up to the head that the first page reports,
@@ -62,6 +59,9 @@ impl ChangePoller {
             if continues {
                 let resynced = page.set == ChangeSet::Resync;
                 let reached = page.cursor.epoch;
+                if page.set.names_owner() {
+                    self.note_owner_change();
+                }
                 *cursor = Some(self.evict_page(page));
                 if resynced || (reached >= head && (is_first || !is_late)) {
                     // After the evictions: a check that sees the lease also sees them.
@@ -134,14 +134,9 @@ impl ChangePoller {
 
     /// Evicts what a page names, and returns its cursor.
     fn evict_page(&self, page: Changes) -> Cursor {
-        let unbroken_since = match &page.set {
+        let unbroken_since = match page.set {
             ChangeSet::Entries(items) => {
-                for item in items {
-                    match item {
-                        ChangedItem::Key(id) => self.cache.evict(id),
-                        ChangedItem::Member => {}
-                    }
-                }
+                self.evict_items(items);
                 self.followed().map(|followed| followed.unbroken_since)
             }
             ChangeSet::Resync => {
@@ -151,6 +146,22 @@ impl ChangePoller {
         };
         self.reach(page.cursor.clone(), unbroken_since);
         page.cursor
+    }
+
+    /// Evicts the keys, and then follows all owners at once: each such step concerns every read in
+    /// flight.
+    fn evict_items(&self, items: Vec<ChangedItem>) {
+        let mut owners = Vec::new();
+        for item in items {
+            match item {
+                ChangedItem::Key(id) => self.cache.evict(&id),
+                ChangedItem::Member => {}
+                ChangedItem::Owner { owner, state } => owners.push((owner, state)),
+            }
+        }
+        if !owners.is_empty() {
+            self.cache.owners_changed(&owners);
+        }
     }
 
     /// Publishes the position that the cache has followed up to. `unbroken_since` is `None` if it

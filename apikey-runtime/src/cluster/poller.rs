@@ -55,6 +55,8 @@ pub(crate) struct ChangePoller {
     /// See [`write_time`](Self::write_time), in milliseconds.
     write_millis: AtomicU64,
     stopping: AtomicBool,
+    /// Wakes the task that marks revoked keys.
+    pub(super) owner_changed: Notify,
     /// Whether the store's member list contains this node.
     pub(super) member: AtomicBool,
     /// The protocol version that the store required last.
@@ -64,7 +66,8 @@ pub(crate) struct ChangePoller {
 /// The position up to which the cache follows the change log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncPosition {
-    /// All keys that changed up to here were evicted from the cache.
+    /// All keys that changed up to here were evicted from the cache, and the marks of all owners that
+    /// changed were raised.
     pub(crate) cursor: Cursor,
     /// Since when each answer has continued the one before. A store restored to an earlier state
     /// breaks this.
@@ -92,6 +95,7 @@ impl ChangePoller {
             longest_millis: AtomicU64::new(0),
             write_millis: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            owner_changed: Notify::new(),
             member: AtomicBool::new(false),
             required_protocol: AtomicU32::new(0),
         }
@@ -157,6 +161,17 @@ impl ChangePoller {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Waits until an owner was changed, here or by another node. One such change is remembered
+    /// between two calls.
+    pub(crate) async fn owner_changed(&self) {
+        self.owner_changed.notified().await;
+    }
+
+    /// Notes that this node changed an owner.
+    pub(crate) fn note_owner_change(&self) {
+        self.owner_changed.notify_one();
     }
 
     async fn wait_for_poll(&self, trigger: &Notify) -> bool {

@@ -1,4 +1,4 @@
-//! Events: what happened to keys, for subscribers.
+//! Events: what happened to keys and owners, for subscribers.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,11 +19,11 @@ use crate::key::KeyId;
 /// up to one.
 const ROOM: usize = 1024;
 
-/// An event of a key, or a denied request; see
+/// An event of a key or an owner, or a denied request; see
 /// [`ApiKeyManager::events`](crate::ApiKeyManager::events).
 ///
 /// It does not contain secrets or digests. Serialised, it is one flat object: `at` (RFC 3339),
-/// `kind`, the kind's own members, `key_id`, `actor`.
+/// `kind`, the kind's own members, `key_id`, `owner`, `actor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Event {
@@ -36,6 +36,8 @@ pub struct Event {
     /// whether or not such a key exists and the secret is correct; `None` if it does not have a
     /// valid id.
     pub key_id: Option<KeyId>,
+    /// The owner whose keys were all revoked, suspended or resumed at once. `None` for all other kinds.
+    pub owner: Option<String>,
     /// The actor, if the caller named one; see [`CreateKey::actor`](crate::manager::CreateKey::actor) and
     /// the same method of other calls.
     pub actor: Option<String>,
@@ -64,6 +66,16 @@ pub enum EventKind {
     Disabled,
     /// The record of a key was purged.
     Purged,
+    /// All keys of an owner were revoked at once. Keys that were revoked before are among them.
+    #[non_exhaustive]
+    OwnerRevoked {
+        /// The reason, if given.
+        reason: Option<String>,
+    },
+    /// All keys of an owner were suspended.
+    OwnerSuspended,
+    /// An owner's keys are not suspended any more.
+    OwnerResumed,
     /// A request was denied, or a check that the application requested.
     #[non_exhaustive]
     Denied {
@@ -137,6 +149,7 @@ impl Stream for EventStream {
                             count: std::mem::take(missed),
                         },
                         key_id: None,
+                        owner: None,
                         actor: None,
                     }));
                 }

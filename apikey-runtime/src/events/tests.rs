@@ -9,6 +9,7 @@ fn event(number: u64) -> Event {
         at: Timestamp::from_millis(number as i64),
         kind: EventKind::Created,
         key_id: None,
+        owner: None,
         actor: None,
     }
 }
@@ -129,12 +130,13 @@ fn an_event_is_one_flat_object() {
             reason: DenyReason::Expired,
         },
         key_id: Some(KeyId::from_u128(1)),
+        owner: None,
         actor: None,
     };
     let json = serde_json::to_value(&told).unwrap();
     let expected = serde_json::json!({
         "at": "1970-01-01T00:00:00.005Z", "kind": "denied", "reason": "expired-key",
-        "key_id": KeyId::from_u128(1).as_str(), "actor": null,
+        "key_id": KeyId::from_u128(1).as_str(), "owner": null, "actor": null,
     });
     assert_eq!(json, expected);
     let created = serde_json::to_value(event(1)).unwrap();

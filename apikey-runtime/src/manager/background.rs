@@ -26,6 +26,7 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
             core.verifier.refund_expired_prefetch().await;
         });
     }
+    spawn(&core, |core| async move { core.run_marking().await });
     spawn(&core, |core| async move { core.usage.run().await });
     spawn(&core, |core| async move { core.run_probes().await });
     #[cfg(feature = "metrics")]

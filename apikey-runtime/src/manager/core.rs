@@ -10,7 +10,7 @@ use crate::error::{Error, StoreError};
 use crate::events::{Event, EventKind, EventSender};
 use crate::key::{KeyHasher, KeyId};
 use crate::metrics::StoreCall;
-use crate::record::{KeyPatch, KeyRecord};
+use crate::record::{KeyPatch, KeyRecord, Validity};
 use crate::shared::Shared;
 use crate::usage::Usage;
 use crate::verify::Verifier;
@@ -38,7 +38,7 @@ impl ManagerCore {
     /// Reads the record of a key that is not revoked.
     pub(super) async fn find_unrevoked(&self, id: KeyId) -> Result<KeyRecord, Error> {
         let record = self.find(id).await?;
-        if record.revoked.is_some() {
+        if Validity::of(&record).revoked {
             Err(Error::Revoked(id))
         } else {
             Ok(record)
@@ -74,6 +74,7 @@ impl ManagerCore {
             at: self.shared.now().now,
             kind,
             key_id: Some(id),
+            owner: None,
             actor: actor.map(str::to_owned),
         });
     }

@@ -5,12 +5,12 @@ use crate::events::EventStream;
 
 impl ApiKeyManager {
     /// Subscribes to the events of this manager: keys that it created, changed, rotated, revoked,
-    /// enabled, disabled or purged, and requests that it denied. Allowed requests do not emit
-    /// events.
+    /// enabled, disabled or purged, owners whose keys it revoked, suspended or resumed, and requests
+    /// that it denied. Allowed requests do not emit events.
     ///
-    /// The event of a change is emitted when the change is durable and the key evicted from this
-    /// manager's cache: for `revoke_all` and `purge`, step by step. A failed change or step does not
-    /// emit events, although it may have been made if the store's answer was lost. Changes made by another process are emitted there.
+    /// The event of a change is emitted when the change is durable and known to this manager's cache:
+    /// for `purge`, step by step. A failed change or step does not emit events, although it may have
+    /// been made if the store's answer was lost. Changes made by another process are emitted there.
     ///
     /// Each subscriber receives all events from now on, and never delays the manager: up to 1024
     /// events are buffered, then the oldest is dropped, and a subscriber that is behind learns how

@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod limits;
 mod new_key;
+mod owners;
 mod probe;
 mod secret;
 mod start;
@@ -28,10 +29,10 @@ pub use builder::ApiKeyManagerBuilder;
 pub use confirm::{Confirmed, ConfirmedCall};
 pub use health::{Health, StoreHealth};
 pub use keys::{
-    CreateKey, KeyPage, ListKeys, PurgeKeys, RevokeAll, RevokeKey, RotateKey, SetKeyEnabled,
-    UpdateKey,
+    CreateKey, KeyPage, ListKeys, PurgeKeys, RevokeKey, RotateKey, SetKeyEnabled, UpdateKey,
 };
 pub use new_key::{KeyExport, NewKey};
+pub use owners::{RevokeAll, SetOwnerSuspended};
 pub use usage::UsageRequest;
 
 pub(crate) use global::installed;
@@ -154,19 +155,6 @@ impl ApiKeyManager {
         RevokeKey::new(self.clone(), id)
     }
 
-    /// Revokes all keys that an owner has when this is called, and resolves to their number.
-    ///
-    /// The keys are revoked in steps, each of which commits by itself and leaves time for other
-    /// users of the store. A key is denied as soon as its step has committed: on this manager at
-    /// once, on others within their lease. If the call fails or the manager shuts down, the keys of
-    /// the steps before stay revoked, and the same call continues there. If the future is dropped,
-    /// the steps continue.
-    ///
-    /// Its errors are [`Error::InvalidArgument`], [`Error::Incomplete`] and [`Error::ShutDown`].
-    pub fn revoke_all(&self, owner: impl Into<String>) -> RevokeAll {
-        RevokeAll::new(self.clone(), owner.into())
-    }
-
     /// Enables a key. Its errors are [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`] and
     /// [`Error::ShutDown`].
     pub fn enable(&self, id: KeyId) -> SetKeyEnabled {
@@ -181,7 +169,9 @@ impl ApiKeyManager {
     /// Removes the records of keys that were revoked, or expired, before `before`, and resolves to
     /// their number. A removed key is then denied as unknown.
     ///
-    /// The records are removed in steps, as in [`revoke_all`](Self::revoke_all).
+    /// The records are removed in steps, each of which commits by itself and leaves time for other
+    /// users of the store. If the call fails or the manager shuts down, the records of the steps before
+    /// stay removed, and the same call continues there. If the future is dropped, the steps continue.
     ///
     /// Its errors are [`Error::InvalidArgument`], [`Error::Incomplete`] and [`Error::ShutDown`].
     pub fn purge(&self, before: impl Into<Timestamp>) -> PurgeKeys {
@@ -192,8 +182,8 @@ impl ApiKeyManager {
     ///
     /// Checks that wait for the store finish too, within the store's timeout. Calls that wait for
     /// other nodes end with [`Error::ShutDown`]: the change was made, and not confirmed. Calls of
-    /// [`revoke_all`](Self::revoke_all) and [`purge`](Self::purge) end after the current step, with
-    /// [`Error::Incomplete`]. Afterwards each check is denied because the store is unavailable.
+    /// [`purge`](Self::purge), and of [`revoke_all`](Self::revoke_all) if it runs in steps, end after the
+    /// current step, with [`Error::Incomplete`]. Afterwards each check is denied because the store is unavailable.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! Records: what a store keeps of a key.
 
 mod metadata;
+mod owner;
 mod patch;
 mod state;
 mod view;
@@ -16,6 +17,7 @@ use crate::limit::Limit;
 use crate::scope::Scopes;
 
 pub(crate) use metadata::{MAX_READABLE_DEPTH, check_readable, depth, dismantle};
+pub use owner::{OwnerRevocation, OwnerState};
 pub use patch::KeyPatch;
 pub use state::KeyState;
 pub(crate) use state::Validity;
@@ -68,6 +70,13 @@ pub struct KeyRecord {
     pub enabled: bool,
     /// The number of changes of this record, plus 1; a new record has 1.
     pub version: u64,
+    /// How many times all keys of the owner had been revoked when this key was created, or came to
+    /// this owner. The store sets it: `insert` ignores this value. 0 if the key does not have an
+    /// owner.
+    pub owner_revocations: u64,
+    /// The owner's state when the record was read. `None` if the key does not have an owner, or the
+    /// store does not keep [owners](crate::store::OwnerStore). `insert` ignores it.
+    pub owner_state: Option<OwnerState>,
 }
 
 /// The digest that a rotation replaced.
@@ -117,6 +126,8 @@ impl KeyRecord {
             revoked: None,
             enabled: true,
             version: 1,
+            owner_revocations: 0,
+            owner_state: None,
         }
     }
 }
@@ -140,6 +151,8 @@ impl fmt::Debug for KeyRecord {
             .field("revoked", &self.revoked)
             .field("enabled", &self.enabled)
             .field("version", &self.version)
+            .field("owner_revocations", &self.owner_revocations)
+            .field("owner_state", &self.owner_state)
             .finish_non_exhaustive()
     }
 }

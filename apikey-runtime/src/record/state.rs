@@ -12,6 +12,8 @@ use crate::clock::Timestamp;
 pub enum KeyState {
     /// Revoked permanently.
     Revoked,
+    /// All keys of its owner are suspended.
+    Suspended,
     /// Disabled.
     Disabled,
     /// Expired.
@@ -48,6 +50,7 @@ impl KeyRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {
     pub(crate) revoked: bool,
+    pub(crate) suspended: bool,
     pub(crate) enabled: bool,
     /// [`Timestamp::MAX`] if the key does not expire.
     pub(crate) expires: Timestamp,
@@ -57,8 +60,11 @@ pub(crate) struct Validity {
 
 impl Validity {
     pub(crate) fn of(record: &KeyRecord) -> Self {
+        let owner = record.owner_state.unwrap_or_default();
         Self {
-            revoked: record.revoked.is_some(),
+            // A store fills `revoked` too. If it does not, the key is revoked all the same.
+            revoked: record.revoked.is_some() || owner.revokes(record.owner_revocations),
+            suspended: owner.suspended,
             enabled: record.enabled,
             expires: record.expires.unwrap_or(Timestamp::MAX),
             not_before: record.not_before.unwrap_or(Timestamp::MIN),
@@ -68,6 +74,8 @@ impl Validity {
     pub(crate) fn state(&self, now: Timestamp) -> KeyState {
         if self.revoked {
             KeyState::Revoked
+        } else if self.suspended {
+            KeyState::Suspended
         } else if !self.enabled {
             KeyState::Disabled
         } else if now >= self.expires {

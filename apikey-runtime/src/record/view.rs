@@ -46,6 +46,8 @@ pub struct KeyView {
     pub revoked: Option<Revocation>,
     /// See [`KeyRecord::enabled`].
     pub enabled: bool,
+    /// Whether all keys of the owner are suspended. See [`KeyRecord::owner_state`].
+    pub owner_suspended: bool,
     /// Expiry (exclusive) of the secret before the last rotation, if a grace time was given.
     pub previous_until: Option<Timestamp>,
     /// See [`KeyRecord::version`].
@@ -88,6 +90,7 @@ impl KeyRecord {
             not_before: self.not_before,
             revoked: self.revoked.clone(),
             enabled: self.enabled,
+            owner_suspended: self.owner_state.is_some_and(|state| state.suspended),
             previous_until: self.previous.as_ref().map(|previous| previous.until),
             version: self.version,
         }
@@ -99,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::record::PreviousDigest;
+    use crate::record::{OwnerState, PreviousDigest};
 
     #[test]
     fn a_view_is_the_record_without_its_digests() {
@@ -107,6 +110,7 @@ mod tests {
         let mut record =
             KeyRecord::new(KeyId::from_u128(1), "my_api", "ci", "sha256$digest", at(0));
         record.owner = Some("42".to_owned());
+        record.owner_state = Some(OwnerState::new().with_suspended(true));
         record.scopes = Scopes::new(["b", "a"]).unwrap();
         record.metadata.insert("team".to_owned(), "x".into());
         record.networks = vec!["192.0.2.0/24".parse().unwrap()];
@@ -124,7 +128,8 @@ mod tests {
             "networks": ["192.0.2.0/24"], "methods": [], "limits": [],
             "created": "1970-01-01T00:00:00.000Z", "expires": null, "not_before": null,
             "revoked": { "at": "1970-01-01T00:00:00.007Z", "reason": "lost" },
-            "enabled": true, "previous_until": "1970-01-01T00:00:00.005Z", "version": 1,
+            "enabled": true, "owner_suspended": true, "previous_until": "1970-01-01T00:00:00.005Z",
+            "version": 1,
         });
         assert_eq!(serde_json::to_value(record.view()).unwrap(), expected);
     }

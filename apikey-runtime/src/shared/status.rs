@@ -34,12 +34,18 @@ impl CallClass {
             | StoreCall::Update
             | StoreCall::Revoke
             | StoreCall::RevokeOwner
+            | StoreCall::RevokeOwnerKeys
+            | StoreCall::SuspendOwner
             | StoreCall::Purge => Some(Self::Changes),
             StoreCall::Charge | StoreCall::Refill => Some(Self::Charges),
             StoreCall::AddUsage => Some(Self::Usage),
-            StoreCall::List | StoreCall::Members | StoreCall::ReadUsage | StoreCall::PruneUsage => {
-                None
-            }
+            // A step of marking that finds nothing to do does not write.
+            StoreCall::FindOwner
+            | StoreCall::MarkKeys
+            | StoreCall::List
+            | StoreCall::Members
+            | StoreCall::ReadUsage
+            | StoreCall::PruneUsage => None,
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 
-use super::{LastUsed, ListQuery, RecordPage, UsageQuery, UsageRow};
+use super::{LastUsed, ListQuery, OwnerState, RecordPage, UsageQuery, UsageRow};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, MAX_READABLE_DEPTH, depth, dismantle};
+use crate::util::text::quote;
 
 /// Returns the record found for `id`.
 ///
@@ -76,6 +77,41 @@ pub(crate) fn page_of(query: &ListQuery, page: RecordPage) -> Result<RecordPage,
     }
 }
 
+/// Returns the state of an owner after a revocation of all its keys.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if the state does not count a revocation. Such a store would accept
+/// the keys again when they are read.
+pub(crate) fn revoked_owner_of(owner: &str, state: OwnerState) -> Result<OwnerState, StoreError> {
+    match state.revocations {
+        0 => Err(corrupt_owner(
+            owner,
+            "the store revoked its keys and does not count it",
+        )),
+        _ => Ok(state),
+    }
+}
+
+/// Returns the state of an owner after a change of `suspended`, and whether the call changed it.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if the state is not as it was set.
+pub(crate) fn suspended_owner_of(
+    owner: &str,
+    suspended: bool,
+    answer: (OwnerState, bool),
+) -> Result<(OwnerState, bool), StoreError> {
+    match answer.0.suspended == suspended {
+        true => Ok(answer),
+        false => Err(corrupt_owner(
+            owner,
+            "the store did not set what it answered with",
+        )),
+    }
+}
+
 /// Returns the counts that a store read.
 ///
 /// # Errors
@@ -128,6 +164,13 @@ fn readable(mut record: KeyRecord) -> Result<KeyRecord, StoreError> {
     }
     dismantle(std::mem::take(&mut record.metadata));
     Err(corrupt(&record.id, "its metadata is nested too deeply"))
+}
+
+fn corrupt_owner(owner: &str, reason: &str) -> StoreError {
+    StoreError::Corrupt {
+        id: format!("the owner {}", quote(owner)),
+        reason: reason.to_owned(),
+    }
 }
 
 fn corrupt(id: &KeyId, reason: &str) -> StoreError {
@@ -223,6 +266,19 @@ mod tests {
             let page = || RecordPage::new(vec![record(6)], Vec::new(), None);
             let both = [page_of(&owned, page()), page_of(&of_label, page())];
             assert_eq!(both.into_iter().filter(|page| page.is_err()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn only_the_state_that_was_set_is_an_answer() {
+        let state = OwnerState::new().with_version(2);
+        assert!(is_corrupt(revoked_owner_of("a", state)));
+        let revoked = state.with_revocations(1);
+        assert_eq!(revoked_owner_of("a", revoked).unwrap(), revoked);
+        for (suspended, changed) in [(true, true), (true, false), (false, true), (false, false)] {
+            let answer = (state.with_suspended(suspended), changed);
+            assert_eq!(suspended_owner_of("a", suspended, answer).unwrap(), answer);
+            assert!(is_corrupt(suspended_owner_of("a", !suspended, answer)));
         }
     }
 

@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use super::{ChangeListener, NodeId};
 use crate::error::StoreError;
 use crate::key::KeyId;
+use crate::record::OwnerState;
 
 /// Logs changes, so that managers can cache records and poll for what changed.
 ///
 /// Every insert, update, revocation and removal of a key takes the next epoch and logs the key's
-/// id, in one step with the change and in commit order.
+/// id, in one step with the change and in commit order. So does every change of an
+/// [owner](super::OwnerStore).
 #[async_trait]
 pub trait ChangeLog: Send + Sync {
     /// Returns what changed since `since`: at most [`ChangeSet::MAX_ENTRIES`] items, of which the
@@ -38,6 +40,10 @@ pub trait ChangeLog: Send + Sync {
         None
     }
 }
+
+/// The protocol version that this release speaks. 2 is the first with
+/// [`ChangedItem::Owner`].
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// A position in a store's change log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +72,7 @@ pub struct Changes {
     /// the store has no [membership](super::KeyStore::membership).
     pub member: bool,
     /// The protocol version that a node must speak to use what this store logs. A node that does not
-    /// speak it takes no lease. Today, 1.
+    /// speak it takes no lease. 2 if the store keeps [owners](super::OwnerStore), otherwise 1.
     pub required_protocol: u32,
 }
 
@@ -124,13 +130,20 @@ pub enum ChangeSet {
 /// An item that changed.
 ///
 /// A store that meets an entry of a kind that is not here answers [`ChangeSet::Resync`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChangedItem {
     /// The record of this key was inserted, changed, revoked or removed.
     Key(KeyId),
     /// A node joined. No record changed.
     Member,
+    /// All keys of an owner were revoked, suspended or resumed.
+    Owner {
+        /// The owner.
+        owner: String,
+        /// Its state, read in the same snapshot as the log. It may be newer than this change.
+        state: OwnerState,
+    },
 }
 
 impl ChangeSet {
@@ -142,15 +155,21 @@ impl ChangeSet {
     pub fn of_keys(keys: impl IntoIterator<Item = KeyId>) -> Self {
         Self::Entries(keys.into_iter().map(ChangedItem::Key).collect())
     }
+
+    /// Returns whether an owner changed.
+    pub(crate) fn names_owner(&self) -> bool {
+        let is_owner = |item: &ChangedItem| matches!(item, ChangedItem::Owner { .. });
+        matches!(self, Self::Entries(items) if items.iter().any(is_owner))
+    }
 }
 
 impl ChangedItem {
     /// Returns the key that changed, or `None` if the item is not a key.
     #[must_use]
-    pub const fn key(self) -> Option<KeyId> {
+    pub fn key(self) -> Option<KeyId> {
         match self {
             Self::Key(id) => Some(id),
-            Self::Member => None,
+            Self::Member | Self::Owner { .. } => None,
         }
     }
 }

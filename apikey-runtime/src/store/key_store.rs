@@ -5,11 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BulkStep, ChangeLog, LimitStore, ListQuery, Membership, RecordPage, UsageStore};
+use super::{
+    BulkStep, ChangeLog, LimitStore, ListQuery, Membership, OwnerStore, RecordPage, UsageStore,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
+
+/// The number of keys that one step of the default [`KeyStore::revoke_owner`] revokes, one after
+/// another.
+const REVOKE_STEP: u32 = 50;
 
 /// Stores the records of keys.
 ///
@@ -19,6 +25,7 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// |---|---|
 /// | [`change_log`](Self::change_log): what changed since a poll | managers read the store for each request |
 /// | [`membership`](Self::membership): which managers use the store | a confirmed change waits until every lease has ended |
+/// | [`owners`](Self::owners): a row for each owner | all keys of an owner are revoked in batches, and cannot be suspended |
 /// | [`limits`](Self::limits): limit counters | each process counts rates by itself, and quotas are an error |
 /// | [`usage`](Self::usage): how often keys were used | usage is not counted |
 ///
@@ -102,7 +109,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// continues after `after`.
     ///
     /// When the last step returns, each key that the owner had when the first one was called is
-    /// revoked.
+    /// revoked. Not called if the store keeps [owners](Self::owners). By default, lists a few keys and
+    /// revokes each.
     ///
     /// # Errors
     ///
@@ -112,7 +120,22 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         owner: &str,
         revocation: &Revocation,
         after: Option<&KeyId>,
-    ) -> Result<BulkStep, StoreError>;
+    ) -> Result<BulkStep, StoreError> {
+        let mut query = ListQuery::first(REVOKE_STEP);
+        query.owner = Some(owner.to_owned());
+        query.after = after.copied();
+        let page = self.list(&query).await?;
+        let mut step = BulkStep::new(Vec::new(), page.next);
+        for record in page.records {
+            match self.revoke(&record.id, revocation).await {
+                Ok(true) => step.keys.push(record.id),
+                // It was revoked or purged meanwhile.
+                Ok(false) | Err(StoreError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(step)
+    }
 
     /// Removes records that were revoked, or expired, before `before`: one
     /// [bounded step](BulkStep), which continues after `after`.
@@ -133,6 +156,12 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// managers before their leases end. Requires a [change log](Self::change_log). By default,
     /// `None`: a confirmed change waits until every lease has ended.
     fn membership(&self) -> Option<&dyn Membership> {
+        None
+    }
+
+    /// Returns the store of owners. By default, `None`: all keys of an owner are revoked in
+    /// [batches](Self::revoke_owner), and an owner cannot be suspended.
+    fn owners(&self) -> Option<&dyn OwnerStore> {
         None
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Cursor;
+use super::{Cursor, PROTOCOL};
 use crate::error::Error;
 use crate::key::KeyId;
 
@@ -64,6 +64,8 @@ pub struct Node {
     pub heartbeat: u64,
     /// Whether another node suspects it to be gone. If so, it gets no lease until it joins again.
     pub suspected: bool,
+    /// The version of the [protocol](super::Changes::required_protocol) that the node speaks.
+    pub protocol: u32,
 }
 
 impl Node {
@@ -75,7 +77,15 @@ impl Node {
             acknowledged,
             heartbeat,
             suspected,
+            protocol: PROTOCOL,
         }
+    }
+
+    /// Sets the version of the protocol that the node speaks. By default, that of this release.
+    #[must_use]
+    pub fn with_protocol(mut self, version: u32) -> Self {
+        self.protocol = version;
+        self
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stores: they keep records and do not decide anything.
 //!
 //! A store implements [`KeyStore`], and returns the capabilities that it has: [`ChangeLog`],
-//! [`Membership`], [`LimitStore`], [`UsageStore`].
+//! [`Membership`], [`OwnerStore`], [`LimitStore`], [`UsageStore`].
 
 pub(crate) mod answer;
 mod bulk_step;
@@ -18,6 +18,7 @@ mod member;
 mod membership;
 mod memory;
 mod notify;
+mod owner_store;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -35,6 +36,7 @@ mod usage;
 mod usage_store;
 
 pub use self::bulk_step::BulkStep;
+pub(crate) use self::change_log::PROTOCOL;
 pub use self::change_log::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor};
 pub use self::charge::{Charge, ChargeOutcome, LimitCounter, LimitSupport};
 pub use self::key_store::KeyStore;
@@ -44,6 +46,7 @@ pub use self::member::{MemberList, Node, NodeId};
 pub use self::membership::Membership;
 pub use self::memory::MemoryStore;
 pub use self::notify::{ChangeListener, ChangeNotifier};
+pub use self::owner_store::OwnerStore;
 pub(crate) use self::paging::MAX_PAGE_SIZE;
 pub use self::paging::{ListQuery, RecordPage};
 #[cfg(feature = "postgres")]
@@ -55,4 +58,4 @@ pub use self::sqlite::SqliteStore;
 pub use self::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 pub use self::usage_store::UsageStore;
 pub use crate::error::{BoxError, StoreError};
-pub use crate::record::{KeyPatch, PreviousDigest, Revocation};
+pub use crate::record::{KeyPatch, OwnerRevocation, OwnerState, PreviousDigest, Revocation};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::evaluate::{DigestMatch, PolicyEvaluation};
+use super::evaluate::{DigestMatch, PolicyEvaluation, is_overturnable};
 use super::request::CachedDecision;
 use super::{Allowed, CheckRequest, Credential, DeferReason, FastPath, Verifier};
 use crate::api_key::ApiKey;
@@ -19,12 +19,10 @@ impl Verifier {
     ) -> FastPath {
         match self.check_cache(request) {
             CachedDecision::Allow(key, at) => FastPath::Decided(Ok(Allowed::new(key, None, at))),
-            // A revocation is never undone, and a misconfigured route stays so. A newer record
-            // could overturn any other denial.
-            CachedDecision::Deny(reason @ (DenyReason::Revoked | DenyReason::Misconfigured)) => {
-                FastPath::Decided(Err(self.deny(request, reason)))
+            CachedDecision::Deny(reason) if is_overturnable(reason) => {
+                FastPath::Deferred(DeferReason::RecheckDenial)
             }
-            CachedDecision::Deny(_) => FastPath::Deferred(DeferReason::RecheckDenial),
+            CachedDecision::Deny(reason) => FastPath::Decided(Err(self.deny(request, reason))),
             CachedDecision::Miss => FastPath::Deferred(DeferReason::CacheMiss),
         }
     }
@@ -38,12 +36,17 @@ impl Verifier {
         let decision = cache.peek(request.credential.id(), |entry| {
             let matched = self.match_digest(request, entry);
             // The clock is read after the entry, and after everything that takes time. So an entry
-            // that may be trusted now was under the lease when it was used.
+            // that may be trusted now was under the lease when it was used. The count of owners'
+            // changes is read after the lease, whose grant follows the changes that it covers.
             let now = self.shared.now();
             if !cache.lease.holds(now) || entry.is_stale() {
                 return CachedDecision::Miss;
             }
-            match matched.decide(now) {
+            let changes = cache.owner_changes();
+            if entry.is_owner_stale(changes) {
+                return CachedDecision::Miss;
+            }
+            match matched.decide(now, changes) {
                 Ok(()) => CachedDecision::Allow(ApiKey::new(Arc::clone(entry)), now),
                 Err(reason) => CachedDecision::Deny(reason),
             }
@@ -73,8 +76,7 @@ impl Verifier {
             key,
             current: matches(&key.digest),
             previous: key
-                .previous
-                .as_ref()
+                .previous()
                 .filter(|previous| matches(&previous.0))
                 .map(|previous| previous.1),
             policy: PolicyEvaluation::new(key, request.policy, request.info),

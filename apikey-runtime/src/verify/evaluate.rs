@@ -1,6 +1,6 @@
 //! The evaluation of a credential, a route's policy and a key's own restrictions.
 
-use crate::cache::CachedKey;
+use crate::cache::{CachedKey, OwnerChanges};
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
 use crate::policy::{Policy, RequestInfo, TemplateFault, allows_method};
@@ -18,12 +18,16 @@ pub(super) struct DigestMatch<'k> {
 
 impl DigestMatch<'_> {
     /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
-    /// else.
-    pub(super) fn decide(&self, now: ClockReading) -> Result<(), DenyReason> {
+    /// else. `changes` is the count of owners' changes, read after `now`.
+    pub(super) fn decide(
+        &self,
+        now: ClockReading,
+        changes: OwnerChanges,
+    ) -> Result<(), DenyReason> {
         if !self.current && self.previous.is_none_or(|until| now.now >= until) {
             return Err(DenyReason::InvalidKey);
         }
-        self.policy.decide(self.key, now)
+        self.policy.decide(self.key, now, changes)
     }
 }
 
@@ -62,17 +66,22 @@ impl PolicyEvaluation {
     }
 
     /// Decides at `now`, in the order of the answers.
-    pub(super) fn decide(&self, key: &CachedKey, now: ClockReading) -> Result<(), DenyReason> {
+    pub(super) fn decide(
+        &self,
+        key: &CachedKey,
+        now: ClockReading,
+        changes: OwnerChanges,
+    ) -> Result<(), DenyReason> {
         if self.requires_https {
             return Err(DenyReason::HttpsRequired);
         }
         if !self.environment {
             return Err(DenyReason::InvalidKey);
         }
-        match key.validity.state(now.now) {
+        match key.validity(changes).state(now.now) {
             KeyState::Active => {}
             KeyState::Revoked => return Err(DenyReason::Revoked),
-            KeyState::Disabled => return Err(DenyReason::Disabled),
+            KeyState::Suspended | KeyState::Disabled => return Err(DenyReason::Disabled),
             KeyState::Expired => return Err(DenyReason::Expired),
             KeyState::NotYetValid => return Err(DenyReason::NotYetValid),
         }
@@ -112,4 +121,10 @@ fn permits_address(key: &CachedKey, info: &dyn RequestInfo) -> bool {
 fn permits_method(key: &CachedKey, info: &dyn RequestInfo) -> bool {
     let methods = key.methods();
     methods.is_empty() || allows_method(methods.iter().map(|method| &**method), info.method())
+}
+
+/// Returns whether a newer record could overturn a denial. A revocation is never undone, and a
+/// misconfigured route stays so.
+pub(super) fn is_overturnable(reason: DenyReason) -> bool {
+    !matches!(reason, DenyReason::Revoked | DenyReason::Misconfigured)
 }

@@ -166,7 +166,7 @@ impl Verifier {
         key: &ApiKey,
     ) -> VerifiedCredential {
         let record = key.record();
-        let previous = record.previous.as_ref().map(|previous| &previous.0);
+        let previous = record.previous().map(|previous| &previous.0);
         let matched_previous =
             previous.filter(|digest| self.loader.hasher.verify(presented.text(), digest));
         VerifiedCredential {
@@ -193,7 +193,8 @@ pub(crate) fn evaluate_acting(
 ) -> Result<Allowed, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
     let evaluation = evaluate::PolicyEvaluation::new(key.record(), policy, info);
-    match evaluation.decide(key.record(), now) {
+    let changes = crate::cache::OwnerChanges::default();
+    match evaluation.decide(key.record(), now, changes) {
         Ok(()) => Ok(Allowed::new(key, None, now)),
         Err(reason) => Err(record::denied(reason, policy)),
     }

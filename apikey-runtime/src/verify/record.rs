@@ -74,6 +74,7 @@ impl Verifier {
             at: self.shared.now().now,
             kind: EventKind::Denied { reason },
             key_id: id(),
+            owner: None,
             actor: None,
         });
         denied(reason, policy)

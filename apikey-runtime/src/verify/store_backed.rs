@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::evaluate::is_overturnable;
 use super::request::CachedDecision;
 use super::{Allowed, CheckRequest, Verifier};
 use crate::api_key::ApiKey;
-use crate::cache::{ReadAnswer, ReadError, ReadStamp};
+use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp};
 use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::RequestInfo;
@@ -46,6 +47,7 @@ impl Verifier {
         {
             return decision;
         }
+        let mut joined_earlier = false;
         for _ in 0..MAX_READS {
             // Without a lease, other nodes do not wait for this one. Only a read that began after
             // the check sees everything that was confirmed before it.
@@ -54,11 +56,23 @@ impl Verifier {
             let id = request.credential.id().to_id();
             match self.loader.read(&id, alone).await {
                 Err(ReadError) => break,
-                Ok(answer) => {
-                    if let Some(decision) = self.evaluate_answer(request, &answer) {
-                        return decision;
+                Ok(answer) => match self.evaluate_answer(request, &answer) {
+                    // It joined a read that may have begun before the key was rotated, enabled and so
+                    // on. A second read began after this check, whether it is joined or not. If it
+                    // fails, what is true of the key now is not known.
+                    Some(Err(reason))
+                        if !answer.stamp.own
+                            && answer.found.is_some()
+                            && !joined_earlier
+                            && is_overturnable(reason) =>
+                    {
+                        joined_earlier = true;
                     }
-                }
+                    Some(decision) => {
+                        return decision.map_err(|reason| self.deny(request, reason));
+                    }
+                    None => {}
+                },
             }
         }
         Err(self.deny(request, DenyReason::StoreUnavailable))
@@ -84,6 +98,7 @@ impl Verifier {
         serves
             .then(|| self.evaluate_answer(request, &answer))
             .flatten()
+            .map(|decision| decision.map_err(|reason| self.deny(request, reason)))
     }
 
     /// Returns whether the answer of an earlier read may be used: under a lease, as a cached entry.
@@ -102,7 +117,7 @@ impl Verifier {
         &self,
         request: &CheckRequest<'_, I>,
         answer: &ReadAnswer,
-    ) -> Option<Result<Allowed, Denied>> {
+    ) -> Option<Result<Allowed, DenyReason>> {
         let matched = answer
             .found
             .as_ref()
@@ -118,14 +133,18 @@ impl Verifier {
         if age >= lease.unwrap_or(self.shared.deadline) {
             return None;
         }
-        let decision = match matched {
+        let changes = self.loader.cache.owner_changes();
+        let stale = |found: &Arc<CachedKey>| found.is_owner_stale(changes);
+        if answer.found.as_ref().is_some_and(stale) {
+            return None;
+        }
+        Some(match matched {
             None => Err(DenyReason::InvalidKey),
-            Some((found, matched)) => matched.decide(now).map(|()| {
+            Some((found, matched)) => matched.decide(now, changes).map(|()| {
                 let key = ApiKey::new(Arc::clone(found));
                 Allowed::new(key, Some(answer.stamp), now)
             }),
-        };
-        Some(decision.map_err(|reason| self.deny(request, reason)))
+        })
     }
 }
 

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use apikey_runtime::store::{ChangeLog, ChangeSet, ChangedItem, Cursor, Membership, NodeId};
-use apikey_runtime::{ApiKeyManager, DenyReason, KeyStore, NewKey, SqliteStore};
+use apikey_runtime::{ApiKeyManager, Config, DenyReason, KeyStore, NewKey, SqliteStore};
 use apikey_test_support::{PATIENCE, soon, within};
 use sqlx::SqliteConnection;
 
-use crate::{Place, connection, id, number, record, run};
+use crate::{Place, at, connection, id, number, record, run};
 
 /// Starts a manager with a store of its own, as each process has.
 async fn manager(place: &Place, lease: Duration) -> ApiKeyManager {
     let store = SqliteStore::new(place.file()).lease(lease);
-    ApiKeyManager::builder().store(store).start().await.unwrap()
+    // On a busy machine, the answer of a step must not be lost: its keys would not be counted.
+    let patient = Config::builder().store_timeout(Duration::from_secs(30));
+    let builder = ApiKeyManager::builder().config(patient.build().unwrap());
+    builder.store(store).start().await.unwrap()
 }
 
 async fn refusal(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason> {
@@ -46,7 +49,7 @@ async fn a_log_that_lost_an_entry_or_has_one_of_another_kind_hides_no_revocation
         ),
         (
             "a later release logged it",
-            "UPDATE api_key_changes SET kind = 'owner', key_id = 'acme' WHERE epoch = NEWEST",
+            "UPDATE api_key_changes SET kind = 'later', key_id = 'acme' WHERE epoch = NEWEST",
         ),
         (
             "anything changed",
@@ -103,7 +106,7 @@ async fn an_unknown_kind_is_a_resync_with_the_newest_cursor() {
     store.insert(&record(1)).await.unwrap();
     let since = store.changes(None, None).await.unwrap().cursor;
     let mut tool = place.tool().await;
-    let unknown = "INSERT INTO api_key_changes (key_id, kind) VALUES ('acme', 'owner')";
+    let unknown = "INSERT INTO api_key_changes (key_id, kind) VALUES ('acme', 'later')";
     run(&mut tool, unknown).await.unwrap();
     store.join(&NodeId::from_u128(1)).await.unwrap();
     let changes = store.changes(Some(&since), None).await.unwrap();
@@ -111,15 +114,15 @@ async fn an_unknown_kind_is_a_resync_with_the_newest_cursor() {
     assert_eq!(changes.cursor.epoch, since.epoch + 2);
     assert_eq!(
         (changes.head, changes.required_protocol),
-        (since.epoch + 2, 1)
+        (since.epoch + 2, 2)
     );
     store.join(&NodeId::from_u128(2)).await.unwrap();
     let next = store.changes(Some(&changes.cursor), None).await.unwrap();
     assert_eq!(next.set, ChangeSet::Entries(vec![ChangedItem::Member]));
-    let protocol = "UPDATE api_key_meta SET required_protocol = 2";
+    let protocol = "UPDATE api_key_meta SET required_protocol = 3";
     run(&mut tool, protocol).await.unwrap();
     let next = store.changes(Some(&changes.cursor), None).await.unwrap();
-    assert_eq!(next.required_protocol, 2);
+    assert_eq!(next.required_protocol, 3);
 }
 
 /// A file with the tables of the first schema, in which a node of that release has worked.
@@ -152,7 +155,7 @@ async fn a_file_of_the_first_schema_is_upgraded_and_its_cursors_stay() {
     let store = place.store().await;
     assert_eq!(
         number(&mut tool, "SELECT schema_version FROM api_key_meta").await,
-        102
+        103
     );
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)
@@ -162,7 +165,7 @@ async fn a_file_of_the_first_schema_is_upgraded_and_its_cursors_stay() {
     let since = Cursor { epoch: 2, tag };
     let changes = store.changes(Some(&since), None).await.unwrap();
     assert_eq!(changes.set, ChangeSet::Entries(vec![ChangedItem::Member]));
-    assert_eq!(changes.required_protocol, 1);
+    assert_eq!(changes.required_protocol, 2);
     // A process of the old release that still runs logs its join as it always did: not as a key.
     let old_join = "INSERT INTO api_key_changes (key_id) VALUES ('')";
     run(&mut tool, old_join).await.unwrap();
@@ -175,7 +178,7 @@ async fn a_file_of_the_first_schema_is_upgraded_and_its_cursors_stay() {
     let node = manager(&place, Duration::from_millis(200)).await;
     let key = node.create("a").owner("acme").await.unwrap();
     assert_eq!(refusal(&node, &key).await, None);
-    assert_eq!(soon(node.revoke_all("acme")).await.unwrap(), 1);
+    assert!(soon(node.revoke_all("acme")).await.unwrap());
     assert_eq!(refusal(&node, &key).await, Some(DenyReason::Revoked));
     node.shutdown().await.unwrap();
     place.store().await;
@@ -189,12 +192,11 @@ async fn another_process_keeps_its_lease_and_its_heartbeat_during_a_bulk_change(
     let lease = Duration::from_secs(2);
     let here = manager(&place, lease).await;
     let there = manager(&place, lease).await;
-    let key = there.create("a").owner("acme").await.unwrap();
     let kept = there.create("kept").await.unwrap();
     let mut tool = place.tool().await;
     let keys = "WITH RECURSIVE n (i) AS (VALUES (100000) UNION ALL SELECT i + 1 FROM n WHERE i < 119999) \
-         INSERT INTO api_keys (id, prefix, label, owner, digest, scopes, metadata, created_at, enabled, version) \
-         SELECT '0000000000000000' || i, 'p', 'l', 'acme', 'd', '', '{}', 0, 1, 1 FROM n";
+         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, expires_at, enabled, version) \
+         SELECT '0000000000000000' || i, 'p', 'l', 'd', '', '{}', 0, 1000, 1, 1 FROM n";
     run(&mut tool, keys).await.unwrap();
     let other = "CREATE TABLE another (n INTEGER)";
     run(&mut tool, other).await.unwrap();
@@ -205,16 +207,15 @@ async fn another_process_keeps_its_lease_and_its_heartbeat_during_a_bulk_change(
         number(&mut tool, least).await >= before
     });
     assert!(caught_up.await.is_some());
-    assert_eq!(refusal(&there, &key).await, None);
     assert_eq!(refusal(&there, &kept).await, None);
     let misses = there.health().cache_misses;
 
-    let revoking = tokio::spawn({
+    let purging = tokio::spawn({
         let here = here.clone();
-        async move { here.revoke_all("acme").confirmed().await }
+        async move { here.purge(at(2_000)).await }
     });
     let mut let_in = 0;
-    while !revoking.is_finished() {
+    while !purging.is_finished() {
         assert!(
             there.health().lease_remaining.is_some(),
             "it keeps its lease"
@@ -227,16 +228,14 @@ async fn another_process_keeps_its_lease_and_its_heartbeat_during_a_bulk_change(
         run(&mut tool, "COMMIT").await.unwrap();
         let_in += usize::from(reached > before && reached < before + KEYS);
     }
-    let done = revoking.await.unwrap().unwrap();
-    assert_eq!(done.value, KEYS as u64 + 1);
+    assert_eq!(purging.await.unwrap().unwrap(), KEYS as u64);
     assert!(let_in >= 5, "another writer got {let_in} turns");
     assert_eq!(refusal(&there, &kept).await, None);
     assert_eq!(
         there.health().cache_misses,
         misses,
-        "only what was revoked left the cache"
+        "only what was removed left the cache"
     );
-    assert_eq!(refusal(&there, &key).await, Some(DenyReason::Revoked));
-    let left = "SELECT count(*) FROM api_keys WHERE owner = 'acme' AND revoked_at IS NULL";
-    assert_eq!(number(&mut tool, left).await, 0);
+    let left = "SELECT count(*) FROM api_keys";
+    assert_eq!(number(&mut tool, left).await, 1);
 }

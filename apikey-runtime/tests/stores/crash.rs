@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, ListQuery};
+use apikey_runtime::store::{KeyPatch, ListQuery, OwnerRevocation, OwnerStore};
 use apikey_runtime::{KeyId, KeyStore, SqliteStore};
 use sqlx::Row;
 
@@ -61,8 +61,12 @@ async fn child_that_writes_until_it_is_killed() {
                 }
             }
         }
-        store.revoke_all(&owner, &because("left")).await.unwrap();
+        let left = OwnerRevocation::new(at(3_000)).with_reason(Some("left".to_owned()));
+        store.revoke_owner_keys(&owner, &left).await.unwrap();
         say("revoke", id(base));
+        if group % 2 == 1 {
+            while store.mark_revoked_keys().await.unwrap() {}
+        }
         if group % 4 == 3 {
             store.purge_all(at(i64::MAX)).await.unwrap();
             say("purge", id(base));
@@ -162,6 +166,12 @@ async fn look(file: &Path, told: &[(String, KeyId)]) {
             "half an update: {record:?}"
         );
     }
+    while store.mark_revoked_keys().await.unwrap() {}
+    let marked = store.list(&ListQuery::first(1_000)).await.unwrap();
+    assert_eq!(
+        marked, page,
+        "marking goes on after a crash, and changes nothing"
+    );
     for (owner, revoked) in groups {
         let all_or_none = revoked.iter().all(|one| *one) || !revoked.iter().any(|one| *one);
         assert!(all_or_none, "the keys of {owner} are revoked in part");

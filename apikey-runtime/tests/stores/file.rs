@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, Changes, KeyPatch, ListQuery, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, Changes, KeyPatch, ListQuery, OwnerRevocation, OwnerStore, StoreError,
+};
 use apikey_runtime::{KeyStore, Metadata, SqliteStore};
 use tokio::task::JoinSet;
 
@@ -25,7 +27,9 @@ async fn before_start_and_after_stop_every_call_says_what_to_do() {
         refused(store.list(&ListQuery::first(1)).await.map(drop));
         refused(store.update(&id(1), &KeyPatch::new()).await);
         refused(store.revoke(&id(1), &because("lost")).await.map(drop));
-        refused(store.revoke_all("a", &because("lost")).await.map(drop));
+        let lost = OwnerRevocation::new(at(0));
+        refused(store.revoke_owner_keys("a", &lost).await.map(drop));
+        refused(store.mark_revoked_keys().await.map(drop));
         refused(store.purge_all(at(0)).await.map(drop));
         refused(store.changes(None, None).await.map(drop));
         store.start().await.unwrap();

@@ -15,6 +15,7 @@ mod lease;
 mod many_keys;
 mod miscounting;
 mod moved_files;
+mod owners;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rates;
@@ -27,6 +28,7 @@ mod usage;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod warnings;
 mod wrong;
+mod wrong_owners;
 
 use std::path::{Path, PathBuf};
 

@@ -56,7 +56,7 @@ pub(crate) async fn disturb_no_other_key(
     };
     let changing = async {
         let revoked = writer.revoke_all("acme").confirmed().await.unwrap();
-        assert_eq!(revoked.value, OF_ACME + 1);
+        assert!(revoked.value);
         assert_eq!(denial(&reader, &leaked).await, Some(DenyReason::Revoked));
         let last = KeyId::from_u128(1);
         assert!(store.find(&last).await.unwrap().unwrap().revoked.is_some());

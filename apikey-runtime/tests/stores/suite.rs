@@ -83,12 +83,13 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
         let reasons = report.skipped.iter().filter(|(_, why)| why.contains(what));
         reasons.count()
     };
-    assert_eq!(report.skipped.len(), 31, "{report:?}");
+    assert_eq!(report.skipped.len(), 46, "{report:?}");
     assert_eq!(
         (lacking("change log"), lacking("member list")),
         (9, 5),
         "{report:?}"
     );
+    assert_eq!(lacking("keep owners"), 15, "{report:?}");
     assert_eq!(
         (lacking("count limits"), lacking("keep usage")),
         (11, 6),

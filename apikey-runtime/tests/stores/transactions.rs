@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, LimitCounter, NodeId, StoreError};
+use apikey_runtime::store::{Charge, LimitCounter, NodeId, OwnerRevocation, StoreError};
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageRow};
 use apikey_runtime::{KeyStore, Quota, SqliteStore};
 use sqlx::SqliteConnection;
 
-use crate::{Place, at, because, id, number, record, run};
+use crate::{Place, at, because, id, number, owned, record, run};
 
 /// The calls that write, on each of the connections.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub(crate) enum Write {
     Join,
     Insert,
     Revoke,
+    RevokeOwner,
+    SuspendOwner,
 }
 
 pub(crate) const WRITES: [Write; 7] = [
@@ -33,6 +35,8 @@ pub(crate) const WRITES: [Write; 7] = [
     Write::Insert,
     Write::Revoke,
 ];
+
+const OWNER_WRITES: [Write; 2] = [Write::RevokeOwner, Write::SuspendOwner];
 
 impl Write {
     /// Runs the call; `attempt` is a larger number each time.
@@ -51,6 +55,18 @@ impl Write {
             Self::Leave => nodes.leave(&node).await,
             Self::Insert => store.insert(&record(attempt)).await,
             Self::Revoke => store.revoke(&key, &because("lost")).await.map(drop),
+            Self::RevokeOwner => {
+                let owners = store.owners().unwrap();
+                let lost = OwnerRevocation::new(at(3_000));
+                owners.revoke_owner_keys("acme", &lost).await?;
+                owners.mark_revoked_keys().await.map(drop)
+            }
+            Self::SuspendOwner => {
+                let owners = store.owners().unwrap();
+                owners.set_owner_suspended("acme", true).await?;
+                let done = owners.set_owner_suspended("acme", false).await;
+                done.map(drop)
+            }
         }
     }
 }
@@ -70,6 +86,7 @@ fn batch(number: u128) -> UsageBatch {
 /// Adds one key, which has used some of its quota, and one node.
 pub(crate) async fn begin(store: &dyn KeyStore) {
     store.insert(&record(1)).await.unwrap();
+    store.insert(&owned(2, "acme")).await.unwrap();
     Write::Charge.run(store, 0).await.unwrap();
     Write::Join.run(store, 0).await.unwrap();
 }
@@ -89,13 +106,14 @@ async fn fill(tool: &mut SqliteConnection) {
         CREATE TRIGGER full_3 BEFORE INSERT ON api_key_nodes BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
         CREATE TRIGGER full_4 BEFORE DELETE ON api_key_nodes BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
         CREATE TRIGGER full_5 BEFORE INSERT ON api_keys BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
-        CREATE TRIGGER full_6 BEFORE UPDATE ON api_keys BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+        CREATE TRIGGER full_6 BEFORE UPDATE ON api_keys BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
+        CREATE TRIGGER full_7 BEFORE UPDATE ON api_key_owners BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     run(tool, triggers).await.unwrap();
 }
 
 async fn free(tool: &mut SqliteConnection) {
     let drops = "DROP TRIGGER full_1; DROP TRIGGER full_2; DROP TRIGGER full_3; \
-        DROP TRIGGER full_4; DROP TRIGGER full_5; DROP TRIGGER full_6";
+        DROP TRIGGER full_4; DROP TRIGGER full_5; DROP TRIGGER full_6; DROP TRIGGER full_7";
     run(tool, drops).await.unwrap();
 }
 
@@ -106,7 +124,7 @@ async fn after_a_rollback_of_sqlite_itself_the_next_call_succeeds() {
     let mut attempt = 10;
     for round in 0..2 {
         fill(&mut tool).await;
-        for write in WRITES {
+        for write in WRITES.into_iter().chain(OWNER_WRITES) {
             for _ in 0..3 {
                 attempt += 1;
                 let failed = write.run(&store, attempt).await;
@@ -117,7 +135,7 @@ async fn after_a_rollback_of_sqlite_itself_the_next_call_succeeds() {
             }
         }
         free(&mut tool).await;
-        for write in WRITES {
+        for write in WRITES.into_iter().chain(OWNER_WRITES) {
             attempt += 1;
             let done = write.run(&store, attempt).await;
             assert!(done.is_ok(), "{write:?} after the disk was full: {done:?}");
@@ -148,7 +166,7 @@ async fn a_call_dropped_at_any_step_leaves_all_or_nothing_and_the_next_call_succ
     let place = Place::new();
     let (store, mut tool) = (begun(&place).await, place.tool().await);
     let mut attempt = 10;
-    for write in WRITES {
+    for write in WRITES.into_iter().chain(OWNER_WRITES) {
         let (mut times, mut dropped) = (0, 0);
         for _ in 0..1_000 {
             times += 1;
@@ -160,6 +178,10 @@ async fn a_call_dropped_at_any_step_leaves_all_or_nothing_and_the_next_call_succ
             // A number that was kept without its rows, or the other way round.
             let torn = "SELECT count(*) FROM api_key_usage_batches AS batch, api_key_last_used AS used \
                  WHERE batch.number <> used.at";
+            assert_eq!(number(&mut tool, torn).await, 0, "{write:?}");
+            // Of a revocation that was counted, the time is kept; and of none that was not.
+            let torn = "SELECT count(*) FROM api_key_owner_revocations AS revocation, api_key_owners AS state \
+                 WHERE number > revocations";
             assert_eq!(number(&mut tool, torn).await, 0, "{write:?}");
             // On a busy machine, SQLite's thread may answer each step before the poll goes on.
             match is_done {

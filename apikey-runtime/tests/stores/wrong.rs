@@ -291,7 +291,9 @@ impl Forward for Wrong {
         if let (Fault::LogsNoRevocation, ChangeSet::Entries(items)) = (self.fault, &mut changes.set)
         {
             let is_revoked = |notes: &Notes, item: &ChangedItem| {
-                item.key().is_some_and(|id| notes.revoked.contains(&id))
+                item.clone()
+                    .key()
+                    .is_some_and(|id| notes.revoked.contains(&id))
             };
             self.note(|notes| items.retain(|item| !is_revoked(notes, item)));
         }

@@ -6,7 +6,9 @@
 //!
 //! The example runs the conformance suite, which every store must pass, and then starts a manager on
 //! the store. The store has no capabilities, so it is queried for every request. That is correct but
-//! slower: a store that also implements `ChangeLog` lets managers answer from their caches.
+//! slower: a store that also implements `ChangeLog` lets managers answer from their caches. Without
+//! `OwnerStore`, `revoke_all(owner)` lists the owner's keys and revokes each, and `suspend_owner` is an
+//! error that says so.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -233,25 +235,6 @@ impl KeyStore for LegacyTable {
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
         self.change(id, |record| Ok(revoke(record, revocation)))
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-        after: Option<&KeyId>,
-    ) -> Result<BulkStep, StoreError> {
-        let mut rows = self.rows();
-        let (records, next) = step(&rows, after);
-        let mut changed = BTreeMap::new();
-        for mut record in records {
-            if record.owner.as_deref() == Some(owner) && revoke(&mut record, revocation) {
-                changed.insert(record.id, write(&record)?);
-            }
-        }
-        let ids = changed.keys().copied().collect();
-        rows.extend(changed.into_iter().map(|(id, row)| (id.to_string(), row)));
-        Ok(BulkStep::new(ids, next))
     }
 
     async fn purge(

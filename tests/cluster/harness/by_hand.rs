@@ -9,7 +9,8 @@ use tokio::time::{sleep, timeout};
 use super::change::Issued;
 use super::clock::now;
 use super::cluster::Cluster;
-use super::history::{Change, Turn};
+use super::history::{Change, Key, Turn};
+use super::owners::Owned;
 use super::place::Place;
 
 /// The longest wait for the server.
@@ -63,15 +64,37 @@ impl Cluster {
 
     /// Does the same, but the caller commits.
     pub async fn begin_by_hand(&self, key: &Issued) -> Option<OpenRevocation> {
-        let mut tool = Tool::on(&self.place).await?;
         let update = format!(
-            "BEGIN; UPDATE api_keys SET revoked_at = created_at WHERE id = '{}'",
+            "UPDATE api_keys SET revoked_at = created_at WHERE id = '{}'",
             key.id
         );
-        tool.run(&update).await?;
+        self.begin_revocation(&update, std::slice::from_ref(key))
+            .await
+    }
+
+    /// Revokes all keys of an owner by an `UPDATE` of its row, in a transaction that stays open for a
+    /// while. Returns `None` if the outcome is unknown.
+    pub async fn revoke_owner_by_hand(&self, owned: &Owned, open: Duration) -> Option<()> {
+        let update = format!(
+            "UPDATE api_key_owners SET revocations = revocations + 1 WHERE owner = '{}'",
+            owned.owner
+        );
+        let revocation = self.begin_revocation(&update, &owned.keys).await?;
+        sleep(open).await;
+        let committed = revocation.commit(self).await;
+        if committed.is_none() {
+            owned.note_unsure();
+        }
+        committed
+    }
+
+    async fn begin_revocation(&self, update: &str, keys: &[Issued]) -> Option<OpenRevocation> {
+        let mut tool = Tool::on(&self.place).await?;
+        tool.run(&format!("BEGIN; {update}")).await?;
+        let texts = keys.iter().flat_map(|key| &key.texts);
         Some(OpenRevocation {
             tool,
-            key: key.clone(),
+            keys: texts.map(|(key, _)| *key).collect(),
         })
     }
 
@@ -119,7 +142,7 @@ impl Cluster {
 /// A manual revocation that is not committed yet.
 pub struct OpenRevocation {
     tool: Tool,
-    key: Issued,
+    keys: Vec<Key>,
 }
 
 impl OpenRevocation {
@@ -128,9 +151,9 @@ impl OpenRevocation {
         let start = now();
         let committed = self.tool.run("COMMIT").await;
         let returned = committed.map(|()| now());
-        for (key, _) in &self.key.texts {
+        for key in self.keys {
             cluster.note(Change {
-                key: *key,
+                key,
                 to: Turn::Dead,
                 process: None,
                 start,

@@ -1,4 +1,4 @@
-//! Changes that the coordinator orders from nodes.
+//! Changes of keys that the coordinator orders from nodes.
 
 use super::clock::{Nanos, now};
 use super::cluster::Cluster;
@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Confirmed => "confirmed",
@@ -49,9 +49,10 @@ pub struct Done {
 }
 
 impl Cluster {
-    /// Orders `node` to create a key, which all nodes check from then on.
-    pub async fn create(&self, node: &NodeProcess, label: &str) -> Result<Issued, Failure> {
-        let answer = node.ask(&format!("create {label}")).await?;
+    /// Orders `node` to create a key, which all nodes check from then on. `of` is its label, and its
+    /// owner if it has one.
+    pub async fn create(&self, node: &NodeProcess, of: &str) -> Result<Issued, Failure> {
+        let answer = node.ask(&format!("create {of}")).await?;
         let (done, rest) = parse(&answer);
         let (id, secret) = rest.split_once(' ').expect("an id and a secret");
         let key = self.watch(secret).await;
@@ -120,7 +121,7 @@ impl Cluster {
 }
 
 /// Returns when the call was made, when it returned, and its answer.
-fn parse(answer: &str) -> (Done, &str) {
+pub(super) fn parse(answer: &str) -> (Done, &str) {
     let mut parts = answer.splitn(4, ' ');
     let mut nanos = || parts.next().and_then(|text| text.parse().ok());
     let (start, returned) = (nanos(), nanos());

@@ -12,6 +12,7 @@ pub mod faults;
 pub mod faulty;
 pub mod history;
 pub mod node;
+pub mod owners;
 pub mod place;
 pub mod process;
 pub mod round;

@@ -1,5 +1,8 @@
 //! One round: keys are created, all nodes check them, and most keys are revoked in various ways
-//! under faults. Then everything is healed, and all nodes must agree.
+//! under faults: each by itself, or with its owner's. Then everything is healed, and all nodes must
+//! agree.
+
+mod owned;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +17,7 @@ use super::clock::Nanos;
 use super::cluster::Cluster;
 use super::faults::{Diary, Injector, Weather};
 use super::history::{History, Key};
+use super::owners::{Owned, OwnerStep};
 
 /// The maximum number of keys of a round; a long run has more.
 const KEYS: usize = 48;
@@ -23,6 +27,10 @@ const LONG: usize = 5_000;
 
 /// The factor for the keys and changers of a round in a long run.
 const LONG_SCALE: usize = 10;
+
+/// The number of owners of a round, and of the keys that each has.
+const OWNERS: usize = 4;
+const KEYS_OF_OWNER: usize = 3;
 
 /// How many of the keys are never revoked.
 const KEPT: usize = 3;
@@ -57,11 +65,17 @@ struct Counted {
     plain: usize,
 }
 
+/// What one changer revokes.
+enum Unit {
+    Key(Issued),
+    Owner(Owned),
+}
+
 /// The state that changers share.
 struct Work {
     cluster: Arc<Cluster>,
-    /// Keys that still have to be revoked.
-    to_do: Mutex<Vec<Issued>>,
+    /// What still has to be revoked.
+    to_do: Mutex<Vec<Unit>>,
     revoked: Mutex<Vec<Issued>>,
     done: Mutex<Counted>,
 }
@@ -78,16 +92,23 @@ pub async fn run(
     let mut keys = Vec::new();
     let most = KEYS * scale(cluster) - KEPT;
     for number in 0..revocations.min(most) + KEPT {
-        keys.push(create(cluster, &mut dice, number).await);
+        keys.push(create(cluster, &mut dice, &format!("key-{number}")).await);
     }
     let mut kept = keys.split_off(keys.len() - KEPT);
+    let mut units: Vec<_> = keys.iter().cloned().map(Unit::Key).collect();
+    for _ in 0..OWNERS * scale(cluster) {
+        let owned = create_owner(cluster, &mut dice).await;
+        keys.extend(owned.keys.iter().cloned());
+        let place = dice.below(units.len() as u64 + 1) as usize;
+        units.insert(place, Unit::Owner(owned));
+    }
     settle(cluster, &keys, b'a').await;
     cluster.note_warm();
     let throughout = vec![cluster.node(0).expect("the first node runs").number];
 
     let work = Arc::new(Work {
         cluster: Arc::clone(cluster),
-        to_do: Mutex::new(keys),
+        to_do: Mutex::new(units),
         revoked: Mutex::default(),
         done: Mutex::default(),
     });
@@ -117,13 +138,14 @@ fn scale(cluster: &Cluster) -> usize {
     }
 }
 
-/// Creates a key. A node may first find broken connections after the store was killed.
-async fn create(cluster: &Cluster, dice: &mut Dice, number: usize) -> Issued {
+/// Creates a key; `of` is its label, and its owner if it has one. A node may first find broken
+/// connections after the store was killed.
+async fn create(cluster: &Cluster, dice: &mut Dice, of: &str) -> Issued {
     let begun = Instant::now();
     loop {
         let nodes = cluster.members();
         let node = dice.pick(&nodes).expect("nodes run");
-        match cluster.create(node, &format!("key-{number}")).await {
+        match cluster.create(node, of).await {
             Ok(key) => return key,
             Err(failure) if begun.elapsed() > SETTLED_WITHIN => {
                 panic!("a healed cluster does not create a key: {failure:?}")
@@ -131,6 +153,16 @@ async fn create(cluster: &Cluster, dice: &mut Dice, number: usize) -> Issued {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
+}
+
+async fn create_owner(cluster: &Cluster, dice: &mut Dice) -> Owned {
+    // An owner may be named like a key.
+    let owner = format!("{:022}", cluster.number_key());
+    let mut keys = Vec::new();
+    for _ in 0..KEYS_OF_OWNER {
+        keys.push(create(cluster, dice, &format!("owned {owner}")).await);
+    }
+    Owned::new(owner, keys)
 }
 
 async fn under_faults(
@@ -159,23 +191,34 @@ async fn under_faults(
         injector.await.unwrap();
     }
     // The cluster is healed, so changes that failed must now succeed.
-    for mut key in left {
-        work.finish(&mut key, dice).await;
-        work.revoked.lock().unwrap().push(key);
+    for unit in left {
+        match unit {
+            Unit::Key(mut key) => {
+                work.finish(&mut key, dice).await;
+                work.revoked.lock().unwrap().push(key);
+            }
+            Unit::Owner(owned) => work.finish_owner(owned, dice).await,
+        }
     }
 }
 
 impl Work {
     /// Revokes keys until all are revoked; returns those that failed.
-    async fn change(self: Arc<Self>, mut dice: Dice) -> Vec<Issued> {
+    async fn change(self: Arc<Self>, mut dice: Dice) -> Vec<Unit> {
         let mut left = Vec::new();
         loop {
             let next = self.to_do.lock().unwrap().pop();
-            let Some(mut key) = next else { return left };
+            let Some(next) = next else { return left };
             tokio::time::sleep(dice.millis(0..60)).await;
-            match self.end(&mut key, &mut dice).await {
-                Some(()) => self.revoked.lock().unwrap().push(key),
-                None => left.push(key),
+            match next {
+                Unit::Key(mut key) => match self.end(&mut key, &mut dice).await {
+                    Some(()) => self.revoked.lock().unwrap().push(key),
+                    None => left.push(Unit::Key(key)),
+                },
+                Unit::Owner(mut owned) => match self.end_owner(&mut owned, &mut dice).await {
+                    Some(()) => self.revoked.lock().unwrap().extend(owned.keys),
+                    None => left.push(Unit::Owner(owned)),
+                },
             }
         }
     }
@@ -239,16 +282,21 @@ impl Work {
         let nodes = self.cluster.members();
         let node = dice.pick(&nodes)?;
         let done = self.cluster.take(node, key, step, kind).await.ok()?;
+        if step != Step::Enable {
+            self.count(done, kind);
+        }
+        Some(done)
+    }
+
+    fn count(&self, done: Done, kind: Kind) {
         let mut counted = self.done.lock().unwrap();
         match kind {
-            _ if step == Step::Enable => {}
             Kind::Confirmed => {
                 counted.waits.push(done.returned - done.start);
                 counted.outlasted += usize::from(done.outlasted);
             }
             Kind::Plain => counted.plain += 1,
         }
-        Some(done)
     }
 
     /// Waits until every node, asked to disable or enable a key, gets acknowledgements of all other

@@ -13,6 +13,7 @@ use super::change::{Issued, Kind, Step};
 use super::checker::bound;
 use super::cluster::Cluster;
 use super::history::History;
+use super::owners::{Owned, OwnerStep};
 use super::process::NodeProcess;
 use super::round::settle;
 
@@ -53,7 +54,7 @@ pub async fn late_answer(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
     let late = cluster.settings.lease * 2 / 3;
-    let mut key = late_read(cluster, &here, &there, late).await;
+    let mut key = late_read(cluster, [&here, &there], "late", late).await;
     cluster
         .take(&here, &mut key, Step::Revoke, Kind::Plain)
         .await
@@ -64,11 +65,45 @@ pub async fn late_answer(cluster: &Cluster) -> History {
     end(cluster, &key, [here, there]).await
 }
 
-/// The same, with new checks that start while the answer is in transit.
+/// The same, but all keys of its owner are revoked. The node has none of them in memory.
+pub async fn late_answer_of_an_owner(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let late = cluster.settings.lease * 2 / 3;
+    let key = late_read(cluster, [&here, &there], "late acme", late).await;
+    // When the node learns that the key was created, it begins another read, which the creation does
+    // not end.
+    another_find(&there, finds(&there).await).await;
+    revoke_all(cluster, &here, &key, Kind::Plain).await;
+    there.ask("hinder nothing 0").await.unwrap();
+    sleep(late + past_bound(cluster)).await;
+    end(cluster, &key, [here, there]).await
+}
+
+/// All keys of an owner are revoked while a node has one of them in memory.
+pub async fn owner_in_memory(cluster: &Cluster) -> History {
+    cluster.begin_round();
+    let (here, there) = two(cluster);
+    let key = cluster.create(&here, "cached acme").await.unwrap();
+    settle(cluster, std::slice::from_ref(&key), b'a').await;
+    cluster.note_warm();
+
+    revoke_all(cluster, &here, &key, Kind::Confirmed).await;
+    sleep(past_bound(cluster)).await;
+    end(cluster, &key, [here, there]).await
+}
+
+async fn revoke_all(cluster: &Cluster, node: &NodeProcess, key: &Issued, kind: Kind) {
+    let owned = Owned::new("acme".to_owned(), vec![key.clone()]);
+    let revoked = cluster.take_owner(node, &owned, OwnerStep::RevokeAll, kind);
+    revoked.await.unwrap();
+}
+
+/// The same as [`late_answer`], with new checks that start while the answer is in transit.
 pub async fn joined(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
-    let mut key = late_read(cluster, &here, &there, VERY_LATE).await;
+    let mut key = late_read(cluster, [&here, &there], "late", VERY_LATE).await;
     cluster
         .take(&here, &mut key, Step::Revoke, Kind::Plain)
         .await
@@ -162,25 +197,34 @@ pub async fn number_by_a_sequence(cluster: &Cluster) {
 }
 
 /// Creates a key about which `there` has asked the store: the answer says that the key is live, and
-/// is in transit.
+/// is in transit. `of` is its label, and its owner if it has one.
 async fn late_read(
     cluster: &Cluster,
-    here: &NodeProcess,
-    there: &NodeProcess,
+    [here, there]: [&NodeProcess; 2],
+    of: &str,
     late: Duration,
 ) -> Issued {
-    let finds = async || -> u64 { there.ask("finds").await.unwrap().parse().unwrap() };
-    let before = finds().await;
+    let before = finds(there).await;
     let late = late.as_millis();
     there
         .ask(&format!("hinder late-find {late}"))
         .await
         .unwrap();
-    let key = cluster.create(here, "late").await.unwrap();
-    while finds().await == before {
+    let key = cluster.create(here, of).await.unwrap();
+    another_find(there, before).await;
+    key
+}
+
+/// Returns how many answers about single keys the store has given to a node.
+async fn finds(node: &NodeProcess) -> u64 {
+    node.ask("finds").await.unwrap().parse().unwrap()
+}
+
+/// Waits until the store has given more answers than that.
+async fn another_find(node: &NodeProcess, before: u64) {
+    while finds(node).await == before {
         sleep(Duration::from_millis(1)).await;
     }
-    key
 }
 
 fn past_bound(cluster: &Cluster) -> Duration {

@@ -11,33 +11,38 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::key::{KeyHasher, Sha256Hasher};
 use crate::record::KeyRecord;
 
-fn id(number: usize) -> KeyId {
+pub(super) fn id(number: usize) -> KeyId {
     // Spreads the ids over the shards, which are selected by the last characters.
     KeyId::from_u128((number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
 }
 
 fn entry(id: KeyId) -> Arc<CachedKey> {
+    entry_with(id, |_| ())
+}
+
+pub(super) fn entry_with(id: KeyId, change: impl FnOnce(&mut KeyRecord)) -> Arc<CachedKey> {
     static DIGEST: LazyLock<String> = LazyLock::new(|| Sha256Hasher::new().hash("any").unwrap());
     let (hasher, created) = (Sha256Hasher::new(), Timestamp::from_millis(0));
-    let record = KeyRecord::new(id, "my_api", "label", DIGEST.clone(), created);
+    let mut record = KeyRecord::new(id, "my_api", "label", DIGEST.clone(), created);
+    change(&mut record);
     Arc::new(CachedKey::of(record, &hasher, &crate::limiter::Plans::default()).unwrap())
 }
 
-fn now() -> ClockReading {
+pub(super) fn now() -> ClockReading {
     ManualClock::starting_now().read()
 }
 
 /// Performs a read whose answer is `found`.
-fn read(cache: &Cache, id: &KeyId, found: Option<&Arc<CachedKey>>) {
+pub(super) fn read(cache: &Cache, id: &KeyId, found: Option<&mut Arc<CachedKey>>) {
     let generation = cache.shard(id).enter(|_, generation| generation);
     cache.commit_if_current(id, generation, now(), found);
 }
 
 fn fill(cache: &Cache, numbers: std::ops::Range<usize>) {
-    numbers.for_each(|number| read(cache, &id(number), Some(&entry(id(number)))));
+    numbers.for_each(|number| read(cache, &id(number), Some(&mut entry(id(number)))));
 }
 
-fn holds(cache: &Cache, id: &KeyId) -> bool {
+pub(super) fn holds(cache: &Cache, id: &KeyId) -> bool {
     cache
         .peek(id.as_text(), |entry| entry.id == *id && !entry.is_stale())
         .unwrap_or(false)
@@ -60,7 +65,7 @@ fn ask(cache: &Cache, id: &KeyId, make_room: fn(&Cache)) -> bool {
     if cache.len() >= cache.capacity {
         make_room(cache);
     }
-    read(cache, id, Some(&entry(*id)));
+    read(cache, id, Some(&mut entry(*id)));
     false
 }
 
@@ -203,9 +208,9 @@ fn changes_without_end_leave_no_slots_without_end() {
     for round in 0..20_000 {
         let changed = id(round % 7);
         cache.evict(&changed);
-        read(&cache, &changed, Some(&entry(changed)));
+        read(&cache, &changed, Some(&mut entry(changed)));
         // A read for a `fresh` route: the entry is replaced.
-        read(&cache, &changed, Some(&entry(changed)));
+        read(&cache, &changed, Some(&mut entry(changed)));
         assert!(cache.queue().slots() < 1_400, "{}", cache.queue().slots());
     }
     assert_eq!(cache.len(), 1_000);
@@ -215,9 +220,9 @@ fn changes_without_end_leave_no_slots_without_end() {
 #[test]
 fn what_leaves_for_want_of_room_is_believed_no_more() {
     let cache = Cache::new(1);
-    let first = entry(id(1));
-    read(&cache, &id(1), Some(&first));
-    read(&cache, &id(2), Some(&entry(id(2))));
+    let mut first = entry(id(1));
+    read(&cache, &id(1), Some(&mut first));
+    read(&cache, &id(2), Some(&mut entry(id(2))));
     assert!(first.is_stale() && holds(&cache, &id(2)));
 }
 
@@ -335,8 +340,8 @@ proptest! {
                 Step::Ask(number) | Step::Replace(number) => {
                     let asked = matches!(step, Step::Ask(_));
                     if !(asked && holds(&cache, &id(number))) {
-                        let fresh = entry(id(number));
-                        read(&cache, &id(number), Some(&fresh));
+                        let mut fresh = entry(id(number));
+                        read(&cache, &id(number), Some(&mut fresh));
                         last.insert(number, fresh);
                         prop_assert_eq!(holds(&cache, &id(number)), capacity > 0);
                     }

@@ -26,7 +26,7 @@ const PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(25
 
 /// A change of any number of keys.
 #[derive(Debug)]
-pub(super) enum BulkChange {
+pub(in crate::manager) enum BulkChange {
     Revoke {
         owner: String,
         revocation: Revocation,
@@ -55,7 +55,7 @@ impl ManagerCore {
     ///
     /// Returns [`Error::Incomplete`] if a step fails, or if the manager shuts down between two
     /// steps, and [`Error::ShutDown`] if it does before the first.
-    pub(super) async fn change_in_steps(
+    pub(in crate::manager) async fn change_in_steps(
         &self,
         change: &BulkChange,
         actor: Option<&str>,

@@ -9,11 +9,13 @@ mod revoke;
 mod rotate;
 mod update;
 
+pub(super) use bulk::BulkChange;
 pub use create::CreateKey;
 pub use enable::SetKeyEnabled;
 pub use list::{KeyPage, ListKeys};
 pub use purge::PurgeKeys;
-pub use revoke::{RevokeAll, RevokeKey};
+pub use revoke::RevokeKey;
+pub(super) use revoke::revocation;
 pub use rotate::RotateKey;
 pub use update::UpdateKey;
 

@@ -7,7 +7,6 @@ use crate::manager::ApiKeyManager;
 use crate::manager::call::{StartedCall, impl_call};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::{ManagerCore, missing};
-use crate::manager::keys::bulk::BulkChange;
 use crate::manager::validate::{check_actor, check_text};
 use crate::metrics::StoreCall;
 use crate::record::Revocation;
@@ -80,74 +79,6 @@ impl_call!(
     Self::carry_out
 );
 
-/// A call that revokes all keys of an owner; see [`ApiKeyManager::revoke_all`]. Resolves to the
-/// number of keys that this call revoked.
-///
-/// It works in steps of up to 1,000 keys, each of which commits by itself. If one fails, the error is
-/// [`Error::Incomplete`] with the number of keys that are done, and the same call continues there. If
-/// the store loses the answer of a step that it committed, those keys are revoked, but they are not
-/// counted and have no event.
-#[derive(Debug)]
-#[must_use = "a key is revoked only when this is awaited"]
-pub struct RevokeAll {
-    manager: ApiKeyManager,
-    owner: String,
-    reason: Option<String>,
-    actor: Option<String>,
-    started: StartedCall<u64>,
-}
-
-impl RevokeAll {
-    pub(in crate::manager) fn new(manager: ApiKeyManager, owner: String) -> Self {
-        Self {
-            manager,
-            owner,
-            reason: None,
-            actor: None,
-            started: StartedCall::none(),
-        }
-    }
-
-    /// Sets the reason, which the records keep: 1 to 256 bytes. By default, no reason is kept.
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
-        self
-    }
-
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
-
-    /// Waits until the revocations of all steps have reached all nodes. See
-    /// [`RevokeKey::confirmed`].
-    pub fn confirmed(self) -> ConfirmedCall<Self> {
-        ConfirmedCall::new(self.manager.clone(), self)
-    }
-
-    async fn carry_out(self) -> Result<u64, Error> {
-        let revocation = revocation(&self.manager, self.reason)?;
-        let Self { owner, actor, .. } = self;
-        check_actor(actor.as_deref())?;
-        let change = BulkChange::Revoke { owner, revocation };
-        self.manager
-            .on_thread(move |core| async move {
-                let done = core.change_in_steps(&change, actor.as_deref()).await?;
-                tracing::info!(keys = done, "revoked all keys of an owner");
-                Ok(done)
-            })
-            .await
-    }
-}
-
-impl_call!(
-    RevokeAll => u64,
-    |call| Self::new(call.manager.clone(), String::new()),
-    Self::carry_out
-);
-
 impl ManagerCore {
     async fn revoke(
         &self,
@@ -168,7 +99,11 @@ impl ManagerCore {
     }
 }
 
-fn revocation(manager: &ApiKeyManager, reason: Option<String>) -> Result<Revocation, Error> {
+/// Returns the revocation that a call makes now.
+pub(in crate::manager) fn revocation(
+    manager: &ApiKeyManager,
+    reason: Option<String>,
+) -> Result<Revocation, Error> {
     reason.as_deref().map_or(Ok(()), |reason| {
         check_text("reason for the revocation", reason)
     })?;

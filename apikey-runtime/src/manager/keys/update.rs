@@ -49,6 +49,9 @@ impl UpdateKey {
     }
 
     /// Replaces the owner; `None` removes it.
+    ///
+    /// A key that a [revocation of all its owner's keys](ApiKeyManager::revoke_all) ended stays with
+    /// this owner, and the call returns [`Error::Revoked`].
     pub fn owner<S: Into<String>>(mut self, owner: impl Into<Option<S>>) -> Self {
         self.patch.owner = Some(owner.into().map(Into::into));
         self
@@ -155,18 +158,42 @@ impl UpdateKey {
         manager
             .clone()
             .on_thread(move |core| async move {
-                if patch != KeyPatch::new() {
+                let owner = patch.owner.clone();
+                if owner.is_some() {
+                    core.find_given(id, owner.as_ref()).await?;
+                }
+                let is_change = patch != KeyPatch::new();
+                if is_change {
                     let now = manager.now().now;
                     core.patch_within_span(id, patch, now).await?;
+                }
+                let changed = core.find_given(id, owner.as_ref()).await?;
+                if is_change {
                     core.emit(EventKind::Updated, id, actor.as_deref());
                 }
-                core.find(id).await
+                Ok(changed)
             })
             .await
     }
 }
 
 impl ManagerCore {
+    /// Reads the record of a key that is given to `owner`. A key that its present owner's revocation
+    /// ended stays with this owner.
+    async fn find_given(
+        &self,
+        id: KeyId,
+        owner: Option<&Option<String>>,
+    ) -> Result<KeyRecord, Error> {
+        let record = self.find(id).await?;
+        let state = record.owner_state.unwrap_or_default();
+        let stays = state.revokes(record.owner_revocations);
+        match owner {
+            Some(owner) if stays && record.owner != *owner => Err(Error::Revoked(id)),
+            _ => Ok(record),
+        }
+    }
+
     /// Applies the patch, unless the key could then never be used: its expiry lies in the future,
     /// and not after `not_before`.
     async fn patch_within_span(

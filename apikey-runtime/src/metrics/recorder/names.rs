@@ -19,13 +19,17 @@ pub(super) const USAGE_HELD: &str = "apikey_usage_held";
 pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
 
 /// All counted calls, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 13] = [
+pub(super) const CALLS: [StoreCall; 17] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
     StoreCall::Update,
     StoreCall::Revoke,
     StoreCall::RevokeOwner,
+    StoreCall::FindOwner,
+    StoreCall::RevokeOwnerKeys,
+    StoreCall::SuspendOwner,
+    StoreCall::MarkKeys,
     StoreCall::Purge,
     StoreCall::Members,
     StoreCall::Charge,
@@ -43,6 +47,10 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::Update => "update",
         StoreCall::Revoke => "revoke",
         StoreCall::RevokeOwner => "revoke_owner",
+        StoreCall::FindOwner => "find_owner",
+        StoreCall::RevokeOwnerKeys => "revoke_owner_keys",
+        StoreCall::SuspendOwner => "set_owner_suspended",
+        StoreCall::MarkKeys => "mark_revoked_keys",
         StoreCall::Purge => "purge",
         StoreCall::Members => "members",
         StoreCall::Charge => "charge",

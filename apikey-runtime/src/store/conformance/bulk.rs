@@ -14,7 +14,7 @@ use crate::record::Revocation;
 use crate::store::{BulkStep, ChangeSet, ChangedItem, Cursor, KeyStore};
 
 /// More keys than a step or a page may have.
-const KEYS: u128 = 1_100;
+pub(super) const KEYS: u128 = 1_100;
 
 /// Number of concurrent writers of the keys.
 const WRITERS: u128 = 4;
@@ -68,7 +68,7 @@ fn next_step(keys: &mut Vec<KeyId>, step: BulkStep) -> Result<Option<KeyId>, Vio
 }
 
 /// Adds the keys 1 to [`KEYS`], all of one owner.
-async fn add_many(store: &Arc<dyn KeyStore>) -> Result<(), Violation> {
+pub(super) async fn add_many(store: &Arc<dyn KeyStore>) -> Result<(), Violation> {
     let mut tasks = JoinSet::new();
     for writer in 0..WRITERS {
         let store = Arc::clone(store);

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    CheckResult, bulk, history, limits, listing, membership, rates, records, revocation, usage,
+    CheckResult, bulk, history, limits, listing, membership, owner_changes, owner_keys, owners,
+    rates, records, revocation, usage,
 };
 use crate::store::KeyStore;
 
@@ -82,6 +83,27 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
     bulk {
         one a_bulk_change_is_made_in_bounded_steps,
         one a_long_change_log_is_read_page_by_page,
+    }
+    owners {
+        one an_owner_begins_with_its_first_key,
+        one marking_changes_nothing_that_is_read,
+        one revoking_an_owner_revokes_all_earlier_keys_at_once,
+        one two_revocations_of_an_owner_keep_both_times_and_reasons,
+    }
+    owner_changes {
+        one a_suspension_that_changes_nothing_is_not_logged,
+        one a_change_of_an_unknown_owner_is_not_found,
+        one every_change_of_an_owner_takes_one_epoch_and_carries_the_newest_state,
+        one owners_are_different_if_a_byte_differs,
+        one a_key_that_its_owner_revoked_is_not_revoked_again,
+        one purge_removes_keys_that_their_owner_revoked_before,
+    }
+    owner_keys {
+        one a_key_counts_from_when_it_came_to_its_owner,
+        one a_key_that_its_owner_revoked_stays_with_it,
+        one a_read_has_the_state_of_its_owner_at_that_moment,
+        one an_insert_that_races_with_a_revocation_is_revoked_or_newer,
+        one changes_of_owner_race_with_revocations,
     }
     limits {
         one racing_charges_pass_up_to_the_limit,

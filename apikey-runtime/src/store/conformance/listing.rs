@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::records::add;
+use super::records::{add, written};
 use super::samples::{full, id, owned, plain};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::key::KeyId;
@@ -44,8 +44,9 @@ pub(super) async fn a_list_is_ordered_by_id_and_its_pages_are_complete(
     );
     ensure!(
         page.records
-            .iter()
-            .all(|record| *record == full(record.id.to_u128())),
+            .into_iter()
+            .map(written)
+            .all(|record| record == full(record.id.to_u128())),
         "a list must return complete records"
     );
     let late = ListQuery {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::error::StoreError;
-use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId};
+use crate::store::{ChangeListener, ChangeLog, ChangeSet, Changes, Cursor, NodeId, PROTOCOL};
 
 #[async_trait]
 impl ChangeLog for MemoryStore {
@@ -30,7 +30,8 @@ impl ChangeLog for MemoryStore {
             .is_some_and(|node| !node.suspected);
         Ok(Changes::new(set, cursor, self.lease)
             .with_head(state.epoch)
-            .for_member(member))
+            .for_member(member)
+            .with_required_protocol(PROTOCOL))
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::MemoryStore;
+use super::{LoggedItem, MemoryStore};
 use crate::error::StoreError;
-use crate::store::{ChangedItem, Cursor, MemberList, Membership, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
 
 #[async_trait]
 impl Membership for MemoryStore {
@@ -17,7 +17,7 @@ impl Membership for MemoryStore {
             .or_insert(Node::new(*node, 0, heartbeat, false));
         listed.heartbeat = heartbeat;
         listed.suspected = false;
-        state.log(ChangedItem::Member);
+        state.log(LoggedItem::Member);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod history;
 mod membership;
+mod owners;
 mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,11 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 
+use self::owners::Owners;
 use self::usage::Tally;
 use super::paging::page_size;
 use super::{
     BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, KeyStore, LimitStore,
-    ListQuery, Membership, Node, NodeId, RecordPage, UsageStore,
+    ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage, UsageStore,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
@@ -70,12 +72,21 @@ struct State {
     /// The epoch of the last change.
     epoch: u64,
     /// The last changes; the back is that of `epoch`.
-    log: VecDeque<ChangedItem>,
+    log: VecDeque<LoggedItem>,
     nodes: BTreeMap<NodeId, Node>,
     /// Counts the heartbeats of all nodes. A node that leaves and joins again never repeats a
     /// heartbeat.
     beats: u64,
     tally: Tally,
+    owners: Owners,
+}
+
+/// An item of the log. What it says of an owner is read with the log.
+#[derive(Debug, Clone)]
+enum LoggedItem {
+    Key(KeyId),
+    Member,
+    Owner(String),
 }
 
 impl MemoryStore {
@@ -138,7 +149,7 @@ impl MemoryStore {
 }
 
 impl State {
-    fn log(&mut self, item: ChangedItem) {
+    fn log(&mut self, item: LoggedItem) {
         self.epoch += 1;
         self.log.push_back(item);
         if self.log.len() > LOG_LEN {
@@ -149,24 +160,6 @@ impl State {
     fn heartbeat(&mut self) -> u64 {
         self.beats += 1;
         self.beats
-    }
-
-    /// Revokes those of `ids` that are not yet revoked, and returns them.
-    fn revoke(&mut self, ids: Vec<KeyId>, revocation: &Revocation) -> Vec<KeyId> {
-        let mut revoked = Vec::new();
-        for id in ids {
-            if let Some(record) = self
-                .records
-                .get_mut(&id)
-                .filter(|record| record.revoked.is_none())
-            {
-                record.revoked = Some(revocation.clone());
-                record.version = record.version.saturating_add(1);
-                self.log(ChangedItem::Key(id));
-                revoked.push(id);
-            }
-        }
-        revoked
     }
 
     /// Returns those of the next records that match `wanted`, and where the next step continues.
@@ -188,7 +181,15 @@ impl State {
         let count = usize::try_from(self.epoch.checked_sub(epoch)?).ok()?;
         let start = self.log.len().checked_sub(count)?;
         let page = self.log.range(start..).take(ChangeSet::MAX_ENTRIES);
-        Some(page.copied().collect())
+        let item = |logged: &LoggedItem| match logged {
+            LoggedItem::Key(id) => ChangedItem::Key(*id),
+            LoggedItem::Member => ChangedItem::Member,
+            LoggedItem::Owner(owner) => ChangedItem::Owner {
+                owner: owner.clone(),
+                state: self.owners.state(owner).unwrap_or_default(),
+            },
+        };
+        Some(page.map(item).collect())
     }
 
     /// Removes changes that every node has acknowledged from the log, a bounded number at once.
@@ -216,13 +217,17 @@ impl KeyStore for MemoryStore {
         if state.records.contains_key(&record.id) {
             return Err(StoreError::Conflict);
         }
-        state.records.insert(record.id, record.clone());
-        state.log(ChangedItem::Key(record.id));
+        let mut admitted = record.clone();
+        state.owners.admit(&mut admitted);
+        state.records.insert(record.id, admitted);
+        state.log(LoggedItem::Key(record.id));
         Ok(())
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(self.state().records.get(id).cloned())
+        let state = self.state();
+        let found = state.records.get(id).cloned();
+        Ok(found.map(|record| state.owners.complete(record)))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
@@ -257,7 +262,7 @@ impl KeyStore for MemoryStore {
                     next = records.last().map(|record| record.id);
                     break;
                 }
-                records.push(record.clone());
+                records.push(state.owners.complete(record.clone()));
             }
         }
         Ok(RecordPage::new(records, Vec::new(), next))
@@ -266,7 +271,10 @@ impl KeyStore for MemoryStore {
     async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
         patch.metadata.as_ref().map_or(Ok(()), check_readable)?;
         let mut state = self.change();
-        let record = state.records.get_mut(id).ok_or(StoreError::NotFound)?;
+        let State {
+            records, owners, ..
+        } = &mut *state;
+        let record = records.get_mut(id).ok_or(StoreError::NotFound)?;
         if patch
             .expected_version
             .is_some_and(|expected| expected != record.version)
@@ -276,28 +284,25 @@ impl KeyStore for MemoryStore {
         // Changes a copy: the record changes as a whole or not at all.
         let mut changed = record.clone();
         patch.apply(&mut changed);
+        owners.transfer(record, &mut changed);
         *record = changed;
-        state.log(ChangedItem::Key(*id));
+        state.log(LoggedItem::Key(*id));
         Ok(())
     }
 
     async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
         let mut state = self.change();
-        if !state.records.contains_key(id) {
-            return Err(StoreError::NotFound);
+        let State {
+            records, owners, ..
+        } = &mut *state;
+        let record = records.get_mut(id).ok_or(StoreError::NotFound)?;
+        if owners.revocation(record).is_some() {
+            return Ok(false);
         }
-        Ok(!state.revoke(vec![*id], revocation).is_empty())
-    }
-
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-        after: Option<&KeyId>,
-    ) -> Result<BulkStep, StoreError> {
-        let mut state = self.change();
-        let (ids, next) = state.step(after, |record| record.owner.as_deref() == Some(owner));
-        Ok(BulkStep::new(state.revoke(ids, revocation), next))
+        record.revoked = Some(revocation.clone());
+        record.version = record.version.saturating_add(1);
+        state.log(LoggedItem::Key(*id));
+        Ok(true)
     }
 
     async fn purge(
@@ -307,16 +312,14 @@ impl KeyStore for MemoryStore {
     ) -> Result<BulkStep, StoreError> {
         let mut state = self.change();
         let (ids, next) = state.step(after, |record| {
-            record
-                .revoked
-                .as_ref()
-                .is_some_and(|revocation| revocation.at < before)
+            let revocation = state.owners.revocation(record);
+            revocation.is_some_and(|revocation| revocation.at < before)
                 || record.expires.is_some_and(|expires| expires < before)
         });
         for id in &ids {
             state.records.remove(id);
             state.tally.remove(id);
-            state.log(ChangedItem::Key(*id));
+            state.log(LoggedItem::Key(*id));
         }
         Ok(BulkStep::new(ids, next))
     }
@@ -326,6 +329,10 @@ impl KeyStore for MemoryStore {
     }
 
     fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
+    }
+
+    fn owners(&self) -> Option<&dyn OwnerStore> {
         Some(self)
     }
 

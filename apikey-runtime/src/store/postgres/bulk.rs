@@ -7,50 +7,16 @@ use super::pool::{ConnectionPool, PgQuery};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::record::Revocation;
 use crate::store::BulkStep;
 use crate::store::sql;
 
-/// The most records that a step reads: their revocation takes some 20 ms, for a part of which other commits of changes
-/// wait.
+/// The most records that a step reads: their removal takes some 20 ms, for a part of which other commits of changes wait.
 const STEP: i64 = 500;
-
-/// See [`KeyStore::revoke_owner`](crate::KeyStore::revoke_owner).
-///
-/// The rows come from the index of owners, in its order. They are found again by their ids, as an array: a join could
-/// compare each of them with all rows of the table.
-pub(super) async fn revoke_owner(
-    pool: &ConnectionPool,
-    owner: &str,
-    revocation: &Revocation,
-    after: Option<&KeyId>,
-) -> Result<BulkStep, StoreError> {
-    const REVOKE: &str = "WITH page AS MATERIALIZED ( \
-            SELECT id FROM api_keys \
-            WHERE (left(owner, 100), id) > (left($3, 100), $4) AND left(owner, 100) <= left($3, 100) \
-                AND id ~ '^[0-9A-Za-z]{22}$' \
-            ORDER BY left(owner, 100), id LIMIT $5), \
-        changed AS ( \
-            UPDATE api_keys AS key SET revoked_at = $1, revoked_reason = $2, \
-                version = version + (version < 9223372036854775807)::integer \
-            WHERE key.id = ANY (ARRAY(SELECT id FROM page)) AND key.owner = $3 AND key.revoked_at IS NULL \
-            RETURNING key.id) \
-        SELECT id, FALSE AS is_next FROM changed \
-        UNION ALL SELECT max(id), TRUE FROM page HAVING count(*) = $5";
-    let revoke = || {
-        query(REVOKE)
-            .bind(revocation.at.as_millis())
-            .bind(&revocation.reason)
-            .bind(owner)
-            .bind(after.map_or("", KeyId::as_str))
-            .bind(STEP)
-    };
-    step(pool, "revoking the keys of an owner", revoke).await
-}
 
 /// See [`KeyStore::purge`](crate::KeyStore::purge).
 ///
-/// Reads all records, in the order of their ids. An index on the time when a key ends would have to follow each
+/// Reads all records, in the order of their ids, and finds those of a page again by their ids, as an array: a join could
+/// compare each of them with all rows of the table. An index on the time when a key ends would have to follow each
 /// revocation, and until a vacuum each step would pass over what the steps before it removed.
 pub(super) async fn purge(
     pool: &ConnectionPool,
@@ -61,7 +27,11 @@ pub(super) async fn purge(
             SELECT id FROM api_keys WHERE id > $2 AND id ~ '^[0-9A-Za-z]{22}$' ORDER BY id LIMIT $3), \
         changed AS ( \
             DELETE FROM api_keys AS key WHERE key.id = ANY (ARRAY(SELECT id FROM page)) \
-                AND (key.revoked_at < $1 OR key.expires_at < $1) RETURNING key.id) \
+                AND (key.revoked_at < $1 OR key.expires_at < $1 OR key.revoked_at IS NULL AND ( \
+                    SELECT revocation.at FROM api_key_owners AS known JOIN api_key_owner_revocations AS revocation \
+                        ON revocation.owner = known.owner AND revocation.number <= known.revocations \
+                    WHERE known.owner = key.owner AND revocation.number = key.owner_revocations + 1) < $1) \
+            RETURNING key.id) \
         SELECT id, FALSE AS is_next FROM changed \
         UNION ALL SELECT max(id), TRUE FROM page HAVING count(*) = $3";
     let purge = || {

@@ -60,20 +60,23 @@ macro_rules! head {
 }
 pub(super) use head;
 
-/// The newest cursor, the lease, whether the node is a member, and a page of the log from the cursor's own row on:
-/// one statement, so one snapshot. An idle poll reads a row of each table.
+/// The newest cursor, the lease, whether the node is a member, and a page of the log from the cursor's own row on, with the
+/// states of the owners that changed: one statement, so one snapshot. An idle poll reads a row of each table.
 const CHANGES: &str = concat!(
-    "SELECT log.key_id AS key_id, log.kind AS kind, log.epoch AS epoch, log.tag AS tag, \
+    "SELECT log.key_id AS key_id, log.kind AS kind, log.epoch AS epoch, log.tag AS tag, log.owner AS owner, \
+            owning.version AS owner_version, owning.revocations AS owner_revoked, \
+            owning.suspended AS owner_suspended, \
             head.epoch AS head_epoch, head.tag AS head_tag, meta.lease_ms AS lease_ms, \
             meta.required_protocol AS required_protocol, \
             EXISTS (SELECT FROM api_key_nodes WHERE id = $3 AND NOT suspected) AS member, \
             pg_is_in_recovery() AS standby \
      FROM api_key_meta AS meta JOIN ",
     head!(),
-    " ON TRUE LEFT JOIN (SELECT log.key_id, log.kind, log.epoch, ",
+    " ON TRUE LEFT JOIN (SELECT log.key_id, log.kind, log.owner, log.epoch, ",
     cursor_tag!("log"),
     " AS tag FROM api_key_changes AS log WHERE log.epoch >= $1 ORDER BY log.epoch LIMIT $2) AS log ON TRUE \
-     ORDER BY log.epoch"
+     LEFT JOIN LATERAL (SELECT known.* FROM api_key_owners AS known WHERE known.owner = log.owner LIMIT 1) AS owning \
+        ON TRUE ORDER BY log.epoch"
 );
 
 async fn changes(
@@ -166,9 +169,10 @@ fn entries(
     }
     let mut items = Vec::with_capacity(after.len());
     for row in after {
-        match (row.try_get("kind")?, sql::id(row)) {
-            ("key", Some(id)) => items.push(ChangedItem::Key(id)),
-            ("member", _) => items.push(ChangedItem::Member),
+        match (row.try_get("kind")?, sql::id(row), owner(row)?) {
+            ("key", Some(id), _) => items.push(ChangedItem::Key(id)),
+            ("member", ..) => items.push(ChangedItem::Member),
+            ("owner", _, Some(owner)) => items.push(owner),
             _ => return Ok(None),
         }
     }
@@ -181,6 +185,17 @@ fn entries(
     let last = rows.last().map(entry_cursor).transpose()?.flatten();
     let last = last.filter(is_whole);
     Ok(last.map(|last| (ChangeSet::Entries(items), last)))
+}
+
+/// Reads the owner that an entry is about, with its state; `None` if it does not have a row.
+fn owner(row: &PgRow) -> Result<Option<ChangedItem>, sqlx::Error> {
+    let owner: Option<String> = row.try_get("owner")?;
+    let version: Option<i64> = row.try_get("owner_version")?;
+    let state = sql::state(row);
+    Ok(match (owner, version, state) {
+        (Some(owner), Some(_), Ok(state)) => Some(ChangedItem::Owner { owner, state }),
+        _ => None,
+    })
 }
 
 /// Reads the cursor at an entry; `None` for the row of an empty page.

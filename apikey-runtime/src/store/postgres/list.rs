@@ -4,11 +4,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row, query};
 
 use super::error::failed;
+use super::owners::owner_join;
 use super::pool::ConnectionPool;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::paging::page_size;
-use crate::store::sql::{column_names, read_page};
+use crate::store::sql::{read_columns, read_page};
 use crate::store::{ListQuery, RecordPage};
 
 /// The most records that one statement reads, of which those that were asked for are returned.
@@ -90,11 +91,11 @@ fn list_sql(query: &ListQuery) -> String {
     if query.label.is_some() {
         wanted.push_str(" AND label = $2");
     }
-    let columns = column_names!();
+    let (columns, owner_join) = (read_columns!(), owner_join!());
     format!(
         "SELECT {columns}, read.place AS place FROM (SELECT (SELECT id FROM api_keys WHERE {read} \
             ORDER BY {order} LIMIT 1 OFFSET $5 - 1) AS place) AS read \
          LEFT JOIN LATERAL (SELECT * FROM (SELECT * FROM api_keys WHERE {read} ORDER BY {order} LIMIT $5) AS key \
-            WHERE {wanted} ORDER BY {order} LIMIT $4) AS key ON TRUE ORDER BY id"
+            WHERE {wanted} ORDER BY {order} LIMIT $4) AS key ON TRUE{owner_join} ORDER BY id"
     )
 }

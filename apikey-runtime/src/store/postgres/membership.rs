@@ -12,7 +12,7 @@ use super::error::failed;
 use super::history::{cursor, cursor_tag, empty_log, head, primary};
 use super::pool::{ConnectionPool, PgQuery};
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId, PROTOCOL};
 
 #[async_trait]
 impl Membership for PostgresStore {
@@ -49,11 +49,15 @@ impl Membership for PostgresStore {
 async fn join(pool: &ConnectionPool, node: &NodeId) -> Result<(), StoreError> {
     // The function is called for the row that was written: after it, in the same transaction.
     const JOIN: &str = "WITH joined AS ( \
-            INSERT INTO api_key_nodes AS node (id) VALUES ($1) \
-            ON CONFLICT (id) DO UPDATE SET heartbeat = node.heartbeat + 1, suspected = FALSE \
+            INSERT INTO api_key_nodes AS node (id, protocol) VALUES ($1, $2) \
+            ON CONFLICT (id) DO UPDATE SET heartbeat = node.heartbeat + 1, suspected = FALSE, \
+                protocol = excluded.protocol \
             RETURNING id) \
          SELECT api_key_append_change('', 'member') FROM joined";
-    let join = || sqlx::query(JOIN).bind(node.as_str());
+    let join = || {
+        let join = sqlx::query(JOIN).bind(node.as_str());
+        join.bind(i32::try_from(PROTOCOL).unwrap_or(i32::MAX))
+    };
     write(pool, "joining the nodes", join).await
 }
 
@@ -143,6 +147,7 @@ async fn nodes(pool: &ConnectionPool) -> Result<MemberList, StoreError> {
     // restore another may have its number.
     const NODES: &str = concat!(
         "SELECT node.id AS id, node.heartbeat AS heartbeat, node.suspected AS suspected, \
+            node.protocol AS protocol, \
             coalesce(seen.epoch, 0) AS acknowledged, head.epoch AS head_epoch, head.tag AS head_tag, \
             meta.longest_lease_ms AS longest_lease_ms, pg_is_in_recovery() AS standby \
          FROM api_key_meta AS meta JOIN ",
@@ -177,12 +182,15 @@ fn node(row: &PgRow, id: &str) -> Result<Node, sqlx::Error> {
     let id = id
         .parse()
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    Ok(Node::new(
+    let node = Node::new(
         id,
         row.try_get::<i64, _>("acknowledged")?.unsigned_abs(),
         row.try_get::<i64, _>("heartbeat")?.unsigned_abs(),
         row.try_get("suspected")?,
-    ))
+    );
+    // A number that is not one of a protocol is of a node that knows none of this.
+    let protocol: i32 = row.try_get("protocol")?;
+    Ok(node.with_protocol(u32::try_from(protocol).unwrap_or(0)))
 }
 
 async fn suspect(pool: &ConnectionPool, seen: &Node) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ mod limit_counters;
 mod list;
 mod membership;
 mod migrate;
+mod owners;
 mod pool;
 mod push;
 mod records;
@@ -30,8 +31,8 @@ use self::push::PushListener;
 use super::key_store::STOPPED;
 use super::trim_schedule::TrimSchedule;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage,
-    UsageStore, lease,
+    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, OwnerStore,
+    RecordPage, UsageStore, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -215,15 +216,6 @@ impl KeyStore for PostgresStore {
         records::revoke(&self.running()?.keys, id, revocation).await
     }
 
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-        after: Option<&KeyId>,
-    ) -> Result<BulkStep, StoreError> {
-        bulk::revoke_owner(&self.running()?.keys, owner, revocation, after).await
-    }
-
     async fn purge(
         &self,
         before: Timestamp,
@@ -237,6 +229,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
+    }
+
+    fn owners(&self) -> Option<&dyn OwnerStore> {
         Some(self)
     }
 

@@ -6,12 +6,13 @@ use sqlx::query;
 
 use super::error::{failed, insert_failed};
 use super::history;
+use super::owners::owner_join;
 use super::pool::ConnectionPool;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::sql::{self, EncodedColumns, KeyRow, column_names};
+use crate::store::sql::{self, EncodedColumns, KeyRow, column_names, read_columns};
 
 sql::key_row!(PgRow);
 
@@ -60,8 +61,9 @@ pub(super) async fn find(
 ) -> Result<Option<KeyRecord>, StoreError> {
     const FIND: &str = concat!(
         "SELECT ",
-        column_names!(),
-        ", pg_is_in_recovery() AS standby FROM (SELECT) AS one LEFT JOIN api_keys ON id = $1"
+        read_columns!(),
+        ", pg_is_in_recovery() AS standby FROM (SELECT) AS one LEFT JOIN api_keys AS key ON id = $1",
+        owner_join!()
     );
     let reading_failed = |error| failed("reading a record", error);
     let rows = pool.read(|| query(FIND).bind(id.as_str())).await;
@@ -139,9 +141,11 @@ pub(super) async fn revoke(
     id: &KeyId,
     revocation: &Revocation,
 ) -> Result<bool, StoreError> {
-    const REVOKE: &str = "UPDATE api_keys SET revoked_at = $1, revoked_reason = $2, \
+    // If its owner's state revokes the key, marking writes the time and reason of that.
+    const REVOKE: &str = "UPDATE api_keys AS key SET revoked_at = $1, revoked_reason = $2, \
         version = version + (version < 9223372036854775807)::integer \
-        WHERE id = $3 AND revoked_at IS NULL RETURNING id";
+        WHERE id = $3 AND revoked_at IS NULL AND owner_revocations >= coalesce(( \
+            SELECT known.revocations FROM api_key_owners AS known WHERE known.owner = key.owner), 0) RETURNING id";
     let revoke = || {
         query(REVOKE)
             .bind(revocation.at.as_millis())

@@ -4,57 +4,17 @@
 use redis::Cmd;
 
 use super::connection::DEADLINE;
-use super::list::{IndexRange, ids, select};
+use super::list::ids;
 use super::records::KEYS;
 use super::script::{self, ScriptCall};
 use super::server::{ScriptReply, Server};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::record::Revocation;
 use crate::store::BulkStep;
 
 /// The most records of a step.
 const STEP: usize = 100;
-
-/// See [`KeyStore::revoke_owner`](crate::KeyStore::revoke_owner).
-pub(super) async fn revoke_owner(
-    server: &Server,
-    owner: &str,
-    revocation: &Revocation,
-    after: Option<&KeyId>,
-) -> Result<BulkStep, StoreError> {
-    let doing = "revoking the keys of an owner";
-    let mut after = after.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec());
-    let mut step = BulkStep::default();
-    loop {
-        let ids = select(server, doing, IndexRange::Owner(owner), &after, STEP).await?;
-        let is_last = ids.len() < STEP;
-        if ids.is_empty() {
-            return Ok(step);
-        }
-        let reason = revocation.reason.as_deref();
-        let run = server
-            .write(&script::REVOKE_OWNER, KEYS)?
-            .keys(ids.iter().map(|id| server.names.record_of(id)))
-            .argument(owner)
-            .argument(revocation.at.as_millis())
-            .argument(u8::from(reason.is_some()))
-            .argument(reason.unwrap_or_default());
-        let reply = change_many(server, doing, run, &ids).await?;
-        step.keys.extend(key_ids(&reply.rest));
-        step.next = ids.iter().rev().find_map(|id| KeyId::from_ascii(id));
-        if is_last {
-            step.next = None;
-            return Ok(step);
-        }
-        // A place has to be a valid id. If the index has none here, it was written by hand.
-        if step.next.is_some() {
-            return Ok(step);
-        }
-        after = ids.last().cloned().unwrap_or_default();
-    }
-}
 
 /// See [`KeyStore::purge`](crate::KeyStore::purge).
 ///
@@ -67,6 +27,10 @@ pub(super) async fn purge(
 ) -> Result<BulkStep, StoreError> {
     let doing = "removing old records";
     let skipped = after.map_or(0, |after| after.to_u128());
+    // Marking writes the times at which keys of owners ended into the index.
+    if mark(server).await? {
+        return Ok(BulkStep::new(Vec::new(), Some(KeyId::from_u128(skipped))));
+    }
     let ids = ended(server, doing, before, skipped).await?;
     if ids.is_empty() {
         return Ok(BulkStep::default());
@@ -91,6 +55,30 @@ pub(super) async fn purge(
     let next = skipped.saturating_add(kept.unwrap_or(0));
     let next = (ids.len() == STEP).then(|| KeyId::from_u128(next));
     Ok(BulkStep::new(key_ids(removed).collect(), next))
+}
+
+/// Marks the next keys of an owner. Returns whether more is left to mark.
+pub(super) async fn mark(server: &Server) -> Result<bool, StoreError> {
+    let doing = "marking the keys of an owner";
+    let names = &server.names;
+    let read = ScriptCall::new(&script::UNMARKED)
+        .key(names.unmarked_owners())
+        .key(names.owner_revocations())
+        .key(names.index())
+        .argument(STEP);
+    let (value, _) = server.calls.run(doing, &read, DEADLINE).await?;
+    let found = ids(doing, value)?;
+    let Some((owner, ids)) = found.split_first() else {
+        return Ok(false);
+    };
+    let run = server
+        .write(&script::MARK, KEYS)?
+        .key(names.unmarked_owners())
+        .keys(ids.iter().map(|id| names.record_of(id)))
+        .argument(STEP)
+        .argument(owner.as_slice());
+    let reply = change_many(server, doing, run, ids).await?;
+    Ok(reply.rest.first().is_some_and(|left| left == b"1"))
 }
 
 /// Ids of keys that ended before, in the order of these times, without the first.

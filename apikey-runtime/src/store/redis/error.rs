@@ -22,6 +22,9 @@ const TRANSIENT: [&str; 14] = [
     "NOTREADY",
 ];
 
+/// Why a record is corrupt whose key has a value of another type.
+pub(super) const NOT_A_HASH: &str = "the value of its key is not a hash";
+
 /// A failure that can be reported to several callers.
 #[derive(Debug, Clone)]
 pub(super) struct RedisFailure {
@@ -98,7 +101,7 @@ impl RedisFailure {
         if self.kind == FailureKind::WrongType {
             return StoreError::Corrupt {
                 id: id.to_owned(),
-                reason: "the value of its key is not a hash".to_owned(),
+                reason: NOT_A_HASH.to_owned(),
             };
         }
         self.into()

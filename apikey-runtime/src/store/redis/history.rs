@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::RedisStore;
 use super::connection::POLL_DEADLINE;
 use super::connector::RUN;
+use super::record_hash::owner_state;
 use super::script::{self, ScriptCall};
 use super::server::Server;
 use crate::clock::millis_u64;
@@ -40,6 +41,7 @@ async fn changes(
     };
     let asked = ScriptCall::new(&script::CHANGES)
         .keys(server.names.of_history())
+        .key(server.names.owners())
         .argument(epoch)
         .argument(tag)
         .argument(node.map_or("", NodeId::as_str));
@@ -67,8 +69,9 @@ async fn changes(
         .with_required_protocol(number(protocol).unwrap_or(u32::MAX)))
 }
 
-/// Reads the tag of the last entry, and for each entry after `since` its id in the stream, a key and a kind; returns them
-/// with the cursor of the last. Returns `None` if an entry is missing, or what one is about is not known.
+/// Reads the tag of the last entry, and for each entry after `since` its id in the stream, a key or an owner, a kind, and
+/// the owner's state; returns them with the cursor of the last. Returns `None` if an entry is missing, or what one is about
+/// is not known.
 fn entries(
     since: &Cursor,
     newest: &Cursor,
@@ -79,17 +82,23 @@ fn entries(
         // The cursor is the newest.
         return Some((ChangeSet::Entries(Vec::new()), newest.clone()));
     };
-    let mut items = Vec::with_capacity(page.len() / 3);
+    let mut items = Vec::with_capacity(page.len() / 4);
     let mut epoch = since.epoch;
-    for entry in page.chunks(3) {
-        let [id, key, kind] = entry else { return None };
+    for entry in page.chunks(4) {
+        let [id, subject, kind, state] = entry else {
+            return None;
+        };
         epoch = epoch.checked_add(1)?;
         if number::<u64>(id.strip_suffix(b"-0")?) != Some(epoch) {
             return None;
         }
-        items.push(match (kind.as_slice(), KeyId::from_ascii(key)) {
-            (b"key", Some(id)) => ChangedItem::Key(id),
-            (b"member", _) => ChangedItem::Member,
+        items.push(match kind.as_slice() {
+            b"key" => ChangedItem::Key(KeyId::from_ascii(subject)?),
+            b"member" => ChangedItem::Member,
+            b"owner" => ChangedItem::Owner {
+                owner: str::from_utf8(subject).ok()?.to_owned(),
+                state: owner_state(str::from_utf8(state).ok()?)?,
+            },
             _ => return None,
         });
     }

@@ -59,7 +59,22 @@ impl KeyNames {
         self.of("purge_index")
     }
 
-    /// Hash: up to three fields for every node.
+    /// Hash: the state of each owner, by its name.
+    pub(super) fn owners(&self) -> String {
+        self.of("owners")
+    }
+
+    /// Hash: when and why all keys of an owner were revoked, until they are marked.
+    pub(super) fn owner_revocations(&self) -> String {
+        self.of("owner_revocations")
+    }
+
+    /// Sorted set: the owners whose keys are not all marked, by the epoch of the revocation.
+    pub(super) fn unmarked_owners(&self) -> String {
+        self.of("unmarked_owners")
+    }
+
+    /// Hash: up to four fields for every node.
     pub(super) fn members(&self) -> String {
         self.of("nodes")
     }
@@ -110,12 +125,14 @@ impl KeyNames {
     }
 
     /// The keys of every change to records.
-    pub(super) fn of_records(&self) -> [String; 4] {
+    pub(super) fn of_records(&self) -> [String; 6] {
         [
             self.meta(),
             self.changes(),
             self.index(),
             self.purge_index(),
+            self.owners(),
+            self.owner_revocations(),
         ]
     }
 

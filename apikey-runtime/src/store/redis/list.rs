@@ -5,7 +5,7 @@ use redis::{Value, from_redis_value};
 use super::connection::LONG_DEADLINE;
 use super::error::RedisFailure;
 use super::record_hash::{self, RecordHash};
-use super::records::{hash, read};
+use super::records::read;
 use super::script::{self, ScriptCall};
 use super::server::Server;
 use crate::error::StoreError;
@@ -37,7 +37,7 @@ pub(super) async fn select(
         IndexRange::Label(label) => ("l", label),
     };
     let run = ScriptCall::new(&script::SELECT_IDS)
-        .key(server.names.of_records()[2].as_str())
+        .key(server.names.index())
         .argument(kind)
         .argument(text)
         .argument(after)
@@ -94,6 +94,9 @@ const READS: usize = 20;
 /// How many records are read at once at least.
 const LEAST_READ: usize = 100;
 
+/// How many records one script reads.
+const READ_STEP: usize = 100;
+
 /// A record that was listed, or why it cannot be read.
 type ListedRecord = (KeyId, Result<KeyRecord, Broken>);
 
@@ -104,8 +107,6 @@ async fn read_listed(
     ids: Vec<KeyId>,
     query: &ListQuery,
 ) -> Result<Vec<ListedRecord>, StoreError> {
-    let commands: Vec<_> = ids.iter().map(|id| read(server.names.record(id))).collect();
-    let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
     let fits = |hash: &RecordHash| {
         let is = |name: &[u8], text: &Option<String>| {
             text.as_ref()
@@ -114,14 +115,14 @@ async fn read_listed(
         !hash.is_empty() && is(b"owner", &query.owner) && is(b"label", &query.label)
     };
     let mut listed = Vec::new();
-    for (id, value) in ids.into_iter().zip(answers.values) {
-        match hash(doing, value).map_err(|failure| failure.of_record(id.as_str())) {
-            Ok(hash) if fits(&hash) => listed.push((id, record_hash::record(id, &hash))),
-            Ok(_) => {}
-            Err(StoreError::Corrupt { id: named, reason }) => {
-                listed.push((id, Err(Broken { id: named, reason })));
+    for ids in ids.chunks(READ_STEP) {
+        let hashes = read(server, doing, ids, LONG_DEADLINE).await?;
+        for (id, hash) in ids.iter().zip(hashes) {
+            match hash {
+                Ok(hash) if fits(&hash) => listed.push((*id, record_hash::record(*id, &hash))),
+                Ok(_) => {}
+                Err(broken) => listed.push((*id, Err(broken))),
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(listed)

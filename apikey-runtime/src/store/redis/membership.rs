@@ -10,9 +10,9 @@ use super::connector::random;
 use super::error::RedisFailure;
 use super::history::{cursor, number, parts};
 use super::script::{self, ScriptCall};
-use super::server::{Server, answer};
+use super::server::{SCHEMA, Server, answer};
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId, PROTOCOL};
 
 #[async_trait]
 impl Membership for RedisStore {
@@ -53,7 +53,9 @@ async fn join(server: &Server, node: &NodeId) -> Result<(), StoreError> {
         .write(&script::JOIN, 2)?
         .key(server.names.members())
         .argument(node.as_str())
-        .argument(heartbeat);
+        .argument(heartbeat)
+        .argument(SCHEMA)
+        .argument(PROTOCOL);
     let doing = "joining the nodes";
     server
         .run_with_history(&server.polls, doing, run, LONG_DEADLINE)
@@ -110,27 +112,39 @@ async fn nodes(server: &Server) -> Result<MemberList, StoreError> {
 /// Reads the nodes from the fields of their hash and the values of those. Other fields are skipped: a
 /// node that cannot be read has no heartbeat that can be seen, and `changes` does not call it a member.
 fn listed(fields: &[Vec<u8>]) -> Vec<Node> {
-    let mut nodes: BTreeMap<NodeId, (u64, Option<u64>, bool)> = BTreeMap::new();
+    let mut nodes: BTreeMap<NodeId, ListedNode> = BTreeMap::new();
     for pair in fields.chunks_exact(2) {
         let Ok(Some((field, id))) = str::from_utf8(&pair[0]).map(|name| name.split_once(':'))
         else {
             continue;
         };
         let Ok(id) = id.parse() else { continue };
-        let (acknowledged, heartbeat, suspected) = nodes.entry(id).or_default();
+        let listed = nodes.entry(id).or_default();
         match field {
-            "acknowledged" => *acknowledged = number(&pair[1]).unwrap_or(0),
-            "heartbeat" => *heartbeat = Some(number(&pair[1]).unwrap_or(0)),
-            "suspected" => *suspected = true,
+            "acknowledged" => listed.acknowledged = number(&pair[1]).unwrap_or(0),
+            "heartbeat" => listed.heartbeat = Some(number(&pair[1]).unwrap_or(0)),
+            "suspected" => listed.suspected = true,
+            "protocol" => listed.protocol = number(&pair[1]),
             _ => {}
         }
     }
-    let node = |(id, (acknowledged, heartbeat, suspected))| {
-        Option::map(heartbeat, |heartbeat| {
-            Node::new(id, acknowledged, heartbeat, suspected)
-        })
+    let node = |(id, listed): (NodeId, ListedNode)| {
+        let node = Node::new(id, listed.acknowledged, listed.heartbeat?, listed.suspected);
+        Some(node.with_protocol(listed.protocol.unwrap_or(OLDEST_PROTOCOL)))
     };
     nodes.into_iter().filter_map(node).collect()
+}
+
+/// The protocol of a node without a number of one: releases before 2 do not register it.
+const OLDEST_PROTOCOL: u32 = 1;
+
+/// The fields of a node.
+#[derive(Debug, Default)]
+struct ListedNode {
+    acknowledged: u64,
+    heartbeat: Option<u64>,
+    suspected: bool,
+    protocol: Option<u32>,
 }
 
 async fn suspect(server: &Server, seen: &Node) -> Result<(), StoreError> {
@@ -161,7 +175,7 @@ async fn leave(server: &Server, node: &NodeId) -> Result<(), StoreError> {
     let doing = "leaving the nodes";
     let mut remove = redis::cmd("HDEL");
     remove.arg(server.names.members());
-    for field in ["heartbeat", "acknowledged", "suspected"] {
+    for field in ["heartbeat", "acknowledged", "suspected", "protocol"] {
         remove.arg(format!("{field}:{node}"));
     }
     let (value, _) = server.polls.call(doing, [remove], DEADLINE).await?.one();

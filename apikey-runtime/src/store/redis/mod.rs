@@ -9,6 +9,7 @@ mod key_names;
 mod limit_counters;
 mod list;
 mod membership;
+mod owners;
 mod push;
 mod record_hash;
 mod records;
@@ -30,8 +31,8 @@ use self::key_names::KeyNames;
 use self::server::Server;
 use super::key_store::STOPPED;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage,
-    UsageStore, lease,
+    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, OwnerStore,
+    RecordPage, UsageStore, lease,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -144,15 +145,6 @@ impl KeyStore for RedisStore {
         records::revoke(&*self.server()?, id, revocation).await
     }
 
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-        after: Option<&KeyId>,
-    ) -> Result<BulkStep, StoreError> {
-        bulk::revoke_owner(&*self.server()?, owner, revocation, after).await
-    }
-
     async fn purge(
         &self,
         before: Timestamp,
@@ -166,6 +158,10 @@ impl KeyStore for RedisStore {
     }
 
     fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
+    }
+
+    fn owners(&self) -> Option<&dyn OwnerStore> {
         Some(self)
     }
 

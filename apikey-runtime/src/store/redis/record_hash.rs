@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::limit::Limit;
-use crate::record::{KeyPatch, KeyRecord, PreviousDigest, Revocation};
+use crate::record::{KeyPatch, KeyRecord, OwnerState, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 use crate::store::columns::{
     Broken, limits, limits_text, metadata, metadata_text, networks, refused, split, words,
@@ -170,6 +170,9 @@ fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
         time(hash, "created_at")?.ok_or("`created_at` is missing")?,
     );
     record.owner = text(hash, "owner")?.map(str::to_owned);
+    if record.owner.is_some() {
+        read_owner(&mut record, hash)?;
+    }
     record.previous = previous(hash)?;
     record.scopes = Scopes::from_text(text(hash, "scopes")?.unwrap_or_default())
         .map_err(|_quotes_it| "`scopes` are not scopes separated by single spaces")?;
@@ -194,6 +197,38 @@ fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
         .parse()
         .map_err(|_quotes_it| "`version` is not a whole number above 0")?;
     Ok(record)
+}
+
+/// Reads what the script adds to a record that has an owner.
+fn read_owner(record: &mut KeyRecord, hash: &RecordHash) -> Result<(), String> {
+    let state = owner_state(needed(hash, "owner_state")?)
+        .ok_or("the state of its owner is not `version revocations suspended`")?;
+    record.owner_state = Some(state);
+    record.owner_revocations = needed(hash, "owner_revocations")?
+        .parse()
+        .map_err(|_quotes_it| "`owner_revocations` is not a whole number")?;
+    Ok(())
+}
+
+/// Reads what the hash of owners has for one.
+pub(super) fn owner_state(text: &str) -> Option<OwnerState> {
+    let mut words = text.split(' ');
+    let state = OwnerState::new()
+        .with_version(count(words.next()?)?)
+        .with_revocations(count(words.next()?)?)
+        .with_suspended(match words.next()? {
+            "1" => true,
+            "0" => false,
+            _ => return None,
+        });
+    words.next().is_none().then_some(state)
+}
+
+/// Reads what the scripts take for a number too.
+fn count(text: &str) -> Option<u64> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_short = text.len() < 19 && (text.len() == 1 || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_digits && is_short)
 }
 
 fn previous(hash: &RecordHash) -> Result<Option<PreviousDigest>, String> {

@@ -31,18 +31,23 @@ macro_rules! scripts {
 }
 
 scripts! {
-    INSERT = "change_log" "records" "insert";
-    UPDATE = "change_log" "records" "update";
-    REVOKE = "change_log" "records" "revoke";
-    REVOKE_OWNER = "change_log" "records" "revoke_owner";
+    READ_RECORDS = "read_only" "owner_keys" "compare_i64" "owners" "read_records";
+    INSERT = "change_log" "records" "compare_i64" "owners" "owned_records" "insert";
+    UPDATE = "change_log" "records" "compare_i64" "owners" "owned_records" "update";
+    REVOKE = "change_log" "records" "compare_i64" "owners" "revoke";
     PURGE = "change_log" "records" "compare_i64" "purge";
-    SELECT_IDS = "read_only" "select_ids";
+    SELECT_IDS = "read_only" "index_range" "select_ids";
+    SUSPEND_OWNER = "change_log" "present_version" "records" "compare_i64" "owners" "change_owner" "suspend_owner";
+    REVOKE_OWNER_KEYS = "change_log" "present_version" "records" "compare_i64" "owners" "mark_position" "change_owner" "revoke_owner_keys";
+    UNMARKED = "read_only" "index_range" "mark_position" "unmarked";
+    MARK = "change_log" "records" "compare_i64" "owners" "index_range" "mark_position" "mark";
     INIT_HISTORY = "init_history";
     SET_LEASE = "change_log" "set_lease";
     LOWER_LONGEST_LEASE = "change_log" "lower_longest_lease";
     CHANGES = "read_only" "changes";
     MEMBERS = "read_only" "members";
-    JOIN = "change_log" "join";
+    RAISE_SCHEMA = "change_log" "present_version" "raise_schema";
+    JOIN = "change_log" "present_version" "join";
     TRIM_LOG = "read_write" "compare_i64" "trim_log";
     ACKNOWLEDGE = "change_log" "acknowledge";
     SUSPECT = "suspect";

@@ -16,13 +16,13 @@ use super::settings;
 use crate::clock::millis_u64;
 use crate::error::StoreError;
 use crate::store::trim_schedule::TrimSchedule;
-use crate::store::{ChangeNotifier, lease, schema};
+use crate::store::{ChangeNotifier, PROTOCOL, lease, schema};
 
 /// The default lease of a new store.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
 
-/// The version of the schema. Since 102, entries of the log have a kind.
-const SCHEMA: i64 = 102;
+/// The version of the schema. Since 102, entries of the log have a kind. Since 103, owners have a state.
+pub(super) const SCHEMA: i64 = 103;
 
 /// How often a script is tried again that found its inputs outdated.
 pub(super) const TRIES: usize = 10;
@@ -107,19 +107,20 @@ impl Server {
         }
     }
 
-    /// Writes the present version of the schema, so that an older release does not start any more. What is stored stays as
-    /// it is: entries of the log that have no kind are read as what they were.
+    /// Writes the present version of the schema, so that an older release does not start any more, and the protocol, so that
+    /// one that is running does not get a lease. What is stored stays as it is: entries of the log that have no kind are read
+    /// as what they were, and an owner gets its state with the next key.
     async fn raise_schema(&self, found: i64) -> Result<(), StoreError> {
         if found == SCHEMA {
             return Ok(());
         }
         let doing = "writing the version of the schema";
-        let mut write = redis::cmd("HSET");
-        write.arg(self.names.meta()).arg("schema").arg(SCHEMA);
-        let (value, _) = self.calls.call(doing, [write], DEADLINE).await?.one();
-        value
-            .extract_error()
-            .map_err(|error| RedisFailure::of(doing, error))?;
+        let raise = self
+            .write(&script::RAISE_SCHEMA, 2)?
+            .argument(SCHEMA)
+            .argument(PROTOCOL);
+        self.run_with_history(&self.calls, doing, raise, DEADLINE)
+            .await?;
         Ok(())
     }
 
@@ -240,7 +241,8 @@ impl Server {
             .argument(self.names.channel())
             .argument(self.lease.load(Ordering::Relaxed))
             .argument(millis_u64(lease::MAX))
-            .argument(SCHEMA);
+            .argument(SCHEMA)
+            .argument(PROTOCOL);
         connection
             .run("starting a history", &run, DEADLINE)
             .await

@@ -1,18 +1,21 @@
 //! Listing, whose statement depends on its filters.
 
-#[cfg(feature = "sqlite")]
-use super::row::column_names;
 use super::row::{KeyRow, id, record};
 #[cfg(feature = "sqlite")]
 use crate::store::ListQuery;
 use crate::store::RecordPage;
 
-/// Returns the statement for `query`: `$1` is the owner, `$2` the label, `$3` the id after which the
+/// Returns the statement for `query`, which begins with `select`: `$1` is the owner, `$2` the label, `$3` the id after which the
 /// page starts, `$4` how many records it reads, and `$5` the last id that it reads. A filter that is
 /// not used is left out, so that an index can be used for the others.
 #[cfg(feature = "sqlite")]
-pub(in crate::store) fn list_sql(query: &ListQuery, after: bool, until: bool) -> String {
-    let mut sql = concat!("SELECT ", column_names!(), " FROM api_keys WHERE TRUE").to_owned();
+pub(in crate::store) fn list_sql(
+    select: &str,
+    query: &ListQuery,
+    after: bool,
+    until: bool,
+) -> String {
+    let mut sql = format!("{select} WHERE TRUE");
     if query.owner.is_some() {
         sql.push_str(" AND owner = $1");
     }

@@ -7,5 +7,5 @@ mod values;
 #[cfg(feature = "sqlite")]
 pub(super) use self::list::list_sql;
 pub(super) use self::list::read_page;
-pub(super) use self::row::{KeyRow, column_names, id, key_row, record};
+pub(super) use self::row::{KeyRow, column_names, id, key_row, read_columns, record, state};
 pub(super) use self::values::{EncodedColumns, expected_version, stored_version};

@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::key::KeyId;
-use crate::record::{KeyRecord, PreviousDigest, Revocation};
+use crate::record::{KeyRecord, OwnerState, PreviousDigest, Revocation};
 use crate::scope::Scopes;
 use crate::store::columns::{Broken, limits, metadata, networks, split};
 
@@ -15,6 +15,19 @@ macro_rules! column_names {
     };
 }
 pub(in crate::store) use column_names;
+
+/// The columns that a read selects: those of the record, and what is true of its owner. If the owner
+/// has a row, `owner_version`, `owner_revoked` and `owner_suspended` are its state. If the key's own
+/// row is not marked yet, `owner_at` and `owner_reason` are of the owner's revocation that revokes it.
+macro_rules! read_columns {
+    () => {
+        concat!(
+            $crate::store::sql::column_names!(),
+            ", owner_revocations, owner_version, owner_revoked, owner_suspended, owner_at, owner_reason"
+        )
+    };
+}
+pub(in crate::store) use read_columns;
 
 /// A row of `api_keys`.
 pub(in crate::store) trait KeyRow {
@@ -51,7 +64,7 @@ macro_rules! key_row {
 }
 pub(in crate::store) use key_row;
 
-/// Reads the record in `row`, which holds all columns of `api_keys`.
+/// Reads the record in `row`, which holds all columns of [`read_columns`].
 pub(in crate::store) fn record(row: &impl KeyRow) -> Result<KeyRecord, Broken> {
     read(row).map_err(|reason| Broken {
         id: String::from_utf8_lossy(row.id_bytes()).into_owned(),
@@ -86,10 +99,11 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
     record.limits = limits(text(row, "limits")?)?;
     record.expires = time(row, "expires_at")?;
     record.not_before = time(row, "not_before")?;
-    record.revoked = revoked(row)?;
+    record.owner_revocations = count(row, "owner_revocations")?;
+    record.owner_state = owner_state(row)?;
+    record.revoked = revoked(row, &record)?;
     record.enabled = row.flag("enabled").map_err(|_quotes_it| unfit("enabled"))?;
-    record.version =
-        u64::try_from(number(row, "version")?).map_err(|_quotes_it| "`version` is negative")?;
+    record.version = count(row, "version")?;
     Ok(record)
 }
 
@@ -106,9 +120,41 @@ fn previous(row: &impl KeyRow) -> Result<Option<PreviousDigest>, String> {
     }
 }
 
-fn revoked(row: &impl KeyRow) -> Result<Option<Revocation>, String> {
+/// Reads the key's own revocation, or that of its owner. If neither is there, and the owner's state
+/// revokes the key all the same, the time is not known: it is not earlier than the key's creation.
+fn revoked(row: &impl KeyRow, record: &KeyRecord) -> Result<Option<Revocation>, String> {
     let reason = optional_text(row, "revoked_reason")?;
-    Ok(time(row, "revoked_at")?.map(|at| Revocation { at, reason }))
+    if let Some(at) = time(row, "revoked_at")? {
+        return Ok(Some(Revocation { at, reason }));
+    }
+    let owner = record.owner_state.unwrap_or_default();
+    if !owner.revokes(record.owner_revocations) {
+        return Ok(None);
+    }
+    Ok(Some(Revocation {
+        at: time(row, "owner_at")?.unwrap_or(record.created),
+        reason: optional_text(row, "owner_reason")?,
+    }))
+}
+
+fn owner_state(row: &impl KeyRow) -> Result<Option<OwnerState>, String> {
+    let version = row.number("owner_version");
+    if version
+        .map_err(|_quotes_it| unfit("owner_version"))?
+        .is_none()
+    {
+        return Ok(None);
+    }
+    state(row).map(Some)
+}
+
+/// Reads the state of an owner in `row`, which has it.
+pub(in crate::store) fn state(row: &impl KeyRow) -> Result<OwnerState, String> {
+    let suspended = row.flag("owner_suspended");
+    Ok(OwnerState::new()
+        .with_version(count(row, "owner_version")?)
+        .with_revocations(count(row, "owner_revoked")?)
+        .with_suspended(suspended.map_err(|_quotes_it| unfit("owner_suspended"))?))
 }
 
 fn text<'r>(row: &'r impl KeyRow, name: &str) -> Result<&'r str, String> {
@@ -122,6 +168,11 @@ fn optional_text(row: &impl KeyRow, name: &str) -> Result<Option<String>, String
 
 fn number(row: &impl KeyRow, name: &str) -> Result<i64, String> {
     row.number(name).ok().flatten().ok_or_else(|| unfit(name))
+}
+
+/// Reads a number that is never negative.
+fn count(row: &impl KeyRow, name: &str) -> Result<u64, String> {
+    u64::try_from(number(row, name)?).map_err(|_quotes_it| format!("`{name}` is negative"))
 }
 
 fn time(row: &impl KeyRow, name: &str) -> Result<Option<Timestamp>, String> {

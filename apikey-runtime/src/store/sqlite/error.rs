@@ -28,6 +28,9 @@ const LOCKING_RACE: i32 = 15;
 /// SQLITE_CONSTRAINT_TRIGGER: one of our triggers.
 const REFUSED_BY_TRIGGER: i32 = 1811;
 
+/// What the trigger says of an insert whose id a revoked key has.
+const TAKEN: &str = "a revoked key stays revoked; create a new key";
+
 /// Returns the error to report if `doing` failed. No value of a record is in it: SQLite's messages name
 /// tables and columns. The error is the client library's, or one that several share.
 pub(super) fn failed<E>(doing: &str, error: E) -> StoreError
@@ -43,6 +46,9 @@ where
         sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Conflict,
         sqlx::Error::PoolTimedOut => {
             StoreError::timed_out(format!("{reason}: all connections are in use"))
+        }
+        sqlx::Error::Database(database) if is_refused(database.as_ref()) => {
+            StoreError::InvalidArgument(format!("{doing} failed: {}", database.message()))
         }
         found if is_busy(found) => StoreError::waited_too_long(reason, error),
         found if is_transient(found) => StoreError::Unavailable {
@@ -60,7 +66,9 @@ where
 /// taken by a trigger.
 pub(super) fn insert_failed(error: sqlx::Error) -> StoreError {
     match error.as_database_error() {
-        Some(database) if code(database) == Some(REFUSED_BY_TRIGGER) => StoreError::Conflict,
+        Some(database) if is_refused(database) && database.message() == TAKEN => {
+            StoreError::Conflict
+        }
         _ => failed("adding a record", error),
     }
 }
@@ -81,6 +89,10 @@ fn is_transient(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_refused(error: &dyn DatabaseError) -> bool {
+    code(error) == Some(REFUSED_BY_TRIGGER)
 }
 
 fn primary_code(error: &dyn DatabaseError) -> Option<i32> {

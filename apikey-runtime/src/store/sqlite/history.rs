@@ -27,8 +27,8 @@ impl ChangeLog for SqliteStore {
     }
 }
 
-/// The newest cursor, the lease, and a page of the log from the cursor's own row on: one statement,
-/// so one snapshot. An idle poll reads two rows.
+/// The newest cursor, the lease, and a page of the log from the cursor's own row on, with the states of
+/// the owners in it: one statement, so one snapshot. An idle poll reads two rows.
 ///
 /// `last_epoch` is the number that was taken last: if its row is missing, the newest row is not the
 /// newest change.
@@ -37,10 +37,13 @@ const CHANGES: &str = "\
            head.epoch AS head_epoch, head.tag AS head_tag, \
            (SELECT seq FROM sqlite_sequence WHERE name = 'api_key_changes') AS last_epoch, \
            meta.lease_ms AS lease_ms, meta.required_protocol AS required_protocol, \
-           EXISTS (SELECT 1 FROM api_key_nodes WHERE id = ? AND suspected = 0) AS member \
+           EXISTS (SELECT 1 FROM api_key_nodes WHERE id = ? AND suspected = 0) AS member, \
+           log.owner AS owner, state.version AS owner_version, state.revocations AS owner_revoked, \
+           state.suspended AS owner_suspended \
     FROM api_key_meta AS meta \
     JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
-    LEFT JOIN (SELECT key_id, kind, epoch, tag FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
+    LEFT JOIN (SELECT key_id, kind, epoch, tag, owner FROM api_key_changes WHERE epoch >= ? ORDER BY epoch LIMIT ?) AS log \
+    LEFT JOIN api_key_owners AS state ON state.owner = log.owner \
     ORDER BY log.epoch";
 
 async fn changes(
@@ -121,11 +124,22 @@ fn entries(
         match (row.try_get("kind")?, sql::id(row)) {
             ("key", Some(id)) => items.push(ChangedItem::Key(id)),
             ("member", _) => items.push(ChangedItem::Member),
+            ("owner", _) => match owner(row) {
+                Some(changed) => items.push(changed),
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         }
     }
     let last = rows.last().map(cursor).transpose()?.flatten();
     Ok(last.map(|last| (ChangeSet::Entries(items), last)))
+}
+
+/// Reads an entry of an owner; `None` if it, or the owner's row, cannot be read.
+fn owner(row: &SqliteRow) -> Option<ChangedItem> {
+    let owner = row.try_get::<Option<String>, _>("owner").ok()??;
+    let state = sql::state(row).ok()?;
+    Some(ChangedItem::Owner { owner, state })
 }
 
 /// Reads the cursor at an entry; `None` for the row of an empty page.

@@ -9,7 +9,7 @@ use super::error::failed;
 use super::history::{head, millis};
 use super::transaction::WriteTransaction;
 use crate::error::StoreError;
-use crate::store::{Cursor, MemberList, Membership, Node, NodeId};
+use crate::store::{Cursor, MemberList, Membership, Node, NodeId, PROTOCOL};
 
 #[async_trait]
 impl Membership for SqliteStore {
@@ -47,12 +47,14 @@ impl Membership for SqliteStore {
 async fn join(pool: &SqlitePool, node: &NodeId) -> Result<(), Error> {
     // Starts at a random number: a node that leaves and comes back does not repeat a heartbeat that
     // was seen before.
-    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, heartbeat, suspected) \
-         VALUES (?, 0, random() & 0x3fffffffffffffff, 0) ON CONFLICT (id) DO UPDATE SET heartbeat = heartbeat + 1, suspected = 0";
+    const JOIN: &str = "INSERT INTO api_key_nodes (id, acknowledged, heartbeat, suspected, protocol) \
+         VALUES (?, 0, random() & 0x3fffffffffffffff, 0, ?) \
+         ON CONFLICT (id) DO UPDATE SET heartbeat = heartbeat + 1, suspected = 0, protocol = excluded.protocol";
     const LOG: &str = "INSERT INTO api_key_changes (key_id, kind) VALUES ('', 'member')";
     let mut transaction = WriteTransaction::begin(pool).await?;
     sqlx::query(JOIN)
         .bind(node.as_str())
+        .bind(PROTOCOL)
         .execute(transaction.connection())
         .await?;
     sqlx::query(LOG).execute(transaction.connection()).await?;
@@ -95,6 +97,7 @@ const TRIM: &str = "DELETE FROM api_key_changes WHERE epoch < min(\
 async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
     const NODES: &str = "\
         SELECT node.id AS id, node.acknowledged AS acknowledged, node.heartbeat AS heartbeat, node.suspected AS suspected, \
+               node.protocol AS protocol, \
                head.epoch AS head_epoch, head.tag AS head_tag, meta.longest_lease_ms AS longest_lease_ms \
         FROM api_key_meta AS meta \
         JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
@@ -127,12 +130,13 @@ fn node(row: &SqliteRow) -> Result<Option<Node>, Error> {
         index: "id".to_owned(),
         source: Box::new(source),
     };
-    Ok(Some(Node::new(
+    let node = Node::new(
         id.parse().map_err(unreadable)?,
         row.try_get("acknowledged")?,
         row.try_get("heartbeat")?,
         row.try_get("suspected")?,
-    )))
+    );
+    Ok(Some(node.with_protocol(row.try_get("protocol")?)))
 }
 
 async fn suspect(pool: &SqlitePool, seen: &Node) -> Result<(), StoreError> {

@@ -13,9 +13,10 @@ use crate::error::StoreError;
 use crate::store::schema;
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
+    (103, include_str!("migrations/0103_owners.sql")),
 ];
 
 /// The version of the tables after all migrations.

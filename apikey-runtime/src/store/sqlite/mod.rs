@@ -7,6 +7,7 @@ mod history;
 mod limit_counters;
 mod membership;
 mod migrate;
+mod owners;
 mod pools;
 mod records;
 mod transaction;
@@ -24,8 +25,8 @@ use self::file::{CloseAction, FileChange};
 use self::pools::SqlitePools;
 use super::key_store::STOPPED;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, RecordPage,
-    UsageStore, lease,
+    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, OwnerStore,
+    RecordPage, UsageStore, lease,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
@@ -42,11 +43,30 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// Quotas are counted in the file, exactly, for all processes that use it; rates in each process.
 /// Charges that wait for each other are done in one transaction.
 ///
-/// The tables are `api_keys`, `api_key_changes`, `api_key_meta`, `api_key_nodes`,
-/// `api_key_limit_counters`, `api_key_usage`, `api_key_last_used` and `api_key_usage_batches`; the first `start` makes them,
-/// and an application may keep tables of its own in the file. Triggers log every change of a key, so that one made by hand, with `sqlite3` say, takes
-/// effect like any other. They also increment its `version`, and reject an attempt to take a revocation
-/// back. The file is created so that only its owner can read it. Keep it on a local disk (SQLite's
+/// The tables are `api_keys`, `api_key_owners`, `api_key_owner_revocations`, `api_key_changes`,
+/// `api_key_meta`, `api_key_nodes`, `api_key_limit_counters`, `api_key_usage`, `api_key_last_used` and
+/// `api_key_usage_batches`, and `api_key_numbering`, which only triggers use; the first `start` makes them,
+/// and an application may keep tables of its own in the file. Triggers log every change of a key or an
+/// owner, so that one made by hand, with `sqlite3` say, takes effect like any other. They also increment
+/// its `version`, and reject an attempt to take a revocation back.
+///
+/// ```sql
+/// -- All keys that the owner has now are revoked. The reason is kept until they are marked.
+/// BEGIN IMMEDIATE;
+/// UPDATE api_key_owners SET revocations = revocations + 1 WHERE owner = 'acme';
+/// UPDATE api_key_owner_revocations SET reason = 'left' WHERE owner = 'acme'
+///     AND number = (SELECT revocations FROM api_key_owners WHERE owner = 'acme');
+/// COMMIT;
+/// -- All keys of the owner are suspended.
+/// UPDATE api_key_owners SET suspended = 1 WHERE owner = 'acme';
+/// ```
+///
+/// Triggers set `owner_revocations` of a key that is inserted, or given to another owner. They reject any
+/// other change of it, a change of an owner's name, and the deletion of an owner that a key names. A key
+/// that its owner's row revokes is not given to another owner: it is marked as revoked, and stays.
+/// `revoked_at` of such a key may be NULL for a while: compare `owner_revocations` with `revocations`.
+///
+/// The file is created so that only its owner can read it. Keep it on a local disk (SQLite's
 /// locks do not hold on network file systems), and restore a copy of it only while no process has
 /// it open. A store whose file, or whose `-wal` or `-shm` beside it, was moved, removed or replaced
 /// answers each further call with an error: it would not see what other processes revoke. See
@@ -259,17 +279,6 @@ impl KeyStore for SqliteStore {
             .await
     }
 
-    async fn revoke_owner(
-        &self,
-        owner: &str,
-        revocation: &Revocation,
-        after: Option<&KeyId>,
-    ) -> Result<BulkStep, StoreError> {
-        let pools = self.pools().await?;
-        self.wrote(records::revoke_owner(&pools, owner, revocation, after).await)
-            .await
-    }
-
     async fn purge(
         &self,
         before: Timestamp,
@@ -285,6 +294,10 @@ impl KeyStore for SqliteStore {
     }
 
     fn membership(&self) -> Option<&dyn Membership> {
+        Some(self)
+    }
+
+    fn owners(&self) -> Option<&dyn OwnerStore> {
         Some(self)
     }
 

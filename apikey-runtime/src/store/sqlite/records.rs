@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 use crate::store::paging::page_size;
-use crate::store::sql::{self, EncodedColumns, column_names};
+use crate::store::sql::{self, EncodedColumns, column_names, read_columns};
 use crate::store::{BulkStep, ListQuery, RecordPage};
 
 sql::key_row!(SqliteRow);
@@ -54,9 +54,42 @@ pub(super) async fn insert(pool: &SqlitePool, record: &KeyRecord) -> Result<(), 
         .map_err(insert_failed)
 }
 
+/// The first revocation of the owner that came after the key's number.
+macro_rules! of_revocation {
+    ($column:literal) => {
+        concat!(
+            "(SELECT ",
+            $column,
+            " FROM api_key_owner_revocations AS revocation WHERE revocation.owner = api_keys.owner \
+             AND number > owner_revocations ORDER BY number LIMIT 1)"
+        )
+    };
+}
+
+/// Reads records with the states of their owners, in one snapshot.
+macro_rules! select {
+    () => {
+        concat!(
+            "SELECT ",
+            read_columns!(),
+            " FROM (SELECT api_keys.*, state.version AS owner_version, \
+             state.revocations AS owner_revoked, state.suspended AS owner_suspended, \
+             iif(revoked_at IS NULL AND owner_revocations < state.revocations, ",
+            of_revocation!("at"),
+            ", NULL) AS owner_at, \
+             iif(revoked_at IS NULL AND owner_revocations < state.revocations, ",
+            of_revocation!("reason"),
+            ", NULL) AS owner_reason \
+             FROM api_keys LEFT JOIN api_key_owners AS state ON state.owner = api_keys.owner)"
+        )
+    };
+}
+
+const SELECT: &str = select!();
+const FIND: &str = concat!(select!(), " WHERE id = ?");
+
 /// See [`KeyStore::find`](crate::KeyStore::find).
 pub(super) async fn find(pool: &SqlitePool, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-    const FIND: &str = concat!("SELECT ", column_names!(), " FROM api_keys WHERE id = ?");
     let row = query(FIND)
         .bind(id.as_str())
         .fetch_optional(pool)
@@ -65,7 +98,7 @@ pub(super) async fn find(pool: &SqlitePool, id: &KeyId) -> Result<Option<KeyReco
     Ok(row.as_ref().map(sql::record).transpose()?)
 }
 
-/// The most records that a page reads to find those with a label, for which there is no index.
+/// The most records that a page reads to find those with a label, which has no index.
 const LIST_READS: i64 = 10_000;
 
 /// See [`KeyStore::list`](crate::KeyStore::list).
@@ -83,7 +116,7 @@ pub(super) async fn list(pool: &SqlitePool, listed: &ListQuery) -> Result<Record
     };
     let mut after = listed.after.map(|id| id.as_str().as_bytes().to_vec());
     loop {
-        let sql = sql::list_sql(listed, after.is_some(), end.is_some());
+        let sql = sql::list_sql(SELECT, listed, after.is_some(), end.is_some());
         let rows = query(AssertSqlSafe(sql))
             .bind(&listed.owner)
             .bind(&listed.label)
@@ -176,14 +209,16 @@ pub(super) async fn update(
     }
 }
 
+const REVOKE: &str = "UPDATE api_keys SET revoked_at = ?, revoked_reason = ?, \
+    version = version + (version < 9223372036854775807) WHERE id = ? AND revoked_at IS NULL \
+    AND owner_revocations >= coalesce((SELECT revocations FROM api_key_owners WHERE owner = api_keys.owner), 0)";
+
 /// See [`KeyStore::revoke`](crate::KeyStore::revoke).
 pub(super) async fn revoke(
     pool: &SqlitePool,
     id: &KeyId,
     revocation: &Revocation,
 ) -> Result<bool, StoreError> {
-    const REVOKE: &str = "UPDATE api_keys SET revoked_at = ?, revoked_reason = ?, \
-        version = version + (version < 9223372036854775807) WHERE id = ? AND revoked_at IS NULL";
     let revoked = query(REVOKE)
         .bind(revocation.at.as_millis())
         .bind(&revocation.reason)
@@ -209,55 +244,32 @@ async fn exists(pool: &SqlitePool, id: &KeyId) -> Result<bool, StoreError> {
     Ok(row.is_some())
 }
 
-/// The most records that a step reads. Their revocation takes some 10 ms, during which nothing else
+/// The most records that a step reads. Their removal takes some 10 ms, during which nothing else
 /// can be written to the file.
-const STEP: i64 = 500;
+pub(super) const STEP: i64 = 500;
 
 /// Selects only ids that can be a position; what has another is part of the step before it.
-macro_rules! end_of_step {
-    ($condition:literal) => {
+macro_rules! end_of_step_sql {
+    ($($condition:expr),*) => {
         concat!(
             "SELECT id FROM api_keys WHERE ",
-            $condition,
+            $($condition,)*
             "id > $1 AND length(id) = 22 AND id NOT GLOB '*[^0-9A-Za-z]*' ORDER BY id LIMIT 1 OFFSET $2"
         )
     };
 }
+pub(super) use end_of_step_sql;
 
-const END_OF_OWNER_STEP: &str = end_of_step!("owner = $3 AND ");
-const END_OF_STEP: &str = end_of_step!("");
+const END_OF_OWNER_STEP: &str = end_of_step_sql!("owner = $3 AND ");
+const END_OF_STEP: &str = end_of_step_sql!();
 
 /// A blob is greater than each text: without an end, the step is the last.
-const REVOKE_STEP: &str = "UPDATE api_keys SET revoked_at = $1, revoked_reason = $2, \
-     version = version + (version < 9223372036854775807) \
-     WHERE owner = $3 AND id > $4 AND id <= coalesce($5, x'') AND revoked_at IS NULL RETURNING id";
-const PURGE_STEP: &str = "DELETE FROM api_keys WHERE id > $2 AND id <= coalesce($3, x'') \
-     AND (revoked_at < $1 OR expires_at < $1) RETURNING id";
-
-/// See [`KeyStore::revoke_owner`](crate::KeyStore::revoke_owner). The end of the step is read before
-/// the write, so that the write stays one statement.
-pub(super) async fn revoke_owner(
-    pools: &SqlitePools,
-    owner: &str,
-    revocation: &Revocation,
-    after: Option<&KeyId>,
-) -> Result<BulkStep, StoreError> {
-    let next = end_of_step(&pools.reader, Some(owner), after, STEP).await?;
-    // Read to its end: the commit comes after the last row, and its failure must be seen.
-    let rows = query(REVOKE_STEP)
-        .bind(revocation.at.as_millis())
-        .bind(&revocation.reason)
-        .bind(owner)
-        .bind(after.map_or("", KeyId::as_str))
-        .bind(next.as_ref().map(KeyId::as_str))
-        .fetch_all(&pools.writer)
-        .await
-        .map_err(|error| failed("revoking the keys of an owner", error))?;
-    Ok(BulkStep::new(
-        rows.iter().filter_map(sql::id).collect(),
-        next,
-    ))
-}
+const PURGE_STEP: &str = concat!(
+    "DELETE FROM api_keys WHERE id > $2 AND id <= coalesce($3, x'') AND (expires_at < $1 OR coalesce(revoked_at, \
+     iif(owner_revocations < (SELECT revocations FROM api_key_owners WHERE owner = api_keys.owner), coalesce(",
+    of_revocation!("at"),
+    ", created_at), NULL)) < $1) RETURNING id"
+);
 
 /// See [`KeyStore::purge`](crate::KeyStore::purge).
 pub(super) async fn purge(
@@ -280,37 +292,54 @@ pub(super) async fn purge(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sqlx::Row;
 
     use super::*;
     use crate::store::{KeyStore, SqliteStore};
 
-    /// No step reads more of the table the more keys it has: each is a range of an index.
+    /// Asserts that `sql` reads what is in `expected` of `steps`, and no other part of the table.
+    pub(in crate::store::sqlite) async fn reads(store: &SqliteStore, sql: &str, expected: &[&str]) {
+        let plan = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        let pools = store.pools().await.unwrap();
+        let rows = plan.fetch_all(&pools.reader).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let steps = steps.join("; ");
+        for part in expected {
+            assert!(steps.contains(part), "{sql}: {steps}");
+        }
+        assert!(
+            !steps.contains("SCAN") && !steps.contains("TEMP"),
+            "{sql}: {steps}"
+        );
+    }
+
+    /// Neither a read nor a step reads more of the table the more keys it, or an owner, has: each is a
+    /// range of an index.
     #[tokio::test]
-    async fn each_step_is_a_range_of_an_index() {
+    async fn each_statement_reads_a_range_of_an_index() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::new(folder.path().join("keys.db"));
         store.start().await.unwrap();
-        let pools = store.pools().await.unwrap();
-        let of_owner = "api_keys_owner (owner=? AND id>?";
-        let of_all = "sqlite_autoindex_api_keys_1 (id>?";
-        for (sql, expected) in [
-            (END_OF_OWNER_STEP, format!("{of_owner})")),
-            (END_OF_STEP, format!("{of_all})")),
-            (REVOKE_STEP, format!("{of_owner} AND id<?)")),
-            (PURGE_STEP, format!("{of_all} AND id<?)")),
-        ] {
-            let plan = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
-            let rows = plan.fetch_all(&pools.reader).await.unwrap();
-            let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
-            let steps = steps.join("; ");
-            assert!(steps.contains(&expected), "{sql}: {steps}");
-            assert!(
-                !steps.contains("SCAN") && !steps.contains("TEMP"),
-                "{sql}: {steps}"
-            );
-        }
+        let [of_owner, of_all, one] = [
+            "api_keys_owner (owner=? AND id>?",
+            "sqlite_autoindex_api_keys_1 (id>?",
+            "sqlite_autoindex_api_keys_1 (id=?)",
+        ];
+        let state = "state USING PRIMARY KEY (owner=?)";
+        let revocation = "sqlite_autoindex_api_key_owner_revocations_1 (owner=? AND number>?)";
+        let end = |index: &str| format!("{index} AND id<?)");
+        reads(&store, END_OF_OWNER_STEP, &[&format!("{of_owner})")]).await;
+        reads(&store, END_OF_STEP, &[&format!("{of_all})")]).await;
+        reads(&store, PURGE_STEP, &[&end(of_all), revocation]).await;
+        reads(&store, REVOKE, &[one]).await;
+        reads(&store, FIND, &[one, state, revocation]).await;
+        let mut listed = ListQuery::first(10);
+        let all = sql::list_sql(SELECT, &listed, true, true);
+        reads(&store, &all, &[&end(of_all), state, revocation]).await;
+        listed.owner = Some("acme".to_owned());
+        let owned = sql::list_sql(SELECT, &listed, true, true);
+        reads(&store, &owned, &[&end(of_owner), state, revocation]).await;
         store.stop().await;
     }
 }

@@ -40,6 +40,7 @@ impl Verifier {
                 percent: share,
             },
             key_id: Some(id),
+            owner: None,
             actor: None,
         });
     }

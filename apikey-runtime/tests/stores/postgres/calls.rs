@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, OwnerStore, StoreError,
+};
 use apikey_runtime::{ApiKeyManager, KeyStore, PostgresStore};
 use apikey_test_support::{PATIENCE, SLACK};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::faults::{DEADLINE, is_unavailable};
-use super::{connection, cursor, history, number, place, run, until_waiting};
-use crate::{InSteps, because, id, owned, record};
+use super::{connection, cursor, for_reason, history, number, place, run, until_waiting};
+use crate::{because, id, owned, record};
 
 /// Reads that wait for a lock, as for a slow disk, take all connections except those of polls.
 #[tokio::test]
@@ -61,9 +63,10 @@ async fn an_abandoned_call_does_not_live_on_in_the_server() {
     });
     assert!(revoking.await.is_err());
     const WAITING: &str = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
-         WHERE NOT granted AND query LIKE 'UPDATE api_keys SET revoked_at%' \
+         WHERE NOT granted AND query LIKE 'UPDATE api_keys AS key SET revoked_at%' \
          AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'api_keys'::regclass)";
     let mut other = place.tool().await;
+    assert_eq!(number(&mut other, WAITING).await, 1);
     let began = Instant::now();
     while number(&mut other, WAITING).await > 0 {
         assert!(began.elapsed() < SLACK, "it keeps waiting");
@@ -81,7 +84,7 @@ async fn a_commit_that_fails_is_a_failure() {
     let store = place.store().timeout(DEADLINE);
     store.start().await.unwrap();
     store.insert(&owned(1, "a")).await.unwrap();
-    let since = cursor(&store).await;
+    store.insert(&record(3)).await.unwrap();
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; SELECT * FROM api_key_meta FOR UPDATE")
         .await
@@ -102,6 +105,9 @@ async fn a_commit_that_fails_is_a_failure() {
     }
     run(&mut tool, "ROLLBACK").await.unwrap();
 
+    let left = for_reason(3_000, "left");
+    store.revoke_owner_keys("a", &left).await.unwrap();
+    let since = cursor(&store).await;
     run(
         &mut tool,
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ \
@@ -114,8 +120,8 @@ async fn a_commit_that_fails_is_a_failure() {
     for outcome in [
         store.insert(&record(2)).await,
         store.update(&id(1), &KeyPatch::new()).await,
-        store.revoke(&id(1), &because("lost")).await.map(drop),
-        store.revoke_all("a", &because("left")).await.map(drop),
+        store.revoke(&id(3), &because("lost")).await.map(drop),
+        store.mark_revoked_keys().await.map(drop),
     ] {
         assert!(
             matches!(outcome, Err(StoreError::Backend { .. })),
@@ -125,7 +131,8 @@ async fn a_commit_that_fails_is_a_failure() {
     run(&mut tool, "DROP TRIGGER zz_refused ON api_keys")
         .await
         .unwrap();
-    assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
+    let unmarked = "SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND version = 1";
+    assert_eq!(number(&mut tool, unmarked).await, 2);
     assert_eq!(
         history(&store, &since).await,
         ChangeSet::Entries(Vec::new())
@@ -179,9 +186,11 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     )
     .await
     .unwrap();
-    let revoking = tokio::spawn({
+    let left = for_reason(3_000, "left");
+    store.revoke_owner_keys("a", &left).await.unwrap();
+    let marking = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.revoke_all("a", &because("left")).await }
+        async move { store.mark_revoked_keys().await }
     });
     let mut other = place.tool().await;
     while number(
@@ -199,9 +208,9 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     )
     .await
     .unwrap();
-    let mut revoked = revoking.await.unwrap().unwrap();
-    revoked.sort_unstable();
-    assert_eq!(revoked, [id(1), id(2)]);
+    assert!(!marking.await.unwrap().unwrap());
+    let marked = "SELECT count(*) FROM api_keys WHERE revoked_at = 3000 AND label = 'x'";
+    assert_eq!(number(&mut other, marked).await, 2);
 }
 
 /// A pooler, or an operator, ends a session of the store.

@@ -5,13 +5,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, ListQuery, StoreError};
+use apikey_runtime::store::{KeyPatch, ListQuery, OwnerStore, StoreError};
 use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::Postgres;
 use sqlx::Row;
 use tokio::time::sleep;
 
-use super::{Place, connection};
+use super::{Place, connection, for_reason};
 use crate::{InSteps, at, because, id, owned};
 
 /// The number of keys of an owner that are revoked together.
@@ -40,8 +40,12 @@ async fn write(store: Arc<PostgresStore>, first: u128, told: Told) -> StoreError
             patch.enabled = Some(false);
             store.update(&id(base), &patch).await?;
             say("update", id(base));
-            store.revoke_all(&owner, &because("left")).await?;
+            let left = for_reason(3_000, "left");
+            store.revoke_owner_keys(&owner, &left).await?;
             say("revoke", id(base));
+            if group % 2 == 1 {
+                while store.mark_revoked_keys().await? {}
+            }
             if group % 4 == 3 {
                 store.purge_all(at(i64::MAX)).await?;
                 say("purge", id(base));

@@ -7,9 +7,13 @@ mod charges;
 mod crash;
 mod epochs;
 mod faults;
+mod marking;
 mod model;
 mod nodes;
 mod numbering;
+mod owner_rows;
+mod owners;
+mod owners_by_hand;
 mod rates;
 mod secrets;
 mod start;
@@ -23,8 +27,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor};
-use apikey_runtime::{KeyId, KeyStore, PostgresStore};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, Cursor, OwnerRevocation, OwnerState, OwnerStore,
+};
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, PostgresStore};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::time::sleep;
@@ -32,7 +38,7 @@ use tokio::time::sleep;
 use apikey_test_support::PATIENCE;
 use apikey_test_support::servers::postgres::{self, Postgres};
 
-use crate::keys_in;
+use crate::{at, keys_in, owned};
 
 /// Returns the server that all tests share which do not disturb it. `None` if PostgreSQL is not
 /// installed.
@@ -147,4 +153,25 @@ async fn history(store: &impl ChangeLog, since: &Cursor) -> ChangeSet {
 
 async fn changed(store: &impl ChangeLog, since: &Cursor) -> Vec<KeyId> {
     keys_in(history(store, since).await)
+}
+
+/// Returns what a store reads of a key that was inserted for an owner, which has not been changed.
+fn owned_as_read(number: u128, owner: &str) -> KeyRecord {
+    let mut record = owned(number, owner);
+    record.owner_state = Some(OwnerState::new());
+    record
+}
+
+/// Returns a revocation of all keys of an owner, at this time in milliseconds.
+fn for_reason(millis: i64, reason: &str) -> OwnerRevocation {
+    OwnerRevocation::new(at(millis)).with_reason(Some(reason.to_owned()))
+}
+
+/// Marks to the end, and returns in how many steps.
+async fn mark(store: &PostgresStore) -> u32 {
+    let mut steps = 1;
+    while store.mark_revoked_keys().await.unwrap() {
+        steps += 1;
+    }
+    steps
 }

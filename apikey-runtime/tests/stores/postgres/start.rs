@@ -9,9 +9,9 @@ use apikey_runtime::store::{
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 
 use super::secrets::whole;
-use super::{Place, connection, cursor, number, place, run, server};
+use super::{Place, connection, cursor, number, owned_as_read, place, run, server};
 use crate::warnings::Warnings;
-use crate::{InSteps, because, id, owned, record};
+use crate::{because, id, owned, record};
 
 #[test]
 fn ten_stores_that_start_at_once_make_the_tables_once() {
@@ -108,7 +108,10 @@ async fn what_was_written_is_there_after_a_restart_of_the_store() {
         assert!(message.contains("call `start`"), "{message}");
     }
     store.start().await.unwrap();
-    assert_eq!(store.find(&id(1)).await.unwrap(), Some(owned(1, "a")));
+    assert_eq!(
+        store.find(&id(1)).await.unwrap(),
+        Some(owned_as_read(1, "a"))
+    );
     store.start().await.unwrap();
 }
 
@@ -132,7 +135,7 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
-    assert_eq!(number(&mut tool, version).await, 102);
+    assert_eq!(number(&mut tool, version).await, 103);
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)
         .await
@@ -365,7 +368,7 @@ async fn bounds_are_told() {
 }
 
 #[tokio::test]
-async fn a_text_that_postgres_cannot_keep_is_refused_and_a_long_one_is_kept() {
+async fn a_text_that_postgres_cannot_keep_and_an_owner_that_is_too_long_are_refused() {
     let place = place!();
     let store = place.started().await;
     let mut nul = record(1);
@@ -382,13 +385,15 @@ async fn a_text_that_postgres_cannot_keep_is_refused_and_a_long_one_is_kept() {
             "{error:?}"
         );
     }
-    // Longer than an index entry can be, and hard to compress.
-    let long: String = (0..4_000_u32)
-        .map(|number| char::from_u32(0x4e00 + number * 7 % 5_000).unwrap())
-        .collect();
-    store.insert(&owned(1, &long)).await.unwrap();
-    assert_eq!(
-        store.revoke_all(&long, &because("left")).await.unwrap(),
-        [id(1)]
-    );
+    for character in ["\u{4e00}", "a"] {
+        let longest = 256 / character.len();
+        let owner = character.repeat(longest);
+        let number = longest as u128;
+        store.insert(&owned(number, &owner)).await.unwrap();
+        let read = store.find(&id(number)).await.unwrap();
+        assert_eq!(read, Some(owned_as_read(number, &owner)));
+        let error = store.insert(&owned(1, &(owner + character))).await;
+        let error = whole(&error.unwrap_err());
+        assert!(error.contains("an owner has at most 256 bytes"), "{error}");
+    }
 }

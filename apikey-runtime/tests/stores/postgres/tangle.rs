@@ -1,9 +1,9 @@
-//! Charges, removals and usage batches that lock the same rows in opposite orders.
+//! Calls that lock the same rows in opposite orders.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, LimitCounter, LimitStore, UsageStore};
+use apikey_runtime::store::{Charge, KeyPatch, LimitCounter, LimitStore, OwnerStore, UsageStore};
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageRow};
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 use apikey_test_support::servers::postgres::Postgres;
@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::{connection, number, run};
-use crate::{InSteps, at, id, record};
+use super::{connection, for_reason, number, run};
+use crate::{InSteps, at, id, owned, record};
 
 /// Returns the number of deadlocks that the server has seen in this database.
 async fn deadlocks(tool: &mut PgConnection) -> i64 {
@@ -96,13 +96,9 @@ async fn limits_in_opposite_orders_never_deadlock() {
         workers.spawn(tangle(Arc::clone(&store), worker));
     }
     workers.join_all().await;
-    // A server process reports its statistics when it ends, at the latest.
     store.stop().await;
     let mut tool = connection(&server.url()).await;
-    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikey'";
-    while number(&mut tool, busy).await > 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until_ended(&mut tool).await;
     assert_eq!(deadlocks(&mut tool).await, 0);
     // Negative control: two sessions that each lock one row, and then the other's, are detected.
     run(
@@ -127,5 +123,69 @@ async fn limits_in_opposite_orders_never_deadlock() {
     drop(others);
     while deadlocks(&mut tool).await == 0 {
         sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Changes of owners and of their keys' owners, in all orders.
+async fn tangle_owners(store: Arc<PostgresStore>, worker: u32) {
+    let owner = |number: u32| format!("owner {}", number % 3);
+    for turn in 0..60 {
+        let (here, there) = (owner(turn + worker), owner(turn * worker + 1));
+        match worker {
+            0 | 1 => {
+                let lost = for_reason(i64::from(turn), "lost");
+                store.revoke_owner_keys(&here, &lost).await.unwrap();
+            }
+            2 => drop(
+                store
+                    .set_owner_suspended(&here, turn % 2 == 0)
+                    .await
+                    .unwrap(),
+            ),
+            3 | 4 => drop(store.mark_revoked_keys().await.unwrap()),
+            _ => {
+                let key = u128::from(1_000 + worker * 100 + turn);
+                store.insert(&owned(key, &here)).await.unwrap();
+                let mut patch = KeyPatch::new();
+                patch.owner = Some(Some(there));
+                store.update(&id(key - 1), &patch).await.unwrap();
+                store
+                    .update(&id(u128::from(turn % 2)), &patch)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn owners_in_opposite_orders_never_deadlock() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let store = Arc::new(PostgresStore::new(server.url()));
+    store.start().await.unwrap();
+    for (key, owner) in [(0, 0), (1, 1), (2, 2), (1_499, 0), (1_599, 1), (1_699, 2)] {
+        store
+            .insert(&owned(key, &format!("owner {owner}")))
+            .await
+            .unwrap();
+    }
+    let mut workers = JoinSet::new();
+    for worker in 0..8 {
+        workers.spawn(tangle_owners(Arc::clone(&store), worker));
+    }
+    workers.join_all().await;
+    store.stop().await;
+    let mut tool = connection(&server.url()).await;
+    until_ended(&mut tool).await;
+    assert_eq!(deadlocks(&mut tool).await, 0);
+}
+
+/// Waits until the sessions of a stopped store have ended: a server process reports its statistics then, at the latest.
+async fn until_ended(tool: &mut PgConnection) {
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikey'";
+    while number(tool, busy).await > 0 {
+        sleep(Duration::from_millis(5)).await;
     }
 }

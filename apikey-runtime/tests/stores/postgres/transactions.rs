@@ -6,8 +6,9 @@ use super::place;
 use crate::postgres::{number, run};
 use crate::transactions::{WRITES, Write, begin};
 
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     "api_keys",
+    "api_key_owners",
     "api_key_limit_counters",
     "api_key_last_used",
     "api_key_nodes",

@@ -1,6 +1,6 @@
 //! Records: their names, broken ones, and records that a tool writes by hand.
 
-use apikey_runtime::store::{KeyPatch, ListQuery, PreviousDigest, StoreError};
+use apikey_runtime::store::{KeyPatch, ListQuery, OwnerState, PreviousDigest, StoreError};
 use apikey_runtime::{KeyStore, RedisStore, Timestamp};
 use apikey_test_support::servers::redis::RedisServer;
 
@@ -34,6 +34,7 @@ async fn i02_odd_owners_and_labels_find_only_themselves() {
         odd_one.label = odd.to_owned();
         odd_one.prefix = odd.to_owned();
         odd_one.environment = Some(odd.to_owned());
+        odd_one.owner_state = Some(OwnerState::new());
         store.insert(&odd_one).await.unwrap();
         assert_eq!(store.find(&id(number)).await.unwrap().unwrap(), odd_one);
     }
@@ -113,14 +114,14 @@ async fn data_of_an_unreleased_build_is_refused() {
     let server = redis_server!();
     const META: &str = "{apikey}:meta";
     server.command(&["HSET", META, "epoch", "7", "lease_ms", "2000"]);
-    let schemas = [None, Some("0"), Some("99"), Some("103"), Some("planted")];
+    let schemas = [None, Some("0"), Some("99"), Some("104"), Some("planted")];
     for schema in schemas {
         if let Some(schema) = schema {
             server.command(&["HSET", META, "schema", schema]);
         }
         let error = RedisStore::new(server.url()).start().await.unwrap_err();
         let expected = match schema {
-            Some("103") => "take a newer release",
+            Some("104") => "take a newer release",
             Some("planted") => "`schema` is not a number",
             _ => "create a new store",
         };
@@ -129,7 +130,7 @@ async fn data_of_an_unreleased_build_is_refused() {
     }
     server.command(&["DEL", META]);
     started(&server).await;
-    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "102");
+    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "103");
     started(&server).await;
 }
 
@@ -144,6 +145,7 @@ async fn a_small_record_takes_little_memory() {
         until: at(5),
     });
     small.expires = Some(Timestamp::MAX);
+    small.owner_state = Some(OwnerState::new());
     store.insert(&small).await.unwrap();
     assert_eq!(store.find(&id(1)).await.unwrap().unwrap(), small);
     let encoding = server.command(&["OBJECT", "ENCODING", &name(1)]).text();
@@ -331,7 +333,8 @@ async fn what_was_removed_leaves_nothing_behind() {
     assert_eq!(store.purge_all(at(i64::MAX)).await.unwrap().len(), 50);
     let mut names: Vec<_> = all_names(&server);
     names.sort_unstable();
-    assert_eq!(names, ["{apikey}:changes", "{apikey}:meta"]);
+    let kept = ["{apikey}:changes", "{apikey}:meta", "{apikey}:owners"];
+    assert_eq!(names, kept, "owners outlive their keys");
 }
 
 fn all_names(server: &RedisServer) -> Vec<String> {

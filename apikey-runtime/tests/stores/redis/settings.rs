@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use apikey_runtime::store::{
     ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, NodeId,
-    StoreError, UsageStore,
+    OwnerState, OwnerStore, StoreError, UsageStore,
 };
 use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
 use super::fake::Fake;
+use super::owners::left;
 use super::{changed, cursor, redis_server, soon, started};
 use crate::warnings::Warnings;
 use crate::{InSteps, because, id, record};
@@ -148,6 +149,10 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
                 .await
                 .map(drop),
             store.last_used(&[id(1)]).await.map(drop),
+            store.find_owner("a").await.map(drop),
+            store.revoke_owner_keys("a", &left(1, "x")).await.map(drop),
+            store.set_owner_suspended("a", true).await.map(drop),
+            store.mark_revoked_keys().await.map(drop),
         ];
         for answer in answers {
             assert!(
@@ -165,8 +170,9 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
 async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same() {
     let server = redis_server!();
     let store = started(&server).await;
-    let mut over = record(1);
+    let mut over = crate::owned(1, "a");
     over.expires = Some(crate::at(2_000));
+    over.owner_state = Some(OwnerState::new());
     store.insert(&over).await.unwrap();
     let since = cursor(&store).await;
     server.command(&["SCRIPT", "FLUSH"]).text();
@@ -176,14 +182,15 @@ async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same(
         store.update(&id(1), &KeyPatch::new()).await,
         store.revoke(&id(1), &because("lost")).await.map(drop),
         store.purge_all(crate::at(i64::MAX)).await.map(drop),
+        store.revoke_owner_keys("a", &left(1, "x")).await.map(drop),
+        store.set_owner_suspended("a", true).await.map(drop),
     ];
     for refused in refused {
         let error = refused.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
         assert!(error.to_string().contains("no memory left"), "{error}");
     }
-    let found = store.find(&id(1)).await.unwrap().unwrap();
-    assert_eq!(found, over);
+    assert_eq!(store.find(&id(1)).await.unwrap(), Some(over));
     assert_eq!(changed(&store, &since).await, []);
     assert_eq!(
         store
@@ -315,10 +322,10 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
     patch.owner = Some(None);
     store.update(&id(1), &patch).await.unwrap();
     store.insert(&crate::owned(2, "a")).await.unwrap();
-    assert_eq!(
-        store.revoke_all("a", &because("left")).await.unwrap(),
-        [id(2)]
-    );
+    assert!(store.set_owner_suspended("a", true).await.unwrap().1);
+    store.revoke_owner_keys("a", &left(1, "x")).await.unwrap();
+    assert!(!store.mark_revoked_keys().await.unwrap());
+    assert!(store.find_owner("a").await.unwrap().is_some());
     count(&store).await;
     let days = server.command(&[
         "ZRANGE",

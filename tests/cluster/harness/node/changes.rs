@@ -22,8 +22,13 @@ impl Node {
     /// Makes a change while the key is checked as fast as possible. The answer begins with the
     /// times of the call and of its return.
     pub(super) async fn change(self: &Arc<Self>, words: &[&str]) -> Result<String, String> {
-        if let ["create", label] = *words {
-            let (start, made) = (now(), self.manager.create(label).await);
+        if let ["create", label, ref owner @ ..] = *words {
+            let creation = self.manager.create(label);
+            let creation = match owner {
+                [owner] => creation.owner(*owner),
+                _ => creation,
+            };
+            let (start, made) = (now(), creation.await);
             let returned = now();
             let made = made.map_err(|error| error.to_string())?;
             let secret = made.expose_secret();
@@ -32,7 +37,6 @@ impl Node {
         let [verb, kind, id, key, secret, ref rest @ ..] = *words else {
             panic!("{words:?} is not an order");
         };
-        let id: KeyId = id.parse().unwrap();
         let spinning = self.spin(key.parse().unwrap(), secret);
         let start = now();
         let made = self.make(verb, kind == "confirmed", id, rest).await;
@@ -42,8 +46,31 @@ impl Node {
             .map_err(|error| error.to_string())
     }
 
-    /// Makes the change; returns how the other nodes learned of it, and its result.
+    /// Makes the change; returns how the other nodes learned of it, and its result. `of` is the id
+    /// of a key, or an owner.
     async fn make(
+        &self,
+        verb: &str,
+        confirmed: bool,
+        of: &str,
+        rest: &[&str],
+    ) -> Result<String, Error> {
+        let manager = &self.manager;
+        match verb {
+            "revoke-all" if confirmed => told(manager.revoke_all(of).confirmed().await?, |_| ""),
+            "revoke-all" => plain(manager.revoke_all(of).await?, |_| ""),
+            "suspend" if confirmed => told(manager.suspend_owner(of).confirmed().await?, |_| ""),
+            "suspend" => plain(manager.suspend_owner(of).await?, |_| ""),
+            "resume" if confirmed => told(manager.resume_owner(of).confirmed().await?, |_| ""),
+            "resume" => plain(manager.resume_owner(of).await?, |_| ""),
+            _ => {
+                self.make_of_key(verb, confirmed, of.parse().unwrap(), rest)
+                    .await
+            }
+        }
+    }
+
+    async fn make_of_key(
         &self,
         verb: &str,
         confirmed: bool,
@@ -52,6 +79,7 @@ impl Node {
     ) -> Result<String, Error> {
         let manager = &self.manager;
         match verb {
+            "give" => plain(manager.update(id).owner(rest[0]).await?, |_| ""),
             "revoke" if confirmed => told(manager.revoke(id).confirmed().await?, |_| ""),
             "revoke" => plain(manager.revoke(id).await?, |_| ""),
             "disable" if confirmed => told(manager.disable(id).confirmed().await?, |()| ""),

@@ -8,7 +8,8 @@ use apikey_runtime::clock::Clock;
 use apikey_runtime::store::{
     BulkStep, ChangeListener, ChangeLog, Changes, Charge, ChargeOutcome, Cursor, KeyPatch,
     LastUsed, LimitCounter, LimitStore, LimitSupport, ListQuery, MemberList, Membership, Node,
-    NodeId, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    NodeId, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, StoreError,
+    UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 pub enum Capability {
     ChangeLog,
     Membership,
+    Owners,
     Limits,
     Usage,
 }
@@ -122,6 +124,11 @@ forwarding! {
                 self.0.inner().membership().filter(|_| has).map(|_| self as _)
             }
 
+            fn owners(&self) -> Option<&dyn OwnerStore> {
+                let has = self.0.has(Capability::Owners);
+                self.0.inner().owners().filter(|_| has).map(|_| self as _)
+            }
+
             fn limits(&self) -> Option<&dyn LimitStore> {
                 let has = self.0.has(Capability::Limits);
                 self.0.inner().limits().filter(|_| has).map(|_| self as _)
@@ -153,6 +160,14 @@ forwarding! {
         Suspect suspect(seen: &Node) -> (), String::new();
         Dismiss remove_node(seen: &Node) -> (), String::new();
         Leave leave(node: &NodeId) -> (), String::new();
+    }
+    OwnerStore, owners {
+        FindOwner find_owner(owner: &str) -> Option<OwnerState>, owner.to_owned();
+        RevokeOwnerKeys revoke_owner_keys(owner: &str, revocation: &OwnerRevocation) -> OwnerState,
+            format!("{owner} {revocation:?}");
+        SuspendOwner set_owner_suspended(owner: &str, suspended: bool) -> (OwnerState, bool),
+            format!("{owner} {suspended}");
+        MarkKeys mark_revoked_keys() -> bool, String::new();
     }
     LimitStore, limits {
         Charge charge(charge: &Charge) -> ChargeOutcome, format!("{charge:?}");
@@ -200,6 +215,10 @@ fn change_log(store: &dyn KeyStore) -> &dyn ChangeLog {
 
 fn membership(store: &dyn KeyStore) -> &dyn Membership {
     store.membership().unwrap()
+}
+
+fn owners(store: &dyn KeyStore) -> &dyn OwnerStore {
+    store.owners().unwrap()
 }
 
 fn limits(store: &dyn KeyStore) -> &dyn LimitStore {

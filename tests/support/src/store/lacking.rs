@@ -67,6 +67,29 @@ impl Forward for WithoutHistory {
     }
 }
 
+/// A store that does not keep owners: all keys of an owner are revoked in steps.
+pub type WithoutOwners = Forwarding<Unowned>;
+
+#[derive(Debug, Default)]
+pub struct Unowned(Arc<MemoryStore>);
+
+impl WithoutOwners {
+    /// Creates one in front of `inner`.
+    pub fn around(inner: Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self(Unowned(inner)))
+    }
+}
+
+impl Forward for Unowned {
+    fn inner(&self) -> &dyn KeyStore {
+        &*self.0
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        capability != Capability::Owners
+    }
+}
+
 /// The least that a store must have: records.
 pub type RecordsOnly = Forwarding<Records>;
 

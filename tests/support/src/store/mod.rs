@@ -17,7 +17,7 @@ use super::{PATIENCE, within};
 
 pub use forward::{Call, Capability, Forward, Forwarding};
 pub use gate::Gate;
-pub use lacking::{NoHistory, RecordsOnly, StaleStore};
+pub use lacking::{NoHistory, RecordsOnly, StaleStore, WithoutOwners};
 
 /// A fault of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl GateStore {
     /// Returns how often methods about a key were called: without those by which a manager polls
     /// the change log, or writes usage, in the background.
     pub fn count_all(&self) -> usize {
-        const BACKGROUND: [Call; 9] = [
+        const BACKGROUND: [Call; 10] = [
             Call::Changes,
             Call::Join,
             Call::Acknowledge,
@@ -147,6 +147,7 @@ impl GateStore {
             Call::Suspect,
             Call::Dismiss,
             Call::Leave,
+            Call::MarkKeys,
             Call::AddUsage,
             Call::PruneUsage,
         ];

@@ -1,4 +1,4 @@
--- KEYS: meta, changes, nodes. ARGV: the cursor's epoch, or nothing, and its tag; the node, or nothing.
+-- KEYS: meta, changes, nodes, owners. ARGV: the cursor's epoch, or nothing, and its tag; the node, or nothing.
 local since, node = ARGV[1], ARGV[3]
 local epoch, tag, lease, protocol = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'tag', 'lease_ms', 'required_protocol'))
 if not epoch then
@@ -27,9 +27,14 @@ answer[7] = 'entries'
 answer[8] = rows[#rows][2][2]
 for i = 2, #rows do
     local fields = rows[i][2]
+    local subject, owner, state = fields[4] or '', fields[8], ''
+    if fields[6] == 'owner' and owner then
+        subject, state = owner, redis.call('HGET', KEYS[4], owner) or ''
+    end
     answer[#answer + 1] = rows[i][1]
-    answer[#answer + 1] = fields[4] or ''
+    answer[#answer + 1] = subject
     -- Entries of the first release have no kind.
     answer[#answer + 1] = fields[6] or (fields[4] == '' and 'member' or 'key')
+    answer[#answer + 1] = state
 end
 return answer

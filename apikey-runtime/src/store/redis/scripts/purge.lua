@@ -1,7 +1,7 @@
 -- One step: the records that the caller found in the purge index. KEYS: after those of records.lua, the last uses of keys;
 -- records, each with its limit counters. ARGV: the time, and the ids of the records. Answers how many of them stay in the
 -- index before the time, and the ids of those that were removed.
-local before, last_used = ARGV[3], KEYS[5]
+local before, last_used = ARGV[3], KEYS[7]
 
 local function is_over(time)
     return time and string.find(time, '^%-?%d+$') and is_less(time, before)
@@ -14,7 +14,7 @@ end
 
 local kept, answer = 0, { 'done', '0' }
 for i = 4, #ARGV do
-    local id, record, counters = ARGV[i], KEYS[2 * i - 2], KEYS[2 * i - 1]
+    local id, record, counters = ARGV[i], KEYS[2 * i], KEYS[2 * i + 1]
     -- A key of another type is not a record, and stays.
     local times = redis.pcall('HMGET', record, 'revoked_at', 'expires_at')
     if times.err then

@@ -1,5 +1,5 @@
--- KEYS: after meta and changes, the index, the purge index, and records.
-local index, purge_index = KEYS[3], KEYS[4]
+-- KEYS: after meta and changes, the index, the purge index, the owners, their revocations, and records.
+local index, purge_index, owners, revocations = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
 -- Returns a member of the index. Two texts whose hashes start alike share a place, so a record that is found by it is
 -- compared with the text itself.
@@ -47,14 +47,13 @@ local function increment_version(record)
     redis.pcall('HINCRBY', record, 'version', 1)
 end
 
-local function revoke(record, id, at, reason, expires_at)
-    append_change(id, 'key')
+local function set_revoked(record, id, at, reason, expires_at)
     if reason then
         redis.call('HSET', record, 'revoked_at', at, 'revoked_reason', reason)
     else
         redis.call('HSET', record, 'revoked_at', at)
         redis.call('HDEL', record, 'revoked_reason')
     end
-    increment_version(record)
     set_purge_time(id, { at, expires_at })
 end
+

@@ -3,6 +3,7 @@
 local nodes, node = KEYS[1], ARGV[1]
 if redis.call('HGET', nodes, 'heartbeat:' .. node) == ARGV[2]
     and redis.call('HEXISTS', nodes, 'suspected:' .. node) == 1 then
-    redis.call('HDEL', nodes, 'heartbeat:' .. node, 'acknowledged:' .. node, 'suspected:' .. node)
+    redis.call('HDEL', nodes, 'heartbeat:' .. node, 'acknowledged:' .. node, 'suspected:' .. node,
+        'protocol:' .. node)
 end
 return { 'done' }
