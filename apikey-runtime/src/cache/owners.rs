@@ -37,11 +37,11 @@ pub(crate) enum OwnerStatus {
     Suspended,
     /// All keys that share the mark are revoked.
     Revoked,
-    /// What the mark says is of no use any more: the keys that share it are read again.
+    /// The mark may be out of date: the keys that share it are read again.
     Stale,
 }
 
-/// What the entries of one owner share.
+/// The state that all entries of an owner share.
 #[derive(Debug)]
 pub(crate) struct OwnerMark {
     name: Box<str>,
@@ -259,7 +259,7 @@ impl MarkShard {
         true
     }
 
-    /// Makes a mark stale that does not say what `state` does.
+    /// Makes the mark of `name` stale if it differs from `state`.
     fn remove_unless(&mut self, name: &str, state: OwnerState) {
         let differs = |ByName(mark): &&ByName| mark.state() != state;
         if let Some(ByName(mark)) = self.marks.get(name).filter(differs) {

@@ -1,4 +1,4 @@
-//! Marks: writes what a revocation of all keys of an owner ended into the keys' own records.
+//! Marks keys: writes the revocation of an owner into the records of its keys.
 
 use std::time::Duration;
 

@@ -37,7 +37,7 @@ impl ManagerCore {
         }
     }
 
-    /// Refuses a suspension that a node would not heed.
+    /// Rejects a suspension that an older node would ignore.
     ///
     /// # Errors
     ///
