@@ -17,6 +17,12 @@ mod usage {
     #[allow(dead_code, reason = "this bench uses a part of the file")]
     pub(crate) mod labels;
     #[allow(dead_code, reason = "this bench uses a part of the file")]
+    pub(crate) mod recent;
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "this bench uses a part of the file"
+    )]
     pub(crate) mod tally;
 }
 #[path = "../src/util/mod.rs"]
@@ -36,6 +42,10 @@ mod denied {
 }
 mod key {
     pub(crate) use apikey_runtime::KeyId;
+}
+mod store {
+    pub(crate) use apikey_runtime::store::{NetworkUse, SecretUse};
+    pub(crate) use apikey_runtime::usage::MAX_NETWORKS;
 }
 
 use std::cell::Cell;
@@ -131,7 +141,8 @@ fn usage_noted(bencher: Bencher<'_, '_>, keys: usize) {
             at: Timestamp::from_millis(1_000),
             denied: None,
             cost: 1,
-            address: None,
+            rotations: 0,
+            network: None,
         };
         black_box(&gather).record(&used, &|write: &mut dyn FnMut(&str)| {
             for piece in black_box(["/orders/", "{", "id", "}", ""]) {

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cache::CachedKey;
+use crate::cache::{CachedKey, KeyWatch, WatchedRequest, WatchersId};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
+use crate::policy::RequiredScopes;
 use crate::record::Metadata;
 use crate::scope::Scopes;
 
@@ -16,45 +17,67 @@ use crate::scope::Scopes;
 /// `optional`, an argument of type `Option<ApiKey>` is `None` for a request without a key. A clone
 /// is cheap: it increments a reference count.
 #[derive(Clone)]
-pub struct ApiKey(Arc<CachedKey>);
+pub struct ApiKey {
+    record: Arc<CachedKey>,
+    /// Where watches of the key are kept; `None` for a key that a test acts as.
+    watchers: Option<WatchersId>,
+    /// Whether the secret is the one before the last rotation.
+    is_superseded: bool,
+    required: RequiredScopes,
+}
 
 impl ApiKey {
-    pub(crate) fn new(key: Arc<CachedKey>) -> Self {
-        Self(key)
+    pub(crate) fn new(
+        record: Arc<CachedKey>,
+        watchers: Option<WatchersId>,
+        is_superseded: bool,
+        required: RequiredScopes,
+    ) -> Self {
+        Self {
+            record,
+            watchers,
+            is_superseded,
+            required,
+        }
     }
 
     pub(crate) fn record(&self) -> &Arc<CachedKey> {
-        &self.0
+        &self.record
+    }
+
+    /// Returns the scopes that the guards of the request required.
+    pub(crate) fn required_scopes(&self) -> &RequiredScopes {
+        &self.required
     }
 
     /// Returns the key's id.
     #[must_use]
     pub fn id(&self) -> KeyId {
-        self.0.id
+        self.record.id
     }
 
     /// Returns the key's label.
     #[must_use]
     pub fn label(&self) -> &str {
-        self.0.label()
+        self.record.label()
     }
 
     /// Returns the key's owner.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
-        self.0.owner()
+        self.record.owner()
     }
 
     /// Returns the key's scopes.
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
-        &self.0.scopes
+        &self.record.scopes
     }
 
     /// Returns whether the key has exactly `scope`.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.0.scopes.contains(scope)
+        self.record.scopes.contains(scope)
     }
 
     /// Returns the application's data about the key named `name`.
@@ -66,26 +89,72 @@ impl ApiKey {
     /// Returns all of the application's data about the key; `None` if it does not have any.
     #[must_use]
     pub fn all_metadata(&self) -> Option<&Metadata> {
-        self.0.uncommon.as_ref().map(|uncommon| &uncommon.metadata)
+        self.record
+            .uncommon
+            .as_ref()
+            .map(|uncommon| &uncommon.metadata)
     }
 
     /// Returns the key's environment.
     #[must_use]
     pub fn environment(&self) -> Option<&str> {
-        self.0.environment()
+        self.record.environment()
     }
 
     /// Returns when the key was created.
     #[must_use]
     pub fn created(&self) -> Timestamp {
-        self.0.created
+        self.record.created
     }
 
     /// Returns the key's expiry (exclusive): it is denied at and after this time.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
-        let end = self.0.expires();
+        let end = self.record.expires();
         (end < Timestamp::MAX).then_some(end)
+    }
+
+    /// Returns a future that ends when the key may not go on: for a stream or a WebSocket, which a
+    /// check at its beginning does not stop. See [`guide::streams`](crate::guide::streams).
+    ///
+    /// It ends with the reason, and at once if that applies already. A rotation does not end it while
+    /// the grace of the request's secret lasts, and never for a request with the new secret. The key's
+    /// networks and methods, and the route's other conditions, are not judged again.
+    ///
+    /// A change by this manager or by another on the same store counts. The future is woken like checks
+    /// are: by the store's push, and without it at the next poll. If the store cannot be polled, the key
+    /// is read again when the lease ends. While the store does not answer at all, the future ends with
+    /// [`WatchEnd::Unknown`](crate::WatchEnd::Unknown) after the configured
+    /// [patience](crate::ConfigBuilder::watch_patience). Clocks are read again every 250 ms, so a step of the wall clock
+    /// moves the key's expiry too.
+    ///
+    /// The watch begins with this call. It does not need a runtime of the caller: the manager's thread
+    /// has the timers. Dropping the future ends the watch.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore, WatchEnd};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// # let created = manager.create("ci").await?;
+    /// # let key = manager.verify(created.expose_secret()).await.unwrap();
+    /// let watch = key.watch();
+    /// manager.revoke(key.id()).await?;
+    /// assert_eq!(watch.await, WatchEnd::Revoked);
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn watch(&self) -> KeyWatch {
+        let Some(watchers) = self.watchers else {
+            return KeyWatch::endless();
+        };
+        let previous = self.record.previous().filter(|_| self.is_superseded);
+        let request = WatchedRequest {
+            digest: previous
+                .map_or(&self.record.digest, |(digest, _)| digest)
+                .clone(),
+            required: self.required.clone(),
+        };
+        KeyWatch::start(watchers, self.id(), self.owner(), request)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Errors, in words for the person who has to fix them.
 
+mod violation;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -7,6 +9,8 @@ use std::io;
 use crate::clock::ParseTimestampError;
 use crate::key_id::KeyId;
 use crate::util::text::quote;
+
+pub use violation::PolicyViolation;
 
 /// The source of an error, kept whole.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -24,6 +28,12 @@ pub enum Error {
     /// A key with this id does not exist.
     #[error("a key with the id `{0}` does not exist; `list` names those that do")]
     NotFound(KeyId),
+    /// The key was changed since it was read.
+    #[error("the key `{0}` was changed since it was read; read it again, and decide again")]
+    Conflict(KeyId),
+    /// The key would break a rule for issuing. The text says which, and a page can show it.
+    #[error("{0}")]
+    Policy(PolicyViolation),
     /// An owner with this name has never had a key.
     #[error("the owner {} has never had a key; `list().owner(..)` finds keys of owners", quote(.0))]
     OwnerNotFound(String),
@@ -41,7 +51,7 @@ pub enum Error {
     Hasher(#[source] BoxError),
     /// The store failed.
     #[error("the key store failed: {0}")]
-    Store(#[from] StoreError),
+    Store(#[source] StoreError),
     /// A change of any number of keys stopped before its end. The keys that were counted are changed;
     /// others may be too. The same call continues where this one stopped.
     #[error(
@@ -63,6 +73,22 @@ pub enum Error {
     ShutDown,
 }
 
+/// That an owner has too many keys is not a failure of the store.
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooManyKeys { max } => Self::Policy(PolicyViolation::TooManyKeys { max }),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<PolicyViolation> for Error {
+    fn from(violation: PolicyViolation) -> Self {
+        Self::Policy(violation)
+    }
+}
+
 /// The text of a time is an argument too.
 impl From<ParseTimestampError> for Error {
     fn from(error: ParseTimestampError) -> Self {
@@ -80,6 +106,12 @@ pub enum StoreError {
     /// A record with this id does not exist.
     #[error("the record does not exist")]
     NotFound,
+    /// The owner has as many live keys as it may have.
+    #[error("the owner has {max} live keys, and may not have more")]
+    TooManyKeys {
+        /// The maximum number of live keys.
+        max: u32,
+    },
     /// The store cannot be reached, or did not answer in time. It is unknown whether a write took
     /// effect.
     #[error("the store is unavailable: {reason}")]

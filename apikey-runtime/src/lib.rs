@@ -54,6 +54,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`audit`] | what an audit log's entry says, and where a change comes from |
 //! | [`clock`] | the clocks of a manager, and one that a test sets |
 //! | [`config`] | the settings, and where they come from: code, environment, serde |
 //! | [`events`] | the events of a manager: what happened to its keys, and what it denied |
@@ -64,7 +65,7 @@
 //! | [`usage`] | reports: who used what, and when |
 //! | `testing` | keys for an application's tests (feature `test-util`) |
 //! | `conformance` | the test suite that every store passes (feature `conformance`) |
-//! | [`guide`] | pages on consistency, fields of a key, limits, observability, tests of an application, key locations, proxies and backups |
+//! | [`guide`] | pages on the audit log, consistency, the end of a key, fields of a key, gateways, limits, observability, streams, tests of an application, key locations, proxies and backups |
 //!
 //! # Revocation, and what it promises
 //!
@@ -87,6 +88,9 @@
 //!
 //! This assumes one store that keeps what it acknowledged. A handler that is already running is not
 //! stopped. [`guide::consistency`] has the details.
+//!
+//! A stream or a WebSocket ends with its key if it [watches](ApiKey::watch) the key: see
+//! [`guide::streams`].
 //!
 //! # Features
 //!
@@ -114,6 +118,7 @@
 
 mod actix;
 mod api_key;
+pub mod audit;
 mod cache;
 pub mod clock;
 mod cluster;
@@ -144,6 +149,7 @@ pub use apikey_macros::api_key_required;
 
 pub use actix::{ApiKeyExt, DefaultPolicy, Guarded, KeyHeaders, RequireApiKey, RoutePolicy};
 pub use api_key::ApiKey;
+pub use cache::{KeyWatch, WatchEnd};
 pub use clock::Timestamp;
 pub use config::{Config, ConfigBuilder};
 pub use denied::{Denied, DenyReason};
@@ -174,17 +180,29 @@ pub mod testing {
 
 /// Pages that answer longer questions.
 pub mod guide {
+    #[doc = include_str!("../docs/audit.md")]
+    pub mod audit {}
+
     #[doc = include_str!("../docs/consistency.md")]
     pub mod consistency {}
 
+    #[doc = include_str!("../docs/end-of-a-key.md")]
+    pub mod end_of_a_key {}
+
     #[doc = include_str!("../docs/fields.md")]
     pub mod fields {}
+
+    #[doc = include_str!("../docs/gateways.md")]
+    pub mod gateways {}
 
     #[doc = include_str!("../docs/limits.md")]
     pub mod limits {}
 
     #[doc = include_str!("../docs/observability.md")]
     pub mod observability {}
+
+    #[doc = include_str!("../docs/streams.md")]
+    pub mod streams {}
 
     #[cfg(feature = "test-util")]
     #[doc = include_str!("../docs/testing.md")]

@@ -14,8 +14,8 @@ use crate::key::KeyId;
 use crate::metrics::{Metrics, StoreCall};
 use crate::record::KeyRecord;
 use crate::store::{
-    KeyStore, LastUsed, LimitStore, LimitSupport, ListQuery, RecordPage, UsageQuery, UsageRow,
-    UsageStore, answer,
+    KeyStore, LastUsed, LimitStore, LimitSupport, ListQuery, NetworkUse, RecordPage, UsageQuery,
+    UsageRow, UsageStore, answer,
 };
 
 pub(crate) use status::{CallClass, StoreStatus};
@@ -118,6 +118,19 @@ impl Shared {
     /// Returns the errors of [`find`](Self::find).
     pub(crate) async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
         let read = async { answer::last_used_of(keys, self.usage()?.last_used(keys).await?) };
+        self.call(StoreCall::ReadUsage, read).await
+    }
+
+    /// Reads the networks from which keys were last allowed, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`find`](Self::find).
+    pub(crate) async fn read_networks(
+        &self,
+        keys: &[KeyId],
+    ) -> Result<Vec<NetworkUse>, StoreError> {
+        let read = async { answer::networks_of(keys, self.usage()?.read_networks(keys).await?) };
         self.call(StoreCall::ReadUsage, read).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::{get, web};
 use apikey_runtime::key::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
-use apikey_runtime::store::BoxError;
+use apikey_runtime::store::{BoxError, WriteOptions};
 use apikey_runtime::{
     ApiKey, ApiKeyManager, Config, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore,
     Timestamp, api_key_required,
@@ -67,7 +67,7 @@ async fn f01_a_forged_key_with_the_right_digest_is_as_good_as_a_generated_one() 
     let digest = Sha256Hasher::new().hash(&text).unwrap();
     let id: KeyId = "0000000000000000000007".parse().unwrap();
     let record = KeyRecord::new(id, "my_api", "other", digest, Timestamp::from_millis(0));
-    store.insert(&record).await.unwrap();
+    store.insert(&record, &WriteOptions::new()).await.unwrap();
     assert_eq!(
         manager_on(store).await.verify(&text).await.unwrap().label(),
         "other"
@@ -305,7 +305,7 @@ async fn f13_a_digest_of_an_unknown_or_weak_kind_refuses_that_key_and_is_logged(
     for (number, digest) in digests.enumerate() {
         let id = KeyId::from_u128(number as u128 + 1);
         let record = KeyRecord::new(id, "my_api", "bad", digest, Timestamp::from_millis(0));
-        store.insert(&record).await.unwrap();
+        store.insert(&record, &WriteOptions::new()).await.unwrap();
         let key = forge::key("my_api", id.as_str(), &"s".repeat(64));
         server
             .get("/secure", key.as_str())

@@ -465,12 +465,18 @@ async fn pages_of_a_list_hold_every_key_once() {
         loop {
             let page = manager.list().page_size(4).after(after).await.unwrap();
             assert!(page.keys.len() <= 4 && page.unreadable.is_empty());
-            seen.extend(page.keys.iter().map(|record| record.id));
+            seen.extend(page.keys.iter().map(|record| (record.created, record.id)));
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
+        assert!(
+            seen.is_sorted_by(|one, next| one > next),
+            "the newest first"
+        );
+        let mut seen: Vec<_> = seen.into_iter().map(|(_, id)| id).collect();
+        seen.sort();
         assert_eq!(seen, ids);
         assert_eq!(manager.list().owner("a").await.unwrap().keys.len(), 9);
         let disabled = manager

@@ -11,7 +11,7 @@ use apikey_runtime::events::Event;
 use apikey_runtime::key::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
 use apikey_runtime::manager::{CreateKey, KeyExport, KeyPage, RotateKey, UpdateKey};
 use apikey_runtime::store::{
-    KeyPatch, LastUsed, ListQuery, PreviousDigest, RecordPage, Revocation,
+    KeyPatch, LastUsed, ListQuery, PreviousDigest, RecordPage, Revocation, WriteOptions,
 };
 use apikey_runtime::testing::ActingKey;
 use apikey_runtime::{
@@ -149,7 +149,12 @@ async fn o01_debug_of_no_public_type_shows_a_secret_a_digest_or_a_pepper() {
             ManualClock::starting_now(),
         ));
         show(&manager.create("c").prefix("other").await.unwrap_err());
-        show(&store.insert(&record).await.unwrap_err());
+        show(
+            &store
+                .insert(&record, &WriteOptions::new())
+                .await
+                .unwrap_err(),
+        );
         manager.shutdown().await.unwrap();
         show(&manager.get(key.id()).await.unwrap_err());
 

@@ -53,6 +53,9 @@ fn binary(name: &str) -> PathBuf {
     BINARIES.join(name)
 }
 
+/// A store whose disk is busy may take longer than the default of 2 s.
+const STORE_TIMEOUT: (&str, &str) = ("ACTIX_API_KEY_STORE_TIMEOUT_MS", "60000");
+
 /// A running example, which is killed when this is dropped.
 struct Example {
     child: Child,
@@ -67,7 +70,10 @@ impl Example {
     /// Starts it, and waits until it listens on this number of addresses.
     async fn start(name: &str, ports: usize, variables: &[(&str, &Path)]) -> Self {
         let mut command = Command::new(binary(name));
-        command.env("PORT", "0").envs(variables.iter().copied());
+        command
+            .env("PORT", "0")
+            .env(STORE_TIMEOUT.0, STORE_TIMEOUT.1);
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -150,7 +156,10 @@ async fn terminate(child: &mut Child) {
 
 fn run(name: &str, arguments: &[&str], variables: &[(&str, &Path)]) -> (bool, String) {
     let mut command = Command::new(binary(name));
-    command.args(arguments).envs(variables.iter().copied());
+    command
+        .args(arguments)
+        .env(STORE_TIMEOUT.0, STORE_TIMEOUT.1);
+    command.envs(variables.iter().copied());
     let output = command.stdin(Stdio::null()).output().unwrap();
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -369,6 +378,54 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
 }
 
 #[actix_web::test]
+async fn live_ends_a_websocket_and_a_stream_when_another_process_revokes_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    let variables = [("APIKEYS_DB", path.as_path())];
+    let live = Example::start("live", 1, &variables).await;
+    let key = live.keys().remove("key").unwrap();
+    let printed = live.printed.join("\n");
+    let id = printed.rsplit_once("revoke ").unwrap().1;
+
+    let mut events = Client::connect(live.addresses[0]).await;
+    let request = Message::get("/events").with(Location::Bearer, &key);
+    events.send(request.bytes()).await;
+    let head = events.head_only().await;
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    let tick = b"C\r\ndata: tick\n\n\r\n";
+    assert_eq!(events.bytes(tick.len()).await, tick);
+
+    let mut chat = Client::connect(live.addresses[0]).await;
+    let request = Message::get("/chat")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("Sec-WebSocket-Protocol", &format!("bearer, {key}"));
+    chat.send(request.bytes()).await;
+    assert_eq!(chat.head_only().await.status, 101);
+    // A text of a client, whose mask is zero, and its echo (RFC 6455 section 5.2).
+    chat.send(b"\x81\x82\0\0\0\0hi").await;
+    assert_eq!(chat.bytes(4).await, b"\x81\x02hi");
+
+    let (fine, text) = run("live", &["revoke", id], &variables);
+    assert!(fine, "{text}");
+    // A close with the code 4001 and a reason.
+    assert_eq!(chat.bytes(11).await, b"\x88\x09\x0f\xa1revoked");
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"0\r\n\r\n") {
+        rest.extend(events.bytes(1).await);
+    }
+    let ticks = rest.strip_suffix(b"0\r\n\r\n").unwrap();
+    assert!(ticks.chunks(tick.len()).all(|one| one == tick), "{rest:?}");
+    live.get("/events", Some(&key))
+        .await
+        .refused(401, "revoked-key");
+    let (fine, _) = run("live", &["revoke"], &variables);
+    assert!(!fine);
+}
+
+#[actix_web::test]
 async fn app_factory_serves_two_apps_each_with_its_own_keys() {
     let factory = Example::start("app_factory", 2, &[]).await;
     let keys = factory.keys();
@@ -495,6 +552,19 @@ async fn devices_are_registered_by_people_and_report_with_keys() {
         .send(json_request(add, "\"device_name\":\"tv\"", Some(&ada)))
         .await;
     assert_eq!(late.status, 401);
+
+    // A device retires with its key alone; a wrong secret ends nothing.
+    let retire = async |key: &str| {
+        let members = format!("\"api_key\":{}", json!(key));
+        let message = json_request("/device/retire", &members, None);
+        devices.send(message).await.status
+    };
+    assert_eq!(retire(&forge::wrong_secret(key)).await, 404);
+    let message = Message::post(measure).with(Location::Json, key);
+    assert_eq!(devices.send(message).await.status, 200);
+    assert_eq!((retire(key).await, retire(key).await), (204, 204));
+    let message = Message::post(measure).with(Location::Json, key);
+    assert_eq!(devices.send(message).await.status, 403);
 }
 
 #[actix_web::test]

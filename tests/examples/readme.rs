@@ -1,6 +1,7 @@
 //! README's program, built and run as it stands there. Only its port and the path of the crate are
 //! replaced.
 
+use super::STORE_TIMEOUT;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,10 @@ impl Program {
     /// Starts it, and waits until its log has the address on which it listens.
     async fn start(folder: &Path) -> Self {
         let mut command = Command::new(&*PROGRAM);
-        command.current_dir(folder).stdin(Stdio::null());
+        command
+            .current_dir(folder)
+            .env(STORE_TIMEOUT.0, STORE_TIMEOUT.1);
+        command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Running(command.spawn().unwrap());
         let mut log = BufReader::new(child.0.stderr.take().unwrap());

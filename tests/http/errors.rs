@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 
-use actix_web::web;
+use actix_web::{ResponseError, web};
+use apikey_runtime::manager::PolicyViolation;
 use apikey_runtime::store::StoreError;
 use apikey_runtime::{ApiKeyManager, Error, KeyId};
 use apikey_test_support::http::{Answer, Server};
@@ -55,6 +56,12 @@ fn errors() -> Vec<(Error, u16, &'static str)> {
         (StoreError::NotFound.into(), 404, "not-found"),
         (Error::Revoked(id), 409, "conflict"),
         (StoreError::Conflict.into(), 409, "conflict"),
+        (Error::Conflict(id), 409, "conflict"),
+        (
+            PolicyViolation::TooManyKeys { max: 3 }.into(),
+            422,
+            "policy",
+        ),
         (Error::InvalidArgument(planted()), 400, "invalid-argument"),
         (down.into(), 503, "unavailable"),
         (Error::ShutDown, 503, "unavailable"),
@@ -118,6 +125,8 @@ async fn a_handler_may_return_an_error_of_the_manager() {
     );
     manager.revoke(key.id()).await.unwrap();
     is(&server.get(&path("rotate"), None).await, 409, "conflict");
+    let unknown = Error::OwnerNotFound("acme".to_owned());
+    assert_eq!(unknown.status_code(), 404);
     store.fail(Call::Find, Fault::Unavailable);
     is(&server.get(&path("label"), None).await, 503, "unavailable");
     store.fail(Call::Find, Fault::Backend);

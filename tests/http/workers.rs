@@ -6,8 +6,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use actix_web::{get, web};
+use apikey_runtime::manager::RequestFacts;
+use apikey_runtime::store::WriteOptions;
 use apikey_runtime::{
-    ApiKey, ApiKeyManager, DenyReason, KeyStore, MemoryStore, SqliteStore, api_key_required,
+    ApiKey, ApiKeyManager, DenyReason, KeyStore, MemoryStore, Policy, SqliteStore, api_key_required,
 };
 use apikey_test_support::http::{Server, get_request};
 use apikey_test_support::store::{Call, GateStore};
@@ -260,7 +262,8 @@ async fn a_store_that_is_asked_by_its_caller_alone_would_be_left_undone() {
         key.id(),
         apikey_runtime::store::Revocation { at, reason: None },
     );
-    let mut revoking = store.revoke(&id, &revocation);
+    let options = WriteOptions::new();
+    let mut revoking = store.revoke(&id, &revocation, &options);
     assert!(
         revoking
             .as_mut()
@@ -330,4 +333,12 @@ async fn every_call_of_the_manager_can_be_awaited_on_a_runtime_of_many_threads()
         Probe(manager.verify(key.expose_secret())).is_send(),
         "verify"
     );
+    let (policy, facts) = (Policy::new(), RequestFacts::new());
+    let check = manager.check(key.expose_secret(), &policy, &facts);
+    assert!(Probe(check).is_send(), "check");
+    assert!(Probe(manager.introspect(key.expose_secret())).is_send());
+    let revoke = manager.revoke_presented(key.expose_secret());
+    assert!(Probe(revoke.confirmed().into_future()).is_send());
+    assert!(Probe(manager.usage_of(&[id]).into_future()).is_send());
+    assert!(Probe(manager.last_used_of(&[id])).is_send());
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use apikey_runtime::clock::{Clock, ManualClock};
-use apikey_runtime::store::LimitSupport;
+use apikey_runtime::store::{LimitSupport, WriteOptions};
 use apikey_runtime::{
     ApiKeyManager, Config, DenyReason, KeyId, Limit, NewKey, Policy, Quota, Rate, ScopeExpr,
     Timestamp,
@@ -275,7 +275,7 @@ async fn a_key_that_was_purged_begins_anew() {
             .checked_add(HOUR)
             .unwrap();
         assert_eq!(managers[0].purge(soon).await.unwrap(), 1);
-        store.insert(&record).await.unwrap();
+        store.insert(&record, &WriteOptions::new()).await.unwrap();
         assert_eq!(left(&managers[1], key.id()).await, [3, 9], "{}", fleet.name);
         for manager in &managers {
             let known = within(PATIENCE, async || soon_known(manager, &key).await.is_none());

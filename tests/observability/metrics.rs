@@ -328,6 +328,9 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "add_usage",
         "read_usage",
         "prune_usage",
+        "count_live_keys",
+        "read_audit",
+        "prune_audit",
     ];
     let allowed = |label: &str| -> &[&str] {
         match (name.as_str(), label) {

@@ -1,5 +1,6 @@
-//! Policies of keys and routes: scopes, networks behind proxies, and time.
+//! Policies of keys and routes: rules for issuing, scopes, networks behind proxies, and time.
 
+mod issue;
 mod proxies;
 mod scopes;
 mod time;

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::clock::ManualClock;
 use apikey_runtime::events::{EventKind, EventStream};
 use apikey_runtime::store::{
-    BulkStep, ChangeListener, ChangeSet, Changes, Cursor, KeyPatch, NodeId, Revocation, StoreError,
+    BulkStep, ChangeListener, ChangeSet, Changes, Cursor, KeyPatch, ListCursor, NodeId, Revocation,
+    StoreError, WriteOptions,
 };
 use apikey_runtime::{
     ApiKeyManager, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore, NewKey, Timestamp,
@@ -39,7 +41,7 @@ async fn add_keys(store: &dyn KeyStore) {
         let at = Timestamp::from_millis(1_000);
         let mut record = KeyRecord::new(id, "my_api", "a label", "sha256$00", at);
         record.owner = Some("acme".to_owned());
-        store.insert(&record).await.unwrap();
+        store.insert(&record, &WriteOptions::new()).await.unwrap();
     }
 }
 
@@ -93,7 +95,8 @@ impl Forward for FailingSteps {
         &self,
         owner: &str,
         revocation: &Revocation,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let number = self.begun.fetch_add(1, SeqCst) + 1;
         let left = self.failures.load(SeqCst);
@@ -107,7 +110,9 @@ impl Forward for FailingSteps {
                 },
             });
         }
-        self.inner.revoke_owner(owner, revocation, after).await
+        self.inner
+            .revoke_owner(owner, revocation, after, origin)
+            .await
     }
 }
 
@@ -224,7 +229,10 @@ struct SteadyStream {
 impl SteadyStream {
     async fn change(&self, times: usize) {
         for _ in 0..times {
-            let done = self.inner.update(&self.changed, &KeyPatch::new()).await;
+            let done = self
+                .inner
+                .update(&self.changed, &KeyPatch::new(), &WriteOptions::new())
+                .await;
             done.unwrap();
         }
     }
@@ -295,7 +303,10 @@ async fn pages_that_take_longer_than_the_lease_flush_the_cache() {
         let poll = store.gate_before(Call::Changes);
         let change = async |times: usize| {
             for _ in 0..times {
-                inner.update(&changed, &KeyPatch::new()).await.unwrap();
+                inner
+                    .update(&changed, &KeyPatch::new(), &WriteOptions::new())
+                    .await
+                    .unwrap();
             }
         };
         change(1).await;
@@ -325,6 +336,8 @@ async fn pages_that_take_longer_than_the_lease_flush_the_cache() {
 struct Lengthened {
     inner: Arc<MemoryStore>,
     pages: AtomicU32,
+    /// Held while the log grows, so that a poll finds more than a page.
+    growing: tokio::sync::Mutex<()>,
 }
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -342,6 +355,7 @@ impl Forward for Lengthened {
         if self.pages.load(SeqCst) == 2 {
             std::future::pending::<()>().await;
         }
+        drop(self.growing.lock().await);
         let mut page = self
             .inner
             .change_log()
@@ -369,13 +383,19 @@ async fn a_lease_that_is_lengthened_between_two_pages_is_not_taken_from_the_firs
     let store = Arc::new(Forwarding(Lengthened {
         inner: inner.clone(),
         pages: AtomicU32::new(0),
+        growing: tokio::sync::Mutex::new(()),
     }));
     // The clock stands still: what remains of a lease is its length.
     let manager = manager_at(store.clone(), Arc::new(ManualClock::starting_now())).await;
     assert_eq!(manager.health().lease_remaining, Some(LONG));
+    let growing = store.0.growing.lock().await;
     for _ in 0..1_500 {
-        inner.update(&changed, &KeyPatch::new()).await.unwrap();
+        inner
+            .update(&changed, &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
     }
+    drop(growing);
     let read = within(PATIENCE, async || {
         store.0.pages.load(SeqCst) == 2 && manager.health().lease_remaining != Some(LONG)
     });

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{OwnerRevocation, OwnerStore, StoreError};
 use apikey_runtime::{KeyStore, MemoryStore, Timestamp};
 use apikey_test_support::log::Log;
@@ -65,7 +66,10 @@ async fn a_manager_that_starts_marks_what_another_left() {
     first.create("a").owner("acme").await.unwrap();
     first.shutdown().await.unwrap();
     let revocation = OwnerRevocation::new(Timestamp::from_millis(1_000));
-    memory.revoke_owner_keys("acme", &revocation).await.unwrap();
+    memory
+        .revoke_owner_keys("acme", &revocation, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let store = noting(&memory);
     let _manager = manager_on(store.clone()).await;
     store.has_marked().await;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use apikey_runtime::store::{OwnerRevocation, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{OwnerRevocation, OwnerStore, WriteOptions};
 use apikey_runtime::{ApiKeyManager, DenyReason, KeyStore, MemoryStore, NewKey};
 use apikey_test_support::store::{Call, Forward, Forwarding, GateStore, StaleStore};
 use apikey_test_support::{PATIENCE, forge, manager_on, patient_manager, soon, within};
@@ -29,12 +30,16 @@ fn owners(store: &dyn KeyStore) -> &dyn OwnerStore {
 
 async fn revoke_all(store: &dyn KeyStore) {
     let revocation = OwnerRevocation::new(SystemTime::now().into());
-    let revoked = owners(store).revoke_owner_keys("acme", &revocation).await;
+    let revoked = owners(store)
+        .revoke_owner_keys("acme", &revocation, &ChangeOrigin::new())
+        .await;
     revoked.unwrap();
 }
 
 async fn suspend(store: &dyn KeyStore, suspended: bool) {
-    let changed = owners(store).set_owner_suspended("acme", suspended).await;
+    let changed = owners(store)
+        .set_owner_suspended("acme", suspended, &ChangeOrigin::new())
+        .await;
     assert!(changed.unwrap().1);
 }
 
@@ -237,7 +242,7 @@ async fn versions_of_owners_go_back_when_a_store_is_restored() {
     refuses(None).await;
     let [present, dump] = &store.stores;
     let record = present.find(&key.id()).await.unwrap().unwrap();
-    dump.insert(&record).await.unwrap();
+    dump.insert(&record, &WriteOptions::new()).await.unwrap();
     for suspended in [true, false, true, false, true] {
         suspend(present, suspended).await;
     }

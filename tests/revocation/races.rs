@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use apikey_runtime::store::{BulkStep, KeyPatch, ListQuery, RecordPage, Revocation, StoreError};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{
+    BulkStep, KeyPatch, ListCursor, ListQuery, RecordPage, Revocation, StoreError, WriteOptions,
+};
 use apikey_runtime::{
     ApiKey, ApiKeyManager, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore, NewKey,
     Policy, SqliteStore, Timestamp,
@@ -319,7 +322,7 @@ struct WholeRecords {
 
 #[async_trait]
 impl KeyStore for WholeRecords {
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+    async fn insert(&self, record: &KeyRecord, _options: &WriteOptions) -> Result<(), StoreError> {
         self.inner.lock().unwrap().insert(record.id, record.clone());
         self.first.lock().unwrap().insert(record.id, record.clone());
         Ok(())
@@ -333,14 +336,24 @@ impl KeyStore for WholeRecords {
         Ok(RecordPage::default())
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        _options: &WriteOptions,
+    ) -> Result<(), StoreError> {
         let mut record = self.first.lock().unwrap()[id].clone();
-        patch.apply(&mut record);
+        patch.apply(&mut record, None);
         self.inner.lock().unwrap().insert(*id, record);
         Ok(())
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        _options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
         let mut inner = self.inner.lock().unwrap();
         let record = inner.get_mut(id).ok_or(StoreError::NotFound)?;
         Ok(record.revoked.replace(revocation.clone()).is_none())
@@ -350,7 +363,8 @@ impl KeyStore for WholeRecords {
         &self,
         _owner: &str,
         _revocation: &Revocation,
-        _after: Option<&KeyId>,
+        _after: Option<&ListCursor>,
+        _origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         Ok(BulkStep::default())
     }
@@ -358,7 +372,8 @@ impl KeyStore for WholeRecords {
     async fn purge(
         &self,
         _before: Timestamp,
-        _after: Option<&KeyId>,
+        _after: Option<&ListCursor>,
+        _origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         Ok(BulkStep::default())
     }

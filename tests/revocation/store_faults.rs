@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::get;
 use apikey_runtime::clock::ManualClock;
+use apikey_runtime::store::WriteOptions;
 use apikey_runtime::{
     ApiKey, ApiKeyManager, Config, DenyReason, KeyStore, MemoryStore, Policy, ScopeExpr,
     SqliteStore, api_key_required,
@@ -322,7 +323,10 @@ async fn a_key_that_was_unknown_a_moment_ago_works_as_soon_as_it_is_made() {
             Some(DenyReason::InvalidKey)
         );
     }
-    there.insert(key.record()).await.unwrap();
+    there
+        .insert(key.record(), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(refusal(&here, key.expose_secret()).await, None);
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use apikey_runtime::store::{
     Charge, ChargeOutcome, LastUsed, ListQuery, RecordPage, StoreError, UsageQuery, UsageRow,
+    WriteOptions,
 };
 use apikey_runtime::{
     ApiKeyManager, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore, Metadata, NewKey,
@@ -122,7 +123,11 @@ async fn key_and_twin(store: &Forwarding<Lying>, manager: &ApiKeyManager) -> (Ne
     let mut twin = key.record().clone();
     twin.id = KeyId::from_u128(1);
     twin.owner = Some("a".to_owned());
-    store.inner.insert(&twin).await.unwrap();
+    store
+        .inner
+        .insert(&twin, &WriteOptions::new())
+        .await
+        .unwrap();
     (key, twin.id)
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::KeyPatch;
+use apikey_runtime::store::{KeyPatch, WriteOptions};
 use apikey_runtime::{
     ApiKeyManager, Config, DenyReason, KeyId, KeyRecord, KeyState, NewKey, Policy, ScopeExpr,
     Timestamp,
@@ -310,7 +310,7 @@ async fn v12_a_late_writer_does_not_bring_a_revoked_key_back() {
         late.enabled = Some(true);
         late.label = Some("late".to_owned());
         manager.revoke(key.id()).await.unwrap();
-        let _ = writer.update(&key.id(), &late).await;
+        let _ = writer.update(&key.id(), &late, &WriteOptions::new()).await;
         assert_eq!(
             refusal(&manager, &key).await,
             Some(DenyReason::Revoked),
@@ -405,7 +405,7 @@ async fn add_records(fleet: &Fleet, count: u128) {
                     let (id, at) = (KeyId::from_u128(number), Timestamp::from_millis(1_000));
                     let mut record = KeyRecord::new(id, "my_api", "a", "sha256$00", at);
                     record.owner = Some("acme".to_owned());
-                    store.insert(&record).await.unwrap();
+                    store.insert(&record, &WriteOptions::new()).await.unwrap();
                 }
             })
         })

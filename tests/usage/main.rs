@@ -1,5 +1,7 @@
 //! Usage: what is counted, how it reaches the store, and how it is read.
 
+mod batches;
 mod every_store;
 mod over_http;
+mod secrets;
 mod store;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apikey_runtime::store::WriteOptions;
 use apikey_runtime::{KeyId, KeyStore, PostgresStore, RedisStore, SqliteStore};
 use apikey_test_support::servers::postgres::Postgres;
 use apikey_test_support::servers::redis::{DURABLE, RedisServer, is_installed};
@@ -154,7 +155,9 @@ impl Place {
                     for id in ids {
                         let (store, mut record) = (Arc::clone(&store), record.clone());
                         record.id = id;
-                        inserts.spawn(async move { store.insert(&record).await });
+                        inserts.spawn(
+                            async move { store.insert(&record, &WriteOptions::new()).await },
+                        );
                         if inserts.len() >= 256
                             && let Some(ended) = inserts.join_next().await
                         {

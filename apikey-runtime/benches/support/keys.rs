@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::key::{KeyHasher, Sha256Hasher};
 use apikey_runtime::store::{
-    BulkStep, ChangeLog, ChangeSet, Changes, Cursor, KeyPatch, LastUsed, ListQuery, NodeId,
-    OwnerState, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    BulkStep, ChangeLog, ChangeSet, Changes, Cursor, KeyPatch, LastUsed, ListCursor, ListQuery,
+    NodeId, OwnerState, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow,
+    UsageStore, WriteOptions,
 };
 use apikey_runtime::{
     ApiKeyManager, Config, KeyId, KeyRecord, KeyStore, Limit, Policy, Scopes, Timestamp,
@@ -130,7 +132,7 @@ impl EndlessStore {
 
 #[async_trait]
 impl KeyStore for EndlessStore {
-    async fn insert(&self, _record: &KeyRecord) -> Result<(), StoreError> {
+    async fn insert(&self, _record: &KeyRecord, _options: &WriteOptions) -> Result<(), StoreError> {
         Err(StoreError::Conflict)
     }
 
@@ -154,11 +156,21 @@ impl KeyStore for EndlessStore {
         Ok(RecordPage::default())
     }
 
-    async fn update(&self, _id: &KeyId, _patch: &KeyPatch) -> Result<(), StoreError> {
+    async fn update(
+        &self,
+        _id: &KeyId,
+        _patch: &KeyPatch,
+        _options: &WriteOptions,
+    ) -> Result<(), StoreError> {
         Err(StoreError::NotFound)
     }
 
-    async fn revoke(&self, _id: &KeyId, _revocation: &Revocation) -> Result<bool, StoreError> {
+    async fn revoke(
+        &self,
+        _id: &KeyId,
+        _revocation: &Revocation,
+        _options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
         Err(StoreError::NotFound)
     }
 
@@ -166,7 +178,8 @@ impl KeyStore for EndlessStore {
         &self,
         _owner: &str,
         _revocation: &Revocation,
-        _after: Option<&KeyId>,
+        _after: Option<&ListCursor>,
+        _origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         Ok(BulkStep::default())
     }
@@ -174,7 +187,8 @@ impl KeyStore for EndlessStore {
     async fn purge(
         &self,
         _before: Timestamp,
-        _after: Option<&KeyId>,
+        _after: Option<&ListCursor>,
+        _origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         Ok(BulkStep::default())
     }

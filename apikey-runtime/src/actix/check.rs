@@ -14,6 +14,7 @@ use super::credential::{
     Extracted, GuardCredential, LendKey, Locations, OwnedCredential, find, find_in_body,
     is_of_type, needs_body, strip,
 };
+use super::key_notice::KeyNotice;
 use super::payload::{self, BodyLimits};
 use super::policy::RouteRules;
 use super::request_info::ActixRequestInfo;
@@ -338,6 +339,7 @@ impl<'c> RouteCheck<'c> {
             GuardCredential::Presented(_) => None,
         };
         let verified = Verified {
+            notice: KeyNotice::of(&allowed, self.manager.config()),
             allowed,
             manager: ManagerIdentity::of(self.manager),
             credential: remains,

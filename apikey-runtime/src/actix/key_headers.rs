@@ -14,10 +14,11 @@ use super::rate_limit_fields::write_headers;
 use super::verified::Verified;
 
 /// Middleware that adds headers to the responses to allowed requests: the status of limits
-/// (`RateLimit` and `RateLimit-Policy`), and the headers that may carry a key, in `Vary`.
+/// (`RateLimit` and `RateLimit-Policy`), what is to be said of the [end of a
+/// key](crate::guide::end_of_a_key), and the headers that may carry a key, in `Vary`.
 ///
 /// The attribute's guard cannot change the response of its handler, so wrap an app in this once if
-/// keys or routes have limits, or if a cache may stand before it. [`RequireApiKey`](crate::RequireApiKey) adds the headers by itself,
+/// keys have limits or end, if routes have limits, or if a cache may stand before it. [`RequireApiKey`](crate::RequireApiKey) adds the headers by itself,
 /// and responses to denied requests have them anyway. An error that middleware inside returns instead
 /// of a response does not get them. What a response already has of these headers is kept. A page of another origin sees them only if CORS exposes them
 /// (`Access-Control-Expose-Headers`).
@@ -36,6 +37,9 @@ pub struct KeyHeaders;
 pub(super) fn add_headers<B>(response: &mut ServiceResponse<B>) {
     let limits = response.limit_status();
     write_headers(&limits, response.headers_mut());
+    if let Some(notice) = Verified::notice(response.request()) {
+        notice.write(response.headers_mut());
+    }
     if let Some(guards) = Verified::passed_guards(response.request()) {
         for guard in guards.iter() {
             guard.vary(response);

@@ -29,7 +29,9 @@ use crate::policy::{KeyLocation, Policy};
 /// handles it like any other response. Every response that comes from inside names the headers that
 /// may carry a key in `Vary`, so that a cache does not serve one client's response to another. This
 /// includes the errors of handlers, which actix turns into responses. It does not include an error
-/// that middleware inside returns instead of a response: actix turns it into a response later. If a
+/// that middleware inside returns instead of a response: actix turns it into a response later. The
+/// status of limits, and the [end of the key](crate::guide::end_of_a_key) if it is near, are added in the
+/// same way. If a
 /// handler inside has its own guard, both policies apply, and the store is queried once.
 ///
 /// ```

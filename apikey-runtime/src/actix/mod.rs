@@ -1,14 +1,18 @@
 //! The integration with actix-web: the only module that knows it.
 
 mod app_data;
+mod audit_export;
 mod challenge;
+mod change_origin;
 mod check;
+mod checked_key;
 mod credential;
 mod error_response;
 mod extension;
 mod forwarded;
 mod guard;
 mod key_headers;
+mod key_notice;
 mod middleware;
 mod payload;
 mod policy;

@@ -19,6 +19,7 @@ use super::vary;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
+use crate::policy::Policy;
 
 /// The bodies, created once. They do not contain any part of a request.
 static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
@@ -48,7 +49,7 @@ pub(super) fn deny(
     rules: &RouteRules,
     manager: Option<&ApiKeyManager>,
 ) -> DeniedResponse {
-    let context = Context::new(rules, manager);
+    let context = Context::new(&rules.policy, manager);
     let headers = context.headers(&denied);
     let of_manager = || manager.and_then(ApiKeyManager::own_error_handler);
     let response = if let Some(own) = rules.on_error {
@@ -61,6 +62,15 @@ pub(super) fn deny(
         problem_details(&denied, &headers)
     };
     DeniedResponse { denied, response }
+}
+
+/// Returns the headers of the default response to a denial.
+pub(super) fn denial_headers(
+    denied: &Denied,
+    manager: &ApiKeyManager,
+    policy: &Policy,
+) -> HeaderMap {
+    Context::new(policy, Some(manager)).headers(denied)
 }
 
 impl Denied {
@@ -99,7 +109,7 @@ impl Denied {
             Some(DenialHeaders(headers)) => problem_details(self, headers),
             None => {
                 let rules = const { &RouteRules::of::<DefaultPolicy>() };
-                let context = Context::new(rules, app_data::nearest(request));
+                let context = Context::new(&rules.policy, app_data::nearest(request));
                 problem_details(self, &context.headers(self))
             }
         }
@@ -116,10 +126,10 @@ struct Context<'m> {
 }
 
 impl<'m> Context<'m> {
-    fn new(rules: &RouteRules, manager: Option<&'m ApiKeyManager>) -> Self {
+    fn new(policy: &Policy, manager: Option<&'m ApiKeyManager>) -> Self {
         let config = manager.map(ApiKeyManager::config);
         Self {
-            locations: Locations::of(&rules.policy, config),
+            locations: Locations::of(policy, config),
             realm: config.and_then(Config::realm),
         }
     }

@@ -14,6 +14,7 @@ use crate::denied::Denied;
 use crate::error::Error;
 use crate::key::{KeyId, ParsedDigest};
 use crate::limiter::Plans;
+use crate::policy::RequiredScopes;
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
 use crate::verify::evaluate_acting;
@@ -103,7 +104,7 @@ impl From<ActingKey> for ApiKey {
         // No check compares the digest, since the key has no secret.
         let digest = ParsedDigest::text("");
         let key = CachedKey::with_digests(key.0, digest, None, &Plans::default());
-        Self::new(Arc::new(key))
+        Self::new(Arc::new(key), None, false, RequiredScopes::default())
     }
 }
 
@@ -153,5 +154,6 @@ pub(super) fn acting(
         manager: ManagerIdentity::NONE,
         credential: None,
         guards: Verified::guards(request, rules),
+        notice: None,
     }))
 }

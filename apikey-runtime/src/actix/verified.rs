@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest};
 
+use super::key_notice::KeyNotice;
 use super::policy::RouteRules;
 use super::vary::{GuardLocations, PassedGuards};
 use crate::manager::ApiKeyManager;
@@ -20,6 +21,8 @@ pub(super) struct Verified {
     pub(super) credential: Option<Rc<VerifiedCredential>>,
     /// The guards that the request passed.
     pub(super) guards: PassedGuards,
+    /// What the response says of the end of the key; usually nothing.
+    pub(super) notice: Option<Box<KeyNotice>>,
 }
 
 /// The guards that an anonymous request passed.
@@ -80,6 +83,12 @@ impl Verified {
         let verified = extensions.get::<Self>().map(|verified| &verified.guards);
         let anonymous = || extensions.get::<Anonymous>().map(|passed| &passed.0);
         verified.or_else(anonymous).cloned()
+    }
+
+    /// Returns what the response says of the end of the key.
+    pub(super) fn notice(request: &HttpRequest) -> Option<KeyNotice> {
+        let extensions = request.extensions();
+        extensions.get::<Self>()?.notice.as_deref().copied()
     }
 
     /// Removes the key of an earlier guard, because a later one found none.

@@ -52,6 +52,8 @@ pub(crate) struct UncommonFields {
     pub(crate) methods: Box<[Box<str>]>,
     /// The digest before the last rotation, and the end of its grace.
     previous: Option<Box<(ParsedDigest, Timestamp)>>,
+    /// How many times the secret was replaced.
+    rotations: u64,
 }
 
 impl CachedKey {
@@ -83,7 +85,8 @@ impl CachedKey {
             || !record.metadata.is_empty()
             || !record.networks.is_empty()
             || !record.methods.is_empty()
-            || previous.is_some();
+            || previous.is_some()
+            || record.rotations > 0;
         Self {
             id: record.id,
             stale: AtomicBool::new(false),
@@ -107,6 +110,7 @@ impl CachedKey {
                         .map(String::into_boxed_str)
                         .collect(),
                     previous,
+                    rotations: record.rotations,
                 })
             }),
         }
@@ -145,6 +149,11 @@ impl CachedKey {
     /// Returns the digest before the last rotation, and the end of its grace.
     pub(crate) fn previous(&self) -> Option<&(ParsedDigest, Timestamp)> {
         self.uncommon.as_ref()?.previous.as_deref()
+    }
+
+    /// Returns how many times the secret was replaced.
+    pub(crate) fn rotations(&self) -> u64 {
+        self.uncommon.as_ref().map_or(0, |fields| fields.rotations)
     }
 
     /// Shares the mark that the entries of its owner have, before others can see this entry.

@@ -18,15 +18,21 @@ mod loader;
 mod owners;
 mod s3_fifo;
 mod table;
+mod watch;
 
-/// The primitives of `fence`, `lease` and `owners`; their loom tests replace this module.
+/// The primitives of `fence`, `lease`, `owners` and `waiter_count`; their loom tests replace this module.
 mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+    pub(super) use std::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
+    };
     pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }
 
 pub(crate) use entry::CachedKey;
+pub use watch::{KeyWatch, WatchEnd};
+
 pub(crate) use in_flight::{ReadAnswer, ReadError, ReadStamp};
 pub(crate) use loader::Loader;
 pub(crate) use owners::OwnerChanges;
 pub(crate) use table::Cache;
+pub(crate) use watch::{KnownEnd, WatchTime, WatchedRequest, WatchersId};

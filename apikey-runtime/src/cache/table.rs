@@ -15,6 +15,7 @@ use super::in_flight::InFlightRead;
 use super::lease::Lease;
 use super::owners::{OwnerChanges, OwnerMarks};
 use super::s3_fifo::S3Fifo;
+use super::watch::Watchers;
 use crate::clock::ClockReading;
 use crate::key::{IdText, KeyId};
 use crate::record::OwnerState;
@@ -51,6 +52,8 @@ pub(crate) struct Cache {
     map: HashIndex<ById, (), foldhash::fast::RandomState>,
     shards: Box<[Fence<ShardState>]>,
     pub(crate) lease: Lease,
+    /// The watches of keys, which each change below marks.
+    pub(crate) watchers: Arc<Watchers>,
     owners: OwnerMarks,
     pub(crate) counters: HitCounters,
     capacity: usize,
@@ -70,6 +73,7 @@ impl Cache {
                 .map(|_| Fence::new(ShardState::default()))
                 .collect(),
             lease: Lease::default(),
+            watchers: Watchers::new(),
             owners: OwnerMarks::new(SHARDS),
             counters: HitCounters::default(),
             capacity,
@@ -146,6 +150,7 @@ impl Cache {
             state.forget_unknown(id);
             self.remove(id);
         });
+        self.watchers.key_changed(id);
     }
 
     /// Follows changes of owners, after they are committed. A check that starts after this call
@@ -157,6 +162,8 @@ impl Cache {
         }
         self.detach_reads(|_| ());
         self.raise_owners(changes);
+        let owners = changes.iter().map(|(owner, _)| owner.as_str());
+        self.watchers.owners_changed(owners);
     }
 
     fn raise_owners(&self, changes: &[(String, OwnerState)]) {
@@ -198,6 +205,8 @@ impl Cache {
         });
         queue.clear();
         self.entries.store(0, Ordering::Relaxed);
+        drop(queue);
+        self.watchers.all_changed();
     }
 
     /// Returns the number of entries.

@@ -28,6 +28,15 @@ pub struct ClockReading {
     pub uptime_nanos: u64,
 }
 
+impl ClockReading {
+    /// Returns the time from this reading to a later one, by the clock that counted more of it.
+    pub(crate) fn elapsed_until(self, later: Self) -> Duration {
+        let uptime = Duration::from_nanos(later.uptime_nanos.saturating_sub(self.uptime_nanos));
+        let wall = later.wall.as_millis().saturating_sub(self.wall.as_millis());
+        uptime.max(Duration::from_millis(u64::try_from(wall).unwrap_or(0)))
+    }
+}
+
 /// A source of time.
 ///
 /// [`SystemClock`] is for applications, [`ManualClock`] for tests.

@@ -157,7 +157,7 @@ impl ChangePoller {
         members.nodes.iter().any(|node| node.id == self.node)
     }
 
-    /// Reads what the nodes in `waiting` have acknowledged by now. A node that is no longer a
+    /// Reads what the nodes in `waiting` have acknowledged by now. A node that is not a
     /// member has left or was removed, and does not hold a lease.
     async fn refresh(&self, waiting: &mut Vec<Node>, epoch: u64, end: Instant) {
         let Some(membership) = self.shared.store.membership() else {

@@ -7,6 +7,7 @@ use super::checks::{
     check, check_namespace, check_param, check_realm, check_secret, place, precision, prefixes,
     rate, token, within,
 };
+use super::expiry_notice;
 use super::proxies::proxies;
 use super::settings::ConfigBuilder;
 use crate::error::Error;
@@ -39,8 +40,21 @@ impl ConfigBuilder {
         let mut config = Config::default();
         self.locate(&mut config)?;
         self.shape_keys(&mut config)?;
+        self.announce(&mut config)?;
         self.bound_requests(&mut config)?;
         self.count(&mut config)?;
+        config.issue_policy = self.issue_policy()?;
+        // Up to ten years.
+        let retention = within(
+            "audit_retention_hours",
+            self.audit_retention_hours,
+            24..=87_600,
+            ("hours", "`8760`"),
+        )?;
+        set(
+            &mut config.audit_retention,
+            retention.map(Duration::from_hours),
+        );
         Ok(config)
     }
 
@@ -71,6 +85,15 @@ impl ConfigBuilder {
         check_secret(config.secret_length, &config.secret_charset)
     }
 
+    /// Sets how the end of a key is announced.
+    fn announce(&self, config: &mut Config) -> Result<(), Error> {
+        let days = self.expiry_notice_days.clone();
+        let days = days.map(expiry_notice::sorted).transpose()?;
+        set(&mut config.expiry_notice_days, days);
+        set(&mut config.deprecation_headers, self.deprecation_headers);
+        Ok(())
+    }
+
     /// Sets the realm, the trusted proxies, and the bounds of a request.
     fn bound_requests(&self, config: &mut Config) -> Result<(), Error> {
         self.realm.as_deref().map_or(Ok(()), check_realm)?;
@@ -99,6 +122,16 @@ impl ConfigBuilder {
             ("milliseconds", "`30000`"),
         )?;
         set(&mut config.start_timeout, start.map(Duration::from_millis));
+        let patience = within(
+            "watch_patience_ms",
+            self.watch_patience_ms,
+            1..=3_600_000,
+            ("milliseconds", "`5000`"),
+        )?;
+        set(
+            &mut config.watch_patience,
+            patience.map(Duration::from_millis),
+        );
         set(&mut config.cache_capacity, self.cache_capacity);
         Ok(())
     }

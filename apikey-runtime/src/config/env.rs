@@ -121,11 +121,7 @@ impl ConfigBuilder {
         };
         let value = value
             .ok_or_else(|| Error::Config(format!("`{name}` is not Unicode; write it as UTF-8")))?;
-        (setting.read)(self, value).map_err(|_not_a_number| {
-            Error::Config(format!(
-                "`{name}` is not a whole number in range; write digits only"
-            ))
-        })?;
+        (setting.read)(self, value).map_err(|why| Error::Config(format!("`{name}` {why}")))?;
         self.from_env.push(setting.name);
         Ok(())
     }
@@ -174,6 +170,8 @@ mod tests {
                 ("ACTIX_API_KEY_BODY_LIMIT", "100"),
                 ("ACTIX_API_KEY_BODY_TIMEOUT_MS", "200"),
                 ("ACTIX_API_KEY_REALM", "orders"),
+                ("ACTIX_API_KEY_EXPIRY_NOTICE_DAYS", "3, 14"),
+                ("ACTIX_API_KEY_DEPRECATION_HEADERS", "true"),
                 ("ACTIX_API_KEY_STORE_TIMEOUT_MS", "500"),
                 ("ACTIX_API_KEY_CACHE_CAPACITY", "10"),
                 ("ACTIX_API_KEY_DEFAULT_RATE_LIMIT", "100/minute burst 20"),
@@ -183,6 +181,9 @@ mod tests {
                 ("ACTIX_API_KEY_USAGE_FLUSH_INTERVAL_MS", "300"),
                 ("ACTIX_API_KEY_USAGE_RETENTION_HOURS", "5"),
                 ("ACTIX_API_KEY_USAGE_NETWORK_PRECISION", "16/32"),
+                ("ACTIX_API_KEY_LIFETIME_REQUIRED", "True"),
+                ("ACTIX_API_KEY_ALLOWED_SCOPES", "a, b:{id}"),
+                ("ACTIX_API_KEY_AUDIT_RETENTION_HOURS", "48"),
             ],
             &[],
         )
@@ -205,6 +206,8 @@ mod tests {
             (config.realm(), config.store_timeout().as_millis()),
             (Some("orders"), 500)
         );
+        assert_eq!(config.expiry_notice_days(), [14, 3]);
+        assert!(config.deprecation_headers());
         let rate = crate::limit::Rate::per_minute(100).with_burst(20);
         assert_eq!(
             (config.default_rate_limit(), config.failed_attempts()),
@@ -218,6 +221,11 @@ mod tests {
         assert_eq!(config.usage_retention().as_secs(), 5 * 3_600);
         let precision = config.usage_network_precision().unwrap();
         assert_eq!(precision.to_string(), "16/32");
+        let policy = config.issue_policy();
+        assert!(policy.lifetime_required);
+        let scopes = ["a", "b:{id}"].map(str::to_owned).to_vec();
+        assert_eq!(policy.allowed_scopes, Some(scopes));
+        assert_eq!(config.audit_retention().as_secs(), 48 * 3_600);
         assert_eq!(
             read(&[("ACTIX_API_KEY_PREFIX", "acme")], &[])
                 .unwrap()

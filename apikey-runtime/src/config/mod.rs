@@ -3,6 +3,8 @@
 mod builder;
 mod checks;
 mod env;
+mod expiry_notice;
+mod issue;
 mod precision;
 mod proxies;
 mod service_links;
@@ -16,7 +18,7 @@ use serde::Deserialize;
 
 use crate::key::Charset;
 use crate::limit::Rate;
-use crate::policy::KeyLocation;
+use crate::policy::{IssuePolicy, KeyLocation};
 
 pub use precision::NetworkPrecision;
 pub use proxies::ForwardedHeader;
@@ -57,12 +59,16 @@ pub struct Config {
     secret_length: usize,
     secret_charset: Charset,
     realm: Option<String>,
+    /// The longest first.
+    expiry_notice_days: Vec<u32>,
+    deprecation_headers: bool,
     trusted_proxies: TrustedProxies,
     forwarded_header: Option<ForwardedHeader>,
     body_limit: usize,
     body_timeout: Duration,
     store_timeout: Duration,
     start_timeout: Duration,
+    watch_patience: Duration,
     cache_capacity: usize,
     default_rate_limit: Option<Rate>,
     failed_attempts: Option<Rate>,
@@ -71,6 +77,8 @@ pub struct Config {
     usage_flush_interval: Duration,
     usage_retention: Duration,
     usage_network_precision: Option<NetworkPrecision>,
+    issue_policy: IssuePolicy,
+    audit_retention: Duration,
 }
 
 /// The default location of a key.
@@ -164,6 +172,18 @@ impl Config {
         self.realm.as_deref()
     }
 
+    /// Returns how many days before the end of a key its holder is told, the largest number first.
+    #[must_use]
+    pub fn expiry_notice_days(&self) -> &[u32] {
+        &self.expiry_notice_days
+    }
+
+    /// Returns whether responses within the notice have `Deprecation` and `Sunset`, too.
+    #[must_use]
+    pub fn deprecation_headers(&self) -> bool {
+        self.deprecation_headers
+    }
+
     /// Returns the networks of the trusted proxies.
     #[must_use]
     pub fn trusted_proxies(&self) -> &[IpNet] {
@@ -205,6 +225,13 @@ impl Config {
     #[must_use]
     pub fn start_timeout(&self) -> Duration {
         self.start_timeout
+    }
+
+    /// Returns how long a watch waits for a store that does not answer; see
+    /// [`ConfigBuilder::watch_patience`].
+    #[must_use]
+    pub fn watch_patience(&self) -> Duration {
+        self.watch_patience
     }
 
     /// Returns the maximum number of cached keys.
@@ -259,6 +286,18 @@ impl Config {
         self.usage_network_precision
     }
 
+    /// Returns the rules for issuing keys.
+    #[must_use]
+    pub fn issue_policy(&self) -> &IssuePolicy {
+        &self.issue_policy
+    }
+
+    /// Returns how long entries of the audit log are kept.
+    #[must_use]
+    pub fn audit_retention(&self) -> Duration {
+        self.audit_retention
+    }
+
     /// Returns the location that a route uses by default.
     pub(crate) fn location(&self) -> KeyLocation<'_> {
         let name = self.param_name.as_str();
@@ -299,12 +338,15 @@ impl Default for Config {
             secret_length: 64,
             secret_charset: Charset::default(),
             realm: None,
+            expiry_notice_days: vec![30, 7, 1],
+            deprecation_headers: false,
             trusted_proxies: TrustedProxies::default(),
             forwarded_header: None,
             body_limit: 64 * 1024,
             body_timeout: Duration::from_secs(5),
             store_timeout: Duration::from_secs(2),
             start_timeout: Duration::from_secs(30),
+            watch_patience: Duration::from_secs(5),
             cache_capacity: 100_000,
             default_rate_limit: None,
             failed_attempts: Some(Rate::per_minute(1_000)),
@@ -313,6 +355,8 @@ impl Default for Config {
             usage_flush_interval: Duration::from_secs(10),
             usage_retention: Duration::from_hours(24 * 90),
             usage_network_precision: Some(NetworkPrecision::default()),
+            issue_policy: IssuePolicy::unrestricted(),
+            audit_retention: Duration::from_hours(24 * 365),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The table of settings: their names in code, in data and in the environment.
 
 use std::fmt;
-use std::num::ParseIntError;
 use std::time::Duration;
 
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -98,7 +97,7 @@ pub(super) struct Setting {
     /// The name in data.
     pub(super) name: &'static str,
     /// Reads the text of an environment variable into the builder.
-    pub(super) read: fn(&mut ConfigBuilder, String) -> Result<(), ParseIntError>,
+    pub(super) read: fn(&mut ConfigBuilder, String) -> Result<(), &'static str>,
 }
 
 // `SETTINGS.md` describes the same settings; a test compares them.
@@ -140,6 +139,18 @@ settings! {
     /// not name a realm.
     realm(realm: impl Into<String>) => realm: String = realm.into();
 
+    /// Sets how many days before the end of a key its holder is told that it ends: at most 10
+    /// numbers, each 1 to 3,650, none of them twice, in any order. Within the largest, responses have
+    /// the header `Api-Key-Expires`; see [`guide::end_of_a_key`](crate::guide::end_of_a_key). An empty
+    /// list disables it. By default, 30, 7 and 1.
+    expiry_notice_days(days: impl IntoIterator<Item = u32>) =>
+        expiry_notice_days: Vec<u32> = days.into_iter().collect();
+
+    /// Sets whether responses within the notice also have `Deprecation` (RFC 9745) and `Sunset`
+    /// (RFC 8594), which many clients read; see
+    /// [`guide::end_of_a_key`](crate::guide::end_of_a_key). By default, `false`.
+    deprecation_headers(send: bool) => deprecation_headers: bool = send;
+
     /// Sets the networks of the trusted proxies, such as `10.0.0.0/8`; a single address is a
     /// network of one. The word `unix` trusts the peers of Unix sockets. Requires [`forwarded_header`](ConfigBuilder::forwarded_header). By default,
     /// proxies are not trusted and forwarded headers are ignored.
@@ -168,6 +179,12 @@ settings! {
     /// the log says what the start waits for, and how long. A store that refuses (the connection,
     /// the password) ends the start at once. By default, 30 s.
     start_timeout(timeout: Duration) => start_timeout_ms: u64 = millis_u64(timeout);
+
+    /// Sets how long a [watch](crate::ApiKey::watch) waits for a store that does not answer, 1 ms to 1 hour,
+    /// before it ends with [`WatchEnd::Unknown`](crate::WatchEnd::Unknown). It counts from the end of
+    /// the lease, or from a change of the key that cannot be read. A stream may outlive a revocation by
+    /// this much and a lease. By default, 5 s.
+    watch_patience(patience: Duration) => watch_patience_ms: u64 = millis_u64(patience);
 
     /// Sets the maximum number of cached keys; 0 disables the cache. By default, 100,000.
     cache_capacity(keys: usize) => cache_capacity: usize = keys;
@@ -218,41 +235,97 @@ settings! {
     /// `24/48`.
     usage_network_precision(bits: impl fmt::Display) =>
         usage_network_precision: String = bits.to_string();
+
+    /// Sets the longest lifetime of a key, measured from the call that sets its expiry: 1 hour to 100
+    /// years (876,000 hours), rounded down to whole hours. Keys must then expire. By default, any.
+    ///
+    /// This setting and the next four are the rules for issuing keys: see
+    /// [`IssuePolicy`](crate::manager::IssuePolicy).
+    max_lifetime(lifetime: Duration) => max_lifetime_hours: u64 = lifetime.as_secs() / 3_600;
+
+    /// Sets the lifetime of a new key whose call does not set one: 1 hour to 100 years, at most the
+    /// longest, rounded down to whole hours. By default, such a key never expires.
+    default_lifetime(lifetime: Duration) =>
+        default_lifetime_hours: u64 = lifetime.as_secs() / 3_600;
+
+    /// Sets whether keys must expire. By default, `false`.
+    lifetime_required(required: bool) => lifetime_required: bool = required;
+
+    /// Sets the maximum number of an owner's live keys, 1 to 100,000: those that are neither revoked
+    /// nor expired. Keys without an owner are not counted. By default, any number.
+    max_keys_per_owner(keys: u32) => max_keys_per_owner: u32 = keys;
+
+    /// Sets the scopes that keys may have, at most 256. A segment `{name}` stands for any one segment,
+    /// as in `project:{id}:read`. By default, all.
+    allowed_scopes(scopes: impl IntoIterator<Item = impl Into<String>>) =>
+        allowed_scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
+
+    /// Sets how long entries of the [audit log](crate::ApiKeyManager::audit) are kept, 24 hours to 10
+    /// years (87,600 hours), rounded down to whole hours.
+    ///
+    /// A node removes the older entries of all nodes, so use the same value in all processes. It begins
+    /// when it has run for an hour. By default, 365 days.
+    audit_retention(retention: Duration) =>
+        audit_retention_hours: u64 = retention.as_secs() / 3_600;
 }
 
-/// Parses the text of an environment variable.
+/// Parses the text of an environment variable. The error says what to write.
 trait FromText: Sized {
-    fn from_text(text: String) -> Result<Self, ParseIntError>;
+    fn from_text(text: String) -> Result<Self, &'static str>;
 }
+
+const NOT_A_NUMBER: &str = "is not a whole number in range; write digits only";
 
 impl FromText for String {
-    fn from_text(text: String) -> Result<Self, ParseIntError> {
+    fn from_text(text: String) -> Result<Self, &'static str> {
         Ok(text)
     }
 }
 
 /// A list is separated by commas.
 impl FromText for Vec<String> {
-    fn from_text(text: String) -> Result<Self, ParseIntError> {
+    fn from_text(text: String) -> Result<Self, &'static str> {
         Ok(text.split(',').map(|one| one.trim().to_owned()).collect())
     }
 }
 
+/// A list is separated by commas, and an empty text is an empty list.
+impl FromText for Vec<u32> {
+    fn from_text(text: String) -> Result<Self, &'static str> {
+        if text.trim().is_empty() {
+            return Ok(Self::new());
+        }
+        let numbers = text.split(',').map(|number| number.trim().parse());
+        let numbers = numbers.collect::<Result<_, std::num::ParseIntError>>();
+        numbers.map_err(
+            |_not_numbers| "is not a list of whole numbers in range; write them as in `30,7,1`",
+        )
+    }
+}
+
 impl FromText for usize {
-    fn from_text(text: String) -> Result<Self, ParseIntError> {
-        text.parse()
+    fn from_text(text: String) -> Result<Self, &'static str> {
+        text.parse().map_err(|_not_a_number| NOT_A_NUMBER)
     }
 }
 
 impl FromText for u32 {
-    fn from_text(text: String) -> Result<Self, ParseIntError> {
-        text.parse()
+    fn from_text(text: String) -> Result<Self, &'static str> {
+        text.parse().map_err(|_not_a_number| NOT_A_NUMBER)
     }
 }
 
 impl FromText for u64 {
-    fn from_text(text: String) -> Result<Self, ParseIntError> {
-        text.parse()
+    fn from_text(text: String) -> Result<Self, &'static str> {
+        text.parse().map_err(|_not_a_number| NOT_A_NUMBER)
+    }
+}
+
+impl FromText for bool {
+    fn from_text(text: String) -> Result<Self, &'static str> {
+        let text = text.to_ascii_lowercase();
+        let parsed = text.parse();
+        parsed.map_err(|_not_a_bool| "is neither `true` nor `false`; write one of them")
     }
 }
 

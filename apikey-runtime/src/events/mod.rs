@@ -60,6 +60,13 @@ pub enum EventKind {
         /// The reason, if given.
         reason: Option<String>,
     },
+    /// The grace of a key's old secret was ended before its time, by a caller that
+    /// [presented](crate::ApiKeyManager::revoke_presented) this secret. The new secret stays valid.
+    #[non_exhaustive]
+    GraceEnded {
+        /// The reason, if given.
+        reason: Option<String>,
+    },
     /// A key was enabled.
     Enabled,
     /// A key was disabled.

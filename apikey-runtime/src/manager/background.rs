@@ -26,7 +26,14 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
             core.verifier.refund_expired_prefetch().await;
         });
     }
+    spawn(&core, |core| async move {
+        core.verifier.judge_watched_keys().await
+    });
     spawn(&core, |core| async move { core.run_marking().await });
+    let started = core.shared.now();
+    spawn(&core, move |core| async move {
+        core.run_audit_pruning(started).await;
+    });
     spawn(&core, |core| async move { core.usage.run().await });
     spawn(&core, |core| async move { core.run_probes().await });
     #[cfg(feature = "metrics")]
@@ -71,6 +78,7 @@ pub(super) async fn stop(core: &ManagerCore) {
     let _ = tokio::time::timeout(deadline, core.verifier.finish_deferred()).await;
     core.cache.lease.close();
     core.cache.flush();
+    core.cache.watchers.close();
     core.poller.close();
     let _ = tokio::time::timeout(deadline, core.verifier.refund_all_prefetched()).await;
     core.usage.finish().await;

@@ -105,7 +105,8 @@ impl ApiKeyManagerBuilder {
     /// # Errors
     ///
     /// Returns [`Error::Config`] if no store was set or the thread cannot be started,
-    /// [`Error::Store`] if the store does not start or answer, [`Error::Hasher`] if the hasher
+    /// [`Error::Unsupported`] if the store cannot keep a rule for issuing keys, [`Error::Store`] if
+    /// the store does not start or answer, [`Error::Hasher`] if the hasher
     /// cannot parse its own digests, and [`Error::Random`] if the system's random generator fails.
     pub async fn start(self) -> Result<ApiKeyManager, Error> {
         let store = self.store.ok_or_else(|| {
@@ -123,6 +124,7 @@ impl ApiKeyManagerBuilder {
         let shared = Arc::new(Shared::new(store, clock, runtime, deadline));
         let node = node_id(&*self.random)?;
         let core = Arc::new(core(shared, self.config, self.hasher, node)?);
+        core.check_countable(core.verifier.config.issue_policy())?;
         thread.run(background::start(Arc::clone(&core))).await?;
         Ok(ApiKeyManager(Arc::new(Inner {
             core,

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::audit::ChangeOrigin;
 use crate::cache::Cache;
 use crate::cluster::ChangePoller;
-use crate::error::{Error, StoreError};
+use crate::error::{Error, ErrorChain, StoreError};
 use crate::events::{Event, EventKind, EventSender};
 use crate::key::{KeyHasher, KeyId};
 use crate::metrics::StoreCall;
+use crate::policy::IssuePolicy;
 use crate::record::{KeyPatch, KeyRecord, Validity};
 use crate::shared::Shared;
+use crate::store::WriteOptions;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
@@ -35,13 +38,59 @@ impl ManagerCore {
         self.shared.find(&id).await?.ok_or(Error::NotFound(id))
     }
 
-    /// Reads the record of a key that is not revoked.
-    pub(super) async fn find_unrevoked(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        let record = self.find(id).await?;
+    /// Reads a record of the owner and version that a call expects.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::NotFound`] for the key of another owner, whatever it is like, and
+    /// [`Error::Conflict`] for another version.
+    pub(super) async fn find_expected(
+        &self,
+        id: KeyId,
+        options: &WriteOptions,
+    ) -> Result<KeyRecord, Error> {
+        let record = match self.find(id).await {
+            // Whose it is cannot be read either.
+            Err(Error::Store(error @ StoreError::Corrupt { .. }))
+                if options.expected_owner.is_some() =>
+            {
+                tracing::error!(key_id = %id, error = %ErrorChain(&error), "the key is treated as if it did not exist");
+                return Err(Error::NotFound(id));
+            }
+            found => found?,
+        };
+        let checked = options.check_record(&record);
+        checked.map_err(|error| missing(error, id))?;
+        Ok(record)
+    }
+
+    /// Reads a record as [`find_expected`](Self::find_expected) does, of a key that is not revoked.
+    pub(super) async fn find_unrevoked(
+        &self,
+        id: KeyId,
+        options: &WriteOptions,
+    ) -> Result<KeyRecord, Error> {
+        let record = self.find_expected(id, options).await?;
         if Validity::of(&record).revoked {
             Err(Error::Revoked(id))
         } else {
             Ok(record)
+        }
+    }
+
+    /// Rejects a policy whose maximum of live keys the store does not count.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Unsupported`].
+    pub(super) fn check_countable(&self, policy: &IssuePolicy) -> Result<(), Error> {
+        let store = &self.shared.store;
+        match policy.max_live_keys {
+            Some(_) if store.owners().is_none() => Err(Error::Unsupported(format!(
+                "an owner's live keys have a maximum (`max_keys_per_owner`), and the key store ({store:?}) does not \
+                 keep owners; use a store of this crate, implement `KeyStore::owners`, or leave the maximum out"
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -60,22 +109,45 @@ impl ManagerCore {
     }
 
     /// Applies a patch in the store, and evicts the key.
-    pub(super) async fn patch(&self, id: KeyId, patch: &KeyPatch) -> Result<(), Error> {
-        let update = self.shared.store.update(&id, patch);
+    pub(super) async fn patch(
+        &self,
+        id: KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), Error> {
+        let update = self.shared.store.update(&id, patch, options);
         let outcome = self.shared.call(StoreCall::Update, update).await;
-        // Evicted after an error too: the change may have been made, and the answer lost.
-        self.cache.evict(&id);
+        // A repeated change of the owner may find that the first one was made.
+        if patch.owner.is_some() {
+            self.cache.evict(&id);
+        }
+        self.evict_unless_foreign(id, options, &outcome);
         outcome.map_err(|error| missing(error, id))
     }
 
+    /// Evicts a key after a call that may have changed it: after an error too, since the change may have
+    /// been made, and the answer lost. A key that the store did not find for the call's owner was not
+    /// changed, and a person cannot evict the keys of others.
+    pub(super) fn evict_unless_foreign<T>(
+        &self,
+        id: KeyId,
+        options: &WriteOptions,
+        outcome: &Result<T, StoreError>,
+    ) {
+        let is_refused = matches!(outcome, Err(StoreError::NotFound));
+        if !(is_refused && options.expected_owner.is_some()) {
+            self.cache.evict(&id);
+        }
+    }
+
     /// Emits an event of a change that is durable and whose key was evicted from this cache.
-    pub(super) fn emit(&self, kind: EventKind, id: KeyId, actor: Option<&str>) {
+    pub(super) fn emit(&self, kind: EventKind, id: KeyId, origin: &ChangeOrigin) {
         self.events.emit(|| Event {
             at: self.shared.now().now,
             kind,
             key_id: Some(id),
             owner: None,
-            actor: actor.map(str::to_owned),
+            actor: origin.actor.clone(),
         });
     }
 }
@@ -84,6 +156,7 @@ impl ManagerCore {
 pub(super) fn missing(error: StoreError, id: KeyId) -> Error {
     match error {
         StoreError::NotFound => Error::NotFound(id),
-        other => Error::Store(other),
+        StoreError::Conflict => Error::Conflict(id),
+        other => other.into(),
     }
 }

@@ -1,13 +1,16 @@
 //! The manager: issues, verifies, rotates and revokes keys, with one configuration.
 
+mod audit;
 mod background;
 mod builder;
 mod call;
+mod check;
 mod confirm;
 mod core;
 mod events;
 mod global;
 mod health;
+mod introspect;
 mod keys;
 mod limits;
 mod new_key;
@@ -25,11 +28,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Once};
 
 pub use crate::cluster::Propagation;
+pub use crate::error::PolicyViolation;
+pub use crate::policy::{IssuePolicy, RequestFacts};
+pub use audit::{AuditExport, AuditRequest};
 pub use builder::ApiKeyManagerBuilder;
+pub use check::CheckedKey;
 pub use confirm::{Confirmed, ConfirmedCall};
 pub use health::{Health, StoreHealth};
+pub use introspect::{Introspection, KeyFacts};
 pub use keys::{
-    CreateKey, KeyPage, ListKeys, PurgeKeys, RevokeKey, RotateKey, SetKeyEnabled, UpdateKey,
+    CreateKey, GetKey, KeyPage, ListKeys, PresentedRevocation, PurgeKeys, RevokeKey,
+    RevokePresented, RotateKey, SetKeyEnabled, UpdateKey,
 };
 pub use new_key::{KeyExport, NewKey};
 pub use owners::{RevokeAll, SetOwnerSuspended};
@@ -42,7 +51,6 @@ use crate::clock::{ClockReading, Timestamp};
 use crate::config::Config;
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::record::KeyRecord;
 use crate::verify::Verifier;
 use thread::ManagerThread;
 
@@ -119,27 +127,71 @@ impl ApiKeyManager {
         CreateKey::new(self.clone(), label.into())
     }
 
-    /// Reads the record of a key from the store.
+    /// Reads the record of a key from the store. Its errors are [`Error::NotFound`], [`Error::Store`] and
+    /// [`Error::ShutDown`].
     ///
-    /// # Errors
-    ///
-    /// Returns [`Error::NotFound`], [`Error::Store`] or [`Error::ShutDown`].
-    pub async fn get(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.on_thread(move |core| async move { core.find(id).await })
-            .await
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, Error, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// # let id = manager.create("ci").owner("acme").await?.id();
+    /// let record = manager.get(id).await?;
+    /// assert_eq!(record.owner.as_deref(), Some("acme"));
+    /// // On behalf of an owner: the key of another one does not exist.
+    /// let read = manager.get(id).owned_by("globex").await;
+    /// assert!(matches!(read, Err(Error::NotFound(_))));
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn get(&self, id: KeyId) -> GetKey {
+        GetKey::new(self.clone(), id)
     }
 
-    /// Lists keys. Resolves to the first page.
+    /// Lists keys: all, or those of an owner, with a beginning of a label or an id, in a state, and so
+    /// on. Resolves to the first page.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, KeyState, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// manager.create("CI: nightly").owner("acme").await?;
+    /// let list = manager.list().owner("acme").label_prefix("ci").state(KeyState::Active);
+    /// let page = list.with_usage().await?;
+    /// assert_eq!((page.keys.len(), page.live_keys), (1, Some(1)));
+    /// assert!(page.last_used.is_empty() && page.next.is_none());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn list(&self) -> ListKeys {
         ListKeys::new(self.clone())
     }
 
-    /// Changes the attributes of a key.
+    /// Changes the attributes of a key. Its errors are [`Error::NotFound`], [`Error::InvalidArgument`],
+    /// [`Error::Policy`], [`Error::Conflict`], [`Error::Revoked`], [`Error::Unsupported`],
+    /// [`Error::Store`] and [`Error::ShutDown`].
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, Error, MemoryStore, Scopes};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// # let id = manager.create("ci").owner("acme").await?.id();
+    /// let shown = manager.get(id).await?;
+    /// // On behalf of an owner, who holds these scopes, and has seen this version of the key.
+    /// let held = Scopes::new(["orders:read"])?;
+    /// let update = || manager.update(id).owned_by("acme").if_version(shown.version).granted_by(&held);
+    /// let refused = update().scopes(["orders:write"]).await;
+    /// assert!(matches!(refused, Err(Error::Policy(_))));
+    /// update().scopes(["orders:read"]).await?;
+    /// assert!(matches!(update().label("late").await, Err(Error::Conflict(_))));
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn update(&self, id: KeyId) -> UpdateKey {
         UpdateKey::new(self.clone(), id)
     }
 
-    /// Gives a key a new secret, with or without a grace time for the old one.
+    /// Gives a key a new secret, with or without a grace time for the old one. On behalf of a person,
+    /// [`granted_by`](RotateKey::granted_by) keeps them from a secret of more than they hold.
     pub fn rotate(&self, id: KeyId) -> RotateKey {
         RotateKey::new(self.clone(), id)
     }
@@ -155,8 +207,8 @@ impl ApiKeyManager {
         RevokeKey::new(self.clone(), id)
     }
 
-    /// Enables a key. Its errors are [`Error::NotFound`], [`Error::Revoked`], [`Error::Store`] and
-    /// [`Error::ShutDown`].
+    /// Enables a key. Its errors are [`Error::NotFound`], [`Error::Revoked`], [`Error::Policy`],
+    /// [`Error::Conflict`], [`Error::Store`] and [`Error::ShutDown`].
     pub fn enable(&self, id: KeyId) -> SetKeyEnabled {
         SetKeyEnabled::new(self.clone(), id, true)
     }

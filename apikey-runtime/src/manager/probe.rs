@@ -9,6 +9,7 @@ use crate::key::KeyId;
 use crate::metrics::StoreCall;
 use crate::record::KeyPatch;
 use crate::shared::CallClass;
+use crate::store::WriteOptions;
 
 /// What became of a call is news for this long. Probes are as far apart.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -40,9 +41,9 @@ impl ManagerCore {
             let _ = self.shared.call(StoreCall::Find, find).await;
         }
         if self.fails(CallClass::Changes) && self.is_old(CallClass::Changes) {
-            let mut patch = KeyPatch::new();
-            patch.expected_version = Some(IMPOSSIBLE_VERSION);
-            let update = self.shared.store.update(&id, &patch);
+            let patch = KeyPatch::new();
+            let options = WriteOptions::new().with_expected_version(Some(IMPOSSIBLE_VERSION));
+            let update = self.shared.store.update(&id, &patch, &options);
             let _ = self.shared.call(StoreCall::Update, update).await;
         }
     }

@@ -1,5 +1,6 @@
 //! Reads usage.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::ApiKeyManager;
@@ -8,11 +9,14 @@ use super::core::ManagerCore;
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::store::{LastUsed, ListQuery, UsageQuery, UsageRow};
+use crate::store::{LastUsed, ListQuery, ListRange, NetworkUse, UsageQuery, UsageRow};
 use crate::usage::{UsageReport, hour_of};
 
 /// The maximum number of keys in one query of the store.
-const KEYS: u32 = 1_000;
+const MAX_KEYS: usize = 1_000;
+
+/// The number of keys of an owner that are listed at once.
+const PAGE: u32 = 1_000;
 
 /// The span that is read by default.
 const SPAN: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -46,7 +50,27 @@ impl ApiKeyManager {
     /// # }).unwrap();
     /// ```
     pub fn usage(&self, id: KeyId) -> UsageRequest {
-        UsageRequest::new(self.clone(), UsageSubject::Key(id))
+        UsageRequest::new(self.clone(), UsageSubject::Keys(vec![id]))
+    }
+
+    /// Reads the usage of up to 1,000 keys in one call of the store, for a page that lists keys:
+    /// [`UsageReport::by_key_and_day`] tells them apart. Otherwise as [`usage`](Self::usage). Keys that
+    /// are not known were not used.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let page = manager.list().await?;
+    /// let ids: Vec<_> = page.keys.iter().map(|key| key.id).collect();
+    /// for of_key in manager.usage_of(&ids).await?.by_key_and_day() {
+    ///     println!("{}: used on {} days", of_key.key, of_key.days.len());
+    /// }
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn usage_of(&self, ids: &[KeyId]) -> UsageRequest {
+        UsageRequest::new(self.clone(), UsageSubject::Keys(ids.to_vec()))
     }
 
     /// Reads the usage of all keys of an owner, as [`usage`](Self::usage) does for one key. Purged
@@ -58,21 +82,77 @@ impl ApiKeyManager {
     /// Returns when a key was last allowed, and from which network; `None` if it never was. Uses by
     /// other processes are included when their interval ends.
     ///
+    /// After a rotation with a grace, it says which secret the clients use:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let old = manager.create("ci").await?;
+    /// manager.verify(old.expose_secret()).await?;
+    /// let new = manager.rotate(old.id()).grace(Duration::from_secs(3_600)).await?;
+    /// manager.verify(new.expose_secret()).await?;
+    ///
+    /// let used = manager.last_used(old.id()).await?.expect("it was used");
+    /// if let Some(at) = used.superseded_at.filter(|_| used.current_at.is_some()) {
+    ///     println!("the old secret was last used at {at}; its grace may end");
+    /// }
+    /// # assert!(used.superseded_at.is_some() && used.current_at >= used.superseded_at);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns [`Error::InvalidArgument`] if the store does not keep usage, [`Error::Store`] or
     /// [`Error::ShutDown`].
     pub async fn last_used(&self, id: KeyId) -> Result<Option<LastUsed>, Error> {
+        Ok(self.last_used_of(&[id]).await?.pop())
+    }
+
+    /// Returns when each of up to 1,000 keys was last allowed, in one call of the store, for a page that
+    /// lists keys. The keys are in the order of `ids`; those that were never allowed are left out.
+    /// Otherwise as [`last_used`](Self::last_used).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`last_used`](Self::last_used), and [`Error::InvalidArgument`] for more
+    /// than 1,000 keys.
+    pub async fn last_used_of(&self, ids: &[KeyId]) -> Result<Vec<LastUsed>, Error> {
         self.check_usage_is_kept()?;
+        let ids = distinct(ids.to_vec())?;
         self.on_thread(move |core| async move {
             core.usage.flush().await?;
-            let ids = [id];
-            Ok(core.shared.last_used(&ids).await?.pop())
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut found = core.shared.last_used(&ids).await?;
+            let position = |id: KeyId| ids.iter().position(|known| *known == id);
+            found.sort_by_cached_key(|used| position(used.key));
+            Ok(found)
         })
         .await
     }
 
-    fn check_usage_is_kept(&self) -> Result<(), Error> {
+    /// Returns the networks from which a key was last allowed, the latest first, at most
+    /// [`MAX_NETWORKS`](crate::usage::MAX_NETWORKS). They are as precise as
+    /// [`usage_network_precision`](crate::ConfigBuilder::usage_network_precision) permits, and are
+    /// kept for as long as usage is. Empty if the store does not keep networks.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`last_used`](Self::last_used).
+    pub async fn networks_of(&self, id: KeyId) -> Result<Vec<NetworkUse>, Error> {
+        self.check_usage_is_kept()?;
+        self.on_thread(move |core| async move {
+            core.usage.flush().await?;
+            Ok(core.shared.read_networks(&[id]).await?)
+        })
+        .await
+    }
+
+    pub(super) fn check_usage_is_kept(&self) -> Result<(), Error> {
         if self.0.core.usage.is_enabled() {
             return Ok(());
         }
@@ -99,7 +179,7 @@ pub struct UsageRequest {
 
 #[derive(Debug)]
 enum UsageSubject {
-    Key(KeyId),
+    Keys(Vec<KeyId>),
     Owner(String),
 }
 
@@ -132,11 +212,15 @@ impl UsageRequest {
         } = self;
         manager.check_usage_is_kept()?;
         let (from, to) = hours(span, manager.now().now)?;
+        let subject = match subject {
+            UsageSubject::Keys(ids) => UsageSubject::Keys(distinct(ids)?),
+            owner => owner,
+        };
         manager
             .on_thread(move |core| async move {
                 core.usage.flush().await?;
                 let rows = match subject {
-                    UsageSubject::Key(id) => core.read_usage(vec![id], from, to).await?,
+                    UsageSubject::Keys(ids) => core.read_usage(ids, from, to).await?,
                     UsageSubject::Owner(owner) => core.read_usage_of(owner, from, to).await?,
                 };
                 Ok(UsageReport::new(rows))
@@ -175,6 +259,18 @@ fn hours(span: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Result<(i64, i
     ))
 }
 
+/// Drops repeated keys, and checks how many remain.
+fn distinct(mut ids: Vec<KeyId>) -> Result<Vec<KeyId>, Error> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.retain(|id| seen.insert(*id));
+    match ids.len() {
+        0..=MAX_KEYS => Ok(ids),
+        many => Err(Error::InvalidArgument(format!(
+            "the usage of {many} keys is asked for at once; ask for at most {MAX_KEYS}"
+        ))),
+    }
+}
+
 impl ManagerCore {
     async fn read_usage(
         &self,
@@ -182,6 +278,9 @@ impl ManagerCore {
         from: i64,
         to: i64,
     ) -> Result<Vec<UsageRow>, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let query = UsageQuery::new(keys, from, to);
         Ok(self.shared.read_usage(&query).await?)
     }
@@ -192,15 +291,12 @@ impl ManagerCore {
         from: i64,
         to: i64,
     ) -> Result<Vec<UsageRow>, Error> {
-        let mut query = ListQuery::first(KEYS);
-        query.owner = Some(owner);
+        let mut query = ListQuery::of(ListRange::Owner(owner), PAGE);
         let mut rows = Vec::new();
         loop {
             let page = self.shared.list(&query).await?;
             let keys: Vec<_> = page.records.iter().map(|record| record.id).collect();
-            if !keys.is_empty() {
-                rows.append(&mut self.read_usage(keys, from, to).await?);
-            }
+            rows.append(&mut self.read_usage(keys, from, to).await?);
             match page.next {
                 Some(next) => query.after = Some(next),
                 None => return Ok(rows),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::record::{KeyPatch, Metadata, depth, dismantle};
@@ -13,6 +14,9 @@ use crate::util::text::quote;
 
 /// The maximum length of a label, an owner, a reason and an actor, in bytes.
 const MAX_TEXT_LEN: usize = 256;
+
+/// The maximum length of a description, in bytes.
+const MAX_DESCRIPTION_LEN: usize = 1_024;
 
 /// The maximum length of an environment, in bytes.
 const MAX_ENVIRONMENT_LEN: usize = 32;
@@ -38,6 +42,10 @@ pub(super) fn check_fields(patch: &KeyPatch) -> Result<(), Error> {
     label.map_or(Ok(()), |label| check_text("label", label))?;
     let owner = patch.owner.as_ref().and_then(Option::as_deref);
     owner.map_or(Ok(()), |owner| check_text("owner", owner))?;
+    let description = patch.description.as_ref().and_then(Option::as_deref);
+    description.map_or(Ok(()), |description| {
+        check_text_within("description", description, MAX_DESCRIPTION_LEN)
+    })?;
     let environment = patch.environment.as_ref().and_then(Option::as_deref);
     environment.map_or(Ok(()), check_environment)?;
     patch.metadata.as_ref().map_or(Ok(()), check_metadata_len)?;
@@ -58,9 +66,13 @@ pub(super) fn check_span(from: Option<Timestamp>, to: Option<Timestamp>) -> Resu
 /// Rejects texts that could forge lines in logs and pages, or look like another text. All other
 /// characters are data.
 pub(super) fn check_text(name: &str, text: &str) -> Result<(), Error> {
-    if text.is_empty() || text.len() > MAX_TEXT_LEN {
+    check_text_within(name, text, MAX_TEXT_LEN)
+}
+
+fn check_text_within(name: &str, text: &str, max_len: usize) -> Result<(), Error> {
+    if text.is_empty() || text.len() > max_len {
         return refuse(format!(
-            "the {name} has {} bytes; write 1 to {MAX_TEXT_LEN}",
+            "the {name} has {} bytes; write 1 to {max_len}",
             text.len()
         ));
     }
@@ -123,9 +135,20 @@ fn is_blank(character: char) -> bool {
         )
 }
 
-/// Checks the name of the actor who makes a change.
-pub(super) fn check_actor(actor: Option<&str>) -> Result<(), Error> {
-    actor.map_or(Ok(()), |actor| check_text("actor of the change", actor))
+/// Checks where a change comes from.
+pub(super) fn check_origin(origin: &ChangeOrigin) -> Result<(), Error> {
+    let actor = origin.actor.as_deref();
+    actor.map_or(Ok(()), |actor| check_text("actor of the change", actor))?;
+    let reason = origin.reason.as_deref();
+    reason.map_or(Ok(()), |reason| check_text("reason for the change", reason))?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match origin.request_id.as_deref() {
+        Some(id) if !(1..=64).contains(&id.len()) || !id.bytes().all(fits) => refuse(format!(
+            "the request id {} is not 1 to 64 ASCII letters, digits, `.`, `_` and `-`; write one such as `4bf92f35`",
+            quote(id)
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_environment(environment: &str) -> Result<(), Error> {

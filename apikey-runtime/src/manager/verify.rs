@@ -7,7 +7,7 @@ use super::ApiKeyManager;
 use crate::api_key::ApiKey;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::{CountedClient, PathValues, Policy, RequestInfo};
-use crate::verify::{CheckRequest, Credential, FastPath};
+use crate::verify::{Allowed, CheckRequest, Credential, FastPath, Verifier};
 
 impl ApiKeyManager {
     /// Checks a key with the manager's defaults, as a route without options does.
@@ -23,7 +23,8 @@ impl ApiKeyManager {
     ///
     /// Without a request, the path, the client's address and the method are not known. A check that
     /// depends on them is denied: a scope with a path parameter, for example. Failed attempts are
-    /// not counted, since the manager cannot tell the clients of the application apart.
+    /// not counted, since the manager cannot tell the clients of the application apart. If the caller
+    /// knows these facts, it calls [`check`](Self::check).
     ///
     /// # Errors
     ///
@@ -37,11 +38,19 @@ impl ApiKeyManager {
             info: &NoRequest,
             earlier: None,
         };
-        let decision = match verifier.try_check(&request) {
-            FastPath::Decided(decision) => decision,
-            FastPath::Deferred(reason) => verifier.check(&request, reason).await,
-        };
-        decision.map(|allowed| allowed.key)
+        let allowed = decide(verifier, &request).await?;
+        Ok(allowed.key)
+    }
+}
+
+/// Decides at once if possible, and otherwise with the store's help.
+pub(super) async fn decide<I: RequestInfo>(
+    verifier: &Verifier,
+    request: &CheckRequest<'_, I>,
+) -> Result<Allowed, Denied> {
+    match verifier.try_check(request) {
+        FastPath::Decided(decision) => decision,
+        FastPath::Deferred(reason) => verifier.check(request, reason).await,
     }
 }
 

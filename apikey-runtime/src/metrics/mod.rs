@@ -33,6 +33,9 @@ pub(crate) enum StoreCall {
     AddUsage,
     ReadUsage,
     PruneUsage,
+    CountLiveKeys,
+    ReadAudit,
+    PruneAudit,
 }
 
 /// Result of a poll of the change log.

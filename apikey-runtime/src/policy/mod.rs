@@ -1,11 +1,18 @@
-//! The policy of a route, as data only; `verify` alone evaluates it.
+//! Policies: what a route demands, as data that `verify` alone evaluates, and the rules for issuing keys.
 
+mod issue;
 mod location;
+mod request_facts;
+mod required_scopes;
 mod scopes;
 
 use std::net::IpAddr;
 
+pub use issue::IssuePolicy;
+pub(crate) use issue::{MAX_LIVE_KEYS, check_allowed_scopes, is_later, judge_grant};
 pub use location::KeyLocation;
+pub use request_facts::RequestFacts;
+pub(crate) use required_scopes::RequiredScopes;
 pub use scopes::ScopeExpr;
 pub(crate) use scopes::{PathValues, TemplateFault};
 
@@ -65,6 +72,8 @@ pub(crate) fn allows_method<'m>(
 pub struct Policy {
     pub(crate) locations: Option<&'static [KeyLocation<'static>]>,
     pub(crate) scopes: Option<ScopeExpr>,
+    /// Whether these contain a template.
+    pub(crate) has_template: bool,
     pub(crate) prefix: Option<&'static str>,
     pub(crate) environment: Option<&'static str>,
     pub(crate) methods: Option<&'static [&'static str]>,
@@ -100,6 +109,7 @@ impl Policy {
         Self {
             locations: None,
             scopes: None,
+            has_template: false,
             prefix: None,
             environment: None,
             methods: None,
@@ -122,6 +132,7 @@ impl Policy {
     #[must_use]
     pub const fn scopes(mut self, scopes: ScopeExpr) -> Self {
         scopes.check();
+        self.has_template = scopes.has_template();
         self.scopes = Some(scopes);
         self
     }

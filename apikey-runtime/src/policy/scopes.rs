@@ -58,6 +58,45 @@ impl ScopeExpr {
         }
     }
 
+    /// Returns whether the expression contains a template.
+    pub(super) const fn has_template(self) -> bool {
+        match self {
+            Self::One(text) => {
+                let bytes = text.as_bytes();
+                let mut at = 0;
+                while at < bytes.len() {
+                    if bytes[at] == b'{' {
+                        return true;
+                    }
+                    at += 1;
+                }
+                false
+            }
+            Self::All(parts) | Self::Any(parts) => {
+                let mut at = 0;
+                while at < parts.len() {
+                    if parts[at].has_template() {
+                        return true;
+                    }
+                    at += 1;
+                }
+                false
+            }
+            Self::Not(part) => part.has_template(),
+        }
+    }
+
+    /// Collects the names of path parameters in the templates.
+    pub(super) fn template_names(self, into: &mut Vec<&'static str>) {
+        match self {
+            Self::One(text) => into.extend(text.split(':').filter_map(template_name)),
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.template_names(into));
+            }
+            Self::Not(part) => part.template_names(into),
+        }
+    }
+
     /// Returns whether a key that `holds` these scopes satisfies the expression.
     ///
     /// Evaluates every part: a path value that cannot be filled in denies the request even under
@@ -100,10 +139,7 @@ fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFau
         if index > 0 {
             filled.push(':');
         }
-        match segment
-            .strip_prefix('{')
-            .and_then(|name| name.strip_suffix('}'))
-        {
+        match template_name(segment) {
             None => filled.push_str(segment),
             Some(name) => {
                 let value = path.value(name).ok_or(TemplateFault::NoSuchName(name))?;
@@ -116,6 +152,11 @@ fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFau
         }
     }
     Ok(filled)
+}
+
+/// Returns the name in a segment `{name}`.
+fn template_name(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
 }
 
 #[cfg(test)]

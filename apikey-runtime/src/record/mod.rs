@@ -39,6 +39,8 @@ pub struct KeyRecord {
     pub prefix: String,
     /// A name for people, such as `MY_FIRST_KEY`. It need not be unique.
     pub label: String,
+    /// What the key is for, in words for people.
+    pub description: Option<String>,
     /// The owner of the key, in the application's own terms.
     pub owner: Option<String>,
     /// The digest of the whole key, as its [`KeyHasher`](crate::key::KeyHasher) created it.
@@ -60,6 +62,11 @@ pub struct KeyRecord {
     pub limits: Vec<Limit>,
     /// When the key was created.
     pub created: Timestamp,
+    /// The actor that created the key, if one was named.
+    pub created_by: Option<String>,
+    /// The actor that made the last change of this record, if one was named. The store sets it with
+    /// each change.
+    pub updated_by: Option<String>,
     /// Expiry (exclusive): the key is denied at and after this time.
     pub expires: Option<Timestamp>,
     /// The key is denied before this time.
@@ -70,6 +77,8 @@ pub struct KeyRecord {
     pub enabled: bool,
     /// The number of changes of this record, plus 1; a new record has 1.
     pub version: u64,
+    /// How many times the secret was replaced. The store increments it whenever the digest changes.
+    pub rotations: u64,
     /// How many times all keys of the owner had been revoked when this key was created, or came to
     /// this owner. The store sets it: `insert` ignores this value. 0 if the key does not have an
     /// owner.
@@ -111,6 +120,7 @@ impl KeyRecord {
             id,
             prefix: prefix.into(),
             label: label.into(),
+            description: None,
             owner: None,
             digest: digest.into(),
             previous: None,
@@ -121,11 +131,14 @@ impl KeyRecord {
             methods: Vec::new(),
             limits: Vec::new(),
             created,
+            created_by: None,
+            updated_by: None,
             expires: None,
             not_before: None,
             revoked: None,
             enabled: true,
             version: 1,
+            rotations: 0,
             owner_revocations: 0,
             owner_state: None,
         }
@@ -139,6 +152,7 @@ impl fmt::Debug for KeyRecord {
             .field("id", &self.id)
             .field("prefix", &self.prefix)
             .field("label", &self.label)
+            .field("description", &self.description)
             .field("owner", &self.owner)
             .field("scopes", &self.scopes)
             .field("environment", &self.environment)
@@ -146,11 +160,14 @@ impl fmt::Debug for KeyRecord {
             .field("methods", &self.methods)
             .field("limits", &self.limits)
             .field("created", &self.created)
+            .field("created_by", &self.created_by)
+            .field("updated_by", &self.updated_by)
             .field("expires", &self.expires)
             .field("not_before", &self.not_before)
             .field("revoked", &self.revoked)
             .field("enabled", &self.enabled)
             .field("version", &self.version)
+            .field("rotations", &self.rotations)
             .field("owner_revocations", &self.owner_revocations)
             .field("owner_state", &self.owner_state)
             .finish_non_exhaustive()

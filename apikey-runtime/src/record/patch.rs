@@ -15,10 +15,10 @@ use crate::scope::Scopes;
 #[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct KeyPatch {
-    /// The version that the record must still have; `None` accepts any.
-    pub expected_version: Option<u64>,
     /// See [`KeyRecord::label`].
     pub label: Option<String>,
+    /// See [`KeyRecord::description`].
+    pub description: Option<Option<String>>,
     /// See [`KeyRecord::owner`].
     pub owner: Option<Option<String>>,
     /// See [`KeyRecord::scopes`].
@@ -52,15 +52,16 @@ impl KeyPatch {
         Self::default()
     }
 
-    /// Applies the patch to `record` and increments its version, for stores that keep whole
-    /// records.
-    pub fn apply(&self, record: &mut KeyRecord) {
+    /// Applies the patch to `record`, increments its version, and sets who changed it, for stores that
+    /// keep whole records.
+    pub fn apply(&self, record: &mut KeyRecord, actor: Option<&str>) {
         fn put<T: Clone>(from: &Option<T>, into: &mut T) {
             if let Some(value) = from {
                 into.clone_from(value);
             }
         }
         put(&self.label, &mut record.label);
+        put(&self.description, &mut record.description);
         put(&self.owner, &mut record.owner);
         put(&self.scopes, &mut record.scopes);
         put(&self.metadata, &mut record.metadata);
@@ -71,17 +72,25 @@ impl KeyPatch {
         put(&self.expires, &mut record.expires);
         put(&self.not_before, &mut record.not_before);
         put(&self.enabled, &mut record.enabled);
+        if self
+            .digest
+            .as_ref()
+            .is_some_and(|new| *new != record.digest)
+        {
+            record.rotations = record.rotations.saturating_add(1);
+        }
         put(&self.digest, &mut record.digest);
         put(&self.previous, &mut record.previous);
         record.version = record.version.saturating_add(1);
+        record.updated_by = actor.map(str::to_owned);
     }
 }
 
 impl fmt::Debug for KeyPatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyPatch")
-            .field("expected_version", &self.expected_version)
             .field("label", &self.label)
+            .field("description", &self.description)
             .field("owner", &self.owner)
             .field("scopes", &self.scopes)
             .field("environment", &self.environment)

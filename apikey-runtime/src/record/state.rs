@@ -44,6 +44,14 @@ impl KeyRecord {
     pub fn state_at(&self, at: impl Into<Timestamp>) -> KeyState {
         Validity::of(self).state(at.into())
     }
+
+    /// Returns whether the key is live: neither revoked nor expired. Disabled and suspended keys are
+    /// live, and so are those that are not valid yet.
+    #[must_use]
+    pub fn is_live(&self, at: impl Into<Timestamp>) -> bool {
+        let validity = Validity::of(self);
+        !validity.revoked && at.into() < validity.expires
+    }
 }
 
 /// The facts that a key's state depends on, in the form that a check evaluates.

@@ -22,6 +22,8 @@ pub struct KeyView {
     pub prefix: String,
     /// See [`KeyRecord::label`].
     pub label: String,
+    /// See [`KeyRecord::description`].
+    pub description: Option<String>,
     /// See [`KeyRecord::owner`].
     pub owner: Option<String>,
     /// See [`KeyRecord::scopes`]. Serialized as a list.
@@ -38,6 +40,10 @@ pub struct KeyView {
     pub limits: Vec<Limit>,
     /// See [`KeyRecord::created`].
     pub created: Timestamp,
+    /// See [`KeyRecord::created_by`].
+    pub created_by: Option<String>,
+    /// See [`KeyRecord::updated_by`].
+    pub updated_by: Option<String>,
     /// See [`KeyRecord::expires`].
     pub expires: Option<Timestamp>,
     /// See [`KeyRecord::not_before`].
@@ -78,6 +84,7 @@ impl KeyRecord {
             id: self.id,
             prefix: self.prefix.clone(),
             label: self.label.clone(),
+            description: self.description.clone(),
             owner: self.owner.clone(),
             scopes: self.scopes.clone(),
             metadata: self.metadata.clone(),
@@ -86,6 +93,8 @@ impl KeyRecord {
             methods: self.methods.clone(),
             limits: self.limits.clone(),
             created: self.created,
+            created_by: self.created_by.clone(),
+            updated_by: self.updated_by.clone(),
             expires: self.expires,
             not_before: self.not_before,
             revoked: self.revoked.clone(),
@@ -111,6 +120,8 @@ mod tests {
             KeyRecord::new(KeyId::from_u128(1), "my_api", "ci", "sha256$digest", at(0));
         record.owner = Some("42".to_owned());
         record.owner_state = Some(OwnerState::new().with_suspended(true));
+        record.description = Some("nightly".to_owned());
+        record.created_by = Some("anna".to_owned());
         record.scopes = Scopes::new(["b", "a"]).unwrap();
         record.metadata.insert("team".to_owned(), "x".into());
         record.networks = vec!["192.0.2.0/24".parse().unwrap()];
@@ -124,6 +135,7 @@ mod tests {
         });
         let expected = json!({
             "id": record.id.as_str(), "prefix": "my_api", "label": "ci", "owner": "42",
+            "description": "nightly", "created_by": "anna", "updated_by": null,
             "scopes": ["a", "b"], "metadata": { "team": "x" }, "environment": null,
             "networks": ["192.0.2.0/24"], "methods": [], "limits": [],
             "created": "1970-01-01T00:00:00.000Z", "expires": null, "not_before": null,

@@ -45,7 +45,10 @@ impl CallClass {
             | StoreCall::List
             | StoreCall::Members
             | StoreCall::ReadUsage
-            | StoreCall::PruneUsage => None,
+            | StoreCall::PruneUsage
+            | StoreCall::CountLiveKeys
+            | StoreCall::ReadAudit
+            | StoreCall::PruneAudit => None,
         }
     }
 }

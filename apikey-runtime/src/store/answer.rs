@@ -1,9 +1,13 @@
 //! Checks of a store's answers: an answer that does not fit its question is an error. A collation
 //! that ignores case, or a wrong join, would otherwise keep a revoked key alive under another id.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
-use super::{LastUsed, ListQuery, OwnerState, RecordPage, UsageQuery, UsageRow};
+use super::{
+    AuditPage, AuditQuery, LastUsed, ListCursor, ListQuery, ListRange, MAX_NETWORKS, NetworkUse,
+    OwnerState, RecordPage, SortValue, UsageQuery, UsageRow,
+};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, MAX_READABLE_DEPTH, depth, dismantle};
@@ -29,8 +33,11 @@ pub(crate) fn record_of(
     }
 }
 
-/// Returns the page that a store listed. A record whose metadata is nested too deeply becomes
-/// unreadable.
+/// Returns the page that a store listed, with the position of each record. A record whose metadata is
+/// nested too deeply becomes unreadable.
+///
+/// The store's own positions in a range of labels are in any order: the text by which it sorts may be
+/// compared in another encoding than UTF-8.
 ///
 /// # Errors
 ///
@@ -38,42 +45,73 @@ pub(crate) fn record_of(
 pub(crate) fn page_of(query: &ListQuery, page: RecordPage) -> Result<RecordPage, StoreError> {
     let RecordPage {
         records,
-        mut unreadable,
+        positions,
+        unreadable,
         next,
     } = page;
-    let (mut last, mut fitting) = (query.after, Vec::with_capacity(records.len()));
-    for record in records {
+    let range = &query.range;
+    let has_positions = !positions.is_empty();
+    let in_any_order =
+        matches!(range, ListRange::Label(_)) && (has_positions || records.is_empty());
+    let positions: Vec<ListCursor> = match has_positions {
+        true => positions,
+        false => records.iter().map(|it| range.cursor_of(it)).collect(),
+    };
+    if let Some(first) = positions
+        .first()
+        .filter(|_| positions.len() != records.len())
+    {
+        let reason = "the store did not list one position for each record";
+        return Err(corrupt(&first.id, reason));
+    }
+    let follows = |last: &ListCursor, position: &ListCursor| match in_any_order {
+        true => last != position,
+        false => range.compare(last, position).is_lt(),
+    };
+    let mut fitting = RecordPage::new(Vec::with_capacity(records.len()), unreadable, None);
+    let (mut last, mut seen) = (query.after.clone(), HashSet::new());
+    for (record, position) in records.into_iter().zip(positions) {
         let id = record.id;
-        if last.is_some_and(|last| id <= last) {
+        let is_new = !in_any_order || seen.insert(id) && query.after.as_ref() != Some(&position);
+        if !is_new || last.is_some_and(|last| !follows(&last, &position)) {
+            return Err(corrupt(&id, "the store did not list it in order"));
+        }
+        let is_within = match (range, &position.sort) {
+            (ListRange::Label(beginning), SortValue::Label(label)) => label.starts_with(beginning),
+            _ => range.fits(&position) && range.contains(&record),
+        };
+        if position.id != id || !is_within {
             return Err(corrupt(
                 &id,
-                "the store did not list it in the order of ids",
+                "the store listed it for another owner or range",
             ));
         }
-        let owned = query.owner.is_none() || record.owner == query.owner;
-        if !owned
-            || query
-                .label
-                .as_ref()
-                .is_some_and(|label| record.label != *label)
-        {
-            return Err(corrupt(
-                &id,
-                "the store listed it for another owner or label",
-            ));
-        }
-        last = Some(id);
+        last = Some(position.clone());
         match readable(record) {
-            Ok(record) => fitting.push(record),
-            Err(_) => unreadable.push(id.to_string()),
+            Ok(record) => {
+                fitting.records.push(record);
+                fitting.positions.push(position);
+            }
+            Err(_) => fitting.unreadable.push(id.to_string()),
         }
     }
     // Otherwise a caller would read the same page for ever.
     match next {
-        Some(next) if last.is_some_and(|last| next < last) || query.after == Some(next) => {
-            Err(corrupt(&next, "the store would list the same page again"))
+        Some(next)
+            if !range.fits(&next)
+                || query.after.as_ref() == Some(&next)
+                || !in_any_order
+                    && last.is_some_and(|last| range.compare(&next, &last).is_lt()) =>
+        {
+            Err(corrupt(
+                &next.id,
+                "the store would list the same page again",
+            ))
         }
-        _ => Ok(RecordPage::new(fitting, unreadable, next)),
+        next => {
+            fitting.next = next;
+            Ok(fitting)
+        }
     }
 }
 
@@ -109,6 +147,54 @@ pub(crate) fn suspended_owner_of(
             owner,
             "the store did not set what it answered with",
         )),
+    }
+}
+
+/// Returns the number of live keys that a store counted up to `max`.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if it is more than `max`.
+pub(crate) fn live_keys_of(owner: &str, max: u32, count: u32) -> Result<u32, StoreError> {
+    match count <= max {
+        true => Ok(count),
+        false => Err(corrupt_owner(
+            owner,
+            "the store counted more live keys than it was asked to",
+        )),
+    }
+}
+
+/// Returns the page of the audit log that a store read.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if an entry does not match the query, or is not read in order.
+pub(crate) fn audit_page_of(query: &AuditQuery, page: AuditPage) -> Result<AuditPage, StoreError> {
+    let wrong = |position: &str, reason: &str| StoreError::Corrupt {
+        id: format!("the audit entry {}", quote(position)),
+        reason: reason.to_owned(),
+    };
+    let mut last = query.before.as_deref();
+    for entry in &page.entries {
+        let position = entry.position.as_str();
+        if last.is_some_and(|last| last <= position) {
+            return Err(wrong(position, "the store did not read it in order"));
+        }
+        if !query.matches(entry) {
+            return Err(wrong(position, "the store read it for another query"));
+        }
+        last = Some(position);
+    }
+    // Otherwise a caller would read the same page for ever.
+    match &page.next {
+        Some(next)
+            if query.before.as_ref() == Some(next)
+                || last.is_some_and(|last| last < next.as_str()) =>
+        {
+            Err(wrong(next, "the store would read the same page again"))
+        }
+        _ => Ok(page),
     }
 }
 
@@ -157,6 +243,34 @@ pub(crate) fn last_used_of(
     }
 }
 
+/// Returns the networks that a store read, the latest first.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if one is of another key, or is there twice, or if a key has too
+/// many.
+pub(crate) fn networks_of(
+    keys: &[KeyId],
+    mut found: Vec<NetworkUse>,
+) -> Result<Vec<NetworkUse>, StoreError> {
+    let mut left: HashMap<&KeyId, usize> = keys.iter().map(|key| (key, MAX_NETWORKS)).collect();
+    let mut seen = HashSet::with_capacity(found.len());
+    for used in &found {
+        match left.get_mut(&used.key) {
+            Some(left) if *left > 0 && seen.insert((&used.key, used.network)) => *left -= 1,
+            _ => {
+                return Err(corrupt(
+                    &used.key,
+                    "the store read a network for another key, twice, or too many",
+                ));
+            }
+        }
+    }
+    drop(seen);
+    found.sort_by_key(|used| (Reverse(used.at), used.network));
+    Ok(found)
+}
+
 /// Rejects a record that could not be printed, compared or dropped on any stack.
 fn readable(mut record: KeyRecord) -> Result<KeyRecord, StoreError> {
     if depth(&record.metadata) <= MAX_READABLE_DEPTH {
@@ -181,138 +295,4 @@ fn corrupt(id: &KeyId, reason: &str) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::denied::DenyReason;
-    use crate::store::Outcome;
-
-    fn id(number: u128) -> KeyId {
-        KeyId::from_u128(number)
-    }
-
-    fn record(number: u128) -> KeyRecord {
-        let mut record = KeyRecord::new(id(number), "a", "label", "digest", Timestamp::MIN);
-        record.owner = Some("owner".to_owned());
-        record
-    }
-
-    fn nested(levels: usize) -> KeyRecord {
-        let mut record = record(1);
-        let value = (1..levels).fold(serde_json::Value::Null, |inner, _| vec![inner].into());
-        record.metadata.insert("a".to_owned(), value);
-        record
-    }
-
-    fn is_corrupt<T>(answer: Result<T, StoreError>) -> bool {
-        matches!(answer, Err(StoreError::Corrupt { .. }))
-    }
-
-    #[test]
-    fn only_the_record_that_was_asked_for_is_an_answer() {
-        assert_eq!(record_of(&id(1), Some(record(1))).unwrap(), Some(record(1)));
-        assert_eq!(record_of(&id(1), None).unwrap(), None);
-        assert!(is_corrupt(record_of(&id(1), Some(record(2)))));
-    }
-
-    #[test]
-    fn a_record_that_is_nested_too_deeply_is_not_an_answer() {
-        let id = id(1);
-        assert!(record_of(&id, Some(nested(MAX_READABLE_DEPTH))).is_ok());
-        assert!(is_corrupt(record_of(
-            &id,
-            Some(nested(MAX_READABLE_DEPTH + 1))
-        )));
-        let page = RecordPage::new(vec![nested(200), record(2)], Vec::new(), None);
-        let page = page_of(&ListQuery::first(2), page).unwrap();
-        assert_eq!(
-            (page.records, page.unreadable),
-            (vec![record(2)], vec![id.to_string()])
-        );
-    }
-
-    #[test]
-    fn only_a_page_that_fits_its_query_is_an_answer() {
-        let mut query = ListQuery::first(10);
-        query.after = Some(id(5));
-        query.owner = Some("owner".to_owned());
-        query.label = Some("label".to_owned());
-        let check = |ids: &[u128], next: Option<u128>| {
-            let records = ids.iter().map(|number| record(*number)).collect();
-            page_of(&query, RecordPage::new(records, Vec::new(), next.map(id)))
-        };
-        for (ids, next) in [
-            (&[6, 7][..], None),
-            (&[6, 7], Some(7)),
-            (&[6], Some(9)),
-            (&[], Some(6)),
-            (&[], None),
-        ] {
-            assert!(check(ids, next).is_ok(), "{ids:?} {next:?}");
-        }
-        for (ids, next) in [
-            (&[5, 6][..], None),
-            (&[7, 6], None),
-            (&[6, 6], None),
-            (&[6, 7], Some(6)),
-            (&[], Some(5)),
-        ] {
-            assert!(is_corrupt(check(ids, next)), "{ids:?} {next:?}");
-        }
-        for (owner, label) in [("Owner", "label"), ("owner", "Label")] {
-            let (mut owned, mut of_label) = (query.clone(), query.clone());
-            owned.owner = Some(owner.to_owned());
-            of_label.label = Some(label.to_owned());
-            let page = || RecordPage::new(vec![record(6)], Vec::new(), None);
-            let both = [page_of(&owned, page()), page_of(&of_label, page())];
-            assert_eq!(both.into_iter().filter(|page| page.is_err()).count(), 1);
-        }
-    }
-
-    #[test]
-    fn only_the_state_that_was_set_is_an_answer() {
-        let state = OwnerState::new().with_version(2);
-        assert!(is_corrupt(revoked_owner_of("a", state)));
-        let revoked = state.with_revocations(1);
-        assert_eq!(revoked_owner_of("a", revoked).unwrap(), revoked);
-        for (suspended, changed) in [(true, true), (true, false), (false, true), (false, false)] {
-            let answer = (state.with_suspended(suspended), changed);
-            assert_eq!(suspended_owner_of("a", suspended, answer).unwrap(), answer);
-            assert!(is_corrupt(suspended_owner_of("a", !suspended, answer)));
-        }
-    }
-
-    #[test]
-    fn only_the_usage_that_was_asked_for_is_an_answer() {
-        let query = UsageQuery::new(vec![id(1), id(2)], 10, 20);
-        let row = |key, hour, route: &str, outcome| UsageRow::new(id(key), route, hour, outcome);
-        let first = row(1, 10, "/", Outcome::Allowed);
-        for other in [
-            row(2, 10, "/", Outcome::Allowed),
-            row(1, 19, "/", Outcome::Allowed),
-            row(1, 10, "/a", Outcome::Allowed),
-            row(1, 10, "/", Outcome::Denied(DenyReason::Expired)),
-        ] {
-            assert_eq!(
-                usage_of(&query, vec![other, first.clone()]).unwrap().len(),
-                2
-            );
-        }
-        for wrong in [
-            first.clone(),
-            row(3, 10, "/", Outcome::Allowed),
-            row(1, 9, "/", Outcome::Allowed),
-            row(1, 20, "/", Outcome::Allowed),
-        ] {
-            assert!(is_corrupt(usage_of(&query, vec![first.clone(), wrong])));
-        }
-        let used = |key| LastUsed::new(id(key), Timestamp::MIN, None);
-        let keys = [id(1), id(2)];
-        assert_eq!(
-            last_used_of(&keys, vec![used(2), used(1)]).unwrap().len(),
-            2
-        );
-        assert!(is_corrupt(last_used_of(&keys, vec![used(3)])));
-        assert!(is_corrupt(last_used_of(&keys, vec![used(1), used(1)])));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! Steps of changes that may affect any number of keys.
 
+use super::ListCursor;
 use crate::key::KeyId;
 
 /// The result of one bounded step of a bulk change.
@@ -17,8 +18,8 @@ pub struct BulkStep {
     /// The keys that this step changed.
     pub keys: Vec<KeyId>,
     /// The `after` of the next step; `None` if this was the last one. A store that finds the rest
-    /// without a position may return any id.
-    pub next: Option<KeyId>,
+    /// without a position may return any.
+    pub next: Option<ListCursor>,
 }
 
 impl BulkStep {
@@ -27,7 +28,7 @@ impl BulkStep {
 
     /// Creates the result of a step that changed `keys`.
     #[must_use]
-    pub fn new(keys: Vec<KeyId>, next: Option<KeyId>) -> Self {
+    pub fn new(keys: Vec<KeyId>, next: Option<ListCursor>) -> Self {
         Self { keys, next }
     }
 }

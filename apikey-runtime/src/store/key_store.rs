@@ -6,8 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    BulkStep, ChangeLog, LimitStore, ListQuery, Membership, OwnerStore, RecordPage, UsageStore,
+    AuditStore, BulkStep, ChangeLog, LimitStore, ListCursor, ListQuery, ListRange, Membership,
+    OwnerStore, RecordPage, UsageStore, WriteOptions,
 };
+use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -25,7 +27,8 @@ const REVOKE_STEP: u32 = 50;
 /// |---|---|
 /// | [`change_log`](Self::change_log): what changed since a poll | managers read the store for each request |
 /// | [`membership`](Self::membership): which managers use the store | a confirmed change waits until every lease has ended |
-/// | [`owners`](Self::owners): a row for each owner | all keys of an owner are revoked in batches, and cannot be suspended |
+/// | [`owners`](Self::owners): a row for each owner | all keys of an owner are revoked in batches, and cannot be suspended; live keys cannot be bounded |
+/// | [`audit`](Self::audit): what was changed, by whom and why | changes are not logged durably |
 /// | [`limits`](Self::limits): limit counters | each process counts rates by itself, and quotas are an error |
 /// | [`usage`](Self::usage): how often keys were used | usage is not counted |
 ///
@@ -37,8 +40,15 @@ const REVOKE_STEP: u32 = 50;
 /// connections that a method opens. The manager sets a deadline for every call. Neither `insert`
 /// nor `update` upserts, and a write touches only the columns that change.
 ///
+/// A write decides its [conditions](WriteOptions) and makes its change in one transaction. The first reason
+/// to refuse it counts, in this order: the record does not exist or has another owner
+/// ([`StoreError::NotFound`]); its version differs, or the id of an insert is taken
+/// ([`StoreError::Conflict`]); the owner has too many live keys ([`StoreError::TooManyKeys`]). A refused write
+/// changes nothing: neither an owner's row nor a log.
+///
 /// A manager uses an answer only if it fits the question. A record of another id, owner or label than
-/// was asked for is [`StoreError::Corrupt`], and so is usage of another key or hour.
+/// was asked for is [`StoreError::Corrupt`]. So are a record or an audit entry out of order, and usage of
+/// another key or hour.
 ///
 /// [`Debug`](fmt::Debug) of a manager shows the store's, which must not show records: they hold
 /// digests.
@@ -63,12 +73,13 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Adds a record.
+    /// Adds a record, with the actors that it names. It sets what the record has of its owner.
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::Conflict`] if the id is taken, and then changes nothing.
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError>;
+    /// Returns [`StoreError::Conflict`] if the id is taken, and [`StoreError::TooManyKeys`] if the
+    /// owner has as many [live keys](WriteOptions::max_live_keys) as it may have. Nothing is changed then.
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError>;
 
     /// Returns the record of `id`, as of a moment after the call.
     ///
@@ -77,9 +88,18 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Returns [`StoreError::Corrupt`] if the record exists and cannot be read.
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// Returns records in the order of their ids. A page may hold fewer than the query's limit, or
+    /// Returns the records of a [range](ListRange), in its order. A page may hold fewer than the query's limit, or
     /// none, and still have a [`next`](RecordPage::next): a store reads a bounded number of records
     /// to find those that the query selects.
+    ///
+    /// A page starts with the first record of the range that follows [`ListQuery::after`] in the range's order.
+    /// The cursor is a position and not a record: the record may have been changed or removed since, and the
+    /// position may be outside of the range. A manager passes only a cursor that [fits](ListRange::fits).
+    /// A store that sorts a record elsewhere than [`ListRange::cursor_of`] says, because an older release or a statement by
+    /// hand wrote what it sorts by, returns [`RecordPage::positions`].
+    ///
+    /// A record whose position changes between two pages may be listed twice, or not at all; others are
+    /// listed once.
     ///
     /// # Errors
     ///
@@ -87,29 +107,43 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// that cannot be read.
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError>;
 
-    /// Changes columns of a record and increments its version, in one step. It cannot change
-    /// `revoked`.
+    /// Changes columns of a record, increments its version and sets
+    /// [`updated_by`](KeyRecord::updated_by) to the origin's actor, in one step. It cannot change
+    /// `revoked`. If the digest differs from the present one, increments
+    /// [`rotations`](KeyRecord::rotations).
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::NotFound`] if the record does not exist, and [`StoreError::Conflict`]
-    /// if [`expected_version`](KeyPatch::expected_version) is not the record's version. Nothing is
-    /// changed then.
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError>;
+    /// Returns [`StoreError::NotFound`] if the record does not exist or belongs to
+    /// [another owner](WriteOptions::expected_owner) than expected, [`StoreError::Conflict`] if its
+    /// version is not the [expected one](WriteOptions::expected_version), and
+    /// [`StoreError::TooManyKeys`] as [`insert`](Self::insert) does. Nothing is changed then.
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError>;
 
-    /// Revokes a key permanently. Returns `true` if this call revoked it, and `false` if it was
-    /// revoked before; the first time and reason then stay.
+    /// Revokes a key permanently, increments its version and sets
+    /// [`updated_by`](KeyRecord::updated_by) to the origin's actor. Returns `true` if this call revoked it, and
+    /// `false` if it was revoked before; the record then stays as it is. Not bounded by live keys.
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::NotFound`] if the record does not exist.
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError>;
+    /// Returns [`StoreError::NotFound`] and [`StoreError::Conflict`] as [`update`](Self::update) does.
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError>;
 
     /// Revokes keys of an owner that are not yet revoked: one [bounded step](BulkStep), which
     /// continues after `after`.
     ///
     /// When the last step returns, each key that the owner had when the first one was called is
-    /// revoked. Not called if the store keeps [owners](Self::owners). By default, lists a few keys and
+    /// revoked, as by [`revoke`](Self::revoke). Not called if the store keeps [owners](Self::owners). By default, lists a few keys and
     /// revokes each.
     ///
     /// # Errors
@@ -119,17 +153,20 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         &self,
         owner: &str,
         revocation: &Revocation,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
-        let mut query = ListQuery::first(REVOKE_STEP);
-        query.owner = Some(owner.to_owned());
-        query.after = after.copied();
+        let range = ListRange::Owner(owner.to_owned());
+        let query = ListQuery::of(range, REVOKE_STEP).after(after.cloned());
         let page = self.list(&query).await?;
         let mut step = BulkStep::new(Vec::new(), page.next);
+        let options = WriteOptions::new()
+            .with_expected_owner(Some(owner.to_owned()))
+            .with_origin(origin.clone());
         for record in page.records {
-            match self.revoke(&record.id, revocation).await {
+            match self.revoke(&record.id, revocation, &options).await {
                 Ok(true) => step.keys.push(record.id),
-                // It was revoked or purged meanwhile.
+                // It was revoked, purged or given to another owner meanwhile.
                 Ok(false) | Err(StoreError::NotFound) => {}
                 Err(error) => return Err(error),
             }
@@ -143,8 +180,12 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns any backend error.
-    async fn purge(&self, before: Timestamp, after: Option<&KeyId>)
-    -> Result<BulkStep, StoreError>;
+    async fn purge(
+        &self,
+        before: Timestamp,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
+    ) -> Result<BulkStep, StoreError>;
 
     /// Returns the change log, with which managers can cache records and still learn of every
     /// change in time. By default, `None`: managers read the store for each request.
@@ -162,6 +203,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the store of owners. By default, `None`: all keys of an owner are revoked in
     /// [batches](Self::revoke_owner), and an owner cannot be suspended.
     fn owners(&self) -> Option<&dyn OwnerStore> {
+        None
+    }
+
+    /// Returns the audit log. By default, `None`: changes are not logged durably.
+    fn audit(&self) -> Option<&dyn AuditStore> {
         None
     }
 

@@ -1,9 +1,10 @@
 //! Stores: they keep records and do not decide anything.
 //!
 //! A store implements [`KeyStore`], and returns the capabilities that it has: [`ChangeLog`],
-//! [`Membership`], [`OwnerStore`], [`LimitStore`], [`UsageStore`].
+//! [`Membership`], [`OwnerStore`], [`AuditStore`], [`LimitStore`], [`UsageStore`].
 
 pub(crate) mod answer;
+mod audit_store;
 mod bulk_step;
 mod change_log;
 mod charge;
@@ -34,7 +35,9 @@ mod sqlite;
 mod trim_schedule;
 mod usage;
 mod usage_store;
+mod write_options;
 
+pub use self::audit_store::{AuditPage, AuditQuery, AuditStore};
 pub use self::bulk_step::BulkStep;
 pub(crate) use self::change_log::PROTOCOL;
 pub use self::change_log::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor};
@@ -48,14 +51,17 @@ pub use self::memory::MemoryStore;
 pub use self::notify::{ChangeListener, ChangeNotifier};
 pub use self::owner_store::OwnerStore;
 pub(crate) use self::paging::MAX_PAGE_SIZE;
-pub use self::paging::{ListQuery, RecordPage};
+pub use self::paging::{ListCursor, ListQuery, ListRange, RecordPage, SortValue, fold_label};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
-pub use self::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+pub use self::usage::{
+    LastUsed, MAX_NETWORKS, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
+};
 pub use self::usage_store::UsageStore;
+pub use self::write_options::WriteOptions;
 pub use crate::error::{BoxError, StoreError};
 pub use crate::record::{KeyPatch, OwnerRevocation, OwnerState, PreviousDigest, Revocation};

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::record::{OwnerRevocation, OwnerState};
 
@@ -43,6 +44,7 @@ pub trait OwnerStore: Send + Sync {
         &self,
         owner: &str,
         revocation: &OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<OwnerState, StoreError>;
 
     /// Sets whether all keys of the owner are suspended. Returns the state after it, and whether
@@ -55,7 +57,17 @@ pub trait OwnerStore: Send + Sync {
         &self,
         owner: &str,
         suspended: bool,
+        origin: &ChangeOrigin,
     ) -> Result<(OwnerState, bool), StoreError>;
+
+    /// Returns how many [live](crate::KeyRecord::is_live) keys the owner has by the store's clock, counted
+    /// up to `max`; 0 for an owner that is not known. Those that
+    /// [`WriteOptions::max_live_keys`](super::WriteOptions::max_live_keys) bounds.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError>;
 
     /// Writes the revocation of an owner's keys into their own records: one bounded step, which
     /// reads and changes 1,000 records at most. Returns whether more may be left to do.

@@ -1,5 +1,7 @@
 //! The types of the usage capability.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -38,17 +40,59 @@ pub struct UsageRow {
     pub cost: u64,
 }
 
+/// The maximum number of networks that are kept for a key.
+pub const MAX_NETWORKS: usize = 20;
+
 /// When a key was last allowed, and from which network.
+///
+/// A rotation replaces the secret, and the old one stays valid during its grace.
+/// [`superseded_at`](Self::superseded_at) says whether a client still uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LastUsed {
     /// The key.
     pub key: KeyId,
+    /// The time of the last allowed request, with any of the key's secrets.
+    pub at: Timestamp,
+    /// The network of the client of that request, in the configured precision; `None` if it is
+    /// unknown or not to be kept.
+    pub network: Option<IpNet>,
+    /// When the present secret was last used; `None` if it never was.
+    pub current_at: Option<Timestamp>,
+    /// When the secret before the last rotation was last used; `None` if the key was not rotated, or
+    /// if that secret never was used. A use before the rotation counts too.
+    pub superseded_at: Option<Timestamp>,
+    /// The client's network of that last use.
+    pub superseded_network: Option<IpNet>,
+}
+
+/// The last use of one secret of a key, as stores keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SecretUse {
+    /// The key.
+    pub key: KeyId,
+    /// The number of rotations that created the secret: the record's
+    /// [`rotations`](crate::KeyRecord::rotations) for the present secret, and one less for the
+    /// secret before.
+    pub rotations: u64,
     /// The time of the last allowed request.
     pub at: Timestamp,
     /// The client's network, in the configured precision; `None` if it is unknown or not to be
     /// kept.
     pub network: Option<IpNet>,
+}
+
+/// When a key was last allowed from a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct NetworkUse {
+    /// The key.
+    pub key: KeyId,
+    /// The clients' network, in the configured precision.
+    pub network: IpNet,
+    /// The time of the last allowed request.
+    pub at: Timestamp,
 }
 
 /// The usage that a node counted since its last batch.
@@ -60,14 +104,18 @@ pub struct UsageBatch {
     /// The number of the batch; a node counts from 1. If the number does not exceed the last one
     /// added for this node, the batch was added before and the answer was lost.
     pub number: u64,
-    /// How long to keep the counts after the end of their hour.
+    /// How long to keep the counts after the end of their hour, and networks after their last use.
     pub keep: Duration,
     /// The counts to add to the existing ones. No two rows have the same key, route, hour and
     /// outcome. The rows are sorted by key, so that all nodes lock rows in one order. A row may have
     /// a cost without requests.
     pub rows: Vec<UsageRow>,
-    /// Last uses, each to be stored if it is later than the existing one. No two have the same key.
-    pub last_used: Vec<LastUsed>,
+    /// Last uses, each to be stored if it is later than the existing one. At most two of a key, with
+    /// different secrets. Of a key's secrets, those with the two highest numbers are kept.
+    pub last_used: Vec<SecretUse>,
+    /// Networks, each to be stored if it is later than the existing one. At most [`MAX_NETWORKS`] of
+    /// a key, with different networks. The latest [`MAX_NETWORKS`] of a key are kept.
+    pub networks: Vec<NetworkUse>,
 }
 
 /// The counts to read.
@@ -120,10 +168,64 @@ impl UsageRow {
 }
 
 impl LastUsed {
-    /// Creates the last use of `key`.
+    /// Creates the last use of `key`, without its secrets.
     #[must_use]
     pub fn new(key: KeyId, at: Timestamp, network: Option<IpNet>) -> Self {
-        Self { key, at, network }
+        Self {
+            key,
+            at,
+            network,
+            current_at: None,
+            superseded_at: None,
+            superseded_network: None,
+        }
+    }
+
+    /// Creates the last use of `key`, whose record has these `rotations` (0 without a record),
+    /// from the uses of its secrets. Returns `None` without a use.
+    #[must_use]
+    pub fn of_secrets(
+        key: KeyId,
+        rotations: u64,
+        uses: impl IntoIterator<Item = SecretUse>,
+    ) -> Option<Self> {
+        let mut last: Option<Self> = None;
+        for used in uses {
+            let last = last.get_or_insert(Self::new(key, used.at, used.network));
+            if last.at < used.at {
+                (last.at, last.network) = (used.at, used.network);
+            }
+            if used.rotations == rotations {
+                last.current_at = last.current_at.max(Some(used.at));
+            } else if Some(used.rotations) == rotations.checked_sub(1)
+                && last.superseded_at < Some(used.at)
+            {
+                last.superseded_at = Some(used.at);
+                last.superseded_network = used.network;
+            }
+        }
+        last
+    }
+}
+
+impl SecretUse {
+    /// Creates the last use of a secret.
+    #[must_use]
+    pub fn new(key: KeyId, rotations: u64, at: Timestamp, network: Option<IpNet>) -> Self {
+        Self {
+            key,
+            rotations,
+            at,
+            network,
+        }
+    }
+}
+
+impl NetworkUse {
+    /// Creates the last use from a network.
+    #[must_use]
+    pub fn new(key: KeyId, network: IpNet, at: Timestamp) -> Self {
+        Self { key, network, at }
     }
 }
 
@@ -137,6 +239,7 @@ impl UsageBatch {
             keep,
             rows: Vec::new(),
             last_used: Vec::new(),
+            networks: Vec::new(),
         }
     }
 }
@@ -147,6 +250,18 @@ impl UsageQuery {
     pub fn new(keys: Vec<KeyId>, from: i64, to: i64) -> Self {
         Self { keys, from, to }
     }
+}
+
+/// Returns the last use of each key, from uses of secrets, each with its key's present rotations.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) fn last_uses(rows: impl IntoIterator<Item = (u64, SecretUse)>) -> Vec<LastUsed> {
+    let mut keys = BTreeMap::<KeyId, (u64, Vec<SecretUse>)>::new();
+    for (rotations, used) in rows {
+        let (_, uses) = keys.entry(used.key).or_insert((rotations, Vec::new()));
+        uses.push(used);
+    }
+    let last = |(key, (rotations, uses))| LastUsed::of_secrets(key, rotations, uses);
+    keys.into_iter().filter_map(last).collect()
 }
 
 /// Returns the time before which a node's last batch must have come for the node to be forgotten,
@@ -171,5 +286,35 @@ mod tests {
             assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
         }
         assert_eq!(Outcome::from_code("later"), None);
+    }
+
+    #[test]
+    fn uses_belong_to_secrets_by_their_numbers() {
+        let key = KeyId::from_u128(1);
+        let time = Timestamp::from_millis;
+        let network = |number: u8| format!("192.0.{number}.0/24").parse().ok();
+        let uses = [(2, 30), (3, 20), (4, 10)];
+        let of = |rotations| {
+            let uses = uses.map(|(number, at)| {
+                SecretUse::new(key, u64::from(number), time(at), network(number))
+            });
+            LastUsed::of_secrets(key, rotations, uses).unwrap()
+        };
+        for (rotations, current, superseded, superseded_from) in [
+            (0, None, None, None),
+            (1, None, None, None),
+            (2, Some(30), None, None),
+            (3, Some(20), Some(30), network(2)),
+            (4, Some(10), Some(20), network(3)),
+            (5, None, Some(10), network(4)),
+            (u64::MAX, None, None, None),
+        ] {
+            let used = of(rotations);
+            assert_eq!((used.at, used.network), (time(30), network(2)));
+            assert_eq!(used.current_at, current.map(time), "{rotations}");
+            assert_eq!(used.superseded_at, superseded.map(time), "{rotations}");
+            assert_eq!(used.superseded_network, superseded_from, "{rotations}");
+        }
+        assert_eq!(LastUsed::of_secrets(key, 0, []), None);
     }
 }

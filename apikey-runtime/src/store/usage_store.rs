@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{LastUsed, UsageBatch, UsageQuery, UsageRow};
+use super::{LastUsed, NetworkUse, UsageBatch, UsageQuery, UsageRow};
 use crate::error::StoreError;
 use crate::key::KeyId;
 
@@ -31,15 +31,30 @@ pub trait UsageStore: Send + Sync {
     async fn read_usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError>;
 
     /// Returns when these keys, at most 1000, were last allowed, in any order. Keys that were never
-    /// allowed are left out.
+    /// allowed are left out. The secrets are told apart by the present
+    /// [`rotations`](crate::KeyRecord::rotations) of the record, as
+    /// [`LastUsed::of_secrets`] does.
     ///
     /// # Errors
     ///
     /// Returns any backend error.
     async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError>;
 
-    /// Removes the counts of hours before `hour`. It may also forget the batch numbers of nodes
-    /// that have added no batch since. Does nothing if the store removes old counts by itself.
+    /// Returns the networks from which these keys, at most 1000, were last allowed, in any order: at
+    /// most [`MAX_NETWORKS`](super::MAX_NETWORKS) of a key, the latest. By default none: the store
+    /// does not keep them.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+        let _ = keys;
+        Ok(Vec::new())
+    }
+
+    /// Removes the counts of hours before `hour`, and at the end of a day at the latest, networks
+    /// that were not used since. It may also forget the batch numbers of nodes that have added no
+    /// batch since. Does nothing if the store removes old counts by itself.
     ///
     /// # Errors
     ///

@@ -175,7 +175,7 @@ impl Usage {
         self.usage_tally.release(merged);
         loop {
             if flusher.offered.is_none() {
-                let (batch, done) = flusher.pending.next(self.network, settled);
+                let (batch, done) = flusher.pending.next(settled);
                 self.usage_tally.release(done);
                 flusher.offered = batch;
             }

@@ -8,6 +8,7 @@
 mod batch;
 mod flush;
 mod labels;
+mod recent;
 mod report;
 mod retention;
 mod tally;
@@ -17,9 +18,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
-pub use report::{KeyUsage, RouteUsage, UsageCounts, UsageInterval, UsageReport};
-pub(crate) use tally::{UsageEntry, hour_of};
+pub use crate::store::{
+    LastUsed, MAX_NETWORKS, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
+};
+pub use report::{DailyKeyUsage, KeyUsage, RouteUsage, UsageCounts, UsageInterval, UsageReport};
+pub(crate) use retention::Retention;
+pub(crate) use tally::{HOUR_MILLIS, UsageEntry, hour_of};
 
 use crate::clock::Timestamp;
 use crate::config::{Config, NetworkPrecision};
@@ -30,7 +34,6 @@ use crate::shared::Shared;
 use crate::store::NodeId;
 use batch::PendingBatches;
 use flush::Flusher;
-use retention::Retention;
 use tally::{UsageEvent, UsageTally};
 
 /// Usage of a manager's keys that is not written yet.
@@ -72,20 +75,26 @@ impl Usage {
         self.kept
     }
 
-    /// Counts an allowed request. Returns `None` if the tally is full.
+    /// Counts an allowed request, with the number of rotations that created its secret. Returns
+    /// `None` if the tally is full.
     pub(crate) fn record_allowed(
         &self,
-        id: &KeyId,
+        (id, rotations): (&KeyId, u64),
         at: Timestamp,
         cost: u32,
         caller: &impl RequestInfo,
     ) -> Option<UsageEntry> {
+        let network = self.network.and_then(|precision| {
+            let address = caller.address()?;
+            Some(precision.network(address))
+        });
         let used = UsageEvent {
             id,
             at,
             denied: None,
             cost,
-            address: self.network.and_then(|_| caller.address()),
+            rotations,
+            network,
         };
         self.record(&used, caller)
     }
@@ -125,7 +134,8 @@ impl Usage {
             at,
             denied: Some(reason),
             cost: 0,
-            address: None,
+            rotations: 0,
+            network: None,
         };
         self.record(&used, caller);
     }

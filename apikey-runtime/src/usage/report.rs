@@ -75,6 +75,16 @@ pub struct KeyUsage {
     pub counts: UsageCounts,
 }
 
+/// Usage of a key per day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DailyKeyUsage {
+    /// The key.
+    pub key: KeyId,
+    /// The days (UTC) on which it was used, in order of time.
+    pub days: Vec<UsageInterval>,
+}
+
 impl UsageReport {
     pub(crate) fn new(rows: Vec<UsageRow>) -> Self {
         Self { rows }
@@ -119,6 +129,23 @@ impl UsageReport {
         keys.map(|(key, counts)| KeyUsage { key, counts }).collect()
     }
 
+    /// Returns the usage per key and day (UTC), sorted by id.
+    #[must_use]
+    pub fn by_key_and_day(&self) -> Vec<DailyKeyUsage> {
+        let mut keys = Vec::<DailyKeyUsage>::new();
+        for ((key, day), counts) in self.by(|row| (row.key, row.hour.div_euclid(DAY_HOURS))) {
+            let interval = UsageInterval::new(day, DAY_HOURS, counts);
+            match keys.last_mut().filter(|last| last.key == key) {
+                Some(last) => last.days.push(interval),
+                None => keys.push(DailyKeyUsage {
+                    key,
+                    days: vec![interval],
+                }),
+            }
+        }
+        keys
+    }
+
     /// Returns the rows themselves, in no particular order: one per key, route, hour and outcome.
     #[must_use]
     pub fn rows(&self) -> &[UsageRow] {
@@ -128,10 +155,7 @@ impl UsageReport {
     fn by_periods_of(&self, hours: i64) -> Vec<UsageInterval> {
         let periods = self.by(|row| row.hour.div_euclid(hours)).into_iter();
         periods
-            .map(|(period, counts)| UsageInterval {
-                start: Timestamp::from_millis(period.saturating_mul(hours * HOUR_MILLIS)),
-                counts,
-            })
+            .map(|(period, counts)| UsageInterval::new(period, hours, counts))
             .collect()
     }
 
@@ -141,6 +165,15 @@ impl UsageReport {
             groups.entry(group(row)).or_default().add(row);
         }
         groups
+    }
+}
+
+impl UsageInterval {
+    fn new(period: i64, hours: i64, counts: UsageCounts) -> Self {
+        Self {
+            start: Timestamp::from_millis(period.saturating_mul(hours * HOUR_MILLIS)),
+            counts,
+        }
     }
 }
 

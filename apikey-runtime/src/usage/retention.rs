@@ -18,9 +18,14 @@ const MAX_STEP: i64 = DAY_MILLIS;
 /// warning, and finite, because a clock may also step when it is corrected.
 const DISTRUST_FOR: i64 = DAY_MILLIS;
 
+/// How long a process has to run before the clock that it started with is trusted with what cannot be
+/// counted again: a clock that is wrong at the start is often set right soon, and a process that ends
+/// earlier, such as a tool with other settings, removes nothing.
+const SETTLES_AFTER: i64 = HOUR_MILLIS;
+
 /// The progress of removal, and whether the clock is trusted.
 #[derive(Debug, Default)]
-pub(super) struct Retention {
+pub(crate) struct Retention {
     /// The hour before which usage was removed.
     done: Option<i64>,
     /// Milliseconds that the wall clock was ahead of uptime: the least since its last step that was
@@ -31,6 +36,16 @@ pub(super) struct Retention {
 }
 
 impl Retention {
+    /// Creates the state of a process that starts now, and does not remove anything for an hour.
+    pub(crate) fn settling(now: ClockReading) -> Self {
+        let mut retention = Self {
+            trusted_from: uptime(now).saturating_add(SETTLES_AFTER),
+            ..Self::default()
+        };
+        retention.watch(now);
+        retention
+    }
+
     /// Checks whether the clock stepped since the last call.
     pub(super) fn watch(&mut self, now: ClockReading) {
         let ahead = now.wall.as_millis().saturating_sub(uptime(now));
@@ -42,15 +57,16 @@ impl Retention {
         }
         tracing::warn!(
             hours = ahead.saturating_sub(before) / HOUR_MILLIS,
-            "the clock stepped forward; usage is not removed for a day: if the clock is wrong, \
-             correct it before then, or usage is removed too early"
+            "the clock stepped forward; old usage and old entries of the audit log are not removed for a day: \
+             if the clock is wrong, correct it before then, or they are removed too early"
         );
         self.ahead = Some(ahead);
         self.trusted_from = uptime(now).saturating_add(DISTRUST_FOR);
     }
 
-    /// Returns the hour before which usage is to be removed: once an hour, on every node.
-    fn due(&mut self, now: ClockReading, retention: Duration) -> Option<i64> {
+    /// Returns the hour, since 1970, before which usage or entries are to be removed: once an hour, on
+    /// every node.
+    pub(crate) fn due(&mut self, now: ClockReading, retention: Duration) -> Option<i64> {
         self.watch(now);
         if uptime(now) < self.trusted_from {
             return None;
@@ -62,8 +78,14 @@ impl Retention {
         let before = hour_of(Timestamp::from_millis(begins));
         (self.done != Some(before)).then_some(before)
     }
+
+    /// Notes that everything before `hour` was removed.
+    pub(crate) fn finish(&mut self, hour: i64) {
+        self.done = Some(hour);
+    }
 }
 
+/// Returns the uptime in milliseconds.
 fn uptime(now: ClockReading) -> i64 {
     i64::try_from(now.uptime_nanos / 1_000_000).unwrap_or(i64::MAX)
 }
@@ -77,7 +99,7 @@ impl Usage {
         };
         let call = async { self.shared.usage()?.prune_usage(before).await };
         match self.shared.call(StoreCall::PruneUsage, call).await {
-            Ok(()) => pruning.done = Some(before),
+            Ok(()) => pruning.finish(before),
             Err(error) => {
                 tracing::debug!(error = %ErrorChain(&error), "old usage was not removed; it is tried again");
             }
@@ -148,6 +170,30 @@ mod tests {
         clock.advance(HOUR * 24);
         assert!(due(&mut pruning, &clock).is_some());
         clock.step_wall(YEAR);
+        assert_eq!(due(&mut pruning, &clock), None);
+    }
+
+    /// The wall clock is a year ahead at the start, and is set right within the hour.
+    #[test]
+    fn a_clock_is_not_believed_in_the_first_hour() {
+        let start = Timestamp::from_millis(YEAR + 1_000 * HOUR_MILLIS);
+        let clock = ManualClock::at(start);
+        let mut pruning = Retention::settling(clock.read());
+        assert_eq!(due(&mut pruning, &clock), None);
+        clock.advance(HOUR - Duration::from_millis(1));
+        assert_eq!(due(&mut pruning, &clock), None);
+        clock.step_wall(-YEAR);
+        // The wall clock does not count, whichever way it steps.
+        clock.step_wall(2 * HOUR_MILLIS);
+        assert_eq!(due(&mut pruning, &clock), None);
+        clock.step_wall(-2 * HOUR_MILLIS);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(due(&mut pruning, &clock), Some(991));
+        // The steps of a clock are found from the start.
+        let mut pruning = Retention::settling(clock.read());
+        clock.advance(HOUR / 2);
+        clock.step_wall(YEAR);
+        clock.advance(HOUR);
         assert_eq!(due(&mut pruning, &clock), None);
     }
 

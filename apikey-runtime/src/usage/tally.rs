@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
+use ipnet::IpNet;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::labels::{Labels, WriteLabel};
+use super::recent::{LastSeen, LastUses};
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
@@ -19,10 +20,10 @@ use crate::util::thread_slot;
 /// Threads that count without contention; further threads share shards.
 const SHARDS: usize = 64;
 
-/// The maximum number of cells held, taken or not.
+/// The maximum number of cells held, taken or not. A further network of a cell counts as one too.
 const MAX_CELLS: usize = 100_000;
 
-/// From this number on, new cells do not distinguish routes.
+/// From this number on, new cells do not distinguish routes, and cells do not get further networks.
 const FOLDED_FROM: usize = 75_000;
 
 /// From this number on, the cells are written at once.
@@ -42,8 +43,10 @@ pub(crate) struct UsageEvent<'u> {
     /// Why the request was denied; `None` if it was allowed.
     pub(crate) denied: Option<DenyReason>,
     pub(crate) cost: u32,
-    /// The client's address, if it is to be kept.
-    pub(crate) address: Option<IpAddr>,
+    /// The number of rotations that created the secret of the request.
+    pub(crate) rotations: u64,
+    /// The client's network, if it is to be kept.
+    pub(crate) network: Option<IpNet>,
 }
 
 /// Where an allowed request was counted.
@@ -59,7 +62,8 @@ pub(crate) struct UsageEntry {
 pub(crate) struct UsageTally {
     shards: Box<[TallyShard]>,
     labels: Labels,
-    /// Number of cells in the shards, plus cells taken and not yet released.
+    /// Number of cells in the shards, plus cells taken and not yet released, with their further
+    /// networks.
     held: AtomicUsize,
     /// Number of requests not counted, because the tally was full.
     lost: AtomicU64,
@@ -102,8 +106,8 @@ pub(crate) struct RouteCounts {
     pub(crate) cost: i64,
     /// A list, because few keys are denied, and for few reasons.
     pub(crate) denied: Vec<(DenyReason, u64)>,
-    /// Time and client address of the last allowed request.
-    pub(crate) last: Option<(Timestamp, Option<IpAddr>)>,
+    /// The last allowed requests.
+    pub(super) last: LastUses,
 }
 
 impl UsageTally {
@@ -120,7 +124,7 @@ impl UsageTally {
     /// Counts one request. Returns `None` if the tally is full.
     ///
     /// Takes only this thread's own lock, and allocates only for the first request of its key,
-    /// route and hour since the last [`take`](Self::take).
+    /// route and hour since the last [`take`](Self::take), and for further secrets and networks.
     pub(crate) fn record(
         &self,
         used: &UsageEvent<'_>,
@@ -138,16 +142,31 @@ impl UsageTally {
         };
         let mut cells = self.own_shard();
         if let Some(tally) = cells.find(&key) {
-            tally.add(used);
+            if !tally.add(used) {
+                self.add_another(tally, used);
+            }
             return Some(entry(key.route));
         }
         let (route, label) = self.label_of(key.route, write_label);
         let key = CellKey { route, ..key };
-        if self.open(&mut cells, key, label, |tally| tally.add(used)) {
+        let count = |tally: &mut RouteCounts| {
+            if !tally.add(used) {
+                self.add_another(tally, used);
+            }
+        };
+        if self.open(&mut cells, key, label, count) {
             return Some(entry(route));
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
         None
+    }
+
+    /// Notes the last use of a request that was not like the one before it.
+    #[cold]
+    fn add_another(&self, tally: &mut RouteCounts, used: &UsageEvent<'_>) {
+        let before = tally.last.extra();
+        tally.last.see(used.seen(), self.held() < FOLDED_FROM);
+        self.hold(tally.last.extra() - before);
     }
 
     /// Returns the label of a new cell, and the hash under which it counts.
@@ -201,11 +220,16 @@ impl UsageTally {
             return false;
         }
         // Other threads may add a cell at the same moment, at most one per shard.
-        if self.held.fetch_add(1, Ordering::Relaxed) + 1 == FULL_FROM {
-            self.full.notify_one();
-        }
+        self.hold(1);
         count(cells.insert(key, label));
         true
+    }
+
+    fn hold(&self, more: usize) {
+        let before = self.held.fetch_add(more, Ordering::Relaxed);
+        if (before..before + more).contains(&(FULL_FROM - 1)) {
+            self.full.notify_one();
+        }
     }
 
     /// Takes all cells. They are held until they are released.
@@ -285,39 +309,52 @@ impl Hash for CellKey {
     }
 }
 
+impl UsageEvent<'_> {
+    fn seen(&self) -> LastSeen {
+        LastSeen {
+            rotations: self.rotations,
+            at: self.at,
+            network: self.network,
+        }
+    }
+}
+
 impl RouteCounts {
-    fn add(&mut self, used: &UsageEvent<'_>) {
+    /// Counts a request. Returns `false` if its last use is to be noted: its secret or its network
+    /// is not the one before it.
+    fn add(&mut self, used: &UsageEvent<'_>) -> bool {
         match used.denied {
             None => {
                 self.allowed += 1;
                 self.cost += i64::from(used.cost);
-                self.see(Some((used.at, used.address)));
+                self.last.repeat(&used.seen())
             }
-            Some(reason) => self.refuse(reason, 1),
+            Some(reason) => {
+                self.refuse(reason, 1);
+                true
+            }
         }
     }
 
     /// Adds the counts of another cell.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.allowed += other.allowed;
         self.cost += other.cost;
-        for (reason, count) in &other.denied {
-            self.refuse(*reason, *count);
+        for (reason, count) in other.denied {
+            self.refuse(reason, count);
         }
-        self.see(other.last);
+        self.last.merge(other.last);
+    }
+
+    /// Returns the number of cells that this counts as.
+    pub(super) fn cells(&self) -> usize {
+        1 + self.last.extra()
     }
 
     fn refuse(&mut self, reason: DenyReason, count: u64) {
         match self.denied.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, so_far)) => *so_far += count,
             None => self.denied.push((reason, count)),
-        }
-    }
-
-    fn see(&mut self, seen: Option<(Timestamp, Option<IpAddr>)>) {
-        let is_last = |at: Timestamp| self.last.is_none_or(|(last, _)| last <= at);
-        if seen.is_some_and(|(at, _)| is_last(at)) {
-            self.last = seen;
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
 use crate::denied::DenyReason;
 use crate::key::ParsedDigest;
-use crate::policy::RequestInfo;
+use crate::policy::{RequestInfo, RequiredScopes};
 
 impl Verifier {
     /// Evaluates what the cache knows, before limits.
@@ -18,7 +18,9 @@ impl Verifier {
         request: &CheckRequest<'_, I>,
     ) -> FastPath {
         match self.check_cache(request) {
-            CachedDecision::Allow(key, at) => FastPath::Decided(Ok(Allowed::new(key, None, at))),
+            CachedDecision::Allow(key, at, superseded) => {
+                FastPath::Decided(Ok(Allowed::new(key, None, at, superseded)))
+            }
             CachedDecision::Deny(reason) if is_overturnable(reason) => {
                 FastPath::Deferred(DeferReason::RecheckDenial)
             }
@@ -47,7 +49,10 @@ impl Verifier {
                 return CachedDecision::Miss;
             }
             match matched.decide(now, changes) {
-                Ok(()) => CachedDecision::Allow(ApiKey::new(Arc::clone(entry)), now),
+                Ok(()) => {
+                    let key = self.allowed_key(request, entry, matched.current);
+                    CachedDecision::Allow(key, now, matched.superseded())
+                }
                 Err(reason) => CachedDecision::Deny(reason),
             }
         });
@@ -59,6 +64,21 @@ impl Verifier {
             }
             None => CachedDecision::Miss,
         }
+    }
+
+    /// Returns the key that a request is allowed with. `is_current` is whether its secret is not the one
+    /// before the last rotation.
+    pub(super) fn allowed_key<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        entry: &Arc<CachedKey>,
+        is_current: bool,
+    ) -> ApiKey {
+        let earlier = request.earlier_for(entry.id);
+        let earlier = earlier.map(|earlier| earlier.key.required_scopes());
+        let required = RequiredScopes::of(request.policy, request.info, earlier);
+        let watchers = Some(self.loader.cache.watchers.id());
+        ApiKey::new(Arc::clone(entry), watchers, !is_current, required)
     }
 
     /// Compares the credential with the record's digests, in constant time, and evaluates what does

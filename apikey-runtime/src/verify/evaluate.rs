@@ -1,6 +1,6 @@
 //! The evaluation of a credential, a route's policy and a key's own restrictions.
 
-use crate::cache::{CachedKey, OwnerChanges};
+use crate::cache::{CachedKey, KnownEnd, OwnerChanges, WatchEnd, WatchedRequest};
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
 use crate::policy::{Policy, RequestInfo, TemplateFault, allows_method};
@@ -17,6 +17,11 @@ pub(super) struct DigestMatch<'k> {
 }
 
 impl DigestMatch<'_> {
+    /// Returns the end of the grace, if the credential is the secret before the last rotation.
+    pub(super) fn superseded(&self) -> Option<Timestamp> {
+        self.previous.filter(|_| !self.current)
+    }
+
     /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
     /// else. `changes` is the count of owners' changes, read after `now`.
     pub(super) fn decide(
@@ -105,6 +110,36 @@ impl PolicyEvaluation {
             }
         }
     }
+}
+
+/// Judges whether a request that was allowed may go on at `now`. Returns the next end that is known,
+/// if there is one.
+pub(super) fn judge(
+    request: &WatchedRequest,
+    key: &CachedKey,
+    now: Timestamp,
+    changes: OwnerChanges,
+) -> Result<Option<KnownEnd>, WatchEnd> {
+    match key.validity(changes).state(now) {
+        KeyState::Active => {}
+        KeyState::Revoked => return Err(WatchEnd::Revoked),
+        KeyState::Suspended | KeyState::Disabled | KeyState::NotYetValid => {
+            return Err(WatchEnd::Disabled);
+        }
+        KeyState::Expired => return Err(WatchEnd::Expired),
+    }
+    let expiry = (key.expires() < Timestamp::MAX).then_some((key.expires(), WatchEnd::Expired));
+    let grace = if request.digest.is(&key.digest) {
+        None
+    } else {
+        let previous = key.previous();
+        let until = previous.filter(|(digest, until)| request.digest.is(digest) && now < *until);
+        Some((until.ok_or(WatchEnd::GraceOver)?.1, WatchEnd::GraceOver))
+    };
+    if !request.required.met(&|scope| key.scopes.contains(scope)) {
+        return Err(WatchEnd::ScopeLost);
+    }
+    Ok(expiry.into_iter().chain(grace).min_by_key(|(at, _)| *at))
 }
 
 /// Returns whether the key may be used from the client's address.

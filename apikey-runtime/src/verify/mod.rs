@@ -12,9 +12,11 @@ mod cached;
 mod deferred;
 mod evaluate;
 mod limits;
+mod possession;
 mod record;
 mod request;
 mod store_backed;
+mod watch;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use crate::shared::Shared;
 use crate::usage::Usage;
 
 pub(crate) use limits::limit_statuses;
+pub(crate) use possession::Possession;
 pub(crate) use record::deny_unmanaged;
 pub(crate) use request::{
     Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential,
@@ -195,7 +198,7 @@ pub(crate) fn evaluate_acting(
     let evaluation = evaluate::PolicyEvaluation::new(key.record(), policy, info);
     let changes = crate::cache::OwnerChanges::default();
     match evaluation.decide(key.record(), now, changes) {
-        Ok(()) => Ok(Allowed::new(key, None, now)),
+        Ok(()) => Ok(Allowed::new(key, None, now, None)),
         Err(reason) => Err(record::denied(reason, policy)),
     }
 }

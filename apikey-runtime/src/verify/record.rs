@@ -34,9 +34,12 @@ impl Verifier {
             .and_then(|earlier| earlier.usage_entry)
         {
             Some(entry) => Some(self.usage.record_again(id, entry, cost)),
-            None => self
-                .usage
-                .record_allowed(id, allowed.at.now, cost, request.info),
+            None => self.usage.record_allowed(
+                (id, allowed.rotations()),
+                allowed.at.now,
+                cost,
+                request.info,
+            ),
         }
     }
 

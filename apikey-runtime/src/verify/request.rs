@@ -2,7 +2,7 @@
 
 use crate::api_key::ApiKey;
 use crate::cache::ReadStamp;
-use crate::clock::ClockReading;
+use crate::clock::{ClockReading, Timestamp};
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedDigest, ParsedKey};
 use crate::limiter::AppliedLimit;
@@ -47,6 +47,8 @@ pub(crate) struct Allowed {
     pub(crate) read: Option<ReadStamp>,
     /// The time of the decision.
     pub(crate) at: ClockReading,
+    /// The end of the presented secret's grace, if a rotation superseded it.
+    pub(crate) superseded: Option<Timestamp>,
     /// The limits that the request was charged against.
     pub(crate) applied: Vec<AppliedLimit>,
     /// The usage entry that counts this request, once it is counted.
@@ -73,20 +75,33 @@ pub(crate) enum DeferReason {
 
 /// What the cache says of a key.
 pub(super) enum CachedDecision {
-    Allow(ApiKey, ClockReading),
+    /// With the end of the grace of a superseded secret.
+    Allow(ApiKey, ClockReading, Option<Timestamp>),
     Deny(DenyReason),
     Miss,
 }
 
 impl Allowed {
-    pub(super) fn new(key: ApiKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
+    pub(super) fn new(
+        key: ApiKey,
+        read: Option<ReadStamp>,
+        at: ClockReading,
+        superseded: Option<Timestamp>,
+    ) -> Self {
         Self {
             key,
             read,
             at,
+            superseded,
             applied: Vec::new(),
             usage_entry: None,
         }
+    }
+
+    /// Returns the number of rotations that created the secret.
+    pub(super) fn rotations(&self) -> u64 {
+        let present = self.key.record().rotations();
+        present.saturating_sub(u64::from(self.superseded.is_some()))
     }
 }
 

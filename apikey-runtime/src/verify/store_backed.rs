@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::evaluate::is_overturnable;
 use super::request::CachedDecision;
 use super::{Allowed, CheckRequest, Verifier};
-use crate::api_key::ApiKey;
 use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp};
-use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::RequestInfo;
 
@@ -31,7 +29,9 @@ impl Verifier {
             // denying.
             let answered = self.poller.request_poll().await;
             match self.check_cache(request) {
-                CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
+                CachedDecision::Allow(key, at, superseded) => {
+                    return Ok(Allowed::new(key, None, at, superseded));
+                }
                 // An expired key is expired, whatever the store says.
                 CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
                     return Err(self.deny(request, reason));
@@ -109,7 +109,7 @@ impl Verifier {
             Some(_) => Duration::ZERO,
             None => self.shared.deadline,
         };
-        elapsed(stamp.sent, now) < good_for
+        stamp.sent.elapsed_until(now) < good_for
     }
 
     /// Evaluates the store's answer. Returns `None` if the answer is too old to be trusted.
@@ -126,7 +126,7 @@ impl Verifier {
             self.match_dummy(request);
         }
         let now = self.shared.now();
-        let age = elapsed(answer.stamp.sent, now);
+        let age = answer.stamp.sent.elapsed_until(now);
         #[cfg(apikey_faults)]
         let age = crate::faults::age(age);
         let lease = self.loader.cache.lease.length();
@@ -141,16 +141,9 @@ impl Verifier {
         Some(match matched {
             None => Err(DenyReason::InvalidKey),
             Some((found, matched)) => matched.decide(now, changes).map(|()| {
-                let key = ApiKey::new(Arc::clone(found));
-                Allowed::new(key, Some(answer.stamp), now)
+                let key = self.allowed_key(request, found, matched.current);
+                Allowed::new(key, Some(answer.stamp), now, matched.superseded())
             }),
         })
     }
-}
-
-/// The time between two readings, by the clock that counted more of it.
-fn elapsed(from: ClockReading, to: ClockReading) -> Duration {
-    let uptime = Duration::from_nanos(to.uptime_nanos.saturating_sub(from.uptime_nanos));
-    let wall = to.wall.as_millis().saturating_sub(from.wall.as_millis());
-    uptime.max(Duration::from_millis(u64::try_from(wall).unwrap_or(0)))
 }

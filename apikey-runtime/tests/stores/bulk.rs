@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, ChangedItem, Cursor, Membership, NodeId};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, ChangedItem, Cursor, Membership, NodeId, WriteOptions,
+};
 use apikey_runtime::{ApiKeyManager, Config, DenyReason, KeyStore, NewKey, SqliteStore};
 use apikey_test_support::{PATIENCE, soon, within};
 use sqlx::SqliteConnection;
@@ -103,7 +105,10 @@ async fn a_log_that_lost_an_entry_or_has_one_of_another_kind_hides_no_revocation
 async fn an_unknown_kind_is_a_resync_with_the_newest_cursor() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = store.changes(None, None).await.unwrap().cursor;
     let mut tool = place.tool().await;
     let unknown = "INSERT INTO api_key_changes (key_id, kind) VALUES ('acme', 'later')";
@@ -155,7 +160,7 @@ async fn a_file_of_the_first_schema_is_upgraded_and_its_cursors_stay() {
     let store = place.store().await;
     assert_eq!(
         number(&mut tool, "SELECT schema_version FROM api_key_meta").await,
-        103
+        105
     );
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)

@@ -1,6 +1,8 @@
 //! What an operator does with their own tool.
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor, KeyPatch, ListQuery, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, Cursor, KeyPatch, ListQuery, StoreError, WriteOptions,
+};
 use apikey_runtime::{KeyStore, SqliteStore};
 use sqlx::SqliteConnection;
 
@@ -19,7 +21,10 @@ async fn stocked() -> (Place, SqliteStore, SqliteConnection) {
     let place = Place::new();
     let store = place.store().await;
     for number in 1..=3 {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let tool = place.tool().await;
     (place, store, tool)
@@ -38,10 +43,10 @@ async fn an_update_by_hand_is_logged_and_counts_the_version_up() {
     assert_eq!(changed(&store, &since).await, [id(2)]);
     let found = store.find(&id(2)).await.unwrap().unwrap();
     assert_eq!((found.label.as_str(), found.version), ("x", 2));
-    let mut late = KeyPatch::new();
-    late.expected_version = Some(1);
+    let late = KeyPatch::new();
+    let of_first = WriteOptions::new().with_expected_version(Some(1));
     assert!(matches!(
-        store.update(&id(2), &late).await,
+        store.update(&id(2), &late, &of_first).await,
         Err(StoreError::Conflict)
     ));
     run(
@@ -156,7 +161,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
         "UPDATE api_keys SET id = '000000000000000000000z' WHERE id LIKE '%2'",
         "UPDATE OR REPLACE api_keys SET id = '0000000000000000000002' WHERE id LIKE '%1'",
         "INSERT OR REPLACE INTO api_keys SELECT id, prefix, label, owner, digest, NULL, NULL, scopes, metadata, \
-         NULL, '', '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0 FROM api_keys WHERE id LIKE '%2'",
+         NULL, '', '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0, NULL, NULL, NULL, 0, NULL FROM api_keys WHERE id LIKE '%2'",
         "REPLACE INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
          VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
         "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
@@ -173,7 +178,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
         assert_eq!(found.revoked.unwrap().at, at(5), "{statement}");
     }
     assert!(matches!(
-        store.insert(&record(2)).await,
+        store.insert(&record(2), &WriteOptions::new()).await,
         Err(StoreError::Conflict)
     ));
 }
@@ -182,8 +187,14 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
 #[tokio::test]
 async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_it() {
     let (_place, store, mut tool) = stocked().await;
-    store.revoke(&id(2), &because("lost")).await.unwrap();
-    store.revoke(&id(3), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(2), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke(&id(3), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     run(
         &mut tool,
         "DROP TRIGGER api_keys_revocation_final; DROP TRIGGER api_keys_revoked_not_replaced; \
@@ -228,8 +239,9 @@ async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
         "UPDATE api_keys SET limits = NULL",
         "UPDATE api_keys SET previous_digest = 'd'",
         "UPDATE api_keys SET revoked_reason = 'but not when'",
+        "UPDATE api_keys SET rotations = -1",
         "INSERT INTO api_keys SELECT 'short', prefix, label, owner, digest, NULL, NULL, scopes, metadata, NULL, '', \
-         '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0 FROM api_keys LIMIT 1",
+         '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0, NULL, NULL, NULL, 0, NULL FROM api_keys LIMIT 1",
     ] {
         let refused = run(&mut tool, statement).await.expect_err(statement);
         let said = refused.to_string();
@@ -311,7 +323,10 @@ async fn s08_a_broken_row_costs_that_key_only() {
         assert!(store.find(&id(1)).await.unwrap().is_some());
     }
     assert!(
-        store.revoke(&id(2), &because("broken")).await.unwrap(),
+        store
+            .revoke(&id(2), &because("broken"), &WriteOptions::new())
+            .await
+            .unwrap(),
         "it can still be revoked"
     );
     assert_eq!(
@@ -341,7 +356,12 @@ async fn s08_a_negative_version_is_a_broken_row() {
         store.find(&id(2)).await,
         Err(StoreError::Corrupt { .. })
     ));
-    assert!(store.revoke(&id(2), &because("broken")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(2), &because("broken"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     assert_eq!(
         store
             .list(&ListQuery::first(10))
@@ -385,7 +405,7 @@ async fn s08_broken_ids_do_not_end_a_list_or_hide_a_record() {
         }
         assert_eq!(
             (found, unreadable),
-            (vec![id(1), id(2), id(3)], 11),
+            (vec![id(3), id(2), id(1)], 11),
             "pages of {limit}"
         );
     }

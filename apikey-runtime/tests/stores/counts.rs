@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use apikey_runtime::clock::ManualClock;
 use apikey_runtime::limit::LimitRule;
-use apikey_runtime::store::{Charge, LimitCounter, LimitStore, StoreError, UsageStore};
+use apikey_runtime::store::{
+    Charge, LimitCounter, LimitStore, StoreError, UsageStore, WriteOptions,
+};
+use apikey_runtime::usage::{NetworkUse, SecretUse, UsageBatch};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Quota, SqliteStore};
 use tokio::task::JoinSet;
 
@@ -57,7 +60,10 @@ pub(crate) async fn clocked(place: &Place, clock: &Arc<ManualClock>) -> [Arc<dyn
         Arc::new(MemoryStore::new().with_clock(clock.clone())),
     ];
     for store in &stores {
-        store.insert(&record(1)).await.unwrap();
+        store
+            .insert(&record(1), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     stores
 }
@@ -68,7 +74,10 @@ async fn r01_two_stores_on_one_file_share_a_quota_exactly() {
     for rule in [Quota::lifetime(70), Quota::rolling(70, DAY)] {
         let place = Place::new();
         let stores = [Arc::new(place.store().await), Arc::new(place.store().await)];
-        stores[0].insert(&record(1)).await.unwrap();
+        stores[0]
+            .insert(&record(1), &WriteOptions::new())
+            .await
+            .unwrap();
         let mut tasks = JoinSet::new();
         for number in 0..300 {
             let store = Arc::clone(&stores[number % 2]);
@@ -153,7 +162,8 @@ async fn a_clock_that_is_set_back_grants_nothing() {
 
 #[tokio::test]
 async fn what_is_counted_of_a_key_goes_with_it() {
-    const ROWS: &str = "SELECT (SELECT count(*) FROM api_key_limit_counters) + (SELECT count(*) FROM api_key_last_used)";
+    const ROWS: &str = "SELECT (SELECT count(*) FROM api_key_limit_counters) + (SELECT count(*) FROM api_key_secret_uses) \
+         + (SELECT count(*) FROM api_key_networks)";
     let place = Place::new();
     let (store, mut tool) = (place.store().await, place.tool().await);
     let use_all = async || {
@@ -172,22 +182,32 @@ async fn what_is_counted_of_a_key_goes_with_it() {
         "the key does not exist yet"
     );
     for number in [1, 2] {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     use_all().await;
-    let mut batch = apikey_runtime::usage::UsageBatch::new(
+    let mut batch = UsageBatch::new(
         apikey_runtime::store::NodeId::from_u128(1),
         1,
         Duration::from_secs(60),
     );
     batch.last_used = [1, 2, 3]
-        .map(|key| apikey_runtime::usage::LastUsed::new(id(key), at(5), None))
+        .map(|key| SecretUse::new(id(key), 0, at(5), None))
+        .to_vec();
+    let network = "192.0.2.0/24".parse().unwrap();
+    batch.networks = [1, 2, 3]
+        .map(|key| NetworkUse::new(id(key), network, at(5)))
         .to_vec();
     store.add_usage(&batch).await.unwrap();
-    assert_eq!(number(&mut tool, ROWS).await, 6);
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    assert_eq!(number(&mut tool, ROWS).await, 8);
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     store.purge_all(at(i64::MAX)).await.unwrap();
-    assert_eq!(number(&mut tool, ROWS).await, 3);
+    assert_eq!(number(&mut tool, ROWS).await, 4);
     run(&mut tool, "DELETE FROM api_keys").await.unwrap();
     assert_eq!(number(&mut tool, ROWS).await, 0);
     use_all().await;
@@ -203,7 +223,10 @@ async fn what_is_counted_of_a_key_goes_with_it() {
 async fn a_look_at_limits_writes_nothing() {
     let place = Place::new();
     let (store, mut tool) = (place.store().await, place.tool().await);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let daily = counter(Quota::per_day(5));
     assert!(passes(&store, &daily).await);
     run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
@@ -225,7 +248,10 @@ fn who_gives_up_on_a_charge_leaves_the_others_theirs() {
     let (first, second) = (runtime(), runtime());
     let (store, mut tool) = first.block_on(async {
         let (store, mut tool) = (Arc::new(place.store().await), place.tool().await);
-        store.insert(&record(1)).await.unwrap();
+        store
+            .insert(&record(1), &WriteOptions::new())
+            .await
+            .unwrap();
         run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
         let early = Duration::from_millis(20);
         tokio::time::timeout(early, passes(&*store, &daily))
@@ -258,7 +284,10 @@ async fn a_count_that_cannot_be_read_admits_nothing_and_costs_no_other() {
     let place = Place::new();
     let (store, mut tool) = (Arc::new(place.store().await), place.tool().await);
     for number in [1, 2] {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
         let charge = Charge::new(id(number), 1, vec![counter(Quota::per_day(5))]);
         store.charge(&charge).await.unwrap();
     }
@@ -361,7 +390,12 @@ async fn child_that_charges_until_it_is_killed() {
 #[tokio::test]
 async fn s03_a_killed_process_has_counted_what_it_admitted() {
     let place = Place::new();
-    place.store().await.insert(&record(1)).await.unwrap();
+    place
+        .store()
+        .await
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let credits = counter(Quota::lifetime(1_000_000));
     let mut used = 0;
     for round in 1..=5 {

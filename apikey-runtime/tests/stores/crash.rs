@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, ListQuery, OwnerRevocation, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{KeyPatch, ListQuery, OwnerRevocation, OwnerStore, WriteOptions};
 use apikey_runtime::{KeyId, KeyStore, SqliteStore};
 use sqlx::Row;
 
-use crate::{InSteps, Place, at, because, connection, id, owned};
+use crate::{InSteps, Place, at, because, connection, id, number, owned, run};
 
 /// Names the file to the child process; without it the child's test does nothing.
 const FILE: &str = "APIKEY_TEST_CRASH_FILE";
@@ -43,17 +44,26 @@ async fn child_that_writes_until_it_is_killed() {
         let owner = format!("owner {first} {group}");
         let base = first + group * GROUP;
         for number in base..base + GROUP {
-            store.insert(&owned(number, &owner)).await.unwrap();
+            store
+                .insert(&owned(number, &owner), &WriteOptions::new())
+                .await
+                .unwrap();
             say("insert", id(number));
         }
         let mut patch = KeyPatch::new();
         patch.label = Some("changed".to_owned());
         patch.enabled = Some(false);
-        store.update(&id(base), &patch).await.unwrap();
+        store
+            .update(&id(base), &patch, &WriteOptions::new())
+            .await
+            .unwrap();
         say("update", id(base));
         if std::env::var_os(TORN).is_some() {
             for number in base..base + GROUP {
-                store.revoke(&id(number), &because("left")).await.unwrap();
+                store
+                    .revoke(&id(number), &because("left"), &WriteOptions::new())
+                    .await
+                    .unwrap();
                 say("revoke", id(number));
                 if number == base + 1 {
                     // It is killed here.
@@ -62,7 +72,10 @@ async fn child_that_writes_until_it_is_killed() {
             }
         }
         let left = OwnerRevocation::new(at(3_000)).with_reason(Some("left".to_owned()));
-        store.revoke_owner_keys(&owner, &left).await.unwrap();
+        store
+            .revoke_owner_keys(&owner, &left, &ChangeOrigin::new())
+            .await
+            .unwrap();
         say("revoke", id(base));
         if group % 2 == 1 {
             while store.mark_revoked_keys().await.unwrap() {}
@@ -196,6 +209,7 @@ async fn look(file: &Path, told: &[(String, KeyId)]) {
             );
         }
     }
+    audited(&mut tool).await;
     let sql = "SELECT id, version, (SELECT count(*) FROM api_key_changes WHERE key_id = id) FROM api_keys";
     for row in sqlx::query(sql).fetch_all(&mut tool).await.unwrap() {
         let (id, version, logged): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
@@ -205,6 +219,45 @@ async fn look(file: &Path, told: &[(String, KeyId)]) {
         );
     }
     store.stop().await;
+}
+
+/// Asserts that each change of a key or an owner is in the audit log once, with what it was made by.
+async fn audited(tool: &mut sqlx::SqliteConnection) {
+    let differing = "\
+        WITH log (item, count) AS (SELECT coalesce(owner, key_id), count(*) FROM api_key_changes \
+            WHERE owner IS NOT NULL OR key_id <> '' GROUP BY 1), \
+        audit (item, count) AS (SELECT coalesce(key, owner), count(*) FROM api_key_audit GROUP BY 1) \
+        SELECT item FROM (SELECT * FROM log EXCEPT SELECT * FROM audit) \
+        UNION ALL SELECT item FROM (SELECT * FROM audit EXCEPT SELECT * FROM log)";
+    let differing: Vec<String> = sqlx::query_scalar(differing)
+        .fetch_all(&mut *tool)
+        .await
+        .unwrap();
+    assert!(
+        differing.is_empty(),
+        "the audit log has other changes of {differing:?}"
+    );
+    let by_other = "SELECT count(*) FROM api_key_audit WHERE channel <> 'code'";
+    assert_eq!(number(tool, by_other).await, 0);
+    let left_over =
+        "SELECT (SELECT count(*) FROM api_key_origin) + (SELECT count(*) FROM api_key_numbering)";
+    assert_eq!(number(tool, left_over).await, 0);
+}
+
+/// Negative control: an entry that is written apart from its change is found out.
+#[tokio::test]
+async fn s03_an_entry_without_its_change_is_found_out() {
+    let place = Place::new();
+    let file = place.file();
+    let told = killed(&mut child(&file, 1_000_000), 8, Duration::ZERO);
+    let mut tool = connection(&file).await;
+    let again = "INSERT INTO api_key_audit (at, action, key, owner, channel, fields) \
+        SELECT at, action, key, owner, channel, fields FROM api_key_audit LIMIT 1";
+    run(&mut tool, again).await.unwrap();
+    let looked = tokio::spawn(async move { look(&file, &told).await }).await;
+    let panic = looked.unwrap_err().into_panic();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("the audit log has other changes"), "{said}");
 }
 
 /// Returns the ids in the log that do not have a record.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
     ChangeLog, ChangeSet, Changes, KeyPatch, ListQuery, OwnerRevocation, OwnerStore, StoreError,
+    WriteOptions,
 };
 use apikey_runtime::{KeyStore, Metadata, SqliteStore};
 use tokio::task::JoinSet;
@@ -22,13 +24,27 @@ async fn before_start_and_after_stop_every_call_says_what_to_do() {
         other => panic!("{other:?}"),
     };
     for _ in 0..2 {
-        refused(store.insert(&record(1)).await);
+        refused(store.insert(&record(1), &WriteOptions::new()).await);
         refused(store.find(&id(1)).await.map(drop));
         refused(store.list(&ListQuery::first(1)).await.map(drop));
-        refused(store.update(&id(1), &KeyPatch::new()).await);
-        refused(store.revoke(&id(1), &because("lost")).await.map(drop));
+        refused(
+            store
+                .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+                .await,
+        );
+        refused(
+            store
+                .revoke(&id(1), &because("lost"), &WriteOptions::new())
+                .await
+                .map(drop),
+        );
         let lost = OwnerRevocation::new(at(0));
-        refused(store.revoke_owner_keys("a", &lost).await.map(drop));
+        refused(
+            store
+                .revoke_owner_keys("a", &lost, &ChangeOrigin::new())
+                .await
+                .map(drop),
+        );
         refused(store.mark_revoked_keys().await.map(drop));
         refused(store.purge_all(at(0)).await.map(drop));
         refused(store.changes(None, None).await.map(drop));
@@ -44,7 +60,10 @@ async fn before_start_and_after_stop_every_call_says_what_to_do() {
 async fn what_was_written_is_there_after_a_restart_in_one_file() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     store.stop().await;
     let names: Vec<_> = std::fs::read_dir(place.0.path()).unwrap().collect();
     assert_eq!(
@@ -63,7 +82,10 @@ async fn only_the_owner_can_read_the_file() {
 
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     for file in std::fs::read_dir(place.0.path()).unwrap() {
         let file = file.unwrap();
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
@@ -104,7 +126,10 @@ async fn a_second_store_does_not_give_up_the_lock_of_the_first() {
 async fn a_store_whose_file_was_replaced_answers_nothing() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let other = Place::new();
     other.store().await.stop().await;
     std::fs::rename(other.file(), place.file()).unwrap();
@@ -141,7 +166,10 @@ async fn a_start_waits_for_a_file_that_someone_writes_to() {
     assert!(early.is_err(), "it gave up, or did not wait: {early:?}");
     run(&mut tool, "COMMIT").await.unwrap();
     let store = starting.await.unwrap().unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -149,14 +177,27 @@ async fn two_stores_on_one_file_see_each_others_changes() {
     let place = Place::new();
     let (first, second) = (place.store().await, place.store().await);
     let Changes { cursor, .. } = second.changes(None, None).await.unwrap();
-    first.insert(&record(1)).await.unwrap();
+    first
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(second.find(&id(1)).await.unwrap(), Some(record(1)));
     assert!(matches!(
-        second.insert(&record(1)).await,
+        second.insert(&record(1), &WriteOptions::new()).await,
         Err(StoreError::Conflict)
     ));
-    assert!(second.revoke(&id(1), &because("lost")).await.unwrap());
-    assert!(!first.revoke(&id(1), &because("again")).await.unwrap());
+    assert!(
+        second
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !first
+            .revoke(&id(1), &because("again"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     let history = first.changes(Some(&cursor), None).await.unwrap().set;
     assert_eq!(history, ChangeSet::of_keys([id(1), id(1)]));
 
@@ -164,7 +205,10 @@ async fn two_stores_on_one_file_see_each_others_changes() {
     for (offset, store) in [(100, first), (200, second)] {
         tasks.spawn(async move {
             for number in offset..offset + 50 {
-                store.insert(&record(number)).await.unwrap();
+                store
+                    .insert(&record(number), &WriteOptions::new())
+                    .await
+                    .unwrap();
             }
         });
     }
@@ -191,7 +235,10 @@ async fn ten_stores_that_start_at_once_on_a_new_file_make_its_tables_once() {
             let place = Arc::clone(&place);
             tasks.spawn(async move {
                 let store = place.store().await;
-                store.insert(&record(number)).await.unwrap();
+                store
+                    .insert(&record(number), &WriteOptions::new())
+                    .await
+                    .unwrap();
                 store
             });
         }
@@ -258,7 +305,10 @@ async fn a_file_with_other_tables_is_shared_and_a_table_of_the_same_name_is_not_
     .await
     .unwrap();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(number(&mut tool, "PRAGMA user_version").await, 7);
 
     let taken = Place::new();
@@ -315,17 +365,23 @@ async fn what_could_not_be_read_back_is_not_written() {
     old.version = u64::MAX;
     for refused in [&deep, &old] {
         assert!(matches!(
-            store.insert(refused).await,
+            store.insert(refused, &WriteOptions::new()).await,
             Err(StoreError::Backend { .. } | StoreError::InvalidArgument(_))
         ));
         assert_eq!(store.find(&refused.id).await.unwrap(), None);
     }
     let mut last = record(3);
     last.version = i64::MAX as u64;
-    store.insert(&last).await.unwrap();
-    store.update(&id(3), &KeyPatch::new()).await.unwrap();
+    store.insert(&last, &WriteOptions::new()).await.unwrap();
+    store
+        .update(&id(3), &KeyPatch::new(), &WriteOptions::new())
+        .await
+        .unwrap();
     assert!(
-        store.revoke(&id(3), &because("lost")).await.unwrap(),
+        store
+            .revoke(&id(3), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap(),
         "whatever its version"
     );
 }
@@ -336,7 +392,10 @@ async fn a_caller_who_goes_away_leaves_a_revocation_running() {
     let place = Place::new();
     let store = place.store().await;
     for number in 1..=2 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
@@ -344,10 +403,16 @@ async fn a_caller_who_goes_away_leaves_a_revocation_running() {
     let deadline = Duration::from_millis(500);
     let reason = because("lost");
     let key = id(1);
-    let given_up = tokio::time::timeout(deadline, store.revoke(&key, &reason)).await;
+    let given_up =
+        tokio::time::timeout(deadline, store.revoke(&key, &reason, &WriteOptions::new())).await;
     assert!(given_up.is_err(), "the file is locked");
     run(&mut tool, "COMMIT").await.unwrap();
-    assert!(store.revoke(&id(2), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(2), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     assert!(store.find(&id(1)).await.unwrap().unwrap().revoked.is_some());
 }
 
@@ -356,7 +421,10 @@ async fn a_caller_who_goes_away_leaves_a_revocation_running() {
 async fn o01_a_store_shows_no_record() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let shown = format!("{store:?}");
     assert!(
         !shown.contains("sha256") && !shown.contains("a label"),

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use apikey_runtime::store::{
-    Charge, LimitCounter, LimitStore, Membership, NodeId, StoreError, UsageStore,
+    Charge, LimitCounter, LimitStore, Membership, NodeId, StoreError, UsageStore, WriteOptions,
 };
 use apikey_runtime::usage::{Outcome, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{
@@ -174,10 +174,18 @@ impl Write {
             Self::AddMuchUsage => store.add_usage(&batch(attempt, 20_000)).await,
             Self::AddUsage => store.add_usage(&batch(attempt, 1)).await,
             Self::Join => store.join(&NodeId::from_u128(attempt)).await,
-            Self::Insert => store.insert(&owned(attempt, "a")).await,
+            Self::Insert => {
+                store
+                    .insert(&owned(attempt, "a"), &WriteOptions::new())
+                    .await
+            }
             // Each is inserted beforehand.
             Self::Revoke => store
-                .revoke(&id(1_000_000 + attempt), &because("lost"))
+                .revoke(
+                    &id(1_000_000 + attempt),
+                    &because("lost"),
+                    &WriteOptions::new(),
+                )
                 .await
                 .map(drop),
         }
@@ -201,7 +209,9 @@ impl Acknowledged {
         let attempt = self.attempt;
         if write == Write::Revoke {
             // On a full disk, this fails in place of the revocation.
-            store.insert(&record(1_000_000 + attempt)).await?;
+            store
+                .insert(&record(1_000_000 + attempt), &WriteOptions::new())
+                .await?;
         }
         write.run(store, attempt).await?;
         match write {
@@ -291,7 +301,10 @@ async fn child_whose_disk_is_full_for_a_while() {
 
     let store = disk.store();
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut acknowledged = Acknowledged::default();
     for write in WRITES {
         acknowledged.write(&store, write).await.unwrap();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor, KeyPatch, Membership, NodeId};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, Cursor, KeyPatch, Membership, NodeId, WriteOptions,
+};
 use apikey_runtime::{KeyStore, SqliteStore};
 use apikey_test_support::{PATIENCE, within};
 
@@ -24,7 +26,10 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     let place = Place::new();
     let store = Arc::new(place.store().await);
     for number in 1..=2 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut since = cursor(&store).await;
     let mut tool = place.tool().await;
@@ -36,7 +41,11 @@ async fn v19_of_two_changes_in_flight_none_is_missed() {
     .unwrap();
     let second = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.revoke(&id(2), &because("lost")).await }
+        async move {
+            store
+                .revoke(&id(2), &because("lost"), &WriteOptions::new())
+                .await
+        }
     });
     for _ in 0..10 {
         let changes = store.changes(Some(&since), None).await.unwrap();
@@ -59,13 +68,19 @@ async fn v19_a_transaction_with_an_old_snapshot_does_not_commit() {
     let place = Place::new();
     let store = place.store().await;
     for number in 1..=2 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; SELECT count(*) FROM api_keys")
         .await
         .unwrap();
-    store.revoke(&id(2), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(2), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     let late = run(&mut tool, "UPDATE api_keys SET enabled = 0")
         .await
         .unwrap_err();
@@ -78,14 +93,20 @@ async fn v19_a_transaction_with_an_old_snapshot_does_not_commit() {
 async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let shared = cursor(&store).await;
     store.stop().await;
     let copy = place.0.path().join("copy.db");
     std::fs::copy(place.file(), &copy).unwrap();
 
     store.start().await.unwrap();
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     let newer = cursor(&store).await;
     store.stop().await;
     std::fs::copy(&copy, place.file()).unwrap();
@@ -96,7 +117,10 @@ async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
         ChangeSet::Resync,
         "it is ahead"
     );
-    store.insert(&record(2)).await.unwrap();
+    store
+        .insert(&record(2), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(
         cursor(&store).await.epoch,
         newer.epoch,
@@ -120,18 +144,30 @@ async fn a_file_restored_from_an_older_copy_does_not_know_newer_cursors() {
 async fn the_log_is_trimmed_to_a_million_changes() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
-    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    store
+        .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     let skip = "UPDATE sqlite_sequence SET seq = seq + 999998 WHERE name = 'api_key_changes'";
     run(&mut tool, skip).await.unwrap();
-    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    store
+        .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+        .await
+        .unwrap();
     let least = "SELECT min(epoch) FROM api_key_changes";
     assert_eq!(number(&mut tool, least).await, since.epoch as i64 + 1);
     assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     let present = cursor(&store).await;
-    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    store
+        .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(history(&store, &present).await, ChangeSet::of_keys([id(1)]));
 }
 
@@ -143,7 +179,10 @@ async fn heartbeats_trim_the_log_to_what_every_node_has_acknowledged() {
     let [near, far] = [1, 2].map(NodeId::from_u128);
     store.join(&near).await.unwrap();
     store.join(&far).await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let behind = cursor(&store).await;
     store.acknowledge(&far, &behind).await.unwrap();
     let mut tool = place.tool().await;
@@ -176,7 +215,10 @@ async fn heartbeats_trim_the_log_to_what_every_node_has_acknowledged() {
 async fn an_emptied_log_is_an_error_till_the_next_start_and_forgets_all_cursors() {
     let place = Place::new();
     let store = place.store().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let before = cursor(&store).await;
     let mut tool = place.tool().await;
     run(&mut tool, "DELETE FROM api_key_changes").await.unwrap();

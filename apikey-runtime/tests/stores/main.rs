@@ -3,6 +3,7 @@
 #![cfg(all(feature = "sqlite", feature = "conformance"))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod bulk;
 mod by_hand;
 mod counts;
@@ -11,13 +12,16 @@ mod file;
 mod full_disk;
 mod history;
 mod lease;
+mod live_keys;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod many_keys;
 mod miscounting;
 mod moved_files;
 mod owners;
+mod page_cost;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod ranges;
 mod rates;
 #[cfg(feature = "redis")]
 mod redis;
@@ -28,10 +32,15 @@ mod usage;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod warnings;
 mod wrong;
+mod wrong_audit;
+mod wrong_checks;
+mod wrong_lists;
 mod wrong_owners;
+mod wrong_writes;
 
 use std::path::{Path, PathBuf};
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{ChangeSet, ChangedItem, Revocation, StoreError};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, SqliteStore, Timestamp};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -108,7 +117,9 @@ impl<S: KeyStore + ?Sized> InSteps for S {
     ) -> Result<Vec<KeyId>, StoreError> {
         let (mut keys, mut after) = (Vec::new(), None);
         loop {
-            let step = self.revoke_owner(owner, revocation, after.as_ref()).await?;
+            let step = self
+                .revoke_owner(owner, revocation, after.as_ref(), &ChangeOrigin::new())
+                .await?;
             keys.extend(step.keys);
             after = step.next;
             if after.is_none() {
@@ -120,7 +131,9 @@ impl<S: KeyStore + ?Sized> InSteps for S {
     async fn purge_all(&self, before: Timestamp) -> Result<Vec<KeyId>, StoreError> {
         let (mut keys, mut after) = (Vec::new(), None);
         loop {
-            let step = self.purge(before, after.as_ref()).await?;
+            let step = self
+                .purge(before, after.as_ref(), &ChangeOrigin::new())
+                .await?;
             keys.extend(step.keys);
             after = step.next;
             if after.is_none() {

@@ -10,7 +10,9 @@ use apikey_runtime::limit::{CounterState, LimitRule};
 use apikey_runtime::store::{
     Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport, NodeId, StoreError, UsageStore,
 };
-use apikey_runtime::usage::{LastUsed, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::usage::{
+    LastUsed, MAX_NETWORKS, NetworkUse, SecretUse, UsageBatch, UsageQuery, UsageRow,
+};
 use apikey_runtime::{KeyId, KeyStore, MemoryStore, Quota, Rate, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
 
@@ -40,6 +42,12 @@ enum Fault {
     CutsBatches,
     ReadsTheLastHourToo,
     UsesBackwards,
+    UsesOfOneSecret,
+    UsesOfTheOlderSecretLost,
+    KeepsTheFirstNetworks,
+    KeepsOneNetworkLess,
+    NetworksBackwards,
+    ForgetsNetworks,
     ForgetsAnHourTooMuch,
 }
 
@@ -52,7 +60,9 @@ struct Wrong {
     batches: AtomicU64,
     added: Mutex<Vec<(NodeId, u64)>>,
     /// The last reported use of each key, late or not.
-    uses: Mutex<HashMap<KeyId, LastUsed>>,
+    uses: Mutex<HashMap<KeyId, SecretUse>>,
+    /// The first reported networks.
+    networks: Mutex<Vec<NetworkUse>>,
 }
 
 impl Wrong {
@@ -64,6 +74,7 @@ impl Wrong {
             batches: AtomicU64::new(0),
             added: Mutex::default(),
             uses: Mutex::default(),
+            networks: Mutex::default(),
         }
     }
 
@@ -100,6 +111,24 @@ impl Wrong {
                 LimitCounter::new(name, "64/lifetime".parse::<Quota>().unwrap())
             }
             _ => counter.clone(),
+        }
+    }
+
+    /// Keeps networks as they come.
+    fn note_networks(&self, more: &[NetworkUse]) {
+        let mut networks = self.networks.lock().unwrap();
+        for used in more {
+            let of_key = networks.iter().filter(|one| one.key == used.key).count();
+            let known = networks
+                .iter_mut()
+                .find(|one| one.key == used.key && one.network == used.network);
+            match known {
+                Some(known) => *known = *used,
+                None if of_key < MAX_NETWORKS || self.is(Fault::NetworksBackwards) => {
+                    networks.push(*used);
+                }
+                None => {}
+            }
         }
     }
 
@@ -220,6 +249,21 @@ impl Forward for Wrong {
                 let used = batch.last_used.iter().map(|used| (used.key, *used));
                 self.uses.lock().unwrap().extend(used);
             }
+            Fault::UsesOfOneSecret => {
+                batch
+                    .last_used
+                    .iter_mut()
+                    .for_each(|used| used.rotations = 0);
+            }
+            Fault::UsesOfTheOlderSecretLost => {
+                let newest = batch.last_used.iter().map(|used| used.rotations).max();
+                batch
+                    .last_used
+                    .retain(|used| used.key == id(2) || Some(used.rotations) == newest);
+            }
+            Fault::KeepsTheFirstNetworks | Fault::NetworksBackwards => {
+                self.note_networks(&batch.networks);
+            }
             _ => {}
         }
         self.right.add_usage(&batch).await
@@ -236,16 +280,32 @@ impl Forward for Wrong {
     async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
         if self.is(Fault::UsesBackwards) {
             let uses = self.uses.lock().unwrap();
-            return Ok(keys
-                .iter()
-                .filter_map(|key| uses.get(key))
-                .copied()
-                .collect());
+            let used = |key: &KeyId| LastUsed::of_secrets(*key, 0, uses.get(key).copied());
+            return Ok(keys.iter().filter_map(used).collect());
         }
         self.right.last_used(keys).await
     }
 
+    async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+        if matches!(
+            self.fault,
+            Fault::KeepsTheFirstNetworks | Fault::NetworksBackwards
+        ) {
+            let networks = self.networks.lock().unwrap();
+            let of_keys = networks.iter().filter(|used| keys.contains(&used.key));
+            return Ok(of_keys.copied().collect());
+        }
+        let mut found = self.right.read_networks(keys).await?;
+        if self.is(Fault::KeepsOneNetworkLess) && found.len() >= MAX_NETWORKS {
+            found.pop();
+        }
+        Ok(found)
+    }
+
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
+        if self.is(Fault::ForgetsNetworks) {
+            return self.right.prune_usage(hour + 48).await;
+        }
         let more = i64::from(self.is(Fault::ForgetsAnHourTooMuch));
         self.right.prune_usage(hour + more).await
     }
@@ -282,6 +342,8 @@ async fn said_of(fault: Fault, check: &'static str) -> Option<String> {
 async fn each_miscount_fails_the_check_of_its_rule() {
     const RACE: &str = "racing_charges_pass_up_to_the_limit";
     const AGAIN: &str = "a_batch_that_is_retried_is_added_once";
+    const SECRETS: &str = "uses_of_the_old_and_the_new_secret_are_told_apart";
+    const NETWORKS: &str = "the_latest_networks_of_a_key_are_kept";
     for (fault, check) in [
         (Fault::ReadsThenWrites, RACE),
         (Fault::RoundsAmounts, RACE),
@@ -331,6 +393,12 @@ async fn each_miscount_fails_the_check_of_its_rule() {
             "usage_is_read_for_a_range_of_hours",
         ),
         (Fault::UsesBackwards, "the_last_use_moves_forward_only"),
+        (Fault::UsesOfOneSecret, SECRETS),
+        (Fault::UsesOfTheOlderSecretLost, SECRETS),
+        (Fault::KeepsTheFirstNetworks, NETWORKS),
+        (Fault::KeepsOneNetworkLess, NETWORKS),
+        (Fault::NetworksBackwards, NETWORKS),
+        (Fault::ForgetsNetworks, NETWORKS),
         (Fault::ForgetsAnHourTooMuch, "pruning_keeps_recent_usage"),
     ] {
         let said = said_of(fault, check).await;

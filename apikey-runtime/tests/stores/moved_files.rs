@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use apikey_runtime::store::{
     Charge, LimitCounter, LimitStore, ListQuery, Membership, NodeId, StoreError, UsageStore,
+    WriteOptions,
 };
 use apikey_runtime::{ApiKeyManager, DenyReason, KeyId, KeyStore, Policy, Quota, SqliteStore};
 use apikey_test_support::{PATIENCE, soon, within};
@@ -140,8 +141,11 @@ async fn every_call(store: &SqliteStore) -> Vec<Result<(), StoreError>> {
     vec![
         store.find(&id(1)).await.map(drop),
         store.list(&ListQuery::first(1)).await.map(drop),
-        store.insert(&record(9)).await,
-        store.revoke(&id(1), &because("lost")).await.map(drop),
+        store.insert(&record(9), &WriteOptions::new()).await,
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .map(drop),
         store.charge(&charge(0)).await.map(drop),
         store.charge(&charge(1)).await.map(drop),
         store.refill(&id(1), &quota, 1).await,
@@ -166,7 +170,10 @@ async fn a_store_whose_files_are_not_those_of_others_keeps_the_reason() {
             let data = Data::new();
             let store = Arc::new(SqliteStore::new(data.path(mishap)));
             store.start().await.unwrap();
-            store.insert(&record(1)).await.unwrap();
+            store
+                .insert(&record(1), &WriteOptions::new())
+                .await
+                .unwrap();
             data.suffer(mishap);
             match first {
                 0 => assert!(store.find(&id(1)).await.is_err(), "{mishap:?}"),
@@ -178,7 +185,12 @@ async fn a_store_whose_files_are_not_those_of_others_keeps_the_reason() {
                     let mut tasks = JoinSet::new();
                     for number in 10..20 {
                         let store = Arc::clone(&store);
-                        tasks.spawn(async move { store.insert(&record(number)).await.is_err() });
+                        tasks.spawn(async move {
+                            store
+                                .insert(&record(number), &WriteOptions::new())
+                                .await
+                                .is_err()
+                        });
                     }
                     assert_eq!(tasks.join_all().await, [true; 10], "{mishap:?}");
                 }
@@ -210,8 +222,14 @@ async fn a_log_that_was_removed_is_written_into_the_file() {
             store.start().await.unwrap();
         }
         for number in 1..=50 {
-            first.insert(&record(number)).await.unwrap();
-            second.revoke(&id(number), &because("lost")).await.unwrap();
+            first
+                .insert(&record(number), &WriteOptions::new())
+                .await
+                .unwrap();
+            second
+                .revoke(&id(number), &because("lost"), &WriteOptions::new())
+                .await
+                .unwrap();
         }
         data.suffer(mishap);
         for store in [&first, &second] {
@@ -229,14 +247,20 @@ async fn a_log_that_was_removed_is_written_into_the_file() {
 async fn save_after_a_call_that_was_given_up(data: &Data, meanwhile: impl FnOnce()) {
     let store = Arc::new(SqliteStore::new(&data.file));
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = connection(&data.file).await;
     run(&mut tool, "PRAGMA wal_checkpoint(FULL)").await.unwrap();
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
     let writing = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.insert(&record(2)).await }
+        async move { store.insert(&record(2), &WriteOptions::new()).await }
     });
     let pause = Duration::from_millis(200);
     sleep(pause).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use apikey_runtime::clock::ManualClock;
 use apikey_runtime::limit::LimitRule;
-use apikey_runtime::store::{Charge, LimitCounter, LimitStore};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, WriteOptions};
 use apikey_runtime::{KeyStore, MemoryStore, Quota, Rate, SqliteStore};
 
 use crate::counts::clocked;
@@ -69,7 +69,10 @@ async fn a_slow_rate_goes_on_after_a_clock_is_set_back() {
 async fn a_denied_charge_leaves_the_row_as_it_was() {
     let place = Place::new();
     let (store, mut tool) = (place.store().await, place.tool().await);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let slow = LimitCounter::new("a", Rate::per_hour(5));
     let fast = LimitCounter::new("a", Rate::per_second(100).with_burst(5));
     let empty = LimitCounter::new("b", Quota::lifetime(1));
@@ -104,7 +107,7 @@ async fn a_clock_at_the_ends_of_time_counts_and_overflows_nothing() {
         let (place, clock) = (Place::new(), Arc::new(ManualClock::at(at(millis))));
         let file = SqliteStore::new(place.file()).clock(clock.clone());
         file.start().await.unwrap();
-        file.insert(&record(1)).await.unwrap();
+        file.insert(&record(1), &WriteOptions::new()).await.unwrap();
         let stores: [Arc<dyn KeyStore>; 2] = [
             Arc::new(file),
             Arc::new(MemoryStore::new().with_clock(clock.clone())),

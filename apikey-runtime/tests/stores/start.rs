@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use apikey_runtime::store::{ChangeLog, StoreError};
+use apikey_runtime::store::{ChangeLog, StoreError, WriteOptions};
 use apikey_runtime::{ApiKeyManager, KeyStore, SqliteStore};
 
 use crate::{Place, because, id, number, record, run};
@@ -82,8 +82,14 @@ async fn a_manager_starts_once_another_process_has_released_the_file() {
 async fn a_log_without_its_file_is_not_deleted() {
     let lost = Place::new();
     let store = lost.store().await;
-    store.insert(&record(1)).await.unwrap();
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     let copy = Place::new();
     let beside = |place: &Place| place.0.path().join("keys.db-wal");
     fs::copy(beside(&lost), beside(&copy)).unwrap();
@@ -131,9 +137,15 @@ async fn a_copy_that_was_made_while_the_store_was_open_is_complete() {
     let place = Place::new();
     let store = place.store().await;
     for number in 1..=20 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     let copy = |name| place.0.path().join(name);
     let sql = format!("VACUUM INTO '{}'", copy("vacuum.db").display());

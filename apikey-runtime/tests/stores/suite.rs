@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::conformance::{self, Report};
-use apikey_runtime::store::{ChangeLog, ChangeSet, Cursor, KeyPatch, Membership, NodeId};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, Cursor, KeyPatch, Membership, NodeId, WriteOptions,
+};
 use apikey_runtime::{KeyStore, MemoryStore, SqliteStore};
 
 use apikey_test_support::store::RecordsOnly;
@@ -83,16 +85,20 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
         let reasons = report.skipped.iter().filter(|(_, why)| why.contains(what));
         reasons.count()
     };
-    assert_eq!(report.skipped.len(), 46, "{report:?}");
+    assert_eq!(report.skipped.len(), 65, "{report:?}");
     assert_eq!(
         (lacking("change log"), lacking("member list")),
         (9, 5),
         "{report:?}"
     );
-    assert_eq!(lacking("keep owners"), 15, "{report:?}");
+    assert_eq!(
+        (lacking("keep owners"), lacking("audit log")),
+        (22, 10),
+        "{report:?}"
+    );
     assert_eq!(
         (lacking("count limits"), lacking("keep usage")),
-        (11, 6),
+        (11, 8),
         "{report:?}"
     );
     assert!(!conformance::check(report.skipped[0].0, make).await);
@@ -107,11 +113,17 @@ async fn the_log_in_memory_is_trimmed_to_what_every_node_has_acknowledged() {
     let [near, far] = [1, 2].map(NodeId::from_u128);
     store.join(&near).await.unwrap();
     store.join(&far).await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let behind = ask(None).await.cursor;
     store.acknowledge(&far, &behind).await.unwrap();
     for _ in 0..1_500 {
-        store.update(&id(1), &KeyPatch::new()).await.unwrap();
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let newest = ask(None).await.cursor;
     // A node that has not acknowledged yet keeps the whole log.

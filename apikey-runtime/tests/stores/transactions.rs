@@ -5,8 +5,11 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, LimitCounter, NodeId, OwnerRevocation, StoreError};
-use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageRow};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{
+    Charge, LimitCounter, NodeId, OwnerRevocation, StoreError, WriteOptions,
+};
+use apikey_runtime::usage::{Outcome, SecretUse, UsageBatch, UsageRow};
 use apikey_runtime::{KeyStore, Quota, SqliteStore};
 use sqlx::SqliteConnection;
 
@@ -53,18 +56,27 @@ impl Write {
             Self::AddUsage => store.usage().unwrap().add_usage(&batch(attempt)).await,
             Self::Join => nodes.join(&node).await,
             Self::Leave => nodes.leave(&node).await,
-            Self::Insert => store.insert(&record(attempt)).await,
-            Self::Revoke => store.revoke(&key, &because("lost")).await.map(drop),
+            Self::Insert => store.insert(&record(attempt), &WriteOptions::new()).await,
+            Self::Revoke => store
+                .revoke(&key, &because("lost"), &WriteOptions::new())
+                .await
+                .map(drop),
             Self::RevokeOwner => {
                 let owners = store.owners().unwrap();
                 let lost = OwnerRevocation::new(at(3_000));
-                owners.revoke_owner_keys("acme", &lost).await?;
+                owners
+                    .revoke_owner_keys("acme", &lost, &ChangeOrigin::new())
+                    .await?;
                 owners.mark_revoked_keys().await.map(drop)
             }
             Self::SuspendOwner => {
                 let owners = store.owners().unwrap();
-                owners.set_owner_suspended("acme", true).await?;
-                let done = owners.set_owner_suspended("acme", false).await;
+                owners
+                    .set_owner_suspended("acme", true, &ChangeOrigin::new())
+                    .await?;
+                let done = owners
+                    .set_owner_suspended("acme", false, &ChangeOrigin::new())
+                    .await;
                 done.map(drop)
             }
         }
@@ -79,14 +91,20 @@ fn batch(number: u128) -> UsageBatch {
     row.requests = 1;
     batch.rows = vec![row];
     let moment = at(i64::try_from(number).unwrap());
-    batch.last_used = vec![LastUsed::new(id(1), moment, None)];
+    batch.last_used = vec![SecretUse::new(id(1), 0, moment, None)];
     batch
 }
 
 /// Adds one key, which has used some of its quota, and one node.
 pub(crate) async fn begin(store: &dyn KeyStore) {
-    store.insert(&record(1)).await.unwrap();
-    store.insert(&owned(2, "acme")).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2, "acme"), &WriteOptions::new())
+        .await
+        .unwrap();
     Write::Charge.run(store, 0).await.unwrap();
     Write::Join.run(store, 0).await.unwrap();
 }
@@ -102,7 +120,7 @@ async fn begun(place: &Place) -> SqliteStore {
 async fn fill(tool: &mut SqliteConnection) {
     let triggers = "\
         CREATE TRIGGER full_1 BEFORE INSERT ON api_key_limit_counters BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
-        CREATE TRIGGER full_2 BEFORE INSERT ON api_key_last_used BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
+        CREATE TRIGGER full_2 BEFORE INSERT ON api_key_secret_uses BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
         CREATE TRIGGER full_3 BEFORE INSERT ON api_key_nodes BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
         CREATE TRIGGER full_4 BEFORE DELETE ON api_key_nodes BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
         CREATE TRIGGER full_5 BEFORE INSERT ON api_keys BEGIN SELECT RAISE(ROLLBACK, 'full'); END; \
@@ -176,7 +194,7 @@ async fn a_call_dropped_at_any_step_leaves_all_or_nothing_and_the_next_call_succ
             let next = write.run(&store, attempt).await;
             assert!(next.is_ok(), "{write:?} dropped after {times}: {next:?}");
             // A number that was kept without its rows, or the other way round.
-            let torn = "SELECT count(*) FROM api_key_usage_batches AS batch, api_key_last_used AS used \
+            let torn = "SELECT count(*) FROM api_key_usage_batches AS batch, api_key_secret_uses AS used \
                  WHERE batch.number <> used.at";
             assert_eq!(number(&mut tool, torn).await, 0, "{write:?}");
             // Of a revocation that was counted, the time is kept; and of none that was not.

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    BulkStep, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListQuery, Membership,
-    Node, NodeId, RecordPage, Revocation, StoreError,
+    BulkStep, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListCursor, ListQuery,
+    Membership, Node, NodeId, RecordPage, Revocation, StoreError, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
@@ -134,7 +135,7 @@ impl Forward for Wrong {
         &self.right
     }
 
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
         let mut record = record.clone();
         if self.is(Fault::LosesAField) {
             record.environment = None;
@@ -145,12 +146,15 @@ impl Forward for Wrong {
                 .map(|at| Timestamp::from_millis(at.as_millis() / 1_000));
         }
         let own = self.begin().await;
-        let result = self.right.insert(&record).await;
+        let result = self.right.insert(&record, options).await;
         self.commit(own, record.id);
         if self.is(Fault::Upserts) && result.is_err() {
             let mut patch = KeyPatch::new();
             patch.label = Some(record.label.clone());
-            return self.right.update(&record.id, &patch).await;
+            return self
+                .right
+                .update(&record.id, &patch, &WriteOptions::new())
+                .await;
         }
         result
     }
@@ -188,13 +192,18 @@ impl Forward for Wrong {
         Ok(page)
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        let mut patch = patch.clone();
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
+        let mut options = options.clone();
         if self.is(Fault::IgnoresTheVersion) {
-            patch.expected_version = None;
+            options.expected_version = None;
         }
         let own = self.begin().await;
-        let result = self.right.update(id, &patch).await;
+        let result = self.right.update(id, patch, &options).await;
         self.commit(own, *id);
         self.note(|notes| {
             if notes.revoked.contains(id) {
@@ -204,9 +213,14 @@ impl Forward for Wrong {
         result
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
         let own = self.begin().await;
-        let result = self.right.revoke(id, revocation).await;
+        let result = self.right.revoke(id, revocation, options).await;
         self.commit(own, *id);
         self.note(|notes| {
             notes.revoked.insert(*id);
@@ -219,13 +233,16 @@ impl Forward for Wrong {
         &self,
         owner: &str,
         revocation: &Revocation,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         if self.is(Fault::RevokesAllAtOnce) {
             let mut keys = Vec::new();
             let mut after = None;
             loop {
-                let step = self.right.revoke_owner(owner, revocation, after.as_ref());
+                let step = self
+                    .right
+                    .revoke_owner(owner, revocation, after.as_ref(), origin);
                 let BulkStep {
                     keys: more, next, ..
                 } = step.await?;
@@ -237,13 +254,19 @@ impl Forward for Wrong {
             }
         }
         if !self.is(Fault::FoldsTheCaseOfOwners) {
-            return self.right.revoke_owner(owner, revocation, after).await;
+            return self
+                .right
+                .revoke_owner(owner, revocation, after, origin)
+                .await;
         }
         let mut ids = Vec::new();
         for record in self.right.list(&ListQuery::first(1_000)).await?.records {
             let held = record.owner.as_deref();
             if held.is_some_and(|held| held.eq_ignore_ascii_case(owner))
-                && self.right.revoke(&record.id, revocation).await?
+                && self
+                    .right
+                    .revoke(&record.id, revocation, &WriteOptions::new())
+                    .await?
             {
                 ids.push(record.id);
             }
@@ -254,11 +277,12 @@ impl Forward for Wrong {
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let more = i64::from(self.is(Fault::PurgesTooMuch));
         let before = Timestamp::from_millis(before.as_millis().saturating_add(more));
-        self.right.purge(before, after).await
+        self.right.purge(before, after, origin).await
     }
 
     async fn changes(

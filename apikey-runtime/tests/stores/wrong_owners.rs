@@ -4,9 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    BulkStep, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListQuery, NodeId,
-    OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, StoreError,
+    BulkStep, ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyPatch, ListCursor, ListQuery,
+    ListRange, NodeId, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, StoreError,
+    WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, MemoryStore, Timestamp, conformance};
 use apikey_test_support::store::{Forward, Forwarding};
@@ -141,7 +143,7 @@ impl Forward for Wrong {
         &self.right
     }
 
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
         let mut number = Some(record.owner_revocations);
         if self.is(Fault::NumbersTooEarly) {
             let owner = record.owner.as_deref().unwrap_or_default();
@@ -154,7 +156,7 @@ impl Forward for Wrong {
             let now = self.right.find_owner(owner).await?;
             number = number.filter(|number| now.is_some_and(|now| now.revocations != *number));
         }
-        self.right.insert(record).await?;
+        self.right.insert(record, options).await?;
         if !self.is(Fault::KeepsTheOldNumber) {
             self.note(|notes| number.map(|number| notes.numbers.insert(record.id, number)));
         }
@@ -183,7 +185,12 @@ impl Forward for Wrong {
         Ok(page)
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
         let before = self.right.find(id).await?;
         if self.is(Fault::FailsInADeadlock) {
             let owner = before.as_ref().and_then(|record| record.owner.as_deref());
@@ -193,7 +200,7 @@ impl Forward for Wrong {
                 return Err(StoreError::unavailable("a deadlock was detected"));
             }
         }
-        self.right.update(id, patch).await?;
+        self.right.update(id, patch, options).await?;
         if let (Some(owner), Some(before)) = (&patch.owner, before) {
             self.note(|notes| {
                 if self.is(Fault::KeepsTheOldNumber) {
@@ -207,23 +214,29 @@ impl Forward for Wrong {
         Ok(())
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
         let found = self.right.find(id).await?;
         let state = found.and_then(|record| record.owner_state);
         let again = self.is(Fault::RevokesAgain) && state.is_some_and(|state| state.revokes(0));
-        Ok(self.right.revoke(id, revocation).await? || again)
+        Ok(self.right.revoke(id, revocation, options).await? || again)
     }
 
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let unmarked = |notes: &mut Notes| notes.marked.len() < notes.reasons.len();
         if self.is(Fault::PurgesMarkedKeysOnly) && self.note(unmarked) {
             return Ok(BulkStep::new(Vec::new(), None));
         }
-        self.right.purge(before, after).await
+        self.right.purge(before, after, origin).await
     }
 
     async fn changes(
@@ -249,8 +262,7 @@ impl Forward for Wrong {
     }
 
     async fn find_owner(&self, owner: &str) -> Result<Option<OwnerState>, StoreError> {
-        let mut query = ListQuery::first(1);
-        query.owner = Some(owner.to_owned());
+        let query = ListQuery::of(ListRange::Owner(owner.to_owned()), 1);
         let is_empty = self.right.list(&query).await?.records.is_empty();
         if self.is(Fault::ForgetsOwnersWithoutKeys) && is_empty {
             return Ok(None);
@@ -262,8 +274,12 @@ impl Forward for Wrong {
         &self,
         owner: &str,
         revocation: &OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<OwnerState, StoreError> {
-        let state = self.right.revoke_owner_keys(owner, revocation).await;
+        let state = self
+            .right
+            .revoke_owner_keys(owner, revocation, origin)
+            .await;
         if self.is(Fault::CreatesUnknownOwners) && state.is_err() {
             return Ok(OwnerState::new().with_revocations(1));
         }
@@ -282,11 +298,17 @@ impl Forward for Wrong {
         &self,
         owner: &str,
         suspended: bool,
+        origin: &ChangeOrigin,
     ) -> Result<(OwnerState, bool), StoreError> {
-        let answer = self.right.set_owner_suspended(owner, suspended).await?;
+        let answer = self
+            .right
+            .set_owner_suspended(owner, suspended, origin)
+            .await?;
         if self.is(Fault::LogsEverySuspension) && !answer.1 {
             for flipped in [!suspended, suspended] {
-                self.right.set_owner_suspended(owner, flipped).await?;
+                self.right
+                    .set_owner_suspended(owner, flipped, &ChangeOrigin::new())
+                    .await?;
             }
         }
         Ok(answer)
@@ -302,7 +324,9 @@ impl Forward for Wrong {
             if self.is(Fault::MarkingIsLogged) {
                 let page = self.right.list(&ListQuery::first(1)).await?;
                 let id = page.records[0].id;
-                self.right.update(&id, &KeyPatch::new()).await?;
+                self.right
+                    .update(&id, &KeyPatch::new(), &WriteOptions::new())
+                    .await?;
             }
         }
         Ok(more || self.is(Fault::MarkingNeverEnds))

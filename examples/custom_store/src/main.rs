@@ -7,8 +7,8 @@
 //! The example runs the conformance suite, which every store must pass, and then starts a manager on
 //! the store. The store has no capabilities, so it is queried for every request. That is correct but
 //! slower: a store that also implements `ChangeLog` lets managers answer from their caches. Without
-//! `OwnerStore`, `revoke_all(owner)` lists the owner's keys and revokes each, and `suspend_owner` is an
-//! error that says so.
+//! `OwnerStore`, `revoke_all(owner)` lists the owner's keys and revokes each, and `suspend_owner` and a
+//! maximum of live keys are errors that say so. Without `AuditStore`, changes are not logged durably.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,8 +16,10 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    BulkStep, KeyPatch, ListQuery, PreviousDigest, RecordPage, Revocation, StoreError,
+    BulkStep, KeyPatch, ListCursor, ListQuery, PreviousDigest, RecordPage, Revocation, StoreError,
+    WriteOptions,
 };
 use apikey_runtime::{
     ApiKeyManager, KeyId, KeyRecord, KeyStore, Limit, Metadata, Scopes, Timestamp, conformance,
@@ -65,6 +67,7 @@ struct Row {
     id: KeyId,
     prefix: String,
     label: String,
+    description: Option<String>,
     owner: Option<String>,
     digest: String,
     previous: Option<(String, Timestamp)>,
@@ -75,11 +78,14 @@ struct Row {
     methods: Vec<String>,
     limits: Vec<Limit>,
     created: Timestamp,
+    created_by: Option<String>,
+    updated_by: Option<String>,
     expires: Option<Timestamp>,
     not_before: Option<Timestamp>,
     revoked: Option<Revocation>,
     enabled: bool,
     version: u64,
+    rotations: u64,
 }
 
 impl From<&KeyRecord> for Row {
@@ -89,6 +95,7 @@ impl From<&KeyRecord> for Row {
             id: record.id,
             prefix: record.prefix,
             label: record.label,
+            description: record.description,
             owner: record.owner,
             digest: record.digest,
             previous: record.previous.map(|old| (old.digest, old.until)),
@@ -99,11 +106,14 @@ impl From<&KeyRecord> for Row {
             methods: record.methods,
             limits: record.limits,
             created: record.created,
+            created_by: record.created_by,
+            updated_by: record.updated_by,
             expires: record.expires,
             not_before: record.not_before,
             revoked: record.revoked,
             enabled: record.enabled,
             version: record.version,
+            rotations: record.rotations,
         }
     }
 }
@@ -113,7 +123,11 @@ impl TryFrom<Row> for KeyRecord {
 
     fn try_from(row: Row) -> Result<Self, Self::Error> {
         let mut record = Self::new(row.id, row.prefix, row.label, row.digest, row.created);
+        record.description = row.description;
         record.owner = row.owner;
+        record.created_by = row.created_by;
+        record.updated_by = row.updated_by;
+        record.rotations = row.rotations;
         let previous = row.previous;
         record.previous = previous.map(|(digest, until)| PreviousDigest { digest, until });
         record.scopes = row.scopes;
@@ -151,33 +165,49 @@ fn write(record: &KeyRecord) -> Result<String, StoreError> {
     })
 }
 
-fn revoke(record: &mut KeyRecord, revocation: &Revocation) -> bool {
+fn revoke(record: &mut KeyRecord, revocation: &Revocation, options: &WriteOptions) -> bool {
     let newly = record.revoked.is_none();
     if newly {
         record.revoked = Some(revocation.clone());
         record.version += 1;
+        record.updated_by.clone_from(&options.origin.actor);
     }
     newly
 }
 
+fn no_maximum() -> StoreError {
+    StoreError::InvalidArgument(
+        "this table does not count live keys; write the key without a maximum".to_owned(),
+    )
+}
+
 /// Reads the records of one step of a bulk change, and where the next one continues. A row that
 /// cannot be read is skipped.
-fn step(rows: &BTreeMap<String, String>, after: Option<&KeyId>) -> (Vec<KeyRecord>, Option<KeyId>) {
-    let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
+fn step(
+    rows: &BTreeMap<String, String>,
+    after: Option<&ListCursor>,
+) -> (Vec<KeyRecord>, Option<ListCursor>) {
+    let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.id.as_str()));
     let mut following = rows.range::<str, _>((start, Bound::Unbounded));
     let page: Vec<_> = following.by_ref().take(BulkStep::MAX_KEYS).collect();
     let more = following.next().and(page.last());
-    let next = more.and_then(|(id, _)| id.parse().ok());
+    let next = more
+        .and_then(|(id, _)| id.parse::<KeyId>().ok())
+        .map(ListCursor::from);
     let records = page.iter().filter_map(|(id, row)| read(id, row).ok());
     (records.collect(), next)
 }
 
 #[async_trait]
 impl KeyStore for LegacyTable {
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
         let mut rows = self.rows();
         if rows.contains_key(record.id.as_str()) {
             return Err(StoreError::Conflict);
+        }
+        // This table does not count live keys. A maximum must not be ignored.
+        if options.max_live_keys.is_some() {
+            return Err(no_maximum());
         }
         rows.insert(record.id.to_string(), write(record)?);
         Ok(())
@@ -191,56 +221,66 @@ impl KeyStore for LegacyTable {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        let after = query.after.map(|id| id.to_string()).unwrap_or_default();
-        let limit = query.limit.clamp(1, 1_000) as usize;
+        let rows = self.rows();
         let mut page = RecordPage::default();
-        for (id, row) in self
-            .rows()
-            .range(after.clone()..)
-            .filter(|(id, _)| **id > after)
-        {
-            let Ok(record) = read(id, row) else {
-                page.unreadable.push(id.clone());
-                continue;
-            };
-            let owned = query.owner.is_none() || record.owner == query.owner;
-            let labelled = query
-                .label
-                .as_ref()
-                .is_none_or(|label| record.label == *label);
-            if !owned || !labelled {
-                continue;
+        // A table with many keys has an index for each range.
+        let mut found = Vec::new();
+        for (id, row) in rows.iter() {
+            match read(id, row) {
+                Ok(record) if query.range.contains(&record) => {
+                    found.push((query.range.cursor_of(&record), record));
+                }
+                Ok(_) => {}
+                Err(_) => page.unreadable.push(id.clone()),
             }
-            if page.records.len() == limit {
-                page.next = page.records.last().map(|last| last.id);
-                break;
-            }
-            page.records.push(record);
         }
+        if let Some(after) = &query.after {
+            page.unreadable.clear();
+            found.retain(|(cursor, _)| query.range.compare(after, cursor).is_lt());
+        }
+        found.sort_by(|(one, _), (other, _)| query.range.compare(one, other));
+        let limit = query.limit.clamp(1, 1_000) as usize;
+        if found.len() > limit {
+            found.truncate(limit);
+            page.next = found.last().map(|(cursor, _)| cursor.clone());
+        }
+        page.records = found.into_iter().map(|(_, record)| record).collect();
         Ok(page)
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
         self.change(id, |record| {
-            if patch
-                .expected_version
-                .is_some_and(|expected| expected != record.version)
-            {
-                return Err(StoreError::Conflict);
+            options.check_record(record)?;
+            if options.max_live_keys.is_some() {
+                return Err(no_maximum());
             }
-            patch.apply(record);
+            patch.apply(record, options.origin.actor.as_deref());
             Ok(())
         })
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.change(id, |record| Ok(revoke(record, revocation)))
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
+        self.change(id, |record| {
+            options.check_record(record)?;
+            Ok(revoke(record, revocation, options))
+        })
     }
 
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        _origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let mut rows = self.rows();
         let (mut records, next) = step(&rows, after);

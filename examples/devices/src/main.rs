@@ -11,6 +11,7 @@
 //! curl --json '{"name":"ada","password":"correct horse"}' http://127.0.0.1:8080/user/login          # {"token": JWT}
 //! curl -H "Authorization: Bearer $JWT" --json '{"device_name":"lamp"}' http://127.0.0.1:8080/user/add-device   # {"api_key": KEY}
 //! curl --json "{\"api_key\":\"$KEY\",\"celsius\":21}" http://127.0.0.1:8080/device/measurement
+//! curl --json "{\"api_key\":\"$KEY\"}" http://127.0.0.1:8080/device/retire    # the key ends: no login is needed
 //! ```
 //!
 //! Optional variables: `PORT` (8080 by default, 0 for a free port) and `DEVICES_DB` (a new file in a
@@ -23,7 +24,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use actix_web::dev::Payload;
 use actix_web::error::{ErrorBadRequest, ErrorInternalServerError, ErrorUnauthorized};
 use actix_web::{App, FromRequest, HttpRequest, HttpResponse, HttpServer, Responder, post, web};
-use apikey_runtime::{ApiKey, ApiKeyManager, Denied, DenyReason, SqliteStore, api_key_required};
+use apikey_runtime::audit::{ChangeChannel, ChangeOrigin};
+use apikey_runtime::manager::PresentedRevocation;
+use apikey_runtime::{
+    ApiKey, ApiKeyManager, Config, Denied, DenyReason, SqliteStore, api_key_required,
+};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -240,12 +245,33 @@ async fn measurement(
     web::Json(serde_json::json!({ "device": key.label(), "owner": key.owner(), "values": values }))
 }
 
+#[derive(Deserialize)]
+struct RetiredDevice {
+    api_key: String,
+}
+
+/// Ends the key of a device. The key itself is the proof that the caller may do so.
+#[post("/device/retire")]
+async fn retire(
+    request: HttpRequest,
+    manager: web::Data<ApiKeyManager>,
+    device: web::Json<RetiredDevice>,
+) -> Result<HttpResponse, apikey_runtime::Error> {
+    let origin = ChangeOrigin::of_request(&request).with_channel(ChangeChannel::Api);
+    let revoke = manager.revoke_presented(&device.api_key).origin(origin);
+    Ok(match revoke.reason("retired").await? {
+        PresentedRevocation::Unknown => HttpResponse::NotFound().finish(),
+        _ => HttpResponse::NoContent().finish(),
+    })
+}
+
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path =
         std::env::var_os("DEVICES_DB").map_or_else(|| folder.path().join("devices.db"), Into::into);
     let manager = ApiKeyManager::builder()
+        .config(Config::from_env()?)
         .store(SqliteStore::new(&path))
         .start()
         .await?;
@@ -262,6 +288,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .service(register)
             .service(login)
             .service(add_device)
+            .service(retire)
             .service(web::resource("/device/measurement").route(web::post().to(measurement)))
     })
     .bind(("127.0.0.1", port))?;

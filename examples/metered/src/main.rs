@@ -30,8 +30,8 @@ use actix_web::http::header::ContentType;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, get, web};
 use apikey_runtime::usage::UsageInterval;
 use apikey_runtime::{
-    ApiKey, ApiKeyExt, ApiKeyManager, KeyHeaders, Limit, Quota, Rate, SqliteStore, Timestamp,
-    api_key_required,
+    ApiKey, ApiKeyExt, ApiKeyManager, Config, KeyHeaders, Limit, Quota, Rate, SqliteStore,
+    Timestamp, api_key_required,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
@@ -175,6 +175,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     let path = std::env::var("APIKEYS_DB").unwrap_or_else(|_| "apikeys.db".to_owned());
     let manager = ApiKeyManager::builder()
+        .config(Config::from_env()?)
         .store(SqliteStore::new(&path))
         .start()
         .await?;

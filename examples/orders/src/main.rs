@@ -23,7 +23,7 @@ use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use actix_web::{App, HttpResponse, HttpServer, Responder, get, post, web};
-use apikey_runtime::{ApiKey, ApiKeyManager, RequireApiKey, SqliteStore, api_key_required};
+use apikey_runtime::{ApiKey, ApiKeyManager, Config, RequireApiKey, SqliteStore, api_key_required};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -156,6 +156,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => folder.path().join("orders.db"),
     };
     let manager = ApiKeyManager::builder()
+        .config(Config::from_env()?)
         .store(SqliteStore::new(path))
         .start()
         .await?;

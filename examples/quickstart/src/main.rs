@@ -11,7 +11,7 @@
 use std::error::Error;
 
 use actix_web::{App, HttpServer, Responder, get, web};
-use apikey_runtime::{ApiKeyManager, SqliteStore, api_key_required};
+use apikey_runtime::{ApiKeyManager, Config, SqliteStore, api_key_required};
 
 #[get("/")]
 async fn open() -> impl Responder {
@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .init();
     let path = std::env::var("APIKEYS_DB").unwrap_or_else(|_| "apikeys.db".to_owned());
     let manager = ApiKeyManager::builder()
+        .config(Config::from_env()?)
         .store(SqliteStore::new(&path))
         .start()
         .await?;

@@ -52,7 +52,7 @@ impl Cluster {
     /// Orders `node` to create a key, which all nodes check from then on. `of` is its label, and its
     /// owner if it has one.
     pub async fn create(&self, node: &NodeProcess, of: &str) -> Result<Issued, Failure> {
-        let answer = node.ask(&format!("create {of}")).await?;
+        let answer = self.order(node, &format!("create {of}")).await?;
         let (done, rest) = parse(&answer);
         let (id, secret) = rest.split_once(' ').expect("an id and a secret");
         let key = self.watch(secret).await;
@@ -88,7 +88,7 @@ impl Cluster {
         };
         let start = now();
         let order = format!("{verb} {} {} {key} {secret}{more}", kind.word(), issued.id);
-        let answer = node.ask(&order).await;
+        let answer = self.order(node, &order).await;
         let said = answer.as_deref().ok().map(parse);
         let noted = |key, to, grace: u64| Change {
             key,

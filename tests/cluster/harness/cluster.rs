@@ -8,6 +8,7 @@ use apikey_test_support::proxy::Proxy;
 
 use super::clock::Nanos;
 use super::history::{Change, History, Key, Process};
+use super::ledger::Ledger;
 use super::place::Place;
 use super::process::{Failure, NodeProcess};
 use super::settings::Settings;
@@ -23,6 +24,8 @@ pub struct Cluster {
     next_process: AtomicU16,
     next_key: AtomicU32,
     round: Mutex<Round>,
+    /// What was ordered in all rounds.
+    pub(super) ledger: Ledger,
 }
 
 /// A slot that one node after another occupies.
@@ -66,6 +69,7 @@ impl Cluster {
             next_process: AtomicU16::new(1),
             next_key: AtomicU32::new(1),
             round: Mutex::default(),
+            ledger: Ledger::default(),
         });
         for slot in 0..cluster.settings.nodes {
             let started = cluster.start_node(slot).await;

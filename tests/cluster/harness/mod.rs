@@ -11,6 +11,7 @@ pub mod copies;
 pub mod faults;
 pub mod faulty;
 pub mod history;
+pub mod ledger;
 pub mod node;
 pub mod owners;
 pub mod place;

@@ -62,7 +62,7 @@ impl Cluster {
         let (key, secret) = watched.expect("an owner has a key");
         let start = now();
         let order = format!("{verb} {} {} {key} {secret}", kind.word(), owned.owner);
-        let answer = node.ask(&order).await;
+        let answer = self.order(node, &order).await;
         let done = answer.map(|answer| parse(&answer).0);
         let when = (
             done.as_ref().map_or(start, |done| done.start),
@@ -119,7 +119,7 @@ impl Cluster {
         let (key, secret) = issued.texts.last().expect("a key has a text");
         let order = format!("give plain {} {key} {secret} {owner}", issued.id);
         let start = now();
-        let given = node.ask(&order).await;
+        let given = self.order(node, &order).await;
         if given.is_err() {
             self.note(Change {
                 key: *key,

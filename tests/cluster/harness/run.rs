@@ -28,6 +28,8 @@ pub struct Summary {
     /// How often each fault was injected.
     faults: BTreeMap<String, usize>,
     seconds: f64,
+    /// The number of entries of the audit log.
+    audited: usize,
 }
 
 /// Runs until `CLUSTER_REVOCATIONS` revocations succeeded. Panics at the first round that breaks a
@@ -64,6 +66,7 @@ pub async fn run(cluster: &Arc<Cluster>) -> Summary {
         let at = format!("CLUSTER_SEED={} CLUSTER_ROUND={round}", settings.seed);
         judge(&report, &outcome.history, &diary, &at);
     }
+    summary.audited = cluster.judge_audit().await;
     summary.seconds = begun.elapsed().as_secs_f64();
     println!("{summary}");
     summary
@@ -157,11 +160,12 @@ impl fmt::Display for Summary {
         )?;
         write!(
             f,
-            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms, {} waited for a lease to end; faults:",
+            "confirmed took p50 {:.1}, p99 {:.1}, max {:.1} ms, {} waited for a lease to end; {} audit entries; faults:",
             wait(50),
             wait(99),
             wait(100),
-            self.outlasted
+            self.outlasted,
+            self.audited
         )?;
         self.faults
             .iter()

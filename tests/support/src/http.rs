@@ -160,6 +160,10 @@ impl Client {
     pub async fn try_answer(&mut self) -> Option<Answer> {
         let head_end = self.head_end().await?;
         let mut answer = Answer::of_head(&self.received[..head_end]);
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = self.chunks(head_end).await?;
+            return Some(answer);
+        }
         let length = answer
             .header("content-length")
             .map_or(0, |text| text.parse().unwrap());
@@ -169,6 +173,32 @@ impl Client {
         answer.body = self.received[head_end..head_end + length].to_vec();
         self.received.drain(..head_end + length);
         Some(answer)
+    }
+
+    /// Reads the chunks that begin at `at` (RFC 9112 section 7.1), up to the last.
+    async fn chunks(&mut self, mut at: usize) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = loop {
+                let mut lines = self.received[at..].windows(2);
+                match lines.position(|window| window == b"\r\n") {
+                    Some(length) => break at..at + length,
+                    None => self.receive().await?,
+                }
+            };
+            let start = line.end + 2;
+            let size = String::from_utf8_lossy(&self.received[line]).into_owned();
+            let end = start + usize::from_str_radix(&size, 16).unwrap();
+            while self.received.len() < end + 2 {
+                self.receive().await?;
+            }
+            body.extend_from_slice(&self.received[start..end]);
+            at = end + 2;
+            if start == end {
+                self.received.drain(..at);
+                return Some(body);
+            }
+        }
     }
 
     /// Reads the next answer on the connection, which does not have a body, whatever its head says.

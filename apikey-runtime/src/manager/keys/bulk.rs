@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorChain, StoreError};
 use crate::events::EventKind;
-use crate::key::KeyId;
 use crate::manager::core::ManagerCore;
 use crate::metrics::StoreCall;
 use crate::record::Revocation;
-use crate::store::BulkStep;
+use crate::store::{BulkStep, ListCursor};
 
 /// How often a step is tried while the store is unavailable.
 const TRIES: usize = 4;
@@ -58,7 +58,7 @@ impl ManagerCore {
     pub(in crate::manager) async fn change_in_steps(
         &self,
         change: &BulkChange,
-        actor: Option<&str>,
+        origin: &ChangeOrigin,
     ) -> Result<u64, Error> {
         let mut done = 0;
         let mut after = None;
@@ -67,11 +67,11 @@ impl ManagerCore {
         }
         loop {
             let began = Instant::now();
-            let step = self.step_with_retries(change, after.as_ref()).await;
+            let step = self.step_with_retries(change, after.as_ref(), origin).await;
             let BulkStep { keys, next, .. } = step.map_err(|error| incomplete(done, error))?;
             keys.iter().for_each(|id| self.cache.evict(id));
             for id in &keys {
-                self.emit(change.event(), *id, actor);
+                self.emit(change.event(), *id, origin);
             }
             done += keys.len() as u64;
             if next.is_none() {
@@ -95,12 +95,13 @@ impl ManagerCore {
     async fn step_with_retries(
         &self,
         change: &BulkChange,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, Error> {
         let mut pause = FIRST_RETRY_PAUSE;
         let mut tries = 1;
         loop {
-            let error = match self.step(change, after).await {
+            let error = match self.step(change, after, origin).await {
                 Ok(step) => {
                     // A try whose answer was lost may have changed keys later than the flush.
                     if tries > 1 {
@@ -126,16 +127,17 @@ impl ManagerCore {
     async fn step(
         &self,
         change: &BulkChange,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let store = &self.shared.store;
         match change {
             BulkChange::Revoke { owner, revocation } => {
-                let step = store.revoke_owner(owner, revocation, after);
+                let step = store.revoke_owner(owner, revocation, after, origin);
                 self.shared.call(StoreCall::RevokeOwner, step).await
             }
             BulkChange::Purge { before } => {
-                let step = store.purge(*before, after);
+                let step = store.purge(*before, after, origin);
                 self.shared.call(StoreCall::Purge, step).await
             }
         }

@@ -9,17 +9,22 @@ use crate::error::Error;
 use crate::events::EventKind;
 use crate::limit::{Limit, LimitRule};
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{StartedCall, impl_call, origin_setters, rule_setters};
+use crate::manager::keys::rules::CallRules;
 use crate::manager::new_key::NewKey;
-use crate::manager::validate::{check_actor, check_fields, check_span, shallow_member};
+use crate::manager::validate::{check_fields, check_origin, check_span, shallow_member};
 use crate::metrics::StoreCall;
+use crate::policy::IssuePolicy;
 use crate::record::{KeyPatch, KeyRecord};
 use crate::scope::Scopes;
+use crate::store::WriteOptions;
 use crate::util::text::quote;
 
 /// When a key expires.
 #[derive(Debug, Clone, Copy)]
 enum Expiry {
+    /// The policy's default lifetime, if it has one.
+    Default,
     Never,
     In(Duration),
     At(Timestamp),
@@ -37,7 +42,8 @@ pub struct CreateKey {
     fault: Option<Error>,
     prefix: Option<String>,
     expiry: Expiry,
-    actor: Option<String>,
+    options: WriteOptions,
+    rules: CallRules,
     started: StartedCall<NewKey>,
 }
 
@@ -50,8 +56,9 @@ impl CreateKey {
             patch,
             fault: None,
             prefix: None,
-            expiry: Expiry::Never,
-            actor: None,
+            expiry: Expiry::Default,
+            options: WriteOptions::new(),
+            rules: CallRules::default(),
             started: StartedCall::none(),
         }
     }
@@ -60,6 +67,13 @@ impl CreateKey {
     /// have an owner.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.patch.owner = Some(Some(owner.into()));
+        self
+    }
+
+    /// Sets what the key is for, in words for people: 1 to 1,024 bytes, without control characters. By
+    /// default, the key does not have a description.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.patch.description = Some(Some(description.into()));
         self
     }
 
@@ -155,16 +169,23 @@ impl CreateKey {
         self
     }
 
-    /// Sets the lifetime, which must be greater than zero. By default, the key never expires.
+    /// Sets the lifetime, which must be greater than zero. By default, that of
+    /// [`default_lifetime_hours`](crate::Config#settings); if that is not set, the key never expires.
     pub fn expires_in(mut self, life: Duration) -> Self {
         self.expiry = Expiry::In(life);
         self
     }
 
-    /// Sets the expiry (exclusive), which must lie in the future. By default, the key never
-    /// expires.
+    /// Sets the expiry (exclusive), which must lie in the future. By default, as for
+    /// [`expires_in`](Self::expires_in).
     pub fn expires_at(mut self, at: impl Into<Timestamp>) -> Self {
         self.expiry = Expiry::At(at.into());
+        self
+    }
+
+    /// Makes the key never expire, even if there is a default lifetime.
+    pub fn never_expires(mut self) -> Self {
+        self.expiry = Expiry::Never;
         self
     }
 
@@ -174,12 +195,8 @@ impl CreateKey {
         self
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
+    rule_setters!();
 
     async fn make(self) -> Result<NewKey, Error> {
         let Self {
@@ -188,7 +205,8 @@ impl CreateKey {
             fault,
             prefix,
             expiry,
-            actor,
+            options,
+            rules,
             started: _,
         } = self;
         fault.map_or(Ok(()), Err)?;
@@ -204,19 +222,29 @@ impl CreateKey {
                 )));
             }
         };
-        check_actor(actor.as_deref())?;
+        check_origin(&options.origin)?;
         check_fields(&patch)?;
         manager.check_limits(patch.limits.as_deref().unwrap_or_default())?;
-        let expires = expiry.at(now)?;
+        let rules = rules.resolve(&manager)?;
+        let expires = expiry.or_default(&rules.policy).at(now)?;
         check_span(patch.not_before.flatten(), expires)?;
+        rules.judge_new(
+            now,
+            patch.scopes.as_ref().unwrap_or(&Scopes::none()),
+            expires,
+        )?;
+        let options = options.with_max_live_keys(rules.policy.max_live_keys);
         let id = manager.new_id()?;
         let (secret, digest) = manager.new_secret(prefix, id)?;
         let mut record = KeyRecord::new(id, prefix, "", digest, now);
         let version = record.version;
-        patch.apply(&mut record);
+        patch.apply(&mut record, None);
         record.version = version;
+        record.updated_by = None;
+        record.rotations = 0;
         record.expires = expires;
-        let record = manager.insert(record, actor).await?;
+        record.created_by.clone_from(&options.origin.actor);
+        let record = manager.insert(record, options).await?;
         Ok(NewKey::new(record, secret))
     }
 }
@@ -228,15 +256,15 @@ impl_call!(
 );
 
 impl ApiKeyManager {
-    async fn insert(&self, record: KeyRecord, actor: Option<String>) -> Result<KeyRecord, Error> {
+    async fn insert(&self, record: KeyRecord, options: WriteOptions) -> Result<KeyRecord, Error> {
         self.on_thread(move |core| async move {
-            let insert = core.shared.store.insert(&record);
+            let insert = core.shared.store.insert(&record, &options);
             let outcome = core.shared.call(StoreCall::Insert, insert).await;
             // The id may be cached as unknown.
             core.cache.evict(&record.id);
             outcome?;
             tracing::info!(key_id = %record.id, "created");
-            core.emit(EventKind::Created, record.id, actor.as_deref());
+            core.emit(EventKind::Created, record.id, &options.origin);
             Ok(record)
         })
         .await
@@ -244,9 +272,16 @@ impl ApiKeyManager {
 }
 
 impl Expiry {
+    fn or_default(self, policy: &IssuePolicy) -> Self {
+        match (self, policy.default_lifetime) {
+            (Self::Default, Some(life)) => Self::In(life),
+            (expiry, _) => expiry,
+        }
+    }
+
     fn at(self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let at = match self {
-            Self::Never => return Ok(None),
+            Self::Default | Self::Never => return Ok(None),
             Self::At(at) => at,
             Self::In(life) => now.checked_add(life).ok_or_else(|| {
                 Error::InvalidArgument(

@@ -1,13 +1,22 @@
 //! Enables and disables keys.
 
+use std::sync::Arc;
+
+use super::TRIES;
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{
+    StartedCall, condition_setters, holder_setter, impl_call, origin_setters,
+};
 use crate::manager::confirm::ConfirmedCall;
-use crate::manager::validate::check_actor;
+use crate::manager::core::ManagerCore;
+use crate::manager::keys::rules::judge_holder;
+use crate::manager::validate::check_origin;
 use crate::record::KeyPatch;
+use crate::scope::Scopes;
+use crate::store::WriteOptions;
 
 /// A call that enables or disables a key; see [`ApiKeyManager::enable`] and
 /// [`ApiKeyManager::disable`].
@@ -17,7 +26,8 @@ pub struct SetKeyEnabled {
     manager: ApiKeyManager,
     id: KeyId,
     enabled: bool,
-    actor: Option<String>,
+    options: WriteOptions,
+    granted_by: Option<Scopes>,
     started: StartedCall<()>,
 }
 
@@ -27,17 +37,15 @@ impl SetKeyEnabled {
             manager,
             id,
             enabled,
-            actor: None,
+            options: WriteOptions::new(),
+            granted_by: None,
             started: StartedCall::none(),
         }
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
+    condition_setters!();
+    holder_setter!("A key is disabled whatever its scopes are.");
 
     /// Waits until the change has reached all nodes: checks that start later, on any node, do not
     /// accept a key that was disabled. See
@@ -47,29 +55,37 @@ impl SetKeyEnabled {
     }
 
     async fn carry_out(self) -> Result<(), Error> {
-        let Self {
-            manager,
-            id,
-            enabled,
-            actor,
-            started: _,
-        } = self;
-        check_actor(actor.as_deref())?;
+        check_origin(&self.options.origin)?;
+        let manager = self.manager.clone();
+        manager.on_thread(move |core| self.set(core)).await
+    }
+
+    /// Enables a key for a holder of its scopes only if it did not change since it was read.
+    async fn set(self, core: Arc<ManagerCore>) -> Result<(), Error> {
         let mut patch = KeyPatch::new();
-        patch.enabled = Some(enabled);
-        let kind = if enabled {
-            EventKind::Enabled
-        } else {
-            EventKind::Disabled
-        };
-        manager
-            .on_thread(move |core| async move {
-                core.find_unrevoked(id).await?;
-                core.patch(id, &patch).await?;
-                core.emit(kind, id, actor.as_deref());
-                Ok(())
-            })
-            .await
+        patch.enabled = Some(self.enabled);
+        let held = self.granted_by.as_ref().filter(|_| self.enabled);
+        for _ in 0..TRIES {
+            let record = core.find_unrevoked(self.id, &self.options).await?;
+            judge_holder(held, &record.scopes)?;
+            let mut options = self.options.clone();
+            if held.is_some() {
+                options.expected_version = Some(record.version);
+            }
+            match core.patch(self.id, &patch, &options).await {
+                Ok(()) => {
+                    let kind = match self.enabled {
+                        true => EventKind::Enabled,
+                        false => EventKind::Disabled,
+                    };
+                    core.emit(kind, self.id, &options.origin);
+                    return Ok(());
+                }
+                Err(Error::Conflict(_)) if self.options.expected_version.is_none() => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Error::Conflict(self.id))
     }
 }
 

@@ -3,19 +3,25 @@
 mod bulk;
 mod create;
 mod enable;
+mod get;
 mod list;
 mod purge;
 mod revoke;
+mod revoke_presented;
 mod rotate;
+mod rules;
+mod selection;
 mod update;
 
 pub(super) use bulk::BulkChange;
 pub use create::CreateKey;
 pub use enable::SetKeyEnabled;
+pub use get::GetKey;
 pub use list::{KeyPage, ListKeys};
 pub use purge::PurgeKeys;
 pub use revoke::RevokeKey;
 pub(super) use revoke::revocation;
+pub use revoke_presented::{PresentedRevocation, RevokePresented};
 pub use rotate::RotateKey;
 pub use update::UpdateKey;
 

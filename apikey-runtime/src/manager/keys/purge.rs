@@ -3,9 +3,10 @@
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{StartedCall, impl_call, origin_setters};
 use crate::manager::keys::bulk::BulkChange;
-use crate::manager::validate::check_actor;
+use crate::manager::validate::check_origin;
+use crate::store::WriteOptions;
 
 /// A call that removes records; see [`ApiKeyManager::purge`]. Resolves to the number of
 /// removed keys.
@@ -14,7 +15,7 @@ use crate::manager::validate::check_actor;
 pub struct PurgeKeys {
     manager: ApiKeyManager,
     before: Timestamp,
-    actor: Option<String>,
+    options: WriteOptions,
     started: StartedCall<u64>,
 }
 
@@ -23,30 +24,25 @@ impl PurgeKeys {
         Self {
             manager,
             before,
-            actor: None,
+            options: WriteOptions::new(),
             started: StartedCall::none(),
         }
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
 
     async fn carry_out(self) -> Result<u64, Error> {
         let Self {
             manager,
             before,
-            actor,
+            options,
             ..
         } = self;
-        check_actor(actor.as_deref())?;
+        check_origin(&options.origin)?;
         let change = BulkChange::Purge { before };
         manager
             .on_thread(move |core| async move {
-                let done = core.change_in_steps(&change, actor.as_deref()).await?;
+                let done = core.change_in_steps(&change, &options.origin).await?;
                 tracing::info!(keys = done, "removed the records of ended keys");
                 Ok(done)
             })

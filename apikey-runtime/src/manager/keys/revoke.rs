@@ -4,12 +4,13 @@ use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{StartedCall, condition_setters, impl_call, origin_setters};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::{ManagerCore, missing};
-use crate::manager::validate::{check_actor, check_text};
+use crate::manager::validate::{check_origin, check_text};
 use crate::metrics::StoreCall;
 use crate::record::Revocation;
+use crate::store::WriteOptions;
 
 /// A call that revokes a key; see [`ApiKeyManager::revoke`]. Resolves to whether this call revoked
 /// it (`false`: it was revoked before).
@@ -19,7 +20,7 @@ pub struct RevokeKey {
     manager: ApiKeyManager,
     id: KeyId,
     reason: Option<String>,
-    actor: Option<String>,
+    options: WriteOptions,
     started: StartedCall<bool>,
 }
 
@@ -29,7 +30,7 @@ impl RevokeKey {
             manager,
             id,
             reason: None,
-            actor: None,
+            options: WriteOptions::new(),
             started: StartedCall::none(),
         }
     }
@@ -40,12 +41,8 @@ impl RevokeKey {
         self
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
+    condition_setters!();
 
     /// Waits until the revocation has reached all nodes that use the store: no check that *starts*
     /// later, on any node, accepts the key. This holds even if the store's push is broken, or if
@@ -63,12 +60,15 @@ impl RevokeKey {
 
     async fn carry_out(self) -> Result<bool, Error> {
         let revocation = revocation(&self.manager, self.reason)?;
-        let Self { id, actor, .. } = self;
-        check_actor(actor.as_deref())?;
+        let Self {
+            id, mut options, ..
+        } = self;
+        if options.origin.reason.is_none() {
+            options.origin.reason.clone_from(&revocation.reason);
+        }
+        check_origin(&options.origin)?;
         self.manager
-            .on_thread(
-                move |core| async move { core.revoke(id, revocation, actor.as_deref()).await },
-            )
+            .on_thread(move |core| async move { core.revoke(id, revocation, &options).await })
             .await
     }
 }
@@ -80,20 +80,20 @@ impl_call!(
 );
 
 impl ManagerCore {
-    async fn revoke(
+    pub(super) async fn revoke(
         &self,
         id: KeyId,
         revocation: Revocation,
-        actor: Option<&str>,
+        options: &WriteOptions,
     ) -> Result<bool, Error> {
-        let revoke = self.shared.store.revoke(&id, &revocation);
+        let revoke = self.shared.store.revoke(&id, &revocation, options);
         let outcome = self.shared.call(StoreCall::Revoke, revoke).await;
-        self.cache.evict(&id);
+        self.evict_unless_foreign(id, options, &outcome);
         let revoked = outcome.map_err(|error| missing(error, id))?;
         tracing::info!(key_id = %id, newly = revoked, "revoked");
         if revoked {
             let reason = revocation.reason;
-            self.emit(EventKind::Revoked { reason }, id, actor);
+            self.emit(EventKind::Revoked { reason }, id, &options.origin);
         }
         Ok(revoked)
     }

@@ -7,16 +7,21 @@ use secrecy::SecretString;
 
 use super::TRIES;
 use crate::clock::Timestamp;
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{
+    StartedCall, condition_setters, holder_setter, impl_call, origin_setters,
+};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
+use crate::manager::keys::rules::judge_holder;
 use crate::manager::new_key::NewKey;
-use crate::manager::validate::check_actor;
+use crate::manager::validate::check_origin;
 use crate::record::{KeyPatch, KeyRecord, PreviousDigest};
+use crate::scope::Scopes;
+use crate::store::WriteOptions;
 use crate::util::text::quote;
 
 /// A call that rotates a key; see [`ApiKeyManager::rotate`]. Resolves to the key with its new
@@ -27,7 +32,8 @@ pub struct RotateKey {
     manager: ApiKeyManager,
     id: KeyId,
     grace: Duration,
-    actor: Option<String>,
+    options: WriteOptions,
+    granted_by: Option<Scopes>,
     started: StartedCall<NewKey>,
 }
 
@@ -37,7 +43,8 @@ impl RotateKey {
             manager,
             id,
             grace: Duration::ZERO,
-            actor: None,
+            options: WriteOptions::new(),
+            granted_by: None,
             started: StartedCall::none(),
         }
     }
@@ -49,12 +56,9 @@ impl RotateKey {
         self
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
+    condition_setters!();
+    holder_setter!();
 
     /// Waits until the rotation has reached all nodes: checks that start later, on any node, do not
     /// accept the old secret after its grace time. See
@@ -64,7 +68,7 @@ impl RotateKey {
     }
 
     async fn carry_out(self) -> Result<NewKey, Error> {
-        check_actor(self.actor.as_deref())?;
+        check_origin(&self.options.origin)?;
         let manager = self.manager.clone();
         manager.on_thread(move |core| self.rotate(core)).await
     }
@@ -73,20 +77,23 @@ impl RotateKey {
     /// change.
     async fn rotate(self, core: Arc<ManagerCore>) -> Result<NewKey, Error> {
         for _ in 0..TRIES {
-            let mut record = core.find_unrevoked(self.id).await?;
+            let mut record = core.find_unrevoked(self.id, &self.options).await?;
+            judge_holder(self.granted_by.as_ref(), &record.scopes)?;
             let (secret, patch) = self.new_secret(&record)?;
-            match core.patch(self.id, &patch).await {
+            let version = self.options.expected_version.unwrap_or(record.version);
+            let options = self.options.clone().with_expected_version(Some(version));
+            match core.patch(self.id, &patch, &options).await {
                 Ok(()) => {
                     tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
-                    core.emit(EventKind::Rotated, self.id, self.actor.as_deref());
-                    patch.apply(&mut record);
+                    core.emit(EventKind::Rotated, self.id, &options.origin);
+                    patch.apply(&mut record, options.origin.actor.as_deref());
                     return Ok(NewKey::new(record, secret));
                 }
-                Err(Error::Store(StoreError::Conflict)) => {}
+                Err(Error::Conflict(_)) if self.options.expected_version.is_none() => {}
                 Err(other) => return Err(other),
             }
         }
-        Err(Error::Store(StoreError::Conflict))
+        Err(Error::Conflict(self.id))
     }
 
     fn new_secret(&self, record: &KeyRecord) -> Result<(SecretString, KeyPatch), Error> {
@@ -98,7 +105,6 @@ impl RotateKey {
         }
         let (secret, digest) = self.manager.new_secret(&record.prefix, self.id)?;
         let mut patch = KeyPatch::new();
-        patch.expected_version = Some(record.version);
         patch.previous = Some(previous_digest(record, self.grace, self.manager.now().now)?);
         patch.digest = Some(digest);
         Ok((secret, patch))

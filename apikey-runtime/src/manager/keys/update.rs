@@ -4,17 +4,21 @@ use ipnet::IpNet;
 
 use super::TRIES;
 use crate::clock::Timestamp;
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::limit::Limit;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{
+    StartedCall, condition_setters, impl_call, origin_setters, rule_setters,
+};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
-use crate::manager::validate::{check_actor, check_fields, check_span, shallow};
+use crate::manager::keys::rules::{CallRules, IssueRules};
+use crate::manager::validate::{check_fields, check_origin, check_span, shallow};
 use crate::record::{KeyPatch, KeyRecord, Metadata};
 use crate::scope::Scopes;
+use crate::store::WriteOptions;
 
 /// A call that changes a key; see [`ApiKeyManager::update`]. Resolves to the changed record.
 ///
@@ -26,7 +30,8 @@ pub struct UpdateKey {
     id: KeyId,
     patch: KeyPatch,
     fault: Option<Error>,
-    actor: Option<String>,
+    options: WriteOptions,
+    rules: CallRules,
     started: StartedCall<KeyRecord>,
 }
 
@@ -37,7 +42,8 @@ impl UpdateKey {
             id,
             patch: KeyPatch::new(),
             fault: None,
-            actor: None,
+            options: WriteOptions::new(),
+            rules: CallRules::default(),
             started: StartedCall::none(),
         }
     }
@@ -45,6 +51,12 @@ impl UpdateKey {
     /// Replaces the label.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.patch.label = Some(label.into());
+        self
+    }
+
+    /// Replaces the description; `None` removes it.
+    pub fn description<S: Into<String>>(mut self, description: impl Into<Option<S>>) -> Self {
+        self.patch.description = Some(description.into().map(Into::into));
         self
     }
 
@@ -126,12 +138,9 @@ impl UpdateKey {
         self
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
+    condition_setters!();
+    rule_setters!();
 
     /// Waits until the change has reached all nodes: checks that start later, on any node, do not
     /// use the previous record. See [`RevokeKey::confirmed`](super::RevokeKey::confirmed).
@@ -145,82 +154,115 @@ impl UpdateKey {
             id,
             patch,
             fault,
-            actor,
+            options,
+            rules,
             started: _,
         } = self;
         fault.map_or(Ok(()), Err)?;
-        check_actor(actor.as_deref())?;
+        check_origin(&options.origin)?;
         check_fields(&patch)?;
         patch
             .limits
             .as_deref()
             .map_or(Ok(()), |limits| manager.check_limits(limits))?;
+        let rules = rules.resolve(&manager)?;
+        let now = manager.now().now;
+        let change = KeyChange {
+            id,
+            patch,
+            rules,
+            options,
+            now,
+        };
         manager
-            .clone()
-            .on_thread(move |core| async move {
-                let owner = patch.owner.clone();
-                if owner.is_some() {
-                    core.find_given(id, owner.as_ref()).await?;
-                }
-                let is_change = patch != KeyPatch::new();
-                if is_change {
-                    let now = manager.now().now;
-                    core.patch_within_span(id, patch, now).await?;
-                }
-                let changed = core.find_given(id, owner.as_ref()).await?;
-                if is_change {
-                    core.emit(EventKind::Updated, id, actor.as_deref());
-                }
-                Ok(changed)
-            })
+            .on_thread(move |core| async move { core.change(change).await })
             .await
     }
 }
 
+/// A change of a key that does not depend on what the key is like.
+#[derive(Debug)]
+struct KeyChange {
+    id: KeyId,
+    patch: KeyPatch,
+    rules: IssueRules,
+    options: WriteOptions,
+    now: Timestamp,
+}
+
 impl ManagerCore {
-    /// Reads the record of a key that is given to `owner`. A key that its present owner's revocation
-    /// ended stays with this owner.
-    async fn find_given(
-        &self,
-        id: KeyId,
-        owner: Option<&Option<String>>,
-    ) -> Result<KeyRecord, Error> {
-        let record = self.find(id).await?;
-        let state = record.owner_state.unwrap_or_default();
-        let stays = state.revokes(record.owner_revocations);
-        match owner {
-            Some(owner) if stays && record.owner != *owner => Err(Error::Revoked(id)),
-            _ => Ok(record),
+    async fn change(&self, change: KeyChange) -> Result<KeyRecord, Error> {
+        let KeyChange {
+            id, patch, options, ..
+        } = &change;
+        if *patch == KeyPatch::new() {
+            return self.find_expected(*id, options).await;
+        }
+        self.patch_as_judged(&change).await?;
+        let changed = self.find(*id).await?;
+        stays_with_its_owner(&changed, patch)?;
+        self.emit(EventKind::Updated, *id, &options.origin);
+        // Another writer may have given the key away since.
+        let owner = patch.owner.as_ref().unwrap_or(&options.expected_owner);
+        match options.expected_owner.is_some() && changed.owner != *owner {
+            true => Err(Error::NotFound(*id)),
+            false => Ok(changed),
         }
     }
 
-    /// Applies the patch, unless the key could then never be used: its expiry lies in the future,
-    /// and not after `not_before`.
-    async fn patch_within_span(
-        &self,
-        id: KeyId,
-        mut patch: KeyPatch,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if patch.expires.is_none() && patch.not_before.is_none() {
-            return self.patch(id, &patch).await;
+    /// Applies the patch to the record that it was judged for: another version is read and judged
+    /// again.
+    async fn patch_as_judged(&self, change: &KeyChange) -> Result<(), Error> {
+        let KeyChange {
+            id,
+            patch,
+            rules,
+            options,
+            now,
+        } = change;
+        let is_judged = patch.expires.is_some()
+            || patch.not_before.is_some()
+            || (patch.scopes.is_some() && rules.restricts_scopes());
+        if !is_judged && patch.owner.is_none() {
+            return self.patch(*id, patch, options).await;
         }
         for _ in 0..TRIES {
-            let record = self.find(id).await?;
-            let end = patch
-                .expires
-                .unwrap_or(record.expires)
-                .filter(|end| *end > now);
-            check_span(patch.not_before.unwrap_or(record.not_before), end)?;
-            // The other end of the span must not have changed since it was read.
-            patch.expected_version = Some(record.version);
-            match self.patch(id, &patch).await {
-                Err(Error::Store(StoreError::Conflict)) => {}
+            let record = self.find_expected(*id, options).await?;
+            stays_with_its_owner(&record, patch)?;
+            check_span_after(&record, patch, *now)?;
+            rules.judge_change(*now, &record, patch)?;
+            let mut judged = rules.bound_change(options.clone(), &record, patch);
+            if is_judged {
+                judged.expected_version = Some(record.version);
+            }
+            match self.patch(*id, patch, &judged).await {
+                Err(Error::Conflict(_)) if options.expected_version.is_none() => {}
                 outcome => return outcome,
             }
         }
-        Err(Error::Store(StoreError::Conflict))
+        Err(Error::Conflict(*id))
     }
+}
+
+/// Rejects a change of the owner of a key that its present owner's revocation ended.
+fn stays_with_its_owner(record: &KeyRecord, patch: &KeyPatch) -> Result<(), Error> {
+    let state = record.owner_state.unwrap_or_default();
+    let stays = state.revokes(record.owner_revocations);
+    match &patch.owner {
+        Some(owner) if stays && record.owner != *owner => Err(Error::Revoked(record.id)),
+        _ => Ok(()),
+    }
+}
+
+/// Rejects a change after which the key could never be used: its expiry lies in the future, and not
+/// after `not_before`.
+fn check_span_after(record: &KeyRecord, patch: &KeyPatch, now: Timestamp) -> Result<(), Error> {
+    if patch.expires.is_none() && patch.not_before.is_none() {
+        return Ok(());
+    }
+    let end = patch.expires.unwrap_or(record.expires);
+    let end = end.filter(|end| *end > now);
+    check_span(patch.not_before.unwrap_or(record.not_before), end)
 }
 
 impl_call!(

@@ -10,6 +10,7 @@ pub use suspend::SetOwnerSuspended;
 
 use super::ApiKeyManager;
 use super::core::ManagerCore;
+use crate::audit::ChangeOrigin;
 use crate::error::{Error, StoreError};
 use crate::events::{Event, EventKind};
 use crate::metrics::StoreCall;
@@ -133,13 +134,13 @@ impl ManagerCore {
     }
 
     /// Emits an event of a change of an owner that is durable and known to this cache.
-    fn emit_of_owner(&self, kind: EventKind, owner: &str, actor: Option<&str>) {
+    fn emit_of_owner(&self, kind: EventKind, owner: &str, origin: &ChangeOrigin) {
         self.events.emit(|| Event {
             at: self.shared.now().now,
             kind,
             key_id: None,
             owner: Some(owner.to_owned()),
-            actor: actor.map(str::to_owned),
+            actor: origin.actor.clone(),
         });
     }
 }

@@ -1,16 +1,17 @@
 //! Revokes all keys of an owner.
 
+use crate::audit::ChangeOrigin;
 use crate::error::{Error, StoreError};
 use crate::events::EventKind;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{StartedCall, impl_call, origin_setters};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
 use crate::manager::keys::{BulkChange, revocation};
-use crate::manager::validate::check_actor;
+use crate::manager::validate::check_origin;
 use crate::metrics::StoreCall;
 use crate::record::{OwnerRevocation, Revocation};
-use crate::store::{OwnerStore, answer};
+use crate::store::{OwnerStore, WriteOptions, answer};
 
 /// A call that revokes all keys of an owner; see [`ApiKeyManager::revoke_all`]. Resolves to whether
 /// the store knows the owner.
@@ -27,7 +28,7 @@ pub struct RevokeAll {
     manager: ApiKeyManager,
     owner: String,
     reason: Option<String>,
-    actor: Option<String>,
+    options: WriteOptions,
     started: StartedCall<bool>,
 }
 
@@ -37,7 +38,7 @@ impl RevokeAll {
             manager,
             owner,
             reason: None,
-            actor: None,
+            options: WriteOptions::new(),
             started: StartedCall::none(),
         }
     }
@@ -48,12 +49,7 @@ impl RevokeAll {
         self
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
 
     /// Waits until the revocation of all keys has reached all nodes. See
     /// [`RevokeKey::confirmed`](crate::manager::RevokeKey::confirmed).
@@ -63,18 +59,24 @@ impl RevokeAll {
 
     async fn carry_out(self) -> Result<bool, Error> {
         let revocation = revocation(&self.manager, self.reason)?;
-        let Self { owner, actor, .. } = self;
-        check_actor(actor.as_deref())?;
+        let Self {
+            owner, mut options, ..
+        } = self;
+        if options.origin.reason.is_none() {
+            options.origin.reason.clone_from(&revocation.reason);
+        }
+        check_origin(&options.origin)?;
+        let origin = options.origin;
         self.manager
             .on_thread(move |core| async move {
                 match core.shared.store.owners() {
                     Some(owners) => {
                         let revocation = OwnerRevocation::new(revocation.at)
                             .with_reason(revocation.reason)
-                            .with_actor(actor);
-                        core.revoke_owner(owners, &owner, revocation).await
+                            .with_actor(origin.actor.clone());
+                        core.revoke_owner(owners, &owner, revocation, &origin).await
                     }
-                    None => core.revoke_in_steps(owner, revocation, actor).await,
+                    None => core.revoke_in_steps(owner, revocation, &origin).await,
                 }
             })
             .await
@@ -93,9 +95,10 @@ impl ManagerCore {
         owners: &dyn OwnerStore,
         owner: &str,
         revocation: OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<bool, Error> {
         let revoke = async {
-            let state = owners.revoke_owner_keys(owner, &revocation).await?;
+            let state = owners.revoke_owner_keys(owner, &revocation, origin).await?;
             answer::revoked_owner_of(owner, state)
         };
         let outcome = self.shared.call(StoreCall::RevokeOwnerKeys, revoke).await;
@@ -105,8 +108,8 @@ impl ManagerCore {
             Err(error) => return Err(error.into()),
         }
         tracing::info!("revoked all keys of an owner");
-        let OwnerRevocation { reason, actor, .. } = revocation;
-        self.emit_of_owner(EventKind::OwnerRevoked { reason }, owner, actor.as_deref());
+        let reason = revocation.reason;
+        self.emit_of_owner(EventKind::OwnerRevoked { reason }, owner, origin);
         self.poller.note_owner_change();
         // An older build reads the keys' records alone.
         if self.may_have_older_nodes().await {
@@ -119,10 +122,10 @@ impl ManagerCore {
         &self,
         owner: String,
         revocation: Revocation,
-        actor: Option<String>,
+        origin: &ChangeOrigin,
     ) -> Result<bool, Error> {
         let change = BulkChange::Revoke { owner, revocation };
-        let done = self.change_in_steps(&change, actor.as_deref()).await?;
+        let done = self.change_in_steps(&change, origin).await?;
         tracing::info!(keys = done, "revoked all keys of an owner");
         Ok(done > 0)
     }

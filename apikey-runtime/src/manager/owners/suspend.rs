@@ -1,14 +1,15 @@
 //! Suspends and resumes owners.
 
+use crate::audit::ChangeOrigin;
 use crate::error::{Error, StoreError};
 use crate::events::EventKind;
 use crate::manager::ApiKeyManager;
-use crate::manager::call::{StartedCall, impl_call};
+use crate::manager::call::{StartedCall, impl_call, origin_setters};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
-use crate::manager::validate::check_actor;
+use crate::manager::validate::check_origin;
 use crate::metrics::StoreCall;
-use crate::store::answer;
+use crate::store::{WriteOptions, answer};
 
 /// A call that suspends or resumes an owner; see [`ApiKeyManager::suspend_owner`] and
 /// [`ApiKeyManager::resume_owner`]. Resolves to whether this call changed it.
@@ -18,7 +19,7 @@ pub struct SetOwnerSuspended {
     manager: ApiKeyManager,
     owner: String,
     suspended: bool,
-    actor: Option<String>,
+    options: WriteOptions,
     started: StartedCall<bool>,
 }
 
@@ -28,17 +29,12 @@ impl SetOwnerSuspended {
             manager,
             owner,
             suspended,
-            actor: None,
+            options: WriteOptions::new(),
             started: StartedCall::none(),
         }
     }
 
-    /// Sets the actor that the change's [events](crate::ApiKeyManager::events) name: 1 to 256 bytes.
-    /// By default, they do not name one.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
+    origin_setters!();
 
     /// Waits until the change has reached all nodes: checks that start later, on any node, do not
     /// accept a key of an owner that was suspended. See
@@ -52,13 +48,13 @@ impl SetOwnerSuspended {
             manager,
             owner,
             suspended,
-            actor,
+            options,
             started: _,
         } = self;
-        check_actor(actor.as_deref())?;
+        check_origin(&options.origin)?;
         manager
             .on_thread(move |core| async move {
-                core.set_owner_suspended(owner, suspended, actor.as_deref())
+                core.set_owner_suspended(owner, suspended, &options.origin)
                     .await
             })
             .await
@@ -76,14 +72,16 @@ impl ManagerCore {
         &self,
         owner: String,
         suspended: bool,
-        actor: Option<&str>,
+        origin: &ChangeOrigin,
     ) -> Result<bool, Error> {
         let owners = self.owners()?;
         if suspended {
             self.refuse_older_nodes().await?;
         }
         let set = async {
-            let answer = owners.set_owner_suspended(&owner, suspended).await?;
+            let answer = owners
+                .set_owner_suspended(&owner, suspended, origin)
+                .await?;
             answer::suspended_owner_of(&owner, suspended, answer)
         };
         let outcome = self.shared.call(StoreCall::SuspendOwner, set).await;
@@ -98,7 +96,7 @@ impl ManagerCore {
                 true => EventKind::OwnerSuspended,
                 false => EventKind::OwnerResumed,
             };
-            self.emit_of_owner(kind, &owner, actor);
+            self.emit_of_owner(kind, &owner, origin);
         }
         Ok(changed)
     }

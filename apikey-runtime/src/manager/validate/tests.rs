@@ -80,6 +80,10 @@ fn a_refusal_names_the_field_its_bound_and_what_was_given() {
             ["owner", "blanks", r#""  ""#],
         ),
         (
+            said(check_text_within("description", &long, MAX_DESCRIPTION_LEN)),
+            ["description", "5000000 bytes", "1024"],
+        ),
+        (
             said(check_environment(&long)),
             ["environment", "5000000 bytes", "32"],
         ),
@@ -110,10 +114,16 @@ fn what_is_at_the_bound_is_taken() {
     let filler = "x".repeat(MAX_METADATA_LEN - json!({ "a": "" }).to_string().len());
     let mut patch = KeyPatch::new();
     patch.environment = Some(Some("e".repeat(MAX_ENVIRONMENT_LEN)));
+    patch.description = Some(Some("d".repeat(MAX_DESCRIPTION_LEN)));
     patch.metadata = Some(Metadata::from_iter([("a".to_owned(), filler.into())]));
     patch.networks = Some(vec!["192.0.2.0/24".parse().unwrap(); MAX_NETWORKS]);
     patch.methods = Some(vec!["M".repeat(MAX_METHOD_LEN); MAX_METHODS]);
     check_fields(&patch).unwrap();
+    for wrong in ["", "two\nlines", "  ", &"d".repeat(MAX_DESCRIPTION_LEN + 1)] {
+        let mut patch = KeyPatch::new();
+        patch.description = Some(Some(wrong.to_owned()));
+        assert!(check_fields(&patch).is_err(), "{wrong:?}");
+    }
     let metadata = patch.metadata.get_or_insert_default();
     metadata.insert("b".to_owned(), 1.into());
     assert!(check_fields(&patch).is_err());
@@ -129,9 +139,10 @@ fn the_guide_states_the_bounds() {
     for (field, bound) in [
         ("label, owner", bytes(MAX_TEXT_LEN)),
         (
-            "reason of a revocation, actor of a change",
+            "reason of a revocation, actor of a change, reason for a change",
             bytes(MAX_TEXT_LEN),
         ),
+        ("description", bytes(MAX_DESCRIPTION_LEN)),
         ("environment", bytes(MAX_ENVIRONMENT_LEN)),
         ("scopes", MAX_SCOPES.to_string()),
         ("a scope", bytes(MAX_SCOPE_LEN)),

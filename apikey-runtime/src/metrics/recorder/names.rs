@@ -19,7 +19,7 @@ pub(super) const USAGE_HELD: &str = "apikey_usage_held";
 pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
 
 /// All counted calls, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 17] = [
+pub(super) const CALLS: [StoreCall; 20] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
@@ -37,6 +37,9 @@ pub(super) const CALLS: [StoreCall; 17] = [
     StoreCall::AddUsage,
     StoreCall::ReadUsage,
     StoreCall::PruneUsage,
+    StoreCall::CountLiveKeys,
+    StoreCall::ReadAudit,
+    StoreCall::PruneAudit,
 ];
 
 pub(super) fn call(call: StoreCall) -> &'static str {
@@ -58,6 +61,9 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::AddUsage => "add_usage",
         StoreCall::ReadUsage => "read_usage",
         StoreCall::PruneUsage => "prune_usage",
+        StoreCall::CountLiveKeys => "count_live_keys",
+        StoreCall::ReadAudit => "read_audit",
+        StoreCall::PruneAudit => "prune_audit",
     }
 }
 

@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use super::records::{add, all, ensure_stored};
 use super::samples::{at, because, id, owned};
 use super::{CheckResult, CheckVerdict, NO_LOG, OrViolation, Violation, ensure};
+use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::record::Revocation;
-use crate::store::{BulkStep, ChangeSet, ChangedItem, Cursor, KeyStore};
+use crate::store::{BulkStep, ChangeSet, ChangedItem, Cursor, KeyStore, ListCursor};
 
 /// More keys than a step or a page may have.
 pub(super) const KEYS: u128 = 1_100;
@@ -30,7 +31,9 @@ pub(super) async fn revoke_owner(
 ) -> Result<Vec<KeyId>, Violation> {
     let (mut keys, mut after) = (Vec::new(), None);
     for _ in 0..MAX_STEPS {
-        let step = store.revoke_owner(owner, revocation, after.as_ref()).await;
+        let step = store
+            .revoke_owner(owner, revocation, after.as_ref(), &ChangeOrigin::new())
+            .await;
         let step = step.or_violation("`revoke_owner` fails")?;
         after = next_step(&mut keys, step)?;
         if after.is_none() {
@@ -47,7 +50,9 @@ pub(super) async fn purge(
 ) -> Result<Vec<KeyId>, Violation> {
     let (mut keys, mut after) = (Vec::new(), None);
     for _ in 0..MAX_STEPS {
-        let step = store.purge(before, after.as_ref()).await;
+        let step = store
+            .purge(before, after.as_ref(), &ChangeOrigin::new())
+            .await;
         after = next_step(&mut keys, step.or_violation("`purge` fails")?)?;
         if after.is_none() {
             return Ok(keys);
@@ -56,7 +61,7 @@ pub(super) async fn purge(
     Err(Violation("`purge` does not end".to_owned()))
 }
 
-fn next_step(keys: &mut Vec<KeyId>, step: BulkStep) -> Result<Option<KeyId>, Violation> {
+fn next_step(keys: &mut Vec<KeyId>, step: BulkStep) -> Result<Option<ListCursor>, Violation> {
     ensure!(
         step.keys.len() <= BulkStep::MAX_KEYS,
         "a step must change at most {} keys; got {}",
@@ -90,7 +95,9 @@ pub(super) async fn a_bulk_change_is_made_in_bounded_steps(
     add_many(&store).await?;
     let other = owned(KEYS + 1, "b");
     add(&*store, &other).await?;
-    let first = store.revoke_owner("a", &because("left"), None).await;
+    let first = store
+        .revoke_owner("a", &because("left"), None, &ChangeOrigin::new())
+        .await;
     let first = first.or_violation("`revoke_owner` fails")?;
     ensure!(
         first.keys.len() <= BulkStep::MAX_KEYS && first.next.is_some(),

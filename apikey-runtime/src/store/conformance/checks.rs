@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    CheckResult, bulk, history, limits, listing, membership, owner_changes, owner_keys, owners,
-    rates, records, revocation, usage,
+    CheckResult, audit, audit_pages, audit_texts, bulk, conditions, fields, history, last_use,
+    limits, list_pages, listing, live_keys, live_races, membership, owner_changes, owner_keys,
+    owners, ranges, rates, records, revocation, usage,
 };
 use crate::store::KeyStore;
 
@@ -105,6 +106,54 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one an_insert_that_races_with_a_revocation_is_revoked_or_newer,
         one changes_of_owner_race_with_revocations,
     }
+    fields {
+        one a_changed_digest_counts_as_a_rotation,
+        one each_change_names_its_actor,
+    }
+    conditions {
+        one another_owner_is_not_found_before_the_version_is_compared,
+        one a_refused_write_changes_nothing,
+        one one_of_several_racing_changes_of_owner_succeeds,
+        one a_revocation_for_an_owner_races_with_a_change_of_owner,
+    }
+    ranges {
+        one each_range_lists_its_records_in_order,
+        one labels_are_found_by_their_folded_beginning,
+        one ids_are_found_by_their_beginning,
+        one expiries_are_found_up_to_their_end,
+    }
+    list_pages {
+        one a_cursor_stays_valid_if_records_change,
+        one a_page_has_1000_records_at_most,
+    }
+    live_keys {
+        one a_maximum_of_live_keys_is_not_ignored,
+        one only_live_keys_count,
+        one a_write_that_makes_a_key_live_is_bounded,
+        one a_write_that_makes_no_key_live_is_not_bounded,
+        one a_refusal_says_the_first_reason,
+    }
+    live_races {
+        one racing_inserts_fill_a_maximum_exactly,
+        one racing_changes_fill_a_maximum_exactly,
+        one keys_that_change_places_under_a_maximum_do_not_block,
+    }
+    audit {
+        one each_change_of_a_key_writes_an_entry,
+        one each_change_of_an_owner_writes_an_entry,
+        one what_changes_nothing_writes_no_entry,
+    }
+    audit_texts {
+        one an_entry_has_what_the_origin_has,
+        one hostile_texts_read_back_from_the_audit_log,
+        one the_audit_log_holds_no_digest,
+    }
+    audit_pages {
+        one the_audit_log_is_read_by_key_owner_actor_and_time,
+        one pages_of_the_audit_log_are_complete,
+        one racing_changes_write_one_entry_each,
+        one pruning_removes_the_oldest_entries_only,
+    }
     limits {
         one racing_charges_pass_up_to_the_limit,
         one if_one_limit_denies_no_limit_is_charged,
@@ -125,7 +174,11 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one a_large_batch_is_added_as_a_whole,
         one a_batch_that_is_retried_is_added_once,
         one usage_is_read_for_a_range_of_hours,
-        one the_last_use_moves_forward_only,
         one pruning_keeps_recent_usage,
+    }
+    last_use {
+        one the_last_use_moves_forward_only,
+        one uses_of_the_old_and_the_new_secret_are_told_apart,
+        one the_latest_networks_of_a_key_are_kept,
     }
 };

@@ -12,7 +12,9 @@ use super::samples::{at, because, id, owned, plain};
 use super::{CheckResult, CheckVerdict, NO_LOG, OrViolation, Violation, ensure};
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord};
-use crate::store::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyStore, ListQuery};
+use crate::store::{
+    ChangeLog, ChangeSet, ChangedItem, Changes, Cursor, KeyStore, ListQuery, WriteOptions,
+};
 
 /// Returns the change log, or skips the check if the store does not keep one.
 macro_rules! change_log {
@@ -144,15 +146,18 @@ impl Change {
     async fn make(self, store: &dyn KeyStore) -> Result<(), Violation> {
         let reason = because("lost");
         let done = match self {
-            Self::Insert(record) => store.insert(&record).await,
+            Self::Insert(record) => store.insert(&record, &WriteOptions::new()).await,
             Self::Update(id) => {
                 let patch = KeyPatch {
                     enabled: Some(true),
                     ..KeyPatch::new()
                 };
-                store.update(&id, &patch).await
+                store.update(&id, &patch, &WriteOptions::new()).await
             }
-            Self::Revoke(id) => store.revoke(&id, &reason).await.map(drop),
+            Self::Revoke(id) => store
+                .revoke(&id, &reason, &WriteOptions::new())
+                .await
+                .map(drop),
             Self::RevokeAll(owner) => {
                 return revoke_owner(store, owner, &reason).await.map(drop);
             }
@@ -207,20 +212,23 @@ pub(super) async fn a_call_that_changes_nothing_is_not_logged(
     let log = change_log!(store);
     add(store, &plain(1)).await?;
     store
-        .revoke(&id(1), &because("lost"))
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
         .await
         .or_violation("`revoke` fails")?;
     let cursor = changes(log, None).await?.cursor;
-    let wrong = KeyPatch {
-        expected_version: Some(1),
-        ..KeyPatch::new()
-    };
+    let wrong = WriteOptions::new().with_expected_version(Some(1));
     // Each of these fails or finds nothing to do; other checks test their results.
-    let _ = store.insert(&plain(1)).await;
-    let _ = store.update(&id(1), &wrong).await;
-    let _ = store.update(&id(2), &KeyPatch::new()).await;
-    let _ = store.revoke(&id(1), &because("again")).await;
-    let _ = store.revoke(&id(2), &because("lost")).await;
+    let _ = store.insert(&plain(1), &WriteOptions::new()).await;
+    let _ = store.update(&id(1), &KeyPatch::new(), &wrong).await;
+    let _ = store
+        .update(&id(2), &KeyPatch::new(), &WriteOptions::new())
+        .await;
+    let _ = store
+        .revoke(&id(1), &because("again"), &WriteOptions::new())
+        .await;
+    let _ = store
+        .revoke(&id(2), &because("lost"), &WriteOptions::new())
+        .await;
     let _ = revoke_owner(store, "nobody", &because("left")).await;
     let _ = purge(store, at(i64::MIN)).await;
     let (ids, same) = followed(log, &cursor).await?;
@@ -370,7 +378,10 @@ async fn change_each_once(
     for number in 0..KEYS {
         let id = id(writer * KEYS + number);
         if number % 2 == 0 {
-            store.revoke(&id, &because("lost")).await.map(drop)
+            store
+                .revoke(&id, &because("lost"), &WriteOptions::new())
+                .await
+                .map(drop)
         } else {
             store
                 .update(
@@ -379,6 +390,7 @@ async fn change_each_once(
                         enabled: Some(false),
                         ..KeyPatch::new()
                     },
+                    &WriteOptions::new(),
                 )
                 .await
         }

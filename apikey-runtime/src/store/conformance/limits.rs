@@ -11,7 +11,7 @@ use super::samples::{ODD_TEXTS, because, id, plain};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::clock::Timestamp;
 use crate::limit::{CounterState, LimitRule, Quota};
-use crate::store::{Charge, KeyStore, LimitCounter};
+use crate::store::{Charge, KeyStore, LimitCounter, WriteOptions};
 
 /// Makes `count` concurrent charges. Returns how many were allowed.
 async fn race(
@@ -292,7 +292,9 @@ pub(super) async fn counts_of_a_removed_key_do_not_affect_other_keys(
             "3 of 5 must pass"
         );
     }
-    let revoked = store.revoke(&id(1), &because("lost")).await;
+    let revoked = store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await;
     revoked.or_violation("`revoke` fails")?;
     let purged = purge(store, Timestamp::MAX).await?;
     ensure!(purged == [id(1)], "`purge` must remove a revoked key");

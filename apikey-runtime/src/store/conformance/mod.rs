@@ -6,7 +6,7 @@
 //!
 //! use apikey_runtime::{KeyStore, MemoryStore, conformance};
 //!
-//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let report = conformance::run(|| async { Arc::new(MemoryStore::new()) as Arc<dyn KeyStore> }).await;
 //! assert!(report.skipped.is_empty(), "{report:?}");
 //! # });
@@ -14,19 +14,29 @@
 //! ```
 //!
 //! Each check gets a store of its own, which must be empty and not yet started: the suite calls
-//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). Run the suite inside a Tokio runtime. A
-//! multi-threaded runtime finds more races.
+//! [`start`](KeyStore::start) and [`stop`](KeyStore::stop). Run the suite inside a Tokio runtime whose
+//! timers are enabled. A multi-threaded runtime finds more races.
 
+mod audit;
+mod audit_pages;
+mod audit_texts;
 mod bulk;
 mod charges;
 mod checks;
+mod conditions;
+mod fields;
 mod history;
+mod last_use;
 mod limits;
+mod list_pages;
 mod listing;
+mod live_keys;
+mod live_races;
 mod membership;
 mod owner_changes;
 mod owner_keys;
 mod owners;
+mod ranges;
 mod rates;
 mod records;
 mod revocation;
@@ -179,6 +189,19 @@ fn ensure_conflict<T: fmt::Debug>(
     ensure!(
         matches!(result, Err(StoreError::Conflict)),
         "{rule} must return `Conflict`; got {result:?}"
+    );
+    Ok(())
+}
+
+/// Checks that `result` is [`StoreError::TooManyKeys`] with `max`.
+fn ensure_too_many<T: fmt::Debug>(
+    result: Result<T, StoreError>,
+    max: u32,
+    rule: &str,
+) -> Result<(), Violation> {
+    ensure!(
+        matches!(result, Err(StoreError::TooManyKeys { max: named }) if named == max),
+        "{rule} must return `TooManyKeys` with {max}; got {result:?}"
     );
     Ok(())
 }

@@ -10,8 +10,9 @@ use super::owners::{
 use super::records::add;
 use super::samples::{ODD_TEXTS, at, because, id, owned};
 use super::{CheckResult, CheckVerdict, OrViolation, ensure, ensure_not_found};
+use crate::audit::ChangeOrigin;
 use crate::record::{OwnerState, Revocation};
-use crate::store::{ChangedItem, KeyStore};
+use crate::store::{ChangedItem, KeyStore, WriteOptions};
 
 pub(super) async fn a_suspension_that_changes_nothing_is_not_logged(
     store: Arc<dyn KeyStore>,
@@ -70,10 +71,14 @@ pub(super) async fn a_change_of_an_unknown_owner_is_not_found(
     logged(store, &mut cursor).await?;
     let left = leaving(4_000, "left");
     for owner in ["", "A", "a ", id(1).as_str()] {
-        let revoke = owners.revoke_owner_keys(owner, &left).await;
+        let revoke = owners
+            .revoke_owner_keys(owner, &left, &ChangeOrigin::new())
+            .await;
         ensure_not_found(revoke, "`revoke_owner_keys` of an unknown owner")?;
         for suspended in [true, false] {
-            let suspend = owners.set_owner_suspended(owner, suspended).await;
+            let suspend = owners
+                .set_owner_suspended(owner, suspended, &ChangeOrigin::new())
+                .await;
             ensure_not_found(suspend, "`set_owner_suspended` of an unknown owner")?;
         }
         let state = state_of(owners, owner).await?;
@@ -174,7 +179,9 @@ pub(super) async fn a_key_that_its_owner_revoked_is_not_revoked_again(
     let mut cursor = None;
     logged(store, &mut cursor).await?;
     for marked in [false, true] {
-        let again = store.revoke(&id(1), &because("again")).await;
+        let again = store
+            .revoke(&id(1), &because("again"), &WriteOptions::new())
+            .await;
         ensure!(
             !again.or_violation("`revoke` fails")?,
             "`revoke` of a key that its owner revoked must return `false` (marked: {marked})"
@@ -223,7 +230,7 @@ pub(super) async fn purge_removes_keys_that_their_owner_revoked_before(
                 at: at(1),
                 reason: None,
             };
-            let lost = store.revoke(&id(number), &lost).await;
+            let lost = store.revoke(&id(number), &lost, &WriteOptions::new()).await;
             ensure!(
                 lost.or_violation("`revoke` fails")?,
                 "a key that is not revoked must be revocable"

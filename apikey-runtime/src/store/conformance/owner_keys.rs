@@ -11,7 +11,7 @@ use super::records::{add, all};
 use super::samples::{id, owned};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::record::{KeyPatch, KeyRecord, OwnerState};
-use crate::store::{KeyStore, ListQuery, OwnerStore};
+use crate::store::{KeyStore, ListQuery, ListRange, OwnerStore, WriteOptions};
 
 /// How often a race is run.
 const ROUNDS: u128 = 20;
@@ -77,7 +77,9 @@ pub(super) async fn a_key_that_its_owner_revoked_stays_with_it(
             ..to_owner(owner)
         };
         let version = read(store, number).await?.version;
-        let update = store.update(&id(number), &patch).await;
+        let update = store
+            .update(&id(number), &patch, &WriteOptions::new())
+            .await;
         update.or_violation("`update` of a key that its owner revoked fails")?;
         let rule = format!("a key that its owner revoked is given to {owner:?}");
         let found = read(store, number).await?;
@@ -125,10 +127,7 @@ pub(super) async fn a_read_has_the_state_of_its_owner_at_that_moment(
             revoke_keys(owners, &name, &leaving(4_000, "left")).await?;
             mark_all(owners).await
         });
-        let query = ListQuery {
-            owner: Some(owner),
-            ..ListQuery::first(10)
-        };
+        let query = ListQuery::of(ListRange::Owner(owner), 10);
         let mut newest = 0;
         while newest < 2 {
             let found = store.find(&id(number)).await.or_violation("`find` fails")?;

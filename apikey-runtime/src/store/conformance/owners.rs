@@ -8,8 +8,11 @@ use super::bulk::{KEYS, add_many, purge};
 use super::records::{add, all};
 use super::samples::{at, because, id, owned, plain};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure, ensure_conflict};
+use crate::audit::ChangeOrigin;
 use crate::record::{KeyPatch, KeyRecord, OwnerRevocation, OwnerState, Revocation};
-use crate::store::{ChangeSet, ChangedItem, Cursor, KeyStore, ListQuery, OwnerStore};
+use crate::store::{
+    ChangeSet, ChangedItem, Cursor, KeyStore, ListQuery, ListRange, OwnerStore, WriteOptions,
+};
 
 /// More steps than the marking of a check's keys can need.
 const MAX_STEPS: usize = 10_000;
@@ -41,7 +44,9 @@ pub(super) async fn revoke_keys(
     owner: &str,
     revocation: &OwnerRevocation,
 ) -> Result<OwnerState, Violation> {
-    let state = owners.revoke_owner_keys(owner, revocation).await;
+    let state = owners
+        .revoke_owner_keys(owner, revocation, &ChangeOrigin::new())
+        .await;
     state.or_violation("`revoke_owner_keys` of an owner that has had a key fails")
 }
 
@@ -50,7 +55,9 @@ pub(super) async fn suspend(
     owner: &str,
     suspended: bool,
 ) -> Result<(OwnerState, bool), Violation> {
-    let answer = owners.set_owner_suspended(owner, suspended).await;
+    let answer = owners
+        .set_owner_suspended(owner, suspended, &ChangeOrigin::new())
+        .await;
     answer.or_violation("`set_owner_suspended` of an owner that has had a key fails")
 }
 
@@ -77,9 +84,7 @@ pub(super) async fn mark_all(owners: &dyn OwnerStore) -> Result<(), Violation> {
 pub(super) async fn read(store: &dyn KeyStore, number: u128) -> Result<KeyRecord, Violation> {
     let found = store.find(&id(number)).await.or_violation("`find` fails")?;
     let found = found.or_violation("a record is missing")?;
-    let mut query = ListQuery::first(1);
-    query.owner.clone_from(&found.owner);
-    query.after = number.checked_sub(1).map(id);
+    let query = ListQuery::of(ListRange::Id(id(number).to_string()), 1);
     let page = store.list(&query).await.or_violation("`list` fails")?;
     ensure!(
         page.records == [found.clone()],
@@ -187,10 +192,16 @@ pub(super) async fn an_owner_begins_with_its_first_key(store: Arc<dyn KeyStore>)
         "a record without an owner must not have an owner's state; found {alone:?}"
     );
     // Neither of these gets a key.
-    ensure_conflict(store.insert(&owned(2, "c")).await, "an insert of a used id")?;
-    let mut patch = to_owner(Some("d"));
-    patch.expected_version = Some(7);
-    ensure_conflict(store.update(&id(2), &patch).await, "an update of version 1")?;
+    ensure_conflict(
+        store.insert(&owned(2, "c"), &WriteOptions::new()).await,
+        "an insert of a used id",
+    )?;
+    let patch = to_owner(Some("d"));
+    let other = WriteOptions::new().with_expected_version(Some(7));
+    ensure_conflict(
+        store.update(&id(2), &patch, &other).await,
+        "an update of version 1",
+    )?;
     for owner in ["c", "d"] {
         let state = state_of(owners, owner).await?;
         ensure!(
@@ -225,7 +236,9 @@ pub(super) async fn give(
     number: u128,
     owner: Option<&str>,
 ) -> Result<(), Violation> {
-    let update = store.update(&id(number), &to_owner(owner)).await;
+    let update = store
+        .update(&id(number), &to_owner(owner), &WriteOptions::new())
+        .await;
     update.or_violation("a change of owner fails")
 }
 
@@ -237,7 +250,9 @@ pub(super) async fn revoking_an_owner_revokes_all_earlier_keys_at_once(
     for (number, owner) in (1..).zip(["a", "a", "a", "b"]) {
         add(store, &owned(number, owner)).await?;
     }
-    let lost = store.revoke(&id(3), &because("lost")).await;
+    let lost = store
+        .revoke(&id(3), &because("lost"), &WriteOptions::new())
+        .await;
     lost.or_violation("`revoke` fails")?;
     let left = leaving(4_000, "left; it's \"100%\"");
     let state = revoke_keys(owners, "a", &left).await?;

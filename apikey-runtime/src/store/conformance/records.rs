@@ -11,12 +11,12 @@ use super::{
 use crate::error::StoreError;
 use crate::record::{KeyPatch, KeyRecord, Metadata, PreviousDigest, Revocation};
 use crate::scope::Scopes;
-use crate::store::{KeyStore, ListQuery};
+use crate::store::{KeyStore, ListQuery, ListRange, WriteOptions};
 
 /// Inserts `record`.
 pub(super) async fn add(store: &dyn KeyStore, record: &KeyRecord) -> Result<(), Violation> {
     store
-        .insert(record)
+        .insert(record, &WriteOptions::new())
         .await
         .or_violation("a record with a new id cannot be inserted")
 }
@@ -55,6 +55,10 @@ fn differing_field(found: &KeyRecord, expected: &KeyRecord) -> &'static str {
         ("metadata", found.metadata == expected.metadata),
         ("revoked", found.revoked == expected.revoked),
         ("version", found.version == expected.version),
+        ("rotations", found.rotations == expected.rotations),
+        ("description", found.description == expected.description),
+        ("created_by", found.created_by == expected.created_by),
+        ("updated_by", found.updated_by == expected.updated_by),
     ];
     fields
         .iter()
@@ -95,8 +99,15 @@ pub(super) async fn odd_texts_read_back_and_match_only_themselves(
         for field in [&mut record.prefix, &mut record.label, &mut record.digest] {
             text.clone_into(field);
         }
-        record.owner = Some(text.to_owned());
-        record.environment = Some(text.to_owned());
+        for field in [
+            &mut record.owner,
+            &mut record.environment,
+            &mut record.description,
+            &mut record.created_by,
+            &mut record.updated_by,
+        ] {
+            *field = Some(text.to_owned());
+        }
         record.previous = Some(PreviousDigest {
             digest: text.to_owned(),
             until: at(1),
@@ -110,27 +121,17 @@ pub(super) async fn odd_texts_read_back_and_match_only_themselves(
         ensure_stored(store, &record, &format!("the text {text:?} must read back")).await?;
     }
     for (number, text) in (1..).zip(ODD_TEXTS) {
-        let by_owner = ListQuery {
-            owner: Some(text.to_owned()),
-            ..ListQuery::first(100)
-        };
-        let by_label = ListQuery {
-            label: Some(text.to_owned()),
-            ..ListQuery::first(100)
-        };
-        for query in [by_owner, by_label] {
-            let page = store.list(&query).await.or_violation("`list` fails")?;
-            let ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
-            ensure!(
-                ids == [id(number)],
-                "the filter {text:?} must match only the same text; got {ids:?}"
-            );
-        }
+        let query = ListQuery::of(ListRange::Owner(text.to_owned()), 100);
+        let page = store.list(&query).await.or_violation("`list` fails")?;
+        let ids: Vec<_> = page.records.iter().map(|record| record.id).collect();
+        ensure!(
+            ids == [id(number)],
+            "the filter {text:?} must match only the same text; got {ids:?}"
+        );
     }
     Ok(CheckVerdict::Passed)
 }
 
-/// E-02: if times lose precision, a key lives too long.
 pub(super) async fn ids_that_differ_in_case_are_different_keys(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
@@ -141,12 +142,15 @@ pub(super) async fn ids_that_differ_in_case_are_different_keys(
     let found = store.find(&lower.id).await.or_violation("`find` fails")?;
     ensure!(found.is_none(), "{rule}: `find` returns another key");
     add(&*store, &lower).await?;
-    let revoke = store.revoke(&lower.id, &because("lost")).await;
+    let revoke = store
+        .revoke(&lower.id, &because("lost"), &WriteOptions::new())
+        .await;
     revoke.or_violation("`revoke` fails")?;
     ensure_stored(&*store, &upper, rule).await?;
     Ok(CheckVerdict::Passed)
 }
 
+/// E-02: if times lose precision, a key lives too long.
 pub(super) async fn the_earliest_and_latest_times_read_back(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
@@ -197,10 +201,10 @@ pub(super) async fn a_written_record_is_visible_at_once(store: Arc<dyn KeyStore>
                     ..KeyPatch::new()
                 };
                 store
-                    .update(&record.id, &patch)
+                    .update(&record.id, &patch, &WriteOptions::new())
                     .await
                     .or_violation("`update` fails")?;
-                patch.apply(&mut record);
+                patch.apply(&mut record, None);
                 ensure_stored(
                     &*store,
                     &record,
@@ -233,10 +237,13 @@ pub(super) async fn an_insert_of_an_existing_id_is_a_conflict_and_changes_nothin
     let record = full(1);
     add(store, &record).await?;
     ensure_conflict(
-        store.insert(&plain(1)).await,
+        store.insert(&plain(1), &WriteOptions::new()).await,
         "an insert with an existing id",
     )?;
-    ensure_conflict(store.insert(&record).await, "a second insert of a record")?;
+    ensure_conflict(
+        store.insert(&record, &WriteOptions::new()).await,
+        "a second insert of a record",
+    )?;
     ensure_stored(store, &record, "a failed insert must not change anything").await?;
     Ok(CheckVerdict::Passed)
 }
@@ -251,10 +258,10 @@ pub(super) async fn an_update_changes_the_named_columns_only(
     add(store, &bystander).await?;
     for patch in patches() {
         store
-            .update(&record.id, &patch)
+            .update(&record.id, &patch, &WriteOptions::new())
             .await
             .or_violation("`update` of a record fails")?;
-        patch.apply(&mut record);
+        patch.apply(&mut record, None);
         ensure_stored(
             store,
             &record,
@@ -270,6 +277,7 @@ pub(super) async fn an_update_can_clear_optional_fields(store: Arc<dyn KeyStore>
     let mut record = full(1);
     add(&*store, &record).await?;
     let patch = KeyPatch {
+        description: Some(None),
         owner: Some(None),
         scopes: Some(Scopes::none()),
         metadata: Some(Metadata::new()),
@@ -283,10 +291,10 @@ pub(super) async fn an_update_can_clear_optional_fields(store: Arc<dyn KeyStore>
         ..KeyPatch::new()
     };
     store
-        .update(&record.id, &patch)
+        .update(&record.id, &patch, &WriteOptions::new())
         .await
         .or_violation("`update` of a record fails")?;
-    patch.apply(&mut record);
+    patch.apply(&mut record, None);
     ensure_stored(&*store, &record, "`Some(None)` must clear a column").await?;
     Ok(CheckVerdict::Passed)
 }
@@ -298,12 +306,12 @@ pub(super) async fn an_update_of_a_missing_record_is_not_found(
     add(store, &plain(1)).await?;
     for expected_version in [None, Some(1)] {
         let patch = KeyPatch {
-            expected_version,
             enabled: Some(false),
             ..KeyPatch::new()
         };
+        let options = WriteOptions::new().with_expected_version(expected_version);
         ensure_not_found(
-            store.update(&id(2), &patch).await,
+            store.update(&id(2), &patch, &options).await,
             "an update of a missing record",
         )?;
     }
@@ -321,11 +329,11 @@ pub(super) async fn an_update_of_another_version_is_a_conflict_and_changes_nothi
     add(store, &record).await?;
     for wrong in [0, 2, 1 << 32, i64::MAX as u64, (1 << 63) + 1, u64::MAX] {
         let patch = KeyPatch {
-            expected_version: Some(wrong),
             label: Some("late".to_owned()),
             ..KeyPatch::new()
         };
-        let result = store.update(&record.id, &patch).await;
+        let options = WriteOptions::new().with_expected_version(Some(wrong));
+        let result = store.update(&record.id, &patch, &options).await;
         ensure_conflict(
             result,
             &format!("an update of version 1 that expects {wrong}"),
@@ -342,15 +350,15 @@ pub(super) async fn an_update_without_an_expected_version_takes_any(
     add(&*store, &record).await?;
     for expected_version in [None, Some(record.version + 1), None] {
         let patch = KeyPatch {
-            expected_version,
             enabled: Some(true),
             ..KeyPatch::new()
         };
+        let options = WriteOptions::new().with_expected_version(expected_version);
         store
-            .update(&record.id, &patch)
+            .update(&record.id, &patch, &options)
             .await
             .or_violation("`update` of the right version fails")?;
-        patch.apply(&mut record);
+        patch.apply(&mut record, None);
     }
     ensure_stored(
         &*store,
@@ -369,13 +377,13 @@ pub(super) async fn one_of_several_racing_updates_succeeds(
         let mut tasks = JoinSet::new();
         for racer in 0..4 {
             let store = Arc::clone(&store);
+            let options = WriteOptions::new().with_expected_version(Some(version));
             let patch = KeyPatch {
-                expected_version: Some(version),
                 label: Some(format!("racer {racer}")),
                 ..KeyPatch::new()
             };
             tasks.spawn(async move {
-                match store.update(&id(1), &patch).await {
+                match store.update(&id(1), &patch, &options).await {
                     Ok(()) => Ok(true),
                     Err(StoreError::Conflict) => Ok(false),
                     Err(error) => Err(Violation(format!("an update that loses a race: {error:?}"))),

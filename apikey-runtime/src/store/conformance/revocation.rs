@@ -11,12 +11,13 @@ use super::samples::{at, because, full, id, owned, plain};
 use super::{CheckResult, CheckVerdict, OrViolation, ensure, ensure_conflict, ensure_not_found};
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::KeyStore;
+use crate::store::{KeyStore, WriteOptions};
 
-/// Returns `record` as it is after a revocation.
+/// Returns `record` as it is after a revocation by an actor that is not named.
 fn revoked(mut record: KeyRecord, revocation: &Revocation) -> KeyRecord {
     record.revoked = Some(revocation.clone());
     record.version += 1;
+    record.updated_by = None;
     record
 }
 
@@ -28,7 +29,7 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Chec
     add(store, &plain(2)).await?;
     let first = because("first; it's \"100%\"");
     let done = store
-        .revoke(&id(1), &first)
+        .revoke(&id(1), &first, &WriteOptions::new())
         .await
         .or_violation("`revoke` fails")?;
     ensure!(done, "the call that revokes a key must return `true`");
@@ -47,7 +48,7 @@ pub(super) async fn the_first_revocation_stays(store: Arc<dyn KeyStore>) -> Chec
         },
     ] {
         let done = store
-            .revoke(&id(1), &again)
+            .revoke(&id(1), &again, &WriteOptions::new())
             .await
             .or_violation("a second `revoke` fails")?;
         ensure!(!done, "`revoke` of a revoked key must return `false`");
@@ -61,7 +62,9 @@ pub(super) async fn revoking_a_missing_record_is_not_found(
     store: Arc<dyn KeyStore>,
 ) -> CheckResult {
     add(&*store, &plain(1)).await?;
-    let result = store.revoke(&id(2), &because("lost")).await;
+    let result = store
+        .revoke(&id(2), &because("lost"), &WriteOptions::new())
+        .await;
     ensure_not_found(result, "`revoke` of a missing record")?;
     let none = revoke_owner(&*store, "nobody", &because("lost")).await?;
     ensure!(
@@ -79,7 +82,7 @@ pub(super) async fn a_late_update_does_not_undo_a_revocation(
     let store = &*store;
     add(store, &plain(1)).await?;
     store
-        .revoke(&id(1), &because("lost"))
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
         .await
         .or_violation("`revoke` fails")?;
     let mut expected = revoked(plain(1), &because("lost"));
@@ -91,10 +94,10 @@ pub(super) async fn a_late_update_does_not_undo_a_revocation(
         ..KeyPatch::new()
     };
     store
-        .update(&id(1), &late)
+        .update(&id(1), &late, &WriteOptions::new())
         .await
         .or_violation("`update` of a revoked record fails")?;
-    late.apply(&mut expected);
+    late.apply(&mut expected, None);
     ensure_stored(store, &expected, "a late update must not change `revoked`").await?;
     Ok(CheckVerdict::Passed)
 }
@@ -108,17 +111,17 @@ pub(super) async fn a_late_update_of_an_old_version_is_a_conflict(
         add(store, &owned(number, "a")).await?;
     }
     store
-        .revoke(&id(1), &because("lost"))
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
         .await
         .or_violation("`revoke` fails")?;
     revoke_owner(store, "a", &because("left")).await?;
+    let of_first = WriteOptions::new().with_expected_version(Some(1));
     let late = KeyPatch {
-        expected_version: Some(1),
         label: Some("late".to_owned()),
         ..KeyPatch::new()
     };
     for (number, reason) in [(1, "lost"), (2, "left")] {
-        let result = store.update(&id(number), &late).await;
+        let result = store.update(&id(number), &late, &of_first).await;
         ensure_conflict(result, "an update of the version before a revocation")?;
         let expected = revoked(owned(number, "a"), &because(reason));
         ensure_stored(store, &expected, "a failed update must not change anything").await?;
@@ -132,11 +135,11 @@ pub(super) async fn the_id_of_a_revoked_key_is_not_reusable(
     let store = &*store;
     add(store, &plain(1)).await?;
     store
-        .revoke(&id(1), &because("lost"))
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
         .await
         .or_violation("`revoke` fails")?;
     ensure_conflict(
-        store.insert(&plain(1)).await,
+        store.insert(&plain(1), &WriteOptions::new()).await,
         "an insert with the id of a revoked key",
     )?;
     let expected = revoked(plain(1), &because("lost"));
@@ -159,7 +162,7 @@ pub(super) async fn revoking_an_owner_revokes_exactly_their_live_keys(
     }
     add(store, &plain(8)).await?;
     store
-        .revoke(&id(7), &because("before"))
+        .revoke(&id(7), &because("before"), &WriteOptions::new())
         .await
         .or_violation("`revoke` fails")?;
     let ids = revoke_owner(store, "a_%", &because("left")).await?;
@@ -201,7 +204,7 @@ pub(super) async fn one_of_several_racing_revocations_succeeds(
                     !revoke_owner(&*store, &owner, &reason).await?.is_empty()
                 } else {
                     store
-                        .revoke(&id(number), &reason)
+                        .revoke(&id(number), &reason, &WriteOptions::new())
                         .await
                         .or_violation("`revoke` fails")?
                 };

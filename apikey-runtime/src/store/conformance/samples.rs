@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::audit::{ChangeChannel, ChangeOrigin};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::limit::{Limit, Quota, Rate};
@@ -63,6 +64,10 @@ pub(super) fn owned(number: u128, owner: &str) -> KeyRecord {
 pub(super) fn full(number: u128) -> KeyRecord {
     let mut record = plain(number);
     record.owner = Some("owner 42".to_owned());
+    record.description = Some("what it's for".to_owned());
+    record.created_by = Some("ann".to_owned());
+    record.updated_by = Some("ben".to_owned());
+    record.rotations = (1 << 53) + 3;
     record.digest = format!("hmac-sha256$v1${}", "ab".repeat(32));
     record.previous = Some(PreviousDigest {
         digest: "sha256$11".to_owned(),
@@ -131,6 +136,10 @@ pub(super) fn patches() -> Vec<KeyPatch> {
             ..new()
         },
         KeyPatch {
+            description: Some(Some("100%_\\".to_owned())),
+            ..new()
+        },
+        KeyPatch {
             owner: Some(Some("o'wner".to_owned())),
             ..new()
         },
@@ -189,4 +198,14 @@ pub(super) fn because(reason: &str) -> Revocation {
         at: at(3_000),
         reason: Some(reason.to_owned()),
     }
+}
+
+/// Returns an origin that names everything.
+pub(super) fn named(actor: &str) -> ChangeOrigin {
+    ChangeOrigin::new()
+        .with_actor(actor)
+        .with_channel(ChangeChannel::Page)
+        .with_address([192, 0, 2, 7].into())
+        .with_request_id("4bf9-2f.35_")
+        .with_reason("it's \"100%\"")
 }

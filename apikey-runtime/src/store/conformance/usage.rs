@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
 
-use super::records::{add, all};
-use super::samples::{ODD_TEXTS, at, id, plain};
+use super::records::all;
+use super::samples::{ODD_TEXTS, at, id};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::key::KeyId;
 use crate::store::{
-    self, KeyStore, LastUsed, NodeId, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    self, KeyStore, NodeId, SecretUse, UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
 
-const NOT_KEPT: CheckVerdict =
+pub(super) const NOT_KEPT: CheckVerdict =
     CheckVerdict::Skipped("the store does not keep usage: `usage` returns `None`");
 
 const ALLOWED: store::Outcome = store::Outcome::Allowed;
@@ -26,13 +26,16 @@ const REFUSED: store::Outcome = store::Outcome::Denied(DenyReason::RateLimited);
 macro_rules! keeping {
     ($store:expr) => {
         if $store.usage().is_none() {
-            return Ok(NOT_KEPT);
+            return Ok($crate::store::conformance::usage::NOT_KEPT);
         }
         for number in 1..=5 {
-            add(&*$store, &plain(number)).await?;
+            let record = $crate::store::conformance::samples::plain(number);
+            $crate::store::conformance::records::add(&*$store, &record).await?;
         }
     };
 }
+
+pub(super) use keeping;
 
 /// Returns the current hour: a store may drop old usage at once.
 fn this_hour() -> i64 {
@@ -51,19 +54,19 @@ fn row(
     row
 }
 
-fn batch(node: u128, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
+pub(super) fn batch(node: u128, number: u64, rows: Vec<UsageRow>) -> UsageBatch {
     let keep = Duration::from_secs(30 * 24 * 3_600);
     let mut batch = UsageBatch::new(NodeId::from_u128(node), number, keep);
     batch.rows = rows;
     batch
 }
 
-fn usage_of(store: &dyn KeyStore) -> Result<&dyn UsageStore, Violation> {
+pub(super) fn usage_of(store: &dyn KeyStore) -> Result<&dyn UsageStore, Violation> {
     let usage = store.usage();
     usage.or_violation("`usage` must return the same answer at all times")
 }
 
-async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Violation> {
+pub(super) async fn offer(store: &dyn KeyStore, batch: &UsageBatch) -> Result<(), Violation> {
     let added = usage_of(store)?.add_usage(batch).await;
     added.or_violation("`add_usage` fails")
 }
@@ -173,7 +176,7 @@ pub(super) async fn a_batch_that_is_retried_is_added_once(store: Arc<dyn KeyStor
     let hour = this_hour();
     let numbered = |node, number| {
         let mut batch = batch(node, number, vec![row(1, "/", hour, ALLOWED, (1, 2))]);
-        batch.last_used = vec![LastUsed::new(id(1), at(1_000), None)];
+        batch.last_used = vec![SecretUse::new(id(1), 0, at(1_000), None)];
         batch
     };
     let mut added = 0;
@@ -240,48 +243,6 @@ pub(super) async fn usage_is_read_for_a_range_of_hours(store: Arc<dyn KeyStore>)
         ensure!(
             found == expected,
             "the usage of {keys:?} from {from} to {to} must be {expected:?}; found {found:?}"
-        );
-    }
-    Ok(CheckVerdict::Passed)
-}
-
-pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) -> CheckResult {
-    keeping!(store);
-    let store = &*store;
-    let now = Timestamp::from(SystemTime::now()).as_millis();
-    let network = |text: &str| text.parse().ok();
-    let (four, six) = (network("192.0.2.0/24"), network("2001:db8:1:2::/64"));
-    let used = |key, ahead, network| LastUsed::new(id(key), at(now + ahead), network);
-    let batches = [
-        (1, vec![used(1, 0, four), used(2, 0, six), used(3, 5, None)]),
-        (
-            2,
-            vec![used(1, -1, six), used(2, 1, None), used(3, 6, four)],
-        ),
-        (1, vec![used(1, 0, six), used(2, 0, four), used(3, 4, six)]),
-    ];
-    for (number, (node, last_used)) in (1..).zip(batches) {
-        let mut batch = batch(node, number, Vec::new());
-        batch.last_used = last_used;
-        offer(store, &batch).await?;
-    }
-    for (keys, expected) in [
-        (
-            vec![1, 2, 3, 4],
-            vec![used(1, 0, four), used(2, 1, None), used(3, 6, four)],
-        ),
-        (vec![2], vec![used(2, 1, None)]),
-        (vec![4], vec![]),
-        (vec![], vec![]),
-    ] {
-        let keys: Vec<_> = keys.into_iter().map(id).collect();
-        let found = usage_of(store)?.last_used(&keys).await;
-        let mut found = found.or_violation("`last_used` fails")?;
-        found.sort_by_key(|used| used.key);
-        ensure!(
-            found == expected,
-            "the latest use of {keys:?} must stay, the first of equally late ones; found {found:?}, \
-             expected {expected:?}"
         );
     }
     Ok(CheckVerdict::Passed)

@@ -1,8 +1,14 @@
 //! A store in memory.
 
+mod audit;
 mod history;
+mod index;
+mod list;
+mod live_keys;
 mod membership;
 mod owners;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,13 +21,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 
+use self::audit::AuditEntries;
+use self::index::RecordIndex;
 use self::owners::Owners;
 use self::usage::Tally;
-use super::paging::page_size;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, KeyStore, LimitStore,
-    ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage, UsageStore,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, KeyStore,
+    LimitStore, ListCursor, ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage,
+    UsageStore, WriteOptions,
 };
+use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -29,9 +38,6 @@ use crate::record::{KeyPatch, KeyRecord, Revocation, check_readable};
 
 /// The lease if none is configured.
 const DEFAULT_LEASE: Duration = Duration::from_millis(200);
-
-/// The maximum number of records that a page reads to find those that it selects.
-const LIST_READS: usize = 10_000;
 
 /// The maximum number of changes in the log. Usually it is shorter: acknowledgements trim it.
 const LOG_LEN: usize = 1_000_000;
@@ -69,6 +75,8 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     records: BTreeMap<KeyId, KeyRecord>,
+    index: RecordIndex,
+    audit: AuditEntries,
     /// The epoch of the last change.
     epoch: u64,
     /// The last changes; the back is that of `epoch`.
@@ -167,13 +175,28 @@ impl State {
         &self,
         after: Option<&KeyId>,
         wanted: impl Fn(&KeyRecord) -> bool,
-    ) -> (Vec<KeyId>, Option<KeyId>) {
+    ) -> (Vec<KeyId>, Option<ListCursor>) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut following = self.records.range::<KeyId, _>((start, Bound::Unbounded));
         let page: Vec<_> = following.by_ref().take(BulkStep::MAX_KEYS).collect();
-        let next = following.next().and(page.last()).map(|(id, _)| **id);
+        let next = following.next().and(page.last());
+        let next = next.map(|(id, _)| ListCursor::from(**id));
         let ids = page.iter().filter(|(_, record)| wanted(record));
         (ids.map(|(id, _)| **id).collect(), next)
+    }
+
+    /// Puts a changed record in the place of the present one, and logs the change.
+    fn replace(&mut self, changed: KeyRecord, now: Timestamp, origin: &ChangeOrigin) {
+        let id = changed.id;
+        self.owners.begin(changed.owner.as_deref());
+        let before = self.records.get(&id);
+        if let Some(before) = before {
+            self.index.remove(before);
+        }
+        self.index.add(&changed);
+        self.audit.add(now, before, Some(&changed), origin);
+        self.records.insert(id, changed);
+        self.log(LoggedItem::Key(id));
     }
 
     /// Returns a page of the changes after `epoch`, if the log reaches back that far.
@@ -211,16 +234,17 @@ impl KeyStore for MemoryStore {
         let _ = self.clock.set(Arc::clone(clock));
     }
 
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
         check_readable(&record.metadata)?;
         let mut state = self.change();
+        let now = self.clock().read().now;
         if state.records.contains_key(&record.id) {
             return Err(StoreError::Conflict);
         }
         let mut admitted = record.clone();
-        state.owners.admit(&mut admitted);
-        state.records.insert(record.id, admitted);
-        state.log(LoggedItem::Key(record.id));
+        state.owners.number(&mut admitted);
+        state.check_live_keys(None, &admitted, now, options)?;
+        state.replace(admitted, now, &options.origin);
         Ok(())
     }
 
@@ -231,93 +255,70 @@ impl KeyStore for MemoryStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        let state = self.state();
-        let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let wanted = |record: &&KeyRecord| {
-            query
-                .owner
-                .as_ref()
-                .is_none_or(|owner| record.owner.as_ref() == Some(owner))
-                && query
-                    .label
-                    .as_ref()
-                    .is_none_or(|label| record.label == *label)
-        };
-        let size = page_size(query);
-        let mut records: Vec<KeyRecord> = Vec::new();
-        let (mut last, mut next) = (None, None);
-        for (read, record) in state
-            .records
-            .range((start, Bound::Unbounded))
-            .map(|(_, record)| record)
-            .enumerate()
-        {
-            if read == LIST_READS {
-                next = last;
-                break;
-            }
-            last = Some(record.id);
-            if wanted(&record) {
-                if records.len() == size {
-                    next = records.last().map(|record| record.id);
-                    break;
-                }
-                records.push(state.owners.complete(record.clone()));
-            }
-        }
-        Ok(RecordPage::new(records, Vec::new(), next))
+        self.state().page(query)
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
         patch.metadata.as_ref().map_or(Ok(()), check_readable)?;
         let mut state = self.change();
-        let State {
-            records, owners, ..
-        } = &mut *state;
-        let record = records.get_mut(id).ok_or(StoreError::NotFound)?;
-        if patch
-            .expected_version
-            .is_some_and(|expected| expected != record.version)
-        {
-            return Err(StoreError::Conflict);
-        }
+        let now = self.clock().read().now;
+        let record = state.records.get(id).ok_or(StoreError::NotFound)?;
+        options.check_record(record)?;
         // Changes a copy: the record changes as a whole or not at all.
-        let mut changed = record.clone();
-        patch.apply(&mut changed);
-        owners.transfer(record, &mut changed);
-        *record = changed;
-        state.log(LoggedItem::Key(*id));
+        let (before, mut changed) = (record.clone(), record.clone());
+        patch.apply(&mut changed, options.origin.actor.as_deref());
+        state.owners.transfer(&before, &mut changed);
+        let [was, is] = [&before, &changed].map(|record| state.owners.complete(record.clone()));
+        state.check_live_keys(Some(&was), &is, now, options)?;
+        state.replace(changed, now, &options.origin);
         Ok(())
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
         let mut state = self.change();
-        let State {
-            records, owners, ..
-        } = &mut *state;
-        let record = records.get_mut(id).ok_or(StoreError::NotFound)?;
-        if owners.revocation(record).is_some() {
+        let now = self.clock().read().now;
+        let record = state.records.get(id).ok_or(StoreError::NotFound)?;
+        options.check_record(record)?;
+        if state.owners.revocation(record).is_some() {
             return Ok(false);
         }
-        record.revoked = Some(revocation.clone());
-        record.version = record.version.saturating_add(1);
-        state.log(LoggedItem::Key(*id));
+        let mut changed = record.clone();
+        changed.revoked = Some(revocation.clone());
+        changed.version = changed.version.saturating_add(1);
+        changed.updated_by.clone_from(&options.origin.actor);
+        state.replace(changed, now, &options.origin);
         Ok(true)
     }
 
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let mut state = self.change();
+        let now = self.clock().read().now;
+        let after = after.map(|after| &after.id);
         let (ids, next) = state.step(after, |record| {
             let revocation = state.owners.revocation(record);
             revocation.is_some_and(|revocation| revocation.at < before)
                 || record.expires.is_some_and(|expires| expires < before)
         });
         for id in &ids {
-            state.records.remove(id);
+            if let Some(record) = state.records.remove(id) {
+                state.index.remove(&record);
+                state.audit.add(now, Some(&record), None, origin);
+            }
             state.tally.remove(id);
             state.log(LoggedItem::Key(*id));
         }
@@ -333,6 +334,10 @@ impl KeyStore for MemoryStore {
     }
 
     fn owners(&self) -> Option<&dyn OwnerStore> {
+        Some(self)
+    }
+
+    fn audit(&self) -> Option<&dyn AuditStore> {
         Some(self)
     }
 

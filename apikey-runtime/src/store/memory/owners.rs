@@ -6,6 +6,7 @@ use std::ops::Bound;
 use async_trait::async_trait;
 
 use super::{LoggedItem, MemoryStore, State};
+use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerRevocation, OwnerState, Revocation};
@@ -22,12 +23,12 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Returns the state of the owner of a new key; creates it if this is the owner's first.
-    fn of_key(&mut self, owner: Option<&str>) -> Option<OwnerState> {
-        let owner = owner?;
-        match self.states.get(owner) {
-            Some(state) => Some(*state),
-            None => Some(*self.states.entry(owner.to_owned()).or_default()),
+    /// Creates the row of an owner that gets its first key.
+    pub(super) fn begin(&mut self, owner: Option<&str>) {
+        if let Some(owner) = owner
+            && !self.states.contains_key(owner)
+        {
+            self.states.insert(owner.to_owned(), OwnerState::new());
         }
     }
 
@@ -57,16 +58,16 @@ impl Owners {
         record
     }
 
-    /// Sets the number of a record that is inserted.
-    pub(super) fn admit(&mut self, record: &mut KeyRecord) {
-        let state = self.of_key(record.owner.as_deref());
+    /// Sets the number of a record that is inserted, or comes to another owner.
+    pub(super) fn number(&self, record: &mut KeyRecord) {
+        let state = record.owner.as_deref().and_then(|owner| self.state(owner));
         record.owner_revocations = state.map_or(0, |state| state.revocations);
         record.owner_state = None;
     }
 
     /// Follows a change of owner. A key that its owner's state revokes stays with its owner, marked or
     /// not.
-    pub(super) fn transfer(&mut self, before: &KeyRecord, after: &mut KeyRecord) {
+    pub(super) fn transfer(&self, before: &KeyRecord, after: &mut KeyRecord) {
         if before.owner == after.owner {
             return;
         }
@@ -76,7 +77,7 @@ impl Owners {
             after.owner.clone_from(&before.owner);
             after.revoked = self.revocation(before);
         } else {
-            self.admit(after);
+            self.number(after);
         }
     }
 
@@ -130,11 +131,17 @@ impl OwnerStore for MemoryStore {
         &self,
         owner: &str,
         revocation: &OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<OwnerState, StoreError> {
         let mut state = self.change();
+        let now = self.clock().read().now;
+        let before = state.owners.state(owner).ok_or(StoreError::NotFound)?;
         let changed = state.owners.change(owner)?;
         changed.revocations = changed.revocations.saturating_add(1);
         let changed = *changed;
+        state
+            .audit
+            .add_of_owner(now, owner, [before, changed], origin);
         let unmarked = state.owners.unmarked.entry(owner.to_owned()).or_default();
         unmarked.insert(changed.revocations, revocation.clone());
         state.owners.queue.push_back((owner.to_owned(), None));
@@ -146,8 +153,10 @@ impl OwnerStore for MemoryStore {
         &self,
         owner: &str,
         suspended: bool,
+        origin: &ChangeOrigin,
     ) -> Result<(OwnerState, bool), StoreError> {
         let mut state = self.change();
+        let now = self.clock().read().now;
         let present = state.owners.state(owner).ok_or(StoreError::NotFound)?;
         if present.suspended == suspended {
             return Ok((present, false));
@@ -155,8 +164,17 @@ impl OwnerStore for MemoryStore {
         let changed = state.owners.change(owner)?;
         changed.suspended = suspended;
         let changed = *changed;
+        state
+            .audit
+            .add_of_owner(now, owner, [present, changed], origin);
         state.log(LoggedItem::Owner(owner.to_owned()));
         Ok((changed, true))
+    }
+
+    async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
+        let state = self.state();
+        let now = self.clock().read().now;
+        Ok(state.live_keys(owner, None, now, max))
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {

@@ -1,6 +1,7 @@
 //! Limit counters and usage in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
 
@@ -12,8 +13,8 @@ use crate::limit::CounterState;
 use crate::store::charge::micros;
 use crate::store::usage::silent_before;
 use crate::store::{
-    Charge, ChargeOutcome, LastUsed, LimitCounter, LimitStore, LimitSupport, NodeId, Outcome,
-    UsageBatch, UsageQuery, UsageRow, UsageStore,
+    Charge, ChargeOutcome, LastUsed, LimitCounter, LimitStore, LimitSupport, MAX_NETWORKS,
+    NetworkUse, NodeId, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow, UsageStore,
 };
 
 #[async_trait]
@@ -52,7 +53,13 @@ impl UsageStore for MemoryStore {
     }
 
     async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-        Ok(self.state().tally.last_used(keys))
+        let state = self.state();
+        let rotations = |key: &KeyId| state.records.get(key).map_or(0, |record| record.rotations);
+        Ok(state.tally.last_used(keys, rotations))
+    }
+
+    async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+        Ok(self.state().tally.networks(keys))
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
@@ -60,6 +67,8 @@ impl UsageStore for MemoryStore {
         Ok(())
     }
 }
+
+const HOUR_MILLIS: i64 = 3_600_000;
 
 /// Requests and their cost, by route and outcome.
 type Hour = HashMap<(String, Outcome), (u64, u64)>;
@@ -70,7 +79,9 @@ pub(super) struct Tally {
     counts: HashMap<KeyId, HashMap<String, CounterState>>,
     /// The requests of a key in an hour.
     usage: BTreeMap<(KeyId, i64), Hour>,
-    last_used: HashMap<KeyId, LastUsed>,
+    /// By the number of the secret: the two latest.
+    last_used: HashMap<KeyId, BTreeMap<u64, SecretUse>>,
+    networks: HashMap<KeyId, Vec<NetworkUse>>,
     /// The number of each node's last batch, and when it came.
     batches: HashMap<NodeId, (u64, Timestamp)>,
 }
@@ -114,10 +125,23 @@ impl Tally {
             *cost = cost.saturating_add(row.cost);
         }
         for used in &batch.last_used {
-            let held = self.last_used.entry(used.key).or_insert(*used);
+            let secrets = self.last_used.entry(used.key).or_default();
+            let held = secrets.entry(used.rotations).or_insert(*used);
             if used.at > held.at {
                 *held = *used;
             }
+            while secrets.len() > 2 {
+                secrets.pop_first();
+            }
+        }
+        for used in &batch.networks {
+            let held = self.networks.entry(used.key).or_default();
+            match held.iter_mut().find(|known| known.network == used.network) {
+                Some(known) => known.at = known.at.max(used.at),
+                None => held.push(*used),
+            }
+            held.sort_by_key(|known| Reverse(known.at));
+            held.truncate(MAX_NETWORKS);
         }
     }
 
@@ -141,15 +165,33 @@ impl Tally {
         rows.collect()
     }
 
-    /// Returns the last use of each of `keys`.
-    pub(super) fn last_used(&self, keys: &[KeyId]) -> Vec<LastUsed> {
-        let found = keys.iter().filter_map(|key| self.last_used.get(key));
-        found.copied().collect()
+    /// Returns the last use of each of `keys`. `rotations` returns the number of a key's rotations.
+    pub(super) fn last_used(
+        &self,
+        keys: &[KeyId],
+        rotations: impl Fn(&KeyId) -> u64,
+    ) -> Vec<LastUsed> {
+        let found = keys.iter().filter_map(|key| {
+            let secrets = self.last_used.get(key)?.values().copied();
+            LastUsed::of_secrets(*key, rotations(key), secrets)
+        });
+        found.collect()
+    }
+
+    /// Returns the networks of `keys`.
+    pub(super) fn networks(&self, keys: &[KeyId]) -> Vec<NetworkUse> {
+        let keys: BTreeSet<_> = keys.iter().collect();
+        let found = keys.into_iter().filter_map(|key| self.networks.get(key));
+        found.flatten().copied().collect()
     }
 
     /// Removes the counts before `hour`, and the batch numbers of nodes silent since before it.
     pub(super) fn forget(&mut self, hour: i64, now: Timestamp) {
         self.usage.retain(|(_, kept), _| *kept >= hour);
+        self.networks.retain(|_, held| {
+            held.retain(|used| used.at.as_millis().div_euclid(HOUR_MILLIS) >= hour);
+            !held.is_empty()
+        });
         let silent = silent_before(hour, now);
         self.batches.retain(|_, (_, at)| *at >= silent);
     }
@@ -158,5 +200,6 @@ impl Tally {
     pub(super) fn remove(&mut self, key: &KeyId) {
         self.counts.remove(key);
         self.last_used.remove(key);
+        self.networks.remove(key);
     }
 }

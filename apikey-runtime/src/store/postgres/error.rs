@@ -6,6 +6,7 @@ use std::fmt;
 use sqlx::error::DatabaseError;
 
 use crate::error::{BoxError, ErrorChain, StoreError};
+use crate::store::WriteOptions;
 
 /// Error codes, <https://www.postgresql.org/docs/current/errcodes-appendix.html>, or their first
 /// two characters, which name a class: what a later try may not meet again.
@@ -36,6 +37,9 @@ const CANCELED: &str = "57014";
 /// Errors after which nothing of the statement holds, so that it can be run again.
 const UNDONE: [&str; 4] = ["40001", "40P01", "26000", CHANGED_PLAN];
 
+/// A write would make a key live for an owner that has as many live keys as it may have.
+const TOO_MANY_KEYS: &str = "KEY01";
+
 /// unique_violation.
 const TAKEN: &str = "23505";
 
@@ -43,8 +47,8 @@ const TAKEN: &str = "23505";
 /// counter that our functions reject.
 const DATA: &str = "22";
 
-/// character_not_in_repertoire: the text has U+0000.
-const NUL: &str = "22021";
+/// character_not_in_repertoire and untranslatable_character: the text has U+0000, as it is or in JSON.
+const NUL: [&str; 2] = ["22021", "22P05"];
 
 /// Returns the error to report if `doing` failed. No value of a record is in it.
 pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
@@ -57,7 +61,7 @@ pub(super) fn failed(doing: &str, error: sqlx::Error) -> StoreError {
             reason,
             source: source(error),
         },
-        sqlx::Error::Database(database) if is_one_of(&[NUL], database.as_ref()) => {
+        sqlx::Error::Database(database) if is_one_of(&NUL, database.as_ref()) => {
             StoreError::InvalidArgument(
                 "PostgreSQL cannot keep a text with the character U+0000; leave it out".to_owned(),
             )
@@ -93,14 +97,26 @@ pub(super) fn described(error: &sqlx::Error) -> String {
 }
 
 /// As [`failed`], for an insert: only there is a taken id a conflict.
-pub(super) fn insert_failed(error: sqlx::Error) -> StoreError {
+pub(super) fn insert_failed(error: sqlx::Error, options: &WriteOptions) -> StoreError {
     match error.as_database_error() {
         Some(database)
             if is_one_of(&[TAKEN], database) && database.constraint() == Some("api_keys_pkey") =>
         {
             StoreError::Conflict
         }
-        _ => failed("adding a record", error),
+        _ => write_failed("adding a record", error, options),
+    }
+}
+
+/// As [`failed`], for a write that may be one key too many.
+pub(super) fn write_failed(doing: &str, error: sqlx::Error, options: &WriteOptions) -> StoreError {
+    let database = error.as_database_error();
+    let max = options
+        .max_live_keys
+        .filter(|_| database.is_some_and(|database| is_one_of(&[TOO_MANY_KEYS], database)));
+    match max {
+        Some(max) => StoreError::TooManyKeys { max },
+        None => failed(doing, error),
     }
 }
 
@@ -131,13 +147,18 @@ pub(super) fn is_undone(error: &sqlx::Error) -> bool {
 pub(super) fn leaves_the_connection_whole(error: &sqlx::Error) -> bool {
     // Integrity constraints, exceptions of our triggers, serialization failures, and locks that were not had in time.
     let database = error.as_database_error();
-    database.is_some_and(|database| is_one_of(&["23", "P0001", "40", LOCKED, DATA], database))
+    database.is_some_and(|database| {
+        is_one_of(
+            &["23", "P0001", "40", LOCKED, DATA, TOO_MANY_KEYS],
+            database,
+        )
+    })
 }
 
 /// Whether a function met stored data that it cannot work with.
 pub(super) fn is_of_data(error: &sqlx::Error) -> bool {
     let database = error.as_database_error();
-    database.is_some_and(|database| is_one_of(&[DATA], database) && !is_one_of(&[NUL], database))
+    database.is_some_and(|database| is_one_of(&[DATA], database) && !is_one_of(&NUL, database))
 }
 
 fn is_one_of(codes: &[&str], error: &dyn DatabaseError) -> bool {

@@ -1,22 +1,22 @@
 //! Listing, page by page.
 
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Row, query};
+use sqlx::{AssertSqlSafe, query};
 
 use super::error::failed;
 use super::owners::owner_join;
-use super::pool::ConnectionPool;
+use super::pool::{ConnectionPool, PgQuery};
+use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::key::KeyId;
-use crate::store::paging::page_size;
+use crate::store::paging::{end_of_prefix, page_size};
 use crate::store::sql::{read_columns, read_page};
-use crate::store::{ListQuery, RecordPage};
+use crate::store::{ListCursor, ListQuery, ListRange, RecordPage, SortValue};
 
-/// The most records that one statement reads, of which those that were asked for are returned.
-const MOST_READ: i64 = 10_000;
-
-/// The most statements for a page. A page for which these read too few records ends early, with a place to go on from.
-const STATEMENTS: usize = 10;
+/// The folded label of a row of `api_keys` that is named `key`, as its index has it.
+macro_rules! label_key {
+    () => {
+        "coalesce(key.label_key, lower(left(key.label, 64)))"
+    };
+}
 
 /// See [`KeyStore::list`](crate::KeyStore::list).
 pub(super) async fn list(
@@ -24,78 +24,98 @@ pub(super) async fn list(
     listed: &ListQuery,
 ) -> Result<RecordPage, StoreError> {
     let size = page_size(listed);
-    let sql = list_sql(listed);
-    let mut page = RecordPage::default();
-    let mut after = listed.after.map(|id| id.to_string()).unwrap_or_default();
-    for _ in 0..STATEMENTS {
-        let left = size.saturating_sub(length(&page)).max(1);
-        // One more, which tells whether others follow.
-        let limit = i64::try_from(left + 1).unwrap_or(i64::MAX);
+    let after = listed.after.as_ref();
+    let after = after.filter(|after| is_within(&listed.range, after));
+    let (from, to) = bounds(&listed.range);
+    let sql = list_sql(&listed.range, to.is_some(), after);
+    // One more, which tells whether others follow.
+    let mut limit = size + 1;
+    loop {
         let list = || {
-            query(AssertSqlSafe(sql.as_str()))
-                .bind(&listed.owner)
-                .bind(&listed.label)
-                .bind(after.as_str())
-                .bind(limit)
-                .bind(MOST_READ)
+            let mut list = query(AssertSqlSafe(sql.as_str()));
+            list = list.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+            list = bind(list, &from);
+            list = bind(list, to.as_ref().unwrap_or(&SortValue::None));
+            match after {
+                Some(after) => bind(list, &after.sort).bind(after.id.as_str()),
+                None => list,
+            }
         };
-        let listing_failed = |error| failed("listing records", error);
-        let mut rows = pool.read(list).await.map_err(listing_failed)?;
-        let place: Option<String> = match rows.first() {
-            Some(row) => row.try_get("place").map_err(listing_failed)?,
-            None => None,
-        };
-        rows.retain(is_record);
-        let last = read_page(rows, left, &mut page);
-        if page.next.is_some() {
-            return Ok(page);
-        }
-        let last = last.map(|id| String::from_utf8_lossy(&id).into_owned());
-        match last.or(place) {
-            Some(last) => after = last,
-            None => return Ok(page),
-        }
-        if length(&page) >= size {
-            break;
+        let rows = pool.read(list).await;
+        let rows = rows.map_err(|error| failed("listing records", error))?;
+        match read_page(rows, size, limit, &listed.range) {
+            Some(page) => return Ok(page),
+            None => limit *= 2,
         }
     }
-    page.next = KeyId::from_ascii(after.as_bytes());
-    Ok(page)
 }
 
-fn length(page: &RecordPage) -> usize {
-    page.records.len() + page.unreadable.len()
-}
-
-/// Whether the row has a record, and not only the place up to which was read.
-fn is_record(row: &PgRow) -> bool {
-    !matches!(row.try_get::<Option<&str>, _>("id"), Ok(None))
-}
-
-/// Returns the statement for `query`: `$1` is the owner, `$2` the label, `$3` the id after which the page starts, `$4` how
-/// many records it returns, and `$5` how many it reads. If it read these, `place` is the last of them. The
-/// rows come in the order of an index.
-fn list_sql(query: &ListQuery) -> String {
-    let (read, order) = match &query.owner {
-        Some(_) => (
-            "(left(owner, 100), id) > (left($1, 100), $3) AND left(owner, 100) <= left($1, 100)",
-            "left(owner, 100), id",
+/// Returns the values between which the range is, the second one exclusive.
+fn bounds(range: &ListRange) -> (SortValue, Option<SortValue>) {
+    match range {
+        ListRange::All => (SortValue::None, None),
+        ListRange::Owner(owner) => (SortValue::Label(owner.clone()), None),
+        ListRange::Label(beginning) | ListRange::Id(beginning) => (
+            SortValue::Label(beginning.clone()),
+            end_of_prefix(beginning).map(SortValue::Label),
         ),
-        None => ("id > $3", "id"),
+        ListRange::Expires { from, to } => (SortValue::Time(*from), Some(SortValue::Time(*to))),
+    }
+}
+
+/// Returns whether a position is not before the range.
+fn is_within(range: &ListRange, after: &ListCursor) -> bool {
+    range.fits(after)
+        && match range {
+            ListRange::All | ListRange::Owner(_) => true,
+            ListRange::Label(_) | ListRange::Expires { .. } => bounds(range).0 <= after.sort,
+            ListRange::Id(beginning) => beginning.as_str() <= after.id.as_str(),
+        }
+}
+
+fn bind(query: PgQuery, value: &SortValue) -> PgQuery {
+    match value {
+        SortValue::None => query.bind(None::<i64>),
+        SortValue::Time(time) => query.bind(Timestamp::as_millis(*time)),
+        SortValue::Label(text) => query.bind(text.clone()),
+    }
+}
+
+/// Returns the statement for a range: `$1` is the number of rows, `$2` and `$3` are the bounds, `$4` and `$5` the position
+/// after which the page starts. The rows come in the order of an index.
+///
+/// A position takes the place of the beginning: with both, the server would choose at which of them it starts.
+fn list_sql(range: &ListRange, has_end: bool, after: Option<&ListCursor>) -> String {
+    const CREATED: &str = "(key.created_at, key.id) < ($4, $5)";
+    const NEWEST: &str = "key.created_at DESC, key.id DESC";
+    let (start, next, end, order) = match range {
+        ListRange::All => ("TRUE", CREATED, "", NEWEST),
+        ListRange::Owner(_) => (
+            "TRUE",
+            CREATED,
+            " AND left(key.owner, 256) = left($2, 256) AND key.owner = $2",
+            NEWEST,
+        ),
+        ListRange::Label(_) => (
+            concat!(label_key!(), " >= $2"),
+            concat!("(", label_key!(), ", key.id) > ($4, $5)"),
+            concat!(" AND ", label_key!(), " < $3"),
+            concat!(label_key!(), ", key.id"),
+        ),
+        ListRange::Id(_) => ("key.id >= $2", "key.id > $5", " AND key.id < $3", "key.id"),
+        ListRange::Expires { .. } => (
+            "key.expires_at >= $2",
+            "(key.expires_at, key.id) > ($4, $5)",
+            " AND key.expires_at < $3",
+            "key.expires_at, key.id",
+        ),
     };
-    // Each parameter is named, so that the server knows its type.
-    let mut wanted = "($1::text IS NULL OR TRUE) AND ($2::text IS NULL OR TRUE)".to_owned();
-    if query.owner.is_some() {
-        wanted.push_str(" AND owner = $1");
-    }
-    if query.label.is_some() {
-        wanted.push_str(" AND label = $2");
-    }
-    let (columns, owner_join) = (read_columns!(), owner_join!());
+    let start = after.map_or(start, |_| next);
+    let is_open = !has_end && matches!(range, ListRange::Label(_) | ListRange::Id(_));
+    let end = if is_open { "" } else { end };
+    let columns = concat!(read_columns!(), ", ", label_key!(), " AS label_key");
+    let owner = owner_join!();
     format!(
-        "SELECT {columns}, read.place AS place FROM (SELECT (SELECT id FROM api_keys WHERE {read} \
-            ORDER BY {order} LIMIT 1 OFFSET $5 - 1) AS place) AS read \
-         LEFT JOIN LATERAL (SELECT * FROM (SELECT * FROM api_keys WHERE {read} ORDER BY {order} LIMIT $5) AS key \
-            WHERE {wanted} ORDER BY {order} LIMIT $4) AS key ON TRUE{owner_join} ORDER BY id"
+        "SELECT {columns} FROM api_keys AS key{owner} WHERE {start}{end} ORDER BY {order} LIMIT $1"
     )
 }

@@ -13,11 +13,13 @@ use crate::error::StoreError;
 use crate::store::schema;
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 4] = [
+const MIGRATIONS: [(i64, &str); 6] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (101, include_str!("migrations/0101_limit_counters.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
     (103, include_str!("migrations/0103_owners.sql")),
+    (104, include_str!("migrations/0104_audit.sql")),
+    (105, include_str!("migrations/0105_last_used.sql")),
 ];
 
 /// The version of the tables after all migrations.

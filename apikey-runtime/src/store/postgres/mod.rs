@@ -1,5 +1,6 @@
 //! Records in PostgreSQL.
 
+mod audit;
 mod bulk;
 mod connect;
 mod error;
@@ -8,6 +9,7 @@ mod limit_counters;
 mod list;
 mod membership;
 mod migrate;
+mod origin;
 mod owners;
 mod pool;
 mod push;
@@ -31,9 +33,10 @@ use self::push::PushListener;
 use super::key_store::STOPPED;
 use super::trim_schedule::TrimSchedule;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, OwnerStore,
-    RecordPage, UsageStore, lease,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListCursor, ListQuery,
+    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
 };
+use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -196,8 +199,8 @@ impl KeyStore for PostgresStore {
         Ok(())
     }
 
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        records::insert(&self.running()?.keys, record).await
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
+        records::insert(&self.running()?.keys, record, options).await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -208,20 +211,31 @@ impl KeyStore for PostgresStore {
         list::list(&self.running()?.keys, query).await
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        records::update(&self.running()?.keys, id, patch).await
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
+        records::update(&self.running()?.keys, id, patch, options).await
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        records::revoke(&self.running()?.keys, id, revocation).await
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
+        records::revoke(&self.running()?.keys, id, revocation, options).await
     }
 
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
-        bulk::purge(&self.running()?.keys, before, after).await
+        bulk::purge(&self.running()?.keys, before, after, origin).await
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -233,6 +247,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn owners(&self) -> Option<&dyn OwnerStore> {
+        Some(self)
+    }
+
+    fn audit(&self) -> Option<&dyn AuditStore> {
         Some(self)
     }
 

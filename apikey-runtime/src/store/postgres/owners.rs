@@ -7,7 +7,9 @@ use sqlx::{Row, query};
 use super::PostgresStore;
 use super::error::failed;
 use super::history::primary;
+use super::origin::{origin_text, with_origin};
 use super::pool::{ConnectionPool, PgQuery};
+use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::record::{OwnerRevocation, OwnerState};
 use crate::store::{OwnerStore, sql};
@@ -29,10 +31,14 @@ macro_rules! owner_join {
 }
 pub(super) use owner_join;
 
-/// Waits for its turn before a change locks the row of the owner `$1`, so that a stream of inserts does not hold it off.
+/// Waits for its turn before a change locks the row of the owner `$1`, so that a stream of inserts does not hold it off. `$2`
+/// is where the change comes from.
 macro_rules! turn {
     () => {
-        "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(api_key_owner_turn($1))) "
+        concat!(
+            with_origin!("$2"),
+            ", turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(api_key_owner_turn($1)) FROM origin) "
+        )
     };
 }
 
@@ -46,16 +52,22 @@ impl OwnerStore for PostgresStore {
         &self,
         owner: &str,
         revocation: &OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<OwnerState, StoreError> {
-        revoke_keys(&self.running()?.keys, owner, revocation).await
+        revoke_keys(&self.running()?.keys, owner, revocation, origin).await
     }
 
     async fn set_owner_suspended(
         &self,
         owner: &str,
         suspended: bool,
+        origin: &ChangeOrigin,
     ) -> Result<(OwnerState, bool), StoreError> {
-        set_suspended(&self.running()?.keys, owner, suspended).await
+        set_suspended(&self.running()?.keys, owner, suspended, origin).await
+    }
+
+    async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
+        count_live(&self.running()?.keys, owner, max).await
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {
@@ -82,6 +94,7 @@ async fn revoke_keys(
     pool: &ConnectionPool,
     owner: &str,
     revocation: &OwnerRevocation,
+    origin: &ChangeOrigin,
 ) -> Result<OwnerState, StoreError> {
     const REVOKE: &str = concat!(
         turn!(),
@@ -90,14 +103,16 @@ async fn revoke_keys(
             FROM turn WHERE known.owner = $1 RETURNING known.*), \
          kept AS ( \
             INSERT INTO api_key_owner_revocations (owner, number, at, reason, actor) \
-            SELECT owner, revocations, $2, $3, $4 FROM changed \
+            SELECT owner, revocations, $3, $4, $5 FROM changed \
             ON CONFLICT (owner, number) DO UPDATE \
             SET at = excluded.at, reason = excluded.reason, actor = excluded.actor, marked_to = '') \
          SELECT version AS owner_version, revocations AS owner_revoked, suspended AS owner_suspended FROM changed"
     );
+    let origin = origin_text(origin, None);
     let revoke = || {
         query(REVOKE)
             .bind(owner)
+            .bind(&origin)
             .bind(revocation.at.as_millis())
             .bind(&revocation.reason)
             .bind(&revocation.actor)
@@ -110,24 +125,41 @@ async fn set_suspended(
     pool: &ConnectionPool,
     owner: &str,
     suspended: bool,
+    origin: &ChangeOrigin,
 ) -> Result<(OwnerState, bool), StoreError> {
     const SUSPEND: &str = concat!(
         turn!(),
         ", present AS MATERIALIZED ( \
             SELECT known.* FROM turn JOIN api_key_owners AS known ON known.owner = $1 FOR NO KEY UPDATE OF known), \
          changed AS ( \
-            UPDATE api_key_owners AS known SET suspended = $2, version = known.version + 1 \
-            FROM present WHERE known.owner = present.owner AND present.suspended <> $2 RETURNING known.*) \
+            UPDATE api_key_owners AS known SET suspended = $3, version = known.version + 1 \
+            FROM present WHERE known.owner = present.owner AND present.suspended <> $3 RETURNING known.*) \
          SELECT version AS owner_version, revocations AS owner_revoked, suspended AS owner_suspended, TRUE AS is_changed \
             FROM changed \
-         UNION ALL SELECT version, revocations, suspended, FALSE FROM present WHERE suspended = $2"
+         UNION ALL SELECT version, revocations, suspended, FALSE FROM present WHERE suspended = $3"
     );
     const DOING: &str = "suspending or resuming an owner";
-    let suspend = || query(SUSPEND).bind(owner).bind(suspended);
+    let origin = origin_text(origin, None);
+    let suspend = || query(SUSPEND).bind(owner).bind(&origin).bind(suspended);
     let row = changed(pool, DOING, suspend).await?;
     let is_changed = row.try_get("is_changed");
     let is_changed = is_changed.map_err(|error| failed(DOING, error))?;
     Ok((state(owner, &row)?, is_changed))
+}
+
+async fn count_live(pool: &ConnectionPool, owner: &str, max: u32) -> Result<u32, StoreError> {
+    const COUNT: &str = "SELECT api_key_live_keys($1, known.revocations, '', \
+            (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2) AS live \
+         FROM api_key_owners AS known WHERE known.owner = $1";
+    let counting_failed = |error| failed("counting live keys", error);
+    let count = || query(COUNT).bind(owner).bind(i64::from(max));
+    let rows = pool.read(count).await.map_err(counting_failed)?;
+    let live: Option<i64> = rows
+        .first()
+        .map(|row| row.try_get("live"))
+        .transpose()
+        .map_err(counting_failed)?;
+    Ok(live.map_or(0, |live| u32::try_from(live).unwrap_or(max)))
 }
 
 async fn mark(pool: &ConnectionPool) -> Result<bool, StoreError> {

@@ -2,29 +2,39 @@
 //! steps leaves all of it or nothing, and so does a caller that goes away.
 
 use sqlx::postgres::PgRow;
-use sqlx::query;
+use sqlx::{Row, query};
 
-use super::error::{failed, insert_failed};
+use super::error::{failed, insert_failed, write_failed};
 use super::history;
+use super::origin::{origin_text, with_origin};
 use super::owners::owner_join;
 use super::pool::ConnectionPool;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
+use crate::store::WriteOptions;
 use crate::store::sql::{self, EncodedColumns, KeyRow, column_names, read_columns};
 
 sql::key_row!(PgRow);
 
 /// See [`KeyStore::insert`](crate::KeyStore::insert).
-pub(super) async fn insert(pool: &ConnectionPool, record: &KeyRecord) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    pool: &ConnectionPool,
+    record: &KeyRecord,
+    options: &WriteOptions,
+) -> Result<(), StoreError> {
     const INSERT: &str = concat!(
+        with_origin!("$26"),
         "INSERT INTO api_keys (",
         column_names!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
+        ", label_key) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+         $21, $22, $23, $24, $25 FROM origin"
     );
     let version = sql::stored_version(record)?;
+    let rotations = sql::stored_rotations(record)?;
     let encoded = EncodedColumns::of_record(record)?;
+    let origin = origin_text(&options.origin, options.max_live_keys);
     let previous = record.previous.as_ref();
     let revoked = record.revoked.as_ref();
     let insert = || {
@@ -49,9 +59,17 @@ pub(super) async fn insert(pool: &ConnectionPool, record: &KeyRecord) -> Result<
             .bind(revoked.and_then(|revocation| revocation.reason.as_ref()))
             .bind(record.enabled)
             .bind(version)
+            .bind(&record.description)
+            .bind(&record.created_by)
+            .bind(&record.updated_by)
+            .bind(rotations)
+            .bind(&encoded.label_key)
+            .bind(&origin)
     };
     let inserted = pool.write(insert).await;
-    inserted.map(drop).map_err(insert_failed)
+    inserted
+        .map(drop)
+        .map_err(|error| insert_failed(error, options))
 }
 
 /// See [`KeyStore::find`](crate::KeyStore::find). Reads from the primary, or not at all.
@@ -79,30 +97,83 @@ pub(super) async fn find(
     }
 }
 
+/// Locks the record `$1` and reads on what a write of it depends, as of then. `turned` comes first: see
+/// `migrations/0103_owners.sql` for the order of locks.
+macro_rules! held {
+    ($turned:literal) => {
+        concat!(
+            "held AS MATERIALIZED (SELECT key.id, key.owner, key.version FROM origin, ",
+            $turned,
+            "api_keys AS key WHERE key.id = $1 FOR NO KEY UPDATE OF key), "
+        )
+    };
+}
+
+/// Whether the record that is held has the owner `$2` and the version `$3` that the write expects.
+macro_rules! is_expected {
+    () => {
+        "($2::text IS NULL OR held.owner = $2) AND ($3::bigint IS NULL OR held.version = $3)"
+    };
+}
+
+/// The answer of a write: `is_owned` and `is_expected` tell which condition does not hold.
+macro_rules! outcome {
+    () => {
+        concat!(
+            "SELECT ($2::text IS NULL OR held.owner = $2) IS TRUE AS is_owned, (",
+            is_expected!(),
+            ") IS TRUE AS is_expected, EXISTS (SELECT FROM changed) AS is_changed FROM held"
+        )
+    };
+}
+
 /// See [`KeyStore::update`](crate::KeyStore::update).
 pub(super) async fn update(
     pool: &ConnectionPool,
     id: &KeyId,
     patch: &KeyPatch,
+    options: &WriteOptions,
 ) -> Result<(), StoreError> {
-    // A column that can be NULL has a flag beside its new value. The largest version stays as it is.
-    const UPDATE: &str = "UPDATE api_keys SET \
-        version = version + (version < 9223372036854775807)::integer, \
-        label = coalesce($2, label), scopes = coalesce($3, scopes), metadata = coalesce($4, metadata), \
-        networks = coalesce($5, networks), methods = coalesce($6, methods), limits = coalesce($7, limits), \
-        enabled = coalesce($8, enabled), digest = coalesce($9, digest), \
-        owner = CASE WHEN $10 THEN $11 ELSE owner END, \
-        environment = CASE WHEN $12 THEN $13 ELSE environment END, \
-        expires_at = CASE WHEN $14 THEN $15 ELSE expires_at END, \
-        not_before = CASE WHEN $16 THEN $17 ELSE not_before END, \
-        previous_digest = CASE WHEN $18 THEN $19 ELSE previous_digest END, \
-        previous_until = CASE WHEN $18 THEN $20 ELSE previous_until END \
-        WHERE id = $1 AND ($21::bigint IS NULL OR version = $21) RETURNING id";
+    // A column that can be NULL has a flag beside its new value. The largest version stays as it is. If the number of live
+    // keys is bounded, the write takes the turn of the owner that the record will have: the new one, or that of now.
+    const UPDATE: &str = concat!(
+        with_origin!("$4"),
+        ", turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(api_key_owner_turn(coming.owner)) FROM ( \
+            SELECT CASE WHEN $14 THEN $15 ELSE key.owner END AS owner FROM api_keys AS key WHERE key.id = $1) AS coming \
+            WHERE $5 AND coming.owner IS NOT NULL), ",
+        held!("(SELECT count(*) FROM turn) AS turned, "),
+        "changed AS (UPDATE api_keys AS key SET \
+            version = key.version + (key.version < 9223372036854775807)::integer, \
+            label = coalesce($6, key.label), scopes = coalesce($7, key.scopes), metadata = coalesce($8, key.metadata), \
+            networks = coalesce($9, key.networks), methods = coalesce($10, key.methods), \
+            limits = coalesce($11, key.limits), enabled = coalesce($12, key.enabled), \
+            digest = coalesce($13, key.digest), \
+            owner = CASE WHEN $14 THEN $15 ELSE key.owner END, \
+            environment = CASE WHEN $16 THEN $17 ELSE key.environment END, \
+            expires_at = CASE WHEN $18 THEN $19 ELSE key.expires_at END, \
+            not_before = CASE WHEN $20 THEN $21 ELSE key.not_before END, \
+            previous_digest = CASE WHEN $22 THEN $23 ELSE key.previous_digest END, \
+            previous_until = CASE WHEN $22 THEN $24 ELSE key.previous_until END, \
+            description = CASE WHEN $25 THEN $26 ELSE key.description END, \
+            label_key = coalesce($27, key.label_key) \
+            FROM held WHERE key.id = held.id AND ",
+        is_expected!(),
+        " RETURNING key.id) ",
+        outcome!()
+    );
     let encoded = EncodedColumns::of_patch(patch)?;
     let previous = patch.previous.as_ref().and_then(Option::as_ref);
+    // Other changes do not make a key live.
+    let comes = patch.owner.is_some() || patch.expires.is_some();
+    let max_live_keys = options.max_live_keys.filter(|_| comes);
+    let origin = origin_text(&options.origin, max_live_keys);
     let update = || {
         query(UPDATE)
             .bind(id.as_str())
+            .bind(&options.expected_owner)
+            .bind(sql::expected_version(options))
+            .bind(&origin)
+            .bind(max_live_keys.is_some())
             .bind(&patch.label)
             .bind(&encoded.scopes)
             .bind(&encoded.metadata)
@@ -122,17 +193,13 @@ pub(super) async fn update(
             .bind(patch.previous.is_some())
             .bind(previous.map(|previous| &previous.digest))
             .bind(previous.map(|previous| previous.until.as_millis()))
-            .bind(sql::expected_version(patch))
+            .bind(patch.description.is_some())
+            .bind(patch.description.as_ref().and_then(Option::as_ref))
+            .bind(&encoded.label_key)
     };
     let updated = pool.write(update).await;
-    let updated = updated.map_err(|error| failed("changing a record", error))?;
-    if !updated.is_empty() {
-        Ok(())
-    } else if patch.expected_version.is_some() && exists(pool, id).await? {
-        Err(StoreError::Conflict)
-    } else {
-        Err(StoreError::NotFound)
-    }
+    let rows = updated.map_err(|error| write_failed("changing a record", error, options))?;
+    is_changed(&rows).map(drop)
 }
 
 /// See [`KeyStore::revoke`](crate::KeyStore::revoke).
@@ -140,32 +207,45 @@ pub(super) async fn revoke(
     pool: &ConnectionPool,
     id: &KeyId,
     revocation: &Revocation,
+    options: &WriteOptions,
 ) -> Result<bool, StoreError> {
     // If its owner's state revokes the key, marking writes the time and reason of that.
-    const REVOKE: &str = "UPDATE api_keys AS key SET revoked_at = $1, revoked_reason = $2, \
-        version = version + (version < 9223372036854775807)::integer \
-        WHERE id = $3 AND revoked_at IS NULL AND owner_revocations >= coalesce(( \
-            SELECT known.revocations FROM api_key_owners AS known WHERE known.owner = key.owner), 0) RETURNING id";
+    const REVOKE: &str = concat!(
+        with_origin!("$4"),
+        ", ",
+        held!(""),
+        "changed AS (UPDATE api_keys AS key SET revoked_at = $5, revoked_reason = $6, \
+            version = key.version + (key.version < 9223372036854775807)::integer \
+            FROM held WHERE key.id = held.id AND ",
+        is_expected!(),
+        " AND key.revoked_at IS NULL AND key.owner_revocations >= coalesce(( \
+            SELECT known.revocations FROM api_key_owners AS known WHERE known.owner = key.owner), 0) RETURNING key.id) ",
+        outcome!()
+    );
+    let origin = origin_text(&options.origin, None);
     let revoke = || {
         query(REVOKE)
+            .bind(id.as_str())
+            .bind(&options.expected_owner)
+            .bind(sql::expected_version(options))
+            .bind(&origin)
             .bind(revocation.at.as_millis())
             .bind(&revocation.reason)
-            .bind(id.as_str())
     };
     let revoked = pool.write(revoke).await;
-    let revoked = revoked.map_err(|error| failed("revoking a key", error))?;
-    if !revoked.is_empty() {
-        Ok(true)
-    } else if exists(pool, id).await? {
-        Ok(false)
-    } else {
-        Err(StoreError::NotFound)
-    }
+    let rows = revoked.map_err(|error| failed("revoking a key", error))?;
+    is_changed(&rows)
 }
 
-async fn exists(pool: &ConnectionPool, id: &KeyId) -> Result<bool, StoreError> {
-    let find = || query("SELECT FROM api_keys WHERE id = $1").bind(id.as_str());
-    let found = pool.read(find).await;
-    let found = found.map_err(|error| failed("looking for a record", error))?;
-    Ok(!found.is_empty())
+/// Returns whether a write has changed its record, if the record is as the write expects it.
+fn is_changed(rows: &[PgRow]) -> Result<bool, StoreError> {
+    let row = rows.first().ok_or(StoreError::NotFound)?;
+    let flag = |name| row.try_get::<bool, _>(name);
+    let flags = (flag("is_owned"), flag("is_expected"), flag("is_changed"));
+    match flags {
+        (Ok(false), _, _) => Err(StoreError::NotFound),
+        (_, Ok(false), _) => Err(StoreError::Conflict),
+        (_, _, Ok(is_changed)) => Ok(is_changed),
+        (_, _, Err(error)) => Err(failed("reading the outcome of a write", error)),
+    }
 }

@@ -1,6 +1,7 @@
 //! Usage: batches are added, and rows are read by key and hour.
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -12,7 +13,10 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::sql::id;
-use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageStore};
+use crate::store::usage::last_uses;
+use crate::store::{
+    LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow, UsageStore,
+};
 
 #[async_trait]
 impl UsageStore for PostgresStore {
@@ -28,6 +32,10 @@ impl UsageStore for PostgresStore {
         last_used(&self.running()?.keys, keys).await
     }
 
+    async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+        networks(&self.running()?.keys, keys).await
+    }
+
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         forget(&self.running()?.keys, hour).await
     }
@@ -40,11 +48,12 @@ const REMOVED_AT_ONCE: usize = 5_000;
 const HOUR_MILLIS: i64 = 3_600_000;
 
 async fn add(pool: &ConnectionPool, batch: &UsageBatch) -> Result<(), StoreError> {
-    const ADD: &str = "SELECT api_key_add_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    const ADD: &str = "\
+        SELECT api_key_add_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
         rows.iter().map(value).collect()
     }
-    let (rows, last_used) = (&batch.rows, &batch.last_used);
+    let (rows, last_used, networks) = (&batch.rows, &batch.last_used, &batch.networks);
     let query = || {
         sqlx::query(ADD)
             .bind(batch.node.to_string())
@@ -56,10 +65,14 @@ async fn add(pool: &ConnectionPool, batch: &UsageBatch) -> Result<(), StoreError
             .bind(column(rows, |row| whole(row.requests)))
             .bind(column(rows, |row| whole(row.cost)))
             .bind(column(last_used, |last| last.key.to_string()))
+            .bind(column(last_used, |last| whole(last.rotations)))
             .bind(column(last_used, |last| last.at.as_millis()))
             .bind(column(last_used, |last| {
                 last.network.map(|network| network.to_string())
             }))
+            .bind(column(networks, |used| used.key.to_string()))
+            .bind(column(networks, |used| used.network.to_string()))
+            .bind(column(networks, |used| used.at.as_millis()))
     };
     let added = pool.write(query).await;
     added
@@ -108,19 +121,57 @@ fn usage_row(row: &PgRow) -> Result<Option<UsageRow>, sqlx::Error> {
 }
 
 async fn last_used(pool: &ConnectionPool, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-    const READ: &str = "SELECT key, at, network FROM api_key_last_used WHERE key = ANY ($1)";
+    // The first table has what an older release wrote.
+    const READ: &str = "\
+        SELECT used.*, coalesce(record.rotations, 0) AS present FROM ( \
+            SELECT key, 0::bigint AS rotations, at, network FROM api_key_last_used WHERE key = ANY ($1) \
+            UNION ALL SELECT key, rotations, at, network FROM api_key_secret_uses WHERE key = ANY ($1) \
+        ) AS used LEFT JOIN api_keys AS record ON record.id = used.key";
     let reading_failed = |error| failed("reading when keys were last used", error);
     let ask = || sqlx::query(READ).bind(texts(keys));
     let rows = pool.read(ask).await.map_err(reading_failed)?;
-    let mut found = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let Some(key) = id(row) else { continue };
-        let at = row.try_get("at").map_err(reading_failed)?;
-        let network: Option<&str> = row.try_get("network").map_err(reading_failed)?;
-        let network = network.and_then(|network| network.parse().ok());
-        found.push(LastUsed::new(key, Timestamp::from_millis(at), network));
-    }
-    Ok(found)
+    let uses = rows.iter().map(secret_use).collect::<Result<Vec<_>, _>>();
+    Ok(last_uses(
+        uses.map_err(reading_failed)?.into_iter().flatten(),
+    ))
+}
+
+/// Reads the use of a secret, with the present rotations of its key; `None` if its id is not one.
+fn secret_use(row: &PgRow) -> Result<Option<(u64, SecretUse)>, sqlx::Error> {
+    let number = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    let (present, rotations) = (number("present")?, number("rotations")?);
+    let at = Timestamp::from_millis(row.try_get("at")?);
+    let network = network(row)?;
+    Ok(id(row).map(|key| (present, SecretUse::new(key, rotations, at, network))))
+}
+
+async fn networks(pool: &ConnectionPool, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+    // Two batches at once may leave more than 20 for a moment.
+    const READ: &str = "SELECT key, network, at FROM ( \
+            SELECT key, network, at, row_number() OVER (PARTITION BY key ORDER BY at DESC, network) AS place \
+            FROM api_key_networks WHERE key = ANY ($1) \
+        ) AS ranked WHERE place <= 20";
+    let reading_failed = |error| failed("reading the networks of keys", error);
+    let ask = || sqlx::query(READ).bind(texts(keys));
+    let rows = pool.read(ask).await.map_err(reading_failed)?;
+    let uses = rows.iter().map(network_use).collect::<Result<Vec<_>, _>>();
+    Ok(uses
+        .map_err(reading_failed)?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// Reads the use from a network; `None` if the row was written by hand.
+fn network_use(row: &PgRow) -> Result<Option<NetworkUse>, sqlx::Error> {
+    let at = Timestamp::from_millis(row.try_get("at")?);
+    let place = id(row).zip(network(row)?);
+    Ok(place.map(|(key, network)| NetworkUse::new(key, network, at)))
+}
+
+fn network(row: &PgRow) -> Result<Option<IpNet>, sqlx::Error> {
+    let network: Option<&str> = row.try_get("network")?;
+    Ok(network.and_then(|network| network.parse().ok()))
 }
 
 async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {
@@ -135,13 +186,17 @@ async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {
             LIMIT $2 FOR UPDATE SKIP LOCKED)) \
          RETURNING 1";
     // Written for a key that was removed at that moment.
-    const GONE: &str = "DELETE FROM api_key_last_used WHERE ctid = ANY (ARRAY( \
-            SELECT ctid FROM api_key_last_used AS used WHERE used.at < $1 \
+    const GONE: &str = "DELETE FROM api_key_secret_uses WHERE ctid = ANY (ARRAY( \
+            SELECT ctid FROM api_key_secret_uses AS used WHERE used.at < $1 \
                 AND NOT EXISTS (SELECT FROM api_keys WHERE id = used.key) \
             LIMIT $2 FOR UPDATE OF used SKIP LOCKED)) \
          RETURNING 1";
+    const NETWORKS: &str = "DELETE FROM api_key_networks WHERE ctid = ANY (ARRAY( \
+            SELECT ctid FROM api_key_networks WHERE day < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+         RETURNING 1";
     let millis = hour.saturating_mul(HOUR_MILLIS);
     remove(pool, OLD, hour).await?;
+    remove(pool, NETWORKS, hour.div_euclid(24)).await?;
     remove(pool, SILENT, millis).await?;
     remove(pool, GONE, millis).await
 }

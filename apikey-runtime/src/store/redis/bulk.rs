@@ -4,14 +4,16 @@
 use redis::Cmd;
 
 use super::connection::DEADLINE;
-use super::list::ids;
+use super::options::ChangeOptions;
+use super::read::ids;
 use super::records::KEYS;
 use super::script::{self, ScriptCall};
-use super::server::{ScriptReply, Server};
+use super::server::{ScriptReply, Server, TRIES};
+use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::BulkStep;
+use crate::store::{BulkStep, ListCursor};
 
 /// The most records of a step.
 const STEP: usize = 100;
@@ -23,28 +25,23 @@ const STEP: usize = 100;
 pub(super) async fn purge(
     server: &Server,
     before: Timestamp,
-    after: Option<&KeyId>,
+    after: Option<&ListCursor>,
+    origin: &ChangeOrigin,
 ) -> Result<BulkStep, StoreError> {
     let doing = "removing old records";
-    let skipped = after.map_or(0, |after| after.to_u128());
+    let skipped = after.map_or(0, |after| after.id.to_u128());
     // Marking writes the times at which keys of owners ended into the index.
     if mark(server).await? {
-        return Ok(BulkStep::new(Vec::new(), Some(KeyId::from_u128(skipped))));
+        return Ok(BulkStep::new(
+            Vec::new(),
+            Some(KeyId::from_u128(skipped).into()),
+        ));
     }
     let ids = ended(server, doing, before, skipped).await?;
     if ids.is_empty() {
         return Ok(BulkStep::default());
     }
-    let names = &server.names;
-    let of_keys = ids
-        .iter()
-        .flat_map(|id| [names.record_of(id), names.limit_counters_of(id)]);
-    let run = server
-        .write(&script::PURGE, KEYS)?
-        .key(names.last_used())
-        .keys(of_keys)
-        .argument(before.as_millis());
-    let reply = change_many(server, doing, run, &ids).await?;
+    let reply = remove(server, doing, before, &ids, origin).await?;
     let (kept, removed) = reply
         .rest
         .split_first()
@@ -53,8 +50,40 @@ pub(super) async fn purge(
         .ok()
         .and_then(|kept| kept.parse().ok());
     let next = skipped.saturating_add(kept.unwrap_or(0));
-    let next = (ids.len() == STEP).then(|| KeyId::from_u128(next));
+    let next = (ids.len() == STEP).then(|| KeyId::from_u128(next).into());
     Ok(BulkStep::new(key_ids(removed).collect(), next))
+}
+
+/// Removes those of the records that ended before.
+async fn remove(
+    server: &Server,
+    doing: &str,
+    before: Timestamp,
+    ids: &[Vec<u8>],
+    origin: &ChangeOrigin,
+) -> Result<ScriptReply, StoreError> {
+    let names = &server.names;
+    let mut options = ChangeOptions::of_origin(origin);
+    for _ in 0..TRIES {
+        let of_keys = ids
+            .iter()
+            .flat_map(|id| [names.record_of(id), names.limit_counters_of(id)]);
+        let run = server
+            .write(&script::PURGE, KEYS)?
+            .key(names.last_used())
+            .keys(of_keys)
+            .keys(ids.iter().map(|id| names.networks_of(id)))
+            .argument(options.text())
+            .argument(before.as_millis());
+        let reply = change_many(server, doing, run, ids).await?;
+        if reply.word != "fold" {
+            return Ok(reply);
+        }
+        reply.rest.iter().for_each(|label| options.fold(label));
+    }
+    Err(StoreError::unavailable(format!(
+        "{doing}: the labels change again and again"
+    )))
 }
 
 /// Marks the next keys of an owner. Returns whether more is left to mark.
@@ -72,7 +101,7 @@ pub(super) async fn mark(server: &Server) -> Result<bool, StoreError> {
         return Ok(false);
     };
     let run = server
-        .write(&script::MARK, KEYS)?
+        .write(&script::MARK, 6)?
         .key(names.unmarked_owners())
         .keys(ids.iter().map(|id| names.record_of(id)))
         .argument(STEP)

@@ -49,7 +49,7 @@ impl KeyNames {
         self.of("changes")
     }
 
-    /// Sorted set without scores: ids, and owners and labels with their ids.
+    /// Sorted set without scores: what records are found by, with their ids.
     pub(super) fn index(&self) -> String {
         self.of("index")
     }
@@ -72,6 +72,16 @@ impl KeyNames {
     /// Sorted set: the owners whose keys are not all marked, by the epoch of the revocation.
     pub(super) fn unmarked_owners(&self) -> String {
         self.of("unmarked_owners")
+    }
+
+    /// Stream: an entry for each change of a key or an owner.
+    pub(super) fn audit(&self) -> String {
+        self.of("audit")
+    }
+
+    /// Sorted set without scores: keys, owners and actors with the ids of their entries in the audit log.
+    pub(super) fn audit_index(&self) -> String {
+        self.of("audit_index")
     }
 
     /// Hash: up to four fields for every node.
@@ -114,7 +124,17 @@ impl KeyNames {
         self.of("usage_days")
     }
 
-    /// Hash: time and network of the last use of keys, by their ids.
+    /// Sorted set: the networks of a key, by the time of the last use. Expires.
+    pub(super) fn networks(&self, id: &KeyId) -> String {
+        self.of("networks:") + id.as_str()
+    }
+
+    /// As [`networks`](Self::networks), for an id as the index has it.
+    pub(super) fn networks_of(&self, id: &[u8]) -> Vec<u8> {
+        [self.of("networks:").as_bytes(), id].concat()
+    }
+
+    /// Hash: the last uses of keys, by their ids. `add_usage.lua` has the form.
     pub(super) fn last_used(&self) -> String {
         self.of("last_used")
     }
@@ -124,8 +144,8 @@ impl KeyNames {
         self.of("usage_batch:") + node.as_str()
     }
 
-    /// The keys of every change to records.
-    pub(super) fn of_records(&self) -> [String; 6] {
+    /// The keys of every change to records. Without the last two, a change is not audited.
+    pub(super) fn of_records(&self) -> [String; 8] {
         [
             self.meta(),
             self.changes(),
@@ -133,6 +153,8 @@ impl KeyNames {
             self.purge_index(),
             self.owners(),
             self.owner_revocations(),
+            self.audit(),
+            self.audit_index(),
         ]
     }
 

@@ -1,16 +1,20 @@
 //! Records in Redis.
 
+mod audit;
 mod bulk;
 mod connection;
 mod connector;
 mod error;
 mod history;
+mod index;
 mod key_names;
 mod limit_counters;
 mod list;
 mod membership;
+mod options;
 mod owners;
 mod push;
+mod read;
 mod record_hash;
 mod records;
 mod script;
@@ -31,9 +35,10 @@ use self::key_names::KeyNames;
 use self::server::Server;
 use super::key_store::STOPPED;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, OwnerStore,
-    RecordPage, UsageStore, lease,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListCursor, ListQuery,
+    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
 };
+use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -120,13 +125,14 @@ impl KeyStore for RedisStore {
             let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
             let connector = Connector::new(self.url.expose_secret(), names.meta())?;
             let server = Server::open(connector, names, self.lease, &self.signal).await?;
+            index::complete(&server).await?;
             *self.server.write() = Ok(Arc::new(server));
         }
         Ok(())
     }
 
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        records::insert(&*self.server()?, record).await
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
+        records::insert(&*self.server()?, record, options).await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -137,20 +143,31 @@ impl KeyStore for RedisStore {
         list::list(&*self.server()?, query).await
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        records::update(&*self.server()?, id, patch).await
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
+        records::update(&*self.server()?, id, patch, options).await
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        records::revoke(&*self.server()?, id, revocation).await
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
+        records::revoke(&*self.server()?, id, revocation, options).await
     }
 
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
-        bulk::purge(&*self.server()?, before, after).await
+        bulk::purge(&*self.server()?, before, after, origin).await
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -162,6 +179,10 @@ impl KeyStore for RedisStore {
     }
 
     fn owners(&self) -> Option<&dyn OwnerStore> {
+        Some(self)
+    }
+
+    fn audit(&self) -> Option<&dyn AuditStore> {
         Some(self)
     }
 

@@ -5,14 +5,22 @@ use redis::from_redis_value;
 
 use super::connection::DEADLINE;
 use super::error::RedisFailure;
-use super::record_hash::owner_state;
-use super::records::{KEYS, unreadable_owner};
+use super::options::ChangeOptions;
+use super::read::{ids, read, unreadable_owner};
+use super::record_hash::{RecordHash, owner_state};
+use super::records::KEYS;
 use super::script::{self, LuaScript, ScriptCall};
 use super::server::{SCHEMA, Server};
-use super::{RedisStore, bulk, list};
+use super::{RedisStore, bulk, index};
+use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
+use crate::key::KeyId;
 use crate::record::{OwnerRevocation, OwnerState};
-use crate::store::{ListQuery, OwnerStore, PROTOCOL};
+use crate::store::columns::Broken;
+use crate::store::{OwnerStore, PROTOCOL};
+
+/// How many records of an owner are read at once.
+const READ_STEP: usize = 100;
 
 #[async_trait]
 impl OwnerStore for RedisStore {
@@ -24,6 +32,7 @@ impl OwnerStore for RedisStore {
         &self,
         owner: &str,
         revocation: &OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<OwnerState, StoreError> {
         let server = self.server()?;
         let queue = server.names.unmarked_owners();
@@ -37,7 +46,15 @@ impl OwnerStore for RedisStore {
             )
         };
         let doing = "revoking the keys of an owner";
-        let (state, _) = change(&server, doing, &script::REVOKE_OWNER_KEYS, owner, revoke).await?;
+        let (state, _) = change(
+            &server,
+            doing,
+            &script::REVOKE_OWNER_KEYS,
+            owner,
+            origin,
+            revoke,
+        )
+        .await?;
         Ok(state)
     }
 
@@ -45,11 +62,24 @@ impl OwnerStore for RedisStore {
         &self,
         owner: &str,
         suspended: bool,
+        origin: &ChangeOrigin,
     ) -> Result<(OwnerState, bool), StoreError> {
         let server = self.server()?;
         let suspend = |run: ScriptCall| run.argument(u8::from(suspended));
         let doing = "suspending or resuming an owner";
-        change(&server, doing, &script::SUSPEND_OWNER, owner, suspend).await
+        change(
+            &server,
+            doing,
+            &script::SUSPEND_OWNER,
+            owner,
+            origin,
+            suspend,
+        )
+        .await
+    }
+
+    async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
+        index::count_live_keys(&*self.server()?, owner, max).await
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {
@@ -81,12 +111,14 @@ async fn change(
     doing: &str,
     script: &'static LuaScript,
     owner: &str,
+    origin: &ChangeOrigin,
     complete: impl Fn(ScriptCall) -> ScriptCall,
 ) -> Result<(OwnerState, bool), StoreError> {
     let mut is_known = false;
     loop {
         let run = server
             .write(script, KEYS)?
+            .argument(ChangeOptions::of_origin(origin).text())
             .argument(owner)
             .argument(u8::from(is_known))
             .argument(SCHEMA)
@@ -113,16 +145,31 @@ async fn change(
 
 /// Whether an owner without a state has keys, which an older release has added.
 async fn has_keys(server: &Server, owner: &str) -> Result<bool, StoreError> {
-    let mut query = ListQuery::first(1);
-    query.owner = Some(owner.to_owned());
+    let doing = "looking for keys of an owner";
+    let mut after = Vec::new();
     loop {
-        let page = list::list(server, &query).await?;
-        if !page.records.is_empty() || !page.unreadable.is_empty() {
-            return Ok(true);
+        let run = ScriptCall::new(&script::SELECT_IDS)
+            .key(server.names.index())
+            .argument("o")
+            .argument(owner)
+            .argument(after.as_slice())
+            .argument(READ_STEP);
+        let (value, _) = server.calls.run(doing, &run, DEADLINE).await?;
+        let found = ids(doing, value)?;
+        let keys: Vec<_> = found
+            .iter()
+            .filter_map(|id| KeyId::from_ascii(id))
+            .collect();
+        let hashes = read(server, doing, &keys, DEADLINE).await?;
+        let is_its = |hash: &Result<RecordHash, Broken>| {
+            hash.as_ref().is_ok_and(|hash| {
+                hash.get(b"owner".as_slice()).map(Vec::as_slice) == Some(owner.as_bytes())
+            })
+        };
+        match found.last() {
+            _ if hashes.iter().any(is_its) => return Ok(true),
+            Some(last) if found.len() == READ_STEP => after.clone_from(last),
+            _ => return Ok(false),
         }
-        if page.next.is_none() {
-            return Ok(false);
-        }
-        query.after = page.next;
     }
 }

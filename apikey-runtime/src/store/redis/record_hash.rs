@@ -31,6 +31,7 @@ impl RecordFields {
         let mut fields = Self::default();
         fields.put("prefix", Some(record.prefix.as_str()));
         fields.put("label", Some(record.label.as_str()));
+        fields.put("description", record.description.as_deref());
         fields.put("owner", record.owner.as_deref());
         fields.put_long(["digest", "digest_end"], Some(&record.digest));
         fields.put_previous(record.previous.as_ref());
@@ -49,12 +50,20 @@ impl RecordFields {
         fields.put("revoked_reason", reason);
         fields.put("enabled", Some(flag(record.enabled)));
         fields.put("version", Some(version.to_string()));
+        fields.put("created_by", record.created_by.as_deref());
+        fields.put("updated_by", record.updated_by.as_deref());
+        let rotations = Some(record.rotations).filter(|rotations| *rotations > 0);
+        fields.put("rotations", rotations.map(|number| number.to_string()));
         Ok(fields)
     }
 
-    /// The fields that `patch` names.
-    pub(super) fn of_patch(patch: &KeyPatch) -> Result<Self, StoreError> {
+    /// The fields that `patch` names, and who makes the change.
+    pub(super) fn of_patch(patch: &KeyPatch, actor: Option<&str>) -> Result<Self, StoreError> {
         let mut fields = Self::default();
+        fields.put("updated_by", actor);
+        if let Some(description) = &patch.description {
+            fields.put("description", description.as_deref());
+        }
         if let Some(label) = &patch.label {
             fields.put("label", Some(label.as_str()));
         }
@@ -169,6 +178,15 @@ fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
         long(hash, ["digest", "digest_end"])?.ok_or("`digest` is missing")?,
         time(hash, "created_at")?.ok_or("`created_at` is missing")?,
     );
+    record.description = text(hash, "description")?.map(str::to_owned);
+    record.created_by = text(hash, "created_by")?.map(str::to_owned);
+    record.updated_by = text(hash, "updated_by")?.map(str::to_owned);
+    record.rotations = match text(hash, "rotations")? {
+        Some(number) => number
+            .parse()
+            .map_err(|_quotes_it| "`rotations` is not a whole number")?,
+        None => 0,
+    };
     record.owner = text(hash, "owner")?.map(str::to_owned);
     if record.owner.is_some() {
         read_owner(&mut record, hash)?;

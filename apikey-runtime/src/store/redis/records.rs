@@ -1,53 +1,117 @@
 //! The statements on records.
 
-use std::time::Duration;
-
-use redis::from_redis_value;
-
 use super::connection::DEADLINE;
-use super::error::{NOT_A_HASH, RedisFailure};
-use super::record_hash::{self, RecordFields, RecordHash};
-use super::script::{self, ScriptCall};
-use super::server::Server;
+use super::index;
+use super::options::ChangeOptions;
+use super::read::{read, unreadable_owner};
+use super::record_hash::{self, RecordFields};
+use super::script::{self, LuaScript};
+use super::server::{Server, TRIES};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::columns::Broken;
+use crate::store::WriteOptions;
 
 /// Keys of the store that a change of records needs.
-pub(super) const KEYS: usize = 6;
+pub(super) const KEYS: usize = 8;
 
-pub(super) async fn insert(server: &Server, record: &KeyRecord) -> Result<(), StoreError> {
-    let fields = RecordFields::of_record(record)?;
-    let mut run = server
-        .write(&script::INSERT, KEYS)?
-        .key(server.names.record(&record.id))
-        .argument(record.id.as_str());
-    for (name, value) in fields.set {
-        run = run.argument(name).argument(value);
-    }
-    change(server, "adding a record", run, &record.id)
-        .await
-        .map(drop)
+/// A change of one record, which may need several attempts.
+struct RecordChange<'a> {
+    doing: &'static str,
+    script: &'static LuaScript,
+    id: &'a KeyId,
+    options: ChangeOptions,
+    max_live_keys: u32,
+    arguments: Vec<Vec<u8>>,
 }
 
-/// Makes a change of one record. The answer is `done`, or `already_revoked`.
-async fn change(
-    server: &Server,
-    doing: &str,
-    run: ScriptCall,
-    id: &KeyId,
-) -> Result<String, StoreError> {
-    let answered = server
-        .run_with_history(&server.calls, doing, run, DEADLINE)
-        .await;
-    let answer = answered.map_err(|failure| failure.of_record(id.as_str()))?;
-    match answer.word.as_str() {
-        "conflict" => Err(StoreError::Conflict),
-        "not_found" => Err(StoreError::NotFound),
-        "unreadable_owner" => Err(unreadable_owner(server)),
-        _ => Ok(answer.word),
+impl<'a> RecordChange<'a> {
+    fn new(
+        doing: &'static str,
+        script: &'static LuaScript,
+        id: &'a KeyId,
+        options: &WriteOptions,
+    ) -> Self {
+        Self {
+            doing,
+            script,
+            id,
+            options: ChangeOptions::new(options),
+            max_live_keys: options.max_live_keys.unwrap_or(u32::MAX),
+            arguments: vec![id.as_str().as_bytes().to_vec()],
+        }
     }
+
+    fn argument(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    fn fields(mut self, fields: Vec<(&'static str, Vec<u8>)>) -> Self {
+        for (name, value) in fields {
+            if name == "label" {
+                self.options.fold(&value);
+            }
+            self = self.argument(name).argument(value);
+        }
+        self
+    }
+
+    /// Makes the change. The answer is `done`, or `already_revoked`.
+    async fn make(mut self, server: &Server) -> Result<String, StoreError> {
+        let mut is_corrected = false;
+        for _ in 0..TRIES {
+            let run = server
+                .write(self.script, KEYS)?
+                .key(server.names.record(self.id))
+                .argument(self.options.text());
+            let run = self
+                .arguments
+                .iter()
+                .fold(run, |run, argument| run.argument(argument.as_slice()));
+            let answered = server
+                .run_with_history(&server.calls, self.doing, run, DEADLINE)
+                .await;
+            let answer = answered.map_err(|failure| failure.of_record(self.id.as_str()))?;
+            match answer.word.as_str() {
+                "conflict" => return Err(StoreError::Conflict),
+                "not_found" => return Err(StoreError::NotFound),
+                "unreadable_owner" => return Err(unreadable_owner(server)),
+                "fold" => answer
+                    .rest
+                    .iter()
+                    .for_each(|label| self.options.fold(label)),
+                "unindexed" => index::complete(server).await?,
+                "too_many" => {
+                    let owner = answer.rest.first().map_or(&[][..], Vec::as_slice);
+                    let owner = String::from_utf8_lossy(owner);
+                    if is_corrected || !index::correct_live_keys(server, &owner).await? {
+                        let max = self.max_live_keys;
+                        return Err(StoreError::TooManyKeys { max });
+                    }
+                    is_corrected = true;
+                }
+                _ => return Ok(answer.word),
+            }
+        }
+        Err(StoreError::unavailable(format!(
+            "{}: the record changes again and again",
+            self.doing
+        )))
+    }
+}
+
+pub(super) async fn insert(
+    server: &Server,
+    record: &KeyRecord,
+    options: &WriteOptions,
+) -> Result<(), StoreError> {
+    let fields = RecordFields::of_record(record)?;
+    RecordChange::new("adding a record", &script::INSERT, &record.id, options)
+        .fields(fields.set)
+        .make(server)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn find(server: &Server, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -60,76 +124,32 @@ pub(super) async fn find(server: &Server, id: &KeyId) -> Result<Option<KeyRecord
     }
 }
 
-/// Reads records with the states of their owners, in one script; a record that does not exist is empty.
-pub(super) async fn read(
-    server: &Server,
-    doing: &str,
-    ids: &[KeyId],
-    deadline: Duration,
-) -> Result<Vec<Result<RecordHash, Broken>>, StoreError> {
-    let run = ScriptCall::new(&script::READ_RECORDS)
-        .key(server.names.owners())
-        .key(server.names.owner_revocations())
-        .keys(ids.iter().map(|id| server.names.record(id)));
-    let (value, _) = server.calls.run(doing, &run, deadline).await?;
-    let answers: Vec<Vec<Vec<u8>>> = from_redis_value(value)
-        .map_err(|error| RedisFailure::of(doing, redis::RedisError::from(error)))?;
-    let hash = |(id, answer): (&KeyId, Vec<Vec<u8>>)| {
-        if answer.len() == 1 {
-            return Err(Broken {
-                id: id.to_string(),
-                reason: NOT_A_HASH.to_owned(),
-            });
-        }
-        let mut texts = answer.into_iter();
-        Ok(std::iter::from_fn(|| Some((texts.next()?, texts.next()?))).collect())
-    };
-    Ok(ids.iter().zip(answers).map(hash).collect())
-}
-
-/// The error of a text in the hash of owners that cannot be read.
-pub(super) fn unreadable_owner(server: &Server) -> StoreError {
-    StoreError::Corrupt {
-        id: server.names.owners(),
-        reason: "what it has for the owner is not `version revocations suspended`".to_owned(),
-    }
-}
-
 pub(super) async fn update(
     server: &Server,
     id: &KeyId,
     patch: &KeyPatch,
+    options: &WriteOptions,
 ) -> Result<(), StoreError> {
-    let fields = RecordFields::of_patch(patch)?;
-    let expected = patch.expected_version.map(|version| version.to_string());
-    let mut run = server
-        .write(&script::UPDATE, KEYS)?
-        .key(server.names.record(id))
-        .argument(id.as_str())
-        .argument(expected.unwrap_or_default())
-        .argument(fields.set.len() * 2);
-    for (name, value) in fields.set {
-        run = run.argument(name).argument(value);
-    }
+    let fields = RecordFields::of_patch(patch, options.origin.actor.as_deref())?;
+    let mut change = RecordChange::new("changing a record", &script::UPDATE, id, options)
+        .argument((fields.set.len() * 2).to_string())
+        .fields(fields.set);
     for name in fields.clear {
-        run = run.argument(name);
+        change = change.argument(name);
     }
-    change(server, "changing a record", run, id).await.map(drop)
+    change.make(server).await.map(drop)
 }
 
 pub(super) async fn revoke(
     server: &Server,
     id: &KeyId,
     revocation: &Revocation,
+    options: &WriteOptions,
 ) -> Result<bool, StoreError> {
-    let mut run = server
-        .write(&script::REVOKE, KEYS)?
-        .key(server.names.record(id))
-        .argument(id.as_str())
-        .argument(revocation.at.as_millis());
+    let mut change = RecordChange::new("revoking a key", &script::REVOKE, id, options)
+        .argument(revocation.at.as_millis().to_string());
     if let Some(reason) = &revocation.reason {
-        run = run.argument(reason);
+        change = change.argument(reason.as_str());
     }
-    let word = change(server, "revoking a key", run, id).await?;
-    Ok(word == "done")
+    Ok(change.make(server).await? == "done")
 }

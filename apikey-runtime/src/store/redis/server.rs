@@ -21,8 +21,9 @@ use crate::store::{ChangeNotifier, PROTOCOL, lease, schema};
 /// The default lease of a new store.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
 
-/// The version of the schema. Since 102, entries of the log have a kind. Since 103, owners have a state.
-pub(super) const SCHEMA: i64 = 103;
+/// The version of the schema. Since 102, entries of the log have a kind. Since 103, owners have a state. Since 104,
+/// records are found by more, and changes are audited.
+pub(super) const SCHEMA: i64 = 104;
 
 /// How often a script is tried again that found its inputs outdated.
 pub(super) const TRIES: usize = 10;

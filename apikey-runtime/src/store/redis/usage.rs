@@ -1,6 +1,8 @@
 //! Usage: a hash for each key and day, which expires.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -14,7 +16,9 @@ use super::server::Server;
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageStore};
+use crate::store::{
+    LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow, UsageStore,
+};
 
 #[async_trait]
 impl UsageStore for RedisStore {
@@ -30,7 +34,11 @@ impl UsageStore for RedisStore {
         last_used(&*self.server()?, keys).await
     }
 
-    /// Does nothing: old counts expire in the server.
+    async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+        networks(&*self.server()?, keys).await
+    }
+
+    /// Does nothing: old counts and networks expire in the server.
     async fn prune_usage(&self, _hour: i64) -> Result<(), StoreError> {
         Ok(())
     }
@@ -55,6 +63,15 @@ async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
     for row in &batch.rows {
         places.insert((row.key, row.hour.div_euclid(24)), 0);
     }
+    let mut secrets = BTreeMap::<_, Vec<_>>::new();
+    for used in &batch.last_used {
+        secrets.entry(used.key).or_default().push(*used);
+    }
+    let mut networks = BTreeMap::<_, Vec<_>>::new();
+    for used in &batch.networks {
+        networks.entry(used.key).or_default().push(used);
+    }
+    let keep = millis_i64(batch.keep);
     let mut run = ScriptCall::new(&script::ADD_USAGE)
         .key(server.names.usage_batch(&batch.node))
         .key(server.names.usage_days())
@@ -62,8 +79,10 @@ async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
         // Texts of one length are in the order of their numbers.
         .argument(format!("{:020}", batch.number))
         .argument(NUMBER_KEPT_MILLIS)
-        .argument(batch.rows.len());
-    let keep = millis_i64(batch.keep);
+        .argument(batch.rows.len())
+        .argument(places.len())
+        .argument(secrets.len())
+        .argument(keep.min(LATEST));
     for (number, ((key, day), place)) in (FIRST_PLACE..).zip(&mut places) {
         *place = number;
         let ends = day.saturating_add(1).saturating_mul(DAY_MILLIS);
@@ -79,8 +98,16 @@ async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
             .argument(counter(row.requests))
             .argument(counter(row.cost));
     }
-    for used in &batch.last_used {
-        run = run.argument(used.key.as_str()).argument(use_text(used));
+    for (key, uses) in secrets {
+        run = run.argument(key.as_str()).argument(uses_text(uses));
+    }
+    for (key, uses) in networks {
+        run = run.key(server.names.networks(&key)).argument(uses.len());
+        for used in uses {
+            run = run
+                .argument(used.at.as_millis())
+                .argument(used.network.to_string());
+        }
     }
     let doing = "adding usage";
     server.calls.run(doing, &run, LONG_DEADLINE).await?;
@@ -102,13 +129,20 @@ fn field(row: &UsageRow) -> String {
     format!("{hour}|{}|{}", row.outcome.code(), row.route)
 }
 
-/// The time of the use, and the client's network.
-fn use_text(used: &LastUsed) -> String {
-    let at = used.at.as_millis();
-    match used.network {
-        Some(network) => format!("{at} {network}"),
-        None => at.to_string(),
-    }
+/// The uses of a key's secrets, the latest first: each with its time, network, and number if that is not 0.
+fn uses_text(mut uses: Vec<SecretUse>) -> String {
+    uses.sort_by_key(|used| Reverse(used.at));
+    let texts = uses.iter().map(|used| {
+        let mut text = used.at.as_millis().to_string();
+        if let Some(network) = used.network {
+            text += &format!(" {network}");
+        }
+        if used.rotations > 0 {
+            text += &format!(" {}", used.rotations);
+        }
+        text
+    });
+    texts.collect::<Vec<_>>().join(",")
 }
 
 async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
@@ -154,7 +188,7 @@ async fn days(
     list.arg(server.names.usage_days()).arg(0).arg(-1);
     let (value, _) = server.calls.call(doing, [list], LONG_DEADLINE).await?.one();
     let days: Vec<Vec<u8>> = read_value(doing, value)?;
-    let days = days.iter().filter_map(|day| number(day));
+    let days = days.iter().filter_map(|day| parsed(day));
     Ok(days.filter(|day| wanted.contains(day)).collect())
 }
 
@@ -177,9 +211,9 @@ fn rows_of_day(
         let outcome = Outcome::from_code(parts.next()?)?;
         let hour = day.checked_mul(24)?.checked_add(hour)?;
         let mut row = UsageRow::new(key, parts.next()?, hour, outcome);
-        row.requests = number(requests)?;
+        row.requests = parsed(requests)?;
         let cost = hash.get([b"c", name.as_slice()].concat().as_slice());
-        row.cost = cost.and_then(|cost| number(cost)).unwrap_or(0);
+        row.cost = cost.and_then(|cost| parsed(cost)).unwrap_or(0);
         Some(row)
     })
 }
@@ -194,25 +228,68 @@ async fn last_used(server: &Server, keys: &[KeyId]) -> Result<Vec<LastUsed>, Sto
         for key in keys {
             ask.arg(key.as_str());
         }
-        let (value, _) = server.calls.call(doing, [ask], LONG_DEADLINE).await?.one();
-        let texts: Vec<Option<String>> = read_value(doing, value)?;
-        for (key, text) in keys.iter().zip(texts) {
-            found.extend(text.and_then(|text| last_use(**key, &text)));
+        let rotations = keys.iter().map(|key| {
+            let mut ask = redis::cmd("HGET");
+            ask.arg(server.names.record(key)).arg("rotations");
+            ask
+        });
+        let commands = iter::once(ask).chain(rotations);
+        let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
+        let mut values = answers.values.into_iter();
+        let texts = values.next().unwrap_or(Value::Nil);
+        let texts: Vec<Option<String>> = read_value(doing, texts)?;
+        for ((key, text), rotations) in keys.iter().zip(texts).zip(values) {
+            // A key of another type is not a record.
+            let rotations = read_value::<Option<Vec<u8>>>(doing, rotations);
+            let rotations = rotations.ok().flatten().and_then(|text| parsed(&text));
+            let text = text.unwrap_or_default();
+            let uses = text.split(',').filter_map(|text| secret_use(**key, text));
+            found.extend(LastUsed::of_secrets(**key, rotations.unwrap_or(0), uses));
         }
     }
     Ok(found)
 }
 
-/// What [`use_text`] wrote.
-fn last_use(key: KeyId, text: &str) -> Option<LastUsed> {
-    let (at, network) = match text.split_once(' ') {
-        Some((at, network)) => (at, network.parse().ok()),
-        None => (text, None),
-    };
-    let at = Timestamp::from_millis(at.parse().ok()?);
-    Some(LastUsed::new(key, at, network))
+/// What [`uses_text`] wrote of a secret.
+fn secret_use(key: KeyId, text: &str) -> Option<SecretUse> {
+    let mut words = text.split(' ');
+    let at = Timestamp::from_millis(words.next()?.parse().ok()?);
+    let mut used = SecretUse::new(key, 0, at, None);
+    for word in words {
+        match word.parse() {
+            Ok(rotations) => used.rotations = rotations,
+            Err(_) => used.network = word.parse().ok(),
+        }
+    }
+    Some(used)
 }
 
-fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+async fn networks(server: &Server, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+    let doing = "reading the networks of keys";
+    let keys: Vec<_> = BTreeSet::from_iter(keys).into_iter().collect();
+    let mut found = Vec::new();
+    for keys in keys.chunks(AT_ONCE) {
+        let commands = keys.iter().map(|key| {
+            let mut ask = redis::cmd("ZRANGE");
+            ask.arg(server.names.networks(key)).arg(0).arg(-1);
+            ask.arg("WITHSCORES");
+            ask
+        });
+        let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
+        for (key, value) in keys.iter().zip(answers.values) {
+            let uses: Vec<(Vec<u8>, f64)> = read_value(doing, value)?;
+            found.extend(uses.iter().filter_map(|(network, at)| {
+                let network = parsed(network)?;
+                // The times of a sorted set are whole numbers up to 2^53; a later one is rounded.
+                #[expect(clippy::cast_possible_truncation)]
+                let at = Timestamp::from_millis(*at as i64);
+                Some(NetworkUse::new(**key, network, at))
+            }));
+        }
+    }
+    Ok(found)
+}
+
+fn parsed<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -7,11 +7,13 @@ use crate::scope::Scopes;
 use crate::store::columns::{Broken, limits, metadata, networks, split};
 
 /// The columns of a record, with the id as the first. They are named one by one, so that a column
-/// which a later release adds does not change an answer.
+/// which a later release adds does not change an answer. A write also sets `label_key`, by which lists
+/// are sorted.
 macro_rules! column_names {
     () => {
         "id, prefix, label, owner, digest, previous_digest, previous_until, scopes, metadata, environment, \
-         networks, methods, limits, created_at, expires_at, not_before, revoked_at, revoked_reason, enabled, version"
+         networks, methods, limits, created_at, expires_at, not_before, revoked_at, revoked_reason, enabled, version, \
+         description, created_by, updated_by, rotations"
     };
 }
 pub(in crate::store) use column_names;
@@ -29,11 +31,14 @@ macro_rules! read_columns {
 }
 pub(in crate::store) use read_columns;
 
-/// A row of `api_keys`.
+/// A row of `api_keys`, or of the audit log.
 pub(in crate::store) trait KeyRow {
     fn text(&self, name: &str) -> Result<Option<&str>, sqlx::Error>;
     fn number(&self, name: &str) -> Result<Option<i64>, sqlx::Error>;
     fn flag(&self, name: &str) -> Result<bool, sqlx::Error>;
+
+    /// The bytes of a text, which need not be UTF-8.
+    fn bytes(&self, name: &str) -> Option<&[u8]>;
 
     /// The bytes of the first column, which in every statement on keys is the id.
     fn id_bytes(&self) -> &[u8];
@@ -53,6 +58,11 @@ macro_rules! key_row {
 
             fn flag(&self, name: &str) -> Result<bool, sqlx::Error> {
                 sqlx::Row::try_get(self, name)
+            }
+
+            fn bytes(&self, name: &str) -> Option<&[u8]> {
+                // Unchecked: a text is read as bytes.
+                sqlx::Row::try_get_unchecked(self, name).ok().flatten()
             }
 
             fn id_bytes(&self) -> &[u8] {
@@ -88,6 +98,7 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
         text(row, "digest")?,
         Timestamp::from_millis(number(row, "created_at")?),
     );
+    record.description = optional_text(row, "description")?;
     record.owner = optional_text(row, "owner")?;
     record.previous = previous(row)?;
     record.scopes = Scopes::from_text(text(row, "scopes")?)
@@ -97,6 +108,8 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
     record.networks = networks(text(row, "networks")?)?;
     record.methods = split(text(row, "methods")?).map(str::to_owned).collect();
     record.limits = limits(text(row, "limits")?)?;
+    record.created_by = optional_text(row, "created_by")?;
+    record.updated_by = optional_text(row, "updated_by")?;
     record.expires = time(row, "expires_at")?;
     record.not_before = time(row, "not_before")?;
     record.owner_revocations = count(row, "owner_revocations")?;
@@ -104,6 +117,7 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
     record.revoked = revoked(row, &record)?;
     record.enabled = row.flag("enabled").map_err(|_quotes_it| unfit("enabled"))?;
     record.version = count(row, "version")?;
+    record.rotations = count(row, "rotations")?;
     Ok(record)
 }
 

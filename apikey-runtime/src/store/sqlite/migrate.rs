@@ -13,10 +13,12 @@ use crate::error::StoreError;
 use crate::store::schema;
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 5] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
     (103, include_str!("migrations/0103_owners.sql")),
+    (104, include_str!("migrations/0104_audit.sql")),
+    (105, include_str!("migrations/0105_last_used.sql")),
 ];
 
 /// The version of the tables after all migrations.

@@ -1,10 +1,13 @@
 //! Records in a file.
 
+mod audit;
 mod error;
 mod file;
 mod group_commit;
 mod history;
 mod limit_counters;
+mod list;
+mod live_keys;
 mod membership;
 mod migrate;
 mod owners;
@@ -25,9 +28,10 @@ use self::file::{CloseAction, FileChange};
 use self::pools::SqlitePools;
 use super::key_store::STOPPED;
 use super::{
-    BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListQuery, Membership, OwnerStore,
-    RecordPage, UsageStore, lease,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListCursor, ListQuery,
+    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
 };
+use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -43,12 +47,28 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 /// Quotas are counted in the file, exactly, for all processes that use it; rates in each process.
 /// Charges that wait for each other are done in one transaction.
 ///
-/// The tables are `api_keys`, `api_key_owners`, `api_key_owner_revocations`, `api_key_changes`,
-/// `api_key_meta`, `api_key_nodes`, `api_key_limit_counters`, `api_key_usage`, `api_key_last_used` and
-/// `api_key_usage_batches`, and `api_key_numbering`, which only triggers use; the first `start` makes them,
-/// and an application may keep tables of its own in the file. Triggers log every change of a key or an
-/// owner, so that one made by hand, with `sqlite3` say, takes effect like any other. They also increment
-/// its `version`, and reject an attempt to take a revocation back.
+/// The tables are `api_keys`, `api_key_owners`, `api_key_owner_revocations`, `api_key_audit`, `api_key_changes`,
+/// `api_key_meta`, `api_key_nodes`, `api_key_limit_counters`, `api_key_usage`, `api_key_last_used`,
+/// `api_key_secret_uses`, `api_key_networks`, `api_key_usage_batches` and `api_key_origin`, and
+/// `api_key_numbering` and `api_key_replaced`, which only
+/// triggers use; the first `start` makes them, and an application may keep tables of its own in the file.
+/// Triggers log every change of a key or an owner, so that one made by hand, with `sqlite3` say, takes effect
+/// like any other. They also increment its `version`, count its `rotations`, set `label_key`, by which lists
+/// find it, and reject an attempt to take a revocation back.
+///
+/// The same triggers write the audit log, and nothing else does. A change by hand has the channel `sql` and
+/// no actor, and clears `updated_by`; an `INSERT OR REPLACE` that replaces a key is `purged` and `created`. A
+/// transaction may say where it comes from. Entries are not changed or deleted by hand.
+///
+/// ```sql
+/// BEGIN IMMEDIATE;
+/// INSERT INTO api_key_origin (actor, reason) VALUES ('anna', 'clean-up');
+/// UPDATE api_keys SET enabled = 0 WHERE owner = 'acme';
+/// DELETE FROM api_key_origin;
+/// COMMIT;
+/// ```
+///
+/// All keys of an owner are changed by a change of the owner's row.
 ///
 /// ```sql
 /// -- All keys that the owner has now are revoked. The reason is kept until they are marked.
@@ -168,6 +188,10 @@ impl SqliteStore {
         self.clock.get_or_init(|| Arc::new(SystemClock::new()))
     }
 
+    fn now(&self) -> Timestamp {
+        self.limit_clock().read().now
+    }
+
     /// Returns the connections, if the files are still those that other processes use.
     async fn pools(&self) -> Result<Arc<SqlitePools>, StoreError> {
         let pools = self.open_pools()?;
@@ -233,6 +257,15 @@ impl SqliteStore {
     }
 }
 
+/// Runs a write in a task of its own: it comes to its end if the caller goes away, for example at a
+/// deadline while another process has the file locked.
+async fn to_its_end<T: Send + 'static>(
+    write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    let stopped = |_| StoreError::unavailable("it stopped while a write was under way");
+    tokio::spawn(write).await.map_err(stopped)?
+}
+
 #[async_trait]
 impl KeyStore for SqliteStore {
     fn offer_clock(&self, clock: &Arc<dyn Clock>) {
@@ -256,9 +289,13 @@ impl KeyStore for SqliteStore {
         Ok(())
     }
 
-    async fn insert(&self, record: &KeyRecord) -> Result<(), StoreError> {
-        self.wrote(records::insert(&self.pools().await?.writer, record).await)
-            .await
+    async fn insert(&self, record: &KeyRecord, options: &WriteOptions) -> Result<(), StoreError> {
+        let pools = self.pools().await?;
+        let (record, options) = (record.clone(), options.clone());
+        let clock = Arc::clone(self.limit_clock());
+        let insert =
+            async move { records::insert(&pools.writer, &record, &options, &*clock).await };
+        self.wrote(to_its_end(insert).await).await
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
@@ -266,27 +303,47 @@ impl KeyStore for SqliteStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
-        records::list(&self.pools().await?.reader, query).await
+        list::list(&self.pools().await?.reader, query).await
     }
 
-    async fn update(&self, id: &KeyId, patch: &KeyPatch) -> Result<(), StoreError> {
-        self.wrote(records::update(&self.pools().await?.writer, id, patch).await)
-            .await
+    async fn update(
+        &self,
+        id: &KeyId,
+        patch: &KeyPatch,
+        options: &WriteOptions,
+    ) -> Result<(), StoreError> {
+        let pools = self.pools().await?;
+        let (id, patch, options) = (*id, patch.clone(), options.clone());
+        let clock = Arc::clone(self.limit_clock());
+        let update =
+            async move { records::update(&pools.writer, &id, &patch, &options, &*clock).await };
+        self.wrote(to_its_end(update).await).await
     }
 
-    async fn revoke(&self, id: &KeyId, revocation: &Revocation) -> Result<bool, StoreError> {
-        self.wrote(records::revoke(&self.pools().await?.writer, id, revocation).await)
-            .await
+    async fn revoke(
+        &self,
+        id: &KeyId,
+        revocation: &Revocation,
+        options: &WriteOptions,
+    ) -> Result<bool, StoreError> {
+        let pools = self.pools().await?;
+        let (id, revocation, options) = (*id, revocation.clone(), options.clone());
+        let clock = Arc::clone(self.limit_clock());
+        let revoke = async move {
+            records::revoke(&pools.writer, &id, &revocation, &options, &*clock).await
+        };
+        self.wrote(to_its_end(revoke).await).await
     }
 
     async fn purge(
         &self,
         before: Timestamp,
-        after: Option<&KeyId>,
+        after: Option<&ListCursor>,
+        origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError> {
         let pools = self.pools().await?;
-        self.wrote(records::purge(&pools, before, after).await)
-            .await
+        let purged = records::purge(&pools, before, after, origin, &**self.limit_clock()).await;
+        self.wrote(purged).await
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -298,6 +355,10 @@ impl KeyStore for SqliteStore {
     }
 
     fn owners(&self) -> Option<&dyn OwnerStore> {
+        Some(self)
+    }
+
+    fn audit(&self) -> Option<&dyn AuditStore> {
         Some(self)
     }
 

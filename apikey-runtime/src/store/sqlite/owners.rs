@@ -1,13 +1,17 @@
 //! Owners: their rows, and marking the keys that they revoke.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{query, query_as};
+use sqlx::{SqliteConnection, query, query_as};
 
-use super::SqliteStore;
 use super::error::failed;
 use super::records::{STEP, end_of_step_sql};
-use super::transaction::WriteTransaction;
+use super::transaction::{ChangeTransaction, WriteTransaction};
+use super::{SqliteStore, live_keys, to_its_end};
+use crate::audit::ChangeOrigin;
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{OwnerRevocation, OwnerState};
@@ -29,25 +33,35 @@ impl OwnerStore for SqliteStore {
         &self,
         owner: &str,
         revocation: &OwnerRevocation,
+        origin: &ChangeOrigin,
     ) -> Result<OwnerState, StoreError> {
-        let row = revoke(&self.pools().await?.writer, owner, revocation)
-            .await
-            .map_err(|error| failed("revoking the keys of an owner", error));
-        let row = self.wrote(row).await?.ok_or(StoreError::NotFound)?;
-        state(owner, &row)
+        let pools = self.pools().await?;
+        let (name, revocation) = (owner.to_owned(), revocation.clone());
+        let (origin, clock) = (origin.clone(), Arc::clone(self.limit_clock()));
+        let revoke =
+            async move { revoke(&pools.writer, &name, &revocation, &origin, &*clock).await };
+        let row = self.wrote(to_its_end(revoke).await).await?;
+        state(owner, &row.ok_or(StoreError::NotFound)?)
     }
 
     async fn set_owner_suspended(
         &self,
         owner: &str,
         suspended: bool,
+        origin: &ChangeOrigin,
     ) -> Result<(OwnerState, bool), StoreError> {
-        let changed = set_suspended(&self.pools().await?.writer, owner, suspended)
-            .await
-            .map_err(|error| failed("suspending an owner", error));
-        let (row, is_changed) = self.wrote(changed).await?;
+        let pools = self.pools().await?;
+        let (name, origin) = (owner.to_owned(), origin.clone());
+        let clock = Arc::clone(self.limit_clock());
+        let change =
+            async move { set_suspended(&pools.writer, &name, suspended, &origin, &*clock).await };
+        let (row, is_changed) = self.wrote(to_its_end(change).await).await?;
         let row = row.ok_or(StoreError::NotFound)?;
         Ok((state(owner, &row)?, is_changed))
+    }
+
+    async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
+        live_keys::count(&self.pools().await?.reader, owner, max, self.now()).await
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {
@@ -96,21 +110,28 @@ async fn revoke(
     pool: &SqlitePool,
     owner: &str,
     revocation: &OwnerRevocation,
+    origin: &ChangeOrigin,
+    clock: &dyn Clock,
+) -> Result<Option<SqliteRow>, StoreError> {
+    const DOING: &str = "revoking the keys of an owner";
+    let mut change = ChangeTransaction::begin(pool, DOING, origin, clock).await?;
+    let row = raise(change.connection(), owner, revocation).await;
+    change.end(row.map_err(|error| failed(DOING, error))).await
+}
+
+async fn raise(
+    connection: &mut SqliteConnection,
+    owner: &str,
+    revocation: &OwnerRevocation,
 ) -> Result<Option<SqliteRow>, sqlx::Error> {
-    let mut transaction = WriteTransaction::begin(pool).await?;
     query(KEEP)
         .bind(owner)
         .bind(revocation.at.as_millis())
         .bind(&revocation.reason)
         .bind(&revocation.actor)
-        .execute(transaction.connection())
+        .execute(&mut *connection)
         .await?;
-    let row = query(REVOKE)
-        .bind(owner)
-        .fetch_optional(transaction.connection())
-        .await?;
-    transaction.commit().await?;
-    Ok(row)
+    query(REVOKE).bind(owner).fetch_optional(connection).await
 }
 
 const SUSPEND: &str = concat!(
@@ -123,23 +144,33 @@ async fn set_suspended(
     pool: &SqlitePool,
     owner: &str,
     suspended: bool,
+    origin: &ChangeOrigin,
+    clock: &dyn Clock,
+) -> Result<(Option<SqliteRow>, bool), StoreError> {
+    const DOING: &str = "suspending an owner";
+    let mut change = ChangeTransaction::begin(pool, DOING, origin, clock).await?;
+    let changed = suspend(change.connection(), owner, suspended).await;
+    let changed = changed.map_err(|error| failed(DOING, error));
+    change.end(changed).await
+}
+
+async fn suspend(
+    connection: &mut SqliteConnection,
+    owner: &str,
+    suspended: bool,
 ) -> Result<(Option<SqliteRow>, bool), sqlx::Error> {
-    let mut transaction = WriteTransaction::begin(pool).await?;
     let changed = query(SUSPEND)
         .bind(owner)
         .bind(suspended)
-        .fetch_optional(transaction.connection())
+        .fetch_optional(&mut *connection)
         .await?;
-    let is_changed = changed.is_some();
-    let row = match changed {
-        Some(row) => Some(row),
-        None => {
-            let found = query(FIND).bind(owner);
-            found.fetch_optional(transaction.connection()).await?
-        }
-    };
-    transaction.commit().await?;
-    Ok((row, is_changed))
+    match changed {
+        Some(row) => Ok((Some(row), true)),
+        None => Ok((
+            query(FIND).bind(owner).fetch_optional(connection).await?,
+            false,
+        )),
+    }
 }
 
 /// The next revocation that is not marked: an owner's are marked in their order, so that each key gets

@@ -1,33 +1,44 @@
-//! The statements on records. Each write is one statement, committed by itself: a crash between two
-//! steps leaves all of it or nothing, and so does a caller that goes away.
+//! The statements on records. Each write is one transaction: a crash between two steps leaves all of it
+//! or nothing, and so does a caller that goes away.
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, query};
+use sqlx::{SqliteConnection, query};
 
 use super::error::{failed, insert_failed};
+use super::live_keys::{check_insert, check_record, check_update};
 use super::pools::SqlitePools;
-use crate::clock::Timestamp;
+use super::transaction::ChangeTransaction;
+use crate::audit::ChangeOrigin;
+use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::paging::page_size;
-use crate::store::sql::{self, EncodedColumns, column_names, read_columns};
-use crate::store::{BulkStep, ListQuery, RecordPage};
+use crate::store::sql::{self, EncodedColumns, column_names};
+use crate::store::{BulkStep, ListCursor, WriteOptions};
 
 sql::key_row!(SqliteRow);
 
 /// See [`KeyStore::insert`](crate::KeyStore::insert).
-pub(super) async fn insert(pool: &SqlitePool, record: &KeyRecord) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    pool: &SqlitePool,
+    record: &KeyRecord,
+    options: &WriteOptions,
+    clock: &dyn Clock,
+) -> Result<(), StoreError> {
     const INSERT: &str = concat!(
         "INSERT INTO api_keys (",
         column_names!(),
-        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ", label_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     );
     let version = sql::stored_version(record)?;
+    let rotations = sql::stored_rotations(record)?;
     let encoded = EncodedColumns::of_record(record)?;
     let previous = record.previous.as_ref();
     let revoked = record.revoked.as_ref();
-    query(INSERT)
+    let mut change =
+        ChangeTransaction::begin(pool, "adding a record", &options.origin, clock).await?;
+    let now = change.now();
+    let inserted = query(INSERT)
         .bind(record.id.as_str())
         .bind(&record.prefix)
         .bind(&record.label)
@@ -48,10 +59,19 @@ pub(super) async fn insert(pool: &SqlitePool, record: &KeyRecord) -> Result<(), 
         .bind(revoked.and_then(|revocation| revocation.reason.as_ref()))
         .bind(record.enabled)
         .bind(version)
-        .execute(pool)
+        .bind(&record.description)
+        .bind(&record.created_by)
+        .bind(&record.updated_by)
+        .bind(rotations)
+        .bind(encoded.label_key)
+        .execute(change.connection())
         .await
-        .map(drop)
-        .map_err(insert_failed)
+        .map_err(insert_failed);
+    let done = match inserted {
+        Ok(_) => check_insert(change.connection(), &record.id, options, now).await,
+        Err(error) => Err(error),
+    };
+    change.end(done).await
 }
 
 /// The first revocation of the owner that came after the key's number.
@@ -68,24 +88,26 @@ macro_rules! of_revocation {
 
 /// Reads records with the states of their owners, in one snapshot.
 macro_rules! select {
-    () => {
+    ($($more:literal)?) => {
         concat!(
             "SELECT ",
-            read_columns!(),
+            $crate::store::sql::read_columns!(),
+            $($more,)?
             " FROM (SELECT api_keys.*, state.version AS owner_version, \
              state.revocations AS owner_revoked, state.suspended AS owner_suspended, \
              iif(revoked_at IS NULL AND owner_revocations < state.revocations, ",
-            of_revocation!("at"),
+            $crate::store::sqlite::records::of_revocation!("at"),
             ", NULL) AS owner_at, \
              iif(revoked_at IS NULL AND owner_revocations < state.revocations, ",
-            of_revocation!("reason"),
+            $crate::store::sqlite::records::of_revocation!("reason"),
             ", NULL) AS owner_reason \
              FROM api_keys LEFT JOIN api_key_owners AS state ON state.owner = api_keys.owner)"
         )
     };
 }
 
-const SELECT: &str = select!();
+pub(super) use {of_revocation, select};
+
 const FIND: &str = concat!(select!(), " WHERE id = ?");
 
 /// See [`KeyStore::find`](crate::KeyStore::find).
@@ -98,93 +120,63 @@ pub(super) async fn find(pool: &SqlitePool, id: &KeyId) -> Result<Option<KeyReco
     Ok(row.as_ref().map(sql::record).transpose()?)
 }
 
-/// The most records that a page reads to find those with a label, which has no index.
-const LIST_READS: i64 = 10_000;
-
-/// See [`KeyStore::list`](crate::KeyStore::list).
-pub(super) async fn list(pool: &SqlitePool, listed: &ListQuery) -> Result<RecordPage, StoreError> {
-    let size = page_size(listed);
-    // One more, which tells whether others follow.
-    let limit = i64::try_from(size + 1).unwrap_or(i64::MAX);
-    let mut page = RecordPage::default();
-    let end = match listed.label {
-        Some(_) => {
-            let after = listed.after.as_ref();
-            end_of_step(pool, listed.owner.as_deref(), after, LIST_READS).await?
-        }
-        None => None,
-    };
-    let mut after = listed.after.map(|id| id.as_str().as_bytes().to_vec());
-    loop {
-        let sql = sql::list_sql(SELECT, listed, after.is_some(), end.is_some());
-        let rows = query(AssertSqlSafe(sql))
-            .bind(&listed.owner)
-            .bind(&listed.label)
-            // As bytes, since an id that was written by hand may not be UTF-8.
-            .bind(after)
-            .bind(limit)
-            .bind(end.as_ref().map(KeyId::as_str))
-            .fetch_all(pool)
-            .await
-            .map_err(|error| failed("listing records", error))?;
-        after = sql::read_page(rows, size, &mut page);
-        if after.is_none() {
-            page.next = page.next.or(end);
-            return Ok(page);
-        }
-    }
-}
-
-/// Returns the id of the last of the next `count` records, of an owner or of all; `None` if there are
-/// fewer. Reads an index only.
-async fn end_of_step(
-    pool: &SqlitePool,
-    owner: Option<&str>,
-    after: Option<&KeyId>,
-    count: i64,
-) -> Result<Option<KeyId>, StoreError> {
-    let sql = match owner {
-        Some(_) => END_OF_OWNER_STEP,
-        None => END_OF_STEP,
-    };
-    let end = query(sql)
-        .bind(after.map_or("", KeyId::as_str))
-        .bind(count - 1)
-        .bind(owner)
-        .fetch_optional(pool)
-        .await
-        .map_err(|error| failed("reading ids", error))?;
-    Ok(end.as_ref().and_then(sql::id))
-}
+// A column that can be NULL has a flag beside its new value. The largest version stays as it is.
+const UPDATE: &str = "UPDATE api_keys SET \
+    version = version + (version < 9223372036854775807), updated_by = $2, \
+    rotations = rotations + (coalesce($9, digest) <> digest AND rotations < 9223372036854775807), \
+    label = coalesce($3, label), label_key = coalesce($4, label_key), scopes = coalesce($5, scopes), \
+    metadata = coalesce($6, metadata), networks = coalesce($7, networks), \
+    methods = coalesce($8, methods), digest = coalesce($9, digest), limits = coalesce($10, limits), \
+    enabled = coalesce($11, enabled), description = iif($12, $13, description), \
+    owner = iif($14, $15, owner), environment = iif($16, $17, environment), \
+    expires_at = iif($18, $19, expires_at), not_before = iif($20, $21, not_before), \
+    previous_digest = iif($22, $23, previous_digest), previous_until = iif($22, $24, previous_until) \
+    WHERE id = $1";
 
 /// See [`KeyStore::update`](crate::KeyStore::update).
 pub(super) async fn update(
     pool: &SqlitePool,
     id: &KeyId,
     patch: &KeyPatch,
+    options: &WriteOptions,
+    clock: &dyn Clock,
 ) -> Result<(), StoreError> {
-    // A column that can be NULL has a flag beside its new value. The largest version stays as it is.
-    const UPDATE: &str = "UPDATE api_keys SET \
-        version = version + (version < 9223372036854775807), \
-        label = coalesce($2, label), scopes = coalesce($3, scopes), metadata = coalesce($4, metadata), \
-        networks = coalesce($5, networks), methods = coalesce($6, methods), limits = coalesce($7, limits), \
-        enabled = coalesce($8, enabled), digest = coalesce($9, digest), \
-        owner = iif($10, $11, owner), environment = iif($12, $13, environment), \
-        expires_at = iif($14, $15, expires_at), not_before = iif($16, $17, not_before), \
-        previous_digest = iif($18, $19, previous_digest), previous_until = iif($18, $20, previous_until) \
-        WHERE id = $1 AND ($21 IS NULL OR version = $21)";
     let encoded = EncodedColumns::of_patch(patch)?;
+    let mut change =
+        ChangeTransaction::begin(pool, "changing a record", &options.origin, clock).await?;
+    let now = change.now();
+    let connection = change.connection();
+    let done = async {
+        let before = check_record(connection, id, options, now).await?;
+        write(connection, id, patch, encoded, options).await?;
+        check_update(connection, id, &before, options, now).await
+    };
+    let done = done.await;
+    change.end(done).await
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    id: &KeyId,
+    patch: &KeyPatch,
+    encoded: EncodedColumns,
+    options: &WriteOptions,
+) -> Result<(), StoreError> {
     let previous = patch.previous.as_ref().and_then(Option::as_ref);
-    let updated = query(UPDATE)
+    query(UPDATE)
         .bind(id.as_str())
+        .bind(&options.origin.actor)
         .bind(&patch.label)
+        .bind(encoded.label_key)
         .bind(encoded.scopes)
         .bind(encoded.metadata)
         .bind(encoded.networks)
         .bind(encoded.methods)
+        .bind(&patch.digest)
         .bind(encoded.limits)
         .bind(patch.enabled)
-        .bind(&patch.digest)
+        .bind(patch.description.is_some())
+        .bind(patch.description.as_ref().and_then(Option::as_ref))
         .bind(patch.owner.is_some())
         .bind(patch.owner.as_ref().and_then(Option::as_ref))
         .bind(patch.environment.is_some())
@@ -196,20 +188,13 @@ pub(super) async fn update(
         .bind(patch.previous.is_some())
         .bind(previous.map(|previous| &previous.digest))
         .bind(previous.map(|previous| previous.until.as_millis()))
-        .bind(sql::expected_version(patch))
-        .execute(pool)
+        .execute(connection)
         .await
-        .map_err(|error| failed("changing a record", error))?;
-    if updated.rows_affected() > 0 {
-        Ok(())
-    } else if patch.expected_version.is_some() && exists(pool, id).await? {
-        Err(StoreError::Conflict)
-    } else {
-        Err(StoreError::NotFound)
-    }
+        .map(drop)
+        .map_err(|error| failed("changing a record", error))
 }
 
-const REVOKE: &str = "UPDATE api_keys SET revoked_at = ?, revoked_reason = ?, \
+const REVOKE: &str = "UPDATE api_keys SET revoked_at = ?, revoked_reason = ?, updated_by = ?, \
     version = version + (version < 9223372036854775807) WHERE id = ? AND revoked_at IS NULL \
     AND owner_revocations >= coalesce((SELECT revocations FROM api_key_owners WHERE owner = api_keys.owner), 0)";
 
@@ -218,30 +203,27 @@ pub(super) async fn revoke(
     pool: &SqlitePool,
     id: &KeyId,
     revocation: &Revocation,
+    options: &WriteOptions,
+    clock: &dyn Clock,
 ) -> Result<bool, StoreError> {
-    let revoked = query(REVOKE)
-        .bind(revocation.at.as_millis())
-        .bind(&revocation.reason)
-        .bind(id.as_str())
-        .execute(pool)
-        .await
-        .map_err(|error| failed("revoking a key", error))?;
-    if revoked.rows_affected() > 0 {
-        Ok(true)
-    } else if exists(pool, id).await? {
-        Ok(false)
-    } else {
-        Err(StoreError::NotFound)
-    }
-}
-
-async fn exists(pool: &SqlitePool, id: &KeyId) -> Result<bool, StoreError> {
-    let row = query("SELECT 1 FROM api_keys WHERE id = ?")
-        .bind(id.as_str())
-        .fetch_optional(pool)
-        .await
-        .map_err(|error| failed("looking for a record", error))?;
-    Ok(row.is_some())
+    let mut change =
+        ChangeTransaction::begin(pool, "revoking a key", &options.origin, clock).await?;
+    let now = change.now();
+    let connection = change.connection();
+    let done = async {
+        check_record(connection, id, options, now).await?;
+        let revoked = query(REVOKE)
+            .bind(revocation.at.as_millis())
+            .bind(&revocation.reason)
+            .bind(&options.origin.actor)
+            .bind(id.as_str())
+            .execute(connection)
+            .await
+            .map_err(|error| failed("revoking a key", error))?;
+        Ok(revoked.rows_affected() > 0)
+    };
+    let done = done.await;
+    change.end(done).await
 }
 
 /// The most records that a step reads. Their removal takes some 10 ms, during which nothing else
@@ -260,7 +242,6 @@ macro_rules! end_of_step_sql {
 }
 pub(super) use end_of_step_sql;
 
-const END_OF_OWNER_STEP: &str = end_of_step_sql!("owner = $3 AND ");
 const END_OF_STEP: &str = end_of_step_sql!();
 
 /// A blob is greater than each text: without an end, the step is the last.
@@ -275,31 +256,53 @@ const PURGE_STEP: &str = concat!(
 pub(super) async fn purge(
     pools: &SqlitePools,
     before: Timestamp,
-    after: Option<&KeyId>,
+    after: Option<&ListCursor>,
+    origin: &ChangeOrigin,
+    clock: &dyn Clock,
 ) -> Result<BulkStep, StoreError> {
-    let next = end_of_step(&pools.reader, None, after, STEP).await?;
+    const DOING: &str = "removing old records";
+    let after = after.map_or("", |after| after.id.as_str());
+    let end = query(END_OF_STEP)
+        .bind(after)
+        .bind(STEP - 1)
+        .fetch_optional(&pools.reader)
+        .await
+        .map_err(|error| failed(DOING, error))?;
+    let next = end.as_ref().and_then(sql::id);
+    let mut change = ChangeTransaction::begin(&pools.writer, DOING, origin, clock).await?;
     let rows = query(PURGE_STEP)
         .bind(before.as_millis())
-        .bind(after.map_or("", KeyId::as_str))
+        .bind(after)
         .bind(next.as_ref().map(KeyId::as_str))
-        .fetch_all(&pools.writer)
+        .fetch_all(change.connection())
         .await
-        .map_err(|error| failed("removing old records", error))?;
+        .map_err(|error| failed(DOING, error));
+    let rows = change.end(rows).await?;
     Ok(BulkStep::new(
         rows.iter().filter_map(sql::id).collect(),
-        next,
+        next.map(ListCursor::from),
     ))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use sqlx::Row;
+    use sqlx::{AssertSqlSafe, Row};
 
     use super::*;
     use crate::store::{KeyStore, SqliteStore};
 
     /// Asserts that `sql` reads what is in `expected` of `steps`, and no other part of the table.
     pub(in crate::store::sqlite) async fn reads(store: &SqliteStore, sql: &str, expected: &[&str]) {
+        let steps = reads_through(store, sql, expected).await;
+        assert!(!steps.contains("TEMP"), "{sql}: {steps}");
+    }
+
+    /// As [`reads`], for a statement that sorts what it read. Returns its steps.
+    pub(in crate::store::sqlite) async fn reads_through(
+        store: &SqliteStore,
+        sql: &str,
+        expected: &[&str],
+    ) -> String {
         let plan = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
         let pools = store.pools().await.unwrap();
         let rows = plan.fetch_all(&pools.reader).await.unwrap();
@@ -308,10 +311,8 @@ pub(super) mod tests {
         for part in expected {
             assert!(steps.contains(part), "{sql}: {steps}");
         }
-        assert!(
-            !steps.contains("SCAN") && !steps.contains("TEMP"),
-            "{sql}: {steps}"
-        );
+        assert!(!steps.contains("SCAN api_key"), "{sql}: {steps}");
+        steps
     }
 
     /// Neither a read nor a step reads more of the table the more keys it, or an owner, has: each is a
@@ -321,25 +322,18 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::new(folder.path().join("keys.db"));
         store.start().await.unwrap();
-        let [of_owner, of_all, one] = [
-            "api_keys_owner (owner=? AND id>?",
+        let [of_all, one] = [
             "sqlite_autoindex_api_keys_1 (id>?",
             "sqlite_autoindex_api_keys_1 (id=?)",
         ];
         let state = "state USING PRIMARY KEY (owner=?)";
         let revocation = "sqlite_autoindex_api_key_owner_revocations_1 (owner=? AND number>?)";
         let end = |index: &str| format!("{index} AND id<?)");
-        reads(&store, END_OF_OWNER_STEP, &[&format!("{of_owner})")]).await;
         reads(&store, END_OF_STEP, &[&format!("{of_all})")]).await;
         reads(&store, PURGE_STEP, &[&end(of_all), revocation]).await;
+        reads(&store, UPDATE, &[one]).await;
         reads(&store, REVOKE, &[one]).await;
         reads(&store, FIND, &[one, state, revocation]).await;
-        let mut listed = ListQuery::first(10);
-        let all = sql::list_sql(SELECT, &listed, true, true);
-        reads(&store, &all, &[&end(of_all), state, revocation]).await;
-        listed.owner = Some("acme".to_owned());
-        let owned = sql::list_sql(SELECT, &listed, true, true);
-        reads(&store, &owned, &[&end(of_owner), state, revocation]).await;
         store.stop().await;
     }
 }

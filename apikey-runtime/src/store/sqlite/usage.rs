@@ -14,8 +14,10 @@ use super::transaction::WriteTransaction;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::usage::silent_before;
-use crate::store::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow, UsageStore};
+use crate::store::usage::{last_uses, silent_before};
+use crate::store::{
+    LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow, UsageStore,
+};
 
 #[async_trait]
 impl UsageStore for SqliteStore {
@@ -32,6 +34,10 @@ impl UsageStore for SqliteStore {
 
     async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
         last_used(&self.pools().await?.reader, keys).await
+    }
+
+    async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+        networks(&self.pools().await?.reader, keys).await
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
@@ -84,10 +90,29 @@ const ADD: &str = concat!(
 
 /// A key that was removed in the meantime gets no row, which would never be deleted.
 const USED: &str = "\
-    INSERT INTO api_key_last_used (key, at, network) \
-    SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) \
+    INSERT INTO api_key_secret_uses (key, rotations, at, network) \
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) \
     WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = value ->> 0) \
-    ON CONFLICT (key) DO UPDATE SET at = excluded.at, network = excluded.network WHERE excluded.at > at";
+    ON CONFLICT (key, rotations) DO UPDATE SET at = excluded.at, network = excluded.network WHERE excluded.at > at";
+
+/// Keeps the two latest secrets of each key.
+const USED_BEFORE: &str = "\
+    DELETE FROM api_key_secret_uses AS kept WHERE key IN (SELECT value ->> 0 FROM json_each(?)) AND 1 < \
+    (SELECT count(*) FROM api_key_secret_uses WHERE key = kept.key AND rotations > kept.rotations)";
+
+const NETWORKS: &str = "\
+    INSERT INTO api_key_networks (key, network, at, day) \
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) \
+    WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = value ->> 0) \
+    ON CONFLICT (key, network) DO UPDATE SET at = excluded.at, day = excluded.day WHERE excluded.at > at";
+
+/// Keeps the 20 latest networks of each key.
+const NETWORKS_BEFORE: &str = "\
+    DELETE FROM api_key_networks WHERE (key, network) IN (SELECT key, network FROM \
+    (SELECT key, network, row_number() OVER (PARTITION BY key ORDER BY at DESC) AS place \
+    FROM api_key_networks WHERE key IN (SELECT value ->> 0 FROM json_each(?))) WHERE place > 20)";
+
+const DAY_MILLIS: i64 = 86_400_000;
 
 async fn add(pool: &SqlitePool, batch: &UsageBatch, now: Timestamp) -> Result<(), StoreError> {
     added(pool, batch, now)
@@ -107,21 +132,33 @@ async fn added(pool: &SqlitePool, batch: &UsageBatch, now: Timestamp) -> Result<
         // Nothing was written, so the commit writes nothing either.
         return transaction.commit().await;
     }
-    let counts = batch
-        .rows
-        .chunks(ADD_TOGETHER)
-        .map(|rows| (ADD, counts_text(rows)));
-    let used = batch
-        .last_used
-        .chunks(ADD_TOGETHER)
-        .map(|rows| (USED, used_text(rows)));
-    for (statement, rows) in counts.chain(used) {
+    for (statement, rows) in statements(batch) {
         sqlx::query(statement)
             .bind(rows)
             .execute(transaction.connection())
             .await?;
     }
     transaction.commit().await
+}
+
+/// Returns the statements that add a batch, each with its rows.
+fn statements(batch: &UsageBatch) -> Vec<(&'static str, String)> {
+    let counts = batch
+        .rows
+        .chunks(ADD_TOGETHER)
+        .map(|rows| (ADD, counts_text(rows)));
+    // Only the third secret can make one superfluous.
+    let third = batch.last_used.iter().any(|used| used.rotations > 1);
+    let used = batch.last_used.chunks(ADD_TOGETHER).flat_map(|rows| {
+        let rows = used_text(rows);
+        let before = third.then(|| (USED_BEFORE, rows.clone()));
+        [(USED, rows)].into_iter().chain(before)
+    });
+    let networks = batch.networks.chunks(ADD_TOGETHER).flat_map(|rows| {
+        let rows = networks_text(rows);
+        [(NETWORKS, rows.clone()), (NETWORKS_BEFORE, rows)]
+    });
+    counts.chain(used).chain(networks).collect()
 }
 
 fn counts_text(rows: &[UsageRow]) -> String {
@@ -139,10 +176,24 @@ fn counts_text(rows: &[UsageRow]) -> String {
     json(&rows.collect::<Vec<_>>())
 }
 
-fn used_text(rows: &[LastUsed]) -> String {
-    let rows = rows
-        .iter()
-        .map(|used| (used.key.to_string(), used.at.as_millis(), used.network));
+fn used_text(rows: &[SecretUse]) -> String {
+    let rows = rows.iter().map(|used| {
+        let (key, rotations) = (used.key.to_string(), saturated(used.rotations));
+        (key, rotations, used.at.as_millis(), used.network)
+    });
+    json(&rows.collect::<Vec<_>>())
+}
+
+fn networks_text(rows: &[NetworkUse]) -> String {
+    let rows = rows.iter().map(|used| {
+        let at = used.at.as_millis();
+        (
+            used.key.to_string(),
+            used.network,
+            at,
+            at.div_euclid(DAY_MILLIS),
+        )
+    });
     json(&rows.collect::<Vec<_>>())
 }
 
@@ -181,21 +232,52 @@ fn row(row: &SqliteRow) -> Result<Option<UsageRow>, Error> {
 }
 
 async fn last_used(reader: &SqlitePool, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
-    const LAST_USED: &str = "SELECT key, at, network FROM api_key_last_used WHERE key IN (SELECT value FROM json_each(?))";
+    // The first table has what an older release wrote.
+    const LAST_USED: &str = "\
+        WITH keys (key) AS MATERIALIZED (SELECT value FROM json_each(?)), used AS ( \
+        SELECT key, 0 AS rotations, at, network FROM api_key_last_used WHERE key IN (SELECT key FROM keys) UNION ALL \
+        SELECT key, rotations, at, network FROM api_key_secret_uses WHERE key IN (SELECT key FROM keys)) \
+        SELECT used.*, coalesce(record.rotations, 0) AS present \
+        FROM used LEFT JOIN api_keys AS record ON record.id = used.key";
     let rows = sqlx::query(LAST_USED)
         .bind(json(&texts(keys)))
         .fetch_all(reader)
         .await;
     let rows = rows.and_then(|rows| rows.iter().map(used).collect::<Result<Vec<_>, _>>());
     let rows = rows.map_err(|error| failed("reading when keys were last used", error))?;
+    Ok(last_uses(rows.into_iter().flatten()))
+}
+
+/// Reads the use of a secret, with the present rotations of its key.
+fn used(row: &SqliteRow) -> Result<Option<(u64, SecretUse)>, Error> {
+    let number = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
+    let (present, rotations) = (number("present")?, number("rotations")?);
+    let at = Timestamp::from_millis(row.try_get("at")?);
+    let network = network(row)?;
+    Ok(key(row)?.map(|key| (present, SecretUse::new(key, rotations, at, network))))
+}
+
+async fn networks(reader: &SqlitePool, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
+    const READ: &str = "SELECT key, network, at FROM api_key_networks WHERE key IN (SELECT value FROM json_each(?))";
+    let rows = sqlx::query(READ)
+        .bind(json(&texts(keys)))
+        .fetch_all(reader)
+        .await;
+    let rows = rows.and_then(|rows| rows.iter().map(network_use).collect::<Result<Vec<_>, _>>());
+    let rows = rows.map_err(|error| failed("reading the networks of keys", error))?;
     Ok(rows.into_iter().flatten().collect())
 }
 
-fn used(row: &SqliteRow) -> Result<Option<LastUsed>, Error> {
-    let network: Option<&str> = row.try_get("network")?;
-    let network = network.and_then(|network| network.parse::<IpNet>().ok());
+/// Reads the use from a network; `None` if the row was written by hand.
+fn network_use(row: &SqliteRow) -> Result<Option<NetworkUse>, Error> {
     let at = Timestamp::from_millis(row.try_get("at")?);
-    Ok(key(row)?.map(|key| LastUsed::new(key, at, network)))
+    let place = key(row)?.zip(network(row)?);
+    Ok(place.map(|(key, network)| NetworkUse::new(key, network, at)))
+}
+
+fn network(row: &SqliteRow) -> Result<Option<IpNet>, Error> {
+    let network: Option<&str> = row.try_get("network")?;
+    Ok(network.and_then(|network| network.parse().ok()))
 }
 
 fn key(row: &SqliteRow) -> Result<Option<KeyId>, Error> {
@@ -210,20 +292,25 @@ async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), Stor
     const FORGET: &str = "\
         DELETE FROM api_key_usage WHERE (key, hour, route, outcome) IN \
         (SELECT key, hour, route, outcome FROM api_key_usage WHERE hour < ? LIMIT ?)";
+    const FORGET_NETWORKS: &str = "\
+        DELETE FROM api_key_networks WHERE (key, network) IN \
+        (SELECT key, network FROM api_key_networks WHERE day < ? LIMIT ?)";
     let forgetting_failed = |error| failed("forgetting usage", error);
-    loop {
-        let began = Instant::now();
-        let removed = sqlx::query(FORGET)
-            .bind(hour)
-            .bind(FORGET_TOGETHER)
-            .execute(pool)
-            .await
-            .map_err(forgetting_failed)?;
-        if removed.rows_affected() < FORGET_TOGETHER.unsigned_abs() {
-            break;
+    for (statement, before) in [(FORGET, hour), (FORGET_NETWORKS, hour.div_euclid(24))] {
+        loop {
+            let began = Instant::now();
+            let removed = sqlx::query(statement)
+                .bind(before)
+                .bind(FORGET_TOGETHER)
+                .execute(pool)
+                .await
+                .map_err(forgetting_failed)?;
+            if removed.rows_affected() < FORGET_TOGETHER.unsigned_abs() {
+                break;
+            }
+            // Otherwise other processes would hardly ever find the file unlocked.
+            tokio::time::sleep(began.elapsed()).await;
         }
-        // Otherwise other processes would hardly ever find the file unlocked.
-        tokio::time::sleep(began.elapsed()).await;
     }
     sqlx::query("DELETE FROM api_key_usage_batches WHERE at < ?")
         .bind(silent_before(hour, now).as_millis())

@@ -1,6 +1,7 @@
 //! Tests of the tally.
 
 use super::*;
+use crate::store::{MAX_NETWORKS, SecretUse};
 
 const ROUTE: &[&str] = &["/orders/", "{", "id", "}"];
 
@@ -16,7 +17,8 @@ fn record(
         at: Timestamp::from_millis(at),
         denied,
         cost: 3,
-        address: None,
+        rotations: 0,
+        network: None,
     };
     let write = |write: &mut dyn FnMut(&str)| route.iter().for_each(|piece| write(piece));
     usage_tally.record(&used, &write)
@@ -56,7 +58,9 @@ fn requests_count_by_key_route_hour_and_outcome() {
         (tally.cost, &*tally.denied),
         (9, &[(DenyReason::Expired, 3)][..])
     );
-    assert_eq!(tally.last, Some((Timestamp::from_millis(5), None)));
+    let (secrets, networks) = tally.last.clone().into_rows(KeyId::from_u128(1));
+    let used = SecretUse::new(KeyId::from_u128(1), 0, Timestamp::from_millis(5), None);
+    assert_eq!((secrets, networks), (vec![used], vec![]));
     assert_eq!(usage_tally.held(), 4, "taken, not released");
     assert!(usage_tally.take().is_empty());
 }
@@ -157,7 +161,8 @@ fn what_is_taken_back_is_set_against_its_own_route_while_others_are_folded() {
 #[test]
 fn the_last_use_is_the_latest_whichever_is_counted_last() {
     let (usage_tally, at) = (UsageTally::new(), |tally: &RouteCounts| {
-        tally.last.unwrap().0.as_millis()
+        let (secrets, _) = tally.last.clone().into_rows(KeyId::from_u128(1));
+        secrets[0].at.as_millis()
     });
     for time in [5, 9, 7] {
         allow(&usage_tally, 1, time);
@@ -165,6 +170,62 @@ fn the_last_use_is_the_latest_whichever_is_counted_last() {
     let mut tally = usage_tally.take().remove(0).tally;
     assert_eq!(at(&tally), 9);
     allow(&usage_tally, 1, 8);
-    tally.merge(&usage_tally.take()[0].tally);
+    tally.merge(usage_tally.take().remove(0).tally);
     assert_eq!((at(&tally), tally.allowed), (9, 4));
+}
+
+fn from_network(usage_tally: &UsageTally, (id, rotations): (u128, u64), at: i64, network: u32) {
+    let network = ipnet::Ipv4Net::new(network.into(), 32).unwrap();
+    let used = UsageEvent {
+        id: &KeyId::from_u128(id),
+        at: Timestamp::from_millis(at),
+        denied: None,
+        cost: 3,
+        rotations,
+        network: Some(network.into()),
+    };
+    let write = |write: &mut dyn FnMut(&str)| write("/");
+    usage_tally.record(&used, &write);
+}
+
+/// A flood of networks takes as much memory as a few, and the latest stay.
+#[test]
+fn a_flood_of_networks_of_one_key_is_bounded() {
+    let usage_tally = UsageTally::new();
+    for (at, network) in (0..).zip(0..100_000) {
+        from_network(&usage_tally, (1, u64::from(network % 2)), at, network);
+    }
+    let held = usage_tally.held();
+    assert!(held <= 2 + MAX_NETWORKS, "{held}");
+    let cell = usage_tally.take().remove(0);
+    assert_eq!(cell.tally.cells(), held);
+    let (secrets, networks) = cell.tally.last.into_rows(KeyId::from_u128(1));
+    let times: Vec<_> = secrets.iter().map(|used| used.at.as_millis()).collect();
+    assert_eq!(times, [99_998, 99_999]);
+    let mut times: Vec<_> = networks.iter().map(|used| used.at.as_millis()).collect();
+    times.sort_unstable();
+    assert_eq!(times, (99_980..100_000).collect::<Vec<_>>());
+    usage_tally.release(held);
+    assert_eq!((usage_tally.held(), usage_tally.lost()), (0, 0));
+}
+
+/// Networks of many keys are given up before any count is.
+#[test]
+fn a_flood_of_networks_of_many_keys_costs_no_count() {
+    let usage_tally = UsageTally::new();
+    for key in 0..10_000 {
+        for network in 0..30 {
+            from_network(&usage_tally, (key, 0), i64::from(network), network);
+        }
+    }
+    let held = usage_tally.held();
+    assert!(held <= FOLDED_FROM + 10_000, "{held}");
+    assert_eq!(usage_tally.lost(), 0);
+    let taken = usage_tally.take();
+    let counted: i64 = taken.iter().map(|cell| cell.tally.allowed).sum();
+    assert_eq!((taken.len(), counted), (10_000, 300_000));
+    let last = taken.into_iter().last().unwrap().tally.last;
+    let (_, networks) = last.into_rows(KeyId::from_u128(1));
+    let last = networks.iter().map(|used| used.at.as_millis()).max();
+    assert_eq!(last, Some(29), "the last network is kept without room");
 }

@@ -1,6 +1,7 @@
 //! What an operator does with owners.
 
-use apikey_runtime::store::{ChangedItem, OwnerState, OwnerStore, Revocation};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{ChangedItem, OwnerState, OwnerStore, Revocation, WriteOptions};
 use apikey_runtime::{KeyStore, Timestamp};
 
 use super::{changed, cursor, found, give, leaving, logged, mark_all, state, stocked};
@@ -28,7 +29,7 @@ async fn an_insert_by_hand_takes_the_number_of_its_owner_whatever_it_writes() {
         run(&mut tool, recursive).await.unwrap();
         for insert in INSERTS {
             store
-                .revoke_owner_keys("a", &leaving(5_000, "left"))
+                .revoke_owner_keys("a", &leaving(5_000, "left"), &ChangeOrigin::new())
                 .await
                 .unwrap();
             let since = cursor(&store).await;
@@ -63,19 +64,25 @@ async fn an_insert_by_hand_takes_the_number_of_its_owner_whatever_it_writes() {
 async fn a_change_of_owner_by_hand_follows_the_rule() {
     let (_place, store, mut tool) = stocked().await;
     store
-        .revoke_owner_keys("a", &leaving(5_000, "left"))
+        .revoke_owner_keys("a", &leaving(5_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
     for _ in 0..2 {
         store
-            .revoke_owner_keys("b", &leaving(6_000, "also"))
+            .revoke_owner_keys("b", &leaving(6_000, "also"), &ChangeOrigin::new())
             .await
             .unwrap();
     }
     for (number, owner) in [(4, "a"), (5, "b")] {
-        store.insert(&owned(number, owner)).await.unwrap();
+        store
+            .insert(&owned(number, owner), &WriteOptions::new())
+            .await
+            .unwrap();
     }
-    store.insert(&record(6)).await.unwrap();
+    store
+        .insert(&record(6), &WriteOptions::new())
+        .await
+        .unwrap();
     let owners = [state(&store, "a").await, state(&store, "b").await];
     let since = cursor(&store).await;
     run(
@@ -146,10 +153,10 @@ async fn a_change_of_owner_by_hand_follows_the_rule() {
 async fn without_the_trigger_a_change_of_owner_brings_a_dead_key_back() {
     let (_place, store, mut tool) = stocked().await;
     store
-        .revoke_owner_keys("a", &leaving(5_000, "left"))
+        .revoke_owner_keys("a", &leaving(5_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
-    run(&mut tool, "DROP TRIGGER api_keys_owner_changed")
+    run(&mut tool, "DROP TRIGGER api_keys_updated")
         .await
         .unwrap();
     give(&store, 1, Some("b")).await;
@@ -209,13 +216,19 @@ async fn a_revocation_and_a_suspension_by_hand_are_those_of_the_calls() {
     .await
     .unwrap();
     assert_eq!(
-        store.set_owner_suspended("a", true).await.unwrap(),
+        store
+            .set_owner_suspended("a", true, &ChangeOrigin::new())
+            .await
+            .unwrap(),
         (suspended, false)
     );
     assert_eq!(cursor(&store).await, since);
     let resumed = suspended.with_version(41).with_suspended(false);
     assert_eq!(
-        store.set_owner_suspended("a", false).await.unwrap(),
+        store
+            .set_owner_suspended("a", false, &ChangeOrigin::new())
+            .await
+            .unwrap(),
         (resumed, true)
     );
     assert_eq!(logged(&store, &since).await, [changed("a", resumed)]);
@@ -226,7 +239,10 @@ async fn a_revocation_and_a_suspension_by_hand_are_those_of_the_calls() {
 async fn revocations_by_hand_have_a_time_in_each_order_of_statements() {
     let (_place, store, mut tool) = stocked().await;
     // Several at once: all keys up to it have the time of the last.
-    store.insert(&owned(4, "a")).await.unwrap();
+    store
+        .insert(&owned(4, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     run(
         &mut tool,
         "UPDATE api_key_owners SET revocations = revocations + 1000 WHERE owner = 'a'",
@@ -239,7 +255,10 @@ async fn revocations_by_hand_have_a_time_in_each_order_of_statements() {
     assert_eq!(number(&mut tool, marked).await, 3);
 
     // The reason is written before, or after.
-    store.insert(&owned(5, "b")).await.unwrap();
+    store
+        .insert(&owned(5, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     run(
         &mut tool,
         "INSERT INTO api_key_owner_revocations (owner, number, at, reason) VALUES ('b', 1, 7000, 'by hand'); \
@@ -268,9 +287,12 @@ async fn revocations_by_hand_have_a_time_in_each_order_of_statements() {
     )
     .await
     .unwrap();
-    store.insert(&owned(6, "b")).await.unwrap();
     store
-        .revoke_owner_keys("b", &leaving(8_000, "call"))
+        .insert(&owned(6, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke_owner_keys("b", &leaving(8_000, "call"), &ChangeOrigin::new())
         .await
         .unwrap();
     mark_all(&store).await;

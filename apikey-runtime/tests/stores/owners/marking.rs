@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use apikey_runtime::store::{ChangedItem, ListQuery, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{ChangedItem, ListQuery, OwnerStore, WriteOptions};
 use apikey_runtime::{KeyStore, Timestamp};
 use sqlx::SqliteConnection;
 use tokio::task::JoinSet;
@@ -14,22 +15,29 @@ use crate::{InSteps, Place, at, id, number, owned, run};
 async fn marking_takes_no_epoch_and_no_version_and_changes_nothing_that_is_read() {
     let (_place, store, mut tool) = stocked().await;
     store
-        .revoke_owner_keys("a", &leaving(5_000, "first"))
+        .revoke_owner_keys("a", &leaving(5_000, "first"), &ChangeOrigin::new())
         .await
         .unwrap();
-    store.insert(&owned(4, "a")).await.unwrap();
     store
-        .revoke_owner_keys("a", &leaving(6_000, "second"))
+        .insert(&owned(4, "a"), &WriteOptions::new())
         .await
         .unwrap();
-    store.insert(&owned(5, "a")).await.unwrap();
+    store
+        .revoke_owner_keys("a", &leaving(6_000, "second"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(5, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let records = async || store.list(&ListQuery::first(10)).await.unwrap().records;
     let (before, since) = (records().await, cursor(&store).await);
     let reasons = before
         .iter()
         .map(|key| Some(key.revoked.as_ref()?.reason.as_deref()?.to_owned()));
     let reasons: Vec<_> = reasons.collect();
-    let expected = [Some("first"), Some("first"), None, Some("second"), None];
+    // The newest first.
+    let expected = [None, Some("second"), None, Some("first"), Some("first")];
     assert!(
         reasons.iter().map(Option::as_deref).eq(expected),
         "{reasons:?}"
@@ -60,7 +68,7 @@ async fn marking_takes_no_epoch_and_no_version_and_changes_nothing_that_is_read(
 
     // What is more than a mark is a change.
     store
-        .revoke_owner_keys("a", &leaving(7_000, "third"))
+        .revoke_owner_keys("a", &leaving(7_000, "third"), &ChangeOrigin::new())
         .await
         .unwrap();
     for (statement, version) in [
@@ -93,7 +101,10 @@ async fn without_the_condition_of_the_trigger_each_mark_takes_an_epoch() {
          INSERT INTO api_key_changes (key_id) VALUES (NEW.id); END";
     run(&mut tool, trigger).await.unwrap();
     let left = leaving(5_000, "left");
-    store.revoke_owner_keys("a", &left).await.unwrap();
+    store
+        .revoke_owner_keys("a", &left, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     mark_all(&store).await;
     assert_eq!(cursor(&store).await.epoch, since.epoch + 2);
@@ -110,7 +121,7 @@ async fn a_mark_that_changes_another_column_too_is_logged() {
         .fetch_all(&mut tool)
         .await
         .unwrap();
-    assert_eq!(columns.len(), 17);
+    assert_eq!(columns.len(), 22);
     for column in columns {
         let other = match column.as_str() {
             "previous_digest" | "previous_until" => {
@@ -120,15 +131,18 @@ async fn a_mark_that_changes_another_column_too_is_logged() {
             "metadata" => r#"metadata = '{"a": 1}'"#.to_owned(),
             "limits" => "limits = '[1]'".to_owned(),
             "enabled" => "enabled = 0".to_owned(),
-            number @ ("created_at" | "expires_at" | "not_before" | "version") => {
+            number @ ("created_at" | "expires_at" | "not_before" | "version" | "rotations") => {
                 format!("{number} = 9")
             }
             text => format!("{text} = 'x'"),
         };
         store.purge_all(Timestamp::MAX).await.unwrap();
-        store.insert(&owned(9, "d")).await.unwrap();
         store
-            .revoke_owner_keys("d", &leaving(5_000, "left"))
+            .insert(&owned(9, "d"), &WriteOptions::new())
+            .await
+            .unwrap();
+        store
+            .revoke_owner_keys("d", &leaving(5_000, "left"), &ChangeOrigin::new())
             .await
             .unwrap();
         let since = cursor(&store).await;
@@ -168,12 +182,15 @@ async fn two_stores_mark_at_once_and_continue_after_a_crash() {
     let mut tool = place.tool().await;
     add_many(&mut tool, "acme", 4_000).await;
     first
-        .revoke_owner_keys("acme", &leaving(5_000, "left"))
+        .revoke_owner_keys("acme", &leaving(5_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
-    first.insert(&owned(1, "acme")).await.unwrap();
+    first
+        .insert(&owned(1, "acme"), &WriteOptions::new())
+        .await
+        .unwrap();
     second
-        .revoke_owner_keys("acme", &leaving(6_000, "again"))
+        .revoke_owner_keys("acme", &leaving(6_000, "again"), &ChangeOrigin::new())
         .await
         .unwrap();
     let since = cursor(&first).await;
@@ -214,26 +231,42 @@ async fn two_stores_mark_at_once_and_continue_after_a_crash() {
 async fn purge_and_revoke_know_keys_that_their_owner_revoked() {
     let (_place, store, _) = stocked().await;
     store
-        .revoke_owner_keys("a", &leaving(5_000, "first"))
+        .revoke_owner_keys("a", &leaving(5_000, "first"), &ChangeOrigin::new())
         .await
         .unwrap();
-    store.insert(&owned(4, "a")).await.unwrap();
     store
-        .revoke_owner_keys("a", &leaving(6_000, "second"))
+        .insert(&owned(4, "a"), &WriteOptions::new())
         .await
         .unwrap();
-    store.insert(&owned(5, "a")).await.unwrap();
+    store
+        .revoke_owner_keys("a", &leaving(6_000, "second"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(5, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let late = leaving(1_000, "late").of_key();
     let since = cursor(&store).await;
-    assert!(!store.revoke(&id(1), &late).await.unwrap());
+    assert!(
+        !store
+            .revoke(&id(1), &late, &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     assert_eq!(cursor(&store).await, since);
     assert_eq!(store.purge_all(at(5_000)).await.unwrap(), []);
     assert_eq!(store.purge_all(at(5_001)).await.unwrap(), [id(1), id(2)]);
     assert_eq!(store.purge_all(Timestamp::MAX).await.unwrap(), [id(4)]);
-    assert!(store.revoke(&id(5), &late).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(5), &late, &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     // Its own revocation came first.
     store
-        .revoke_owner_keys("a", &leaving(7_000, "third"))
+        .revoke_owner_keys("a", &leaving(7_000, "third"), &ChangeOrigin::new())
         .await
         .unwrap();
     assert_eq!(found(&store, 5).await.revoked, Some(late.clone()));

@@ -7,6 +7,7 @@ mod upgrade;
 
 use apikey_runtime::store::{
     ChangeLog, ChangeSet, ChangedItem, Cursor, KeyPatch, OwnerRevocation, OwnerState, OwnerStore,
+    WriteOptions,
 };
 use apikey_runtime::{KeyRecord, KeyStore, SqliteStore};
 use sqlx::SqliteConnection;
@@ -52,7 +53,10 @@ async fn mark_all(store: &SqliteStore) {
 async fn give(store: &SqliteStore, number: u128, owner: Option<&str>) {
     let mut patch = KeyPatch::new();
     patch.owner = Some(owner.map(str::to_owned));
-    store.update(&id(number), &patch).await.unwrap();
+    store
+        .update(&id(number), &patch, &WriteOptions::new())
+        .await
+        .unwrap();
 }
 
 /// Creates a store with two keys of `a` and one of `b`, and a tool on its file.
@@ -60,7 +64,10 @@ async fn stocked() -> (Place, SqliteStore, SqliteConnection) {
     let place = Place::new();
     let store = place.store().await;
     for (number, owner) in (1..).zip(["a", "a", "b"]) {
-        store.insert(&owned(number, owner)).await.unwrap();
+        store
+            .insert(&owned(number, owner), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let tool = place.tool().await;
     (place, store, tool)

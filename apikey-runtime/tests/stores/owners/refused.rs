@@ -1,8 +1,10 @@
 //! What no statement may do.
 
 use apikey_runtime::KeyStore;
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, KeyPatch, ListQuery, OwnerState, OwnerStore, StoreError,
+    ChangeLog, ChangeSet, KeyPatch, ListQuery, ListRange, OwnerState, OwnerStore, StoreError,
+    WriteOptions,
 };
 
 use super::{changed, cursor, found, leaving, logged, mark_all, stocked};
@@ -37,7 +39,10 @@ const REFUSED: [&str; 20] = [
 async fn no_statement_by_hand_brings_a_dead_key_back() {
     let (_place, store, mut tool) = stocked().await;
     let left = leaving(5_000, "left");
-    let state = store.revoke_owner_keys("a", &left).await.unwrap();
+    let state = store
+        .revoke_owner_keys("a", &left, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     for recursive in [
         "PRAGMA recursive_triggers = OFF",
@@ -106,7 +111,7 @@ async fn without_the_triggers_these_statements_bring_keys_back() {
     ] {
         let (_place, store, mut tool) = stocked().await;
         store
-            .revoke_owner_keys("a", &leaving(5_000, "left"))
+            .revoke_owner_keys("a", &leaving(5_000, "left"), &ChangeOrigin::new())
             .await
             .unwrap();
         let drop = format!("DROP TRIGGER {trigger}");
@@ -124,10 +129,13 @@ async fn without_the_triggers_these_statements_bring_keys_back() {
 async fn an_owner_without_keys_can_be_deleted_and_nodes_forget_it() {
     let (_place, store, mut tool) = stocked().await;
     store
-        .revoke_owner_keys("b", &leaving(5_000, "left"))
+        .revoke_owner_keys("b", &leaving(5_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
-    store.set_owner_suspended("b", true).await.unwrap();
+    store
+        .set_owner_suspended("b", true, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     run(&mut tool, "DELETE FROM api_keys WHERE owner = 'b'")
         .await
@@ -145,7 +153,10 @@ async fn an_owner_without_keys_can_be_deleted_and_nodes_forget_it() {
         number(&mut tool, "SELECT count(*) FROM api_key_owner_revocations").await,
         0
     );
-    store.insert(&owned(3, "b")).await.unwrap();
+    store
+        .insert(&owned(3, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     let key = found(&store, 3).await;
     assert_eq!(
         (key.owner_state, key.revoked),
@@ -187,18 +198,24 @@ async fn an_owner_is_any_text_of_256_bytes_and_is_compared_byte_for_byte() {
     ];
     owners.extend(longest);
     for (number, owner) in (1..).zip(&owners) {
-        store.insert(&owned(number, owner)).await.unwrap();
+        store
+            .insert(&owned(number, owner), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let count = owners.len() as u128;
     for (number, owner) in (1..).zip(&owners) {
         let since = cursor(&store).await;
         let suspended = OwnerState::new().with_version(2).with_suspended(true);
         assert_eq!(
-            store.set_owner_suspended(owner, true).await.unwrap(),
+            store
+                .set_owner_suspended(owner, true, &ChangeOrigin::new())
+                .await
+                .unwrap(),
             (suspended, true)
         );
         let state = store
-            .revoke_owner_keys(owner, &leaving(5_000, owner))
+            .revoke_owner_keys(owner, &leaving(5_000, owner), &ChangeOrigin::new())
             .await
             .unwrap();
         assert_eq!(
@@ -231,35 +248,44 @@ async fn an_owner_is_any_text_of_256_bytes_and_is_compared_byte_for_byte() {
             Some(leaving(5_000, owner).of_key()),
             "{owner:?}"
         );
-        let mut of_owner = ListQuery::first(10);
-        of_owner.owner = Some(owner.clone());
+        let of_owner = ListQuery::of(ListRange::Owner(owner.clone()), 10);
         assert_eq!(store.list(&of_owner).await.unwrap().records, [key]);
     }
     assert_eq!(store.find_owner("acm").await.unwrap(), None);
     for unknown in ["", "nobody"] {
         let place = Place::new();
         let store = place.store().await;
-        let missing = store.revoke_owner_keys(unknown, &leaving(1, "x")).await;
+        let missing = store
+            .revoke_owner_keys(unknown, &leaving(1, "x"), &ChangeOrigin::new())
+            .await;
         assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
-        let missing = store.set_owner_suspended(unknown, false).await;
+        let missing = store
+            .set_owner_suspended(unknown, false, &ChangeOrigin::new())
+            .await;
         assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
     }
 
     let long = store
-        .insert(&owned(500, &"x".repeat(257)))
+        .insert(&owned(500, &"x".repeat(257)), &WriteOptions::new())
         .await
         .unwrap_err();
     assert!(matches!(&long, StoreError::InvalidArgument(_)), "{long:?}");
     assert!(long.to_string().contains("at most 256 bytes"), "{long}");
     let mut patch = KeyPatch::new();
     patch.owner = Some(Some("é".repeat(129)));
-    let long = store.update(&id(1), &patch).await;
+    let long = store.update(&id(1), &patch, &WriteOptions::new()).await;
     assert!(
         long.is_ok(),
         "a key that its owner revoked stays with it: {long:?}"
     );
-    store.insert(&record(501)).await.unwrap();
-    let long = store.update(&id(501), &patch).await.unwrap_err();
+    store
+        .insert(&record(501), &WriteOptions::new())
+        .await
+        .unwrap();
+    let long = store
+        .update(&id(501), &patch, &WriteOptions::new())
+        .await
+        .unwrap_err();
     assert!(long.to_string().contains("at most 256 bytes"), "{long}");
     assert_eq!(found(&store, 501).await.owner, None);
 }
@@ -272,7 +298,7 @@ async fn an_owner_that_is_not_utf8_stops_no_other() {
     run(&mut tool, broken).await.unwrap();
     let since = cursor(&store).await;
     store
-        .revoke_owner_keys("a", &leaving(5_000, "left"))
+        .revoke_owner_keys("a", &leaving(5_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
     let revoked = "UPDATE api_key_owners SET revocations = 1 WHERE owner = CAST(x'2fff' AS TEXT)";

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
     ChangeLog, ChangeSet, Cursor, ListQuery, Membership, NodeId, OwnerState, OwnerStore,
+    WriteOptions,
 };
 use apikey_runtime::{KeyStore, SqliteStore};
 use sqlx::SqliteConnection;
@@ -67,7 +69,7 @@ async fn a_file_of_the_release_before_is_upgraded_with_its_owners() {
     let store = place.store().await;
     assert_eq!(
         number(&mut tool, "SELECT schema_version FROM api_key_meta").await,
-        103
+        105
     );
     assert_eq!(cursor(&store).await, old, "the history goes on");
     let new = Some(OwnerState::new());
@@ -89,7 +91,7 @@ async fn a_file_of_the_release_before_is_upgraded_with_its_owners() {
         );
     }
     store
-        .revoke_owner_keys("a", &leaving(6_000, "left"))
+        .revoke_owner_keys("a", &leaving(6_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
     assert_eq!(
@@ -121,19 +123,25 @@ async fn an_older_copy_has_older_owners_and_does_not_know_the_cursor() {
     let (place, store, tool) = stocked().await;
     drop(tool);
     let once = store
-        .revoke_owner_keys("a", &leaving(5_000, "first"))
+        .revoke_owner_keys("a", &leaving(5_000, "first"), &ChangeOrigin::new())
         .await
         .unwrap();
     store.stop().await;
     let copy = place.0.path().join("copy.db");
     std::fs::copy(place.file(), &copy).unwrap();
     store.start().await.unwrap();
-    store.insert(&owned(4, "a")).await.unwrap();
     store
-        .revoke_owner_keys("a", &leaving(6_000, "second"))
+        .insert(&owned(4, "a"), &WriteOptions::new())
         .await
         .unwrap();
-    store.set_owner_suspended("b", true).await.unwrap();
+    store
+        .revoke_owner_keys("a", &leaving(6_000, "second"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .set_owner_suspended("b", true, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let newer = cursor(&store).await;
     store.stop().await;
     std::fs::copy(&copy, place.file()).unwrap();
@@ -145,8 +153,14 @@ async fn an_older_copy_has_older_owners_and_does_not_know_the_cursor() {
         [once, OwnerState::new()]
     );
     for _ in 0..2 {
-        store.set_owner_suspended("b", true).await.unwrap();
-        store.set_owner_suspended("b", false).await.unwrap();
+        store
+            .set_owner_suspended("b", true, &ChangeOrigin::new())
+            .await
+            .unwrap();
+        store
+            .set_owner_suspended("b", false, &ChangeOrigin::new())
+            .await
+            .unwrap();
     }
     assert_eq!(
         ask().await,
@@ -165,11 +179,17 @@ async fn an_older_copy_has_older_owners_and_does_not_know_the_cursor() {
 async fn a_copy_between_a_revocation_and_its_marks_reads_the_same() {
     let (place, store, mut tool) = stocked().await;
     store
-        .revoke_owner_keys("a", &leaving(5_000, "left"))
+        .revoke_owner_keys("a", &leaving(5_000, "left"), &ChangeOrigin::new())
         .await
         .unwrap();
-    store.insert(&owned(4, "a")).await.unwrap();
-    store.set_owner_suspended("b", true).await.unwrap();
+    store
+        .insert(&owned(4, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .set_owner_suspended("b", true, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let path = |name| place.0.path().join(name);
     let vacuum = format!("VACUUM INTO '{}'", path("vacuum.db").display());
     sqlx::raw_sql(sqlx::AssertSqlSafe(vacuum))

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, KeyPatch, ListQuery, Membership, NodeId, OwnerStore,
+    ChangeLog, ChangeSet, KeyPatch, ListQuery, ListRange, Membership, NodeId, OwnerStore,
+    WriteOptions,
 };
 use apikey_runtime::{KeyStore, PostgresStore};
 use apikey_test_support::{SLACK, within};
@@ -56,7 +58,10 @@ async fn a_step_marks_a_bounded_number_of_keys_and_the_next_one_continues() {
     add(&mut tool, 101, 1_700, &format!("'{owner}'"), "NULL").await;
     add(&mut tool, 1_701, 2_000, &format!("'{sibling}'"), "NULL").await;
     let left = for_reason(3_000, "left");
-    store.revoke_owner_keys(&owner, &left).await.unwrap();
+    store
+        .revoke_owner_keys(&owner, &left, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     let marked = "SELECT count(*) FROM api_keys WHERE revoked_at = 3000 AND revoked_reason = 'left' AND version = 1";
     let mut sizes = Vec::new();
@@ -100,7 +105,10 @@ async fn a_purge_passes_over_the_keys_that_stay() {
     let mut after = None;
     let mut sizes = Vec::new();
     loop {
-        let step = store.purge(at(1_000), after.as_ref()).await.unwrap();
+        let step = store
+            .purge(at(1_000), after.as_ref(), &ChangeOrigin::new())
+            .await
+            .unwrap();
         sizes.push(step.keys.len());
         after = step.next;
         if after.is_none() {
@@ -147,7 +155,10 @@ async fn an_entry_of_an_unknown_kind_is_a_resync() {
     let place = place!();
     let store = place.started().await;
     let mut tool = place.tool().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     for spoilt in [
         "kind = 'owner'",
         "kind = 'owner', owner = 'of no key'",
@@ -157,7 +168,10 @@ async fn an_entry_of_an_unknown_kind_is_a_resync() {
         "key_id = ''",
     ] {
         let since = cursor(&store).await;
-        store.update(&id(1), &KeyPatch::new()).await.unwrap();
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
         assert_eq!(changed(&store, &since).await, [id(1)]);
         let spoil = format!(
             "UPDATE api_key_changes SET {spoilt} WHERE epoch = (SELECT max(epoch) FROM api_key_changes)"
@@ -222,7 +236,10 @@ async fn the_log_is_trimmed_to_what_all_nodes_have_acknowledged() {
     until_trimmed(&store, &mut tool, &quick, 1).await;
     assert_eq!(history(&store, &behind).await, ChangeSet::Resync);
     let newest = cursor(&store).await;
-    store.insert(&owned(1_u128 << 100, "a")).await.unwrap();
+    store
+        .insert(&owned(1_u128 << 100, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(changed(&store, &newest).await.len(), 1);
 }
 
@@ -295,24 +312,14 @@ async fn a_list_with_a_filter_reads_bounded_parts_and_says_where_to_go_on() {
         );
         run(&mut tool, &sql).await.unwrap();
     }
-    let mut query = ListQuery::first(10);
-    query.label = Some("rare".to_owned());
-    let page = store.list(&query).await.unwrap();
-    assert_eq!(page.records.len(), 2, "100,000 were read");
-    query.after = page.next;
-    let rest = store.list(&query).await.unwrap();
-    assert_eq!((rest.records.len(), rest.next), (1, None));
-    query.after = None;
-    query.owner = Some("a".to_owned());
-    let page = store.list(&query).await.unwrap();
+    let range = ListRange::Owner("a".to_owned());
+    let page = store.list(&ListQuery::of(range.clone(), 10)).await.unwrap();
     assert_eq!((page.records.len(), page.next), (3, None));
-    query.limit = 2;
+    let mut query = ListQuery::of(range, 2);
     let page = store.list(&query).await.unwrap();
-    assert_eq!(
-        (page.records.len(), page.next),
-        (2, Some(page.records[1].id))
-    );
-    query.after = page.next;
+    let next = query.range.cursor_of(&page.records[1]);
+    assert_eq!((page.records.len(), page.next), (2, Some(next.clone())));
+    query.after = Some(next);
     let page = store.list(&query).await.unwrap();
     assert_eq!((page.records.len(), page.next), (1, None));
 }

@@ -1,7 +1,7 @@
 //! What an operator does with their own tool, and an application with the same database.
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, StoreError};
+use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, StoreError, WriteOptions};
 use sqlx::PgConnection;
 
 use super::{Place, changed, cursor, history, number, owned_as_read, place, run};
@@ -11,7 +11,10 @@ use crate::{at, because, id, owned, record};
 async fn stocked(place: &Place<'_>) -> (apikey_runtime::PostgresStore, PgConnection) {
     let store = place.started().await;
     for number in 1..=3 {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     (store, place.tool().await)
 }
@@ -33,10 +36,10 @@ async fn an_update_by_hand_is_logged_and_counts_the_version_up() {
     assert_eq!(changed(&store, &since).await, [id(2)]);
     let found = store.find(&id(2)).await.unwrap().unwrap();
     assert_eq!((found.label.as_str(), found.version), ("x", 2));
-    let mut late = KeyPatch::new();
-    late.expected_version = Some(1);
+    let late = KeyPatch::new();
+    let of_first = WriteOptions::new().with_expected_version(Some(1));
     assert!(matches!(
-        store.update(&id(2), &late).await,
+        store.update(&id(2), &late, &of_first).await,
         Err(StoreError::Conflict)
     ));
     let versions = ["1", "50"];
@@ -131,7 +134,7 @@ async fn who_may_only_change_keys_is_logged_and_cannot_write_the_log() {
         .fetch_one(&mut tool)
         .await
         .unwrap();
-    assert_eq!(privileged.split(',').count(), 9);
+    assert_eq!(privileged.split(',').count(), 11);
     for function in privileged.split(',') {
         let own = format!(
             "CREATE TEMP TABLE IF NOT EXISTS own (id text, number bigint); \
@@ -177,7 +180,10 @@ async fn truncate_by_hand_makes_everyone_forget() {
     assert_eq!(store.find(&id(1)).await.unwrap(), None);
     let present = cursor(&store).await;
     assert!(present.epoch > since.epoch);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(changed(&store, &present).await, [id(1)]);
     assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     run(&mut tool, "BEGIN; TRUNCATE api_keys; ROLLBACK")
@@ -212,7 +218,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
         assert_eq!(found.revoked.unwrap().at, at(5), "{statement}");
     }
     assert!(matches!(
-        store.insert(&record(2)).await,
+        store.insert(&record(2), &WriteOptions::new()).await,
         Err(StoreError::Conflict)
     ));
 }
@@ -222,7 +228,10 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
 async fn v12_without_the_triggers_a_revoked_key_comes_back_and_nobody_hears_of_it() {
     let place = place!();
     let (store, mut tool) = stocked(&place).await;
-    store.revoke(&id(2), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(2), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     run(
         &mut tool,
         "DROP TRIGGER api_keys_update_checked ON api_keys; DROP TRIGGER api_keys_changed ON api_keys",
@@ -307,7 +316,12 @@ async fn s08_a_broken_row_costs_that_key_only() {
         .unwrap();
     assert_eq!(page.records.len(), 2);
     assert_eq!(page.unreadable, [id(2).to_string()]);
-    assert!(store.revoke(&id(2), &because("broken")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(2), &because("broken"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]
@@ -324,7 +338,10 @@ async fn an_emptied_log_is_an_error_till_the_next_change_or_start_and_forgets_al
     store.start().await.unwrap();
     assert_eq!(history(&store, &before).await, ChangeSet::Resync);
     run(&mut tool, "TRUNCATE api_key_changes").await.unwrap();
-    store.insert(&record(9)).await.unwrap();
+    store
+        .insert(&record(9), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(history(&store, &before).await, ChangeSet::Resync);
 }
 
@@ -335,7 +352,10 @@ async fn a_log_with_a_hole_knows_no_cursor_before_it() {
     let (store, mut tool) = stocked(&place).await;
     let since = cursor(&store).await;
     for number in 1..=3 {
-        store.revoke(&id(number), &because("lost")).await.unwrap();
+        store
+            .revoke(&id(number), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     assert_eq!(changed(&store, &since).await.len(), 3);
     let hole = format!(
@@ -365,6 +385,9 @@ async fn tables_restored_from_a_copy_know_no_cursor_of_before() {
     assert_eq!(history(&store, &since).await, ChangeSet::Resync);
     let present = cursor(&store).await;
     assert_eq!(present.epoch, since.epoch);
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(changed(&store, &present).await, [id(1)]);
 }

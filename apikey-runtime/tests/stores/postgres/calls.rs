@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, OwnerStore, StoreError,
+    ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, OwnerStore, StoreError, WriteOptions,
 };
 use apikey_runtime::{ApiKeyManager, KeyStore, PostgresStore};
 use apikey_test_support::{PATIENCE, SLACK};
@@ -52,18 +53,22 @@ async fn an_abandoned_call_does_not_live_on_in_the_server() {
     // Longer than the test, so that the server does not give up by itself.
     let store = place.store().timeout(PATIENCE);
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; SELECT * FROM api_keys FOR UPDATE")
         .await
         .unwrap();
     let reason = because("lost");
     let revoking = timeout(Duration::from_millis(300), async {
-        store.revoke(&id(1), &reason).await
+        store.revoke(&id(1), &reason, &WriteOptions::new()).await
     });
     assert!(revoking.await.is_err());
     const WAITING: &str = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
-         WHERE NOT granted AND query LIKE 'UPDATE api_keys AS key SET revoked_at%' \
+         WHERE NOT granted AND query LIKE '%UPDATE api_keys AS key SET revoked_at%' \
+         AND query NOT LIKE '%pg_locks%' \
          AND pid IN (SELECT pid FROM pg_locks WHERE relation = 'api_keys'::regclass)";
     let mut other = place.tool().await;
     assert_eq!(number(&mut other, WAITING).await, 1);
@@ -74,7 +79,12 @@ async fn an_abandoned_call_does_not_live_on_in_the_server() {
     }
     run(&mut tool, "COMMIT").await.unwrap();
     assert_eq!(store.find(&id(1)).await.unwrap().unwrap().revoked, None);
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
 }
 
 /// The statement is done, and its commit waits for a locked counter: the call does not return `Ok`.
@@ -83,14 +93,22 @@ async fn a_commit_that_fails_is_a_failure() {
     let place = place!();
     let store = place.store().timeout(DEADLINE);
     store.start().await.unwrap();
-    store.insert(&owned(1, "a")).await.unwrap();
-    store.insert(&record(3)).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&record(3), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; SELECT * FROM api_key_meta FOR UPDATE")
         .await
         .unwrap();
     assert!(is_unavailable(
-        &store.revoke(&id(1), &because("lost")).await
+        &store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
     ));
     // The server abandons the call by itself; until then it would get the lock next.
     let mut other = place.tool().await;
@@ -106,7 +124,10 @@ async fn a_commit_that_fails_is_a_failure() {
     run(&mut tool, "ROLLBACK").await.unwrap();
 
     let left = for_reason(3_000, "left");
-    store.revoke_owner_keys("a", &left).await.unwrap();
+    store
+        .revoke_owner_keys("a", &left, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     run(
         &mut tool,
@@ -118,9 +139,14 @@ async fn a_commit_that_fails_is_a_failure() {
     .await
     .unwrap();
     for outcome in [
-        store.insert(&record(2)).await,
-        store.update(&id(1), &KeyPatch::new()).await,
-        store.revoke(&id(3), &because("lost")).await.map(drop),
+        store.insert(&record(2), &WriteOptions::new()).await,
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await,
+        store
+            .revoke(&id(3), &because("lost"), &WriteOptions::new())
+            .await
+            .map(drop),
         store.mark_revoked_keys().await.map(drop),
     ] {
         assert!(
@@ -148,6 +174,7 @@ async fn what_a_node_writes_about_itself_waits_longer_than_other_calls() {
     let node = NodeId::from_u128(1);
     store.join(&node).await.unwrap();
     let (newest, record) = (cursor(&store).await, record(1));
+    let options = WriteOptions::new();
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; LOCK TABLE api_key_nodes, api_keys")
         .await
@@ -156,7 +183,7 @@ async fn what_a_node_writes_about_itself_waits_longer_than_other_calls() {
         tokio::join!(
             store.join(&node),
             store.acknowledge(&node, &newest),
-            store.insert(&record)
+            store.insert(&record, &options)
         )
     };
     let release = async {
@@ -175,7 +202,10 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     let place = place!();
     let store = Arc::new(place.started().await);
     for number in 1..=2 {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut tool = place.tool().await;
     // The statement that has waited longer for a lock is rolled back: the tool's own setting makes
@@ -187,7 +217,10 @@ async fn a_statement_that_lost_a_deadlock_is_tried_again() {
     .await
     .unwrap();
     let left = for_reason(3_000, "left");
-    store.revoke_owner_keys("a", &left).await.unwrap();
+    store
+        .revoke_owner_keys("a", &left, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let marking = tokio::spawn({
         let store = Arc::clone(&store);
         async move { store.mark_revoked_keys().await }
@@ -221,14 +254,22 @@ async fn sessions_that_are_ended_by_hand_cost_no_write() {
     let url = format!("{}&application_name={name}", place.url());
     let store = PostgresStore::new(url);
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let end = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = '{name}'"
     );
     let mut tool = connection(&place.server.url()).await;
     assert!(number(&mut tool, &end).await > 0);
     sleep(Duration::from_millis(1_100)).await;
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     assert!(store.changes(None, None).await.is_ok());
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, LimitCounter, LimitStore, LimitSupport};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, LimitSupport, WriteOptions};
 use apikey_runtime::{KeyStore, PostgresStore, Quota, Rate};
 use apikey_test_support::PATIENCE;
 use apikey_test_support::servers::postgres::Postgres;
@@ -56,7 +56,10 @@ async fn many(place: &Place<'_>, setting: &str) -> Arc<PostgresStore> {
     let url = format!("{}{setting}", place.url());
     let store = PostgresStore::new(url).max_connections(NODES);
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     Arc::new(store)
 }
 
@@ -118,7 +121,10 @@ async fn r01_a_count_that_is_read_and_then_written_is_found_out() {
 async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
     let place = place!();
     let store = Arc::new(place.started().await);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let counters = || {
         vec![
             LimitCounter::new("b", Quota::per_day(1)),
@@ -162,7 +168,10 @@ async fn r07_what_is_refused_or_only_looked_at_waits_for_no_lock() {
 async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     let place = place!();
     let store = Arc::new(place.started().await);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&*store).await;
     store.charge(&quota(5)).await.unwrap();
     store
@@ -182,7 +191,10 @@ async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
     late.await.unwrap().unwrap();
     let count = "SELECT count(*) FROM api_key_limit_counters";
     assert_eq!(number(&mut tool, count).await, 0);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     store.charge(&quota(5)).await.unwrap();
     assert_eq!(number(&mut tool, count).await, 1);
     run(&mut tool, "TRUNCATE api_keys").await.unwrap();
@@ -194,7 +206,10 @@ async fn a_key_takes_its_counts_with_it_and_counting_takes_no_epoch() {
 async fn who_may_only_remove_keys_cannot_charge_and_leaves_no_counts() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     store.charge(&quota(5)).await.unwrap();
     let mut tool = place.tool().await;
     let role = format!("remover_{}", place.schema.replace(' ', "_").to_lowercase());
@@ -227,7 +242,10 @@ async fn s03_a_charge_of_a_quota_outlives_the_crash_of_the_server() {
     };
     let store = Arc::new(PostgresStore::new(server.url()));
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut told = 0;
     for round in 0..3 {
         let mut callers = JoinSet::new();
@@ -271,7 +289,10 @@ async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
     };
     let store = PostgresStore::new(server.url());
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let rate = one(vec![LimitCounter::new("r", Rate::per_day(1_000))]);
     store.charge(&rate).await.unwrap();
     store.charge(&quota(9)).await.unwrap();

@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, ListQuery, OwnerStore, StoreError};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{KeyPatch, ListQuery, OwnerStore, StoreError, WriteOptions};
 use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::Postgres;
 use sqlx::Row;
@@ -32,16 +33,22 @@ async fn write(store: Arc<PostgresStore>, first: u128, told: Told) -> StoreError
             let owner = format!("owner {first} {group}");
             let base = first + group * GROUP;
             for number in base..base + GROUP {
-                store.insert(&owned(number, &owner)).await?;
+                store
+                    .insert(&owned(number, &owner), &WriteOptions::new())
+                    .await?;
                 say("insert", id(number));
             }
             let mut patch = KeyPatch::new();
             patch.label = Some("changed".to_owned());
             patch.enabled = Some(false);
-            store.update(&id(base), &patch).await?;
+            store
+                .update(&id(base), &patch, &WriteOptions::new())
+                .await?;
             say("update", id(base));
             let left = for_reason(3_000, "left");
-            store.revoke_owner_keys(&owner, &left).await?;
+            store
+                .revoke_owner_keys(&owner, &left, &ChangeOrigin::new())
+                .await?;
             say("revoke", id(base));
             if group % 2 == 1 {
                 while store.mark_revoked_keys().await? {}
@@ -121,15 +128,24 @@ async fn s03_a_change_in_several_steps_is_found_out() {
     let place = super::place!();
     let store = place.started().await;
     for number in 0..GROUP {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut patch = KeyPatch::new();
     patch.label = Some("changed".to_owned());
     patch.enabled = Some(false);
-    store.update(&id(0), &patch).await.unwrap();
+    store
+        .update(&id(0), &patch, &WriteOptions::new())
+        .await
+        .unwrap();
     look(&place, &[("update", id(0))]).await.unwrap();
     for number in 0..2 {
-        store.revoke(&id(number), &because("left")).await.unwrap();
+        store
+            .revoke(&id(number), &because("left"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let said = look(&place, &[]).await.unwrap_err();
     assert!(said.contains("are revoked in part"), "{said}");
@@ -189,6 +205,9 @@ async fn look(place: &Place<'_>, told: &[(&str, KeyId)]) -> Result<(), String> {
         if *what == "revoke" && kept.contains(id) && !revoked {
             return Err(format!("{id} was revoked, and is back"));
         }
+    }
+    if super::audit_kept::disagreements(&mut tool).await != 0 {
+        return Err("the audit log has more or fewer entries than there were changes".to_owned());
     }
     for record in &records {
         if i64::try_from(record.version) != Ok(logged[&record.id]) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, ChangedItem, Cursor, KeyPatch, Membership, NodeId,
+    ChangeLog, ChangeSet, ChangedItem, Cursor, KeyPatch, Membership, NodeId, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyStore, PostgresStore};
 use apikey_test_support::PATIENCE;
@@ -45,12 +45,18 @@ async fn missed(replace_log: Option<&str>) -> Option<Vec<KeyId>> {
     let place = super::Place::on(server).await;
     let store = place.started().await;
     for number in 1..=2 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let (mut first, mut second) = (place.tool().await, place.tool().await);
     if let Some(sql) = replace_log {
         run(&mut first, sql).await.unwrap();
-        store.insert(&record(3)).await.unwrap();
+        store
+            .insert(&record(3), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut follower = Follower {
         cursor: cursor(&store).await,
@@ -101,7 +107,10 @@ async fn a_transaction_that_stays_open_delays_no_change_of_another_key() {
     let place = place!();
     let store = place.started().await;
     for number in 1..=3 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut tool = place.tool().await;
     let since = cursor(&store).await;
@@ -113,9 +122,18 @@ async fn a_transaction_that_stays_open_delays_no_change_of_another_key() {
     .await
     .unwrap();
     let others = async {
-        store.revoke(&id(2), &because("lost")).await.unwrap();
-        store.update(&id(3), &KeyPatch::new()).await.unwrap();
-        store.insert(&record(4)).await.unwrap();
+        store
+            .revoke(&id(2), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap();
+        store
+            .update(&id(3), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
+        store
+            .insert(&record(4), &WriteOptions::new())
+            .await
+            .unwrap();
         assert!(store.find(&id(1)).await.unwrap().is_some());
         assert_eq!(changed(&store, &since).await, [id(2), id(3), id(4)]);
     };
@@ -133,7 +151,10 @@ async fn v19_with_constraints_set_immediate_others_wait_and_none_is_missed() {
     let place = place!();
     let store = place.started().await;
     for number in 1..=2 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let since = cursor(&store).await;
     let mut tool = place.tool().await;
@@ -145,7 +166,8 @@ async fn v19_with_constraints_set_immediate_others_wait_and_none_is_missed() {
     .unwrap();
     let reason = because("lost");
     let second_id = id(2);
-    let mut second = std::pin::pin!(store.revoke(&second_id, &reason));
+    let options = WriteOptions::new();
+    let mut second = std::pin::pin!(store.revoke(&second_id, &reason, &options));
     assert!(
         timeout(Duration::from_millis(300), &mut second)
             .await
@@ -163,7 +185,10 @@ async fn v19_a_transaction_with_an_old_snapshot_commits_in_order_or_not_at_all()
     let place = place!();
     let store = place.started().await;
     for number in 1..=2 {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
         let mut tool = place.tool().await;
@@ -175,7 +200,10 @@ async fn v19_a_transaction_with_an_old_snapshot_commits_in_order_or_not_at_all()
         assert_eq!(changed(&store, &since).await, [id(1)]);
 
         run(&mut tool, &begin).await.unwrap();
-        store.update(&id(2), &KeyPatch::new()).await.unwrap();
+        store
+            .update(&id(2), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
         let since = cursor(&store).await;
         assert_not_serialized(run(&mut tool, change).await);
         assert_eq!(changed(&store, &since).await, []);
@@ -220,12 +248,18 @@ async fn commit_after(
 async fn v19_a_transaction_that_began_before_a_trim_takes_no_number_again() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let node = NodeId::from_u128(1);
     store.join(&node).await.unwrap();
     commit_after(&place, &store, async |tool| {
         for _ in 0..3 {
-            store.update(&id(1), &KeyPatch::new()).await.unwrap();
+            store
+                .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+                .await
+                .unwrap();
         }
         until_trimmed(&store, tool, &node, 1).await;
     })
@@ -236,7 +270,10 @@ async fn v19_a_transaction_that_began_before_a_trim_takes_no_number_again() {
 async fn v19_a_transaction_that_began_before_the_log_was_full_takes_no_number_again() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut millions = 1..;
     commit_after(&place, &store, async |tool| {
         let filled = format!(
@@ -244,7 +281,10 @@ async fn v19_a_transaction_that_began_before_the_log_was_full_takes_no_number_ag
             millions.next().unwrap() * 1_000_000 + 10_999
         );
         run(tool, &filled).await.unwrap();
-        store.update(&id(1), &KeyPatch::new()).await.unwrap();
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
     })
     .await;
 }
@@ -279,7 +319,7 @@ async fn v19_writers_at_once_under_another_default_isolation_all_commit() {
     let writers: Vec<_> = (0..40)
         .map(|number| {
             let store = std::sync::Arc::clone(&store);
-            tokio::spawn(async move { store.insert(&record(number)).await })
+            tokio::spawn(async move { store.insert(&record(number), &WriteOptions::new()).await })
         })
         .collect();
     for writer in writers {
@@ -294,7 +334,10 @@ async fn v19_writers_at_once_under_another_default_isolation_all_commit() {
 async fn a_change_by_hand_is_pushed_at_its_commit() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut listener = store.subscribe().unwrap();
     let quiet = Duration::from_millis(300);
     // The notifications from the start have arrived.
@@ -313,7 +356,12 @@ async fn a_change_by_hand_is_pushed_at_its_commit() {
     // Another set of tables in the same database notifies its own listeners.
     while timeout(quiet, listener.notified()).await.is_ok() {}
     let other = super::Place::on(place.server).await;
-    other.started().await.insert(&record(1)).await.unwrap();
+    other
+        .started()
+        .await
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert!(timeout(quiet, listener.notified()).await.is_err());
     store.stop().await;
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, ChangeSet, Membership, StoreError};
+use apikey_runtime::store::{ChangeLog, ChangeSet, Membership, StoreError, WriteOptions};
 use apikey_runtime::{KeyStore, PostgresStore};
 use apikey_test_support::proxy::{Proxy, Wire};
 use apikey_test_support::servers::postgres::Postgres;
@@ -24,7 +24,10 @@ async fn behind(proxy: &Proxy, place: &Place<'_>) -> Arc<PostgresStore> {
         .timeout(DEADLINE)
         .max_connections(4);
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let store = Arc::new(store);
     warm(&store).await;
     store
@@ -74,7 +77,9 @@ async fn x03_on_a_link_that_swallows_all_calls_end_and_when_it_heals_they_work()
         assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
         assert!(is_unavailable(&store.changes(None, None).await));
         assert!(is_unavailable(
-            &store.revoke(&id(1), &because("lost")).await
+            &store
+                .revoke(&id(1), &because("lost"), &WriteOptions::new())
+                .await
         ));
         proxy.set(Wire::Whole);
         assert!(store.find(&id(1)).await.unwrap().is_some(), "round {round}");
@@ -99,7 +104,12 @@ async fn x03_a_half_open_connection_costs_one_deadline_at_most() {
     warm(&store).await;
     sleep(Duration::from_millis(1_100)).await;
     proxy.silence_all();
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]
@@ -122,7 +132,12 @@ async fn x03_a_slow_link_only_takes_longer() {
     let store = behind(&proxy, &place).await;
     proxy.set(Wire::Slow(Duration::from_millis(40)));
     assert!(store.find(&id(1)).await.unwrap().is_some());
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     proxy.set(Wire::Slow(DEADLINE));
     assert!(is_unavailable(&store.find(&id(1)).await));
 }
@@ -161,7 +176,10 @@ async fn x03_a_frozen_server_delays_no_call_beyond_its_deadline() {
     let place = Place::on(&server).await;
     let store = Arc::new(place.store().timeout(DEADLINE));
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     warm(&store).await;
     let frozen = server.freeze();
     for _ in 0..3 {
@@ -189,7 +207,10 @@ async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up()
     };
     let place = Place::on(&server).await;
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     let mut listener = store.subscribe().unwrap();
     for stop in [Postgres::stop, Postgres::kill] {
@@ -198,7 +219,9 @@ async fn x01_a_server_that_is_down_is_unavailable_and_used_again_when_it_is_up()
         for _ in 0..3 {
             assert!(is_unavailable(&store.find(&id(1)).await));
             assert!(is_unavailable(&store.changes(None, None).await));
-            assert!(is_unavailable(&store.insert(&record(2)).await));
+            assert!(is_unavailable(
+                &store.insert(&record(2), &WriteOptions::new()).await
+            ));
         }
         assert!(
             began.elapsed() < SLACK,
@@ -224,14 +247,19 @@ async fn a_standby_is_never_read() {
     };
     let place = Place::on(&server).await;
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     server.stop();
     server.make_standby();
     server.run();
     let mut tool = place.tool().await;
     assert_eq!(number(&mut tool, "SELECT count(*) FROM api_keys").await, 1);
     // Its connections were closed, and the store has not noticed yet.
-    let _ = store.revoke(&id(1), &because("lost")).await;
+    let _ = store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await;
     for outcome in [
         store.find(&id(1)).await.map(drop),
         store.changes(None, None).await.map(drop),

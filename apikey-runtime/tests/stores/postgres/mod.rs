@@ -1,5 +1,7 @@
 //! The specifics of PostgreSQL. The tests share one server, and each has its own schema.
 
+mod audit;
+mod audit_kept;
 mod bulk;
 mod by_hand;
 mod calls;
@@ -7,6 +9,8 @@ mod charges;
 mod crash;
 mod epochs;
 mod faults;
+mod live_keys;
+mod locks;
 mod marking;
 mod model;
 mod nodes;
@@ -14,6 +18,7 @@ mod numbering;
 mod owner_rows;
 mod owners;
 mod owners_by_hand;
+mod ranges;
 mod rates;
 mod secrets;
 mod start;

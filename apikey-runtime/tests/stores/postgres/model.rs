@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use apikey_runtime::limit::{CounterState, LimitRule, QuotaPeriod};
-use apikey_runtime::store::{Charge, LimitCounter, LimitStore};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, WriteOptions};
 use apikey_runtime::{KeyStore, Quota, Rate};
 use sqlx::{PgConnection, Row};
 
@@ -176,7 +176,10 @@ async fn the_function_counts_as_the_model_does() {
     let mut tool = place.tool().await;
     let (mut allowed, mut refused) = (0, 0);
     for round in 0..40 {
-        store.insert(&record(1)).await.unwrap();
+        store
+            .insert(&record(1), &WriteOptions::new())
+            .await
+            .unwrap();
         let mut dice = Dice(round);
         let (mut now, mut model) = (START, HashMap::<String, CounterState>::new());
         for step in 0..60 {

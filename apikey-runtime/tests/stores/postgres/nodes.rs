@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, Cursor, MemberList, Membership, Node, NodeId};
+use apikey_runtime::store::{
+    ChangeLog, Cursor, MemberList, Membership, Node, NodeId, WriteOptions,
+};
 use apikey_runtime::{KeyStore, PostgresStore};
 
 use super::{changed, cursor, number, place, run};
@@ -52,7 +54,10 @@ async fn an_acknowledgement_notes_an_epoch_of_this_history_only() {
     let store = place.started().await;
     store.join(&node(1)).await.unwrap();
     let first = only(&store).await.heartbeat;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let present = cursor(&store).await;
     store.acknowledge(&node(1), &present).await.unwrap();
     assert_eq!(
@@ -192,9 +197,15 @@ async fn joining_and_dismissing_at_once_leave_a_member_or_none_but_nothing_betwe
 async fn the_roster_is_of_one_moment() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let before = roster(&store).await.cursor;
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     let after = roster(&store).await.cursor;
     assert_eq!(after.epoch, before.epoch + 1);
     assert_eq!(changed(&store, &before).await, [id(1)]);

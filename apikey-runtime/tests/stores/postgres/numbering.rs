@@ -1,7 +1,7 @@
 //! How changes are collected and numbered at the commit.
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeSet, ChangedItem, Membership, NodeId};
+use apikey_runtime::store::{ChangeSet, ChangedItem, Membership, NodeId, WriteOptions};
 use apikey_test_support::servers::postgres::Postgres;
 use apikey_test_support::{PATIENCE, within};
 use sqlx::PgConnection;
@@ -24,7 +24,10 @@ async fn changes_are_numbered_in_their_order_without_those_that_were_rolled_back
     let place = place!();
     let store = place.started().await;
     for key in 1..=4 {
-        store.insert(&record(key)).await.unwrap();
+        store
+            .insert(&record(key), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut tool = place.tool().await;
     let cases: [(&[&str], &[u128]); 6] = [
@@ -90,7 +93,10 @@ async fn a_change_that_comes_during_the_commit_is_numbered_too() {
     let place = place!();
     let store = place.started().await;
     for key in 1..=3 {
-        store.insert(&record(key)).await.unwrap();
+        store
+            .insert(&record(key), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let mut tool = place.tool().await;
     run(
@@ -115,7 +121,10 @@ async fn a_change_that_comes_during_the_commit_is_numbered_too() {
 async fn a_truncation_after_a_change_invalidates_every_cursor() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     let since = cursor(&store).await;
     let both = format!("BEGIN; {}; TRUNCATE api_keys; COMMIT", change(1));
@@ -131,7 +140,10 @@ async fn open_transactions_with_changes_block_no_other_change() {
     let place = place!();
     let store = place.started().await;
     for key in 1..=4 {
-        store.insert(&record(key)).await.unwrap();
+        store
+            .insert(&record(key), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let since = cursor(&store).await;
     let (mut one, mut two) = (place.tool().await, place.tool().await);
@@ -139,7 +151,10 @@ async fn open_transactions_with_changes_block_no_other_change() {
         run(tool, &format!("BEGIN; {}", change(key))).await.unwrap();
     }
     let others = async {
-        store.revoke(&id(3), &crate::because("lost")).await.unwrap();
+        store
+            .revoke(&id(3), &crate::because("lost"), &WriteOptions::new())
+            .await
+            .unwrap();
         store.join(&NodeId::from_u128(1)).await.unwrap();
         let mut tool = place.tool().await;
         run(&mut tool, &change(4)).await.unwrap();
@@ -218,6 +233,8 @@ async fn applied(before: &str) -> Option<Vec<apikey_runtime::KeyId>> {
     );
     let seen = changed(&store, &since).await;
     assert_eq!(pending(&mut tool).await, 0);
+    let audited = "SELECT count(*) FROM api_key_audit WHERE channel = 'sql'";
+    assert_eq!(number(&mut tool, audited).await, seen.len() as i64);
     // Its worker would hold up the server's end.
     run(
         &mut tool,

@@ -1,7 +1,8 @@
 //! Rows of owners: their names, old snapshots, removal, replication, and the upgrade that makes them.
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeSet, OwnerState, OwnerStore, StoreError};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{ChangeSet, OwnerState, OwnerStore, StoreError, WriteOptions};
 use sqlx::PgConnection;
 
 use super::bulk::add;
@@ -56,13 +57,16 @@ async fn an_owner_is_any_text_and_compared_byte_for_byte() {
     let store = place.started().await;
     let names = odd_names();
     for (name, key) in names.iter().zip(1..) {
-        store.insert(&owned(key, name)).await.unwrap();
+        store
+            .insert(&owned(key, name), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let since = cursor(&store).await;
     let mut expected = Vec::new();
     for (name, key) in names.iter().zip(1..) {
         store
-            .revoke_owner_keys(name, &for_reason(key, name))
+            .revoke_owner_keys(name, &for_reason(key, name), &ChangeOrigin::new())
             .await
             .unwrap();
         let after = store.find_owner(name).await.unwrap().unwrap();
@@ -96,8 +100,14 @@ async fn a_key_takes_no_number_from_an_old_snapshot() {
     let place = place!();
     let store = place.started().await;
     let mut tool = place.tool().await;
-    store.insert(&owned(1, "a")).await.unwrap();
-    store.insert(&owned(2, "b")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     let insert = |owner: &str| {
         format!(
             "INSERT INTO api_keys (id, prefix, label, owner, digest, scopes, metadata, created_at, enabled, version) \
@@ -125,15 +135,15 @@ async fn a_key_takes_no_number_from_an_old_snapshot() {
             let change = change.replace("new", &new);
             if change.contains("new") {
                 store
-                    .insert(&owned(
-                        number + u128::from(isolation == "SERIALIZABLE"),
-                        &new,
-                    ))
+                    .insert(
+                        &owned(number + u128::from(isolation == "SERIALIZABLE"), &new),
+                        &WriteOptions::new(),
+                    )
                     .await
                     .unwrap();
             }
             store
-                .revoke_owner_keys("a", &for_reason(1, "lost"))
+                .revoke_owner_keys("a", &for_reason(1, "lost"), &ChangeOrigin::new())
                 .await
                 .unwrap();
             let message = refusal(&mut tool, &change).await;
@@ -158,9 +168,12 @@ async fn after_the_removal_of_an_owner_nodes_drop_their_cache() {
     let store = place.started().await;
     let mut tool = place.tool().await;
     for removal in ["DELETE FROM api_key_owners", "TRUNCATE api_key_owners"] {
-        store.insert(&owned(1, "a")).await.unwrap();
         store
-            .revoke_owner_keys("a", &for_reason(1, "lost"))
+            .insert(&owned(1, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
+        store
+            .revoke_owner_keys("a", &for_reason(1, "lost"), &ChangeOrigin::new())
             .await
             .unwrap();
         let since = cursor(&store).await;
@@ -178,7 +191,10 @@ async fn after_the_removal_of_an_owner_nodes_drop_their_cache() {
             ChangeSet::Resync,
             "{removal}"
         );
-        store.insert(&owned(1, "a")).await.unwrap();
+        store
+            .insert(&owned(1, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
         let found = store.find(&id(1)).await.unwrap();
         assert_eq!(
             found,
@@ -319,7 +335,9 @@ async fn tables_of_the_release_before_are_brought_up_to_date_with_their_owners()
     for (key, owner) in [(2, "o'wner"), (3, &*"x".repeat(2000)), (4, "a")] {
         let found = store.find(&id(key)).await.unwrap().unwrap();
         assert_eq!(found.owner_state, Some(state(1, 0)));
-        let after = store.revoke_owner_keys(owner, &for_reason(1, "lost")).await;
+        let after = store
+            .revoke_owner_keys(owner, &for_reason(1, "lost"), &ChangeOrigin::new())
+            .await;
         assert_eq!(after.unwrap(), state(2, 1));
         assert!(
             store

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, OwnerState, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{KeyPatch, OwnerState, OwnerStore, WriteOptions};
 use apikey_runtime::{KeyRecord, KeyStore, PostgresStore};
 use apikey_test_support::PATIENCE;
 use tokio::time::{sleep, timeout};
@@ -47,7 +48,10 @@ async fn race(
     let server = super::server()?;
     let place = Place::on(server).await;
     let store = Arc::new(place.started().await);
-    store.insert(&owned(1, "a")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     if let Some(spoil) = spoil {
         run(&mut tool, spoil).await.unwrap();
@@ -63,10 +67,16 @@ async fn race(
         async move {
             if insert_first {
                 let lost = for_reason(3_000, "lost");
-                store.revoke_owner_keys("a", &lost).await.unwrap();
+                store
+                    .revoke_owner_keys("a", &lost, &ChangeOrigin::new())
+                    .await
+                    .unwrap();
                 mark(&store).await;
             } else {
-                store.insert(&owned(2, "a")).await.unwrap();
+                store
+                    .insert(&owned(2, "a"), &WriteOptions::new())
+                    .await
+                    .unwrap();
             }
         }
     });
@@ -129,7 +139,7 @@ async fn open_inserts_share_the_owner_and_do_not_hold_a_change_of_it_off() {
     let (mut tool, mut other) = (place.tool().await, place.tool().await);
     let insert = |key: u128| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.insert(&owned(key, "a")).await })
+        tokio::spawn(async move { store.insert(&owned(key, "a"), &WriteOptions::new()).await })
     };
     for round in 0..2 {
         let key = 10 * (round + 1);
@@ -140,7 +150,7 @@ async fn open_inserts_share_the_owner_and_do_not_hold_a_change_of_it_off() {
             let store = Arc::clone(&store);
             async move {
                 store
-                    .revoke_owner_keys("a", &for_reason(3_000, "lost"))
+                    .revoke_owner_keys("a", &for_reason(3_000, "lost"), &ChangeOrigin::new())
                     .await
             }
         });
@@ -174,23 +184,41 @@ async fn a_change_that_waits_for_an_open_insert_ends_at_the_deadline() {
     let place = place!();
     let store = place.store().timeout(DEADLINE).max_connections(1);
     store.start().await.unwrap();
-    store.insert(&owned(1, "a")).await.unwrap();
-    store.insert(&owned(3, "b")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(3, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     run(&mut tool, OPEN_INSERT).await.unwrap();
     let lost = for_reason(3_000, "lost");
     for _ in 0..2 {
-        let revoking = timeout(PATIENCE, store.revoke_owner_keys("a", &lost)).await;
+        let revoking = timeout(
+            PATIENCE,
+            store.revoke_owner_keys("a", &lost, &ChangeOrigin::new()),
+        )
+        .await;
         let revoking = revoking.unwrap();
         assert!(is_unavailable(&revoking), "{revoking:?}");
-        let suspending = store.set_owner_suspended("a", true).await;
+        let suspending = store
+            .set_owner_suspended("a", true, &ChangeOrigin::new())
+            .await;
         assert!(is_unavailable(&suspending), "{suspending:?}");
         let state = OwnerState::new();
         assert_eq!(store.find_owner("a").await.unwrap(), Some(state));
     }
-    store.revoke_owner_keys("b", &lost).await.unwrap();
+    store
+        .revoke_owner_keys("b", &lost, &ChangeOrigin::new())
+        .await
+        .unwrap();
     run(&mut tool, "COMMIT").await.unwrap();
-    store.revoke_owner_keys("a", &lost).await.unwrap();
+    store
+        .revoke_owner_keys("a", &lost, &ChangeOrigin::new())
+        .await
+        .unwrap();
     assert_eq!(revoked(&store, 2).await, because_of(3_000, "lost"));
 }
 
@@ -202,11 +230,18 @@ async fn a_change_of_owner_and_a_revocation_of_all_exclude_each_other() {
     let store = Arc::new(place.started().await);
     let mut tool = place.tool().await;
     for (key, owner) in [(1, "a"), (3, "b"), (4, "a"), (5, "c")] {
-        store.insert(&owned(key, owner)).await.unwrap();
+        store
+            .insert(&owned(key, owner), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let update = |key: u128, owner: &'static str| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.update(&id(key), &to_owner(owner)).await })
+        tokio::spawn(async move {
+            store
+                .update(&id(key), &to_owner(owner), &WriteOptions::new())
+                .await
+        })
     };
     // The revocation comes first: from its owner, and to it.
     run(&mut tool, OPEN_REVOCATION).await.unwrap();
@@ -229,7 +264,11 @@ async fn a_change_of_owner_and_a_revocation_of_all_exclude_each_other() {
         let revoking = tokio::spawn({
             let store = Arc::clone(&store);
             let lost = for_reason(3_000, "lost");
-            async move { store.revoke_owner_keys(revoked_owner, &lost).await }
+            async move {
+                store
+                    .revoke_owner_keys(revoked_owner, &lost, &ChangeOrigin::new())
+                    .await
+            }
         });
         until_waiting(&place, &mut tool, 1).await;
         run(&mut tool, "COMMIT").await.unwrap();
@@ -237,12 +276,18 @@ async fn a_change_of_owner_and_a_revocation_of_all_exclude_each_other() {
         assert_eq!(revoked(&store, key).await, expected);
     }
     // It is marked already, and stays too.
-    store.update(&id(1), &to_owner("c")).await.unwrap();
+    store
+        .update(&id(1), &to_owner("c"), &WriteOptions::new())
+        .await
+        .unwrap();
     let stayed = read(&store, 1).await;
     assert_eq!(stayed.owner.as_deref(), Some("a"));
     assert_eq!(revoked(&store, 1).await, because_of(7_000, "by hand"));
     assert_eq!(store.find_owner("d").await.unwrap(), None);
-    store.update(&id(4), &to_owner("d")).await.unwrap();
+    store
+        .update(&id(4), &to_owner("d"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(
         store.find_owner("d").await.unwrap(),
         None,
@@ -256,8 +301,14 @@ async fn changes_both(spoil: bool) -> Option<bool> {
     let place = Place::on(server).await;
     let store = Arc::new(place.started().await);
     let mut tool = place.tool().await;
-    store.insert(&owned(1, "a")).await.unwrap();
-    store.insert(&owned(2, "b")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     if spoil {
         let source = "SELECT replace(pg_get_functiondef('api_keys_check_update'::regproc), \
             'ORDER BY known.owner FOR SHARE', 'ORDER BY known.owner DESC FOR SHARE')";
@@ -275,7 +326,11 @@ async fn changes_both(spoil: bool) -> Option<bool> {
         .unwrap();
     let moving = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.update(&id(2), &to_owner("a")).await }
+        async move {
+            store
+                .update(&id(2), &to_owner("a"), &WriteOptions::new())
+                .await
+        }
     });
     until_waiting(&place, &mut tool, 1).await;
     run(&mut tool, "SET lock_timeout = '50ms'").await.unwrap();

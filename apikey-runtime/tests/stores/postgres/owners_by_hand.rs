@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeSet, ChangedItem, OwnerState, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{ChangeSet, ChangedItem, OwnerState, OwnerStore, WriteOptions};
 use apikey_test_support::{PATIENCE, manager_on, soon, within};
 use sqlx::PgConnection;
 
@@ -37,12 +38,18 @@ async fn what_would_undo_a_revocation_is_refused_when_it_is_written_by_hand() {
     let place = place!();
     let store = place.started().await;
     let mut tool = place.tool().await;
-    store.insert(&owned(1, "a")).await.unwrap();
     store
-        .revoke_owner_keys("a", &for_reason(3_000, "lost"))
+        .insert(&owned(1, "a"), &WriteOptions::new())
         .await
         .unwrap();
-    store.insert(&owned(2, "b")).await.unwrap();
+    store
+        .revoke_owner_keys("a", &for_reason(3_000, "lost"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     let long = format!(
         "UPDATE api_keys SET owner = '{}' WHERE id LIKE '%2'",
         "x".repeat(257)
@@ -234,9 +241,12 @@ async fn an_update_by_hand_that_says_more_than_a_read_is_a_change() {
         )
         .await
         .unwrap();
-        store.insert(&owned(1, "a")).await.unwrap();
         store
-            .revoke_owner_keys("a", &for_reason(3_000, "lost"))
+            .insert(&owned(1, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
+        store
+            .revoke_owner_keys("a", &for_reason(3_000, "lost"), &ChangeOrigin::new())
             .await
             .unwrap();
         let since = cursor(&store).await;
@@ -249,7 +259,10 @@ async fn an_update_by_hand_that_says_more_than_a_read_is_a_change() {
         assert_eq!(found.version, 1 + u64::from(is_change), "{sql}");
     }
     // A key that is not revoked by its owner's state is not marked without a word.
-    store.insert(&owned(2, "a")).await.unwrap();
+    store
+        .insert(&owned(2, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     let revoke =
         "UPDATE api_keys SET revoked_at = 3000, revoked_reason = 'lost' WHERE id LIKE '%2'";

@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use apikey_runtime::limit::LimitRule;
-use apikey_runtime::store::{Charge, LimitCounter, LimitStore, StoreError};
+use apikey_runtime::store::{Charge, LimitCounter, LimitStore, StoreError, WriteOptions};
 use apikey_runtime::{KeyStore, Quota, Rate};
 use sqlx::PgConnection;
 
@@ -27,7 +27,12 @@ async fn rows(tool: &mut PgConnection) -> Vec<String> {
 #[tokio::test]
 async fn a_clock_that_is_set_back_locks_nobody_out_and_allows_one_charge_too_many() {
     let place = place!();
-    place.started().await.insert(&record(1)).await.unwrap();
+    place
+        .started()
+        .await
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     let one = charge(1, Rate::per_minute(5));
     assert!(
@@ -61,7 +66,12 @@ async fn a_clock_that_is_set_back_locks_nobody_out_and_allows_one_charge_too_man
 #[tokio::test]
 async fn a_slow_rate_goes_on_after_a_clock_is_set_back() {
     let place = place!();
-    place.started().await.insert(&record(1)).await.unwrap();
+    place
+        .started()
+        .await
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     let (rate, step) = (Rate::per_day(1_000), 86_400_000);
     let one = charge(1, rate);
@@ -81,7 +91,10 @@ async fn a_slow_rate_goes_on_after_a_clock_is_set_back() {
 async fn a_denied_charge_leaves_each_row_as_it_was() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let slow = LimitCounter::new("a", Rate::per_hour(5));
     let fast = LimitCounter::new("a", Rate::per_second(100).with_burst(5));
     let empty = LimitCounter::new("b", Quota::lifetime(1));
@@ -112,7 +125,10 @@ async fn a_denied_charge_leaves_each_row_as_it_was() {
 async fn old_counts_of_rates_can_be_removed_by_the_statement_of_the_docs() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tool = place.tool().await;
     let used = [
         LimitCounter::new(":route:5/hour:my_api::list", Rate::per_hour(5)),
@@ -152,7 +168,10 @@ async fn s08_a_broken_counter_denies_its_key_and_says_how_to_remove_it() {
     let store = place.started().await;
     let mut tool = place.tool().await;
     for number in [1, 2] {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let drop = "ALTER TABLE api_key_limit_counters DROP CONSTRAINT api_key_limit_counters_used_check, \
          ALTER parts DROP NOT NULL, ALTER used DROP NOT NULL, ALTER tat DROP NOT NULL";

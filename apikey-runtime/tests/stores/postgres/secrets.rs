@@ -1,6 +1,6 @@
 //! What must not be shown: the password of the URL, and the contents of records.
 
-use apikey_runtime::store::{KeyPatch, StoreError};
+use apikey_runtime::store::{KeyPatch, StoreError, WriteOptions};
 use apikey_runtime::{KeyStore, PostgresStore};
 use apikey_test_support::servers::postgres::PASSWORD;
 
@@ -58,7 +58,7 @@ async fn o01_no_error_shows_a_value_of_a_record() {
     let store = place.started().await;
     let mut record = owned(1, "planted-owner");
     record.digest = "planted-digest".to_owned();
-    store.insert(&record).await.unwrap();
+    store.insert(&record, &WriteOptions::new()).await.unwrap();
     let mut tool = place.tool().await;
     run(
         &mut tool,
@@ -72,8 +72,14 @@ async fn o01_no_error_shows_a_value_of_a_record() {
     other.id = id(2);
     other.label = "planted-label".to_owned();
     for error in [
-        store.update(&id(1), &patch).await.unwrap_err(),
-        store.insert(&other).await.unwrap_err(),
+        store
+            .update(&id(1), &patch, &WriteOptions::new())
+            .await
+            .unwrap_err(),
+        store
+            .insert(&other, &WriteOptions::new())
+            .await
+            .unwrap_err(),
     ] {
         let said = whole(&error);
         assert!(matches!(error, StoreError::Backend { .. }), "{said}");
@@ -82,5 +88,13 @@ async fn o01_no_error_shows_a_value_of_a_record() {
             "{said}"
         );
     }
-    assert!(!whole(&store.insert(&record).await.unwrap_err()).contains("planted"));
+    assert!(
+        !whole(
+            &store
+                .insert(&record, &WriteOptions::new())
+                .await
+                .unwrap_err()
+        )
+        .contains("planted")
+    );
 }

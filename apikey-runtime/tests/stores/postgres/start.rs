@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use apikey_runtime::store::{
     ChangeLog, ChangeSet, ChangedItem, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery,
-    Membership, StoreError,
+    ListRange, Membership, StoreError, WriteOptions,
 };
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 
@@ -32,7 +32,10 @@ fn ten_stores_that_start_at_once_make_the_tables_once() {
                     let store = place.store();
                     barrier.wait();
                     store.start().await.unwrap();
-                    store.insert(&record(number)).await.unwrap();
+                    store
+                        .insert(&record(number), &WriteOptions::new())
+                        .await
+                        .unwrap();
                     store.stop().await;
                 });
             });
@@ -66,7 +69,10 @@ async fn child_that_starts_and_adds_a_key() {
     let key = std::env::var(KEY).unwrap().parse().unwrap();
     let store = PostgresStore::new(url);
     store.start().await.unwrap();
-    store.insert(&record(key)).await.unwrap();
+    store
+        .insert(&record(key), &WriteOptions::new())
+        .await
+        .unwrap();
     store.stop().await;
 }
 
@@ -97,12 +103,15 @@ async fn ten_processes_that_start_at_once_make_the_tables_once() {
 async fn what_was_written_is_there_after_a_restart_of_the_store() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&owned(1, "a")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     store.stop().await;
     for outcome in [
         store.find(&id(1)).await.map(drop),
         store.changes(None, None).await.map(drop),
-        place.store().insert(&record(2)).await,
+        place.store().insert(&record(2), &WriteOptions::new()).await,
     ] {
         let message = outcome.unwrap_err().to_string();
         assert!(message.contains("call `start`"), "{message}");
@@ -135,7 +144,7 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
-    assert_eq!(number(&mut tool, version).await, 103);
+    assert_eq!(number(&mut tool, version).await, 105);
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)
         .await
@@ -145,7 +154,10 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     later.sort_unstable();
     assert_eq!(later, ["key", "member"]);
     let since = cursor(&store).await;
-    store.revoke(&id(9), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(9), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(super::changed(&store, &since).await, [id(9)]);
     // A node of that release that still runs can join.
     let join = "SELECT count(*) FROM (SELECT api_key_append_change('')) AS joined";
@@ -180,10 +192,16 @@ async fn stores_in_two_schemas_know_nothing_of_each_other() {
     let place = place!();
     let other = Place::on(place.server).await;
     let (here, there) = (place.started().await, other.started().await);
-    here.insert(&record(1)).await.unwrap();
+    here.insert(&record(1), &WriteOptions::new()).await.unwrap();
     assert_eq!(there.find(&id(1)).await.unwrap(), None);
-    there.insert(&record(1)).await.unwrap();
-    there.revoke(&id(1), &because("lost")).await.unwrap();
+    there
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    there
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(here.find(&id(1)).await.unwrap().unwrap().revoked, None);
 }
 
@@ -192,7 +210,10 @@ async fn stores_in_two_schemas_know_nothing_of_each_other() {
 async fn tables_are_found_where_they_are_and_kept_to() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let earlier = Place::on(place.server).await;
     let path =
         format!("-csearch_path=\"{}\",\"{}\"", earlier.schema, place.schema).replace(' ', "\\ ");
@@ -232,7 +253,10 @@ async fn tables_of_a_newer_release_are_left_alone() {
 async fn a_column_that_is_added_meanwhile_breaks_no_prepared_statement() {
     let place = place!();
     let store = place.started().await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     assert!(store.find(&id(1)).await.unwrap().is_some());
     let mut tool = place.tool().await;
@@ -244,7 +268,10 @@ async fn a_column_that_is_added_meanwhile_breaks_no_prepared_statement() {
     .await
     .unwrap();
     assert!(store.find(&id(1)).await.unwrap().is_some());
-    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    store
+        .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(super::changed(&store, &since).await, [id(1)]);
     run(
         &mut tool,
@@ -319,8 +346,14 @@ async fn a_setting_that_loses_writes_is_warned_of_and_not_followed() {
     .await
     .unwrap();
     let node = apikey_runtime::store::NodeId::from_u128(1);
-    store.insert(&record(1)).await.unwrap();
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     store.join(&node).await.unwrap();
     store
         .acknowledge(&node, &cursor(&store).await)
@@ -373,10 +406,9 @@ async fn a_text_that_postgres_cannot_keep_and_an_owner_that_is_too_long_are_refu
     let store = place.started().await;
     let mut nul = record(1);
     nul.label = "a\0b".to_owned();
-    let mut nobody = ListQuery::first(1);
-    nobody.owner = Some("\0".to_owned());
+    let nobody = ListQuery::of(ListRange::Owner("\0".to_owned()), 1);
     for outcome in [
-        store.insert(&nul).await,
+        store.insert(&nul, &WriteOptions::new()).await,
         store.list(&nobody).await.map(drop),
     ] {
         let error = outcome.unwrap_err();
@@ -389,10 +421,15 @@ async fn a_text_that_postgres_cannot_keep_and_an_owner_that_is_too_long_are_refu
         let longest = 256 / character.len();
         let owner = character.repeat(longest);
         let number = longest as u128;
-        store.insert(&owned(number, &owner)).await.unwrap();
+        store
+            .insert(&owned(number, &owner), &WriteOptions::new())
+            .await
+            .unwrap();
         let read = store.find(&id(number)).await.unwrap();
         assert_eq!(read, Some(owned_as_read(number, &owner)));
-        let error = store.insert(&owned(1, &(owner + character))).await;
+        let error = store
+            .insert(&owned(1, &(owner + character)), &WriteOptions::new())
+            .await;
         let error = whole(&error.unwrap_err());
         assert!(error.contains("an owner has at most 256 bytes"), "{error}");
     }

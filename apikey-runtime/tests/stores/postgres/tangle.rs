@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{Charge, KeyPatch, LimitCounter, LimitStore, OwnerStore, UsageStore};
-use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageRow};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{
+    Charge, KeyPatch, LimitCounter, LimitStore, OwnerStore, UsageStore, WriteOptions,
+};
+use apikey_runtime::usage::{NetworkUse, Outcome, SecretUse, UsageBatch, UsageRow};
 use apikey_runtime::{KeyStore, PostgresStore, Quota};
 use apikey_test_support::servers::postgres::Postgres;
 use sqlx::PgConnection;
@@ -56,11 +59,18 @@ async fn tangle(store: Arc<PostgresStore>, worker: u32) {
             batch.rows.push(row);
         }
         for number in order(3) {
-            batch.last_used.push(LastUsed::new(
-                id(u128::from(number)),
-                at(i64::from(turn)),
-                None,
-            ));
+            let key = id(u128::from(number));
+            let used = |rotations| SecretUse::new(key, rotations, at(i64::from(turn)), None);
+            batch
+                .last_used
+                .extend([used(u64::from(turn / 2)), used(u64::from(turn / 2 + 1))]);
+        }
+        // Each batch makes some of another's networks superfluous.
+        for network in order(3 * 15) {
+            let key = id(u128::from(network / 15));
+            let network = format!("192.0.{}.0/24", (network % 15 + turn * worker) % 64);
+            let used = NetworkUse::new(key, network.parse().unwrap(), at(i64::from(turn)));
+            batch.networks.push(used);
         }
         store.add_usage(&batch).await.unwrap();
         match worker {
@@ -70,7 +80,7 @@ async fn tangle(store: Arc<PostgresStore>, worker: u32) {
                     let mut record = record(0);
                     record.id = id;
                     record.expires = Some(at(0));
-                    store.insert(&record).await.unwrap();
+                    store.insert(&record, &WriteOptions::new()).await.unwrap();
                 }
             }
             1 => store.prune_usage(1).await.unwrap(),
@@ -89,7 +99,7 @@ async fn limits_in_opposite_orders_never_deadlock() {
     for key in 0..3 {
         let mut record = record(key);
         record.expires = Some(at(0));
-        store.insert(&record).await.unwrap();
+        store.insert(&record, &WriteOptions::new()).await.unwrap();
     }
     let mut workers = JoinSet::new();
     for worker in 0..8 {
@@ -129,28 +139,34 @@ async fn limits_in_opposite_orders_never_deadlock() {
 /// Changes of owners and of their keys' owners, in all orders.
 async fn tangle_owners(store: Arc<PostgresStore>, worker: u32) {
     let owner = |number: u32| format!("owner {}", number % 3);
+    let counted = WriteOptions::new().with_max_live_keys(Some(100_000));
     for turn in 0..60 {
+        // Half of the writes count live keys.
+        let options = [WriteOptions::new(), counted.clone()][turn as usize % 2].clone();
         let (here, there) = (owner(turn + worker), owner(turn * worker + 1));
         match worker {
             0 | 1 => {
                 let lost = for_reason(i64::from(turn), "lost");
-                store.revoke_owner_keys(&here, &lost).await.unwrap();
+                store
+                    .revoke_owner_keys(&here, &lost, &ChangeOrigin::new())
+                    .await
+                    .unwrap();
             }
             2 => drop(
                 store
-                    .set_owner_suspended(&here, turn % 2 == 0)
+                    .set_owner_suspended(&here, turn % 2 == 0, &ChangeOrigin::new())
                     .await
                     .unwrap(),
             ),
             3 | 4 => drop(store.mark_revoked_keys().await.unwrap()),
             _ => {
                 let key = u128::from(1_000 + worker * 100 + turn);
-                store.insert(&owned(key, &here)).await.unwrap();
+                store.insert(&owned(key, &here), &options).await.unwrap();
                 let mut patch = KeyPatch::new();
                 patch.owner = Some(Some(there));
-                store.update(&id(key - 1), &patch).await.unwrap();
+                store.update(&id(key - 1), &patch, &options).await.unwrap();
                 store
-                    .update(&id(u128::from(turn % 2)), &patch)
+                    .update(&id(u128::from(turn % 2)), &patch, &options)
                     .await
                     .unwrap();
             }
@@ -167,7 +183,7 @@ async fn owners_in_opposite_orders_never_deadlock() {
     store.start().await.unwrap();
     for (key, owner) in [(0, 0), (1, 1), (2, 2), (1_499, 0), (1_599, 1), (1_699, 2)] {
         store
-            .insert(&owned(key, &format!("owner {owner}")))
+            .insert(&owned(key, &format!("owner {owner}")), &WriteOptions::new())
             .await
             .unwrap();
     }

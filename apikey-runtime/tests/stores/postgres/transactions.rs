@@ -10,7 +10,7 @@ const TABLES: [&str; 5] = [
     "api_keys",
     "api_key_owners",
     "api_key_limit_counters",
-    "api_key_last_used",
+    "api_key_secret_uses",
     "api_key_nodes",
 ];
 

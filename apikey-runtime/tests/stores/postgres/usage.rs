@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{NodeId, UsageStore};
-use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::store::{NodeId, UsageStore, WriteOptions};
+use apikey_runtime::usage::{
+    LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
+};
 use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
 
 use super::{cursor, number, place, run, until_waiting};
+use crate::usage::check_uses_beside_an_older_release;
 use crate::{at, id, record};
 
 const KEEP: Duration = Duration::from_secs(3_600);
@@ -40,12 +43,15 @@ async fn requests(store: &PostgresStore, key: u128) -> u64 {
 async fn a_batch_that_is_offered_twice_counts_once_and_takes_no_epoch() {
     let place = place!();
     let store = Arc::new(place.started().await);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&*store).await;
     let mut first = batch(1, 7, vec![row(1, "/a", 5, 3)]);
     first
         .last_used
-        .push(LastUsed::new(id(1), at(50), "10.0.0.0/8".parse().ok()));
+        .push(SecretUse::new(id(1), 0, at(50), "10.0.0.0/8".parse().ok()));
     let mut offers = JoinSet::new();
     for _ in 0..8 {
         let (store, first) = (Arc::clone(&store), first.clone());
@@ -66,10 +72,13 @@ async fn a_batch_that_is_offered_twice_counts_once_and_takes_no_epoch() {
     assert_eq!(requests(&store, 1).await, 13);
     // Moves forward only.
     let mut late = batch(2, 2, Vec::new());
-    late.last_used.push(LastUsed::new(id(1), at(49), None));
+    late.last_used.push(SecretUse::new(id(1), 0, at(49), None));
     store.add_usage(&late).await.unwrap();
     let last = store.last_used(&[id(1), id(2)]).await.unwrap();
-    assert_eq!(last, first.last_used);
+    assert_eq!(
+        last,
+        LastUsed::of_secrets(id(1), 0, first.last_used).as_slice()
+    );
     store.prune_usage(6).await.unwrap();
     assert_eq!(requests(&store, 1).await, 0);
     assert_eq!(cursor(&*store).await, since);
@@ -89,7 +98,12 @@ async fn no_batch_is_refused_for_what_is_in_it() {
         // Of an unknown key.
         batch
             .last_used
-            .push(LastUsed::new(id(1), at(i64::MAX), None));
+            .push(SecretUse::new(id(1), u64::MAX, at(i64::MAX), None));
+        let network = "::/0".parse().unwrap();
+        batch.networks = vec![
+            NetworkUse::new(id(1), network, at(i64::MIN)),
+            NetworkUse::new(id(2), network, at(i64::MAX)),
+        ];
         store.add_usage(&batch).await.unwrap();
     }
     store
@@ -170,11 +184,23 @@ async fn what_is_old_goes_in_pieces_and_what_is_not_stays() {
 async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
     let place = place!();
     let store = Arc::new(place.started().await);
-    store.insert(&record(1)).await.unwrap();
-    store.insert(&record(2)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&record(2), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut batch = batch(1, 1, vec![row(1, "/a", 5, 3)]);
     for key in 1..=2 {
-        batch.last_used.push(LastUsed::new(id(key), at(50), None));
+        batch
+            .last_used
+            .push(SecretUse::new(id(key), 0, at(50), None));
+        let network = "192.0.2.0/24".parse().unwrap();
+        batch
+            .networks
+            .push(NetworkUse::new(id(key), network, at(50)));
     }
     store.add_usage(&batch).await.unwrap();
     let mut tool = place.tool().await;
@@ -182,17 +208,23 @@ async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
         .await
         .unwrap();
     let left = store.last_used(&[id(1), id(2)]).await.unwrap();
-    assert_eq!(left, [batch.last_used[1]]);
+    let used = |key, at| LastUsed::of_secrets(id(key), 0, [SecretUse::new(id(key), 0, at, None)]);
+    assert_eq!(left, used(2, at(50)).as_slice());
+    let left = store.read_networks(&[id(1), id(2)]).await.unwrap();
+    assert_eq!(left, [batch.networks[1]]);
     assert_eq!(requests(&store, 1).await, 3);
     // A row written while its key was removed is deleted with the old usage.
     let orphan =
-        "INSERT INTO api_key_last_used VALUES ('0000000000000000000009', 50, 'no network')";
+        "INSERT INTO api_key_secret_uses VALUES ('0000000000000000000009', 0, 50, 'no network')";
     run(&mut tool, orphan).await.unwrap();
     let found = store.last_used(&[id(9)]).await.unwrap();
-    assert_eq!(found, [LastUsed::new(id(9), at(50), None)]);
+    assert_eq!(found, used(9, at(50)).as_slice());
     store.prune_usage(1).await.unwrap();
     assert_eq!(store.last_used(&[id(9)]).await.unwrap(), []);
     assert_eq!(store.last_used(&[id(2)]).await.unwrap().len(), 1);
+    run(&mut tool, "TRUNCATE api_keys").await.unwrap();
+    assert_eq!(store.last_used(&[id(2)]).await.unwrap(), []);
+    assert_eq!(store.read_networks(&[id(2)]).await.unwrap(), []);
 }
 
 /// Two concurrent writers wait for each other, and their usage is not lost.
@@ -225,4 +257,69 @@ async fn what_many_add_at_once_is_all_there() {
         added.unwrap();
     }
     assert_eq!(requests(&store, 1).await, 6 * 50 + 1);
+}
+
+#[tokio::test]
+async fn uses_in_tables_of_an_older_release_are_those_of_the_first_secret() {
+    let place = place!();
+    let mut tool = place.tool().await;
+    for migration in [
+        include_str!("../../../src/store/postgres/migrations/0100_initial.sql"),
+        include_str!("../../../src/store/postgres/migrations/0101_limit_counters.sql"),
+        include_str!("../../../src/store/postgres/migrations/0102_change_log.sql"),
+        include_str!("../../../src/store/postgres/migrations/0103_owners.sql"),
+        "UPDATE api_key_meta SET schema_version = 103; \
+         INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
+         VALUES ('0000000000000000000001', 'p', 'l', 'sha256$00', '', '{}', 0, TRUE, 1); \
+         INSERT INTO api_key_last_used VALUES ('0000000000000000000001', 5, NULL)",
+    ] {
+        run(&mut tool, migration).await.unwrap();
+    }
+    let store = place.started().await;
+    let mut batch = 0;
+    let older = async |millis: i64| {
+        batch += 1;
+        let sql = format!(
+            "SELECT api_key_add_usage('older', {batch}, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', \
+             '{{0000000000000000000001}}', '{{{millis}}}', '{{null}}')"
+        );
+        run(&mut tool, &sql).await.unwrap();
+    };
+    check_uses_beside_an_older_release(&store, older).await;
+}
+
+/// A row that another batch changes at this moment is superfluous for a moment, and is not waited for.
+#[tokio::test]
+async fn a_key_has_twenty_networks_however_many_are_added_at_once() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    let options = WriteOptions::new();
+    store.insert(&record(1), &options).await.unwrap();
+    let mut tool = place.tool().await;
+    let networks = |by: u32, first: u32| {
+        let mut batch = batch(by, 1, Vec::new());
+        batch.networks = (first..first + 20)
+            .map(|number| {
+                let network = format!("10.{number}.0.0/16").parse().unwrap();
+                NetworkUse::new(id(1), network, at(i64::from(number)))
+            })
+            .collect();
+        batch
+    };
+    store.add_usage(&networks(1, 0)).await.unwrap();
+    run(
+        &mut tool,
+        "BEGIN; SELECT * FROM api_key_networks WHERE network = '10.3.0.0/16' FOR UPDATE",
+    )
+    .await
+    .unwrap();
+    store.add_usage(&networks(2, 20)).await.unwrap();
+    let rows = "SELECT count(*) FROM api_key_networks";
+    assert_eq!(number(&mut tool, rows).await, 21);
+    let mut found = store.read_networks(&[id(1)]).await.unwrap();
+    found.sort_by_key(|used| used.at);
+    assert_eq!(found, networks(2, 20).networks);
+    run(&mut tool, "COMMIT").await.unwrap();
+    store.add_usage(&networks(3, 20)).await.unwrap();
+    assert_eq!(number(&mut tool, rows).await, 20);
 }

@@ -4,7 +4,9 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use apikey_runtime::limit::{CounterState, LimitRule, QuotaPeriod};
-use apikey_runtime::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, StoreError};
+use apikey_runtime::store::{
+    Charge, ChargeOutcome, LimitCounter, LimitStore, StoreError, WriteOptions,
+};
 use apikey_runtime::{KeyStore, Quota, Rate};
 use apikey_test_support::servers::redis::{RedisServer, Reply};
 use proptest::prelude::*;
@@ -388,12 +390,18 @@ async fn what_was_used_goes_with_the_record() {
     let server = redis_server!();
     let store = started(&server).await;
     for number in [1, 2] {
-        store.insert(&record(number)).await.unwrap();
+        store
+            .insert(&record(number), &WriteOptions::new())
+            .await
+            .unwrap();
         let counters = vec![LimitCounter::new("daily", Quota::per_day(5))];
         let charge = Charge::new(id(number), 1, counters);
         store.charge(&charge).await.unwrap();
     }
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(store.purge_all(at(i64::MAX)).await.unwrap(), [id(1)]);
     let names = server.command(&["KEYS", "*:limit_counters:*"]).text();
     assert_eq!(names, name(2));

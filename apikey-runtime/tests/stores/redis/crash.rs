@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apikey_runtime::store::{KeyPatch, ListQuery, OwnerRevocation, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{KeyPatch, ListQuery, OwnerRevocation, OwnerStore, WriteOptions};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
+use super::audit_crash::differing;
 use super::{cursor, redis_server, soon, started};
 use crate::{at, because, id, owned};
 
@@ -26,15 +28,23 @@ async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<()
     for base in (first..).step_by(GROUP as usize) {
         let owner = format!("owner {base}");
         for number in base..base + GROUP {
-            store.insert(&owned(number, &owner)).await.map_err(drop)?;
+            store
+                .insert(&owned(number, &owner), &WriteOptions::new())
+                .await
+                .map_err(drop)?;
             told.lock().unwrap().inserted.push(id(number));
         }
         let mut patch = KeyPatch::new();
         patch.label = Some("changed".to_owned());
         patch.enabled = Some(false);
-        store.update(&id(base), &patch).await.map_err(drop)?;
+        store
+            .update(&id(base), &patch, &WriteOptions::new())
+            .await
+            .map_err(drop)?;
         let revocation = OwnerRevocation::new(at(3_000));
-        let revoked = store.revoke_owner_keys(&owner, &revocation).await;
+        let revoked = store
+            .revoke_owner_keys(&owner, &revocation, &ChangeOrigin::new())
+            .await;
         revoked.map_err(drop)?;
         let group = (base..base + GROUP).map(id);
         told.lock().unwrap().revoked.extend(group);
@@ -123,6 +133,11 @@ async fn s03_a_killed_server_keeps_what_it_acknowledged_all_or_nothing() {
         let owners: BTreeMap<_, _> = records.values().map(state).collect();
         let of_owners: u64 = owners.values().map(|version| version - 1).sum();
         assert_eq!(cursor(&store).await.epoch, changes + of_owners + 1);
+        assert_eq!(
+            differing(&store).await,
+            Vec::<String>::new(),
+            "each change has one entry in the audit log"
+        );
         store.stop().await;
     }
 }
@@ -142,10 +157,16 @@ async fn s03_a_revocation_in_several_steps_is_found_out() {
     let server = redis_server!();
     let store = started(&server).await;
     for number in 0..GROUP {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     for number in 0..2 {
-        store.revoke(&id(number), &because("left")).await.unwrap();
+        store
+            .revoke(&id(number), &because("left"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     assert_eq!(torn(&all(&store).await), 1);
 }

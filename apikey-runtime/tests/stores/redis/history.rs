@@ -2,7 +2,9 @@
 //! log.
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, ChangeSet, KeyPatch, Membership, NodeId, StoreError, WriteOptions,
+};
 use apikey_test_support::servers::redis::DURABLE;
 
 use super::{ask, changed, cursor, is_unknown, redis_server, soon, started};
@@ -15,7 +17,10 @@ const LOG: &str = "{apikey}:changes";
 async fn an_emptied_server_knows_no_cursor_and_no_key() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let since = cursor(&store).await;
     let node = NodeId::from_u128(1);
     store.join(&node).await.unwrap();
@@ -27,7 +32,10 @@ async fn an_emptied_server_knows_no_cursor_and_no_key() {
         assert_eq!(store.find(&id(1)).await.unwrap(), None);
         // As many changes as before, but others.
         let fresh = cursor(&store).await;
-        store.insert(&record(1)).await.unwrap();
+        store
+            .insert(&record(1), &WriteOptions::new())
+            .await
+            .unwrap();
         assert_eq!(changed(&store, &fresh).await, [id(1)]);
         assert!(is_unknown(&store, &since).await);
     }
@@ -40,7 +48,10 @@ async fn a_write_to_an_emptied_server_starts_a_history_that_has_it() {
     let store = started(&server).await;
     let since = cursor(&store).await;
     server.command(&["FLUSHALL"]).text();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert!(is_unknown(&store, &since).await);
     assert!(store.find(&id(1)).await.unwrap().is_some());
     server.command(&["FLUSHALL"]).text();
@@ -55,7 +66,10 @@ async fn forgotten_scripts_are_told_again() {
     let since = cursor(&store).await;
     for number in 1..=3 {
         server.command(&["SCRIPT", "FLUSH"]).text();
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
         server.command(&["SCRIPT", "FLUSH"]).text();
         assert_eq!(changed(&store, &since).await.len() as u128, number);
     }
@@ -73,7 +87,10 @@ async fn what_was_thrown_out_is_not_taken_for_unchanged() {
     let node = NodeId::from_u128(1);
     store.join(&node).await.unwrap();
     for gone in [&[META][..], &[META, LOG]] {
-        store.insert(&record(1)).await.unwrap();
+        store
+            .insert(&record(1), &WriteOptions::new())
+            .await
+            .unwrap();
         let since = cursor(&store).await;
         store.acknowledge(&node, &since).await.unwrap();
         let command = [&["DEL"][..], gone].concat();
@@ -94,7 +111,10 @@ async fn what_was_thrown_out_is_not_taken_for_unchanged() {
     let since = cursor(&store).await;
     server.command(&["DEL", LOG]).text();
     assert_eq!(changed(&store, &since).await, []);
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert!(is_unknown(&store, &since).await);
 }
 
@@ -103,8 +123,14 @@ async fn a_log_that_has_lost_its_end_is_unknown() {
     let server = redis_server!();
     let store = started(&server).await;
     let since = cursor(&store).await;
-    store.insert(&record(1)).await.unwrap();
-    store.insert(&record(2)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&record(2), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(changed(&store, &since).await, [id(1), id(2)]);
     let last = cursor(&store).await.epoch;
     server.command(&["XDEL", LOG, &format!("{last}-0")]).text();
@@ -116,11 +142,20 @@ async fn a_log_that_has_lost_its_end_is_unknown() {
 async fn a_restart_with_an_old_dump_is_another_history() {
     let mut server = redis_server!();
     let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     server.command(&["SAVE"]).text();
     let at_the_dump = cursor(&store).await;
-    store.insert(&record(2)).await.unwrap();
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .insert(&record(2), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     let after = cursor(&store).await;
     server.kill();
     server.restart();
@@ -134,7 +169,10 @@ async fn a_restart_with_an_old_dump_is_another_history() {
         );
     }
     for _ in 0..2 {
-        store.update(&id(1), &KeyPatch::new()).await.unwrap();
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     assert_eq!(cursor(&store).await.epoch, after.epoch);
     assert!(
@@ -147,7 +185,10 @@ async fn a_restart_with_an_old_dump_is_another_history() {
 async fn a_restart_without_loss_goes_on_and_makes_every_node_forget() {
     let mut server = redis_server!(DURABLE);
     let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let before = cursor(&store).await;
     server.kill();
     server.restart();
@@ -170,7 +211,7 @@ async fn large_numbers_stay_exact() {
     let store = started(&server).await;
     let mut large = record(1);
     large.version = i64::MAX as u64 - 1;
-    store.insert(&large).await.unwrap();
+    store.insert(&large, &WriteOptions::new()).await.unwrap();
     let epoch = (1_u64 << 60) + 1;
     server
         .command(&["HSET", META, "epoch", &epoch.to_string()])
@@ -178,17 +219,22 @@ async fn large_numbers_stay_exact() {
     let since = cursor(&store).await;
     assert_eq!(since.epoch, epoch);
     for _ in 0..3 {
-        store.update(&id(1), &KeyPatch::new()).await.unwrap();
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     let next = cursor(&store).await;
     assert_eq!(next.epoch, epoch + 3);
-    store.update(&id(1), &KeyPatch::new()).await.unwrap();
+    store
+        .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(changed(&store, &next).await, [id(1)]);
     let found = store.find(&id(1)).await.unwrap().unwrap();
     assert_eq!(found.version, i64::MAX as u64, "it stays at the largest");
-    let mut exact = KeyPatch::new();
-    exact.expected_version = Some(i64::MAX as u64 - 1);
-    let refused = store.update(&id(1), &exact).await;
+    let exact = WriteOptions::new().with_expected_version(Some(i64::MAX as u64 - 1));
+    let refused = store.update(&id(1), &KeyPatch::new(), &exact).await;
     assert!(matches!(refused, Err(StoreError::Conflict)));
 }
 

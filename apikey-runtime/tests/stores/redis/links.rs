@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, ListQuery, Membership, NodeId, StoreError};
+use apikey_runtime::store::{ChangeLog, ListQuery, Membership, NodeId, StoreError, WriteOptions};
 use apikey_runtime::{KeyStore, RedisStore};
 use apikey_test_support::SLACK;
 use apikey_test_support::proxy::{Proxy, Wire};
@@ -30,8 +30,13 @@ async fn ensure_unavailable(store: &RedisStore) {
         async { store.changes(None, None).await.map(drop) },
         async { store.members().await.map(drop) },
         async { store.leave(&node).await.map(drop) },
-        async { store.insert(&record(9)).await },
-        async { store.revoke(&id(1), &because("lost")).await.map(drop) },
+        async { store.insert(&record(9), &WriteOptions::new()).await },
+        async {
+            store
+                .revoke(&id(1), &because("lost"), &WriteOptions::new())
+                .await
+                .map(drop)
+        },
     );
     let results: [Result<(), StoreError>; 6] = results.into();
     for (number, result) in results.into_iter().enumerate() {
@@ -54,7 +59,10 @@ async fn x03_a_half_open_way_costs_a_deadline_and_heals_in_another() {
     let server = redis_server!();
     let proxy = Proxy::to_port(server.port());
     let store = behind(&proxy).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     for _ in 0..2 {
         proxy.set(Wire::HalfOpen);
         ensure_unavailable(&store).await;
@@ -221,7 +229,7 @@ async fn a_flood_of_reads_does_not_put_polls_off() {
     for number in 1..=300 {
         let mut large = record(number);
         large.label = "x".repeat(2_000);
-        store.insert(&large).await.unwrap();
+        store.insert(&large, &WriteOptions::new()).await.unwrap();
     }
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..6 {
@@ -254,11 +262,17 @@ async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
         begun.elapsed()
     };
     heard("the first subscription").await;
-    writing.insert(&record(1)).await.unwrap();
+    writing
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     heard("an insert").await;
     writing.join(&NodeId::from_u128(1)).await.unwrap();
     heard("a node").await;
-    writing.revoke(&id(1), &because("lost")).await.unwrap();
+    writing
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     heard("a revocation").await;
     proxy.close_all();
     let took = heard("a subscription after a reset").await;
@@ -269,7 +283,10 @@ async fn a_push_comes_with_each_change_and_with_a_new_subscription() {
     proxy.set(Wire::Whole);
     let took = heard("a subscription after a cut").await;
     assert!(took < SLACK, "{took:?}");
-    writing.insert(&record(2)).await.unwrap();
+    writing
+        .insert(&record(2), &WriteOptions::new())
+        .await
+        .unwrap();
     heard("an insert on it").await;
     assert_eq!(cursor(&listening).await, cursor(&writing).await);
 }

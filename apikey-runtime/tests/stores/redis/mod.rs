@@ -1,5 +1,7 @@
 //! The specifics of Redis.
 
+mod audit;
+mod audit_crash;
 mod bulk;
 mod counts;
 mod crash;
@@ -7,14 +9,17 @@ mod exact;
 mod fake;
 mod history;
 mod links;
+mod live_keys;
 mod nodes;
 mod owners;
 mod owners_marked;
 mod owners_upgraded;
+mod ranges;
 mod rates;
 mod records;
 mod settings;
 mod suite;
+mod upgraded;
 mod usage;
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::store::{ChangeLog, Cursor, Membership, Node, NodeId, StoreError};
+use apikey_runtime::store::{
+    ChangeLog, Cursor, Membership, Node, NodeId, StoreError, WriteOptions,
+};
 use apikey_runtime::{KeyStore, RedisStore};
 
 use super::{PATIENCE, ask, changed, cursor, redis_server, started};
@@ -67,7 +69,10 @@ async fn only_what_the_history_has_is_acknowledged() {
         "an unlisted node is not added"
     );
     store.join(&node(1)).await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let present = cursor(&store).await;
     let mut flipped = present.clone();
     flipped.tag[0] ^= 1;

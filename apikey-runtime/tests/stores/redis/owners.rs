@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeSet, ChangedItem, KeyPatch, ListQuery, OwnerRevocation, OwnerState, OwnerStore,
-    StoreError,
+    ChangeSet, ChangedItem, KeyPatch, ListQuery, ListRange, OwnerRevocation, OwnerState,
+    OwnerStore, StoreError, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, RedisStore};
 
@@ -47,25 +48,42 @@ pub(super) async fn mark_all(store: &RedisStore) {
 pub(super) async fn change_owner(store: &RedisStore, number: u128, owner: Option<&str>) {
     let mut patch = KeyPatch::new();
     patch.owner = Some(owner.map(str::to_owned));
-    store.update(&id(number), &patch).await.unwrap();
+    store
+        .update(&id(number), &patch, &WriteOptions::new())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn an_owner_is_revoked_by_one_epoch_and_reads_so_before_it_is_marked() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&owned(1, "acme")).await.unwrap();
-    store.insert(&owned(2, "other")).await.unwrap();
-    let since = cursor(&store).await;
-    let state = store.revoke_owner_keys("acme", &left(3_000, "first")).await;
-    let state = state.unwrap();
-    assert_eq!(state, OwnerState::new().with_version(2).with_revocations(1));
-    store.insert(&owned(3, "acme")).await.unwrap();
     store
-        .revoke_owner_keys("acme", &left(4_000, "second"))
+        .insert(&owned(1, "acme"), &WriteOptions::new())
         .await
         .unwrap();
-    store.insert(&owned(4, "acme")).await.unwrap();
+    store
+        .insert(&owned(2, "other"), &WriteOptions::new())
+        .await
+        .unwrap();
+    let since = cursor(&store).await;
+    let state = store
+        .revoke_owner_keys("acme", &left(3_000, "first"), &ChangeOrigin::new())
+        .await;
+    let state = state.unwrap();
+    assert_eq!(state, OwnerState::new().with_version(2).with_revocations(1));
+    store
+        .insert(&owned(3, "acme"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke_owner_keys("acme", &left(4_000, "second"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(4, "acme"), &WriteOptions::new())
+        .await
+        .unwrap();
     let owner = |state| ChangedItem::Owner {
         owner: "acme".to_owned(),
         state,
@@ -106,12 +124,21 @@ async fn an_owner_is_revoked_by_one_epoch_and_reads_so_before_it_is_marked() {
             );
         }
         // Not revoked a second time, and not with another reason.
-        assert!(!store.revoke(&id(1), &because("again")).await.unwrap());
+        assert!(
+            !store
+                .revoke(&id(1), &because("again"), &WriteOptions::new())
+                .await
+                .unwrap()
+        );
     }
     assert_eq!(server.command(&["HLEN", REVOCATIONS]).text(), "0");
-    let unknown = store.revoke_owner_keys("unknown", &left(1, "")).await;
+    let unknown = store
+        .revoke_owner_keys("unknown", &left(1, ""), &ChangeOrigin::new())
+        .await;
     assert!(matches!(unknown, Err(StoreError::NotFound)));
-    let unknown = store.set_owner_suspended("unknown", true).await;
+    let unknown = store
+        .set_owner_suspended("unknown", true, &ChangeOrigin::new())
+        .await;
     assert!(matches!(unknown, Err(StoreError::NotFound)));
     assert_eq!(store.find_owner("unknown").await.unwrap(), None);
 }
@@ -120,9 +147,17 @@ async fn an_owner_is_revoked_by_one_epoch_and_reads_so_before_it_is_marked() {
 async fn an_owner_is_suspended_once() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&owned(1, "acme")).await.unwrap();
+    store
+        .insert(&owned(1, "acme"), &WriteOptions::new())
+        .await
+        .unwrap();
     let suspended = OwnerState::new().with_version(2).with_suspended(true);
-    let call = async |suspended| store.set_owner_suspended("acme", suspended).await.unwrap();
+    let call = async |suspended| {
+        store
+            .set_owner_suspended("acme", suspended, &ChangeOrigin::new())
+            .await
+            .unwrap()
+    };
     assert_eq!(call(true).await, (suspended, true));
     let since = cursor(&store).await;
     assert_eq!(call(true).await, (suspended, false));
@@ -138,8 +173,14 @@ async fn keys_that_race_with_revocations_are_older_or_newer() {
     const ROUNDS: u64 = 100;
     let server = redis_server!();
     let store = Arc::new(started(&server).await);
-    store.insert(&owned(1, "a")).await.unwrap();
-    store.insert(&owned(2, "b")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..4_u64 {
         let store = Arc::clone(&store);
@@ -151,7 +192,10 @@ async fn keys_that_race_with_revocations_are_older_or_newer() {
                     state.unwrap().revocations
                 };
                 let before = revocations("a").await;
-                store.insert(&owned(number, "a")).await.unwrap();
+                store
+                    .insert(&owned(number, "a"), &WriteOptions::new())
+                    .await
+                    .unwrap();
                 let read = found(&store, number).await;
                 assert!((before..=revocations("a").await).contains(&read.owner_revocations));
                 let state = read.owner_state.unwrap();
@@ -166,7 +210,10 @@ async fn keys_that_race_with_revocations_are_older_or_newer() {
         });
     }
     for _ in 0..ROUNDS {
-        store.revoke_owner_keys("a", &left(1, "x")).await.unwrap();
+        store
+            .revoke_owner_keys("a", &left(1, "x"), &ChangeOrigin::new())
+            .await
+            .unwrap();
         store.mark_revoked_keys().await.unwrap();
     }
     while let Some(done) = tasks.join_next().await {
@@ -184,13 +231,22 @@ async fn a_change_of_owner_takes_the_new_number_or_revokes_the_key() {
     let server = redis_server!();
     let store = started(&server).await;
     for number in 1..=4 {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
-    store.insert(&owned(5, "b")).await.unwrap();
-    store.insert(&record(6)).await.unwrap();
+    store
+        .insert(&owned(5, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&record(6), &WriteOptions::new())
+        .await
+        .unwrap();
     for time in [3_000, 4_000] {
         store
-            .revoke_owner_keys("b", &left(time, "b"))
+            .revoke_owner_keys("b", &left(time, "b"), &ChangeOrigin::new())
             .await
             .unwrap();
     }
@@ -208,7 +264,7 @@ async fn a_change_of_owner_takes_the_new_number_or_revokes_the_key() {
     assert_eq!(left_behind.text(), "0");
 
     store
-        .revoke_owner_keys("a", &left(5_000, "a"))
+        .revoke_owner_keys("a", &left(5_000, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
     let since = cursor(&store).await;
@@ -217,7 +273,10 @@ async fn a_change_of_owner_takes_the_new_number_or_revokes_the_key() {
     let mut same = KeyPatch::new();
     same.owner = Some(Some("a".to_owned()));
     same.label = Some("new".to_owned());
-    store.update(&id(4), &same).await.unwrap();
+    store
+        .update(&id(4), &same, &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(changed(&store, &since).await, [id(2), id(3), id(4)]);
     for number in 2..=4 {
         let stays = found(&store, number).await;
@@ -231,8 +290,7 @@ async fn a_change_of_owner_takes_the_new_number_or_revokes_the_key() {
     };
     assert_eq!([2, 3, 4].map(in_record), ["5000", "5000", ""]);
     // The index follows the owner that it kept.
-    let mut query = ListQuery::first(9);
-    query.owner = Some("a".to_owned());
+    let query = ListQuery::of(ListRange::Owner("a".to_owned()), 9);
     assert_eq!(store.list(&query).await.unwrap().records.len(), 3);
     assert_eq!(store.purge_all(at(5_001)).await.unwrap().len(), 4);
 }
@@ -242,13 +300,19 @@ async fn a_purge_removes_what_an_owners_revocation_ended_marked_or_not() {
     let server = redis_server!();
     let store = started(&server).await;
     for number in 1..=250 {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     store
-        .revoke_owner_keys("a", &left(3_000, "a"))
+        .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
-    store.insert(&owned(300, "a")).await.unwrap();
+    store
+        .insert(&owned(300, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(store.purge_all(at(3_000)).await.unwrap(), []);
     assert_eq!(store.purge_all(at(3_001)).await.unwrap().len(), 250);
     assert_eq!(revoked(&store, id(300)).await, None);
@@ -284,12 +348,15 @@ async fn owners_have_any_name() {
         &long,
     ];
     for (number, name) in (1..).zip(names) {
-        store.insert(&owned(number, name)).await.unwrap();
+        store
+            .insert(&owned(number, name), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     for (number, name) in (1..).zip(names) {
         let since = cursor(&store).await;
         let state = store
-            .revoke_owner_keys(name, &left(number as i64, name))
+            .revoke_owner_keys(name, &left(number as i64, name), &ChangeOrigin::new())
             .await
             .unwrap();
         let item = ChangedItem::Owner {
@@ -317,9 +384,15 @@ async fn owners_have_any_name() {
     }
     // Without a reason, and with an empty one.
     for (number, reason) in [(101, None), (102, Some(String::new()))] {
-        store.insert(&owned(number, "plain")).await.unwrap();
+        store
+            .insert(&owned(number, "plain"), &WriteOptions::new())
+            .await
+            .unwrap();
         let revocation = OwnerRevocation::new(at(-5)).with_reason(reason.clone());
-        store.revoke_owner_keys("plain", &revocation).await.unwrap();
+        store
+            .revoke_owner_keys("plain", &revocation, &ChangeOrigin::new())
+            .await
+            .unwrap();
         assert_eq!(revoked(&store, id(number)).await, Some((-5, reason)));
     }
 }
@@ -328,7 +401,10 @@ async fn owners_have_any_name() {
 async fn what_was_written_by_hand_never_makes_a_key_live() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&owned(1, "a")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     // A number that was raised without a time and a reason.
     server.command(&["HSET", OWNERS, "a", "2 1 0"]).text();
     let (at_read, reason) = revoked(&store, id(1)).await.unwrap();
@@ -355,9 +431,15 @@ async fn what_was_written_by_hand_never_makes_a_key_live() {
         let page = store.list(&ListQuery::first(9)).await.unwrap();
         assert_eq!((page.records.len(), page.unreadable.len()), (0, 1));
         let refused = [
-            store.insert(&owned(2, "a")).await,
-            store.revoke_owner_keys("a", &left(1, "x")).await.map(drop),
-            store.set_owner_suspended("a", true).await.map(drop),
+            store.insert(&owned(2, "a"), &WriteOptions::new()).await,
+            store
+                .revoke_owner_keys("a", &left(1, "x"), &ChangeOrigin::new())
+                .await
+                .map(drop),
+            store
+                .set_owner_suspended("a", true, &ChangeOrigin::new())
+                .await
+                .map(drop),
             store.find_owner("a").await.map(drop),
         ];
         for refused in refused {
@@ -368,13 +450,24 @@ async fn what_was_written_by_hand_never_makes_a_key_live() {
         }
         assert!(!store.mark_revoked_keys().await.unwrap());
     }
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     // Numbers above 2^53 are exact.
     server
         .command(&["HSET", OWNERS, "b", "9007199254740993 99999999999999999 0"])
         .text();
-    store.insert(&owned(3, "b")).await.unwrap();
-    let state = store.revoke_owner_keys("b", &left(1, "x")).await.unwrap();
+    store
+        .insert(&owned(3, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
+    let state = store
+        .revoke_owner_keys("b", &left(1, "x"), &ChangeOrigin::new())
+        .await
+        .unwrap();
     assert_eq!(
         (state.version, state.revocations),
         (9_007_199_254_740_994, 100_000_000_000_000_000)

@@ -1,6 +1,7 @@
 //! Marking: what a revocation of an owner leaves to do, in steps that any node continues.
 
-use apikey_runtime::store::{ListQuery, OwnerStore};
+use apikey_runtime::audit::ChangeOrigin;
+use apikey_runtime::store::{ListQuery, OwnerStore, WriteOptions};
 use apikey_runtime::{KeyStore, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer, Reply};
 
@@ -23,21 +24,30 @@ async fn two_nodes_mark_at_once_and_two_revocations_keep_their_reasons() {
     let (store, other) = (started(&server).await, started(&server).await);
     add(&server, 1, 450, "a", "");
     store
-        .revoke_owner_keys("a", &left(3_000, "first"))
+        .revoke_owner_keys("a", &left(3_000, "first"), &ChangeOrigin::new())
         .await
         .unwrap();
     // The second comes while the first is being marked.
     assert!(store.mark_revoked_keys().await.unwrap());
     for number in 1_001..=1_150 {
-        store.insert(&owned(number, "a")).await.unwrap();
+        store
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
     }
     // Before the place that the first has reached.
-    store.insert(&owned(0, "a")).await.unwrap();
-    other
-        .revoke_owner_keys("a", &left(4_000, "second"))
+    store
+        .insert(&owned(0, "a"), &WriteOptions::new())
         .await
         .unwrap();
-    store.insert(&owned(2_000, "a")).await.unwrap();
+    other
+        .revoke_owner_keys("a", &left(4_000, "second"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2_000, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let before = cursor(&store).await;
     tokio::join!(mark_all(&store), mark_all(&other), mark_all(&store));
     mark_all(&store).await;
@@ -68,7 +78,7 @@ async fn another_node_continues_after_a_crash_and_scripts_that_are_forgotten() {
     let store = started(&server).await;
     add(&server, 1, 350, "a", "");
     store
-        .revoke_owner_keys("a", &left(3_000, "a"))
+        .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
     assert!(store.mark_revoked_keys().await.unwrap());
@@ -94,7 +104,10 @@ async fn a_dump_that_is_restored_between_two_steps_has_all_of_it_or_nothing() {
     let mut server = redis_server!();
     let store = started(&server).await;
     add(&server, 1, 250, "a", "");
-    store.insert(&owned(1_000, "a")).await.unwrap();
+    store
+        .insert(&owned(1_000, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let restored = async |server: &mut RedisServer, store: &RedisStore| {
         server.kill();
         server.restart();
@@ -102,7 +115,7 @@ async fn a_dump_that_is_restored_between_two_steps_has_all_of_it_or_nothing() {
     };
     server.command(&["SAVE"]).text();
     store
-        .revoke_owner_keys("a", &left(3_000, "a"))
+        .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
     assert!(store.mark_revoked_keys().await.unwrap());
@@ -112,7 +125,7 @@ async fn a_dump_that_is_restored_between_two_steps_has_all_of_it_or_nothing() {
     assert!(!store.mark_revoked_keys().await.unwrap());
 
     store
-        .revoke_owner_keys("a", &left(4_000, "b"))
+        .revoke_owner_keys("a", &left(4_000, "b"), &ChangeOrigin::new())
         .await
         .unwrap();
     server.command(&["SAVE"]).text();
@@ -125,7 +138,10 @@ async fn a_dump_that_is_restored_between_two_steps_has_all_of_it_or_nothing() {
 
     server.command(&["FLUSHALL"]).text();
     assert_eq!(store.find_owner("a").await.unwrap(), None);
-    store.insert(&owned(1, "a")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(found(&store, 1).await.owner_revocations, 0);
     assert_eq!(revoked(&store, added(1)).await, None);
     assert!(!store.mark_revoked_keys().await.unwrap());
@@ -142,10 +158,16 @@ async fn a_step_that_comes_too_late_changes_nothing() {
     let revoke = async || {
         server.command(&["FLUSHALL"]).text();
         for number in 1..=3 {
-            store.insert(&owned(number, "a")).await.unwrap();
+            store
+                .insert(&owned(number, "a"), &WriteOptions::new())
+                .await
+                .unwrap();
         }
         let revocation = left(3_000, "a");
-        store.revoke_owner_keys("a", &revocation).await.unwrap();
+        store
+            .revoke_owner_keys("a", &revocation, &ChangeOrigin::new())
+            .await
+            .unwrap();
     };
     revoke().await;
     let member = format!("o86f7e437faa5a7fc{}", id(2));
@@ -157,7 +179,7 @@ async fn a_step_that_comes_too_late_changes_nothing() {
     let log = server.command(&["SLOWLOG", "GET", "-1"]);
     let commands = log.list().iter().map(|entry| entry.list()[3].list());
     let mut late = commands.filter(|words| words[0].text() == "EVALSHA" && words[2].text() == "9");
-    let late = late.next_back().unwrap().to_vec();
+    let late = late.next().unwrap().to_vec();
     let late: Vec<&[u8]> = late.iter().map(Reply::bytes).collect();
 
     revoke().await;
@@ -179,9 +201,12 @@ async fn many_revocations_are_marked_in_one_pass() {
     let server = redis_server!();
     let store = started(&server).await;
     for number in 1..=250 {
-        store.insert(&owned(number, "a")).await.unwrap();
         store
-            .revoke_owner_keys("a", &left(number as i64, "a"))
+            .insert(&owned(number, "a"), &WriteOptions::new())
+            .await
+            .unwrap();
+        store
+            .revoke_owner_keys("a", &left(number as i64, "a"), &ChangeOrigin::new())
             .await
             .unwrap();
     }
@@ -205,11 +230,17 @@ async fn many_revocations_are_marked_in_one_pass() {
 async fn an_owner_that_cannot_be_read_does_not_hold_up_marking() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&owned(1, "a")).await.unwrap();
-    store.insert(&owned(2, "b")).await.unwrap();
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(2, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     for owner in ["a", "b"] {
         store
-            .revoke_owner_keys(owner, &left(3_000, owner))
+            .revoke_owner_keys(owner, &left(3_000, owner), &ChangeOrigin::new())
             .await
             .unwrap();
     }
@@ -219,7 +250,7 @@ async fn an_owner_that_cannot_be_read_does_not_hold_up_marking() {
     server.command(&["HSET", OWNERS, "a", "2 1 0"]).text();
     assert_eq!(revoked(&store, id(1)).await, because_of(3_000, "a"));
     store
-        .revoke_owner_keys("a", &left(4_000, "again"))
+        .revoke_owner_keys("a", &left(4_000, "again"), &ChangeOrigin::new())
         .await
         .unwrap();
     mark_all(&store).await;
@@ -240,10 +271,19 @@ async fn longest(server: &RedisServer, store: &RedisStore, at: i64) -> [u64; 4] 
     };
     server.command(&["SLOWLOG", "RESET"]).text();
     let revocation = left(at, "over");
-    store.revoke_owner_keys("a", &revocation).await.unwrap();
+    store
+        .revoke_owner_keys("a", &revocation, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let revoke = slowest();
-    store.set_owner_suspended("a", true).await.unwrap();
-    store.set_owner_suspended("a", false).await.unwrap();
+    store
+        .set_owner_suspended("a", true, &ChangeOrigin::new())
+        .await
+        .unwrap();
+    store
+        .set_owner_suspended("a", false, &ChangeOrigin::new())
+        .await
+        .unwrap();
     let suspend = slowest();
     assert!(revoked(store, added(1)).await.is_some());
     let find = slowest();
@@ -301,7 +341,7 @@ async fn a_list_of_unmarked_keys_is_right_on_every_page() {
     let store = started(&server).await;
     add(&server, 1, 250, "a", "");
     store
-        .revoke_owner_keys("a", &left(3_000, "a"))
+        .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
     let page = store.list(&ListQuery::first(1_000)).await.unwrap();
@@ -313,4 +353,60 @@ async fn a_list_of_unmarked_keys_is_right_on_every_page() {
                 .owner_state
                 .is_some_and(|state| state.revocations == 1)
     }));
+}
+
+/// A number that was raised by hand is not counted up to, step by step.
+#[tokio::test]
+async fn a_jump_of_the_number_by_hand_is_marked_in_a_few_steps() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .revoke_owner_keys("a", &left(3_000, "first"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    server.command(&["HSET", OWNERS, "a", "3 1000000 0"]).text();
+    store
+        .revoke_owner_keys("a", &left(4_000, "second"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    let state = store.find_owner("a").await.unwrap().unwrap();
+    assert_eq!(state.revocations, 1_000_001);
+    let mut steps = 1;
+    while store.mark_revoked_keys().await.unwrap() {
+        steps += 1;
+        assert!(steps < 10, "it counts up to the number");
+    }
+    assert_eq!(revoked(&store, id(1)).await, because_of(3_000, "first"));
+    assert_eq!(server.command(&["EXISTS", REVOCATIONS, QUEUE]).text(), "0");
+}
+
+/// A number that has as many digits as can be read is not raised.
+#[tokio::test]
+async fn a_number_that_could_not_be_read_is_not_written() {
+    const LARGEST: &str = "1 999999999999999999 0";
+    let server = redis_server!();
+    let store = started(&server).await;
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    server.command(&["HSET", OWNERS, "a", LARGEST]).text();
+    let before = cursor(&store).await;
+    let refused = store
+        .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(apikey_runtime::store::StoreError::Corrupt { .. })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(server.command(&["HGET", OWNERS, "a"]).text(), LARGEST);
+    assert_eq!(server.command(&["EXISTS", REVOCATIONS, QUEUE]).text(), "0");
+    assert_eq!(cursor(&store).await, before);
 }

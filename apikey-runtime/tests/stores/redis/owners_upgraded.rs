@@ -1,8 +1,9 @@
 //! Owners in data of an older release, and beside a process of one.
 
 use apikey_runtime::KeyStore;
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeLog, ListQuery, Membership, NodeId, OwnerState, OwnerStore, StoreError,
+    ChangeLog, ListQuery, Membership, NodeId, OwnerState, OwnerStore, StoreError, WriteOptions,
 };
 
 use super::bulk::add;
@@ -30,7 +31,7 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
     add(&server, 201, 203, "b", "");
     add(&server, 301, 301, "c", "");
     let store = started(&server).await;
-    assert_eq!(meta(&server), "103\n2");
+    assert_eq!(meta(&server), "104\n2");
     assert_eq!(ask(&store, None).await.required_protocol, 2);
     let record = store.find(&added(1)).await.unwrap().unwrap();
     assert_eq!(record.owner_state, Some(OwnerState::new()));
@@ -46,13 +47,28 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
     );
 
     let state = store
-        .revoke_owner_keys("a", &left(3_000, "a"))
+        .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
     assert_eq!(state, OwnerState::new().with_version(2).with_revocations(1));
-    assert!(store.set_owner_suspended("b", true).await.unwrap().1);
-    assert!(!store.set_owner_suspended("c", false).await.unwrap().1);
-    store.insert(&owned(151, "a")).await.unwrap();
+    assert!(
+        store
+            .set_owner_suspended("b", true, &ChangeOrigin::new())
+            .await
+            .unwrap()
+            .1
+    );
+    assert!(
+        !store
+            .set_owner_suspended("c", false, &ChangeOrigin::new())
+            .await
+            .unwrap()
+            .1
+    );
+    store
+        .insert(&owned(151, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     assert_eq!(revoked(&store, id(151)).await, None);
     assert_eq!(revoked(&store, added(150)).await, because_of(3_000, "a"));
     mark_all(&store).await;
@@ -60,7 +76,9 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
     assert_eq!(listed.len(), 155);
     let over = listed.iter().filter(|record| record.revoked.is_some());
     assert_eq!(over.count(), 150);
-    let unknown = store.revoke_owner_keys("unknown", &left(1, "x")).await;
+    let unknown = store
+        .revoke_owner_keys("unknown", &left(1, "x"), &ChangeOrigin::new())
+        .await;
     assert!(matches!(unknown, Err(StoreError::NotFound)));
     store.stop().await;
 
@@ -70,7 +88,7 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
         .text();
     let store = started(&server).await;
     store.join(&NodeId::from_u128(1)).await.unwrap();
-    assert_eq!(meta(&server), "103\n7");
+    assert_eq!(meta(&server), "104\n7");
 }
 
 /// An older release writes the owner and not the number.
@@ -79,9 +97,15 @@ async fn what_a_process_of_an_older_release_writes_counts_as_oldest() {
     let server = redis_server!();
     let store = started(&server).await;
     for (number, owner) in [(1_000, "a"), (2_000, "b")] {
-        store.insert(&owned(number, owner)).await.unwrap();
+        store
+            .insert(&owned(number, owner), &WriteOptions::new())
+            .await
+            .unwrap();
         let revocation = left(3_000, owner);
-        store.revoke_owner_keys(owner, &revocation).await.unwrap();
+        store
+            .revoke_owner_keys(owner, &revocation, &ChangeOrigin::new())
+            .await
+            .unwrap();
     }
     // It inserts a key of an owner that was revoked.
     add(&server, 1, 1, "a", "");
@@ -95,8 +119,14 @@ async fn what_a_process_of_an_older_release_writes_counts_as_oldest() {
     );
 
     // It moves a live key, whose number is of the owner that it had.
-    store.insert(&owned(3, "a")).await.unwrap();
-    store.insert(&owned(5, "b")).await.unwrap();
+    store
+        .insert(&owned(3, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&owned(5, "b"), &WriteOptions::new())
+        .await
+        .unwrap();
     let name = |number| format!("{{apikey}}:key:{}", id(number));
     assert_eq!(revoked(&store, id(3)).await, None);
     server.command(&["HSET", &name(3), "owner", "b"]).text();
@@ -154,12 +184,21 @@ async fn a_history_that_an_older_release_began_demands_the_present_protocol() {
     };
     began_by_an_older_one().await;
     store.join(&NodeId::from_u128(1)).await.unwrap();
-    assert_eq!(meta(&server), "103\n2");
-    store.insert(&owned(1, "a")).await.unwrap();
+    assert_eq!(meta(&server), "104\n2");
+    store
+        .insert(&owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     began_by_an_older_one().await;
-    store.set_owner_suspended("a", true).await.unwrap();
-    assert_eq!(meta(&server), "103\n2");
+    store
+        .set_owner_suspended("a", true, &ChangeOrigin::new())
+        .await
+        .unwrap();
+    assert_eq!(meta(&server), "104\n2");
     began_by_an_older_one().await;
-    store.revoke_owner_keys("a", &left(1, "a")).await.unwrap();
-    assert_eq!(meta(&server), "103\n2");
+    store
+        .revoke_owner_keys("a", &left(1, "a"), &ChangeOrigin::new())
+        .await
+        .unwrap();
+    assert_eq!(meta(&server), "104\n2");
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
     ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, NodeId,
-    OwnerState, OwnerStore, StoreError, UsageStore,
+    OwnerState, OwnerStore, StoreError, UsageStore, WriteOptions,
 };
-use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
+use apikey_runtime::usage::{NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
@@ -73,7 +74,10 @@ fn replica_of(primary: &RedisServer) -> RedisServer {
 async fn replicas_without_a_minimum_are_warned_of_and_never_read() {
     let primary = redis_server!(DURABLE);
     let store = started(&primary).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let replica = replica_of(&primary);
     let text = warned(&primary.url()).await;
     assert!(text.contains("set `min-replicas-to-write 1`"), "{text}");
@@ -100,7 +104,13 @@ fn usage() -> UsageBatch {
     let mut row = UsageRow::new(id(1), "/a", 1_000_000, Outcome::Allowed);
     row.requests = 1;
     batch.rows = vec![row];
-    batch.last_used = vec![LastUsed::new(id(1), crate::at(5), None)];
+    batch.last_used = vec![SecretUse::new(id(1), 0, crate::at(5), None)];
+    // One more than a key has.
+    let network = |number: i64| {
+        let network = format!("10.{number}.0.0/16").parse().unwrap();
+        NetworkUse::new(id(1), network, crate::at(1_000_000 * 3_600_000 + number))
+    };
+    batch.networks = (0..21).map(network).collect();
     batch
 }
 
@@ -117,7 +127,11 @@ async fn count(store: &RedisStore) {
     store.add_usage(&usage()).await.unwrap();
     let query = UsageQuery::new(vec![id(1)], 0, i64::MAX);
     assert_eq!(store.read_usage(&query).await.unwrap(), usage().rows);
-    assert_eq!(store.last_used(&[id(1)]).await.unwrap(), usage().last_used);
+    let used = store.last_used(&[id(1)]).await.unwrap();
+    assert_eq!(used[0].at, usage().last_used[0].at);
+    let mut networks = store.read_networks(&[id(1)]).await.unwrap();
+    networks.sort_by_key(|used| used.at);
+    assert_eq!(networks, usage().networks[1..]);
 }
 
 /// A primary becomes a replica while its connection lives on.
@@ -126,7 +140,10 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
     let other = redis_server!();
     let server = RedisServer::start(&[]);
     let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     for read_only in ["yes", "no"] {
         server
             .command(&["CONFIG", "SET", "replica-read-only", read_only])
@@ -139,7 +156,7 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
             store.changes(None, None).await.map(drop),
             store.members().await.map(drop),
             store.join(&node).await.map(drop),
-            store.insert(&record(2)).await,
+            store.insert(&record(2), &WriteOptions::new()).await,
             store.list(&ListQuery::first(1)).await.map(drop),
             store.charge(&charge()).await.map(drop),
             store.refill(&id(1), &charge().counters[0], 1).await,
@@ -150,8 +167,14 @@ async fn a_server_that_is_demoted_answers_nothing_more() {
                 .map(drop),
             store.last_used(&[id(1)]).await.map(drop),
             store.find_owner("a").await.map(drop),
-            store.revoke_owner_keys("a", &left(1, "x")).await.map(drop),
-            store.set_owner_suspended("a", true).await.map(drop),
+            store
+                .revoke_owner_keys("a", &left(1, "x"), &ChangeOrigin::new())
+                .await
+                .map(drop),
+            store
+                .set_owner_suspended("a", true, &ChangeOrigin::new())
+                .await
+                .map(drop),
             store.mark_revoked_keys().await.map(drop),
         ];
         for answer in answers {
@@ -173,17 +196,28 @@ async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same(
     let mut over = crate::owned(1, "a");
     over.expires = Some(crate::at(2_000));
     over.owner_state = Some(OwnerState::new());
-    store.insert(&over).await.unwrap();
+    store.insert(&over, &WriteOptions::new()).await.unwrap();
     let since = cursor(&store).await;
     server.command(&["SCRIPT", "FLUSH"]).text();
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).text();
     let refused = [
-        store.insert(&record(2)).await,
-        store.update(&id(1), &KeyPatch::new()).await,
-        store.revoke(&id(1), &because("lost")).await.map(drop),
+        store.insert(&record(2), &WriteOptions::new()).await,
+        store
+            .update(&id(1), &KeyPatch::new(), &WriteOptions::new())
+            .await,
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .map(drop),
         store.purge_all(crate::at(i64::MAX)).await.map(drop),
-        store.revoke_owner_keys("a", &left(1, "x")).await.map(drop),
-        store.set_owner_suspended("a", true).await.map(drop),
+        store
+            .revoke_owner_keys("a", &left(1, "x"), &ChangeOrigin::new())
+            .await
+            .map(drop),
+        store
+            .set_owner_suspended("a", true, &ChangeOrigin::new())
+            .await
+            .map(drop),
     ];
     for refused in refused {
         let error = refused.unwrap_err();
@@ -207,7 +241,12 @@ async fn with_its_memory_full_a_server_changes_nothing_and_is_read_all_the_same(
         "a start does not write either"
     );
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).text();
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     assert_eq!(changed(&store, &since).await, [id(1)]);
 }
 
@@ -219,7 +258,10 @@ async fn the_password_is_shown_nowhere() {
     let (warnings, _guard) = Warnings::capture();
     let store = RedisStore::new(server.url());
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let wrong = server.url().replace(PASSWORD, "wrong-planted");
     let wrong = RedisStore::new(wrong);
     let error = wrong.start().await.unwrap_err();
@@ -317,13 +359,31 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
     store.suspect(&seen).await.unwrap();
     store.remove_node(&seen).await.unwrap();
     store.leave(&node).await.unwrap();
-    store.insert(&crate::owned(1, "a")).await.unwrap();
+    store
+        .insert(&crate::owned(1, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
     let mut patch = KeyPatch::new();
     patch.owner = Some(None);
-    store.update(&id(1), &patch).await.unwrap();
-    store.insert(&crate::owned(2, "a")).await.unwrap();
-    assert!(store.set_owner_suspended("a", true).await.unwrap().1);
-    store.revoke_owner_keys("a", &left(1, "x")).await.unwrap();
+    store
+        .update(&id(1), &patch, &WriteOptions::new())
+        .await
+        .unwrap();
+    store
+        .insert(&crate::owned(2, "a"), &WriteOptions::new())
+        .await
+        .unwrap();
+    assert!(
+        store
+            .set_owner_suspended("a", true, &ChangeOrigin::new())
+            .await
+            .unwrap()
+            .1
+    );
+    store
+        .revoke_owner_keys("a", &left(1, "x"), &ChangeOrigin::new())
+        .await
+        .unwrap();
     assert!(!store.mark_revoked_keys().await.unwrap());
     assert!(store.find_owner("a").await.unwrap().is_some());
     count(&store).await;
@@ -334,7 +394,12 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
         "-1",
     ]);
     assert_eq!(days.list().len(), 1);
-    assert!(store.revoke(&id(1), &because("lost")).await.unwrap());
+    assert!(
+        store
+            .revoke(&id(1), &because("lost"), &WriteOptions::new())
+            .await
+            .unwrap()
+    );
     assert_eq!(
         store
             .list(&ListQuery::first(9))

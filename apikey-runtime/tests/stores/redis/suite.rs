@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use apikey_runtime::conformance;
+use apikey_runtime::store::WriteOptions;
 use apikey_runtime::{KeyStore, RedisStore};
 use apikey_test_support::servers::redis::RedisServer;
 
@@ -52,7 +53,10 @@ async fn a_node_of_a_cluster_without_the_keys_names_the_one_that_has_them() {
     other.meet(&owner);
     let store = RedisStore::new(other.url());
     store.start().await.unwrap();
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     assert!(store.find(&id(1)).await.unwrap().is_some());
     let names = owner.command(&["KEYS", "*"]).text();
     assert!(names.contains("{apikey}:changes"), "{names}");

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apikey_runtime::store::{NodeId, StoreError, UsageStore};
-use apikey_runtime::usage::{LastUsed, Outcome, UsageBatch, UsageQuery, UsageRow};
-use apikey_runtime::{KeyStore, RedisStore};
+use apikey_runtime::store::{NodeId, StoreError, UsageStore, WriteOptions};
+use apikey_runtime::usage::{
+    LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
+};
+use apikey_runtime::{KeyStore, RedisStore, Timestamp};
 
 use super::{redis_server, started};
+use crate::usage::check_uses_beside_an_older_release;
 use crate::{InSteps, at, because, id, record};
 
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
@@ -143,25 +146,32 @@ async fn what_a_tool_broke_spoils_nothing_else() {
         row(3, "/a", now, 1),
     ];
     let mut first = batch(1, rows);
-    first.last_used = vec![LastUsed::new(id(3), at(5), None)];
+    first.last_used = vec![SecretUse::new(id(3), 0, at(5), None)];
     server.command(&["HSET", "{apikey}:last_used", id(3).as_str(), "planted"]);
     assert_eq!(store.last_used(&[id(3)]).await.unwrap(), []);
     store.add_usage(&first).await.unwrap();
     store.add_usage(&first).await.unwrap();
     assert_eq!(sums(&store, 2).await, (0, 0));
     assert_eq!(sums(&store, 3).await, (1, 2));
-    assert_eq!(store.last_used(&[id(3)]).await.unwrap(), first.last_used);
+    let used = store.last_used(&[id(3)]).await.unwrap();
+    assert_eq!(
+        used,
+        LastUsed::of_secrets(id(3), 0, first.last_used).as_slice()
+    );
 }
 
 #[tokio::test]
 async fn when_a_key_was_last_used_goes_forward_only_and_with_the_record() {
     let server = redis_server!();
     let store = started(&server).await;
-    store.insert(&record(1)).await.unwrap();
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
     let network = Some("2001:db8::/48".parse().unwrap());
     let mut expected = BTreeMap::new();
     for (number, millis) in (1..).zip([-5, 9, 10, 8, i64::MAX - 1, i64::MAX, 11]) {
-        let used = LastUsed::new(id(1), at(millis), network.filter(|_| millis % 2 == 0));
+        let used = SecretUse::new(id(1), 0, at(millis), network.filter(|_| millis % 2 == 0));
         let mut one = batch(number, Vec::new());
         one.last_used = vec![used];
         store.add_usage(&one).await.unwrap();
@@ -169,11 +179,14 @@ async fn when_a_key_was_last_used_goes_forward_only_and_with_the_record() {
         let last = *expected.values().next_back().unwrap();
         assert_eq!(
             store.last_used(&[id(1), id(2), id(1)]).await.unwrap(),
-            [last]
+            LastUsed::of_secrets(id(1), 0, [last]).as_slice()
         );
     }
     assert_eq!(store.last_used(&[]).await.unwrap(), []);
-    store.revoke(&id(1), &because("lost")).await.unwrap();
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
     store.purge_all(at(i64::MAX)).await.unwrap();
     assert_eq!(store.last_used(&[id(1)]).await.unwrap(), []);
 }
@@ -186,7 +199,7 @@ async fn a_batch_of_ten_thousand_rows_is_one_step() {
     let now = hour();
     let rows = (0..10_000).map(|number| row(number, "/orders/{id}", now, 1));
     let mut large = batch(1, rows.collect());
-    let used = (0..10_000).map(|number| LastUsed::new(id(number), at(1), None));
+    let used = (0..10_000).map(|number| SecretUse::new(id(number), 0, at(1), None));
     large.last_used = used.collect();
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).text();
     let error = store.add_usage(&large).await.unwrap_err();
@@ -204,4 +217,74 @@ async fn a_batch_of_ten_thousand_rows_is_one_step() {
     let keys = (0..1_000).map(id).collect();
     let query = UsageQuery::new(keys, i64::MIN, i64::MAX);
     assert_eq!(store.read_usage(&query).await.unwrap().len(), 1_000);
+}
+
+#[tokio::test]
+async fn uses_that_an_older_release_wrote_are_those_of_the_first_secret() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let options = WriteOptions::new();
+    store.insert(&record(1), &options).await.unwrap();
+    // As its script writes it: the time, and the network if it is known.
+    let older = async |millis: i64| {
+        let text = match millis {
+            5 => "5 10.0.0.0/8".to_owned(),
+            millis => millis.to_string(),
+        };
+        server
+            .command(&["HSET", "{apikey}:last_used", id(1).as_str(), &text])
+            .text();
+    };
+    older(5).await;
+    check_uses_beside_an_older_release(&store, older).await;
+    // The older release reads the time of what this one writes.
+    let text = server
+        .command(&["HGET", "{apikey}:last_used", id(1).as_str()])
+        .text();
+    assert_eq!(text, "40 1,30");
+}
+
+#[tokio::test]
+async fn networks_go_with_their_key_and_when_their_time_is_over() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    let options = WriteOptions::new();
+    store.insert(&record(1), &options).await.unwrap();
+    let now = hour() * 3_600_000;
+    let keep = i64::try_from(KEEP.as_millis()).unwrap();
+    let used = |number: u8, at: Timestamp| {
+        let network = format!("10.{number}.0.0/16").parse().unwrap();
+        NetworkUse::new(id(1), network, at)
+    };
+    let mut one = batch(1, Vec::new());
+    one.networks = vec![
+        used(1, at(now - keep - 3_600_001)),
+        used(2, at(now)),
+        used(3, at(now + 1)),
+    ];
+    store.add_usage(&one).await.unwrap();
+    let mut found = store.read_networks(&[id(1), id(2)]).await.unwrap();
+    found.sort_by_key(|used| used.at);
+    assert_eq!(found, one.networks[1..]);
+    let name = format!("{{apikey}}:networks:{}", id(1));
+    let left = server.command(&["PTTL", &name]).text();
+    let left = left.parse::<i64>().unwrap();
+    assert!((keep - 60_000..=keep).contains(&left), "{left}");
+    // A key of another type, and a member by hand, spoil nothing.
+    let other = format!("{{apikey}}:networks:{}", id(2));
+    server.command(&["SET", &other, "planted"]).text();
+    server.command(&["ZADD", &name, "5", "nowhere"]).text();
+    let mut next = batch(2, vec![row(1, "/a", hour(), 1)]);
+    next.networks = vec![used(4, at(now + 2))];
+    next.networks
+        .push(NetworkUse::new(id(2), next.networks[0].network, at(now)));
+    store.add_usage(&next).await.unwrap();
+    assert_eq!(sums(&store, 1).await, (1, 2));
+    assert_eq!(store.read_networks(&[id(1)]).await.unwrap().len(), 3);
+    store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await
+        .unwrap();
+    store.purge_all(at(i64::MAX)).await.unwrap();
+    assert_eq!(server.command(&["EXISTS", &name]).text(), "0");
 }

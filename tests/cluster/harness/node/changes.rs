@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::manager::Confirmed;
 use apikey_runtime::{Error, KeyId, NewKey};
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::Node;
 use crate::harness::clock::now;
 use crate::harness::history::Key;
+use crate::harness::ledger::UNCHANGED;
 
 /// How long the key is checked without a pause during the change.
 const SPIN: Duration = Duration::from_millis(20);
@@ -22,8 +24,12 @@ impl Node {
     /// Makes a change while the key is checked as fast as possible. The answer begins with the
     /// times of the call and of its return.
     pub(super) async fn change(self: &Arc<Self>, words: &[&str]) -> Result<String, String> {
+        let [ref words @ .., request] = *words else {
+            panic!("an order has no words");
+        };
+        let origin = ChangeOrigin::new().with_request_id(request);
         if let ["create", label, ref owner @ ..] = *words {
-            let creation = self.manager.create(label);
+            let creation = self.manager.create(label).origin(origin);
             let creation = match owner {
                 [owner] => creation.owner(*owner),
                 _ => creation,
@@ -39,7 +45,7 @@ impl Node {
         };
         let spinning = self.spin(key.parse().unwrap(), secret);
         let start = now();
-        let made = self.make(verb, kind == "confirmed", id, rest).await;
+        let made = self.make(verb, kind == "confirmed", id, rest, origin).await;
         let returned = now();
         spinning.end().await;
         made.map(|more| format!("{start} {returned} {more}"))
@@ -54,19 +60,28 @@ impl Node {
         confirmed: bool,
         of: &str,
         rest: &[&str],
+        origin: ChangeOrigin,
     ) -> Result<String, Error> {
         let manager = &self.manager;
-        match verb {
-            "revoke-all" if confirmed => told(manager.revoke_all(of).confirmed().await?, |_| ""),
-            "revoke-all" => plain(manager.revoke_all(of).await?, |_| ""),
-            "suspend" if confirmed => told(manager.suspend_owner(of).confirmed().await?, |_| ""),
-            "suspend" => plain(manager.suspend_owner(of).await?, |_| ""),
-            "resume" if confirmed => told(manager.resume_owner(of).confirmed().await?, |_| ""),
-            "resume" => plain(manager.resume_owner(of).await?, |_| ""),
+        if verb == "revoke-all" {
+            let change = manager.revoke_all(of).origin(origin);
+            return match confirmed {
+                true => told(change.confirmed().await?, changed),
+                false => plain(change.await?, changed),
+            };
+        }
+        let change = match verb {
+            "suspend" => manager.suspend_owner(of),
+            "resume" => manager.resume_owner(of),
             _ => {
-                self.make_of_key(verb, confirmed, of.parse().unwrap(), rest)
-                    .await
+                let id = of.parse().unwrap();
+                return self.make_of_key(verb, confirmed, id, rest, origin).await;
             }
+        };
+        let change = change.origin(origin);
+        match confirmed {
+            true => told(change.confirmed().await?, changed),
+            false => plain(change.await?, changed),
         }
     }
 
@@ -76,19 +91,35 @@ impl Node {
         confirmed: bool,
         id: KeyId,
         rest: &[&str],
+        origin: ChangeOrigin,
     ) -> Result<String, Error> {
         let manager = &self.manager;
         match verb {
-            "give" => plain(manager.update(id).owner(rest[0]).await?, |_| ""),
-            "revoke" if confirmed => told(manager.revoke(id).confirmed().await?, |_| ""),
-            "revoke" => plain(manager.revoke(id).await?, |_| ""),
-            "disable" if confirmed => told(manager.disable(id).confirmed().await?, |()| ""),
-            "disable" => plain(manager.disable(id).await?, |()| ""),
-            "enable" if confirmed => told(manager.enable(id).confirmed().await?, |()| ""),
-            "enable" => plain(manager.enable(id).await?, |()| ""),
+            "give" => plain(
+                manager.update(id).owner(rest[0]).origin(origin).await?,
+                |_| "",
+            ),
+            "revoke" => {
+                let change = manager.revoke(id).origin(origin);
+                match confirmed {
+                    true => told(change.confirmed().await?, changed),
+                    false => plain(change.await?, changed),
+                }
+            }
+            "disable" | "enable" => {
+                let change = match verb {
+                    "disable" => manager.disable(id),
+                    _ => manager.enable(id),
+                };
+                let change = change.origin(origin);
+                match confirmed {
+                    true => told(change.confirmed().await?, |()| ""),
+                    false => plain(change.await?, |()| ""),
+                }
+            }
             "rotate" => {
                 let grace = Duration::from_millis(rest[0].parse().unwrap());
-                let rotation = manager.rotate(id).grace(grace);
+                let rotation = manager.rotate(id).grace(grace).origin(origin);
                 match confirmed {
                     true => told(rotation.confirmed().await?, NewKey::expose_secret),
                     false => plain(rotation.await?, NewKey::expose_secret),
@@ -131,6 +162,14 @@ impl Spinning {
     async fn end(self) {
         self.done.store(true, Ordering::SeqCst);
         self.task.await.unwrap();
+    }
+}
+
+/// Says whether a call changed something.
+fn changed(changed: &bool) -> &str {
+    match changed {
+        true => "",
+        false => UNCHANGED,
     }
 }
 

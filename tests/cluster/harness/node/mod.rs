@@ -195,7 +195,7 @@ impl Node {
 }
 
 /// Opens the store of a URL.
-fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
+pub(super) fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
     match store.split_once(':') {
         Some(("sqlite", path)) => Arc::new(SqliteStore::new(path).lease(lease)),
         Some(("postgres", _)) => Arc::new(PostgresStore::new(store).lease(lease)),

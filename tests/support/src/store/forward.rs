@@ -4,12 +4,14 @@ use std::fmt::{self, Debug};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::clock::Clock;
 use apikey_runtime::store::{
-    BulkStep, ChangeListener, ChangeLog, Changes, Charge, ChargeOutcome, Cursor, KeyPatch,
-    LastUsed, LimitCounter, LimitStore, LimitSupport, ListQuery, MemberList, Membership, Node,
-    NodeId, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, StoreError,
-    UsageBatch, UsageQuery, UsageRow, UsageStore,
+    AuditPage, AuditQuery, AuditStore, BulkStep, ChangeListener, ChangeLog, Changes, Charge,
+    ChargeOutcome, Cursor, KeyPatch, LastUsed, LimitCounter, LimitStore, LimitSupport, ListCursor,
+    ListQuery, MemberList, Membership, NetworkUse, Node, NodeId, OwnerRevocation, OwnerState,
+    OwnerStore, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
+    WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
@@ -20,6 +22,7 @@ pub enum Capability {
     ChangeLog,
     Membership,
     Owners,
+    Audit,
     Limits,
     Usage,
 }
@@ -96,15 +99,22 @@ macro_rules! forwarding {
 
 forwarding! {
     KeyStore, records {
-        Insert insert(record: &KeyRecord) -> (), shown_record(record);
+        Insert insert(record: &KeyRecord, options: &WriteOptions) -> (),
+            format!("{} {options:?}", shown_record(record));
         Find find(id: &KeyId) -> Option<KeyRecord>, id.to_string();
         List list(query: &ListQuery) -> RecordPage, format!("{query:?}");
-        Update update(id: &KeyId, patch: &KeyPatch) -> (), shown(id, patch);
-        Revoke revoke(id: &KeyId, revocation: &Revocation) -> bool, format!("{id} {revocation:?}");
-        RevokeAll revoke_owner(owner: &str, revocation: &Revocation, after: Option<&KeyId>)
-            -> BulkStep, format!("{owner} {revocation:?} {after:?}");
-        Purge purge(before: Timestamp, after: Option<&KeyId>) -> BulkStep,
-            format!("{before:?} {after:?}");
+        Update update(id: &KeyId, patch: &KeyPatch, options: &WriteOptions) -> (),
+            format!("{} {options:?}", shown(id, patch));
+        Revoke revoke(id: &KeyId, revocation: &Revocation, options: &WriteOptions) -> bool,
+            format!("{id} {revocation:?} {options:?}");
+        RevokeAll revoke_owner(
+            owner: &str,
+            revocation: &Revocation,
+            after: Option<&ListCursor>,
+            origin: &ChangeOrigin
+        ) -> BulkStep, format!("{owner} {revocation:?} {after:?} {origin:?}");
+        Purge purge(before: Timestamp, after: Option<&ListCursor>, origin: &ChangeOrigin) -> BulkStep,
+            format!("{before:?} {after:?} {origin:?}");
         => {
             fn offer_clock(&self, clock: &Arc<dyn Clock>) {
                 self.0.inner().offer_clock(clock);
@@ -127,6 +137,11 @@ forwarding! {
             fn owners(&self) -> Option<&dyn OwnerStore> {
                 let has = self.0.has(Capability::Owners);
                 self.0.inner().owners().filter(|_| has).map(|_| self as _)
+            }
+
+            fn audit(&self) -> Option<&dyn AuditStore> {
+                let has = self.0.has(Capability::Audit);
+                self.0.inner().audit().filter(|_| has).map(|_| self as _)
             }
 
             fn limits(&self) -> Option<&dyn LimitStore> {
@@ -163,11 +178,19 @@ forwarding! {
     }
     OwnerStore, owners {
         FindOwner find_owner(owner: &str) -> Option<OwnerState>, owner.to_owned();
-        RevokeOwnerKeys revoke_owner_keys(owner: &str, revocation: &OwnerRevocation) -> OwnerState,
-            format!("{owner} {revocation:?}");
-        SuspendOwner set_owner_suspended(owner: &str, suspended: bool) -> (OwnerState, bool),
-            format!("{owner} {suspended}");
+        RevokeOwnerKeys revoke_owner_keys(
+            owner: &str,
+            revocation: &OwnerRevocation,
+            origin: &ChangeOrigin
+        ) -> OwnerState, format!("{owner} {revocation:?} {origin:?}");
+        SuspendOwner set_owner_suspended(owner: &str, suspended: bool, origin: &ChangeOrigin)
+            -> (OwnerState, bool), format!("{owner} {suspended} {origin:?}");
+        CountLiveKeys count_live_keys(owner: &str, max: u32) -> u32, format!("{owner} {max}");
         MarkKeys mark_revoked_keys() -> bool, String::new();
+    }
+    AuditStore, audit {
+        ReadAudit read_audit(query: &AuditQuery) -> AuditPage, format!("{query:?}");
+        PruneAudit prune_audit(before: Timestamp) -> bool, format!("{before:?}");
     }
     LimitStore, limits {
         Charge charge(charge: &Charge) -> ChargeOutcome, format!("{charge:?}");
@@ -183,6 +206,7 @@ forwarding! {
         AddUsage add_usage(batch: &UsageBatch) -> (), format!("{batch:?}");
         Usage read_usage(query: &UsageQuery) -> Vec<UsageRow>, format!("{query:?}");
         LastUsed last_used(keys: &[KeyId]) -> Vec<LastUsed>, format!("{keys:?}");
+        Networks read_networks(keys: &[KeyId]) -> Vec<NetworkUse>, format!("{keys:?}");
         PruneUsage prune_usage(hour: i64) -> (), hour.to_string();
     }
 }
@@ -219,6 +243,10 @@ fn membership(store: &dyn KeyStore) -> &dyn Membership {
 
 fn owners(store: &dyn KeyStore) -> &dyn OwnerStore {
     store.owners().unwrap()
+}
+
+fn audit(store: &dyn KeyStore) -> &dyn AuditStore {
+    store.audit().unwrap()
 }
 
 fn limits(store: &dyn KeyStore) -> &dyn LimitStore {

@@ -139,7 +139,7 @@ impl GateStore {
     /// Returns how often methods about a key were called: without those by which a manager polls
     /// the change log, or writes usage, in the background.
     pub fn count_all(&self) -> usize {
-        const BACKGROUND: [Call; 10] = [
+        const BACKGROUND: [Call; 11] = [
             Call::Changes,
             Call::Join,
             Call::Acknowledge,
@@ -150,6 +150,7 @@ impl GateStore {
             Call::MarkKeys,
             Call::AddUsage,
             Call::PruneUsage,
+            Call::PruneAudit,
         ];
         let calls = self.calls.lock().unwrap();
         calls

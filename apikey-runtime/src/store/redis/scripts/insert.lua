@@ -1,23 +1,31 @@
--- ARGV: the id, and fields with their values.
-local id, record = ARGV[3], KEYS[7]
+-- ARGV: after those of options.lua, the id, and fields with their values.
+local id, record, values = ARGV[4], KEYS[9], { unpack(ARGV, 5) }
 if redis.call('EXISTS', record) == 1 then
     return { 'conflict' }
 end
-local owner, state
-for i = 4, #ARGV, 2 do
-    if ARGV[i] == 'owner' then
-        owner = ARGV[i + 1]
-        state = read_owner(owner)
-    end
-end
+local fields = fields_of(values)
+local owner = fields.owner
+local state = owner and read_owner(owner)
 if owner and not state then
     return { 'unreadable_owner' }
 end
+if owner then
+    fields.owner_revocations = owner_number(owner, state)
+    if options.max and is_live(fields, state) then
+        local denial = check_live_keys(owner, state)
+        if denial then
+            return denial
+        end
+    end
+end
+local entries = index_entries(id, fields)
 append_change(id, 'key')
-redis.call('HSET', record, unpack(ARGV, 4))
+add_to_audit('created', id, owner, nil, shown_changes({}, fields))
+redis.call('HSET', record, unpack(values))
 if owner then
     join_owner(record, owner, state)
 end
-index_record(record, id)
+add_entries(entries)
+set_purge_time(id, { fields.revoked_at or false, fields.expires_at or false })
 notify()
 return { 'done' }

@@ -1,4 +1,4 @@
--- One step, which takes no epoch: the records read the same before and after it. KEYS: after those of records.lua, the owners
+-- One step, which takes no epoch: the records read the same before and after it. KEYS: after those of record_keys.lua, the owners
 -- whose keys are not all marked, and the records that the caller found. ARGV: how many these are at most, the owner, and
 -- their ids. Answers whether more is left.
 local count, owner, queue = ARGV[3], ARGV[4], KEYS[7]
@@ -32,6 +32,7 @@ for i, id in ipairs(ids) do
     if not fields.err and fields[1] == owner and not fields[3] then
         local at, reason = owner_revocation(owner, number_of_key(owner, fields[2]), state)
         if at then
+            remove_entries({ live_entry(id, { owner = owner, owner_revocations = fields[2], expires_at = fields[4] }) })
             set_revoked(record, id, at, reason, fields[4])
         end
     end

@@ -1,10 +1,13 @@
+-- Returns what a record has as `owner_revocations` that comes to an owner: nothing is 0.
+local function owner_number(owner, state)
+    return state.revocations ~= '0' and state.revocations .. ':' .. owner_tag(owner) or nil
+end
+
 -- A key comes to an owner. Creates the owner's text with its first key.
 local function join_owner(record, owner, state)
     if not state.is_stored then
         redis.call('HSET', owners, owner, owner_text(state))
     end
-    if state.revocations ~= '0' then
-        redis.call('HSET', record, 'owner_revocations', state.revocations .. ':' .. owner_tag(owner))
-    end
+    set_or_clear(record, 'owner_revocations', owner_number(owner, state))
 end
 

@@ -1,59 +1,75 @@
--- KEYS: after meta and changes, the index, the purge index, the owners, their revocations, and records.
-local index, purge_index, owners, revocations = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Entries of the index, a sorted set without scores. A time takes 8 bytes, an id has a fixed length and is the last.
+--   `i`, id: every record, in the order of ids
+--   `c`, creation, id: every record, in the order of creation
+--   `x`, expiry, id: a record that expires
+--   `f`, folded label, a byte 0, id: a byte 0 of the label is followed by 255, which no text and no id has
+--   `t`, 8 bytes of the owner's hash, creation, id: the records of an owner, in the order of creation
+--   `o`, 16 digits of the owner's hash, id: the same in the order of ids, for marking; an older release marks and lists by it
+--   `v`, the owner's hash, its number of revocations, expiry, id: a key that is not revoked itself
+--   `l`, 16 digits of the label's hash, id: an older release has written the record, and the others are to be made
+-- Texts whose hashes begin alike share a place, so a record that is found by one is compared with the text itself.
 
--- Returns a member of the index. Two texts whose hashes start alike share a place, so a record that is found by it is
--- compared with the text itself.
-local function index_member(kind, text, id)
-    return kind .. string.sub(redis.sha1hex(text), 1, 16) .. id
+-- Returns the fields of a record, or nothing if it does not exist.
+local function fields_of(list)
+    local fields = {}
+    for i = 1, #list, 2 do
+        fields[list[i]] = list[i + 1]
+    end
+    return list[1] and fields
 end
 
-local function unindex_record(record, id)
-    local texts = redis.call('HMGET', record, 'owner', 'label')
-    redis.call('ZREM', index, 'i' .. id, index_member('o', texts[1] or '', id), index_member('l', texts[2] or '', id))
+-- Returns the text by which a label is found; nothing if the caller has to fold it: Lua folds ASCII only.
+local function label_key(label)
+    local key
+    if not string.find(label, '[\128-\255]') then
+        key = string.sub(string.lower(label), 1, 64)
+    else
+        key = options.folds[string.gsub(label, '.', function(byte)
+            return string.format('%02x', string.byte(byte))
+        end)]
+    end
+    return key and (string.gsub(key, '%z', '\0\255'))
 end
 
--- The score is rounded, in the same way as the bound that is asked for; the exact times are compared
--- when a record is removed. Returns the time.
-local function set_purge_time(id, times)
-    local first
-    for _, time in ipairs(times) do
-        if time and #time <= 20 and string.find(time, '^%-?%d+$')
-            and (not first or tonumber(time) < tonumber(first)) then
-            first = time
+-- Returns the entries of a record. If its label has to be folded, returns nothing and the label.
+local function index_entries(id, fields)
+    local owner, label = fields.owner, fields.label
+    local created, ends = sortable(fields.created_at) or string.rep('\0', 8), sortable(fields.expires_at)
+    local entries = { 'i' .. id, 'c' .. created .. id }
+    if label then
+        local key = label_key(label)
+        if not key then
+            return nil, label
+        end
+        entries[3] = 'f' .. key .. '\0' .. id
+    end
+    if ends then
+        entries[#entries + 1] = 'x' .. ends .. id
+    end
+    if owner then
+        local hash, digits = hash_of(owner)
+        entries[#entries + 1] = 'o' .. string.sub(digits, 1, 16) .. id
+        entries[#entries + 1] = 't' .. string.sub(hash, 1, 8) .. created .. id
+        if not fields.revoked_at then
+            entries[#entries + 1] = live_entry(id, fields, hash)
         end
     end
-    if first then
-        redis.call('ZADD', purge_index, first, id)
-    else
-        redis.call('ZREM', purge_index, id)
-    end
-    return first
+    return entries
 end
 
-local function index_record(record, id)
-    local texts = redis.call('HMGET', record, 'owner', 'label')
-    redis.call('ZADD', index, 0, 'i' .. id)
-    if texts[1] then
-        redis.call('ZADD', index, 0, index_member('o', texts[1], id))
+local function add_entries(entries)
+    local scored = {}
+    for i, entry in ipairs(entries) do
+        scored[2 * i - 1], scored[2 * i] = 0, entry
     end
-    if texts[2] then
-        redis.call('ZADD', index, 0, index_member('l', texts[2], id))
+    if #entries > 0 then
+        redis.call('ZADD', index, unpack(scored))
     end
-    set_purge_time(id, redis.call('HMGET', record, 'revoked_at', 'expires_at'))
 end
 
--- Leaves the largest version, and a version that is not a number, as it is.
-local function increment_version(record)
-    redis.pcall('HINCRBY', record, 'version', 1)
-end
-
-local function set_revoked(record, id, at, reason, expires_at)
-    if reason then
-        redis.call('HSET', record, 'revoked_at', at, 'revoked_reason', reason)
-    else
-        redis.call('HSET', record, 'revoked_at', at)
-        redis.call('HDEL', record, 'revoked_reason')
+local function remove_entries(entries)
+    if #entries > 0 then
+        redis.call('ZREM', index, unpack(entries))
     end
-    set_purge_time(id, { at, expires_at })
 end
 

@@ -1,0 +1,383 @@
+//! Entries of the audit log.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{AuditAction, ChangeOrigin};
+use crate::clock::Timestamp;
+use crate::key::KeyId;
+use crate::record::KeyRecord;
+
+/// One change of a key or an owner.
+///
+/// It does not contain digests. Serialized, it is an object whose members are its fields, with those of
+/// [`origin`](Self::origin) in the same object, and times in RFC 3339's format.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// The entry's position in the log: a text that sorts as the log does. It is the argument of
+    /// [`AuditQuery::before`](crate::store::AuditQuery::before).
+    pub position: String,
+    /// When the change was made, by the store's clock.
+    pub at: Timestamp,
+    /// What was done.
+    pub action: AuditAction,
+    /// The key that was changed. `None` if all keys of an owner were.
+    pub key: Option<KeyId>,
+    /// The key's owner after the change, or the owner that was changed.
+    pub owner: Option<String>,
+    /// The key's owner before the change, if the change gave the key to another.
+    pub former_owner: Option<String>,
+    /// Where the change came from.
+    #[serde(flatten)]
+    pub origin: ChangeOrigin,
+    /// What was changed, in the order of the fields' names. Of a new key, the fields that are set;
+    /// of a removed one, the fields that were.
+    pub fields: Vec<FieldChange>,
+}
+
+/// A field before and after a change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FieldChange {
+    /// The name of the field: that of the column, such as `expires_at`.
+    pub field: String,
+    /// The value before the change; `None` if the field was not set.
+    pub before: Option<Value>,
+    /// The value after the change; `None` if the field is not set.
+    pub after: Option<Value>,
+}
+
+/// How a column's value is shown.
+#[derive(Debug, Clone, Copy)]
+enum ColumnKind {
+    Text,
+    Time,
+    Flag,
+    Number,
+    /// Texts that are separated by spaces.
+    Words,
+    Json,
+}
+
+/// The columns that entries show. Digests are not among them: `previous_until` and the action tell a
+/// rotation.
+const COLUMNS: [(&str, ColumnKind); 20] = [
+    ("created_at", ColumnKind::Time),
+    ("created_by", ColumnKind::Text),
+    ("description", ColumnKind::Text),
+    ("enabled", ColumnKind::Flag),
+    ("environment", ColumnKind::Text),
+    ("expires_at", ColumnKind::Time),
+    ("label", ColumnKind::Text),
+    ("limits", ColumnKind::Json),
+    ("metadata", ColumnKind::Json),
+    ("methods", ColumnKind::Words),
+    ("networks", ColumnKind::Words),
+    ("not_before", ColumnKind::Time),
+    ("owner", ColumnKind::Text),
+    ("prefix", ColumnKind::Text),
+    ("previous_until", ColumnKind::Time),
+    ("revoked_at", ColumnKind::Time),
+    ("revoked_reason", ColumnKind::Text),
+    ("scopes", ColumnKind::Words),
+    // Of an owner.
+    ("revocations", ColumnKind::Number),
+    ("suspended", ColumnKind::Flag),
+];
+
+impl AuditEntry {
+    /// Creates an entry without fields.
+    #[must_use]
+    pub fn new(
+        position: impl Into<String>,
+        at: Timestamp,
+        action: AuditAction,
+        origin: ChangeOrigin,
+    ) -> Self {
+        Self {
+            position: position.into(),
+            at,
+            action,
+            key: None,
+            owner: None,
+            former_owner: None,
+            origin,
+            fields: Vec::new(),
+        }
+    }
+}
+
+impl FieldChange {
+    /// Creates a change of `field`.
+    #[must_use]
+    pub fn new(field: impl Into<String>, before: Option<Value>, after: Option<Value>) -> Self {
+        Self {
+            field: field.into(),
+            before,
+            after,
+        }
+    }
+
+    /// Reads the fields that a store keeps as a JSON object: the column's name, and a list of its
+    /// value before and after, as in `{"label":["a","b"],"expires_at":[null,1700000000000]}`. A value may be
+    /// of JSON's own type, or the text of it. A column that is not known is left out.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    pub(crate) fn of_columns(columns: &Map<String, Value>) -> Vec<Self> {
+        let read = |(name, kind): &(&str, ColumnKind)| {
+            let change = columns.get(*name)?.as_array()?;
+            let value = |place: usize| change.get(place).and_then(|value| kind.value(value));
+            Some(Self::new(*name, value(0), value(1)))
+        };
+        let mut fields: Vec<_> = COLUMNS.iter().filter_map(read).collect();
+        fields.sort_by(|one, other| one.field.cmp(&other.field));
+        fields
+    }
+
+    /// Returns what differs between two records, each of which may be missing.
+    pub(crate) fn between(before: Option<&KeyRecord>, after: Option<&KeyRecord>) -> Vec<Self> {
+        let (before, after) = (before.map(shown), after.map(shown));
+        let value = |shown: &Option<Map<String, Value>>, name: &str| {
+            let value = shown.as_ref().and_then(|shown| shown.get(name));
+            value.filter(|value| !value.is_null()).cloned()
+        };
+        let mut fields: Vec<_> = COLUMNS
+            .iter()
+            .map(|(name, _)| Self::new(*name, value(&before, name), value(&after, name)))
+            .filter(|change| change.before != change.after)
+            .collect();
+        fields.sort_by(|one, other| one.field.cmp(&other.field));
+        fields
+    }
+}
+
+/// Returns a record's columns as entries show them.
+fn shown(record: &KeyRecord) -> Map<String, Value> {
+    let words = |texts: Vec<String>| Value::from(texts);
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let revoked = record.revoked.as_ref();
+    let limits = record
+        .limits
+        .iter()
+        .map(|limit| serde_json::to_value(limit).unwrap_or_default());
+    Map::from_iter(
+        [
+            ("created_at", Value::from(record.created.to_string())),
+            ("created_by", record.created_by.clone().into()),
+            ("description", record.description.clone().into()),
+            ("enabled", record.enabled.into()),
+            ("environment", record.environment.clone().into()),
+            ("expires_at", time(record.expires).into()),
+            ("label", record.label.clone().into()),
+            ("limits", limits.collect()),
+            ("metadata", Value::Object(record.metadata.clone())),
+            ("methods", words(record.methods.clone())),
+            (
+                "networks",
+                words(record.networks.iter().map(ToString::to_string).collect()),
+            ),
+            ("not_before", time(record.not_before).into()),
+            ("owner", record.owner.clone().into()),
+            ("prefix", record.prefix.clone().into()),
+            (
+                "previous_until",
+                time(record.previous.as_ref().map(|old| old.until)).into(),
+            ),
+            ("revoked_at", time(revoked.map(|revoked| revoked.at)).into()),
+            (
+                "revoked_reason",
+                revoked.and_then(|revoked| revoked.reason.clone()).into(),
+            ),
+            (
+                "scopes",
+                words(
+                    record
+                        .scopes
+                        .to_string()
+                        .split_whitespace()
+                        .map(str::to_owned)
+                        .collect(),
+                ),
+            ),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    )
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+impl ColumnKind {
+    /// Returns the value as entries show it. A value that is not of the kind is shown as it is.
+    fn value(self, stored: &Value) -> Option<Value> {
+        let text = match stored {
+            Value::Null => return None,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let read = match self {
+            Self::Text => Some(Value::from(text.as_str())),
+            Self::Time => text
+                .parse()
+                .ok()
+                .map(|millis| Timestamp::from_millis(millis).to_string().into()),
+            Self::Flag => match text.as_str() {
+                "1" | "true" => Some(true.into()),
+                "0" | "false" => Some(false.into()),
+                _ => None,
+            },
+            Self::Number => text.parse::<i64>().ok().map(Value::from),
+            Self::Words => Some(text.split_whitespace().collect()),
+            Self::Json => serde_json::from_str(&text).ok(),
+        };
+        Some(read.unwrap_or_else(|| stored.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::limit::{Limit, Rate};
+    use crate::record::{PreviousDigest, Revocation};
+    use crate::scope::Scopes;
+
+    /// Returns a record with a value in each field that an entry shows, and in those that it does not.
+    fn record() -> KeyRecord {
+        let at = Timestamp::from_millis;
+        let id = KeyId::from_u128(1);
+        let mut record = KeyRecord::new(id, "my_api", "it's", "sha256$secret", at(-1));
+        let text = |text: &str| Some(text.to_owned());
+        (record.description, record.owner) = (text("d"), text("a"));
+        (record.created_by, record.updated_by) = (text("ann"), text("ben"));
+        record.previous = Some(PreviousDigest {
+            digest: "sha256$secret".to_owned(),
+            until: at(2_000),
+        });
+        record.scopes = Scopes::new(["b", "a:c"]).unwrap();
+        record.metadata.insert("n".to_owned(), json!([1, null]));
+        record.environment = text("live");
+        record.networks = vec!["10.0.0.0/8".parse().unwrap()];
+        record.methods = vec!["GET".to_owned(), "PUT".to_owned()];
+        record.limits = vec![Limit::new("minute", Rate::per_minute(10))];
+        (record.expires, record.not_before) = (Some(at(3_000)), Some(at(0)));
+        record.revoked = Some(Revocation {
+            at: at(4_000),
+            reason: text("lost"),
+        });
+        (record.version, record.rotations) = (7, 5);
+        record
+    }
+
+    /// The columns of [`record`], as SQL stores keep them.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    fn stored() -> Map<String, Value> {
+        let columns = json!({
+            "created_at": -1,
+            "created_by": "ann",
+            "description": "d",
+            "enabled": 1,
+            "environment": "live",
+            "expires_at": 3_000,
+            "label": "it's",
+            "limits": r#"[{"name":"minute","rate":"10/minute"}]"#,
+            "metadata": r#"{"n":[1,null]}"#,
+            "methods": "GET PUT",
+            "networks": "10.0.0.0/8",
+            "not_before": 0,
+            "owner": "a",
+            "prefix": "my_api",
+            "previous_until": 2_000,
+            "revoked_at": 4_000,
+            "revoked_reason": "lost",
+            "scopes": "a:c b",
+        });
+        columns.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    fn the_columns_of_a_store_read_as_the_fields_of_a_record() {
+        let expected = FieldChange::between(None, Some(&record()));
+        assert_eq!(expected.len(), COLUMNS.len() - 2, "{expected:?}");
+        let as_texts = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mut columns = Map::new();
+        let mut texts = Map::new();
+        for (name, value) in stored() {
+            texts.insert(name.clone(), json!([null, as_texts(&value)]));
+            columns.insert(name, json!([null, value]));
+        }
+        // What an entry does not show, and what a later release adds.
+        columns.insert("digest".to_owned(), json!(["sha256$secret", "b"]));
+        columns.insert("version".to_owned(), json!([1, 2]));
+        assert_eq!(FieldChange::of_columns(&columns), expected);
+        assert_eq!(FieldChange::of_columns(&texts), expected);
+    }
+
+    #[test]
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    fn a_column_that_cannot_be_read_is_shown_as_it_is() {
+        let columns = json!({
+            "enabled": ["yes", false],
+            "expires_at": ["soon", null],
+            "limits": ["[", "[]"],
+            "owner": "a",
+            "revocations": [0, 1],
+        });
+        let fields = FieldChange::of_columns(columns.as_object().unwrap());
+        let change = |field: &str, before: Value, after: Option<Value>| {
+            FieldChange::new(field, Some(before), after)
+        };
+        assert_eq!(
+            fields,
+            [
+                change("enabled", json!("yes"), Some(json!(false))),
+                change("expires_at", json!("soon"), None),
+                change("limits", json!("["), Some(json!([]))),
+                change("revocations", json!(0), Some(json!(1))),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_differs_is_a_change_and_never_a_digest() {
+        let before = record();
+        let mut after = record();
+        (after.digest, after.version, after.rotations) = ("sha256$other".to_owned(), 8, 6);
+        (after.updated_by, after.owner_revocations) = (None, 3);
+        assert_eq!(FieldChange::between(Some(&before), Some(&after)), []);
+        (after.label, after.expires) = ("new".to_owned(), None);
+        let fields = FieldChange::between(Some(&before), Some(&after));
+        let end = json!("1970-01-01T00:00:03.000Z");
+        assert_eq!(
+            fields,
+            [
+                FieldChange::new("expires_at", Some(end), None),
+                FieldChange::new("label", Some(json!("it's")), Some(json!("new"))),
+            ]
+        );
+        for (before, after) in [(None, Some(&before)), (Some(&before), None)] {
+            let text = format!("{:?}", FieldChange::between(before, after));
+            assert!(
+                text.contains("my_api") && !text.contains("secret"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_code_reads_back() {
+        use crate::audit::ChangeChannel;
+
+        for code in ["created", "owner_resumed", "later"] {
+            let action = AuditAction::from_code(code);
+            assert_eq!(action.code() == code, code != "later");
+        }
+        for code in ["code", "command_line", "sql", "later"] {
+            let channel = ChangeChannel::from_code(code);
+            assert_eq!(channel.code() == code, code != "later");
+        }
+    }
+}

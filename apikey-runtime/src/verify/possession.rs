@@ -1,0 +1,56 @@
+//! Proves that a caller has a key, and decides what the secret is worth.
+
+use super::Verifier;
+use crate::clock::Timestamp;
+use crate::key::{ParsedDigest, ParsedKey};
+use crate::record::{KeyRecord, KeyState, Validity};
+
+/// What a caller has who presents a right secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Possession {
+    /// The state of the key.
+    pub(crate) state: KeyState,
+    /// The end of the secret's grace, if a rotation superseded it.
+    pub(crate) superseded: Option<Timestamp>,
+}
+
+impl Verifier {
+    /// Compares a presented key with a record, in constant time. Returns `None` for a wrong secret,
+    /// for one whose grace has ended, and without a record.
+    ///
+    /// This is not a check: limits, usage, failed attempts and the key's own restrictions are not
+    /// considered.
+    pub(crate) fn prove_possession(
+        &self,
+        presented: &ParsedKey<'_>,
+        record: Option<&KeyRecord>,
+    ) -> Option<Possession> {
+        let matches = |digest: &ParsedDigest| self.loader.hasher.verify(presented.text(), digest);
+        let parse = |stored: &str| self.loader.hasher.parse(stored);
+        // As for a check, a key is not usable if one of its digests cannot be parsed.
+        let digests = record.and_then(|record| {
+            let current = parse(&record.digest)?;
+            let previous = match &record.previous {
+                Some(previous) => Some((parse(&previous.digest)?, previous.until)),
+                None => None,
+            };
+            Some((record, current, previous))
+        });
+        let Some((record, current, previous)) = digests else {
+            std::hint::black_box(matches(&self.dummy));
+            return None;
+        };
+        let current = matches(&current);
+        let previous = previous.filter(|(digest, _)| matches(digest));
+        // The clock is read last, as in a check.
+        let now = self.shared.now().now;
+        let superseded = previous
+            .map(|(_, until)| until)
+            .filter(|until| now < *until);
+        let is_right = current || superseded.is_some();
+        is_right.then(|| Possession {
+            state: Validity::of(record).state(now),
+            superseded: superseded.filter(|_| !current),
+        })
+    }
+}
