@@ -53,6 +53,19 @@ pub(crate) fn paths(meta: &Meta) -> Vec<Path> {
     }
 }
 
+/// Returns whether a path is that of this attribute.
+pub(crate) fn is_guard(path: &Path) -> bool {
+    let last = path.segments.last();
+    last.is_some_and(|last| last.ident == "api_key_required")
+}
+
+/// Returns whether a path is that of utoipa's attribute.
+pub(crate) fn is_utoipa_path(path: &Path) -> bool {
+    let mut segments = path.segments.iter().rev().map(|segment| &segment.ident);
+    let last = segments.next().is_some_and(|last| last == "path");
+    last && segments.next().is_some_and(|before| before == "utoipa")
+}
+
 /// Returns the `cfg`s among `attributes`, for a generated item that must exist exactly when the
 /// annotated one does.
 pub(crate) fn cfgs(attributes: &[Attribute]) -> Vec<TokenStream> {
@@ -76,14 +89,16 @@ fn cfg_only(meta: &Meta) -> Option<TokenStream> {
 }
 
 /// A parsed `cfg_attr(condition, attributes)`.
-struct CfgAttr {
-    condition: TokenStream,
-    attributes: Punctuated<Meta, Token![,]>,
+pub(crate) struct CfgAttr {
+    /// The condition.
+    pub(crate) condition: TokenStream,
+    /// The attributes under it.
+    pub(crate) attributes: Punctuated<Meta, Token![,]>,
 }
 
 impl CfgAttr {
     /// Returns the parts of `meta` if it is a well-formed `cfg_attr`.
-    fn of(meta: &Meta) -> Option<Self> {
+    pub(crate) fn of(meta: &Meta) -> Option<Self> {
         let Meta::List(list) = meta else { return None };
         if !list.path.is_ident("cfg_attr") {
             return None;

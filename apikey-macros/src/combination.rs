@@ -1,5 +1,7 @@
 //! Validates what the options and the handler must have in common.
 
+use std::ops::Deref;
+
 use proc_macro2::Span;
 use quote::ToTokens;
 use syn::{PathArguments, Type, TypePath};
@@ -13,13 +15,12 @@ use crate::{
 pub(crate) fn check(
     policy: &Policy,
     handler: &Handler,
-    surroundings: impl FnOnce() -> Surroundings,
+    surroundings: &impl Deref<Target = Surroundings>,
     errors: &mut Errors,
 ) {
     if policy.is_default() {
         return;
     }
-    let surroundings = surroundings();
     if surroundings.in_impl {
         let problem = "options do not work in an `impl` or a `trait`, since they add a type beside the handler";
         let remedy = "move the handler out of it, as in `async fn list(..)` in a module";

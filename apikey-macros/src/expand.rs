@@ -14,18 +14,26 @@ use crate::{
 
 /// Returns the handler with its guard, and the policy type if the attribute has options.
 pub(crate) fn expand(policy: &Policy, handler: &Handler, fingerprint: u64) -> TokenStream {
-    let krate = &policy.krate;
+    let guarded = guarded_handler(policy, handler, &policy_path(policy, handler, fingerprint));
     if policy.is_default() {
-        // Without a generated type, the attribute works inside an `impl` too.
-        return guarded_handler(policy, handler, &quote!(#krate::__private::DefaultPolicy));
+        return guarded;
     }
-    let name = policy_name(handler, fingerprint);
-    let policy_type = policy_type(policy, handler, &name);
-    let guarded = guarded_handler(policy, handler, &quote!(#name));
+    let policy_type = policy_type(policy, handler, &policy_name(handler, fingerprint));
     quote! {
         #policy_type
         #guarded
     }
+}
+
+/// Returns the path of the policy type.
+pub(crate) fn policy_path(policy: &Policy, handler: &Handler, fingerprint: u64) -> TokenStream {
+    let krate = &policy.krate;
+    if policy.is_default() {
+        // Without a generated type, the attribute works inside an `impl` too.
+        return quote!(#krate::__private::DefaultPolicy);
+    }
+    let name = policy_name(handler, fingerprint);
+    quote!(#name)
 }
 
 /// Returns a name for the policy type that is unique among the policies of the same handler.

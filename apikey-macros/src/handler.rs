@@ -8,6 +8,7 @@ use syn::{
 };
 
 use crate::{
+    Features,
     attributes::{self, ArgumentAttribute},
     diagnostics::Errors,
     function::{FunctionBody, FunctionSyntax},
@@ -73,7 +74,11 @@ pub(crate) struct HandlerArgument {
 }
 
 /// Validates everything about the function that its tokens show.
-pub(crate) fn check(function: FunctionSyntax, errors: &mut Errors) -> Option<Handler> {
+pub(crate) fn check(
+    function: FunctionSyntax,
+    features: Features,
+    errors: &mut Errors,
+) -> Option<Handler> {
     let FunctionSyntax {
         attributes,
         visibility,
@@ -82,7 +87,7 @@ pub(crate) fn check(function: FunctionSyntax, errors: &mut Errors) -> Option<Han
     } = function;
     let callable = check_qualifiers(&signature, errors);
     let responds = check_output(&signature, errors);
-    let ordered = check_order(&attributes, errors);
+    let ordered = check_order(&attributes, features, errors);
     let arguments = check_arguments(signature.inputs, errors);
     (callable && responds && ordered).then_some(())?;
     Some(Handler {
@@ -187,11 +192,13 @@ fn is_responder(bound: &TypeParamBound) -> bool {
 }
 
 /// Rejects attributes that would read or change the arguments outside the guard.
-fn check_order(attributes: &[Attribute], errors: &mut Errors) -> bool {
+fn check_order(attributes: &[Attribute], features: Features, errors: &mut Errors) -> bool {
     let mut ordered = true;
     for attribute in attributes {
         for path in attributes::paths(&attribute.meta) {
-            if !changes_arguments(&path) {
+            // The guard moves `#[utoipa::path]` above itself.
+            let is_moved = features.openapi && attributes::is_utoipa_path(&path);
+            if is_moved || !changes_arguments(&path) {
                 continue;
             }
             let name = path.to_token_stream().to_string().replace(' ', "");
@@ -209,12 +216,7 @@ fn check_order(attributes: &[Attribute], errors: &mut Errors) -> bool {
 /// `protect` of actix-web-grants adds an argument, which would be extracted before the key is
 /// checked. `utoipa::path` documents the arguments that it sees, and would see only the guard.
 fn changes_arguments(path: &Path) -> bool {
-    let mut segments = path.segments.iter().rev().map(|segment| &segment.ident);
-    match (segments.next(), segments.next()) {
-        (Some(last), _) if last == "protect" => true,
-        (Some(last), Some(before)) => last == "path" && before == "utoipa",
-        _ => false,
-    }
+    is_named(path, "protect") || attributes::is_utoipa_path(path)
 }
 
 /// Counts the `#[api_key_required]` attributes.
@@ -222,7 +224,7 @@ fn count_guards(attributes: &[Attribute]) -> usize {
     attributes
         .iter()
         .flat_map(|attribute| attributes::paths(&attribute.meta))
-        .filter(|path| is_named(path, "api_key_required"))
+        .filter(attributes::is_guard)
         .count()
 }
 

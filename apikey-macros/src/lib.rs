@@ -23,7 +23,9 @@ mod handler;
 mod limits;
 mod locations;
 mod methods;
+mod openapi;
 mod options;
+mod registration;
 mod route;
 mod scopes;
 mod surroundings;
@@ -32,10 +34,12 @@ mod tests;
 mod validate;
 mod values;
 
+use std::cell::LazyCell;
+
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{diagnostics::Errors, surroundings::Surroundings};
+use crate::{diagnostics::Errors, openapi::Documented, surroundings::Surroundings};
 
 /// Guards a handler, so that it runs only for a key that is known, active and allowed.
 ///
@@ -59,7 +63,8 @@ use crate::{diagnostics::Errors, surroundings::Surroundings};
 /// Place the attribute last, directly above `async fn`. Attributes above it see the handler's own
 /// arguments, and arguments that they add are guarded too. Routing attributes (`#[get]`,
 /// `#[route]`, `#[routes]`) work above and below it. `#[protect]` and `#[utoipa::path]` below it
-/// are errors.
+/// are errors. With the runtime's feature `openapi`, `#[utoipa::path]` works above and below it, and
+/// documents what the guard demands.
 ///
 /// The attribute works on functions in modules (including those under `#[actix_web::scope]`), in
 /// function bodies and in macros. In an `impl` it works on functions without `self`, and without
@@ -93,7 +98,29 @@ pub fn api_key_required(
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
     let surroundings = || Surroundings::of(proc_macro::Span::call_site());
-    guard(arguments.into(), item.into(), surroundings).into()
+    guard(
+        arguments.into(),
+        item.into(),
+        surroundings,
+        Features::OF_BUILD,
+    )
+    .into()
+}
+
+/// What the runtime's features add to an expansion.
+#[derive(Clone, Copy, Default)]
+struct Features {
+    /// Whether handlers register themselves for `routes()`.
+    routes: bool,
+    /// Whether guards write themselves into `#[utoipa::path]`, or register themselves for documents.
+    openapi: bool,
+}
+
+impl Features {
+    const OF_BUILD: Self = Self {
+        routes: cfg!(feature = "routes"),
+        openapi: cfg!(feature = "openapi"),
+    };
 }
 
 /// Returns the guarded item, or the unchanged item and all errors so that editors keep working.
@@ -101,8 +128,9 @@ fn guard(
     arguments: TokenStream,
     item: TokenStream,
     surroundings: impl FnOnce() -> Surroundings,
+    features: Features,
 ) -> TokenStream {
-    try_guard(arguments, item.clone(), surroundings).unwrap_or_else(|errors| {
+    try_guard(arguments, item.clone(), surroundings, features).unwrap_or_else(|errors| {
         let errors = errors.into_compile_errors();
         quote!(#item #errors)
     })
@@ -112,19 +140,36 @@ fn try_guard(
     arguments: TokenStream,
     item: TokenStream,
     surroundings: impl FnOnce() -> Surroundings,
+    features: Features,
 ) -> Result<TokenStream, Errors> {
+    let surroundings = LazyCell::new(surroundings);
     let mut errors = Errors::default();
+    let (documented, arguments) = Documented::take(arguments, features);
     let options = args::parse(arguments.clone(), &mut errors);
     let policy = validate::check(options, &mut errors);
     let handler = errors
-        .keep(function::parse(item))
-        .and_then(|function| handler::check(function, &mut errors));
+        .keep(function::parse(item.clone()))
+        .and_then(|function| handler::check(function, features, &mut errors));
     if let Some(handler) = &handler {
-        combination::check(&policy, handler, surroundings, &mut errors);
+        combination::check(&policy, handler, &surroundings, &mut errors);
     }
     match handler {
-        Some(handler) if errors.is_empty() => {
+        Some(mut handler) if errors.is_empty() => {
+            if features.openapi
+                && let Some(hoisted) = openapi::hoist(&arguments, item, &policy, &handler)
+            {
+                return Ok(hoisted);
+            }
             let fingerprint = expand::fingerprint(&arguments, handler.attributes.len());
+            if features.routes {
+                registration::add(&policy, &mut handler, fingerprint, &surroundings);
+            }
+            if features.openapi
+                && let Some(documented) =
+                    documented.or_else(|| Documented::around(&surroundings, &handler.attributes))
+            {
+                openapi::register(&policy, &mut handler, fingerprint, documented);
+            }
             Ok(expand::expand(&policy, &handler, fingerprint))
         }
         _ => Err(errors),

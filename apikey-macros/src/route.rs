@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use syn::{
-    Attribute, LitStr, Meta,
+    Attribute, Expr, Lit, LitStr, Meta, MetaNameValue, Token,
     parse::{ParseStream, Parser},
 };
 
@@ -22,6 +22,8 @@ const AMBIGUOUS: [&str; 3] = ["connect", "options", "trace"];
 /// The routes of a handler.
 pub(crate) struct Routes {
     patterns: Vec<String>,
+    /// The methods of each pattern.
+    methods: Vec<Vec<String>>,
     /// The patterns of `#[scope("..")]` around the handler, which every route starts with.
     scopes: Vec<String>,
 }
@@ -30,10 +32,24 @@ impl Routes {
     /// Reads the routes from the attributes of a handler and those of the modules around it.
     pub(crate) fn of(handler: &[&Attribute], modules: &[Attribute]) -> Self {
         let scope = |attribute| literal(attribute, &["scope"]);
+        let routed = |attribute: &&Attribute| Some((pattern(attribute)?, methods(attribute)));
+        let (patterns, methods) = handler.iter().filter_map(routed).unzip();
         Self {
-            patterns: handler.iter().filter_map(|one| pattern(one)).collect(),
+            patterns,
+            methods,
             scopes: modules.iter().filter_map(scope).collect(),
         }
+    }
+
+    /// Returns each method with its pattern, which begins with those of the scopes around.
+    pub(crate) fn pairs(&self) -> Vec<(&str, String)> {
+        let scopes = self.scopes.concat();
+        let mut pairs = Vec::new();
+        for (pattern, methods) in self.patterns.iter().zip(&self.methods) {
+            let methods = methods.iter().map(String::as_str);
+            pairs.extend(methods.map(|method| (method, format!("{scopes}{pattern}"))));
+        }
+        pairs
     }
 
     /// Rejects a template whose parameter is missing in one of the patterns.
@@ -77,6 +93,30 @@ fn pattern(attribute: &Attribute) -> Option<String> {
     let is_pattern = pattern.is_empty() || pattern.starts_with(['/', '{']);
     let is_ambiguous = literal(attribute, &AMBIGUOUS).is_some();
     (is_pattern || !is_ambiguous).then_some(pattern)
+}
+
+/// Returns the methods of a routing attribute: its own name, or those of `#[route(.., method = "..")]`.
+fn methods(attribute: &Attribute) -> Vec<String> {
+    let path = attribute.path().segments.last();
+    let name = path.map(|last| last.ident.to_string()).unwrap_or_default();
+    if name != "route" {
+        return vec![name.to_ascii_uppercase()];
+    }
+    let arguments = |input: ParseStream<'_>| {
+        input.parse::<LitStr>()?;
+        let mut methods = Vec::new();
+        while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
+            let option: MetaNameValue = input.parse()?;
+            if let (true, Expr::Lit(value)) = (option.path.is_ident("method"), &option.value)
+                && let Lit::Str(method) = &value.lit
+            {
+                methods.push(method.value());
+            }
+        }
+        Ok(methods)
+    };
+    let parsed = attribute.parse_args_with(arguments);
+    parsed.unwrap_or_default()
 }
 
 /// Returns the first argument of an attribute of actix-web with one of these names, if it is
@@ -182,5 +222,26 @@ mod tests {
         );
         let routes = Routes::of(&handler.iter().collect::<Vec<_>>(), &modules);
         assert_eq!(routes.parameters(&routes.patterns[0]), ["project", "id"]);
+        let pairs = routes.pairs();
+        assert_eq!(pairs, [("GET", "/{project}/a/{id}".to_owned())]);
+    }
+
+    #[test]
+    fn the_methods_of_a_route() {
+        let attributes = |text| Attribute::parse_outer.parse_str(text).unwrap();
+        let handler = attributes(
+            "#[routes] #[get(\"/a\")] #[actix_web::post(\"/b\", name = \"c\")] #[get(PATH)] \
+             #[route(\"/d\", method = \"PUT\", guard = \"g\", method = \"REPORT\",)]",
+        );
+        let routes = Routes::of(&handler.iter().collect::<Vec<_>>(), &[]);
+        let pairs = routes.pairs();
+        let expected = [
+            ("GET", "/a"),
+            ("POST", "/b"),
+            ("PUT", "/d"),
+            ("REPORT", "/d"),
+        ];
+        let expected = expected.map(|(method, pattern)| (method, pattern.to_owned()));
+        assert_eq!(pairs, expected);
     }
 }

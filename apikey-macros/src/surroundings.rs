@@ -33,6 +33,10 @@ pub(crate) struct Surroundings {
     pub(crate) scopes: Vec<Attribute>,
     /// Whether the function stands in an `impl` or a `trait`.
     pub(crate) in_impl: bool,
+    /// Whether the attribute was imported under another name: a guard above cannot tell that it is one.
+    pub(crate) is_renamed: bool,
+    /// Whether these are all of them: the file was read, and the function does not come from a macro.
+    pub(crate) is_complete: bool,
 }
 
 impl Surroundings {
@@ -98,6 +102,7 @@ struct Place {
     /// The attributes `#[scope("..")]` of the modules around it.
     scopes: Rc<str>,
     in_impl: bool,
+    in_macro: bool,
 }
 
 impl SourceFile {
@@ -128,8 +133,17 @@ impl SourceFile {
                 above: attributes(&place.above),
                 scopes: attributes(&place.scopes),
                 in_impl: place.in_impl,
+                is_renamed: is_renamed(attribute),
+                is_complete: !place.in_macro,
             })
     }
+}
+
+fn is_renamed(attribute: &str) -> bool {
+    let is_guard = |attribute: &Attribute| crate::attributes::is_guard(attribute.path());
+    attributes(attribute)
+        .first()
+        .is_some_and(|own| !is_guard(own))
 }
 
 fn attributes(text: &str) -> Vec<Attribute> {
@@ -192,6 +206,7 @@ impl Search {
                             above: attributes_at_end(&before[..before.len().saturating_sub(1)]),
                             scopes: around.scopes.clone(),
                             in_impl: around.in_impl,
+                            in_macro: around.in_macro,
                         };
                         self.places.insert(position, place);
                     }

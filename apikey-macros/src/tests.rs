@@ -3,21 +3,23 @@
 mod expansion;
 mod garbage;
 mod item;
+mod openapi;
+mod registration;
 
 use proc_macro2::TokenStream;
 
-use crate::{diagnostics::Errors, surroundings::Surroundings};
+use crate::{Features, diagnostics::Errors, surroundings::Surroundings};
 
 fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap()
 }
 
 fn guard(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    crate::guard(arguments, item, Surroundings::default)
+    crate::guard(arguments, item, Surroundings::default, Features::default())
 }
 
 fn try_guard(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Errors> {
-    crate::try_guard(arguments, item, Surroundings::default)
+    crate::try_guard(arguments, item, Surroundings::default, Features::default())
 }
 
 /// Returns the expansion, formatted.

@@ -8,6 +8,7 @@
 mod support;
 
 use std::env;
+use std::fs;
 use std::hint::black_box;
 use std::process::Command;
 
@@ -16,8 +17,9 @@ use actix_web::rt;
 use sha2::{Digest, Sha256};
 
 use support::Outcome;
+use support::measure::Work;
 use support::poll::at_once;
-use support::routes::{Bench, Guard};
+use support::routes::{Bench, Guard, Presented};
 use support::table::Table;
 
 /// Runs of a subject in the shorter of its two processes; the longer one takes twice as many.
@@ -31,9 +33,11 @@ enum Subject {
     Sha256,
     Check,
     Request(Guard),
+    /// The whole request.
+    Denied(Presented),
 }
 
-const SUBJECTS: [(Subject, &str); 9] = [
+const SUBJECTS: [(Subject, &str); 14] = [
     (Subject::Sha256, "raw SHA-256 of a key"),
     (Subject::Check, "a warm check, SHA-256 included"),
     (
@@ -58,8 +62,25 @@ const SUBJECTS: [(Subject, &str); 9] = [
         "added: ... with a scope",
     ),
     (
+        Subject::Request(Guard::WithTemplate),
+        "added: ... with a scope that the path fills, and an `ApiKey` argument",
+    ),
+    (
+        Subject::Request(Guard::TwoGuards),
+        "added: ... with a scope, an `ApiKey` argument, and middleware with another scope",
+    ),
+    (
         Subject::Request(Guard::WithRate),
         "added: ... with `rate_limit`",
+    ),
+    (
+        Subject::Denied(Presented::Nothing),
+        "a request that is denied without a key, and making it",
+    ),
+    (Subject::Denied(Presented::Typo), "... for a wrong checksum"),
+    (
+        Subject::Denied(Presented::RevokedKey),
+        "... for a revoked key",
     ),
 ];
 
@@ -97,7 +118,7 @@ fn compare() -> Outcome {
                 0
             }
             Subject::Request(_) => open,
-            Subject::Sha256 | Subject::Check => 0,
+            Subject::Sha256 | Subject::Check | Subject::Denied(_) => 0,
         };
         table.row(*what, (once - base).to_string(), "", "");
     }
@@ -105,22 +126,27 @@ fn compare() -> Outcome {
     Ok(())
 }
 
-/// Returns the instructions of a process that carries out `subject` `runs` times.
+/// Returns the instructions of the main thread of a process that carries out `subject` `runs` times. The
+/// manager's thread polls by the clock, so its instructions do not repeat.
 fn counted(subject: usize, runs: i64) -> Outcome<i64> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("counts");
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(["--tool=callgrind", "--separate-threads=yes"])
+        .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(env::current_exe()?)
         .args(["--bench", &subject.to_string(), &runs.to_string()])
         .output()?;
-    let printed = String::from_utf8_lossy(&output.stderr);
-    let total = printed.lines().find_map(|line| {
-        let (_, total) = line.split_once("Collected : ")?;
+    if !output.status.success() {
+        let printed = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("valgrind failed ({}): {printed}", output.status).into());
+    }
+    let counts = fs::read_to_string(file.with_file_name("counts-01"))?;
+    let total = counts.lines().find_map(|line| {
+        let total = line.strip_prefix("totals:")?;
         total.trim().parse().ok()
     });
-    match total {
-        Some(total) if output.status.success() => Ok(total),
-        _ => Err(format!("valgrind failed ({}): {printed}", output.status).into()),
-    }
+    total.ok_or_else(|| "valgrind did not write the total of the main thread".into())
 }
 
 /// Carries out `subject` `runs` times.
@@ -139,11 +165,23 @@ async fn run(subject: Subject, runs: usize) -> Outcome {
         }
         Subject::Request(guard) => {
             let value = bench.authorization();
-            let mut requests = bench.requests(guard, Some(&value), StatusCode::OK).await?;
-            for _ in 0..runs / AT_ONCE {
-                requests(AT_ONCE);
-            }
+            repeat(
+                runs,
+                bench.requests(guard, Some(&value), StatusCode::OK).await?,
+            );
+        }
+        Subject::Denied(presented) => {
+            let value = bench.presenting(presented).await?;
+            let status = presented.status();
+            let requests = bench.requests(Guard::Plain, value.as_deref(), status);
+            repeat(runs, requests.await?);
         }
     }
     Ok(())
+}
+
+fn repeat(runs: usize, mut requests: Work<'_>) {
+    for _ in 0..runs / AT_ONCE {
+        requests(AT_ONCE);
+    }
 }

@@ -12,7 +12,7 @@ use actix_web::test::{TestRequest, init_service};
 use actix_web::{App, rt};
 
 use support::measure::{Work, in_turns, median};
-use support::routes::{Bench, Guard};
+use support::routes::{Bench, Guard, Presented};
 use support::table::{Table, nanos, times};
 use support::{Outcome, clock, keys};
 
@@ -79,31 +79,15 @@ async fn accepted() -> Outcome {
 
 /// Measures denials that need neither the store nor a wait.
 async fn refused_at_once() -> Outcome {
+    use Presented::{Nothing, RevokedKey, RightKey, Typo};
     let bench = Bench::start().await?;
-    let good = bench.authorization();
-    let typo = format!(
-        "{}{}",
-        &good[..good.len() - 1],
-        if good.ends_with('0') { '1' } else { '0' }
-    );
-    let revoked = bench.manager.create("revoked").await?;
-    bench.manager.revoke(revoked.id()).await?;
-    // The revocation triggers a poll, which evicts the key once more. Then a read caches it again,
-    // so that the cache denies the revoked key.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    let _ = bench.manager.verify(revoked.expose_secret()).await;
-    let revoked = format!("Bearer {}", revoked.expose_secret());
-    let refused = StatusCode::UNAUTHORIZED;
-    let mut subjects = vec![
-        bench
-            .requests(Guard::Plain, Some(&good), StatusCode::OK)
-            .await?,
-        bench.requests(Guard::Plain, None, refused).await?,
-        bench.requests(Guard::Plain, Some(&typo), refused).await?,
-        bench
-            .requests(Guard::Plain, Some(&revoked), refused)
-            .await?,
-    ];
+    let mut subjects = Vec::new();
+    for presented in [RightKey, Nothing, Typo, RevokedKey] {
+        let value = bench.presenting(presented).await?;
+        let status = presented.status();
+        let requests = bench.requests(Guard::Plain, value.as_deref(), status);
+        subjects.push(requests.await?);
+    }
     let rounds = in_turns(1_000, 100, &mut subjects);
     let mut table = Table::new("denied without a wait, the whole request; ratio to an allowed one");
     table.row("allowed", nanos(rounds.median(0)), "1.00", "");

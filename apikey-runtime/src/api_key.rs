@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cache::{CachedKey, KeyWatch, WatchedRequest, WatchersId};
 use crate::clock::Timestamp;
-use crate::key::KeyId;
+use crate::key::{KeyId, ParsedDigest};
 use crate::policy::RequiredScopes;
 use crate::record::Metadata;
 use crate::scope::Scopes;
@@ -43,6 +43,17 @@ impl ApiKey {
 
     pub(crate) fn record(&self) -> &Arc<CachedKey> {
         &self.record
+    }
+
+    /// Returns whether the secret is the one before the last rotation.
+    pub(crate) const fn is_superseded(&self) -> bool {
+        self.is_superseded
+    }
+
+    /// Returns the digest before the last rotation, and the end of its grace, if the request's secret is
+    /// that one.
+    pub(crate) fn superseded(&self) -> Option<&(ParsedDigest, Timestamp)> {
+        self.record.previous().filter(|_| self.is_superseded)
     }
 
     /// Returns the scopes that the guards of the request required.
@@ -147,11 +158,12 @@ impl ApiKey {
         let Some(watchers) = self.watchers else {
             return KeyWatch::endless();
         };
-        let previous = self.record.previous().filter(|_| self.is_superseded);
+        let digest = match self.superseded() {
+            Some((digest, _)) => digest,
+            None => &self.record.digest,
+        };
         let request = WatchedRequest {
-            digest: previous
-                .map_or(&self.record.digest, |(digest, _)| digest)
-                .clone(),
+            digest: digest.clone(),
             required: self.required.clone(),
         };
         KeyWatch::start(watchers, self.id(), self.owner(), request)

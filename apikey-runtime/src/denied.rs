@@ -66,6 +66,9 @@ deny_reasons! {
     /// The key is correct but not valid yet.
     NotYetValid: 401, "key-not-yet-valid", "API key not yet valid",
         "The API key is not valid yet. Try again later.";
+    /// The key is correct but was not used for too long.
+    Idle: 401, "idle-key", "Unused API key",
+        "The API key was not used for too long. Its issuer can enable it again.";
     /// The key is correct but was revoked.
     Revoked: 401, "revoked-key", "Revoked API key",
         "The API key was revoked. Ask for a new one.";

@@ -91,8 +91,9 @@ impl FailedAttempts {
         let least = || (0..WAYS).min_by_key(|way| set[*way].tat);
         let way = own.or_else(least).unwrap_or(0);
         // More requests than a burst may be in progress together. `charge` caps the wait as if the
-        // burst had just been used up.
+        // burst had just been used up. A time that was read before those of others must not shorten a wait.
         let (tat, _) = self.gcra.charge(set[way].tat, now);
+        let tat = tat.max(set[way].tat);
         set[way] = AddressSlot { address, tat };
     }
 
@@ -145,6 +146,18 @@ mod tests {
         for _ in 0..times {
             attempts.record_failure(address, now);
         }
+    }
+
+    /// Threads read the clock, and then take turns in any order.
+    #[test]
+    fn a_failure_that_is_recorded_late_does_not_shorten_a_wait() {
+        let attempts = FailedAttempts::new(RATE);
+        let client = address("192.0.2.1");
+        fail(&attempts, 5, client, 200 * SECOND);
+        let wait = Some(Duration::from_secs(10));
+        assert_eq!(attempts.is_blocked(client, 200 * SECOND), wait);
+        fail(&attempts, 1, client, 100 * SECOND);
+        assert_eq!(attempts.is_blocked(client, 200 * SECOND), wait);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Protections that negative controls disable: without each of them, a revoked key is allowed.
+//! Protections that negative controls disable: without each of them, a revoked key is allowed, or an event of a
+//! key that expires soon is lost or sent twice.
 //!
 //! This module is compiled only under the cfg `apikey_faults`, which the test `cluster` sets
 //! for a build of its own. It is not a feature: features add up in a dependency tree, so any
@@ -40,6 +41,21 @@ pub(crate) fn no_owner_marks() -> bool {
 /// Returns whether a read that began before a change of an owner is cached and joined.
 pub(crate) fn no_owner_generations() -> bool {
     is("no-owner-generations")
+}
+
+/// Returns whether notices are noted as sent before their events are sent.
+pub(crate) fn notes_before_sending() -> bool {
+    is("note-before-sending")
+}
+
+/// Returns whether all nodes claim notices as one, so that a claim does not keep others away.
+pub(crate) fn shares_claims() -> bool {
+    is("shared-claims")
+}
+
+/// Returns whether a node sends what it claimed before it was removed from the member list.
+pub(crate) fn sends_after_removal() -> bool {
+    is("send-after-removal")
 }
 
 /// Returns the age that an answer counts as.

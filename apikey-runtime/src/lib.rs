@@ -61,11 +61,13 @@
 //! | [`key`] | the hashers that make and verify digests |
 //! | [`limit`] | rates and quotas, and the pure functions that count them |
 //! | [`manager`] | the types of the manager's calls |
+//! | `routes` | the guarded handlers and what they demand (feature `routes`) |
 //! | [`store`] | what a store implements, and the stores |
 //! | [`usage`] | reports: who used what, and when |
-//! | `testing` | keys for an application's tests (feature `test-util`) |
+//! | `openapi` | documents of guarded routes, for utoipa (feature `openapi`) |
+//! | `testing` | keys for an application's tests (feature `test-util`), an audit of its routes (feature `audit-routes`) |
 //! | `conformance` | the test suite that every store passes (feature `conformance`) |
-//! | [`guide`] | pages on the audit log, consistency, the end of a key, fields of a key, gateways, limits, observability, streams, tests of an application, key locations, proxies and backups |
+//! | [`guide`] | pages on the audit log, consistency, the end of a key, fields of a key, gateways, limits, observability, OpenAPI, routes, streams, tests of an application, key locations, proxies and backups |
 //!
 //! # Revocation, and what it promises
 //!
@@ -102,7 +104,10 @@
 //! | `tls` | TLS between `PostgresStore` and its server, if the URL asks for it (`sslmode`) | no |
 //! | `metrics` | counters, gauges and histograms through the `metrics` facade: see [`guide::observability`] | no |
 //! | `conformance` | `conformance`: the test suite that every store passes, for a store of your own | no |
+//! | `openapi` | `openapi`: what guarded routes demand, in a document of utoipa 6 | no |
 //! | `test-util` | `testing`: tests of an application without real keys | no |
+//! | `routes` | `routes()`: the guarded handlers of the program, and what they demand | no |
+//! | `audit-routes` | `testing::audit_routes`: a test that finds open routes; for `[dev-dependencies]` | no |
 //!
 //! # Logs
 //!
@@ -137,6 +142,8 @@ pub mod manager;
 mod metrics;
 mod policy;
 mod record;
+#[cfg(feature = "routes")]
+pub mod routes;
 mod scope;
 mod shared;
 pub mod store;
@@ -159,6 +166,8 @@ pub use limit::{Limit, Quota, Rate};
 pub use manager::{ApiKeyManager, ApiKeyManagerBuilder, Health, NewKey};
 pub use policy::{KeyLocation, LimiterFallback, Policy, ScopeExpr};
 pub use record::{KeyRecord, KeyState, KeyView, Metadata};
+#[cfg(feature = "routes")]
+pub use routes::routes;
 pub use scope::Scopes;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
@@ -170,12 +179,31 @@ pub use store::SqliteStore;
 pub use store::conformance;
 pub use store::{KeyStore, MemoryStore};
 
-/// Keys for an application's tests, and a clock that a test sets.
-#[cfg(feature = "test-util")]
+/// Keys for an application's tests, a clock that a test sets, and an audit of the routes.
+#[cfg(any(feature = "test-util", feature = "audit-routes"))]
 pub mod testing {
+    #[cfg(feature = "test-util")]
     pub use crate::actix::{ActingKey, acting_as};
+    #[cfg(feature = "audit-routes")]
+    pub use crate::actix::{OpenRoute, OpenRoutes, RouteAudit, audit_routes};
+    #[cfg(feature = "test-util")]
     #[doc(no_inline)]
     pub use crate::clock::ManualClock;
+}
+
+#[cfg(all(
+    feature = "audit-routes",
+    not(any(debug_assertions, feature = "test-util"))
+))]
+compile_error!(
+    "the feature `audit-routes` is for tests, and this is a build without debug assertions; \
+     enable it under `[dev-dependencies]`, and for tests in release mode `test-util` too"
+);
+
+/// Documents of guarded routes, for utoipa: see [`guide::openapi`].
+#[cfg(feature = "openapi")]
+pub mod openapi {
+    pub use crate::actix::openapi::{ApiKeyResponses, ApiKeySecurity};
 }
 
 /// Pages that answer longer questions.
@@ -201,8 +229,16 @@ pub mod guide {
     #[doc = include_str!("../docs/observability.md")]
     pub mod observability {}
 
+    #[cfg(all(feature = "routes", feature = "audit-routes"))]
+    #[doc = include_str!("../docs/routes.md")]
+    pub mod routes {}
+
     #[doc = include_str!("../docs/streams.md")]
     pub mod streams {}
+
+    #[cfg(feature = "openapi")]
+    #[doc = include_str!("../docs/openapi.md")]
+    pub mod openapi {}
 
     #[cfg(feature = "test-util")]
     #[doc = include_str!("../docs/testing.md")]
@@ -224,6 +260,8 @@ pub mod guide {
 /// The items that generated code uses. They may change in any release.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "openapi")]
+    pub use crate::actix::openapi::{ApiKeyResponses, Author, DocumentedPath, GuardEntry};
     pub use crate::actix::{
         DefaultPolicy, Guarded, GuardedFuture, PolicyMarker, RoutePolicy, manager, on_error,
     };
@@ -231,7 +269,13 @@ pub mod __private {
     pub use crate::limit::Rate;
     pub use crate::manager::ApiKeyManager;
     pub use crate::policy::{KeyLocation, LimiterFallback, Policy, ScopeExpr};
+    #[cfg(feature = "routes")]
+    pub use crate::routes::RouteRegistration;
     pub use actix_web::{HttpRequest, HttpResponse};
+    #[cfg(feature = "openapi")]
+    pub use apikey_macros::api_key_required;
     pub use core::option::Option;
     pub use core::time::Duration;
+    #[cfg(any(feature = "openapi", feature = "routes"))]
+    pub use inventory;
 }

@@ -1,6 +1,7 @@
 //! The state that the parts of one manager share: the store, the clock, the runtime, the deadline
 //! and the metrics; and what became of the last calls of the store.
 
+mod last_uses;
 mod status;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::store::{
     UsageRow, UsageStore, answer,
 };
 
+pub(crate) use last_uses::{LastUseTimes, UnflushedUses};
 pub(crate) use status::{CallClass, StoreStatus};
 
 /// The store and the clock of one manager, and the runtime on which it calls the store.

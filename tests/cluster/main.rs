@@ -4,14 +4,18 @@
 //! store. All nodes check all keys all the time and log every check, while keys are revoked,
 //! rotated and disabled, nodes are frozen, killed and started, connections are cut and slowed
 //! down, and the store is frozen and killed. The log is then compared with the promises; see
-//! `harness/checker`. In the tests of limits, in `limits`, nodes use up the limits of a key. The
-//! negative controls, in `controls`, run nodes with protections disabled.
+//! `harness/checker`. In the tests of limits, in `limits`, nodes use up the limits of a key; in
+//! `owner_cap`, they give an owner as many live keys as permitted. In `expiry`, they tell which keys
+//! expire soon, and die. The negative controls, in `controls` and `expiry/controls`, run nodes with
+//! protections disabled.
 //!
 //! ```text
 //! cargo test --all-features --test cluster                     # some 300 revocations of each store
 //! # Long: may take hours for each store, on two cores.
 //! CLUSTER_REVOCATIONS=100000 cargo test --release --test cluster -- --nocapture long_run
 //! CLUSTER_SEED=7 CLUSTER_ROUND=12 CLUSTER_STORE=sqlite cargo test --test cluster -- --nocapture long_run
+//! # The long form of `expiry`: all steps at which a node may die, and twice the keys.
+//! CLUSTER_EXPIRY_ROUNDS=2 cargo test --all-features --test cluster -- --nocapture expiry
 //! ```
 //!
 //! | variable | meaning |
@@ -21,12 +25,15 @@
 //! | `CLUSTER_NODES` | how many nodes; 3 by default; one more joins and leaves |
 //! | `CLUSTER_LEASE_MS` | the lease of the store; 200 by default |
 //! | `CLUSTER_SEED`, `CLUSTER_ROUND` | the seed of random choices, and one of its rounds; a failure prints both |
+//! | `CLUSTER_EXPIRY_ROUNDS` | how many rounds the tests in `expiry` take; 1 by default, with half of the steps at which a node may die; 2 or more take all of them |
 //! | `CLUSTER_SCHEDULE` | only faults with this in their names, such as `node` or `wire-cut`; or `none` |
 #![cfg(unix)]
 
 mod controls;
+mod expiry;
 mod harness;
 mod limits;
+mod owner_cap;
 
 use std::time::Duration;
 

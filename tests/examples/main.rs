@@ -223,6 +223,19 @@ async fn quickstart_shows_its_first_key_once_and_makes_others() {
 }
 
 #[actix_web::test]
+async fn orders_lists_its_guarded_handlers() {
+    let (fine, listed) = run("orders", &["routes"], &[]);
+    assert!(fine);
+    let listed: Vec<_> = listed.lines().collect();
+    assert_eq!(listed.len(), 14, "{listed:?}");
+    assert!(listed.contains(&"orders::list_orders [GET /orders] orders:read"));
+    assert!(
+        listed.contains(&"orders::project [GET /projects/{project_id}] project:{project_id}:read")
+    );
+    assert!(listed.contains(&"orders::post_only [] "));
+}
+
+#[actix_web::test]
 async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orders.db");
@@ -423,6 +436,60 @@ async fn live_ends_a_websocket_and_a_stream_when_another_process_revokes_the_key
         .refused(401, "revoked-key");
     let (fine, _) = run("live", &["revoke"], &variables);
     assert!(!fine);
+}
+
+#[actix_web::test]
+async fn openapi_serves_a_document_that_says_which_key_each_route_needs() {
+    let notes = Example::start("openapi", 1, &[]).await;
+    let document = parsed(&notes.get("/openapi.json", None).await);
+    let (fine, printed) = run("openapi", &["document"], &[]);
+    assert!(fine, "{printed}");
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), document);
+
+    let (reader, writer) = (&notes.keys()["reader"], &notes.keys()["writer"]);
+    for (path, method, security, expected) in [
+        (
+            "/notes",
+            "get",
+            json!([{ "api_key": ["notes:read"] }]),
+            [401, 200, 200],
+        ),
+        (
+            "/notes",
+            "post",
+            json!([{ "api_key": ["notes:write"] }]),
+            [401, 403, 201],
+        ),
+        (
+            "/notes/newest",
+            "get",
+            json!([{ "api_key": [] }, {}]),
+            [200, 200, 200],
+        ),
+        (
+            "/admin/count",
+            "get",
+            json!([{ "api_key": ["notes:admin"] }]),
+            [401, 403, 200],
+        ),
+    ] {
+        let operation = &document["paths"][path][method];
+        assert_eq!(operation["security"], security, "{method} {path}");
+        for (key, status) in [None, Some(reader), Some(writer)].into_iter().zip(expected) {
+            let message = Message::new(&method.to_uppercase(), path);
+            let message = match method {
+                "post" => message.member("\"text\":\"tea\""),
+                _ => message,
+            };
+            let message = key.map_or(message.clone(), |key| message.with(Location::Bearer, key));
+            let answer = notes.send(message).await;
+            assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+            let documented = &operation["responses"][status.to_string()];
+            assert!(documented.is_object(), "{method} {path}: {status}");
+        }
+    }
+    let scheme = &document["components"]["securitySchemes"]["api_key"];
+    assert_eq!(scheme["scheme"], "bearer", "{scheme}");
 }
 
 #[actix_web::test]

@@ -2,7 +2,10 @@
 //! written about it.
 
 mod audit;
+mod expiry;
 mod exports;
+mod idle;
+mod idle_streams;
 mod labels;
 mod lists;
 mod over_http;

@@ -286,12 +286,13 @@ async fn a_request_without_a_manager_is_counted() {
 /// Returns what a series has beyond the listed values, which do not contain anything of a key or a
 /// request.
 fn stranger((name, labels): &Series) -> Option<String> {
-    const REASONS: [&str; 22] = [
+    const REASONS: [&str; 23] = [
         "",
         "missing-key",
         "invalid-key",
         "expired-key",
         "key-not-yet-valid",
+        "idle-key",
         "revoked-key",
         "disabled-key",
         "multiple-keys",
@@ -331,6 +332,8 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "count_live_keys",
         "read_audit",
         "prune_audit",
+        "claim_notices",
+        "finish_notices",
     ];
     let allowed = |label: &str| -> &[&str] {
         match (name.as_str(), label) {

@@ -140,7 +140,12 @@ fn without_options_the_file_of_the_handler_is_not_read() {
             is_read = true;
             Surroundings::default()
         };
-        crate::guard(tokens(arguments), tokens(HANDLER), surroundings);
+        crate::guard(
+            tokens(arguments),
+            tokens(HANDLER),
+            surroundings,
+            Features::default(),
+        );
         assert_eq!(is_read, expected, "{arguments}");
     }
 }

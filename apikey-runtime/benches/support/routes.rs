@@ -10,7 +10,9 @@ use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, Responder, rt};
-use apikey_runtime::{ApiKey, ApiKeyManager, Limit, MemoryStore, api_key_required};
+use apikey_runtime::{
+    ApiKey, ApiKeyManager, Limit, MemoryStore, Policy, RequireApiKey, ScopeExpr, api_key_required,
+};
 
 use super::handwritten::{Keys, Lean, Shared};
 use super::measure::Work;
@@ -30,9 +32,32 @@ pub(crate) enum Guard {
     Plain,
     WithKey,
     WithScope,
+    /// A scope that is filled from the path, and an `ApiKey` argument.
+    WithTemplate,
+    /// Middleware around a handler with a guard of its own and an `ApiKey` argument, each with a scope.
+    TwoGuards,
     WithRate,
     HandWrittenLean,
     HandWrittenShared,
+}
+
+/// What a request presents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presented {
+    RightKey,
+    Nothing,
+    /// A key with a wrong checksum.
+    Typo,
+    RevokedKey,
+}
+
+impl Presented {
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::RightKey => StatusCode::OK,
+            Self::Nothing | Self::Typo | Self::RevokedKey => StatusCode::UNAUTHORIZED,
+        }
+    }
 }
 
 async fn open() -> impl Responder {
@@ -54,6 +79,20 @@ async fn with_key(key: ApiKey) -> impl Responder {
 async fn with_scope() -> impl Responder {
     "{}"
 }
+
+#[api_key_required(scope = "orders:{right}")]
+async fn with_template(key: ApiKey) -> impl Responder {
+    black_box(key.label());
+    "{}"
+}
+
+#[api_key_required(scope = "orders:read")]
+async fn with_scope_and_key(key: ApiKey) -> impl Responder {
+    black_box(key.label());
+    "{}"
+}
+
+const WRITERS: Policy = Policy::new().scopes(ScopeExpr::One("orders:write"));
 
 #[api_key_required(rate_limit = "1000000/second")]
 async fn with_rate() -> impl Responder {
@@ -115,6 +154,8 @@ impl Bench {
     pub(crate) fn route(&self, guard: Guard, app: &mut ServiceConfig) {
         let at = web::get();
         let route = match guard {
+            Guard::WithTemplate => at.to(with_template),
+            Guard::TwoGuards => at.to(with_scope_and_key),
             Guard::Open => at.to(open),
             Guard::Plain => at.to(plain),
             Guard::WithKey => at.to(with_key),
@@ -129,7 +170,14 @@ impl Bench {
             }
             _ => self.manager.init_app(app),
         }
-        app.route("/", route);
+        match guard {
+            Guard::WithTemplate => app.route("/{right}", route),
+            Guard::TwoGuards => {
+                let outer = RequireApiKey::with(WRITERS);
+                app.service(web::resource("/").wrap(outer).route(route))
+            }
+            _ => app.route("/", route),
+        };
     }
 
     /// Returns requests to the route, passed to it in process and answered with `status`. Only the
@@ -142,9 +190,13 @@ impl Bench {
     ) -> Outcome<Work<'static>> {
         let app = init_service(App::new().configure(|app| self.route(guard, app))).await;
         let authorization = authorization.map(HeaderValue::from_str).transpose()?;
+        let path = match guard {
+            Guard::WithTemplate => "/read",
+            _ => "/",
+        };
         Ok(Box::new(move |count| {
             let request = || {
-                let request = TestRequest::get().peer_addr(CLIENT);
+                let request = TestRequest::get().uri(path).peer_addr(CLIENT);
                 match &authorization {
                     None => request.to_request(),
                     Some(value) => {
@@ -168,5 +220,28 @@ impl Bench {
     /// Returns the `Authorization` value of the key.
     pub(crate) fn authorization(&self) -> String {
         format!("Bearer {}", self.key)
+    }
+
+    /// Returns the `Authorization` value of a request.
+    pub(crate) async fn presenting(&self, presented: Presented) -> Outcome<Option<String>> {
+        let mut value = self.authorization();
+        match presented {
+            Presented::RightKey => {}
+            Presented::Nothing => return Ok(None),
+            Presented::Typo => {
+                let last = value.pop();
+                value.push(if last == Some('0') { '1' } else { '0' });
+            }
+            Presented::RevokedKey => {
+                let revoked = self.manager.create("revoked").await?;
+                self.manager.revoke(revoked.id()).await?;
+                // The revocation triggers a poll, which evicts the key once more. Then a read caches it
+                // again, so that the cache denies the revoked key.
+                rt::time::sleep(2 * SETTLED).await;
+                let _ = self.manager.verify(revoked.expose_secret()).await;
+                value = format!("Bearer {}", revoked.expose_secret());
+            }
+        }
+        Ok(Some(value))
     }
 }

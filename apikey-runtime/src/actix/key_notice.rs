@@ -36,21 +36,25 @@ impl KeyNotice {
     /// Returns what is to be announced. Compares one timestamp if that is nothing, which is usual.
     #[inline]
     pub(super) fn of(allowed: &Allowed, config: &Config) -> Option<Box<Self>> {
-        let near = config.is_expiry_near(allowed.key.record().expires(), allowed.at.now);
-        (near || allowed.superseded.is_some()).then(|| Self::new(allowed, config, near))
+        let (key, now) = (allowed.key.record(), allowed.at.now);
+        // A key may become idle before it expires, which is not announced.
+        let near =
+            config.is_expiry_near(key.ends_at(), now) && config.is_expiry_near(key.expires(), now);
+        (near || allowed.key.is_superseded()).then(|| Self::new(allowed, config, near))
     }
 
     #[cold]
     fn new(allowed: &Allowed, config: &Config, near: bool) -> Box<Self> {
         let expires = allowed.key.expires().filter(|_| near);
+        let superseded = allowed.key.superseded().map(|(_, until)| *until);
         let deprecated = || {
             // When a secret was superseded is not kept, so its beginning is that of its notice.
-            let start = config.notice_start(expires.or(allowed.superseded)?);
+            let start = config.notice_start(expires.or(superseded)?);
             Some(start.max(allowed.key.created()).min(allowed.at.now))
         };
         Box::new(Self {
             expires,
-            superseded: allowed.superseded,
+            superseded,
             deprecated: config.deprecation_headers().then(deprecated).flatten(),
         })
     }

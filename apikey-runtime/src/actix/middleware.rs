@@ -14,6 +14,7 @@ use super::app_data;
 use super::check::{GuardDecision, check};
 use super::credential::strip;
 use super::key_headers::add_headers;
+use super::open_paths::OpenPaths;
 use super::policy::{RoutePolicy, RouteRules};
 use super::request_info::is_preflight;
 use super::response::DeniedResponse;
@@ -23,7 +24,8 @@ use crate::denied::Denied;
 use crate::manager::ApiKeyManager;
 use crate::policy::{KeyLocation, Policy};
 
-/// Middleware that requires a key: the attribute's check, for a scope or a whole app.
+/// Middleware that requires a key: the attribute's check, for a scope or a whole app, with
+/// [routes that stay open](Self::open) if you name them.
 ///
 /// A denied request gets a response, never an error, so middleware around this one (CORS, logging)
 /// handles it like any other response. Every response that comes from inside names the headers that
@@ -51,6 +53,7 @@ use crate::policy::{KeyLocation, Policy};
 pub struct RequireApiKey {
     rules: RouteRules,
     preflight: bool,
+    open: OpenPaths,
 }
 
 impl RequireApiKey {
@@ -61,22 +64,24 @@ impl RequireApiKey {
 
     /// Requires a key that meets `policy`.
     pub fn with(policy: Policy) -> Self {
-        Self {
-            rules: RouteRules {
-                policy,
-                on_error: None,
-                manager: None,
-                strip: false,
-            },
-            preflight: false,
-        }
+        Self::of_rules(RouteRules {
+            policy,
+            on_error: None,
+            manager: None,
+            strip: false,
+        })
     }
 
     /// Requires a key that meets a policy type, and uses its `on_error` and `manager`.
     pub fn of<P: RoutePolicy>() -> Self {
+        Self::of_rules(RouteRules::of::<P>())
+    }
+
+    fn of_rules(rules: RouteRules) -> Self {
         Self {
-            rules: RouteRules::of::<P>(),
+            rules,
             preflight: false,
+            open: OpenPaths::default(),
         }
     }
 
@@ -112,6 +117,47 @@ impl RequireApiKey {
         self.preflight = true;
         self
     }
+
+    /// Adds routes that pass without a check, with a key or without: patterns of actix-web, from the
+    /// root of the app, alone (`"/health"`) or after a method (`"GET /docs/{tail}*"`; `GET` includes
+    /// `HEAD`). Every other request is checked, also one to a path that does not exist.
+    ///
+    /// A path passes only if it is written plainly. A path with an empty segment (`//`), with `.` or
+    /// `..` as a segment, with `\`, or with an encoded `/`, `\` or `%` is checked, whatever the
+    /// patterns. A path that ends with `/` passes only if the path without it passes too. So an open
+    /// pattern does not open what middleware or a handler inside makes of another spelling.
+    ///
+    /// One exception: `NormalizePath::new(TrailingSlash::Always)` inside this middleware adds a slash, so that
+    /// `/{page}` opens a route `/admin/` to `GET /admin`. Wrap it around this middleware instead.
+    ///
+    /// A guard inside still checks what passes. With [`strip_credential`](Self::strip_credential), it
+    /// does not find a key there.
+    ///
+    /// ```
+    /// use actix_web::{App, get};
+    /// use apikey_runtime::RequireApiKey;
+    ///
+    /// #[get("/health")]
+    /// async fn health() -> &'static str {
+    ///     "up"
+    /// }
+    ///
+    /// let app = App::new()
+    ///     .wrap(RequireApiKey::new().open(["GET /health", "/docs/{tail}*"]))
+    ///     .service(health);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if a pattern is malformed, as the routes of actix-web do.
+    pub fn open<I>(mut self, routes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.open = self.open.with(routes);
+        self
+    }
 }
 
 impl Default for RequireApiKey {
@@ -126,6 +172,7 @@ impl std::fmt::Debug for RequireApiKey {
             .field("policy", &self.rules.policy)
             .field("strip_credential", &self.rules.strip)
             .field("allow_preflight", &self.preflight)
+            .field("open", &self.open)
             .finish_non_exhaustive()
     }
 }
@@ -166,7 +213,16 @@ impl<S: Service<ServiceRequest>> RequireApiKeyService<S> {
     fn allow<B>(&self, request: ServiceRequest) -> RequireApiKeyFuture<S, B> {
         RequireApiKeyFuture::Allow {
             next: self.service.call(request),
-            locations: GuardLocations::of(&self.guard.rules),
+            locations: Some(GuardLocations::of(&self.guard.rules)),
+        }
+    }
+
+    /// Calls the inner service without a check. The response does not depend on a key then.
+    fn pass<B>(&self, mut request: ServiceRequest) -> RequireApiKeyFuture<S, B> {
+        strip_if_enabled(&mut request, &self.guard.rules);
+        RequireApiKeyFuture::Allow {
+            next: self.service.call(request),
+            locations: None,
         }
     }
 }
@@ -183,6 +239,9 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        if self.guard.open.contain(&request) {
+            return self.pass(request);
+        }
         if self.guard.preflight && is_preflight(request.request()) {
             strip_if_enabled(&mut request, &self.guard.rules);
             return self.allow(request);
@@ -197,11 +256,12 @@ where
             GuardDecision::Deny(denied) => {
                 strip_if_enabled(&mut request, &rules);
                 RequireApiKeyFuture::Deny {
-                    response: Some(respond(request, denied)),
+                    response: Some(respond(request, denied, &self.guard.open)),
                 }
             }
             GuardDecision::Pending(pending) => {
                 let service = Rc::clone(&self.service);
+                let open = self.guard.open.clone();
                 let late = async move {
                     // The pending check holds the request too, and must release it before the inner
                     // service is called.
@@ -215,7 +275,7 @@ where
                             GuardLocations::of(&rules).vary(&mut response);
                             Ok(response.map_into_left_body())
                         }
-                        Err(denied) => Ok(respond(request, denied)),
+                        Err(denied) => Ok(respond(request, denied, &open)),
                     }
                 };
                 RequireApiKeyFuture::Pending {
@@ -226,7 +286,15 @@ where
     }
 }
 
-fn respond<B>(request: ServiceRequest, denied: DeniedResponse) -> ServiceResponse<EitherBody<B>> {
+#[cfg_attr(not(feature = "audit-routes"), expect(unused_variables, unused_mut))]
+fn respond<B>(
+    request: ServiceRequest,
+    mut denied: DeniedResponse,
+    open: &OpenPaths,
+) -> ServiceResponse<EitherBody<B>> {
+    // The audit tries what the middleware leaves open.
+    #[cfg(feature = "audit-routes")]
+    denied.response.extensions_mut().insert(open.clone());
     request.into_response(denied.response).map_into_right_body()
 }
 
@@ -257,7 +325,7 @@ pin_project! {
     #[doc(hidden)]
     #[project = RequireApiKeyProjection]
     pub enum RequireApiKeyFuture<S: Service<ServiceRequest>, B> {
-        Allow { #[pin] next: S::Future, locations: GuardLocations },
+        Allow { #[pin] next: S::Future, locations: Option<GuardLocations> },
         Deny { response: Option<ServiceResponse<EitherBody<B>>> },
         Pending { late: Late<B> },
     }
@@ -275,7 +343,9 @@ where
             RequireApiKeyProjection::Allow { next, locations } => {
                 next.poll(context).map_ok(|mut response| {
                     add_headers(&mut response);
-                    locations.vary(&mut response);
+                    if let Some(locations) = locations {
+                        locations.vary(&mut response);
+                    }
                     response.map_into_left_body()
                 })
             }

@@ -2,6 +2,8 @@
 
 mod app_data;
 mod audit_export;
+#[cfg(feature = "audit-routes")]
+mod audit_routes;
 mod challenge;
 mod change_origin;
 mod check;
@@ -14,6 +16,9 @@ mod guard;
 mod key_headers;
 mod key_notice;
 mod middleware;
+mod open_paths;
+#[cfg(feature = "openapi")]
+pub(crate) mod openapi;
 mod payload;
 mod policy;
 mod rate_limit_fields;
@@ -25,6 +30,8 @@ mod testing;
 mod vary;
 mod verified;
 
+#[cfg(feature = "audit-routes")]
+pub use audit_routes::{OpenRoute, OpenRoutes, RouteAudit, audit_routes};
 pub use extension::ApiKeyExt;
 pub use guard::{Guarded, GuardedFuture, PolicyMarker};
 pub use key_headers::KeyHeaders;

@@ -115,13 +115,13 @@ impl RequestInfo for ActixRequestInfo<'_> {
 
 impl PathValues for ActixRequestInfo<'_> {
     /// Decodes the value with `web::Path`, so that the scope is evaluated with the same text that
-    /// the handler gets: `match_info` does not decode `%2F`.
+    /// the handler gets: `match_info` does not decode `%2F`. Without a `%`, both are the same.
     fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-        let at = self
-            .request
-            .match_info()
-            .iter()
-            .position(|(known, _)| known == name)?;
+        let mut values = self.request.match_info().iter().enumerate();
+        let (at, (_, raw)) = values.find(|(_, (known, _))| *known == name)?;
+        if !raw.contains('%') {
+            return Some(Cow::Borrowed(raw));
+        }
         let decoded =
             web::Path::<Vec<String>>::from_request(self.request, &mut Payload::None).into_inner();
         let value = decoded

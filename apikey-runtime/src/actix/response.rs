@@ -61,7 +61,20 @@ pub(super) fn deny(
     } else {
         problem_details(&denied, &headers)
     };
+    #[cfg(feature = "audit-routes")]
+    let response = mark_refused(response, denied.reason());
     DeniedResponse { denied, response }
+}
+
+/// Marks a response as one to a denied request. Other code cannot make the mark, so an audit tells the
+/// guard's 401 from that of a handler.
+#[cfg(feature = "audit-routes")]
+pub(super) struct RefusedMark(pub(super) DenyReason);
+
+#[cfg(feature = "audit-routes")]
+fn mark_refused(mut response: HttpResponse, reason: DenyReason) -> HttpResponse {
+    response.extensions_mut().insert(RefusedMark(reason));
+    response
 }
 
 /// Returns the headers of the default response to a denial.
@@ -201,12 +214,17 @@ fn problem_details(denied: &Denied, headers: &HeaderMap) -> HttpResponse {
 /// Returns the problem details of a reason (RFC 9457 section 3).
 fn problem(reason: DenyReason) -> String {
     serde_json::json!({
-        "type": format!("urn:problem-type:api-key:{}", reason.code()),
+        "type": problem_type(reason),
         "title": reason.title(),
         "status": reason.status(),
         "detail": reason.detail(),
     })
     .to_string()
+}
+
+/// Returns the URI that names a reason.
+pub(super) fn problem_type(reason: DenyReason) -> String {
+    format!("urn:problem-type:api-key:{}", reason.code())
 }
 
 #[cfg(test)]

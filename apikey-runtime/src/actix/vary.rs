@@ -56,12 +56,17 @@ pub(super) struct PassedGuards {
 impl PassedGuards {
     /// Adds a guard to those that the request passed before.
     pub(super) fn with(earlier: Option<&Self>, last: GuardLocations) -> Self {
-        let others = earlier.into_iter().flat_map(Self::iter);
-        let earlier = others
-            .filter(|other| !other.are_those_of(&last))
-            .copied()
-            .collect();
-        Self { last, earlier }
+        let Some(earlier) = earlier else {
+            return Self {
+                last,
+                earlier: Vec::new(),
+            };
+        };
+        let others = earlier.iter().filter(|other| !other.are_those_of(&last));
+        Self {
+            last,
+            earlier: others.copied().collect(),
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &GuardLocations> {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::dev::Extensions;
 use actix_web::{HttpMessage, HttpRequest};
 
 use super::key_notice::KeyNotice;
@@ -66,23 +67,32 @@ impl Verified {
         (own && permitted).then(|| Rc::clone(credential))
     }
 
-    /// Puts the key where extractors find it.
+    /// Puts the key where extractors find it, in place of that of an earlier guard.
     pub(super) fn insert(self, request: &HttpRequest) {
-        request.extensions_mut().insert(self);
+        let mut extensions = request.extensions_mut();
+        match extensions.get_mut::<Self>() {
+            Some(earlier) => *earlier = self,
+            None => drop(extensions.insert(self)),
+        }
     }
 
     /// Returns the guards that this request passed, and now this one.
     pub(super) fn guards(request: &HttpRequest, rules: &RouteRules) -> PassedGuards {
-        let earlier = Self::passed_guards(request);
-        PassedGuards::with(earlier.as_ref(), GuardLocations::of(rules))
+        PassedGuards::with(
+            Self::passed(&request.extensions()),
+            GuardLocations::of(rules),
+        )
     }
 
     /// Returns the guards that this request passed, with a key or anonymously.
     pub(super) fn passed_guards(request: &HttpRequest) -> Option<PassedGuards> {
-        let extensions = request.extensions();
+        Self::passed(&request.extensions()).cloned()
+    }
+
+    fn passed(extensions: &Extensions) -> Option<&PassedGuards> {
         let verified = extensions.get::<Self>().map(|verified| &verified.guards);
         let anonymous = || extensions.get::<Anonymous>().map(|passed| &passed.0);
-        verified.or_else(anonymous).cloned()
+        verified.or_else(anonymous)
     }
 
     /// Returns what the response says of the end of the key.

@@ -15,7 +15,8 @@ pub enum AuditAction {
     Updated,
     /// A key got a new secret.
     Rotated,
-    /// A key was enabled, and nothing else of it was changed.
+    /// A key was enabled, and nothing else of it was changed. A key that was enabled already is enabled again by a change of
+    /// [`enabled_at`](crate::KeyRecord::enabled_at) alone.
     Enabled,
     /// A key was disabled, and nothing else of it was changed.
     Disabled,

@@ -62,11 +62,12 @@ enum ColumnKind {
 
 /// The columns that entries show. Digests are not among them: `previous_until` and the action tell a
 /// rotation.
-const COLUMNS: [(&str, ColumnKind); 20] = [
+const COLUMNS: [(&str, ColumnKind); 21] = [
     ("created_at", ColumnKind::Time),
     ("created_by", ColumnKind::Text),
     ("description", ColumnKind::Text),
     ("enabled", ColumnKind::Flag),
+    ("enabled_at", ColumnKind::Time),
     ("environment", ColumnKind::Text),
     ("expires_at", ColumnKind::Time),
     ("label", ColumnKind::Text),
@@ -166,6 +167,7 @@ fn shown(record: &KeyRecord) -> Map<String, Value> {
             ("created_by", record.created_by.clone().into()),
             ("description", record.description.clone().into()),
             ("enabled", record.enabled.into()),
+            ("enabled_at", time(record.enabled_at).into()),
             ("environment", record.environment.clone().into()),
             ("expires_at", time(record.expires).into()),
             ("label", record.label.clone().into()),
@@ -260,6 +262,7 @@ mod tests {
         record.methods = vec!["GET".to_owned(), "PUT".to_owned()];
         record.limits = vec![Limit::new("minute", Rate::per_minute(10))];
         (record.expires, record.not_before) = (Some(at(3_000)), Some(at(0)));
+        record.enabled_at = Some(at(500));
         record.revoked = Some(Revocation {
             at: at(4_000),
             reason: text("lost"),
@@ -276,6 +279,7 @@ mod tests {
             "created_by": "ann",
             "description": "d",
             "enabled": 1,
+            "enabled_at": 500,
             "environment": "live",
             "expires_at": 3_000,
             "label": "it's",

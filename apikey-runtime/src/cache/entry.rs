@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 
+use super::idle::IdleEnd;
 use super::owners::{LastLook, OwnerChanges, OwnerMark, OwnerMarks, OwnerStatus};
-use crate::clock::Timestamp;
+use crate::clock::{ClockReading, Timestamp};
 use crate::key::{IdText, KeyHasher, KeyId, ParsedDigest};
 use crate::limiter::{Plan, Plans};
 use crate::record::{KeyRecord, Metadata, Validity};
@@ -42,7 +43,7 @@ pub(crate) struct CachedKey {
     pub(crate) digest: ParsedDigest,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct UncommonFields {
     pub(crate) environment: Option<Box<str>>,
     pub(crate) metadata: Metadata,
@@ -54,6 +55,10 @@ pub(crate) struct UncommonFields {
     previous: Option<Box<(ParsedDigest, Timestamp)>>,
     /// How many times the secret was replaced.
     rotations: u64,
+    /// The expiry of a key that becomes idle before it, if it has one.
+    expires: Option<Timestamp>,
+    /// When all uses of the key were read, if it is idle by them.
+    found_idle: Option<ClockReading>,
 }
 
 impl CachedKey {
@@ -111,8 +116,25 @@ impl CachedKey {
                         .collect(),
                     previous,
                     rotations: record.rotations,
+                    ..UncommonFields::default()
                 })
             }),
+        }
+    }
+
+    /// Sets when the key becomes idle, unless it expires before. It takes the place of the expiry, so that
+    /// a check compares one time.
+    pub(super) fn end_idle(&mut self, end: IdleEnd) {
+        let expires = self.validity.expires;
+        if expires <= end.at {
+            return;
+        }
+        self.validity.expires = end.at;
+        self.validity.ends_idle = true;
+        if expires < Timestamp::MAX || end.found_idle.is_some() {
+            let fields = self.uncommon.get_or_insert_default();
+            fields.expires = Some(expires);
+            fields.found_idle = end.found_idle;
         }
     }
 
@@ -141,9 +163,30 @@ impl CachedKey {
         self.owner_look.status(self.owner.as_ref(), changes) == OwnerStatus::Stale
     }
 
+    /// Returns when the key expires or becomes idle, whichever comes first; [`Timestamp::MAX`] if neither.
+    pub(crate) fn ends_at(&self) -> Timestamp {
+        self.validity.expires
+    }
+
+    /// Returns whether the key becomes idle first.
+    pub(crate) fn ends_idle(&self) -> bool {
+        self.validity.ends_idle
+    }
+
     /// Returns the key's expiry; [`Timestamp::MAX`] if it does not expire.
     pub(crate) fn expires(&self) -> Timestamp {
-        self.validity.expires
+        if !self.validity.ends_idle {
+            return self.validity.expires;
+        }
+        let uncommon = self.uncommon.as_ref();
+        let expires = uncommon.and_then(|fields| fields.expires);
+        expires.unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns when all uses of the key were read, if it is idle by them. `None` if it was not idle then, or
+    /// if they were not read.
+    pub(crate) fn found_idle(&self) -> Option<ClockReading> {
+        self.uncommon.as_ref()?.found_idle
     }
 
     /// Returns the digest before the last rotation, and the end of its grace.

@@ -6,11 +6,13 @@ use tokio::sync::watch;
 
 use super::entry::CachedKey;
 use super::fence::Generation;
+use super::idle::{IdleEnd, IdleExpiry};
 use super::in_flight::{InFlightRead, ReadAnswer, ReadError, ReadOutcome, ReadStamp};
 use super::table::{Cache, ShardState};
 use crate::error::{ErrorChain, StoreError};
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
+use crate::record::KeyRecord;
 use crate::shared::Shared;
 
 /// Reads keys that are not in the cache from the store, one read at a time for each key.
@@ -21,6 +23,8 @@ pub(crate) struct Loader {
     pub(crate) hasher: Arc<dyn KeyHasher>,
     /// The limits of the cached keys.
     pub(crate) plans: Plans,
+    /// Tells when keys become idle, if they do.
+    pub(crate) idle: Option<IdleExpiry>,
 }
 
 impl Loader {
@@ -105,6 +109,18 @@ impl Loader {
         });
     }
 
+    /// Reads a record, and when its key becomes idle.
+    async fn find(&self, id: &KeyId) -> Result<Option<(KeyRecord, Option<IdleEnd>)>, StoreError> {
+        let Some(record) = self.shared.find(id).await? else {
+            return Ok(None);
+        };
+        let idle = match &self.idle {
+            Some(idle) => Some(idle.end_of(&record, &self.shared).await?),
+            None => None,
+        };
+        Ok(Some((record, idle)))
+    }
+
     async fn read_store(
         &self,
         id: &KeyId,
@@ -115,13 +131,17 @@ impl Loader {
             generation,
             own: false,
         };
-        match self.shared.find(id).await {
+        match self.find(id).await {
             Ok(None) => Ok(ReadAnswer { stamp, found: None }),
-            Ok(Some(record)) => {
-                let found = CachedKey::of(record, &*self.hasher, &self.plans).map(Arc::new);
+            Ok(Some((record, idle))) => {
+                let mut found = CachedKey::of(record, &*self.hasher, &self.plans);
                 if found.is_none() {
                     tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form");
                 }
+                if let Some((found, idle)) = found.as_mut().zip(idle) {
+                    found.end_idle(idle);
+                }
+                let found = found.map(Arc::new);
                 Ok(ReadAnswer { stamp, found })
             }
             Err(error @ StoreError::Corrupt { .. }) => {

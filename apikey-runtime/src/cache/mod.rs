@@ -10,6 +10,7 @@
 mod entry;
 mod fence;
 mod hit_counters;
+mod idle;
 mod in_flight;
 mod lease;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod sync {
 pub(crate) use entry::CachedKey;
 pub use watch::{KeyWatch, WatchEnd};
 
+pub(crate) use idle::IdleExpiry;
 pub(crate) use in_flight::{ReadAnswer, ReadError, ReadStamp};
 pub(crate) use loader::Loader;
 pub(crate) use owners::OwnerChanges;

@@ -1,6 +1,7 @@
 //! The failure detector: nodes whose heartbeats stop are suspected, and then removed.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -10,6 +11,19 @@ use crate::error::{ErrorChain, StoreError};
 use crate::store::{MemberList, Membership, Node, NodeId, outlasts};
 
 impl ChangePoller {
+    /// Returns the number of this node's present membership, if other nodes cannot have removed it: they
+    /// remove a node only after its lease has ended. If two calls return the same number, it was a member
+    /// all the time between them. Nodes of a store without a member list remain for as long as they run.
+    pub(crate) fn membership(&self) -> Option<u64> {
+        let lease = &self.cache.lease;
+        if lease.is_closed() {
+            return None;
+        }
+        let number = self.joins.load(Ordering::SeqCst);
+        let is_listed = self.shared.store.membership().is_some();
+        (!is_listed || lease.holds(self.shared.now())).then_some(number)
+    }
+
     /// Watches the other nodes. A node without a heartbeat for two leases, and for four times as long
     /// as such a write takes here, is suspected, and does not get a lease from then on. It is removed when its last lease has certainly ended.
     pub(crate) async fn watch_members(&self) {

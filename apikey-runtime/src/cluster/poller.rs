@@ -59,6 +59,8 @@ pub(crate) struct ChangePoller {
     pub(super) owner_changed: Notify,
     /// Whether the store's member list contains this node.
     pub(super) member: AtomicBool,
+    /// How often this node has joined the member list.
+    pub(super) joins: AtomicU64,
     /// The protocol version that the store required last.
     pub(super) required_protocol: AtomicU32,
 }
@@ -97,6 +99,7 @@ impl ChangePoller {
             stopping: AtomicBool::new(false),
             owner_changed: Notify::new(),
             member: AtomicBool::new(false),
+            joins: AtomicU64::new(0),
             required_protocol: AtomicU32::new(0),
         }
     }
@@ -341,6 +344,7 @@ impl ChangePoller {
         };
         self.write_own(deadline, membership.join(&self.node))
             .await?;
+        self.joins.fetch_add(1, Ordering::SeqCst);
         self.member.store(true, Ordering::SeqCst);
         Ok(true)
     }

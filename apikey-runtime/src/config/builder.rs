@@ -8,10 +8,20 @@ use super::checks::{
     rate, token, within,
 };
 use super::expiry_notice;
+use super::issue::MAX_HOURS;
 use super::proxies::proxies;
 use super::settings::ConfigBuilder;
 use crate::error::Error;
 use crate::key::Charset;
+
+/// The longest interval between two writes of usage.
+const MAX_FLUSH_INTERVAL_MILLIS: u64 = 3_600_000;
+
+/// The shortest time after which an unused key is idle.
+const MIN_IDLE_HOURS: u64 = 24;
+
+// Other processes learn of a use an interval later, and the intervals in which a write fails.
+const _: () = assert!(MIN_IDLE_HOURS * 3_600_000 >= 10 * MAX_FLUSH_INTERVAL_MILLIS);
 
 impl ConfigBuilder {
     /// Validates the settings.
@@ -90,6 +100,16 @@ impl ConfigBuilder {
         let days = self.expiry_notice_days.clone();
         let days = days.map(expiry_notice::sorted).transpose()?;
         set(&mut config.expiry_notice_days, days);
+        let interval = within(
+            "expiry_notice_interval_ms",
+            self.expiry_notice_interval_ms,
+            100..=3_600_000,
+            ("milliseconds", "`60000`"),
+        )?;
+        set(
+            &mut config.expiry_notice_interval,
+            interval.map(Duration::from_millis),
+        );
         set(&mut config.deprecation_headers, self.deprecation_headers);
         Ok(())
     }
@@ -156,7 +176,7 @@ impl ConfigBuilder {
         let interval = within(
             "usage_flush_interval_ms",
             self.usage_flush_interval_ms,
-            100..=3_600_000,
+            100..=MAX_FLUSH_INTERVAL_MILLIS,
             ("milliseconds", "`10000`"),
         )?;
         set(
@@ -176,6 +196,13 @@ impl ConfigBuilder {
         );
         let bits = precision(self.usage_network_precision.as_deref())?;
         set(&mut config.usage_network_precision, bits);
+        let idle = within(
+            "idle_expiry_hours",
+            self.idle_expiry_hours,
+            MIN_IDLE_HOURS..=MAX_HOURS,
+            ("hours", "`2160`, or leave it out"),
+        )?;
+        config.idle_expiry = idle.map(Duration::from_hours);
         Ok(())
     }
 }

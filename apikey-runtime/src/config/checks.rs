@@ -373,12 +373,15 @@ mod tests {
         let (day, milli) = (HOUR * 24, Duration::from_millis(1));
         let batch = |units| Config::builder().limit_prefetch(units);
         let flush = |interval| Config::builder().usage_flush_interval(interval);
+        let look = |interval| Config::builder().expiry_notice_interval(interval);
         let keep = |retention| Config::builder().usage_retention(retention);
         for builder in [
             batch(1),
             batch(1_000),
             flush(milli * 100),
             flush(HOUR),
+            look(milli * 100),
+            look(HOUR),
             keep(HOUR),
             keep(day * 3_650),
         ] {
@@ -390,6 +393,8 @@ mod tests {
             (flush(milli * 99), "usage_flush_interval_ms"),
             (flush(HOUR + milli), "usage_flush_interval_ms"),
             (flush(Duration::MAX), "usage_flush_interval_ms"),
+            (look(milli * 99), "expiry_notice_interval_ms"),
+            (look(HOUR + milli), "expiry_notice_interval_ms"),
             (keep(HOUR - milli), "usage_retention_hours"),
             (keep(day * 3_651), "usage_retention_hours"),
             (keep(Duration::MAX), "usage_retention_hours"),

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::policy::{IssuePolicy, MAX_LIVE_KEYS, check_allowed_scopes};
 
 /// The longest lifetime that a setting may name, in hours: 100 years.
-const MAX_HOURS: u64 = 876_000;
+pub(super) const MAX_HOURS: u64 = 876_000;
 
 impl ConfigBuilder {
     /// Returns the rules for issuing keys.

@@ -61,6 +61,7 @@ pub struct Config {
     realm: Option<String>,
     /// The longest first.
     expiry_notice_days: Vec<u32>,
+    expiry_notice_interval: Duration,
     deprecation_headers: bool,
     trusted_proxies: TrustedProxies,
     forwarded_header: Option<ForwardedHeader>,
@@ -78,6 +79,7 @@ pub struct Config {
     usage_retention: Duration,
     usage_network_precision: Option<NetworkPrecision>,
     issue_policy: IssuePolicy,
+    idle_expiry: Option<Duration>,
     audit_retention: Duration,
 }
 
@@ -176,6 +178,12 @@ impl Config {
     #[must_use]
     pub fn expiry_notice_days(&self) -> &[u32] {
         &self.expiry_notice_days
+    }
+
+    /// Returns how often a node with a reader of events looks for keys that expire soon.
+    #[must_use]
+    pub fn expiry_notice_interval(&self) -> Duration {
+        self.expiry_notice_interval
     }
 
     /// Returns whether responses within the notice have `Deprecation` and `Sunset`, too.
@@ -292,6 +300,12 @@ impl Config {
         &self.issue_policy
     }
 
+    /// Returns after how long without a use a key is idle, and denied; `None` if never.
+    #[must_use]
+    pub fn idle_expiry(&self) -> Option<Duration> {
+        self.idle_expiry
+    }
+
     /// Returns how long entries of the audit log are kept.
     #[must_use]
     pub fn audit_retention(&self) -> Duration {
@@ -339,6 +353,7 @@ impl Default for Config {
             secret_charset: Charset::default(),
             realm: None,
             expiry_notice_days: vec![30, 7, 1],
+            expiry_notice_interval: Duration::from_secs(60),
             deprecation_headers: false,
             trusted_proxies: TrustedProxies::default(),
             forwarded_header: None,
@@ -356,6 +371,7 @@ impl Default for Config {
             usage_retention: Duration::from_hours(24 * 90),
             usage_network_precision: Some(NetworkPrecision::default()),
             issue_policy: IssuePolicy::unrestricted(),
+            idle_expiry: None,
             audit_retention: Duration::from_hours(24 * 365),
         }
     }

@@ -1,7 +1,7 @@
 //! The precision of stored client addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -29,13 +29,20 @@ impl NetworkPrecision {
     /// (`::ffff:192.0.2.1`) counts as IPv4.
     #[must_use]
     pub fn network(&self, address: IpAddr) -> IpNet {
-        let address = address.to_canonical();
-        let bits = match address {
-            IpAddr::V4(_) => self.ipv4,
-            IpAddr::V6(_) => self.ipv6,
+        let (address, bits) = match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.unbounded_shl(32 - u32::from(self.ipv4));
+                let kept = Ipv4Addr::from_bits(address.to_bits() & mask);
+                (IpAddr::V4(kept), self.ipv4)
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.unbounded_shl(128 - u32::from(self.ipv6));
+                let kept = Ipv6Addr::from_bits(address.to_bits() & mask);
+                (IpAddr::V6(kept), self.ipv6)
+            }
         };
-        // Both are in range, as `parse` checks.
-        IpNet::new(address, bits).map_or_else(|_| IpNet::from(address), |network| network.trunc())
+        // Both numbers of bits are in range, as `parse` checks.
+        IpNet::new(address, bits).unwrap_or_else(|_out_of_range| IpNet::from(address))
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {

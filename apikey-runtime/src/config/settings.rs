@@ -146,6 +146,12 @@ settings! {
     expiry_notice_days(days: impl IntoIterator<Item = u32>) =>
         expiry_notice_days: Vec<u32> = days.into_iter().collect();
 
+    /// Sets how often a node with a reader of [events](crate::ApiKeyManager::events) looks for keys that expire soon,
+    /// 100 ms to 1 hour: so late can an [`ExpiringSoon`](crate::events::EventKind::ExpiringSoon) event be. Each
+    /// such node makes one store call at this interval. By default, 60 s.
+    expiry_notice_interval(interval: Duration) =>
+        expiry_notice_interval_ms: u64 = millis_u64(interval);
+
     /// Sets whether responses within the notice also have `Deprecation` (RFC 9745) and `Sunset`
     /// (RFC 8594), which many clients read; see
     /// [`guide::end_of_a_key`](crate::guide::end_of_a_key). By default, `false`.
@@ -175,8 +181,8 @@ settings! {
 
     /// Sets how long a start waits for a store that is slow to start, or to answer the first poll,
     /// 1 ms to 1 hour. A store may take a minute more to start, since one whose lease was lowered
-    /// waits until the longer leases have ended, and these last a minute at most. After a second,
-    /// the log says what the start waits for, and how long. A store that refuses (the connection,
+    /// waits until the longer leases have ended, and these last a minute at most. It does not end a store that brings the
+    /// tables of an older release up to date, which the log says. After a second, the log says what the start waits for, and how long. A store that refuses (the connection,
     /// the password) ends the start at once. By default, 30 s.
     start_timeout(timeout: Duration) => start_timeout_ms: u64 = millis_u64(timeout);
 
@@ -259,6 +265,13 @@ settings! {
     /// as in `project:{id}:read`. By default, all.
     allowed_scopes(scopes: impl IntoIterator<Item = impl Into<String>>) =>
         allowed_scopes: Vec<String> = scopes.into_iter().map(Into::into).collect();
+
+    /// Sets after how long without a use a key is idle, and denied: 24 hours to 100 years (876,000 hours),
+    /// rounded down to whole hours. By default, never. See
+    /// [`guide::end_of_a_key`](crate::guide::end_of_a_key).
+    ///
+    /// The store must keep usage. Use the same value in all processes.
+    idle_expiry(unused: Duration) => idle_expiry_hours: u64 = unused.as_secs() / 3_600;
 
     /// Sets how long entries of the [audit log](crate::ApiKeyManager::audit) are kept, 24 hours to 10
     /// years (87,600 hours), rounded down to whole hours.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, Sender};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -17,7 +18,7 @@ use crate::key::KeyId;
 
 /// The number of events that are kept for a reader that lags; a power of two, as the channel rounds
 /// up to one.
-const ROOM: usize = 1024;
+pub(crate) const ROOM: usize = 1024;
 
 /// An event of a key or an owner, or a denied request; see
 /// [`ApiKeyManager::events`](crate::ApiKeyManager::events).
@@ -99,6 +100,17 @@ pub enum EventKind {
         /// 80 or 100.
         percent: u8,
     },
+    /// A key expires soon: a threshold of
+    /// [`expiry_notice_days`](crate::ConfigBuilder::expiry_notice_days) was reached. Of all nodes that share a
+    /// store, one with a subscriber sends the event, once for each key, expiry and threshold, and again only if
+    /// that node died, or was stopped, before it had noted this.
+    #[non_exhaustive]
+    ExpiringSoon {
+        /// The threshold in days.
+        days: u32,
+        /// The expiry.
+        expires: Timestamp,
+    },
     /// The reader was too slow, and events were overwritten before it read them. `at` is the time
     /// of the oldest remaining one.
     #[non_exhaustive]
@@ -176,27 +188,51 @@ impl std::fmt::Debug for EventStream {
 ///
 /// The channel is created for the first reader. It does not have a sender after `close`.
 #[derive(Debug, Default)]
-pub(crate) struct EventSender(OnceLock<Mutex<Option<Sender<Event>>>>);
+pub(crate) struct EventSender {
+    channel: OnceLock<Mutex<Option<Sender<Event>>>>,
+    subscribed: Notify,
+}
 
 impl EventSender {
-    /// Sends an event to the readers. Without readers, `event` is not called; before the first
-    /// reader, this costs one load.
-    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
+    /// Sends an event to the readers, and returns whether there was one. Without readers, `event` is not
+    /// called; before the first reader, this costs one load.
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) -> bool {
         // A waker may run its task at once, so the lock is released before sending.
-        let sender = self.0.get().and_then(|channel| lock(channel).clone());
-        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+        match self.sender().filter(|sender| sender.receiver_count() > 0) {
             // Fails if the last reader has left meanwhile.
-            let _ = sender.send(event());
+            Some(sender) => sender.send(event()).is_ok(),
+            None => false,
         }
     }
 
+    /// Returns whether an event would have a reader now.
+    pub(crate) fn has_readers(&self) -> bool {
+        self.sender()
+            .is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
+    /// Returns the number of events that the slowest reader has not read, at most [`ROOM`].
+    pub(crate) fn unread(&self) -> usize {
+        self.sender().map_or(0, |sender| sender.len())
+    }
+
+    /// Waits until a reader has subscribed. One subscription is remembered between two calls.
+    pub(crate) async fn subscribed(&self) {
+        self.subscribed.notified().await;
+    }
+
+    fn sender(&self) -> Option<Sender<Event>> {
+        self.channel.get().and_then(|channel| lock(channel).clone())
+    }
+
     pub(crate) fn subscribe(&self) -> EventStream {
-        let channel = self.0.get_or_init(|| Mutex::new(Some(Sender::new(ROOM))));
-        let receiver = match &*lock(channel) {
+        let open = || Mutex::new(Some(Sender::new(ROOM)));
+        let receiver = match &*lock(self.channel.get_or_init(open)) {
             Some(sender) => sender.subscribe(),
             // This stream ends at once.
             None => broadcast::channel(1).1,
         };
+        self.subscribed.notify_one();
         EventStream {
             stream: BroadcastStream::new(receiver),
             missed: 0,
@@ -206,7 +242,7 @@ impl EventSender {
 
     /// Stops sending events. Readers still get those that were sent before.
     pub(crate) fn close(&self) {
-        let sender = lock(self.0.get_or_init(Mutex::default)).take();
+        let sender = lock(self.channel.get_or_init(Mutex::default)).take();
         drop(sender);
     }
 }

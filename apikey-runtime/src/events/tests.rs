@@ -15,7 +15,9 @@ fn event(number: u64) -> Event {
 }
 
 fn emit(sender: &EventSender, numbers: std::ops::Range<u64>) {
-    numbers.for_each(|number| sender.emit(|| event(number)));
+    for number in numbers {
+        sender.emit(|| event(number));
+    }
 }
 
 /// Counts wake-ups.
@@ -53,8 +55,9 @@ fn with_nobody_listening_no_event_is_made_or_kept() {
     drop(sender.subscribe());
     assert_eq!(read_all(&mut events), [Ok(0), Ok(1), Ok(2)]);
     emit(&sender, 3..5);
+    assert!(sender.has_readers() && sender.emit(|| event(5)));
     drop(events);
-    sender.emit(|| panic!("made in vain"));
+    assert!(!sender.has_readers() && !sender.emit(|| panic!("made in vain")));
     // A later reader does not get earlier events.
     assert_eq!(read_all(&mut sender.subscribe()), []);
 }

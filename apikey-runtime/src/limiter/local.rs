@@ -41,14 +41,21 @@ pub(crate) struct LimiterTime {
     nanos: u64,
 }
 
+impl LimiterTime {
+    fn new(nanos: u64, wall: i64) -> Self {
+        Self {
+            uptime: i64::try_from(nanos / 1_000).unwrap_or(i64::MAX),
+            wall,
+            nanos,
+        }
+    }
+}
+
 impl From<ClockReading> for LimiterTime {
     fn from(reading: ClockReading) -> Self {
-        Self {
-            uptime: i64::try_from(reading.uptime_nanos / 1_000).unwrap_or(i64::MAX),
-            // Clamped to the range that a counter can continue from.
-            wall: reading.now.as_millis().clamp(-MAX_MILLIS, MAX_MILLIS) * 1_000,
-            nanos: reading.uptime_nanos,
-        }
+        // Clamped to the range that a counter can continue from.
+        let wall = reading.now.as_millis().clamp(-MAX_MILLIS, MAX_MILLIS) * 1_000;
+        Self::new(reading.uptime_nanos, wall)
     }
 }
 
@@ -58,6 +65,10 @@ pub(crate) struct LocalLimiter(Box<[Mutex<LimiterShard>]>);
 
 #[derive(Debug, Default)]
 struct LimiterShard {
+    /// The latest uptime at which the shard was used, in nanoseconds. A thread may wait for long between its
+    /// reading of the clock and its turn here; by a reading that is older than those before it, a rate
+    /// would look as if its clock had been set back, and be cut.
+    latest_nanos: u64,
     /// The `tat` of each rate. One in the past is equivalent to an unused rate.
     rates: HashMap<CounterKey, i64, RandomState>,
     /// The number of rates at which those in the past are removed.
@@ -75,6 +86,7 @@ impl LocalLimiter {
     pub(crate) fn charge(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) -> bool {
         let own = |limit: &&mut AppliedLimit| limit.counted_by == CountedBy::Process;
         let mut shard = self.shard(&key);
+        let now = shard.catch_up(now);
         // A single limit is looked up once. Of several, none is charged before all have allowed it:
         // a refund would not restore a `tat` that was capped.
         if limits.iter_mut().filter(own).nth(1).is_some() {
@@ -95,6 +107,7 @@ impl LocalLimiter {
     /// Undoes a `charge` after another limit denied the request, and sets the decision of each.
     pub(crate) fn undo(&self, key: KeyId, limits: &mut [AppliedLimit], now: LimiterTime) {
         let mut shard = self.shard(&key);
+        let now = shard.catch_up(now);
         for limit in limits
             .iter_mut()
             .filter(|limit| limit.counted_by == CountedBy::Process)
@@ -115,6 +128,7 @@ impl LocalLimiter {
     /// worked off a part, and a period may be over.
     pub(crate) fn refund(&self, key: KeyId, limits: &[AppliedLimit], now: LimiterTime) {
         let mut shard = self.shard(&key);
+        let now = shard.catch_up(now);
         let charged =
             |limit: &&AppliedLimit| limit.counted_by == CountedBy::Process && limit.cost > 0;
         for limit in limits.iter().filter(charged) {
@@ -135,6 +149,12 @@ impl LocalLimiter {
 }
 
 impl LimiterShard {
+    /// Returns `now`, or the latest uptime that the shard was used at if that is later. It has passed by now, too.
+    fn catch_up(&mut self, now: LimiterTime) -> LimiterTime {
+        self.latest_nanos = self.latest_nanos.max(now.nanos);
+        LimiterTime::new(self.latest_nanos, now.wall)
+    }
+
     /// Charges a limit if it allows that, and sets its decision.
     fn charge(&mut self, key: KeyId, limit: &mut AppliedLimit, now: LimiterTime) -> bool {
         let counter_key = (key, limit.hash);

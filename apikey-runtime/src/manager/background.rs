@@ -34,6 +34,7 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
     spawn(&core, move |core| async move {
         core.run_audit_pruning(started).await;
     });
+    spawn(&core, |core| async move { core.run_expiry_notices().await });
     spawn(&core, |core| async move { core.usage.run().await });
     spawn(&core, |core| async move { core.run_probes().await });
     #[cfg(feature = "metrics")]
@@ -82,6 +83,8 @@ pub(super) async fn stop(core: &ManagerCore) {
     core.poller.close();
     let _ = tokio::time::timeout(deadline, core.verifier.refund_all_prefetched()).await;
     core.usage.finish().await;
+    // Without a lease, it does not send more, and notes what it sent.
+    let _ = tokio::time::timeout(deadline, core.sending_notices.lock()).await;
     core.events.close();
     #[cfg(feature = "metrics")]
     core.publish_metrics();

@@ -4,15 +4,16 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Once};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
 use super::background;
 use super::core::ManagerCore;
+use super::notice_memory::NoticeMemory;
 use super::secret::{RandomSource, SystemRandom};
 use super::thread::ManagerThread;
 use super::{ApiKeyManager, Inner};
-use crate::cache::{Cache, Loader};
+use crate::cache::{Cache, IdleExpiry, Loader};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::ChangePoller;
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
 use crate::key::{KeyHasher, ParsedDigest, Sha256Hasher};
 use crate::limiter::{LocalLimiter, Plan, Plans, Prefetch};
-use crate::shared::Shared;
+use crate::shared::{Shared, UnflushedUses};
 use crate::store::{KeyStore, NodeId};
 use crate::usage::Usage;
 use crate::verify::Verifier;
@@ -105,7 +106,8 @@ impl ApiKeyManagerBuilder {
     /// # Errors
     ///
     /// Returns [`Error::Config`] if no store was set or the thread cannot be started,
-    /// [`Error::Unsupported`] if the store cannot keep a rule for issuing keys, [`Error::Store`] if
+    /// [`Error::Unsupported`] if the store cannot keep a rule for issuing keys or does not keep the usage
+    /// that [`idle_expiry`](crate::ConfigBuilder::idle_expiry) needs, [`Error::Store`] if
     /// the store does not start or answer, [`Error::Hasher`] if the hasher
     /// cannot parse its own digests, and [`Error::Random`] if the system's random generator fails.
     pub async fn start(self) -> Result<ApiKeyManager, Error> {
@@ -125,6 +127,7 @@ impl ApiKeyManagerBuilder {
         let node = node_id(&*self.random)?;
         let core = Arc::new(core(shared, self.config, self.hasher, node)?);
         core.check_countable(core.verifier.config.issue_policy())?;
+        core.check_idle_expiry()?;
         thread.run(background::start(Arc::clone(&core))).await?;
         Ok(ApiKeyManager(Arc::new(Inner {
             core,
@@ -172,6 +175,10 @@ fn core(
             cache: Arc::clone(&cache),
             hasher: Arc::clone(&hasher),
             plans: Plans::default(),
+            idle: config.idle_expiry().map(|after| IdleExpiry {
+                after,
+                own: Arc::clone(&usage) as Arc<dyn UnflushedUses>,
+            }),
         }),
         poller: Arc::clone(&poller),
         events: Arc::clone(&events),
@@ -184,6 +191,7 @@ fn core(
         dummy,
         config,
     };
+    let notice_memory = NoticeMemory::new(shared.now());
     Ok(ManagerCore {
         shared,
         cache,
@@ -193,6 +201,8 @@ fn core(
         usage,
         verifier: Arc::new(verifier),
         probe_request: Notify::new(),
+        sending_notices: Mutex::new(()),
+        notice_memory: Mutex::new(notice_memory),
     })
 }
 

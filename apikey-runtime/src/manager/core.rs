@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
+use super::notice_memory::NoticeMemory;
 use crate::audit::ChangeOrigin;
 use crate::cache::Cache;
 use crate::cluster::ChangePoller;
@@ -30,6 +31,10 @@ pub(super) struct ManagerCore {
     pub(super) verifier: Arc<Verifier>,
     /// Wakes the task that probes the store.
     pub(super) probe_request: Notify,
+    /// Locked while events of keys that expire soon are sent and not yet noted as sent.
+    pub(super) sending_notices: Mutex<()>,
+    /// What the task that sends them remembers if it panics. Only that task locks it.
+    pub(super) notice_memory: Mutex<NoticeMemory>,
 }
 
 impl ManagerCore {
@@ -94,6 +99,23 @@ impl ManagerCore {
         }
     }
 
+    /// Rejects an idle expiry if the store does not keep the last uses of keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Unsupported`].
+    pub(super) fn check_idle_expiry(&self) -> Result<(), Error> {
+        let is_set = self.verifier.config.idle_expiry().is_some();
+        if !is_set || self.usage.is_enabled() {
+            return Ok(());
+        }
+        let store = &self.shared.store;
+        Err(Error::Unsupported(format!(
+            "unused keys are denied (`idle_expiry_hours`), and the key store ({store:?}) does not keep usage; use a \
+             store of this crate, implement `KeyStore::usage`, or leave `idle_expiry_hours` out"
+        )))
+    }
+
     /// Lets polls and other calls run between two pages of a call that may read the whole store: a
     /// store whose answers are ready at once does not.
     ///
@@ -140,15 +162,16 @@ impl ManagerCore {
         }
     }
 
-    /// Emits an event of a change that is durable and whose key was evicted from this cache.
-    pub(super) fn emit(&self, kind: EventKind, id: KeyId, origin: &ChangeOrigin) {
+    /// Emits an event of a change that is durable and whose key was evicted from this cache. Returns whether
+    /// it had a reader.
+    pub(super) fn emit(&self, kind: EventKind, id: KeyId, origin: &ChangeOrigin) -> bool {
         self.events.emit(|| Event {
             at: self.shared.now().now,
             kind,
             key_id: Some(id),
             owner: None,
             actor: origin.actor.clone(),
-        });
+        })
     }
 }
 

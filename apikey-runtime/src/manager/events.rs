@@ -5,8 +5,9 @@ use crate::events::EventStream;
 
 impl ApiKeyManager {
     /// Subscribes to the events of this manager: keys that it created, changed, rotated, revoked,
-    /// enabled, disabled or purged, owners whose keys it revoked, suspended or resumed, and requests
-    /// that it denied. Allowed requests do not emit events.
+    /// enabled, disabled or purged, owners whose keys it revoked, suspended or resumed, requests
+    /// that it denied, and keys of the store that [expire soon](crate::guide::end_of_a_key). Allowed requests do not
+    /// emit events.
     ///
     /// The event of a change is emitted when the change is durable and known to this manager's cache:
     /// for `purge`, step by step. A failed change or step does not emit events, although it may have

@@ -58,7 +58,7 @@ impl ApiKeyManager {
     ///
     /// The answer is that the key is not active, without a reason, if the text is not a key, if the
     /// secret is wrong or its grace has ended, if the prefix is not accepted, and if the key is
-    /// revoked, suspended, disabled, expired or not valid yet (RFC 7662 section 2.2). The key's
+    /// revoked, suspended, disabled, expired, not valid yet or idle (RFC 7662 section 2.2). The key's
     /// networks and methods are not considered.
     ///
     /// The record is read from the store. The call is not a use of the key, and neither limits nor
@@ -134,9 +134,14 @@ impl ManagerCore {
         };
         let proof = self.verifier.prove_possession(&presented, record.as_ref());
         let proven = record.zip(proof);
-        Ok(Introspection::of(
-            proven.filter(|(_, proof)| proof.state == KeyState::Active),
-        ))
+        let mut active = proven.filter(|(_, proof)| proof.state == KeyState::Active);
+        if let Some((record, _)) = &active {
+            let states = self.states_of(std::iter::once(record), self.shared.now().now);
+            if states.await? != [KeyState::Active] {
+                active = None;
+            }
+        }
+        Ok(Introspection::of(active))
     }
 }
 

@@ -8,12 +8,14 @@ mod check;
 mod confirm;
 mod core;
 mod events;
+mod expiry_notices;
 mod global;
 mod health;
 mod introspect;
 mod keys;
 mod limits;
 mod new_key;
+mod notice_memory;
 mod owners;
 mod probe;
 mod secret;
@@ -207,7 +209,8 @@ impl ApiKeyManager {
         RevokeKey::new(self.clone(), id)
     }
 
-    /// Enables a key. Its errors are [`Error::NotFound`], [`Error::Revoked`], [`Error::Policy`],
+    /// Enables a key. If it is enabled already, this restarts the time after which it is idle: see
+    /// [`idle_expiry`](crate::ConfigBuilder::idle_expiry). Its errors are [`Error::NotFound`], [`Error::Revoked`], [`Error::Policy`],
     /// [`Error::Conflict`], [`Error::Store`] and [`Error::ShutDown`].
     pub fn enable(&self, id: KeyId) -> SetKeyEnabled {
         SetKeyEnabled::new(self.clone(), id, true)

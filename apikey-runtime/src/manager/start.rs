@@ -1,11 +1,13 @@
 //! Starting the store, and taking the first lease: patient with a store that is slow, and quick to
 //! report one that refuses.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::core::ManagerCore;
 use crate::error::{ErrorChain, StoreError};
@@ -32,15 +34,38 @@ pub(super) async fn start_store(core: &Arc<ManagerCore>) -> Result<(), StoreErro
     let start = || {
         let core = Arc::clone(core);
         async move {
-            let start = timeout(deadline, core.shared.store.start()).await;
-            start.unwrap_or_else(|_elapsed| {
-                Err(StoreError::timed_out(format!(
-                    "it did not start within {deadline:?}"
-                )))
-            })
+            let store = &core.shared.store;
+            unless_upgrading(store.start(), || store.is_upgrading(), deadline).await
         }
     };
     patiently("the key store to start", patience, deadline, start).await
+}
+
+/// Gives `start` up at the deadline, unless the store brings what an older release wrote up to date: what is given up is
+/// undone, and the next start would come no further. The deadline counts from the end of that.
+async fn unless_upgrading(
+    start: impl Future<Output = Result<(), StoreError>>,
+    is_upgrading: impl Fn() -> bool,
+    deadline: Duration,
+) -> Result<(), StoreError> {
+    let (mut start, mut end) = (pin!(start), pin!(sleep(deadline)));
+    let mut was_upgrading = false;
+    poll_fn(|context| {
+        if let Poll::Ready(outcome) = start.as_mut().poll(context) {
+            return Poll::Ready(outcome);
+        }
+        let upgrades = is_upgrading();
+        if upgrades || was_upgrading {
+            end.as_mut().reset(Instant::now() + deadline);
+        }
+        was_upgrading = upgrades;
+        let late = |()| {
+            let reason = format!("it did not start within {deadline:?}");
+            Err(StoreError::timed_out(reason))
+        };
+        end.as_mut().poll(context).map(late)
+    })
+    .await
 }
 
 /// Joins the store's members, and takes the first lease.
@@ -119,5 +144,37 @@ where
             quiet_until = Instant::now() + NOTICE;
         }
         sleep(RETRY_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn a_start_is_given_up_when_the_store_does_not_upgrade_any_more() {
+        let asked = Cell::new(0);
+        let is_upgrading = || asked.replace(asked.get() + 1) < 3;
+        let outcome = unless_upgrading(pending(), is_upgrading, DEADLINE).await;
+        assert!(outcome.unwrap_err().is_timeout());
+        assert_eq!(asked.get(), 5, "there is a whole deadline after it");
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_comes_to_its_end() {
+        let asked = Cell::new(0);
+        let is_upgrading = || asked.replace(asked.get() + 1) < 9;
+        let start = poll_fn(|_| match asked.get() {
+            3.. => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        });
+        let outcome = unless_upgrading(start, is_upgrading, DEADLINE).await;
+        assert!(outcome.is_ok());
+        assert_eq!(asked.get(), 3);
     }
 }

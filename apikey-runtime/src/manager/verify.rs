@@ -50,7 +50,8 @@ pub(super) async fn decide<I: RequestInfo>(
 ) -> Result<Allowed, Denied> {
     match verifier.try_check(request) {
         FastPath::Decided(decision) => decision,
-        FastPath::Deferred(reason) => verifier.check(request, reason).await,
+        // Boxed, so that the future of a check that does not wait is small: callers move it.
+        FastPath::Deferred(reason) => Box::pin(verifier.check(request, reason)).await,
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum StoreCall {
     CountLiveKeys,
     ReadAudit,
     PruneAudit,
+    ClaimNotices,
+    FinishNotices,
 }
 
 /// Result of a poll of the change log.

@@ -1,5 +1,7 @@
 //! A location in which a route expects the key.
 
+use std::fmt;
+
 /// A location in which a route expects the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -90,6 +92,26 @@ impl KeyLocation<'_> {
     /// Returns whether the body has to be read to find the key.
     pub(crate) fn is_in_body(&self) -> bool {
         matches!(self, Self::Json { .. } | Self::Form { .. })
+    }
+}
+
+/// Writes the location as the attribute has it: `bearer`, `header("x-api-key")`.
+impl fmt::Display for KeyLocation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header { .. } if *self == KeyLocation::BEARER => f.write_str("bearer"),
+            Self::Header { name, scheme: None } => write!(f, "header({name:?})"),
+            Self::Header {
+                name,
+                scheme: Some(scheme),
+            } => write!(f, "header({name:?}, scheme = {scheme:?})"),
+            Self::Basic => f.write_str("basic"),
+            Self::WebSocket => f.write_str("websocket"),
+            Self::Query { name } => write!(f, "query({name:?})"),
+            Self::Cookie { name } => write!(f, "cookie({name:?})"),
+            Self::Json { name } => write!(f, "json({name:?})"),
+            Self::Form { name } => write!(f, "form({name:?})"),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub use location::KeyLocation;
 pub use request_facts::RequestFacts;
 pub(crate) use required_scopes::RequiredScopes;
 pub use scopes::ScopeExpr;
-pub(crate) use scopes::{PathValues, TemplateFault};
+pub(crate) use scopes::{FilledTemplates, PathValues, TemplateFault};
 
 use crate::limit::Rate;
 
@@ -87,7 +87,8 @@ pub struct Policy {
 }
 
 /// The action when limits cannot be counted because the store is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LimiterFallback {
     /// Denies the request with 503.

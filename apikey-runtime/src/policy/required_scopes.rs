@@ -1,102 +1,79 @@
 //! The scopes that the guards of a request required, kept with the key that they allowed.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{PathValues, Policy, ScopeExpr};
+use super::scopes::{FilledTemplates, ScopeExpr};
 
 /// The scopes that the guards of a request required of its key.
 ///
-/// Making one does not allocate for a single guard whose scopes have no templates.
+/// Making one does not allocate for a single guard whose scopes have no templates. Otherwise it makes one
+/// allocation, and keeps the text that the check filled the templates into.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum RequiredScopes {
     #[default]
     None,
     /// An expression without templates.
     One(ScopeExpr),
-    /// Templates with the values of the request's path, or the expressions of several guards.
-    Several(Arc<[FilledScopes]>),
+    Several(Arc<GuardScopes>),
 }
 
-/// An expression with the values that its templates were filled from.
-#[derive(Debug, Clone)]
-pub(crate) struct FilledScopes {
+/// What one guard required, besides earlier guards.
+#[derive(Debug)]
+pub(crate) struct GuardScopes {
     expression: ScopeExpr,
-    values: Box<[(&'static str, Box<str>)]>,
+    filled: FilledTemplates,
+    earlier: RequiredScopes,
 }
 
 impl RequiredScopes {
-    /// Returns what `policy` requires of a request with this path, and what `earlier` guards of the
-    /// same request did.
-    pub(crate) fn of(policy: &Policy, path: &dyn PathValues, earlier: Option<&Self>) -> Self {
-        let own = match policy.scopes {
-            None => return earlier.cloned().unwrap_or_default(),
-            Some(own) if policy.has_template => own,
-            Some(own) if earlier.is_none_or(Self::is_none) => return Self::One(own),
-            Some(own) => own,
-        };
-        let own = FilledScopes::new(own, path);
-        let earlier = match earlier {
-            None | Some(Self::None) => Vec::new(),
-            Some(Self::One(expression)) => vec![FilledScopes {
-                expression: *expression,
-                values: Box::default(),
-            }],
-            Some(Self::Several(several)) => several.to_vec(),
-        };
-        Self::Several(earlier.into_iter().chain([own]).collect())
+    /// Returns what a guard with these scopes requires, and what `earlier` guards of the same request did.
+    #[inline]
+    pub(crate) fn of(
+        own: Option<ScopeExpr>,
+        filled: FilledTemplates,
+        earlier: Option<&Self>,
+    ) -> Self {
+        match own {
+            None if earlier.is_none() => Self::None,
+            Some(expression) if earlier.is_none() && filled.is_empty() => Self::One(expression),
+            _ => Self::several(own, filled, earlier.cloned().unwrap_or_default()),
+        }
     }
 
-    fn is_none(&self) -> bool {
-        matches!(self, Self::None)
+    #[cold]
+    fn several(own: Option<ScopeExpr>, filled: FilledTemplates, earlier: Self) -> Self {
+        let Some(expression) = own else {
+            return earlier;
+        };
+        match earlier {
+            Self::None if filled.is_empty() => Self::One(expression),
+            Self::One(known) if filled.is_empty() && known == expression => earlier,
+            _ => Self::Several(Arc::new(GuardScopes {
+                expression,
+                filled,
+                earlier,
+            })),
+        }
     }
 
     /// Returns whether a key that `holds` these scopes meets all of them.
     pub(crate) fn met(&self, holds: &dyn Fn(&str) -> bool) -> bool {
-        let met = |expression: ScopeExpr, path: &dyn PathValues| {
-            // A value that could not be filled in denied the request.
-            expression.met(holds, path).unwrap_or(false)
-        };
         match self {
             Self::None => true,
-            Self::One(expression) => met(*expression, &NoPath),
-            Self::Several(several) => several.iter().all(|one| met(one.expression, one)),
+            Self::One(expression) => expression.met(&FilledTemplates::default(), holds),
+            Self::Several(last) => {
+                last.expression.met(&last.filled, holds) && last.earlier.met(holds)
+            }
         }
-    }
-}
-
-impl FilledScopes {
-    fn new(expression: ScopeExpr, path: &dyn PathValues) -> Self {
-        let mut names = Vec::new();
-        expression.template_names(&mut names);
-        let value = |name| Some((name, path.value(name)?.into()));
-        Self {
-            expression,
-            values: names.into_iter().filter_map(value).collect(),
-        }
-    }
-}
-
-impl PathValues for FilledScopes {
-    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut values = self.values.iter();
-        let (_, value) = values.find(|(known, _)| *known == name)?;
-        Some(Cow::Borrowed(value))
-    }
-}
-
-/// The path of an expression without templates.
-struct NoPath;
-
-impl PathValues for NoPath {
-    fn value(&self, _name: &str) -> Option<Cow<'_, str>> {
-        None
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
+    use crate::policy::PathValues;
 
     struct Project(&'static str);
 
@@ -106,11 +83,14 @@ mod tests {
         }
     }
 
-    const READ: Policy = Policy::new().scopes(ScopeExpr::One("read"));
-    const PROJECT: Policy = Policy::new().scopes(ScopeExpr::Any(&[
-        ScopeExpr::One("admin"),
-        ScopeExpr::One("project:{id}:read"),
-    ]));
+    const READ: ScopeExpr = ScopeExpr::One("read");
+    const PROJECT: ScopeExpr =
+        ScopeExpr::Any(&[ScopeExpr::One("admin"), ScopeExpr::One("project:{id}:read")]);
+
+    fn required(own: ScopeExpr, earlier: Option<&RequiredScopes>) -> RequiredScopes {
+        let filled = own.fill(&Project("7")).unwrap();
+        RequiredScopes::of(Some(own), filled, earlier)
+    }
 
     fn met(required: &RequiredScopes, scopes: &[&str]) -> bool {
         required.met(&|scope| scopes.contains(&scope))
@@ -118,25 +98,29 @@ mod tests {
 
     #[test]
     fn a_template_keeps_the_values_of_its_request() {
-        let required = RequiredScopes::of(&PROJECT, &Project("7"), None);
+        let required = required(PROJECT, None);
         assert!(met(&required, &["project:7:read"]));
         assert!(met(&required, &["admin"]));
         assert!(!met(&required, &["project:8:read"]));
+        assert!(!met(&required, &["project:{id}:read"]));
     }
 
     #[test]
     fn each_guard_of_a_request_counts() {
-        let first = RequiredScopes::of(&READ, &Project("7"), None);
+        let first = required(READ, None);
         assert!(met(&first, &["read"]) && !met(&first, &[]));
-        for earlier in [&first, &RequiredScopes::of(&READ, &NoPath, Some(&first))] {
-            let both = RequiredScopes::of(&PROJECT, &Project("7"), Some(earlier));
+        for earlier in [&first, &required(READ, Some(&first))] {
+            let both = required(PROJECT, Some(earlier));
             assert!(met(&both, &["read", "admin"]));
             assert!(!met(&both, &["admin"]) && !met(&both, &["read"]));
         }
+        let both = required(READ, Some(&required(PROJECT, None)));
+        assert!(met(&both, &["read", "admin"]));
+        assert!(!met(&both, &["admin"]) && !met(&both, &["read"]));
         // A guard without scopes does not forget those of an earlier one.
-        let kept = RequiredScopes::of(&Policy::new(), &NoPath, Some(&first));
+        let kept = RequiredScopes::of(None, FilledTemplates::default(), Some(&first));
         assert!(met(&kept, &["read"]) && !met(&kept, &[]));
-        let none = RequiredScopes::of(&Policy::new(), &NoPath, None);
+        let none = RequiredScopes::of(None, FilledTemplates::default(), None);
         assert!(met(&none, &[]));
     }
 }

@@ -1,6 +1,7 @@
 //! Scope expressions, and their evaluation.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::scope::{check_scope, is_segment};
 
@@ -25,6 +26,20 @@ pub(crate) enum TemplateFault {
     NoSuchName(&'static str),
     /// The value in the request's path cannot be a segment of a scope.
     NotASegment,
+}
+
+/// Stands between filled templates. A scope cannot contain it.
+const BETWEEN_SCOPES: char = ' ';
+
+/// The templates of an expression, filled, in the order in which they stand.
+#[derive(Debug, Default)]
+pub(crate) struct FilledTemplates(String);
+
+impl FilledTemplates {
+    /// Returns whether the expression has no templates.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// The decoded path parameters of a route.
@@ -86,36 +101,57 @@ impl ScopeExpr {
         }
     }
 
-    /// Collects the names of path parameters in the templates.
-    pub(super) fn template_names(self, into: &mut Vec<&'static str>) {
+    /// Fills all templates of the expression from a path: a path value that cannot be filled in denies the
+    /// request even under `not`.
+    pub(crate) fn fill(self, path: &dyn PathValues) -> Result<FilledTemplates, TemplateFault> {
+        let mut filled = FilledTemplates::default();
+        self.fill_into(&mut filled.0, path)?;
+        Ok(filled)
+    }
+
+    fn fill_into(self, filled: &mut String, path: &dyn PathValues) -> Result<(), TemplateFault> {
         match self {
-            Self::One(text) => into.extend(text.split(':').filter_map(template_name)),
-            Self::All(parts) | Self::Any(parts) => {
-                parts.iter().for_each(|part| part.template_names(into));
-            }
-            Self::Not(part) => part.template_names(into),
+            Self::One(text) if text.contains('{') => fill(text, filled, path),
+            Self::One(_) => Ok(()),
+            Self::All(parts) | Self::Any(parts) => parts
+                .iter()
+                .try_for_each(|part| part.fill_into(filled, path)),
+            Self::Not(part) => part.fill_into(filled, path),
         }
     }
 
-    /// Returns whether a key that `holds` these scopes satisfies the expression.
-    ///
-    /// Evaluates every part: a path value that cannot be filled in denies the request even under
-    /// `not`.
-    pub(crate) fn met(
-        self,
-        holds: &dyn Fn(&str) -> bool,
-        path: &dyn PathValues,
-    ) -> Result<bool, TemplateFault> {
+    /// Returns whether a key that `holds` these scopes satisfies the expression, whose templates are
+    /// `filled`.
+    pub(crate) fn met(self, filled: &FilledTemplates, holds: &dyn Fn(&str) -> bool) -> bool {
+        if filled.is_empty() {
+            return self.evaluate(&mut |text| holds(text));
+        }
+        let mut filled = filled.0.split(BETWEEN_SCOPES);
+        self.evaluate(&mut |text| match text.contains('{') {
+            true => filled.next().is_some_and(holds),
+            false => holds(text),
+        })
+    }
+
+    /// Evaluates every part, in the order in which they stand.
+    fn evaluate(self, holds: &mut dyn FnMut(&'static str) -> bool) -> bool {
         match self {
-            Self::One(text) if text.contains('{') => Ok(holds(&fill(text, path)?)),
-            Self::One(text) => Ok(holds(text)),
-            Self::All(parts) => parts
-                .iter()
-                .try_fold(true, |met, part| Ok(part.met(holds, path)? && met)),
-            Self::Any(parts) => parts
-                .iter()
-                .try_fold(false, |met, part| Ok(part.met(holds, path)? || met)),
-            Self::Not(part) => part.met(holds, path).map(|met| !met),
+            Self::One(text) => holds(text),
+            Self::All(parts) => {
+                let mut met = true;
+                for part in parts {
+                    met &= part.evaluate(holds);
+                }
+                met
+            }
+            Self::Any(parts) => {
+                let mut met = false;
+                for part in parts {
+                    met |= part.evaluate(holds);
+                }
+                met
+            }
+            Self::Not(part) => !part.evaluate(holds),
         }
     }
 
@@ -132,9 +168,34 @@ impl ScopeExpr {
     }
 }
 
-/// Fills the template with the path's values.
-fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFault> {
-    let mut filled = String::with_capacity(text.len() + 16);
+/// Writes the expression as the attribute has it, without quotes: `all(a, any(b, not(c)))`.
+impl fmt::Display for ScopeExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (operator, parts) = match self {
+            Self::One(text) => return f.write_str(text),
+            Self::All(parts) => ("all", *parts),
+            Self::Any(parts) => ("any", *parts),
+            Self::Not(part) => ("not", std::slice::from_ref(*part)),
+        };
+        write!(f, "{operator}(")?;
+        for (at, part) in parts.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            write!(f, "{separator}{part}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Adds the template, filled with the path's values.
+fn fill(
+    text: &'static str,
+    filled: &mut String,
+    path: &dyn PathValues,
+) -> Result<(), TemplateFault> {
+    filled.reserve(text.len() + 16);
+    if !filled.is_empty() {
+        filled.push(BETWEEN_SCOPES);
+    }
     for (index, segment) in text.split(':').enumerate() {
         if index > 0 {
             filled.push(':');
@@ -151,7 +212,7 @@ fn fill(text: &'static str, path: &dyn PathValues) -> Result<String, TemplateFau
             }
         }
     }
-    Ok(filled)
+    Ok(())
 }
 
 /// Returns the name in a segment `{name}`.
@@ -174,6 +235,14 @@ mod tests {
         }
     }
 
+    fn met(
+        expr: ScopeExpr,
+        holds: &dyn Fn(&str) -> bool,
+        path: &Path,
+    ) -> Result<bool, TemplateFault> {
+        Ok(expr.met(&expr.fill(path)?, holds))
+    }
+
     const A: ScopeExpr = ScopeExpr::One("a");
     const B: ScopeExpr = ScopeExpr::One("b");
 
@@ -194,7 +263,7 @@ mod tests {
             for (a, b) in [(false, false), (false, true), (true, false), (true, true)] {
                 let holds = |scope: &str| (scope == "a" && a) || (scope == "b" && b);
                 assert_eq!(
-                    expr.met(&holds, &Path(&[])),
+                    met(expr, &holds, &Path(&[])),
                     Ok(truth(a, b)),
                     "{expr:?} {a} {b}"
                 );
@@ -206,21 +275,42 @@ mod tests {
     fn a_template_is_filled_from_the_path() {
         let expr = ScopeExpr::One("project:{id}:read");
         let holds = |scope: &str| scope == "project:7:read";
-        assert_eq!(expr.met(&holds, &Path(&[("id", "7")])), Ok(true));
-        assert_eq!(expr.met(&holds, &Path(&[("id", "8")])), Ok(false));
+        assert_eq!(met(expr, &holds, &Path(&[("id", "7")])), Ok(true));
+        assert_eq!(met(expr, &holds, &Path(&[("id", "8")])), Ok(false));
         assert_eq!(
-            expr.met(&holds, &Path(&[])),
+            met(expr, &holds, &Path(&[])),
             Err(TemplateFault::NoSuchName("id"))
         );
         for value in ["7:read", "*", "", "7/8", "7 8", "{id}", "7\0"] {
             let path = [("id", value)];
             assert!(
                 matches!(
-                    expr.met(&|_| true, &Path(Box::leak(Box::new(path)))),
+                    met(expr, &|_| true, &Path(Box::leak(Box::new(path)))),
                     Err(TemplateFault::NotASegment)
                 ),
                 "{value:?}"
             );
+        }
+    }
+
+    #[test]
+    fn each_of_several_templates_is_evaluated_in_its_place() {
+        let expr = ScopeExpr::Any(&[
+            ScopeExpr::All(&[ScopeExpr::One("{a}:x"), A, ScopeExpr::One("{b}:{a}")]),
+            ScopeExpr::Not(&ScopeExpr::Any(&[B, ScopeExpr::One("{c}")])),
+        ]);
+        const PATH: Path = Path(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        for (scopes, expected) in [
+            (&["1:x", "a", "2:1", "3"][..], true),
+            (&["1:x", "a", "3"], false),
+            (&["1:x", "a", "2:1", "b"], true),
+            (&["2:1", "a", "b"], false),
+            (&[], true),
+            (&["3"], false),
+            (&["{c}"], true),
+        ] {
+            let holds = |scope: &str| scopes.contains(&scope);
+            assert_eq!(met(expr, &holds, &PATH), Ok(expected), "{scopes:?}");
         }
     }
 
@@ -235,7 +325,7 @@ mod tests {
             ScopeExpr::All(any),
         ] {
             assert_eq!(
-                expr.met(&|_| true, &Path(&[("id", "*")])),
+                met(expr, &|_| true, &Path(&[("id", "*")])),
                 Err(TemplateFault::NotASegment)
             );
         }

@@ -1,5 +1,6 @@
 //! Records: what a store keeps of a key.
 
+mod idle;
 mod metadata;
 mod owner;
 mod patch;
@@ -75,6 +76,9 @@ pub struct KeyRecord {
     pub revoked: Option<Revocation>,
     /// Whether the key is enabled.
     pub enabled: bool,
+    /// When the key was last [enabled](crate::ApiKeyManager::enable), by the clock of the node that did it, or of the
+    /// store if a statement by hand did it; `None` if it never was. Idleness counts from then at the earliest.
+    pub enabled_at: Option<Timestamp>,
     /// The number of changes of this record, plus 1; a new record has 1.
     pub version: u64,
     /// How many times the secret was replaced. The store increments it whenever the digest changes.
@@ -137,6 +141,7 @@ impl KeyRecord {
             not_before: None,
             revoked: None,
             enabled: true,
+            enabled_at: None,
             version: 1,
             rotations: 0,
             owner_revocations: 0,
@@ -166,6 +171,7 @@ impl fmt::Debug for KeyRecord {
             .field("not_before", &self.not_before)
             .field("revoked", &self.revoked)
             .field("enabled", &self.enabled)
+            .field("enabled_at", &self.enabled_at)
             .field("version", &self.version)
             .field("rotations", &self.rotations)
             .field("owner_revocations", &self.owner_revocations)

@@ -39,6 +39,8 @@ pub struct KeyPatch {
     pub not_before: Option<Option<Timestamp>>,
     /// See [`KeyRecord::enabled`].
     pub enabled: Option<bool>,
+    /// See [`KeyRecord::enabled_at`]. A manager sets it with `enabled`, also if the key is enabled already.
+    pub enabled_at: Option<Timestamp>,
     /// See [`KeyRecord::digest`]; set by a rotation.
     pub digest: Option<String>,
     /// See [`KeyRecord::previous`]; set by a rotation.
@@ -72,6 +74,9 @@ impl KeyPatch {
         put(&self.expires, &mut record.expires);
         put(&self.not_before, &mut record.not_before);
         put(&self.enabled, &mut record.enabled);
+        if self.enabled_at.is_some() {
+            record.enabled_at = self.enabled_at;
+        }
         if self
             .digest
             .as_ref()
@@ -100,6 +105,7 @@ impl fmt::Debug for KeyPatch {
             .field("expires", &self.expires)
             .field("not_before", &self.not_before)
             .field("enabled", &self.enabled)
+            .field("enabled_at", &self.enabled_at)
             .finish_non_exhaustive()
     }
 }

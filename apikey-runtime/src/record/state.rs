@@ -20,12 +20,18 @@ pub enum KeyState {
     Expired,
     /// Not valid yet.
     NotYetValid,
+    /// Not used for the configured [time](crate::ConfigBuilder::idle_expiry). The state is computed from the
+    /// last use, and not stored: see [`ApiKeyManager::state_of`](crate::ApiKeyManager::state_of).
+    Idle,
     /// Usable.
     Active,
 }
 
 impl KeyRecord {
     /// Returns the key's state at a time: a [`Timestamp`] or a `SystemTime`.
+    ///
+    /// A record does not have the key's last use, so the state is never [`Idle`](KeyState::Idle): see
+    /// [`ApiKeyManager::state_of`](crate::ApiKeyManager::state_of).
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, KeyState, MemoryStore};
@@ -45,8 +51,8 @@ impl KeyRecord {
         Validity::of(self).state(at.into())
     }
 
-    /// Returns whether the key is live: neither revoked nor expired. Disabled and suspended keys are
-    /// live, and so are those that are not valid yet.
+    /// Returns whether the key is live: neither revoked nor expired. Disabled, suspended and idle keys
+    /// are live, and so are those that are not valid yet.
     #[must_use]
     pub fn is_live(&self, at: impl Into<Timestamp>) -> bool {
         let validity = Validity::of(self);
@@ -60,6 +66,8 @@ pub(crate) struct Validity {
     pub(crate) revoked: bool,
     pub(crate) suspended: bool,
     pub(crate) enabled: bool,
+    /// Whether the key is idle at the time in `expires`, and not expired.
+    pub(crate) ends_idle: bool,
     /// [`Timestamp::MAX`] if the key does not expire.
     pub(crate) expires: Timestamp,
     /// [`Timestamp::MIN`] if the key was valid from the beginning.
@@ -74,6 +82,7 @@ impl Validity {
             revoked: record.revoked.is_some() || owner.revokes(record.owner_revocations),
             suspended: owner.suspended,
             enabled: record.enabled,
+            ends_idle: false,
             expires: record.expires.unwrap_or(Timestamp::MAX),
             not_before: record.not_before.unwrap_or(Timestamp::MIN),
         }
@@ -87,7 +96,10 @@ impl Validity {
         } else if !self.enabled {
             KeyState::Disabled
         } else if now >= self.expires {
-            KeyState::Expired
+            match self.ends_idle {
+                true => KeyState::Idle,
+                false => KeyState::Expired,
+            }
         } else if now < self.not_before {
             KeyState::NotYetValid
         } else {

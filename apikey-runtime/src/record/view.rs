@@ -77,7 +77,7 @@ impl KeyRecord {
     /// ```
     ///
     /// The view does not include the key's state, since it depends on the time: see
-    /// [`state_at`](Self::state_at).
+    /// [`state_at`](Self::state_at), and [`state_of`](crate::ApiKeyManager::state_of) if keys become idle.
     #[must_use]
     pub fn view(&self) -> KeyView {
         KeyView {

@@ -48,7 +48,9 @@ impl CallClass {
             | StoreCall::PruneUsage
             | StoreCall::CountLiveKeys
             | StoreCall::ReadAudit
-            | StoreCall::PruneAudit => None,
+            | StoreCall::PruneAudit
+            | StoreCall::ClaimNotices
+            | StoreCall::FinishNotices => None,
         }
     }
 }

@@ -1,17 +1,22 @@
 //! Checks of a store's answers: an answer that does not fit its question is an error. A collation
 //! that ignores case, or a wrong join, would otherwise keep a revoked key alive under another id.
 
+mod notices;
+mod page;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    AuditPage, AuditQuery, LastUsed, ListCursor, ListQuery, ListRange, MAX_NETWORKS, NetworkUse,
-    OwnerState, RecordPage, SortValue, UsageQuery, UsageRow,
+    AuditPage, AuditQuery, LastUsed, MAX_NETWORKS, NetworkUse, OwnerState, UsageQuery, UsageRow,
 };
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, MAX_READABLE_DEPTH, depth, dismantle};
 use crate::util::text::quote;
+
+pub(crate) use self::notices::notices_of;
+pub(crate) use self::page::page_of;
 
 /// Returns the record found for `id`.
 ///
@@ -30,88 +35,6 @@ pub(crate) fn record_of(
         )),
         Some(record) => readable(record).map(Some),
         None => Ok(None),
-    }
-}
-
-/// Returns the page that a store listed, with the position of each record. A record whose metadata is
-/// nested too deeply becomes unreadable.
-///
-/// The store's own positions in a range of labels are in any order: the text by which it sorts may be
-/// compared in another encoding than UTF-8.
-///
-/// # Errors
-///
-/// Returns [`StoreError::Corrupt`] if a record does not match the query, or is not listed in order.
-pub(crate) fn page_of(query: &ListQuery, page: RecordPage) -> Result<RecordPage, StoreError> {
-    let RecordPage {
-        records,
-        positions,
-        unreadable,
-        next,
-    } = page;
-    let range = &query.range;
-    let has_positions = !positions.is_empty();
-    let in_any_order =
-        matches!(range, ListRange::Label(_)) && (has_positions || records.is_empty());
-    let positions: Vec<ListCursor> = match has_positions {
-        true => positions,
-        false => records.iter().map(|it| range.cursor_of(it)).collect(),
-    };
-    if let Some(first) = positions
-        .first()
-        .filter(|_| positions.len() != records.len())
-    {
-        let reason = "the store did not list one position for each record";
-        return Err(corrupt(&first.id, reason));
-    }
-    let follows = |last: &ListCursor, position: &ListCursor| match in_any_order {
-        true => last != position,
-        false => range.compare(last, position).is_lt(),
-    };
-    let mut fitting = RecordPage::new(Vec::with_capacity(records.len()), unreadable, None);
-    let (mut last, mut seen) = (query.after.clone(), HashSet::new());
-    for (record, position) in records.into_iter().zip(positions) {
-        let id = record.id;
-        let is_new = !in_any_order || seen.insert(id) && query.after.as_ref() != Some(&position);
-        if !is_new || last.is_some_and(|last| !follows(&last, &position)) {
-            return Err(corrupt(&id, "the store did not list it in order"));
-        }
-        let is_within = match (range, &position.sort) {
-            (ListRange::Label(beginning), SortValue::Label(label)) => label.starts_with(beginning),
-            _ => range.fits(&position) && range.contains(&record),
-        };
-        if position.id != id || !is_within {
-            return Err(corrupt(
-                &id,
-                "the store listed it for another owner or range",
-            ));
-        }
-        last = Some(position.clone());
-        match readable(record) {
-            Ok(record) => {
-                fitting.records.push(record);
-                fitting.positions.push(position);
-            }
-            Err(_) => fitting.unreadable.push(id.to_string()),
-        }
-    }
-    // Otherwise a caller would read the same page for ever.
-    match next {
-        Some(next)
-            if !range.fits(&next)
-                || query.after.as_ref() == Some(&next)
-                || !in_any_order
-                    && last.is_some_and(|last| range.compare(&next, &last).is_lt()) =>
-        {
-            Err(corrupt(
-                &next.id,
-                "the store would list the same page again",
-            ))
-        }
-        next => {
-            fitting.next = next;
-            Ok(fitting)
-        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    AuditStore, BulkStep, ChangeLog, LimitStore, ListCursor, ListQuery, ListRange, Membership,
-    OwnerStore, RecordPage, UsageStore, WriteOptions,
+    AuditStore, BulkStep, ChangeLog, ExpiryNotices, LimitStore, ListCursor, ListQuery, ListRange,
+    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, Timestamp};
@@ -29,6 +29,7 @@ const REVOKE_STEP: u32 = 50;
 /// | [`membership`](Self::membership): which managers use the store | a confirmed change waits until every lease has ended |
 /// | [`owners`](Self::owners): a row for each owner | all keys of an owner are revoked in batches, and cannot be suspended; live keys cannot be bounded |
 /// | [`audit`](Self::audit): what was changed, by whom and why | changes are not logged durably |
+/// | [`expiry_notices`](Self::expiry_notices): which notices of ends are due | `ExpiringSoon` events are not sent |
 /// | [`limits`](Self::limits): limit counters | each process counts rates by itself, and quotas are an error |
 /// | [`usage`](Self::usage): how often keys were used | usage is not counted |
 ///
@@ -187,6 +188,13 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         origin: &ChangeOrigin,
     ) -> Result<BulkStep, StoreError>;
 
+    /// Returns whether [`start`](Self::start) is bringing what an older release wrote up to date, which takes longer the
+    /// more keys there are. A manager's [`start_timeout`](crate::Config::start_timeout) does not end that, and counts from
+    /// its end. By default, `false`.
+    fn is_upgrading(&self) -> bool {
+        false
+    }
+
     /// Returns the change log, with which managers can cache records and still learn of every
     /// change in time. By default, `None`: managers read the store for each request.
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -208,6 +216,12 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the audit log. By default, `None`: changes are not logged durably.
     fn audit(&self) -> Option<&dyn AuditStore> {
+        None
+    }
+
+    /// Returns the notices before the end of keys. By default, `None`: no
+    /// [`ExpiringSoon`](crate::events::EventKind::ExpiringSoon) event is sent.
+    fn expiry_notices(&self) -> Option<&dyn ExpiryNotices> {
         None
     }
 

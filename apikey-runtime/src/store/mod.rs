@@ -1,7 +1,7 @@
 //! Stores: they keep records and do not decide anything.
 //!
 //! A store implements [`KeyStore`], and returns the capabilities that it has: [`ChangeLog`],
-//! [`Membership`], [`OwnerStore`], [`AuditStore`], [`LimitStore`], [`UsageStore`].
+//! [`Membership`], [`OwnerStore`], [`AuditStore`], [`ExpiryNotices`], [`LimitStore`], [`UsageStore`].
 
 pub(crate) mod answer;
 mod audit_store;
@@ -12,6 +12,7 @@ mod charge;
 mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub(crate) mod expiry_notices;
 mod key_store;
 mod lease;
 mod limit_store;
@@ -42,6 +43,7 @@ pub use self::bulk_step::BulkStep;
 pub(crate) use self::change_log::PROTOCOL;
 pub use self::change_log::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor};
 pub use self::charge::{Charge, ChargeOutcome, LimitCounter, LimitSupport};
+pub use self::expiry_notices::{ExpiryNotice, ExpiryNotices};
 pub use self::key_store::KeyStore;
 pub(crate) use self::lease::{MAX as MAX_LEASE, outlasts};
 pub use self::limit_store::LimitStore;

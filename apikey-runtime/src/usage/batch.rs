@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 
 use super::recent::LastUses;
 use super::tally::{RouteCounts, TallyCell};
+use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::store::{NodeId, Outcome, UsageBatch, UsageRow};
 
@@ -71,6 +72,14 @@ impl PendingBatches {
             }
         }
         merged
+    }
+
+    /// Returns the last uses of keys that no batch has yet. One key may come several times.
+    pub(super) fn last_uses(&self) -> impl Iterator<Item = (KeyId, Timestamp)> {
+        let unfinished = self.unfinished.iter().map(|(place, tally)| (place, tally));
+        let counted = self.tallies.iter().chain(unfinished);
+        let counted = counted.filter(|(_, tally)| tally.allowed > 0);
+        counted.filter_map(|((id, _, _), tally)| Some((*id, tally.last.latest()?)))
     }
 
     /// Returns the next batch, or `None` if nothing pending can be written, and the number of cells

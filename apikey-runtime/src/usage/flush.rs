@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::batch::PendingBatches;
 use super::{Usage, hour_of};
+use crate::clock::Timestamp;
 use crate::error::{ErrorChain, StoreError};
+use crate::key::KeyId;
 use crate::metrics::StoreCall;
 use crate::shared::CallClass;
 use crate::store::UsageBatch;
@@ -66,6 +68,13 @@ impl Flusher {
                 }
             }
         }
+    }
+
+    /// Returns the last uses of keys that the store may not have yet. One key may come several times.
+    fn last_uses(&self) -> impl Iterator<Item = (KeyId, Timestamp)> {
+        let offered = self.offered.iter().flat_map(|batch| &batch.last_used);
+        let offered = offered.map(|used| (used.key, used.at));
+        self.pending.last_uses().chain(offered)
     }
 
     fn drop_offered(&mut self, error: &StoreError) {
@@ -171,7 +180,7 @@ impl Usage {
         // Taken even if nothing can be written: counts of several threads take less memory once
         // merged.
         let settled = hour_of(self.shared.now().now) - 1;
-        let merged = flusher.pending.add(self.usage_tally.take());
+        let merged = flusher.pending.add(self.take_cells());
         self.usage_tally.release(merged);
         loop {
             if flusher.offered.is_none() {
@@ -180,9 +189,15 @@ impl Usage {
                 flusher.offered = batch;
             }
             if flusher.offered.is_none() {
+                self.forget_taken();
                 return Ok(());
             }
-            self.offer(flusher, deadline).await?;
+            let offered = self.offer(flusher, deadline).await;
+            if offered.is_err() {
+                // Without those that were written, and those of batches that were dropped.
+                self.keep_taken(flusher.last_uses());
+                return offered;
+            }
         }
     }
 
@@ -222,5 +237,56 @@ impl Usage {
         self.shared
             .metrics
             .set_usage_held(self.usage_tally.held(), newly);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NodeId;
+    use crate::usage::batch::MAX_ROWS;
+    use crate::usage::tally::{UsageEvent, UsageTally};
+    use crate::usage::unflushed::TakenUses;
+
+    /// If they stayed, they would become ever more while the store rejects what it is offered.
+    #[test]
+    fn the_uses_of_a_dropped_batch_are_forgotten() {
+        const KEYS: usize = MAX_ROWS * 2 + 500;
+        let usage_tally = UsageTally::new();
+        for number in 0..KEYS {
+            let used = UsageEvent {
+                id: &KeyId::from_u128(number as u128),
+                at: Timestamp::from_millis(number as i64),
+                denied: None,
+                cost: 0,
+                rotations: 0,
+                network: None,
+            };
+            usage_tally.record(&used, &|write: &mut dyn FnMut(&str)| write("/"));
+        }
+        let pending = PendingBatches::new(NodeId::from_u128(9), Duration::from_secs(60));
+        let mut flusher = Flusher::new(pending);
+        flusher.pending.add(usage_tally.take());
+        let taken = TakenUses::default();
+        let kept = |flusher: &Flusher| {
+            taken.keep(flusher.last_uses());
+            taken.len()
+        };
+        assert_eq!(kept(&flusher), KEYS);
+        flusher.offered = flusher.pending.next(0).0;
+        assert_eq!(kept(&flusher), KEYS, "it may not be written");
+        let rejected = Err(StoreError::InvalidArgument("a test".to_owned()));
+        for _ in 0..MAX_REJECTIONS {
+            assert_eq!(kept(&flusher), KEYS);
+            flusher.count_rejections(&rejected);
+        }
+        assert_eq!(kept(&flusher), KEYS - MAX_ROWS);
+        flusher.offered = flusher.pending.next(0).0;
+        flusher.offered = None;
+        assert_eq!(kept(&flusher), KEYS - MAX_ROWS * 2, "it was written");
+        let uses: std::collections::BTreeMap<_, _> = flusher.last_uses().collect();
+        let number = KEYS - 1;
+        let last = uses.get(&KeyId::from_u128(number as u128));
+        assert_eq!(last, Some(&Timestamp::from_millis(number as i64)));
     }
 }

@@ -12,6 +12,7 @@ mod recent;
 mod report;
 mod retention;
 mod tally;
+mod unflushed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use crate::store::NodeId;
 use batch::PendingBatches;
 use flush::Flusher;
 use tally::{UsageEvent, UsageTally};
+use unflushed::TakenUses;
 
 /// Usage of a manager's keys that is not written yet.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Usage {
     kept: bool,
     shared: Arc<Shared>,
     usage_tally: UsageTally,
+    /// Kept if keys become idle.
+    taken_uses: Option<TakenUses>,
     network: Option<NetworkPrecision>,
     interval: Duration,
     retention: Duration,
@@ -61,6 +65,7 @@ impl Usage {
             kept: shared.store.usage().is_some(),
             shared,
             usage_tally: UsageTally::new(),
+            taken_uses: config.idle_expiry().map(|_| TakenUses::default()),
             network: config.usage_network_precision(),
             interval: config.usage_flush_interval(),
             retention,
@@ -153,6 +158,7 @@ fn concerns_key_holder(reason: DenyReason) -> bool {
         reason,
         DenyReason::Expired
             | DenyReason::NotYetValid
+            | DenyReason::Idle
             | DenyReason::Revoked
             | DenyReason::Disabled
             | DenyReason::AddressNotPermitted

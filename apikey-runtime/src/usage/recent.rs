@@ -110,6 +110,12 @@ impl LastUses {
         }
     }
 
+    /// Returns the time of the last use of any secret.
+    pub(super) fn latest(&self) -> Option<Timestamp> {
+        let recent = self.recent.as_ref().map(|seen| seen.at);
+        recent.max(self.other.as_ref().map(|seen| seen.at))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.recent.is_none()
     }

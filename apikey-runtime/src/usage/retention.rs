@@ -33,6 +33,8 @@ pub(crate) struct Retention {
     ahead: Option<i64>,
     /// The uptime in milliseconds from which the clock is trusted.
     trusted_from: i64,
+    /// The uptime in milliseconds at the last step that was too large.
+    stepped_at: Option<i64>,
 }
 
 impl Retention {
@@ -57,11 +59,19 @@ impl Retention {
         }
         tracing::warn!(
             hours = ahead.saturating_sub(before) / HOUR_MILLIS,
-            "the clock stepped forward; old usage and old entries of the audit log are not removed for a day: \
-             if the clock is wrong, correct it before then, or they are removed too early"
+            "the clock stepped forward; old usage and old entries of the audit log are not removed for a day, and no \
+             key is told to expire soon for an hour: if the clock is wrong, correct it before then, or it is too early"
         );
         self.ahead = Some(ahead);
+        self.stepped_at = Some(uptime(now));
         self.trusted_from = uptime(now).saturating_add(DISTRUST_FOR);
+    }
+
+    /// Returns whether the clock stepped forward too far within this time before `now`.
+    pub(crate) fn stepped_within(&mut self, now: ClockReading, time: Duration) -> bool {
+        self.watch(now);
+        let stepped = self.stepped_at;
+        stepped.is_some_and(|at| uptime(now) < at.saturating_add(millis_i64(time)))
     }
 
     /// Returns the hour, since 1970, before which usage or entries are to be removed: once an hour, on
@@ -195,6 +205,18 @@ mod tests {
         clock.step_wall(YEAR);
         clock.advance(HOUR);
         assert_eq!(due(&mut pruning, &clock), None);
+    }
+
+    #[test]
+    fn a_step_is_remembered_for_a_while() {
+        let (clock, mut pruning) = watched();
+        assert!(!pruning.stepped_within(clock.read(), HOUR));
+        clock.step_wall(MAX_STEP + 1);
+        assert!(pruning.stepped_within(clock.read(), HOUR));
+        clock.advance(HOUR - Duration::from_millis(1));
+        assert!(pruning.stepped_within(clock.read(), HOUR));
+        clock.advance(Duration::from_millis(1));
+        assert!(!pruning.stepped_within(clock.read(), HOUR));
     }
 
     /// The wall clock was ahead when the manager was created, whose time never goes back.

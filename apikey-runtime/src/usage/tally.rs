@@ -241,6 +241,13 @@ impl UsageTally {
         taken
     }
 
+    /// Calls `visit` with each cell that is not taken, under the lock of its shard.
+    pub(super) fn visit(&self, mut visit: impl FnMut(&TallyCell)) {
+        for shard in &self.shards {
+            lock(shard).list.iter().for_each(&mut visit);
+        }
+    }
+
     /// Releases `cells` cells that were taken.
     pub(crate) fn release(&self, cells: usize) {
         self.held.fetch_sub(cells, Ordering::Relaxed);
@@ -298,6 +305,11 @@ impl TallyCell {
 
     pub(crate) fn hour(&self) -> i64 {
         self.key.hour
+    }
+
+    /// Returns the last use, unless all uses were undone.
+    pub(super) fn last_use(&self) -> Option<Timestamp> {
+        self.tally.last.latest().filter(|_| self.tally.allowed > 0)
     }
 }
 

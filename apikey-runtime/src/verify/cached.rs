@@ -9,7 +9,7 @@ use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
 use crate::denied::DenyReason;
 use crate::key::ParsedDigest;
-use crate::policy::{RequestInfo, RequiredScopes};
+use crate::policy::{FilledTemplates, RequestInfo, RequiredScopes};
 
 impl Verifier {
     /// Evaluates what the cache knows, before limits.
@@ -18,9 +18,7 @@ impl Verifier {
         request: &CheckRequest<'_, I>,
     ) -> FastPath {
         match self.check_cache(request) {
-            CachedDecision::Allow(key, at, superseded) => {
-                FastPath::Decided(Ok(Allowed::new(key, None, at, superseded)))
-            }
+            CachedDecision::Allow(key, at) => FastPath::Decided(Ok(Allowed::new(key, None, at))),
             CachedDecision::Deny(reason) if is_overturnable(reason) => {
                 FastPath::Deferred(DeferReason::RecheckDenial)
             }
@@ -50,8 +48,9 @@ impl Verifier {
             }
             match matched.decide(now, changes) {
                 Ok(()) => {
-                    let key = self.allowed_key(request, entry, matched.current);
-                    CachedDecision::Allow(key, now, matched.superseded())
+                    let (is_superseded, filled) = (!matched.current, matched.policy.into_filled());
+                    let key = self.allowed_key(request, entry, is_superseded, filled);
+                    CachedDecision::Allow(key, now)
                 }
                 Err(reason) => CachedDecision::Deny(reason),
             }
@@ -66,19 +65,20 @@ impl Verifier {
         }
     }
 
-    /// Returns the key that a request is allowed with. `is_current` is whether its secret is not the one
-    /// before the last rotation.
+    /// Returns the key that a request is allowed with. `filled` are the templates of the route's scopes.
+    #[inline]
     pub(super) fn allowed_key<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
         entry: &Arc<CachedKey>,
-        is_current: bool,
+        is_superseded: bool,
+        filled: FilledTemplates,
     ) -> ApiKey {
         let earlier = request.earlier_for(entry.id);
         let earlier = earlier.map(|earlier| earlier.key.required_scopes());
-        let required = RequiredScopes::of(request.policy, request.info, earlier);
+        let required = RequiredScopes::of(request.policy.scopes, filled, earlier);
         let watchers = Some(self.loader.cache.watchers.id());
-        ApiKey::new(Arc::clone(entry), watchers, !is_current, required)
+        ApiKey::new(Arc::clone(entry), watchers, is_superseded, required)
     }
 
     /// Compares the credential with the record's digests, in constant time, and evaluates what does

@@ -3,7 +3,7 @@
 use crate::cache::{CachedKey, KnownEnd, OwnerChanges, WatchEnd, WatchedRequest};
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
-use crate::policy::{Policy, RequestInfo, TemplateFault, allows_method};
+use crate::policy::{FilledTemplates, Policy, RequestInfo, TemplateFault, allows_method};
 use crate::record::KeyState;
 
 /// A credential against a record, before the time is known.
@@ -17,11 +17,6 @@ pub(super) struct DigestMatch<'k> {
 }
 
 impl DigestMatch<'_> {
-    /// Returns the end of the grace, if the credential is the secret before the last rotation.
-    pub(super) fn superseded(&self) -> Option<Timestamp> {
-        self.previous.filter(|_| !self.current)
-    }
-
     /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
     /// else. `changes` is the count of owners' changes, read after `now`.
     pub(super) fn decide(
@@ -42,22 +37,48 @@ pub(super) struct PolicyEvaluation {
     environment: bool,
     address: bool,
     method: bool,
-    scopes: Result<bool, TemplateFault>,
-    /// The route's pattern, for the log; empty unless a template names a parameter that it lacks.
-    lacking_route: String,
+    scopes: ScopeEvaluation,
+}
+
+/// The evaluation of a key by a route's scopes.
+enum ScopeEvaluation {
+    Met(FilledTemplates),
+    Unmet,
+    /// A template names a parameter that the route's pattern does not have.
+    NoSuchName {
+        name: &'static str,
+        route: String,
+    },
+}
+
+impl ScopeEvaluation {
+    fn new(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
+        let Some(scopes) = policy.scopes else {
+            return Self::Met(FilledTemplates::default());
+        };
+        let filled = if policy.has_template {
+            scopes.fill(info)
+        } else {
+            Ok(FilledTemplates::default())
+        };
+        match filled {
+            Ok(filled) if scopes.met(&filled, &|scope| key.scopes.contains(scope)) => {
+                Self::Met(filled)
+            }
+            Ok(_) | Err(TemplateFault::NotASegment) => Self::Unmet,
+            Err(TemplateFault::NoSuchName(name)) => {
+                let mut route = String::new();
+                info.write_route(&mut |piece| route.push_str(piece));
+                Self::NoSuchName { name, route }
+            }
+        }
+    }
 }
 
 impl PolicyEvaluation {
     pub(super) fn new(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
         let route_permits =
             |methods: &[&'static str]| allows_method(methods.iter().copied(), info.method());
-        let scopes = policy.scopes.map_or(Ok(true), |scopes| {
-            scopes.met(&|scope| key.scopes.contains(scope), info)
-        });
-        let mut lacking_route = String::new();
-        if matches!(scopes, Err(TemplateFault::NoSuchName(_))) {
-            info.write_route(&mut |piece| lacking_route.push_str(piece));
-        }
         Self {
             requires_https: policy.require_https && !info.is_encrypted(),
             environment: policy
@@ -65,8 +86,7 @@ impl PolicyEvaluation {
                 .is_none_or(|only| key.environment() == Some(only)),
             address: permits_address(key, info),
             method: policy.methods.is_none_or(route_permits) && permits_method(key, info),
-            scopes,
-            lacking_route,
+            scopes: ScopeEvaluation::new(key, policy, info),
         }
     }
 
@@ -89,6 +109,7 @@ impl PolicyEvaluation {
             KeyState::Suspended | KeyState::Disabled => return Err(DenyReason::Disabled),
             KeyState::Expired => return Err(DenyReason::Expired),
             KeyState::NotYetValid => return Err(DenyReason::NotYetValid),
+            KeyState::Idle => return Err(DenyReason::Idle),
         }
         if !self.address {
             return Err(DenyReason::AddressNotPermitted);
@@ -96,17 +117,28 @@ impl PolicyEvaluation {
         if !self.method {
             return Err(DenyReason::MethodNotPermitted);
         }
-        match self.scopes {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(TemplateFault::NotASegment) => Err(DenyReason::InsufficientScope),
-            Err(TemplateFault::NoSuchName(name)) => {
+        match &self.scopes {
+            ScopeEvaluation::Met(_) => Ok(()),
+            ScopeEvaluation::Unmet => Err(DenyReason::InsufficientScope),
+            ScopeEvaluation::NoSuchName { name, route } => {
                 tracing::error!(
-                    route = self.lacking_route,
+                    route,
                     name,
                     "the scope of this route has a template for a parameter that the route's path does not have; \
                      write a name of the path between its braces"
                 );
                 Err(DenyReason::Misconfigured)
+            }
+        }
+    }
+
+    /// Returns the templates of the route's scopes as this evaluation filled them.
+    #[inline]
+    pub(super) fn into_filled(self) -> FilledTemplates {
+        match self.scopes {
+            ScopeEvaluation::Met(filled) => filled,
+            ScopeEvaluation::Unmet | ScopeEvaluation::NoSuchName { .. } => {
+                FilledTemplates::default()
             }
         }
     }
@@ -127,8 +159,13 @@ pub(super) fn judge(
             return Err(WatchEnd::Disabled);
         }
         KeyState::Expired => return Err(WatchEnd::Expired),
+        KeyState::Idle => return Err(WatchEnd::Idle),
     }
-    let expiry = (key.expires() < Timestamp::MAX).then_some((key.expires(), WatchEnd::Expired));
+    let end = match key.ends_idle() {
+        true => WatchEnd::Idle,
+        false => WatchEnd::Expired,
+    };
+    let end = (key.ends_at() < Timestamp::MAX).then_some((key.ends_at(), end));
     let grace = if request.digest.is(&key.digest) {
         None
     } else {
@@ -139,7 +176,7 @@ pub(super) fn judge(
     if !request.required.met(&|scope| key.scopes.contains(scope)) {
         return Err(WatchEnd::ScopeLost);
     }
-    Ok(expiry.into_iter().chain(grace).min_by_key(|(at, _)| *at))
+    Ok(end.into_iter().chain(grace).min_by_key(|(at, _)| *at))
 }
 
 /// Returns whether the key may be used from the client's address.

@@ -198,7 +198,7 @@ pub(crate) fn evaluate_acting(
     let evaluation = evaluate::PolicyEvaluation::new(key.record(), policy, info);
     let changes = crate::cache::OwnerChanges::default();
     match evaluation.decide(key.record(), now, changes) {
-        Ok(()) => Ok(Allowed::new(key, None, now, None)),
+        Ok(()) => Ok(Allowed::new(key, None, now)),
         Err(reason) => Err(record::denied(reason, policy)),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::api_key::ApiKey;
 use crate::cache::ReadStamp;
-use crate::clock::{ClockReading, Timestamp};
+use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedDigest, ParsedKey};
 use crate::limiter::AppliedLimit;
@@ -43,12 +43,11 @@ pub(crate) struct VerifiedCredential {
 #[derive(Debug, Clone)]
 pub(crate) struct Allowed {
     pub(crate) key: ApiKey,
-    /// The read that this decision rests on, if the store was read for it.
-    pub(crate) read: Option<ReadStamp>,
+    /// The read that this decision rests on, if the store was read for it. Boxed, because a decision from
+    /// the cache is moved often, and has none.
+    pub(crate) read: Option<Box<ReadStamp>>,
     /// The time of the decision.
     pub(crate) at: ClockReading,
-    /// The end of the presented secret's grace, if a rotation superseded it.
-    pub(crate) superseded: Option<Timestamp>,
     /// The limits that the request was charged against.
     pub(crate) applied: Vec<AppliedLimit>,
     /// The usage entry that counts this request, once it is counted.
@@ -75,33 +74,28 @@ pub(crate) enum DeferReason {
 
 /// What the cache says of a key.
 pub(super) enum CachedDecision {
-    /// With the end of the grace of a superseded secret.
-    Allow(ApiKey, ClockReading, Option<Timestamp>),
+    Allow(ApiKey, ClockReading),
     Deny(DenyReason),
     Miss,
 }
 
 impl Allowed {
-    pub(super) fn new(
-        key: ApiKey,
-        read: Option<ReadStamp>,
-        at: ClockReading,
-        superseded: Option<Timestamp>,
-    ) -> Self {
+    #[inline]
+    pub(super) fn new(key: ApiKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
         Self {
             key,
-            read,
+            read: read.map(Box::new),
             at,
-            superseded,
             applied: Vec::new(),
             usage_entry: None,
         }
     }
 
     /// Returns the number of rotations that created the secret.
+    #[inline]
     pub(super) fn rotations(&self) -> u64 {
         let present = self.key.record().rotations();
-        present.saturating_sub(u64::from(self.superseded.is_some()))
+        present.saturating_sub(u64::from(self.key.is_superseded()))
     }
 }
 

@@ -8,12 +8,16 @@ use super::evaluate::is_overturnable;
 use super::request::CachedDecision;
 use super::{Allowed, CheckRequest, Verifier};
 use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp};
+use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::RequestInfo;
 
 /// How often a read is repeated if its answer came too late to be trusted. Then the check is denied
 /// with 503.
 const MAX_READS: usize = 3;
+
+/// How long the last use of an idle key is not read again.
+const IDLE_MEMORY: Duration = Duration::from_secs(1);
 
 impl Verifier {
     /// Decides with the store's help, before limits. `denied` is whether the cache denies the key,
@@ -29,13 +33,13 @@ impl Verifier {
             // denying.
             let answered = self.poller.request_poll().await;
             match self.check_cache(request) {
-                CachedDecision::Allow(key, at, superseded) => {
-                    return Ok(Allowed::new(key, None, at, superseded));
-                }
+                CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
                 // An expired key is expired, whatever the store says.
                 CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
                     return Err(self.deny(request, reason));
                 }
+                // A use of the key is not a change, so its last use is read again.
+                CachedDecision::Deny(DenyReason::Idle) if !self.is_known_idle(request) => {}
                 CachedDecision::Deny(reason) if answered => {
                     return Err(self.deny(request, reason));
                 }
@@ -78,6 +82,14 @@ impl Verifier {
         Err(self.deny(request, DenyReason::StoreUnavailable))
     }
 
+    /// Returns whether all uses of the key were read a moment ago, and it is idle by them.
+    fn is_known_idle<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> bool {
+        let found = |entry: &Arc<CachedKey>| entry.found_idle();
+        let found = self.loader.cache.peek(request.credential.id(), found);
+        let is_recent = |read: ClockReading| read.elapsed_until(self.shared.now()) < IDLE_MEMORY;
+        found.flatten().is_some_and(is_recent)
+    }
+
     /// Evaluates what the store answered for an earlier guard. Returns `None` if that answer is
     /// about another key, was overtaken by a change, or may not serve.
     fn evaluate_earlier<I: RequestInfo>(
@@ -85,7 +97,7 @@ impl Verifier {
         request: &CheckRequest<'_, I>,
         earlier: &Allowed,
     ) -> Option<Result<Allowed, Denied>> {
-        let (record, stamp) = (earlier.key.record(), earlier.read?);
+        let (record, stamp) = (earlier.key.record(), *earlier.read.as_deref()?);
         let own = stamp.own || !request.policy.fresh;
         let serves = record.id.as_text() == request.credential.id()
             && own
@@ -112,7 +124,8 @@ impl Verifier {
         stamp.sent.elapsed_until(now) < good_for
     }
 
-    /// Evaluates the store's answer. Returns `None` if the answer is too old to be trusted.
+    /// Evaluates the store's answer. Returns `None` if the answer is too old to be trusted, or to tell
+    /// whether the key is idle.
     fn evaluate_answer<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -138,12 +151,17 @@ impl Verifier {
         if answer.found.as_ref().is_some_and(stale) {
             return None;
         }
-        Some(match matched {
-            None => Err(DenyReason::InvalidKey),
-            Some((found, matched)) => matched.decide(now, changes).map(|()| {
-                let key = self.allowed_key(request, found, matched.current);
-                Allowed::new(key, Some(answer.stamp), now, matched.superseded())
-            }),
-        })
+        let Some((found, matched)) = matched else {
+            return Some(Err(DenyReason::InvalidKey));
+        };
+        match matched.decide(now, changes) {
+            // The time came after the read, which did not ask for its last use.
+            Err(DenyReason::Idle) if found.found_idle().is_none() => None,
+            decision => Some(decision.map(|()| {
+                let (is_superseded, filled) = (!matched.current, matched.policy.into_filled());
+                let key = self.allowed_key(request, found, is_superseded, filled);
+                Allowed::new(key, Some(answer.stamp), now)
+            })),
+        }
     }
 }

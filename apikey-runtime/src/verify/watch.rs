@@ -145,7 +145,9 @@ impl Verifier {
             Some(key) if key.is_owner_stale(changes) => false,
             Some(key) => {
                 let verdict = |request: &WatchedRequest| judge(request, key, now.now, changes);
-                watchers.judge(id, key.owner(), Some(sent), verdict, |_| true)
+                // If the time came after the read, the last use is not known.
+                let accepts = |end| end != WatchEnd::Idle || key.found_idle().is_some();
+                watchers.judge(id, key.owner(), Some(sent), verdict, accepts)
             }
             None => watchers.judge(id, None, Some(sent), |_| Err(WatchEnd::Unknown), |_| true),
         }

@@ -161,7 +161,7 @@ async fn v12_a_revoked_key_stays_revoked_whatever_the_statement() {
         "UPDATE api_keys SET id = '000000000000000000000z' WHERE id LIKE '%2'",
         "UPDATE OR REPLACE api_keys SET id = '0000000000000000000002' WHERE id LIKE '%1'",
         "INSERT OR REPLACE INTO api_keys SELECT id, prefix, label, owner, digest, NULL, NULL, scopes, metadata, \
-         NULL, '', '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0, NULL, NULL, NULL, 0, NULL FROM api_keys WHERE id LIKE '%2'",
+         NULL, '', '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0, NULL, NULL, NULL, 0, NULL, NULL FROM api_keys WHERE id LIKE '%2'",
         "REPLACE INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
          VALUES ('0000000000000000000002', 'p', 'l', 'd', '', '{}', 0, 1, 1)",
         "INSERT INTO api_keys (id, prefix, label, digest, scopes, metadata, created_at, enabled, version) \
@@ -241,7 +241,7 @@ async fn what_is_no_record_is_refused_when_it_is_written_by_hand() {
         "UPDATE api_keys SET revoked_reason = 'but not when'",
         "UPDATE api_keys SET rotations = -1",
         "INSERT INTO api_keys SELECT 'short', prefix, label, owner, digest, NULL, NULL, scopes, metadata, NULL, '', \
-         '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0, NULL, NULL, NULL, 0, NULL FROM api_keys LIMIT 1",
+         '', '[]', 0, NULL, NULL, NULL, NULL, 1, 1, 0, NULL, NULL, NULL, 0, NULL, NULL FROM api_keys LIMIT 1",
     ] {
         let refused = run(&mut tool, statement).await.expect_err(statement);
         let said = refused.to_string();

@@ -8,6 +8,7 @@ mod bulk;
 mod by_hand;
 mod counts;
 mod crash;
+mod enabling;
 mod file;
 mod full_disk;
 mod history;
@@ -17,6 +18,7 @@ mod live_keys;
 mod many_keys;
 mod miscounting;
 mod moved_files;
+mod notices;
 mod owners;
 mod page_cost;
 #[cfg(feature = "postgres")]
@@ -35,6 +37,7 @@ mod wrong;
 mod wrong_audit;
 mod wrong_checks;
 mod wrong_lists;
+mod wrong_notices;
 mod wrong_owners;
 mod wrong_writes;
 

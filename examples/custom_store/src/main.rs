@@ -8,7 +8,8 @@
 //! the store. The store has no capabilities, so it is queried for every request. That is correct but
 //! slower: a store that also implements `ChangeLog` lets managers answer from their caches. Without
 //! `OwnerStore`, `revoke_all(owner)` lists the owner's keys and revokes each, and `suspend_owner` and a
-//! maximum of live keys are errors that say so. Without `AuditStore`, changes are not logged durably.
+//! maximum of live keys are errors that say so. Without `AuditStore`, changes are not logged durably,
+//! and without `ExpiryNotices`, no `ExpiringSoon` event is sent.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -84,6 +85,7 @@ struct Row {
     not_before: Option<Timestamp>,
     revoked: Option<Revocation>,
     enabled: bool,
+    enabled_at: Option<Timestamp>,
     version: u64,
     rotations: u64,
 }
@@ -112,6 +114,7 @@ impl From<&KeyRecord> for Row {
             not_before: record.not_before,
             revoked: record.revoked,
             enabled: record.enabled,
+            enabled_at: record.enabled_at,
             version: record.version,
             rotations: record.rotations,
         }
@@ -142,6 +145,7 @@ impl TryFrom<Row> for KeyRecord {
         record.not_before = row.not_before;
         record.revoked = row.revoked;
         record.enabled = row.enabled;
+        record.enabled_at = row.enabled_at;
         record.version = row.version;
         Ok(record)
     }

@@ -16,13 +16,18 @@
 //! curl --json "{\"api_key\":\"$READER\",\"n\":1}" http://127.0.0.1:8080/json
 //! ```
 //!
+//! `cargo run -p orders -- routes` lists the guarded handlers and what they demand. The test at the end of
+//! this file fails if a route answers without a key and is not named as open.
+//!
 //! Optional variables: `PORT` (8080 by default, 0 for a free port) and `APIKEYS_DB` (a new file in a
 //! temporary directory by default).
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpResponse, HttpServer, Responder, get, post, web};
+use apikey_runtime::events::EventKind;
 use apikey_runtime::{ApiKey, ApiKeyManager, Config, RequireApiKey, SqliteStore, api_key_required};
 use serde::{Deserialize, Serialize};
 
@@ -148,8 +153,76 @@ async fn open() -> impl Responder {
     "open\n"
 }
 
+fn routes(app: &mut web::ServiceConfig) {
+    app.service(list_orders)
+        .service(place_order)
+        .service(project)
+        .service(in_a_header)
+        .service(in_a_scheme_of_its_own)
+        .service(with_or_without)
+        .service(whoami)
+        .service(in_the_query)
+        .service(in_a_cookie)
+        .service(as_a_user_name)
+        .service(in_json)
+        .service(in_a_form)
+        .service(anywhere)
+        .route("/post-only", web::route().to(post_only))
+        .service(
+            web::scope("/scoped")
+                .wrap(RequireApiKey::new().strip_credential().allow_preflight())
+                .route("/{tail:.*}", web::get().to(scoped)),
+        )
+        .service(open);
+}
+
+/// Makes the app, for the server and for the test of its routes. Add routes, scopes and middleware here, and
+/// not where the server starts: the test sees only what this function adds.
+fn app(
+    manager: &ApiKeyManager,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse,
+        Error = actix_web::Error,
+        InitError = (),
+    > + use<>,
+> {
+    App::new()
+        .configure(|config| manager.init_app(config))
+        .configure(routes)
+}
+
+/// Prints each guarded handler, with its routes and the scopes that it demands.
+fn print_routes() {
+    for route in apikey_runtime::routes() {
+        let patterns = route.patterns.iter();
+        let patterns: Vec<_> = patterns
+            .map(|one| format!("{} {}", one.method, one.pattern))
+            .collect();
+        let scopes = route.demands.iter();
+        let scopes: Vec<_> = scopes
+            .filter_map(|demands| demands.scopes.as_deref())
+            .collect();
+        println!(
+            "{} [{}] {}",
+            route.handler,
+            patterns.join(", "),
+            scopes.join(" and ")
+        );
+    }
+}
+
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|command| command == "routes")
+    {
+        print_routes();
+        return Ok(());
+    }
     let folder = tempfile::tempdir()?;
     let path = match std::env::var_os("APIKEYS_DB") {
         Some(path) => path.into(),
@@ -161,39 +234,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .start()
         .await?;
     make_keys(&manager).await?;
+    actix_web::rt::spawn(print_expiring(manager.clone()));
 
-    let app = manager.clone();
-    let server = HttpServer::new(move || {
-        App::new()
-            .configure(|config| app.init_app(config))
-            .service(list_orders)
-            .service(place_order)
-            .service(project)
-            .service(in_a_header)
-            .service(in_a_scheme_of_its_own)
-            .service(with_or_without)
-            .service(whoami)
-            .service(in_the_query)
-            .service(in_a_cookie)
-            .service(as_a_user_name)
-            .service(in_json)
-            .service(in_a_form)
-            .service(anywhere)
-            .route("/post-only", web::route().to(post_only))
-            .service(
-                web::scope("/scoped")
-                    .wrap(RequireApiKey::new().strip_credential().allow_preflight())
-                    .route("/{tail:.*}", web::get().to(scoped)),
-            )
-            .service(open)
-    })
-    .bind(("127.0.0.1", port()?))?;
+    let of_app = manager.clone();
+    let server = HttpServer::new(move || app(&of_app)).bind(("127.0.0.1", port()?))?;
     for address in server.addrs() {
         println!("listening on http://{address}");
     }
     server.run().await?;
     manager.shutdown().await?;
     Ok(())
+}
+
+/// Prints which keys end soon: 30, 7 and 1 days before.
+async fn print_expiring(manager: ApiKeyManager) {
+    let mut events = manager.events();
+    while let Some(event) = events.next().await {
+        if let (EventKind::ExpiringSoon { days, .. }, Some(id)) = (event.kind, event.key_id) {
+            println!("the key {id} ends within {days} days");
+        }
+    }
 }
 
 async fn make_keys(manager: &ApiKeyManager) -> Result<(), Box<dyn Error>> {
@@ -255,5 +315,50 @@ fn port() -> Result<u16, Box<dyn Error>> {
             .parse()
             .map_err(|_| format!("PORT is `{port}`; write a number from 0 to 65535").into()),
         Err(_) => Ok(8080),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{test, web};
+    use apikey_runtime::testing::audit_routes;
+    use apikey_runtime::{ApiKeyManager, MemoryStore};
+
+    /// What answers without a key.
+    const OPEN: [&str; 2] = ["GET /open", "GET /optional"];
+
+    /// Audits the app, with more routes if a test adds them.
+    async fn audit(more: impl FnOnce(&mut web::ServiceConfig)) -> Result<(), String> {
+        let store = MemoryStore::new();
+        let manager = ApiKeyManager::builder().store(store).start().await;
+        let manager = manager.map_err(|error| error.to_string())?;
+        let app = test::init_service(super::app(&manager).configure(more)).await;
+        let audited = audit_routes(&app).open(OPEN).await;
+        audited.map_err(|open| open.to_string())
+    }
+
+    #[actix_web::test]
+    async fn each_route_needs_a_key_unless_it_is_named_as_open() {
+        assert_eq!(audit(|_| {}).await, Ok(()));
+    }
+
+    /// Shows how the test above fails if somebody adds a route and forgets its guard.
+    #[actix_web::test]
+    async fn a_route_without_a_guard_is_found_and_named() {
+        let report = || async { "report" };
+        let failure = audit(|app| {
+            app.route("/reports/{year}", web::get().to(report));
+        });
+        let failure = failure.await.map_err(|text| {
+            let lines = text.lines().map(str::to_owned);
+            lines.collect::<Vec<_>>()
+        });
+        let expected = [
+            "these routes are open without a key, or could not be checked:",
+            "  GET /reports/{year}: answered 200",
+            "Guard each with `#[api_key_required]` or `RequireApiKey`, or name it, as in \
+             `audit_routes(&app).open([\"GET /reports/{year}\"])`",
+        ];
+        assert_eq!(failure, Err(expected.map(str::to_owned).to_vec()));
     }
 }

@@ -100,6 +100,11 @@ impl Cluster {
         self.slots[slot].node.lock().unwrap().clone()
     }
 
+    /// Returns all processes that ran in the round.
+    pub fn lives(&self) -> Vec<Arc<NodeProcess>> {
+        self.round.lock().unwrap().lives.clone()
+    }
+
     /// Returns the running nodes, frozen ones included.
     pub fn members(&self) -> Vec<Arc<NodeProcess>> {
         (0..self.slots.len())

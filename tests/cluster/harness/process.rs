@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,9 +13,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
+use super::clock::{Nanos, now};
 use super::history::{CHECK_BYTES, Check, Process};
 use super::node;
 use super::settings::Settings;
+use super::telling::Entry;
 
 /// The longest time for an order, the node's own wait for the store included.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -40,6 +42,8 @@ pub struct NodeProcess {
     pub number: Process,
     pid: Pid,
     child: Mutex<Child>,
+    /// When [`kill`](Self::kill) was called first.
+    killed: OnceLock<Nanos>,
     orders: tokio::sync::Mutex<ChildStdin>,
     waiting: Waiting,
     next_order: AtomicU64,
@@ -67,6 +71,11 @@ impl NodeProcess {
             .env(node::LIMIT_PREFETCH, settings.limit_prefetch.to_string())
             .env(node::CHARGING, settings.charging.name())
             .envs(settings.fault.map(|fault| (node::FAULT, fault)))
+            .envs(
+                settings
+                    .tells
+                    .then(|| (node::TOLD, told_by(folder, number))),
+            )
             .env(node::LOG, &log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -82,6 +91,7 @@ impl NodeProcess {
             pid: Pid::from_raw(child.id().unwrap() as i32).unwrap(),
             orders: tokio::sync::Mutex::new(child.stdin.take().unwrap()),
             child: Mutex::new(child),
+            killed: OnceLock::new(),
             waiting,
             next_order: AtomicU64::new(1),
             log,
@@ -126,6 +136,7 @@ impl NodeProcess {
 
     /// Kills the process, as `kill -9` does.
     pub fn kill(&self) {
+        self.killed.get_or_init(now);
         // An error means that it has already ended.
         let _ = self.child.lock().unwrap().start_kill();
     }
@@ -152,6 +163,29 @@ impl NodeProcess {
             .collect()
     }
 
+    /// Returns when the node was killed; not if it killed itself.
+    pub fn killed(&self) -> Option<Nanos> {
+        self.killed.get().copied()
+    }
+
+    /// Returns what the node has told and noted, dead or alive.
+    pub fn tellings(&self) -> Vec<Entry> {
+        let folder = self.log.parent().expect("it is in a folder");
+        let bytes = read_from(&told_by(folder, self.number), 0).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        // A killed node can leave an incomplete line at the end.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole.lines();
+        lines
+            .map(|line| Entry::parse(self.number, line).unwrap())
+            .collect()
+    }
+
+    /// Returns whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        !matches!(self.child.lock().unwrap().try_wait(), Ok(None))
+    }
+
     /// Returns whether unread checks exist.
     pub fn has_checks(&self) -> bool {
         let noted = std::fs::metadata(&self.log).map_or(0, |file| file.len());
@@ -165,6 +199,11 @@ impl NodeProcess {
         file.and_then(|file| file.set_len(0)).unwrap();
         *taken = 0;
     }
+}
+
+/// Returns the file in which a node logs events of keys that expire soon.
+fn told_by(folder: &Path, number: Process) -> PathBuf {
+    folder.join(format!("told-{number}"))
 }
 
 fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {

@@ -24,6 +24,8 @@ pub struct Settings {
     pub limit_prefetch: u32,
     /// How the store charges.
     pub charging: Charging,
+    /// Whether nodes read events of keys that expire soon.
+    pub tells: bool,
     /// The test binary that nodes run: this one, or [`faulty::program`](super::faulty::program).
     pub program: PathBuf,
     /// The disabled protection, in a build that supports it.
@@ -45,6 +47,7 @@ impl Settings {
             store_timeout: Duration::from_secs(1),
             limit_prefetch: 1,
             charging: Charging::Soundly,
+            tells: false,
             program: std::env::current_exe().unwrap(),
             fault: None,
             round: number("CLUSTER_ROUND"),
@@ -63,6 +66,7 @@ impl Settings {
             store_timeout: Duration::from_secs(10),
             limit_prefetch: 1,
             charging: Charging::Soundly,
+            tells: false,
             program: std::env::current_exe().unwrap(),
             fault: None,
             round: None,
@@ -73,6 +77,11 @@ impl Settings {
     /// Returns whether `CLUSTER_STORE` selects this store.
     pub fn wants(store: &str) -> bool {
         var("CLUSTER_STORE").map_or(true, |only| only == store)
+    }
+
+    /// Returns the number of rounds of each test in `expiry`. `CLUSTER_EXPIRY_ROUNDS`.
+    pub fn expiry_rounds() -> u64 {
+        number("CLUSTER_EXPIRY_ROUNDS").unwrap_or(1).max(1)
     }
 
     /// Returns whether the settings permit a fault with this name.

@@ -21,18 +21,18 @@ use crate::harness::settings::Settings;
 use crate::harness::spending::judge::Broken;
 use crate::harness::spending::{Plan, Spent};
 
-const LEASE: Duration = Duration::from_secs(5);
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// The store of a test.
 #[derive(Debug, Clone, Copy)]
-enum On {
+pub enum On {
     Sqlite,
     Postgres,
     Redis,
 }
 
 /// Starts nodes on a new store; returns `None` if its server is not installed.
-async fn nodes(on: On, test: &str, settings: Settings) -> Option<Arc<Cluster>> {
+pub async fn nodes(on: On, test: &str, settings: Settings) -> Option<Arc<Cluster>> {
     let name = match on {
         On::Sqlite => "sqlite",
         On::Postgres => "postgres",

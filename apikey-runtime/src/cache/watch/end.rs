@@ -11,6 +11,9 @@ pub enum WatchEnd {
     Disabled,
     /// The key has expired.
     Expired,
+    /// The key was not used for the configured [time](crate::ConfigBuilder::idle_expiry). An open stream
+    /// is not a use.
+    Idle,
     /// The request's secret was rotated, and its grace is over.
     GraceOver,
     /// The key does not have the scopes any more that the guards of the request required.
@@ -30,6 +33,7 @@ impl WatchEnd {
             Self::Revoked => "revoked",
             Self::Disabled => "disabled",
             Self::Expired => "expired",
+            Self::Idle => "idle",
             Self::GraceOver => "grace-over",
             Self::ScopeLost => "scope-lost",
             Self::Unknown => "unknown",

@@ -66,10 +66,11 @@ pub(super) struct WatchedKey {
 }
 
 impl Waiter {
-    /// Returns the known end, if it has passed.
+    /// Returns the known end, if it has passed. Only a read tells whether a key is idle: it may have been
+    /// used meanwhile.
     pub(super) fn passed_end(&self, now: Timestamp) -> Option<WatchEnd> {
         let (at, end) = self.known_end?;
-        (at <= now).then_some(end)
+        (at <= now && end != WatchEnd::Idle).then_some(end)
     }
 }
 

@@ -9,11 +9,7 @@ use crate::store::{Charge, LimitCounter};
 const SECOND: i64 = 1_000_000;
 
 fn at(uptime: i64) -> LimiterTime {
-    LimiterTime {
-        uptime,
-        wall: 1_700_000_000 * SECOND + uptime,
-        nanos: uptime as u64 * 1_000,
-    }
+    LimiterTime::new(uptime as u64 * 1_000, 1_700_000_000 * SECOND + uptime)
 }
 
 fn limit(name: &'static str, rate: Rate, cost: u32) -> AppliedLimit {
@@ -98,16 +94,18 @@ fn a_charge_that_is_undone_restores_what_it_capped() {
         assert!(local.charge(key, &mut charged, start));
         undone(&local, key, &mut charged, later);
         let mut read = own(slow, 0);
-        local.charge(key, &mut read, start);
+        local.charge(key, &mut read, later);
         let reset = read[0].decision.unwrap().reset_after;
-        assert_eq!(reset, Some(Duration::from_secs(3_600)));
+        let passed = Duration::from_micros(7);
+        assert_eq!(reset, Some(Duration::from_secs(3_600) - passed));
         // What another request charged meanwhile stays counted.
+        let much_later = at(1_000 * SECOND + 10_007);
         let mut charged = own(fast, 1);
-        assert!(local.charge(key, &mut charged, start));
-        assert!(local.charge(key, &mut own(fast, 1), at(1_000 * SECOND + 10_000)));
-        undone(&local, key, &mut charged, at(1_000 * SECOND + 10_000));
+        assert!(local.charge(key, &mut charged, later));
+        assert!(local.charge(key, &mut own(fast, 1), much_later));
+        undone(&local, key, &mut charged, much_later);
         let mut read = own(fast, 0);
-        local.charge(key, &mut read, at(1_000 * SECOND + 10_000));
+        local.charge(key, &mut read, much_later);
         assert_eq!(read[0].decision.unwrap().remaining, 1);
     }
 }
@@ -132,11 +130,7 @@ fn what_was_worked_off_meanwhile_is_not_given_back() {
 #[test]
 fn a_refund_within_a_microsecond_leaves_an_idle_rate_idle() {
     let rate = Rate::new(1, Duration::from_secs(10));
-    let at = |nanos: u64| LimiterTime {
-        uptime: (nanos / 1_000) as i64,
-        wall: 0,
-        nanos,
-    };
+    let at = |nanos| LimiterTime::new(nanos, 0);
     for (charged, refunded) in [(200, 350_500), (900, 1_100), (999, 1_000)] {
         let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
         let (charged, refunded) = (1_000_000_000 + charged, 1_000_000_000 + refunded);
@@ -146,6 +140,23 @@ fn a_refund_within_a_microsecond_leaves_an_idle_rate_idle() {
         let mut again = [limit("a", rate, 1)];
         assert!(local.charge(key, &mut again, at(refunded)), "{charged}");
     }
+}
+
+/// Threads read the clock, and then take turns in any order.
+#[test]
+fn a_late_turn_with_an_early_time_does_not_cut_a_rate() {
+    let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+    let rate = Rate::per_second(1).with_burst(3);
+    let charge = |seconds| local.charge(key, &mut [limit("a", rate, 1)], at(seconds * SECOND));
+    assert_eq!(
+        [charge(100), charge(100), charge(100), charge(100)],
+        [true, true, true, false]
+    );
+    // The rate has nothing left at 100 s, whatever time the others have read before it.
+    let late = [99, 96, 90, 1].map(charge);
+    assert_eq!(late, [false; 4]);
+    // Negative control: a second later, it has one unit.
+    assert_eq!([charge(101), charge(101), charge(50)], [true, false, false]);
 }
 
 #[test]

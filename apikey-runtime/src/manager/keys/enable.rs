@@ -64,6 +64,7 @@ impl SetKeyEnabled {
     async fn set(self, core: Arc<ManagerCore>) -> Result<(), Error> {
         let mut patch = KeyPatch::new();
         patch.enabled = Some(self.enabled);
+        patch.enabled_at = self.enabled.then(|| core.shared.now().now);
         let held = self.granted_by.as_ref().filter(|_| self.enabled);
         for _ in 0..TRIES {
             let record = core.find_unrevoked(self.id, &self.options).await?;

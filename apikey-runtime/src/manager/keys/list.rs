@@ -33,7 +33,8 @@ pub struct KeyPage {
     pub unreadable: Vec<String>,
     /// The argument of [`ListKeys::after`] for the next page; `None` on the last.
     pub next: Option<ListCursor>,
-    /// When the keys of the page were last allowed, in any order, without those that never were.
+    /// When the keys of the page were last allowed, in any order, without those that never were. Their
+    /// states depend on it: see [`ApiKeyManager::state_of`].
     /// Empty without [`ListKeys::with_usage`].
     pub last_used: Vec<LastUsed>,
     /// How many live keys the owner of the list has, counted up to 10,000. `None` without
@@ -122,6 +123,8 @@ impl ListKeys {
     }
 
     /// Selects keys that are in this state now. By default, all.
+    ///
+    /// Idle keys are found by their last uses, which are then read too.
     pub fn state(mut self, state: KeyState) -> Self {
         self.selection.state = Some(state);
         self
@@ -243,7 +246,7 @@ impl ManagerCore {
         }
     }
 
-    /// Returns the records that match. Stores evaluate neither the state nor usage.
+    /// Returns the records that match. Stores evaluate neither states nor usage.
     async fn matching(
         &self,
         selection: &KeySelection,
@@ -251,6 +254,11 @@ impl ManagerCore {
         now: Timestamp,
     ) -> Result<Vec<(KeyRecord, ListCursor)>, Error> {
         rows.retain(|(record, _)| selection.matches(record, now));
+        if let Some(state) = selection.state {
+            let states = self.states_of(rows.iter().map(|(record, _)| record), now);
+            let mut states = states.await?.into_iter();
+            rows.retain(|_| states.next() == Some(state));
+        }
         if let Some(time) = selection.unused_since {
             let used = self
                 .last_uses(rows.iter().map(|(record, _)| record))

@@ -11,6 +11,7 @@ mod revoke_presented;
 mod rotate;
 mod rules;
 mod selection;
+mod state;
 mod update;
 
 pub(super) use bulk::BulkChange;

@@ -109,7 +109,7 @@ impl KeySelection {
         set.into_iter().map(usize::from).sum::<usize>() > usize::from(covered)
     }
 
-    /// Returns whether a record matches, except for its usage.
+    /// Returns whether a record matches, except for its usage, and thus its state.
     pub(super) fn matches(&self, record: &KeyRecord, now: Timestamp) -> bool {
         fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
             wanted.is_none_or(|wanted| Some(wanted) == found)
@@ -129,7 +129,7 @@ impl KeySelection {
                 .is_none_or(|(from, to)| record.expires.is_some_and(|end| from <= end && end < to))
             && self
                 .state
-                .is_none_or(|wanted| record.state_at(now) == wanted)
+                .is_none_or(|wanted| may_be(record.state_at(now), wanted))
             && self.unused_since.is_none_or(|time| record.created < time)
     }
 
@@ -143,6 +143,11 @@ impl KeySelection {
             _ => false,
         }
     }
+}
+
+/// Returns whether a record in the state `found` may be of a key in the state `wanted`.
+fn may_be(found: KeyState, wanted: KeyState) -> bool {
+    found == wanted || (found == KeyState::Active && wanted == KeyState::Idle)
 }
 
 /// Returns whether a text is after another one in the order of bytes in UTF-8 and in both kinds of UTF-16.

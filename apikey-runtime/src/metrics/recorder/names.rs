@@ -19,7 +19,7 @@ pub(super) const USAGE_HELD: &str = "apikey_usage_held";
 pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
 
 /// All counted calls, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 20] = [
+pub(super) const CALLS: [StoreCall; 22] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
@@ -40,6 +40,8 @@ pub(super) const CALLS: [StoreCall; 20] = [
     StoreCall::CountLiveKeys,
     StoreCall::ReadAudit,
     StoreCall::PruneAudit,
+    StoreCall::ClaimNotices,
+    StoreCall::FinishNotices,
 ];
 
 pub(super) fn call(call: StoreCall) -> &'static str {
@@ -64,6 +66,8 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::CountLiveKeys => "count_live_keys",
         StoreCall::ReadAudit => "read_audit",
         StoreCall::PruneAudit => "prune_audit",
+        StoreCall::ClaimNotices => "claim_notices",
+        StoreCall::FinishNotices => "finish_notices",
     }
 }
 

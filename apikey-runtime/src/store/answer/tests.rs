@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::{AuditAction, AuditEntry, ChangeOrigin};
 use crate::clock::Timestamp;
 use crate::denied::DenyReason;
-use crate::store::{ListRange, Outcome};
+use crate::store::{ListCursor, ListQuery, ListRange, Outcome, RecordPage};
 
 fn id(number: u128) -> KeyId {
     KeyId::from_u128(number)

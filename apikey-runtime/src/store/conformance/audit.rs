@@ -146,6 +146,10 @@ fn cases() -> Vec<(KeyPatch, AuditAction)> {
         digest: Some(digest.to_owned()),
         ..new()
     };
+    let with_time = |patch, millis| KeyPatch {
+        enabled_at: Some(at(millis)),
+        ..patch
+    };
     let both = KeyPatch {
         label: Some("re-enabled".to_owned()),
         ..with_enabled(true)
@@ -167,6 +171,12 @@ fn cases() -> Vec<(KeyPatch, AuditAction)> {
         (with_enabled(true), AuditAction::Enabled),
         (with_enabled(false), AuditAction::Disabled),
         (both, AuditAction::Updated),
+        (with_time(with_enabled(true), 5), AuditAction::Enabled),
+        (with_time(with_enabled(true), 5), AuditAction::Updated),
+        (with_time(new(), 6), AuditAction::Enabled),
+        (with_enabled(false), AuditAction::Disabled),
+        (with_time(new(), 7), AuditAction::Updated),
+        (with_time(with_enabled(true), 8), AuditAction::Enabled),
         (with_digest("sha256$01"), AuditAction::Rotated),
         (rotated, AuditAction::Rotated),
         (no_grace, AuditAction::Updated),
@@ -189,6 +199,7 @@ pub(super) async fn each_change_of_a_key_writes_an_entry(store: Arc<dyn KeyStore
     let action = |patch: &KeyPatch| match (&patch.digest, patch.enabled, &patch.label) {
         (Some(_), ..) => AuditAction::Rotated,
         (_, Some(false), _) => AuditAction::Disabled,
+        (_, Some(true), None) => AuditAction::Enabled,
         _ => AuditAction::Updated,
     };
     let cases = patches().into_iter().map(|patch| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{
     CheckResult, audit, audit_pages, audit_texts, bulk, conditions, fields, history, last_use,
-    limits, list_pages, listing, live_keys, live_races, membership, owner_changes, owner_keys,
-    owners, ranges, rates, records, revocation, usage,
+    limits, list_pages, listing, live_keys, live_races, membership, notice_claims, notices,
+    owner_changes, owner_keys, owners, ranges, rates, records, revocation, usage,
 };
 use crate::store::KeyStore;
 
@@ -153,6 +153,22 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one pages_of_the_audit_log_are_complete,
         one racing_changes_write_one_entry_each,
         one pruning_removes_the_oldest_entries_only,
+    }
+    notices {
+        one a_key_that_expires_has_a_notice,
+        one a_changed_expiry_replaces_its_notice,
+        one a_removed_expiry_removes_its_notice,
+        one other_changes_keep_a_notice,
+        one a_removed_key_has_no_notice,
+    }
+    notice_claims {
+        one due_notices_are_claimed_in_the_order_of_their_times,
+        one a_claim_is_bounded_and_hides_nothing_for_ever,
+        one a_claim_belongs_to_its_node_while_that_is_a_member,
+        one a_finished_notice_is_planned_or_removed,
+        one claims_of_notices_are_not_changes,
+        one racing_claims_give_a_notice_to_one_node,
+        one an_expiry_that_changes_in_a_race_has_its_notice,
     }
     limits {
         one racing_charges_pass_up_to_the_limit,

@@ -33,6 +33,8 @@ mod listing;
 mod live_keys;
 mod live_races;
 mod membership;
+mod notice_claims;
+mod notices;
 mod owner_changes;
 mod owner_keys;
 mod owners;

@@ -54,6 +54,7 @@ fn differing_field(found: &KeyRecord, expected: &KeyRecord) -> &'static str {
         ("previous", found.previous == expected.previous),
         ("metadata", found.metadata == expected.metadata),
         ("revoked", found.revoked == expected.revoked),
+        ("enabled_at", found.enabled_at == expected.enabled_at),
         ("version", found.version == expected.version),
         ("rotations", found.rotations == expected.rotations),
         ("description", found.description == expected.description),
@@ -68,10 +69,8 @@ fn differing_field(found: &KeyRecord, expected: &KeyRecord) -> &'static str {
 
 pub(super) async fn every_field_reads_back(store: Arc<dyn KeyStore>) -> CheckResult {
     let store = &*store;
-    let none = store
-        .find(&id(1))
-        .await
-        .or_violation("`find` of a missing id fails")?;
+    let none = store.find(&id(1)).await;
+    let none = none.or_violation("`find` of a missing id fails")?;
     ensure!(none.is_none(), "an empty store must not find a record");
     let mut long = plain(3);
     long.label = "l".repeat(70_000);
@@ -168,6 +167,7 @@ pub(super) async fn the_earliest_and_latest_times_read_back(
         record.created = at(millis);
         record.expires = Some(at(millis));
         record.not_before = Some(at(millis));
+        record.enabled_at = Some(at(millis));
         record.previous = Some(PreviousDigest {
             digest: "d".to_owned(),
             until: at(millis),

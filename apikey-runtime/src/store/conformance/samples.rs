@@ -86,6 +86,7 @@ pub(super) fn full(number: u128) -> KeyRecord {
     record.not_before = Some(at(500));
     record.revoked = Some(because("lost"));
     record.enabled = false;
+    record.enabled_at = Some(at(600));
     // A 64-bit float cannot represent this number.
     record.version = (1 << 53) + 1;
     record
@@ -177,6 +178,11 @@ pub(super) fn patches() -> Vec<KeyPatch> {
         },
         KeyPatch {
             enabled: Some(false),
+            ..new()
+        },
+        KeyPatch {
+            enabled: Some(true),
+            enabled_at: Some(at(700)),
             ..new()
         },
         KeyPatch {

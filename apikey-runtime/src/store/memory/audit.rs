@@ -97,14 +97,18 @@ fn action_of(
             AuditAction::Revoked
         }
         (Some(before), Some(after)) if before.digest != after.digest => AuditAction::Rotated,
-        (_, Some(after)) if fields.len() == 1 && fields[0].field == "enabled" => {
-            match after.enabled {
-                true => AuditAction::Enabled,
-                false => AuditAction::Disabled,
+        (_, Some(after)) => match (names(fields).as_slice(), after.enabled) {
+            (["enabled"] | ["enabled_at"] | ["enabled", "enabled_at"], true) => {
+                AuditAction::Enabled
             }
-        }
-        _ => AuditAction::Updated,
+            (["enabled"], false) => AuditAction::Disabled,
+            _ => AuditAction::Updated,
+        },
     }
+}
+
+fn names(fields: &[FieldChange]) -> Vec<&str> {
+    fields.iter().map(|change| &*change.field).collect()
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! A store in memory.
 
 mod audit;
+mod expiry_notices;
 mod history;
 mod index;
 mod list;
@@ -22,12 +23,13 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 
 use self::audit::AuditEntries;
+use self::expiry_notices::NoticeTable;
 use self::index::RecordIndex;
 use self::owners::Owners;
 use self::usage::Tally;
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, KeyStore,
-    LimitStore, ListCursor, ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, ExpiryNotices,
+    KeyStore, LimitStore, ListCursor, ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage,
     UsageStore, WriteOptions,
 };
 use crate::audit::ChangeOrigin;
@@ -77,6 +79,7 @@ struct State {
     records: BTreeMap<KeyId, KeyRecord>,
     index: RecordIndex,
     audit: AuditEntries,
+    notices: NoticeTable,
     /// The epoch of the last change.
     epoch: u64,
     /// The last changes; the back is that of `epoch`.
@@ -195,6 +198,7 @@ impl State {
         }
         self.index.add(&changed);
         self.audit.add(now, before, Some(&changed), origin);
+        self.notices.follow(before, Some(&changed), now);
         self.records.insert(id, changed);
         self.log(LoggedItem::Key(id));
     }
@@ -318,6 +322,7 @@ impl KeyStore for MemoryStore {
             if let Some(record) = state.records.remove(id) {
                 state.index.remove(&record);
                 state.audit.add(now, Some(&record), None, origin);
+                state.notices.follow(Some(&record), None, now);
             }
             state.tally.remove(id);
             state.log(LoggedItem::Key(*id));
@@ -338,6 +343,10 @@ impl KeyStore for MemoryStore {
     }
 
     fn audit(&self) -> Option<&dyn AuditStore> {
+        Some(self)
+    }
+
+    fn expiry_notices(&self) -> Option<&dyn ExpiryNotices> {
         Some(self)
     }
 

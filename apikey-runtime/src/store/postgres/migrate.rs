@@ -10,23 +10,28 @@ use super::connect::{ConnectionTarget, check_server};
 use super::error::{connecting_failed, failed};
 use crate::clock::millis_i64;
 use crate::error::StoreError;
-use crate::store::schema;
+use crate::store::schema::{self, UpgradeFlag};
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 6] = [
+const MIGRATIONS: [(i64, &str); 7] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (101, include_str!("migrations/0101_limit_counters.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
     (103, include_str!("migrations/0103_owners.sql")),
     (104, include_str!("migrations/0104_audit.sql")),
     (105, include_str!("migrations/0105_last_used.sql")),
+    (106, include_str!("migrations/0106_expiry_notices.sql")),
 ];
 
 /// The version of the tables after all migrations.
 const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
-/// How long a start waits for other processes that start at the same time.
+/// How long a start waits for the server, and for locks of other sessions.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long bringing tables up to date may take, or waiting for another process that does it. It grows with the number of
+/// keys, so that a short bound would undo it each time.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Names the lock under which tables are made: in ASCII, "apikeys1".
 const MIGRATION_LOCK: i64 = 0x6170_696b_6579_7331;
@@ -52,6 +57,7 @@ pub(super) async fn prepare(
     options: &PgConnectOptions,
     lease: Option<Duration>,
     deadline: Duration,
+    upgrade: &UpgradeFlag,
 ) -> Result<ReadySchema, StoreError> {
     let first = ConnectionTarget {
         options: options.clone(),
@@ -63,65 +69,10 @@ pub(super) async fn prepare(
         .await
         .map_err(late)?
         .map_err(connecting_failed)?;
-    let late = |_elapsed| {
-        StoreError::timed_out(format!(
-            "the tables were not ready within {START_TIMEOUT:?}"
-        ))
-    };
-    let ready = timeout(START_TIMEOUT, async {
-        check_server(&mut connection).await?;
-        migrate(&mut connection, options, lease, deadline).await
-    });
-    let ready = ready.await.map_err(late)??;
+    within(START_TIMEOUT, check_server(&mut connection)).await?;
+    let (channel, lease, search_path) = migrate(&mut connection, lease, upgrade).await?;
     // If this takes too long, the closed socket ends the session.
     let _ = timeout(deadline, connection.close()).await;
-    Ok(ready)
-}
-
-/// Brings the tables up to date in one transaction under a lock: of several processes that start at
-/// once, one does it and the others find it done.
-async fn migrate(
-    connection: &mut PgConnection,
-    options: &PgConnectOptions,
-    lease: Option<Duration>,
-    deadline: Duration,
-) -> Result<ReadySchema, StoreError> {
-    let migrating_failed = |error| failed("bringing the tables up to date", error);
-    let mut transaction = connection.begin().await.map_err(migrating_failed)?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(MIGRATION_LOCK)
-        .execute(&mut *transaction)
-        .await
-        .map_err(migrating_failed)?;
-    let search_path = enter_schema(&mut transaction)
-        .await
-        .map_err(migrating_failed)?;
-    let Some(search_path) = search_path else {
-        return Err(StoreError::InvalidArgument(
-            "no schema of the connection's search_path exists; create one, or name another as in \
-             `?options=-csearch_path%3Dpublic`"
-                .to_owned(),
-        ));
-    };
-    let found = schema_version(&mut transaction)
-        .await
-        .map_err(migrating_failed)?;
-    if let Some(found) = found {
-        schema::check(found, LATEST)?;
-    }
-    let pending = MIGRATIONS
-        .iter()
-        .filter(|(version, _)| Some(*version) > found);
-    for (_, migration) in pending {
-        sqlx::raw_sql(*migration)
-            .execute(&mut *transaction)
-            .await
-            .map_err(migrating_failed)?;
-    }
-    let (channel, lease) = write_meta(&mut transaction, lease)
-        .await
-        .map_err(migrating_failed)?;
-    transaction.commit().await.map_err(migrating_failed)?;
     Ok(ReadySchema {
         target: ConnectionTarget {
             options: options.clone(),
@@ -131,6 +82,119 @@ async fn migrate(
         channel,
         lease,
     })
+}
+
+/// Ends `step` after `bound`, of which the server may not know.
+async fn within<T>(
+    bound: Duration,
+    step: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late =
+        |_elapsed| StoreError::timed_out(format!("the tables were not ready within {bound:?}"));
+    timeout(bound, step).await.map_err(late)?
+}
+
+/// Brings the tables up to date in one transaction under a lock: of several processes that start at
+/// once, one does it and the others find it done. Returns the channel, the lease and the search path.
+async fn migrate(
+    connection: &mut PgConnection,
+    lease: Option<Duration>,
+    upgrade: &UpgradeFlag,
+) -> Result<(String, LeaseRow, String), StoreError> {
+    let mut transaction = within(START_TIMEOUT, async {
+        connection.begin().await.map_err(migrating_failed)
+    })
+    .await?;
+    take_turn(&mut transaction, upgrade).await?;
+    let (search_path, found) = within(START_TIMEOUT, look(&mut transaction)).await?;
+    // Until it is committed: if a start is given up before, all of it is undone.
+    let _upgrading = upgrade.raise_for(found, LATEST);
+    within(UPGRADE_TIMEOUT, run_pending(&mut transaction, found)).await?;
+    within(START_TIMEOUT, async {
+        let (channel, lease) = write_meta(&mut transaction, lease)
+            .await
+            .map_err(migrating_failed)?;
+        transaction.commit().await.map_err(migrating_failed)?;
+        Ok((channel, lease, search_path))
+    })
+    .await
+}
+
+fn migrating_failed(error: Error) -> StoreError {
+    failed("bringing the tables up to date", error)
+}
+
+/// Takes the lock under which tables are made. While another process has it, waits for as long as that may take.
+async fn take_turn(connection: &mut PgConnection, upgrade: &UpgradeFlag) -> Result<(), StoreError> {
+    const TRY: &str = "SELECT pg_try_advisory_xact_lock($1)";
+    const WAIT: &str = "SELECT pg_advisory_xact_lock($1)";
+    let try_lock = sqlx::query_scalar(TRY).bind(MIGRATION_LOCK);
+    let is_locked: bool = within(START_TIMEOUT, async {
+        let is_locked = try_lock.fetch_one(&mut *connection).await;
+        is_locked.map_err(migrating_failed)
+    })
+    .await?;
+    if is_locked {
+        return Ok(());
+    }
+    tracing::info!("another process makes the tables of the key store, or brings them up to date");
+    let _upgrading = upgrade.raise();
+    within(UPGRADE_TIMEOUT, async {
+        set_timeouts(connection, UPGRADE_TIMEOUT, UPGRADE_TIMEOUT).await?;
+        let wait = sqlx::query(WAIT).bind(MIGRATION_LOCK);
+        let waited = wait.execute(&mut *connection).await;
+        waited.map_err(migrating_failed)?;
+        set_timeouts(connection, START_TIMEOUT, START_TIMEOUT).await
+    })
+    .await
+}
+
+/// Sets the server's own bounds for the statements of this transaction, and for their waits for locks.
+async fn set_timeouts(
+    connection: &mut PgConnection,
+    statement: Duration,
+    lock: Duration,
+) -> Result<(), StoreError> {
+    const SET: &str =
+        "SELECT set_config('statement_timeout', $1, TRUE), set_config('lock_timeout', $2, TRUE)";
+    let [statement, lock] = [statement, lock].map(|bound| bound.as_millis().to_string());
+    let set = sqlx::query(SET).bind(statement).bind(lock);
+    set.execute(connection)
+        .await
+        .map(drop)
+        .map_err(migrating_failed)
+}
+
+/// Returns the search path, and the version of the tables in it, if there are any.
+async fn look(connection: &mut PgConnection) -> Result<(String, Option<i64>), StoreError> {
+    let search_path = enter_schema(connection).await.map_err(migrating_failed)?;
+    let Some(search_path) = search_path else {
+        return Err(StoreError::InvalidArgument(
+            "no schema of the connection's search_path exists; create one, or name another as in \
+             `?options=-csearch_path%3Dpublic`"
+                .to_owned(),
+        ));
+    };
+    let found = schema_version(connection).await.map_err(migrating_failed)?;
+    if let Some(found) = found {
+        schema::check(found, LATEST)?;
+    }
+    Ok((search_path, found))
+}
+
+/// Runs the migrations that are not in the tables yet. Each waits for locks for as long as a start does.
+async fn run_pending(connection: &mut PgConnection, found: Option<i64>) -> Result<(), StoreError> {
+    set_timeouts(connection, UPGRADE_TIMEOUT, START_TIMEOUT).await?;
+    let pending = MIGRATIONS
+        .iter()
+        .filter(|(version, _)| Some(*version) > found);
+    for (_, migration) in pending {
+        sqlx::raw_sql(*migration)
+            .execute(&mut *connection)
+            .await
+            .map_err(migrating_failed)?;
+    }
+    set_timeouts(connection, START_TIMEOUT, START_TIMEOUT).await
 }
 
 /// Takes the schema of the search path that has the tables, otherwise the first one, in which they

@@ -4,6 +4,7 @@ mod audit;
 mod bulk;
 mod connect;
 mod error;
+mod expiry_notices;
 mod history;
 mod limit_counters;
 mod list;
@@ -31,10 +32,11 @@ use self::migrate::{LeaseRow, ReadySchema};
 use self::pool::ConnectionPool;
 use self::push::PushListener;
 use super::key_store::STOPPED;
+use super::schema::UpgradeFlag;
 use super::trim_schedule::TrimSchedule;
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListCursor, ListQuery,
-    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
+    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -50,6 +52,7 @@ pub struct PostgresStore {
     max_connections: u32,
     timeout: Duration,
     signal: ChangeNotifier,
+    upgrade: UpgradeFlag,
     /// The connections, or why there are none, and what to do.
     running: RwLock<Result<Arc<PostgresPools>, &'static str>>,
     /// Held while the store starts or stops, so that each of them is done once.
@@ -99,6 +102,7 @@ impl PostgresStore {
             max_connections: 8,
             timeout: Duration::from_secs(5),
             signal: ChangeNotifier::new(),
+            upgrade: UpgradeFlag::default(),
             running: RwLock::new(Err(NOT_STARTED)),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -174,7 +178,7 @@ impl KeyStore for PostgresStore {
             target,
             channel,
             lease,
-        } = migrate::prepare(options, self.lease, self.timeout).await?;
+        } = migrate::prepare(options, self.lease, self.timeout, &self.upgrade).await?;
         let pool_of = |target: ConnectionTarget, connections| {
             let pool = ConnectionPool::new(target, connections);
             pool.map_err(|error| StoreError::Unavailable {
@@ -238,6 +242,10 @@ impl KeyStore for PostgresStore {
         bulk::purge(&self.running()?.keys, before, after, origin).await
     }
 
+    fn is_upgrading(&self) -> bool {
+        self.upgrade.is_raised()
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -251,6 +259,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn audit(&self) -> Option<&dyn AuditStore> {
+        Some(self)
+    }
+
+    fn expiry_notices(&self) -> Option<&dyn ExpiryNotices> {
         Some(self)
     }
 

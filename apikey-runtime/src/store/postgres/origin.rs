@@ -17,8 +17,8 @@ macro_rules! with_origin {
 }
 pub(super) use with_origin;
 
-/// Returns the text that the triggers of `migrations/0104_audit.sql` read: where a change comes from, and the number of live
-/// keys that an owner may have after it.
+/// Returns the text that the triggers of `migrations/0106_expiry_notices.sql` read: where a change comes from, the number of live
+/// keys that an owner may have after it, and that the statement itself says when a key was enabled.
 pub(super) fn origin_text(origin: &ChangeOrigin, max_live_keys: Option<u32>) -> String {
     let text = json!({
         "actor": origin.actor,
@@ -27,6 +27,7 @@ pub(super) fn origin_text(origin: &ChangeOrigin, max_live_keys: Option<u32>) -> 
         "request_id": origin.request_id,
         "reason": origin.reason,
         "max_live_keys": max_live_keys,
+        "sets_enabled_at": true,
     });
     text.to_string()
 }

@@ -25,11 +25,11 @@ pub(super) async fn insert(
     options: &WriteOptions,
 ) -> Result<(), StoreError> {
     const INSERT: &str = concat!(
-        with_origin!("$26"),
+        with_origin!("$27"),
         "INSERT INTO api_keys (",
         column_names!(),
         ", label_key) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $22, $23, $24, $25 FROM origin"
+         $21, $22, $23, $24, $25, $26 FROM origin"
     );
     let version = sql::stored_version(record)?;
     let rotations = sql::stored_rotations(record)?;
@@ -63,6 +63,7 @@ pub(super) async fn insert(
             .bind(&record.created_by)
             .bind(&record.updated_by)
             .bind(rotations)
+            .bind(record.enabled_at.map(Timestamp::as_millis))
             .bind(&encoded.label_key)
             .bind(&origin)
     };
@@ -155,7 +156,8 @@ pub(super) async fn update(
             previous_digest = CASE WHEN $22 THEN $23 ELSE key.previous_digest END, \
             previous_until = CASE WHEN $22 THEN $24 ELSE key.previous_until END, \
             description = CASE WHEN $25 THEN $26 ELSE key.description END, \
-            label_key = coalesce($27, key.label_key) \
+            label_key = coalesce($27, key.label_key), \
+            enabled_at = coalesce($28, key.enabled_at) \
             FROM held WHERE key.id = held.id AND ",
         is_expected!(),
         " RETURNING key.id) ",
@@ -196,6 +198,7 @@ pub(super) async fn update(
             .bind(patch.description.is_some())
             .bind(patch.description.as_ref().and_then(Option::as_ref))
             .bind(&encoded.label_key)
+            .bind(patch.enabled_at.map(Timestamp::as_millis))
     };
     let updated = pool.write(update).await;
     let rows = updated.map_err(|error| write_failed("changing a record", error, options))?;

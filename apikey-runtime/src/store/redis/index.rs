@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::OwnerState;
+use crate::store::schema::UpgradeFlag;
 
 /// Keys of the store that a change of the index needs.
 const KEYS: usize = 6;
@@ -42,6 +43,18 @@ pub(super) fn time_of(bytes: &[u8]) -> Option<Timestamp> {
 /// later is indexed when keys are next listed or counted.
 pub(super) async fn complete(server: &Server) -> Result<(), StoreError> {
     while catch_up(server).await? {}
+    Ok(())
+}
+
+/// As [`complete`], and raises the flag if there are such records.
+pub(super) async fn complete_at_start(
+    server: &Server,
+    upgrade: &UpgradeFlag,
+) -> Result<(), StoreError> {
+    if catch_up(server).await? {
+        let _upgrading = upgrade.raise();
+        complete(server).await?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod bulk;
 mod connection;
 mod connector;
 mod error;
+mod expiry_notices;
 mod history;
 mod index;
 mod key_names;
@@ -34,9 +35,10 @@ use self::connector::Connector;
 use self::key_names::KeyNames;
 use self::server::Server;
 use super::key_store::STOPPED;
+use super::schema::UpgradeFlag;
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListCursor, ListQuery,
-    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
+    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -55,6 +57,7 @@ pub struct RedisStore {
     server: RwLock<Result<Arc<Server>, &'static str>>,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: tokio::sync::Mutex<()>,
+    upgrade: UpgradeFlag,
 }
 
 const NOT_STARTED: &str = "the store is not connected; call `start` first, or let a manager do it";
@@ -73,6 +76,7 @@ impl RedisStore {
             signal: ChangeNotifier::new(),
             server: RwLock::new(Err(NOT_STARTED)),
             turn: tokio::sync::Mutex::new(()),
+            upgrade: UpgradeFlag::default(),
         }
     }
 
@@ -125,7 +129,8 @@ impl KeyStore for RedisStore {
             let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
             let connector = Connector::new(self.url.expose_secret(), names.meta())?;
             let server = Server::open(connector, names, self.lease, &self.signal).await?;
-            index::complete(&server).await?;
+            index::complete_at_start(&server, &self.upgrade).await?;
+            expiry_notices::complete(&server, &self.upgrade).await?;
             *self.server.write() = Ok(Arc::new(server));
         }
         Ok(())
@@ -170,6 +175,10 @@ impl KeyStore for RedisStore {
         bulk::purge(&*self.server()?, before, after, origin).await
     }
 
+    fn is_upgrading(&self) -> bool {
+        self.upgrade.is_raised()
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -183,6 +192,10 @@ impl KeyStore for RedisStore {
     }
 
     fn audit(&self) -> Option<&dyn AuditStore> {
+        Some(self)
+    }
+
+    fn expiry_notices(&self) -> Option<&dyn ExpiryNotices> {
         Some(self)
     }
 

@@ -49,6 +49,7 @@ impl RecordFields {
         let reason = revoked.and_then(|revocation| revocation.reason.as_deref());
         fields.put("revoked_reason", reason);
         fields.put("enabled", Some(flag(record.enabled)));
+        fields.put_time("enabled_at", record.enabled_at);
         fields.put("version", Some(version.to_string()));
         fields.put("created_by", record.created_by.as_deref());
         fields.put("updated_by", record.updated_by.as_deref());
@@ -96,6 +97,9 @@ impl RecordFields {
         }
         if let Some(enabled) = patch.enabled {
             fields.put("enabled", Some(flag(enabled)));
+        }
+        if let Some(enabled_at) = patch.enabled_at {
+            fields.put_time("enabled_at", Some(enabled_at));
         }
         if let Some(digest) = &patch.digest {
             fields.put_long(["digest", "digest_end"], Some(digest));
@@ -211,6 +215,7 @@ fn read(id: KeyId, hash: &RecordHash) -> Result<KeyRecord, String> {
         "0" => false,
         _ => return Err("`enabled` is neither 1 nor 0".to_owned()),
     };
+    record.enabled_at = time(hash, "enabled_at")?;
     record.version = needed(hash, "version")?
         .parse()
         .map_err(|_quotes_it| "`version` is not a whole number above 0")?;

@@ -31,22 +31,26 @@ macro_rules! scripts {
 }
 
 scripts! {
-    READ_RECORDS = "read_only" "owner_keys" "compare_i64" "owners" "read_records";
-    INSERT = "change_log" "record_keys" "options" "compare_i64" "owners" "sortable" "live" "live_bound" "records" "revoked" "owned_records" "audit_index" "audit" "insert";
-    UPDATE = "change_log" "record_keys" "options" "compare_i64" "owners" "sortable" "live" "live_bound" "records" "changed_entries" "revoked" "owned_records" "audit_index" "audit" "update";
-    REVOKE = "change_log" "record_keys" "options" "compare_i64" "owners" "sortable" "live" "records" "changed_entries" "revoked" "audit_index" "audit" "revoke";
-    PURGE = "change_log" "record_keys" "options" "compare_i64" "owners" "sortable" "live" "records" "revoked" "audit_index" "audit" "purge";
-    REINDEX = "change_log" "record_keys" "options" "compare_i64" "owners" "sortable" "live" "records" "reindex";
+    READ_RECORDS = "read_only" "owner_keys" "compare_i64" "clock" "owners" "read_records";
+    INSERT = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "live_bound" "records" "revoked" "owned_records" "audit_index" "audit" "notices" "insert";
+    UPDATE = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "live_bound" "records" "changed_entries" "revoked" "owned_records" "audit_index" "audit" "notices" "update";
+    REVOKE = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "records" "changed_entries" "revoked" "audit_index" "audit" "revoke";
+    PURGE = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "records" "revoked" "audit_index" "audit" "notices" "purge";
+    REINDEX = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "records" "notices" "reindex";
+    SELECT_NOTICES = "read_only" "select_notices";
+    CLAIM_NOTICES = "change_log" "record_keys" "clock" "sortable" "notices" "claim_notices";
+    FINISH_NOTICES = "change_log" "record_keys" "clock" "sortable" "notices" "finish_notices";
+    COMPLETE_NOTICES = "change_log" "record_keys" "clock" "sortable" "notices" "complete_notices";
     SELECT_IDS = "read_only" "index_range" "select_ids";
     SELECT_RANGE = "read_only" "record_keys" "sortable" "select_range";
     UNINDEXED = "read_only" "unindexed";
-    LIVE_KEYS = "read_only" "record_keys" "compare_i64" "owners" "sortable" "live" "live_keys";
+    LIVE_KEYS = "read_only" "record_keys" "compare_i64" "clock" "owners" "sortable" "live" "live_keys";
     READ_AUDIT = "read_only" "sortable" "audit_index" "read_audit";
     PRUNE_AUDIT = "read_write" "sortable" "audit_index" "prune_audit";
-    SUSPEND_OWNER = "change_log" "present_version" "record_keys" "options" "compare_i64" "owners" "sortable" "audit_index" "audit" "change_owner" "suspend_owner";
-    REVOKE_OWNER_KEYS = "change_log" "present_version" "record_keys" "options" "compare_i64" "owners" "sortable" "audit_index" "audit" "mark_position" "change_owner" "revoke_owner_keys";
+    SUSPEND_OWNER = "change_log" "present_version" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "audit_index" "audit" "change_owner" "suspend_owner";
+    REVOKE_OWNER_KEYS = "change_log" "present_version" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "audit_index" "audit" "mark_position" "change_owner" "revoke_owner_keys";
     UNMARKED = "read_only" "index_range" "mark_position" "unmarked";
-    MARK = "change_log" "record_keys" "compare_i64" "owners" "sortable" "live" "records" "revoked" "index_range" "mark_position" "mark";
+    MARK = "change_log" "record_keys" "compare_i64" "clock" "owners" "sortable" "live" "records" "revoked" "index_range" "mark_position" "mark";
     INIT_HISTORY = "init_history";
     SET_LEASE = "change_log" "set_lease";
     LOWER_LONGEST_LEASE = "change_log" "lower_longest_lease";

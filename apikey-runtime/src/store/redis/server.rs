@@ -22,8 +22,8 @@ use crate::store::{ChangeNotifier, PROTOCOL, lease, schema};
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
 
 /// The version of the schema. Since 102, entries of the log have a kind. Since 103, owners have a state. Since 104,
-/// records are found by more, and changes are audited.
-pub(super) const SCHEMA: i64 = 104;
+/// records are found by more, and changes are audited. Since 105, keys that expire have notices.
+pub(super) const SCHEMA: i64 = 105;
 
 /// How often a script is tried again that found its inputs outdated.
 pub(super) const TRIES: usize = 10;

@@ -13,7 +13,7 @@ macro_rules! column_names {
     () => {
         "id, prefix, label, owner, digest, previous_digest, previous_until, scopes, metadata, environment, \
          networks, methods, limits, created_at, expires_at, not_before, revoked_at, revoked_reason, enabled, version, \
-         description, created_by, updated_by, rotations"
+         description, created_by, updated_by, rotations, enabled_at"
     };
 }
 pub(in crate::store) use column_names;
@@ -116,6 +116,7 @@ fn read(row: &impl KeyRow) -> Result<KeyRecord, String> {
     record.owner_state = owner_state(row)?;
     record.revoked = revoked(row, &record)?;
     record.enabled = row.flag("enabled").map_err(|_quotes_it| unfit("enabled"))?;
+    record.enabled_at = time(row, "enabled_at")?;
     record.version = count(row, "version")?;
     record.rotations = count(row, "rotations")?;
     Ok(record)

@@ -10,15 +10,16 @@ use super::error::failed;
 use super::transaction::WriteTransaction;
 use crate::clock::millis_i64;
 use crate::error::StoreError;
-use crate::store::schema;
+use crate::store::schema::{self, UpgradeFlag};
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 5] = [
+const MIGRATIONS: [(i64, &str); 6] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
     (103, include_str!("migrations/0103_owners.sql")),
     (104, include_str!("migrations/0104_audit.sql")),
     (105, include_str!("migrations/0105_last_used.sql")),
+    (106, include_str!("migrations/0106_expiry_notices.sql")),
 ];
 
 /// The version of the tables after all migrations.
@@ -29,6 +30,7 @@ const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 pub(super) async fn migrate(
     connection: PoolConnection<Sqlite>,
     lease: Option<Duration>,
+    upgrade: &UpgradeFlag,
 ) -> Result<(), StoreError> {
     let migrating_failed = |error| failed("bringing the tables up to date", error);
     let mut transaction = WriteTransaction::begin_on(connection)
@@ -39,6 +41,7 @@ pub(super) async fn migrate(
     if let Some(found) = found {
         schema::check(found, LATEST)?;
     }
+    let _upgrading = upgrade.raise_for(found, LATEST);
     let pending = MIGRATIONS
         .iter()
         .filter(|(version, _)| Some(*version) > found);

@@ -2,6 +2,7 @@
 
 mod audit;
 mod error;
+mod expiry_notices;
 mod file;
 mod group_commit;
 mod history;
@@ -27,9 +28,10 @@ use parking_lot::RwLock;
 use self::file::{CloseAction, FileChange};
 use self::pools::SqlitePools;
 use super::key_store::STOPPED;
+use super::schema::UpgradeFlag;
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, KeyStore, LimitStore, ListCursor, ListQuery,
-    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
+    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
+    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -37,70 +39,7 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 
-/// Records in an SQLite file, which the processes of one machine can share.
-///
-/// A change of a key is on the disk when the call returns. Limit counters and usage are not, so that
-/// a request with a quota does not wait for the disk: they outlive the process however it ends, but a
-/// loss of power, or a crash of the system, may undo the last charges and the last usage. The key can
-/// then use that much again.
-///
-/// Quotas are counted in the file, exactly, for all processes that use it; rates in each process.
-/// Charges that wait for each other are done in one transaction.
-///
-/// The tables are `api_keys`, `api_key_owners`, `api_key_owner_revocations`, `api_key_audit`, `api_key_changes`,
-/// `api_key_meta`, `api_key_nodes`, `api_key_limit_counters`, `api_key_usage`, `api_key_last_used`,
-/// `api_key_secret_uses`, `api_key_networks`, `api_key_usage_batches` and `api_key_origin`, and
-/// `api_key_numbering` and `api_key_replaced`, which only
-/// triggers use; the first `start` makes them, and an application may keep tables of its own in the file.
-/// Triggers log every change of a key or an owner, so that one made by hand, with `sqlite3` say, takes effect
-/// like any other. They also increment its `version`, count its `rotations`, set `label_key`, by which lists
-/// find it, and reject an attempt to take a revocation back.
-///
-/// The same triggers write the audit log, and nothing else does. A change by hand has the channel `sql` and
-/// no actor, and clears `updated_by`; an `INSERT OR REPLACE` that replaces a key is `purged` and `created`. A
-/// transaction may say where it comes from. Entries are not changed or deleted by hand.
-///
-/// ```sql
-/// BEGIN IMMEDIATE;
-/// INSERT INTO api_key_origin (actor, reason) VALUES ('anna', 'clean-up');
-/// UPDATE api_keys SET enabled = 0 WHERE owner = 'acme';
-/// DELETE FROM api_key_origin;
-/// COMMIT;
-/// ```
-///
-/// All keys of an owner are changed by a change of the owner's row.
-///
-/// ```sql
-/// -- All keys that the owner has now are revoked. The reason is kept until they are marked.
-/// BEGIN IMMEDIATE;
-/// UPDATE api_key_owners SET revocations = revocations + 1 WHERE owner = 'acme';
-/// UPDATE api_key_owner_revocations SET reason = 'left' WHERE owner = 'acme'
-///     AND number = (SELECT revocations FROM api_key_owners WHERE owner = 'acme');
-/// COMMIT;
-/// -- All keys of the owner are suspended.
-/// UPDATE api_key_owners SET suspended = 1 WHERE owner = 'acme';
-/// ```
-///
-/// Triggers set `owner_revocations` of a key that is inserted, or given to another owner. They reject any
-/// other change of it, a change of an owner's name, and the deletion of an owner that a key names. A key
-/// that its owner's row revokes is not given to another owner: it is marked as revoked, and stays.
-/// `revoked_at` of such a key may be NULL for a while: compare `owner_revocations` with `revocations`.
-///
-/// The file is created so that only its owner can read it. Keep it on a local disk (SQLite's
-/// locks do not hold on network file systems), and restore a copy of it only while no process has
-/// it open. A store whose file, or whose `-wal` or `-shm` beside it, was moved, removed or replaced
-/// answers each further call with an error: it would not see what other processes revoke. See
-/// [`guide::backups`](crate::guide::backups).
-///
-/// ```no_run
-/// use apikey_runtime::{KeyStore, SqliteStore};
-///
-/// # async fn example() -> Result<(), apikey_runtime::store::StoreError> {
-/// let store = SqliteStore::new("keys.db");
-/// store.start().await?; // a manager does this by itself
-/// # Ok(())
-/// # }
-/// ```
+#[doc = include_str!("docs.md")]
 pub struct SqliteStore {
     path: PathBuf,
     must_exist: bool,
@@ -108,6 +47,7 @@ pub struct SqliteStore {
     /// Unset until it is given, offered or needed.
     clock: OnceLock<Arc<dyn Clock>>,
     state: RwLock<FileState>,
+    upgrade: UpgradeFlag,
     /// Held while the store starts or stops, so that each of them is done once.
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Raised by what this process writes: managers that share the store hear of it at once.
@@ -140,6 +80,7 @@ impl SqliteStore {
                 reason: NOT_STARTED.to_owned(),
                 can_start: true,
             }),
+            upgrade: UpgradeFlag::default(),
             turn: Arc::default(),
             changed: ChangeNotifier::new(),
         }
@@ -284,7 +225,14 @@ impl KeyStore for SqliteStore {
             FileState::Closed { .. } => {}
         }
         let clock = Arc::clone(self.limit_clock());
-        let pools = SqlitePools::open(&self.path, self.must_exist, self.lease, clock).await?;
+        let pools = SqlitePools::open(
+            &self.path,
+            self.must_exist,
+            self.lease,
+            clock,
+            &self.upgrade,
+        )
+        .await?;
         *self.state.write() = FileState::Open(Arc::new(pools));
         Ok(())
     }
@@ -346,6 +294,10 @@ impl KeyStore for SqliteStore {
         self.wrote(purged).await
     }
 
+    fn is_upgrading(&self) -> bool {
+        self.upgrade.is_raised()
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -359,6 +311,10 @@ impl KeyStore for SqliteStore {
     }
 
     fn audit(&self) -> Option<&dyn AuditStore> {
+        Some(self)
+    }
+
+    fn expiry_notices(&self) -> Option<&dyn ExpiryNotices> {
         Some(self)
     }
 

@@ -18,6 +18,7 @@ use super::migrate::{has_tables, migrate};
 use crate::clock::Clock;
 use crate::error::{ErrorChain, StoreError};
 use crate::store::lease;
+use crate::store::schema::UpgradeFlag;
 use crate::store::trim_schedule::TrimSchedule;
 
 /// How long a statement waits for another process's transaction.
@@ -64,6 +65,7 @@ impl SqlitePools {
         must_exist: bool,
         lease: Option<Duration>,
         clock: Arc<dyn Clock>,
+        upgrade: &UpgradeFlag,
     ) -> Result<Self, StoreError> {
         let path = checked_path(path)?;
         if must_exist {
@@ -102,7 +104,7 @@ impl SqlitePools {
             if must_exist && !has_tables(&pools.reader).await? {
                 return Err(missing(&path));
             }
-            pools.prepare(&path, lease).await
+            pools.prepare(&path, lease, upgrade).await
         };
         match prepared.await {
             Ok(files) => Ok(Self { files, ..pools }),
@@ -118,10 +120,11 @@ impl SqlitePools {
         &self,
         path: &Path,
         lease: Option<Duration>,
+        upgrade: &UpgradeFlag,
     ) -> Result<DatabaseFiles, StoreError> {
         let opening_failed = |error| failed(&format!("opening `{}`", path.display()), error);
         let first = first_connection(&self.writer).await;
-        migrate(first.map_err(opening_failed)?, lease).await?;
+        migrate(first.map_err(opening_failed)?, lease, upgrade).await?;
         // This connection is never closed before the others. SQLite removes the log when the last one
         // is, and another log would then take its place while the store is open.
         sqlx::query("SELECT 1 FROM api_key_meta")

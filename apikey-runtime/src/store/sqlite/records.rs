@@ -28,7 +28,7 @@ pub(super) async fn insert(
     const INSERT: &str = concat!(
         "INSERT INTO api_keys (",
         column_names!(),
-        ", label_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ", label_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     );
     let version = sql::stored_version(record)?;
     let rotations = sql::stored_rotations(record)?;
@@ -63,6 +63,7 @@ pub(super) async fn insert(
         .bind(&record.created_by)
         .bind(&record.updated_by)
         .bind(rotations)
+        .bind(record.enabled_at.map(Timestamp::as_millis))
         .bind(encoded.label_key)
         .execute(change.connection())
         .await
@@ -130,7 +131,8 @@ const UPDATE: &str = "UPDATE api_keys SET \
     enabled = coalesce($11, enabled), description = iif($12, $13, description), \
     owner = iif($14, $15, owner), environment = iif($16, $17, environment), \
     expires_at = iif($18, $19, expires_at), not_before = iif($20, $21, not_before), \
-    previous_digest = iif($22, $23, previous_digest), previous_until = iif($22, $24, previous_until) \
+    previous_digest = iif($22, $23, previous_digest), previous_until = iif($22, $24, previous_until), \
+    enabled_at = coalesce($25, enabled_at) \
     WHERE id = $1";
 
 /// See [`KeyStore::update`](crate::KeyStore::update).
@@ -188,6 +190,7 @@ async fn write(
         .bind(patch.previous.is_some())
         .bind(previous.map(|previous| &previous.digest))
         .bind(previous.map(|previous| previous.until.as_millis()))
+        .bind(patch.enabled_at.map(Timestamp::as_millis))
         .execute(connection)
         .await
         .map(drop)

@@ -89,7 +89,8 @@ impl ChangeTransaction {
     ) -> Result<Self, StoreError> {
         // One that was left by hand is replaced.
         const ORIGIN: &str = "INSERT OR REPLACE INTO api_key_origin \
-            (only_row, actor, channel, address, request_id, reason, at, is_library) VALUES (1, ?, ?, ?, ?, ?, ?, 1)";
+            (only_row, actor, channel, address, request_id, reason, at, is_library, sets_enabled_at) \
+            VALUES (1, ?, ?, ?, ?, ?, ?, 1, 1)";
         let begun = async {
             let mut transaction = WriteTransaction::begin(pool).await?;
             let now = clock.read().now;

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::clock::Timestamp;
 use crate::denied::DenyReason;
 use crate::usage::tally::{UsageEvent, UsageTally};
 

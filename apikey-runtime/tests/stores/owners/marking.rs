@@ -121,7 +121,7 @@ async fn a_mark_that_changes_another_column_too_is_logged() {
         .fetch_all(&mut tool)
         .await
         .unwrap();
-    assert_eq!(columns.len(), 22);
+    assert_eq!(columns.len(), 23);
     for column in columns {
         let other = match column.as_str() {
             "previous_digest" | "previous_until" => {
@@ -131,7 +131,8 @@ async fn a_mark_that_changes_another_column_too_is_logged() {
             "metadata" => r#"metadata = '{"a": 1}'"#.to_owned(),
             "limits" => "limits = '[1]'".to_owned(),
             "enabled" => "enabled = 0".to_owned(),
-            number @ ("created_at" | "expires_at" | "not_before" | "version" | "rotations") => {
+            number @ ("created_at" | "expires_at" | "not_before" | "enabled_at" | "version"
+            | "rotations") => {
                 format!("{number} = 9")
             }
             text => format!("{text} = 'x'"),

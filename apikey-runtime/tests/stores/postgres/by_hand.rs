@@ -134,7 +134,7 @@ async fn who_may_only_change_keys_is_logged_and_cannot_write_the_log() {
         .fetch_one(&mut tool)
         .await
         .unwrap();
-    assert_eq!(privileged.split(',').count(), 11);
+    assert_eq!(privileged.split(',').count(), 13);
     for function in privileged.split(',') {
         let own = format!(
             "CREATE TEMP TABLE IF NOT EXISTS own (id text, number bigint); \

@@ -14,6 +14,7 @@ mod locks;
 mod marking;
 mod model;
 mod nodes;
+mod notices;
 mod numbering;
 mod owner_rows;
 mod owners;
@@ -25,6 +26,7 @@ mod start;
 mod suite;
 mod tangle;
 mod transactions;
+mod upgrade;
 mod usage;
 
 use std::str::FromStr;

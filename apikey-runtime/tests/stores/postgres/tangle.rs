@@ -18,7 +18,7 @@ use super::{connection, for_reason, number, run};
 use crate::{InSteps, at, id, owned, record};
 
 /// Returns the number of deadlocks that the server has seen in this database.
-async fn deadlocks(tool: &mut PgConnection) -> i64 {
+pub(super) async fn deadlocks(tool: &mut PgConnection) -> i64 {
     let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     number(tool, sql).await
 }
@@ -199,7 +199,7 @@ async fn owners_in_opposite_orders_never_deadlock() {
 }
 
 /// Waits until the sessions of a stopped store have ended: a server process reports its statistics then, at the latest.
-async fn until_ended(tool: &mut PgConnection) {
+pub(super) async fn until_ended(tool: &mut PgConnection) {
     let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikey'";
     while number(tool, busy).await > 0 {
         sleep(Duration::from_millis(5)).await;

@@ -272,7 +272,7 @@ async fn data_of_the_first_release_is_brought_up_to_date() {
     store.stop().await;
     server.command(&["HSET", META, "schema", "100"]).text();
     let store = started(&server).await;
-    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "104");
+    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "105");
     let since = cursor(&store).await;
     store
         .revoke(&id(1), &because("lost"), &WriteOptions::new())

@@ -1,16 +1,18 @@
 //! S-03: the server is killed during writes, and keeps what it acknowledged, completely.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apikey_runtime::audit::ChangeOrigin;
-use apikey_runtime::store::{KeyPatch, ListQuery, OwnerRevocation, OwnerStore, WriteOptions};
+use apikey_runtime::store::{
+    ExpiryNotices, KeyPatch, ListQuery, NodeId, OwnerRevocation, OwnerStore, WriteOptions,
+};
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, RedisStore};
 use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 
 use super::audit_crash::differing;
-use super::{cursor, redis_server, soon, started};
+use super::{cursor, notices, redis_server, soon, started};
 use crate::{at, because, id, owned};
 
 /// The number of keys of an owner that are revoked together.
@@ -28,8 +30,10 @@ async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<()
     for base in (first..).step_by(GROUP as usize) {
         let owner = format!("owner {base}");
         for number in base..base + GROUP {
+            let mut record = owned(number, &owner);
+            record.expires = Some(at(9_000));
             store
-                .insert(&owned(number, &owner), &WriteOptions::new())
+                .insert(&record, &WriteOptions::new())
                 .await
                 .map_err(drop)?;
             told.lock().unwrap().inserted.push(id(number));
@@ -37,6 +41,7 @@ async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<()
         let mut patch = KeyPatch::new();
         patch.label = Some("changed".to_owned());
         patch.enabled = Some(false);
+        patch.expires = Some(Some(at(9_001)));
         store
             .update(&id(base), &patch, &WriteOptions::new())
             .await
@@ -49,6 +54,11 @@ async fn write(store: &RedisStore, first: u128, told: &Mutex<Told>) -> Result<()
         let group = (base..base + GROUP).map(id);
         told.lock().unwrap().revoked.extend(group);
         store.mark_revoked_keys().await.map_err(drop)?;
+        let node = NodeId::from_u128(first);
+        let claimed = store.claim_notices(&node, at(0), 7).await.map_err(drop)?;
+        let plans = [None, Some(at(5_000))].into_iter().cycle();
+        let finished: Vec<_> = claimed.into_iter().zip(plans).take(5).collect();
+        store.finish_notices(&node, &finished).await.map_err(drop)?;
     }
     Ok(())
 }
@@ -138,6 +148,8 @@ async fn s03_a_killed_server_keeps_what_it_acknowledged_all_or_nothing() {
             Vec::<String>::new(),
             "each change has one entry in the audit log"
         );
+        let unfit = notices::differing(&server);
+        assert_eq!(unfit, BTreeSet::new(), "each expiry has its notice");
         store.stop().await;
     }
 }

@@ -11,6 +11,7 @@ mod history;
 mod links;
 mod live_keys;
 mod nodes;
+mod notices;
 mod owners;
 mod owners_marked;
 mod owners_upgraded;

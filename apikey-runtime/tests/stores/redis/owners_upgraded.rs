@@ -31,7 +31,7 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
     add(&server, 201, 203, "b", "");
     add(&server, 301, 301, "c", "");
     let store = started(&server).await;
-    assert_eq!(meta(&server), "104\n2");
+    assert_eq!(meta(&server), "105\n2");
     assert_eq!(ask(&store, None).await.required_protocol, 2);
     let record = store.find(&added(1)).await.unwrap().unwrap();
     assert_eq!(record.owner_state, Some(OwnerState::new()));
@@ -88,7 +88,7 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
         .text();
     let store = started(&server).await;
     store.join(&NodeId::from_u128(1)).await.unwrap();
-    assert_eq!(meta(&server), "104\n7");
+    assert_eq!(meta(&server), "105\n7");
 }
 
 /// An older release writes the owner and not the number.
@@ -184,7 +184,7 @@ async fn a_history_that_an_older_release_began_demands_the_present_protocol() {
     };
     began_by_an_older_one().await;
     store.join(&NodeId::from_u128(1)).await.unwrap();
-    assert_eq!(meta(&server), "104\n2");
+    assert_eq!(meta(&server), "105\n2");
     store
         .insert(&owned(1, "a"), &WriteOptions::new())
         .await
@@ -194,11 +194,11 @@ async fn a_history_that_an_older_release_began_demands_the_present_protocol() {
         .set_owner_suspended("a", true, &ChangeOrigin::new())
         .await
         .unwrap();
-    assert_eq!(meta(&server), "104\n2");
+    assert_eq!(meta(&server), "105\n2");
     began_by_an_older_one().await;
     store
         .revoke_owner_keys("a", &left(1, "a"), &ChangeOrigin::new())
         .await
         .unwrap();
-    assert_eq!(meta(&server), "104\n2");
+    assert_eq!(meta(&server), "105\n2");
 }

@@ -115,14 +115,14 @@ async fn data_of_an_unreleased_build_is_refused() {
     let server = redis_server!();
     const META: &str = "{apikey}:meta";
     server.command(&["HSET", META, "epoch", "7", "lease_ms", "2000"]);
-    let schemas = [None, Some("0"), Some("99"), Some("105"), Some("planted")];
+    let schemas = [None, Some("0"), Some("99"), Some("106"), Some("planted")];
     for schema in schemas {
         if let Some(schema) = schema {
             server.command(&["HSET", META, "schema", schema]);
         }
         let error = RedisStore::new(server.url()).start().await.unwrap_err();
         let expected = match schema {
-            Some("105") => "take a newer release",
+            Some("106") => "take a newer release",
             Some("planted") => "`schema` is not a number",
             _ => "create a new store",
         };
@@ -131,7 +131,7 @@ async fn data_of_an_unreleased_build_is_refused() {
     }
     server.command(&["DEL", META]);
     started(&server).await;
-    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "104");
+    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "105");
     started(&server).await;
 }
 

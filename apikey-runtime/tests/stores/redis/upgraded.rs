@@ -1,12 +1,14 @@
 //! Data of schema 103, and a process of its release that runs on beside one of this.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Instant;
 
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
     AuditQuery, AuditStore, ListQuery, ListRange, OwnerStore, StoreError, WriteOptions,
 };
-use apikey_runtime::{KeyId, KeyStore};
+use apikey_runtime::{KeyId, KeyStore, RedisStore};
 use apikey_test_support::servers::redis::RedisServer;
 
 use super::owners::{added, left, mark_all};
@@ -82,7 +84,7 @@ async fn data_of_schema_103_is_indexed_in_steps() {
     }
     server.command(&["SLOWLOG", "RESET"]);
     let store = started(&server).await;
-    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "104");
+    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "105");
     let log = server.command(&["SLOWLOG", "GET", "-1"]);
     let sizes = log.list().iter().map(|entry| entry.list()[3].list());
     let sizes = sizes.filter(|words| words[0].text().starts_with("EVAL"));
@@ -278,4 +280,31 @@ async fn measured_pages_take_as_long_with_many_keys() {
     );
     println!("live keys: {worked:.2} ms of the server, {called:.1?} for the caller");
     assert!(worked < 10.0, "{worked} ms");
+}
+
+/// Starts a store, and returns whether it said that it brings data up to date.
+async fn upgrades(server: &RedisServer) -> bool {
+    let store = RedisStore::new(server.url());
+    let (mut start, mut seen) = (pin!(store.start()), false);
+    let started = poll_fn(|context| {
+        let polled = start.as_mut().poll(context);
+        seen |= store.is_upgrading();
+        polled
+    });
+    started.await.unwrap();
+    assert!(!store.is_upgrading());
+    seen
+}
+
+#[tokio::test]
+async fn a_start_says_that_it_brings_data_up_to_date() {
+    let server = redis_server!();
+    assert!(upgrades(&server).await, "new data get their mark");
+    assert!(!upgrades(&server).await);
+    add(&server, 1, 200);
+    assert!(upgrades(&server).await, "records are indexed");
+    assert!(!upgrades(&server).await);
+    server.command(&["HDEL", META, "notices"]);
+    assert!(upgrades(&server).await, "notices are added");
+    assert!(!upgrades(&server).await);
 }

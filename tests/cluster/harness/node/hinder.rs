@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeListener, ChangeNotifier, Charge, ChargeOutcome, StoreError};
+use apikey_runtime::store::{
+    ChangeListener, ChangeNotifier, Charge, ChargeOutcome, ExpiryNotice, NodeId, StoreError,
+};
+use apikey_runtime::{KeyStore, Timestamp};
 use apikey_test_support::store::{Call, Forward, Forwarding};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::careless::Charging;
+use super::spend::die;
+use super::tell::TellingLog;
 
 /// A fault of the calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,19 @@ impl Hindrance {
     }
 }
 
+/// A moment at which a node kills itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    pub call: Call,
+    /// Whether the store has answered, or the call has not reached it.
+    pub answered: bool,
+    /// The number of such calls up to then.
+    pub passes: u32,
+}
+
+/// Questions to the reader of events. It answers when it has read all that was sent before.
+pub type Questions = mpsc::UnboundedSender<oneshot::Sender<()>>;
+
 /// The longest wait for calls that began before a fault.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -57,6 +75,14 @@ pub struct Hindering {
     hindrance: Arc<Mutex<Hindrance>>,
     /// The number of answers about single keys that the store has given.
     finds: AtomicU64,
+    /// The number of calls that claim notices before the end of keys.
+    claims: AtomicU64,
+    /// When the node kills itself.
+    death: Mutex<Option<Death>>,
+    /// Asked before notices are noted as told.
+    reader: Mutex<Option<Questions>>,
+    /// Where notices that are noted as told are logged.
+    tellings: OnceLock<Arc<TellingLog>>,
     /// The number of calls in progress that are not affected.
     free: AtomicUsize,
 }
@@ -68,6 +94,10 @@ impl Hindering {
             charging,
             hindrance: Arc::new(Mutex::new(Hindrance::Nothing)),
             finds: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
+            death: Mutex::default(),
+            reader: Mutex::default(),
+            tellings: OnceLock::new(),
             free: AtomicUsize::new(0),
         }))
     }
@@ -90,6 +120,48 @@ impl Hindering {
     /// included.
     pub fn finds(&self) -> u64 {
         self.finds.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of calls that claim notices before the end of keys.
+    pub fn claims(&self) -> u64 {
+        self.claims.load(Ordering::SeqCst)
+    }
+
+    /// Kills the node at this call.
+    pub fn dies_at(&self, death: Death) {
+        *self.death.lock().unwrap() = Some(death);
+    }
+
+    /// Waits for the answer to a question on this channel before notices are noted as told, and logs them
+    /// when they are.
+    pub fn log_notes(&self, questions: Questions, log: Arc<TellingLog>) {
+        *self.reader.lock().unwrap() = Some(questions);
+        self.tellings.set(log).expect("the first");
+    }
+
+    /// Kills the node if a death at this moment is ordered.
+    fn pass(&self, call: Call, answered: bool) {
+        let mut death = self.death.lock().unwrap();
+        if let Some(death) = death.as_mut()
+            && (death.call, death.answered) == (call, answered)
+        {
+            death.passes = death.passes.saturating_sub(1);
+            if death.passes == 0 {
+                if let Some(log) = self.tellings.get() {
+                    log.dies();
+                }
+                die();
+            }
+        }
+    }
+
+    /// Waits until the reader of events has read all.
+    async fn reader_is_done(&self) {
+        let questions = self.reader.lock().unwrap().clone();
+        let (question, answer) = oneshot::channel();
+        if questions.is_some_and(|questions| questions.send(question).is_ok()) {
+            let _ = answer.await;
+        }
     }
 
     fn now(&self) -> Hindrance {
@@ -116,6 +188,12 @@ impl Forward for Hindering {
         work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let gone = || StoreError::unavailable("the way to the store is cut");
+        match call {
+            Call::ClaimNotices => drop(self.claims.fetch_add(1, Ordering::SeqCst)),
+            Call::FinishNotices => self.reader_is_done().await,
+            _ => {}
+        }
+        self.pass(call, false);
         let (hindrance, under_way) = self.set_out();
         let answer = match hindrance {
             Hindrance::Cut => Err(gone()),
@@ -130,6 +208,7 @@ impl Forward for Hindering {
             Hindrance::Nothing | Hindrance::LateFind(_) | Hindrance::Deaf => work.await,
         };
         drop(under_way);
+        self.pass(call, true);
         if call == Call::Find {
             self.finds.fetch_add(1, Ordering::SeqCst);
             if let Hindrance::LateFind(time) = self.now() {
@@ -137,6 +216,22 @@ impl Forward for Hindering {
             }
         }
         answer
+    }
+
+    async fn finish_notices(
+        &self,
+        node: &NodeId,
+        finished: &[(ExpiryNotice, Option<Timestamp>)],
+    ) -> Result<(), StoreError> {
+        let finish = async {
+            let notices = self.inner.expiry_notices().unwrap();
+            notices.finish_notices(node, finished).await?;
+            if let Some(log) = self.tellings.get() {
+                log.noted(finished);
+            }
+            Ok(())
+        };
+        self.around(Call::FinishNotices, String::new, finish).await
     }
 
     async fn charge(&self, charge: &Charge) -> Result<ChargeOutcome, StoreError> {

@@ -3,9 +3,11 @@
 
 mod careless;
 mod changes;
+mod fill;
 mod hinder;
 mod log;
 mod spend;
+mod tell;
 mod watch;
 
 use std::env::var;
@@ -18,8 +20,10 @@ use apikey_runtime::{
     ApiKeyManager, Config, KeyId, KeyStore, Limit, PostgresStore, RedisStore, SqliteStore,
 };
 
+use apikey_test_support::store::Call;
+
 pub use careless::Charging;
-pub use hinder::{Hindered, Hindering, Hindrance};
+pub use hinder::{Death, Hindered, Hindering, Hindrance};
 use log::Log;
 use spend::Spender;
 use watch::Watch;
@@ -37,8 +41,13 @@ pub const STORE_TIMEOUT: &str = "CLUSTER_NODE_STORE_TIMEOUT_MS";
 pub const LIMIT_PREFETCH: &str = "CLUSTER_NODE_LIMIT_PREFETCH";
 /// How the node's store charges: the name of a [`Charging`].
 pub const CHARGING: &str = "CLUSTER_NODE_CHARGING";
+/// The file for the events of keys that expire soon; unset if the node does not read events.
+pub const TOLD: &str = "CLUSTER_NODE_TOLD";
 /// Names the disabled protection, in a build that supports it.
 pub const FAULT: &str = "APIKEY_FAULT";
+
+/// How often the node looks for keys that expire soon, if it reads events.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The state of a node.
 struct Node {
@@ -71,6 +80,7 @@ async fn run(store: &str) {
     let config = Config::builder()
         .store_timeout(millis(STORE_TIMEOUT))
         .limit_prefetch(var(LIMIT_PREFETCH).unwrap().parse().unwrap())
+        .expiry_notice_interval(NOTICE_INTERVAL)
         .build();
     let started = ApiKeyManager::builder()
         .config(config.unwrap())
@@ -81,6 +91,9 @@ async fn run(store: &str) {
         Ok(manager) => manager,
         Err(error) => return say("0", Err(&error.to_string())),
     };
+    if let Ok(told) = var(TOLD) {
+        tell::listen(&manager, &store, &PathBuf::from(told));
+    }
     say("0", Ok("ready"));
     let node = Arc::new(Node {
         watch: Watch::new(manager.clone(), Arc::clone(&log)),
@@ -152,6 +165,20 @@ impl Node {
             ["limits", id] => self.limits(id.parse().unwrap()).await,
             ["usage", id] => self.usage(id.parse().unwrap()).await,
             ["finds"] => Ok(self.store.finds().to_string()),
+            ["claims"] => Ok(self.store.claims().to_string()),
+            ["fill", ref order @ ..] => {
+                let order = serde_json::from_str(&order.join(" ")).unwrap();
+                let filled = fill::fill(&self.manager, &order).await?;
+                Ok(serde_json::to_string(&filled).unwrap())
+            }
+            ["dies", call, answered, passes] => {
+                self.store.dies_at(Death {
+                    call: noticing_call(call),
+                    answered: answered == "answered",
+                    passes: passes.parse().unwrap(),
+                });
+                Ok(String::new())
+            }
             ["hinder", how, millis] => {
                 let millis = Duration::from_millis(millis.parse().unwrap());
                 self.store
@@ -194,8 +221,18 @@ impl Node {
     }
 }
 
+/// Returns a call of the task that tells what expires soon.
+fn noticing_call(name: &str) -> Call {
+    match name {
+        "claim" => Call::ClaimNotices,
+        "find" => Call::Find,
+        "finish" => Call::FinishNotices,
+        _ => panic!("{name:?} is not a call"),
+    }
+}
+
 /// Opens the store of a URL.
-pub(super) fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
+pub(crate) fn open(store: &str, lease: Duration) -> Arc<dyn KeyStore> {
     match store.split_once(':') {
         Some(("sqlite", path)) => Arc::new(SqliteStore::new(path).lease(lease)),
         Some(("postgres", _)) => Arc::new(PostgresStore::new(store).lease(lease)),

@@ -192,7 +192,7 @@ impl Spending {
 }
 
 /// Ends the process as `kill -9` does, at a moment that a coordinator could not hit.
-fn die() -> ! {
+pub(super) fn die() -> ! {
     use rustix::process::{Signal, getpid, kill_process};
 
     kill_process(getpid(), Signal::KILL).unwrap();

@@ -8,10 +8,10 @@ use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::clock::Clock;
 use apikey_runtime::store::{
     AuditPage, AuditQuery, AuditStore, BulkStep, ChangeListener, ChangeLog, Changes, Charge,
-    ChargeOutcome, Cursor, KeyPatch, LastUsed, LimitCounter, LimitStore, LimitSupport, ListCursor,
-    ListQuery, MemberList, Membership, NetworkUse, Node, NodeId, OwnerRevocation, OwnerState,
-    OwnerStore, RecordPage, Revocation, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore,
-    WriteOptions,
+    ChargeOutcome, Cursor, ExpiryNotice, ExpiryNotices, KeyPatch, LastUsed, LimitCounter,
+    LimitStore, LimitSupport, ListCursor, ListQuery, MemberList, Membership, NetworkUse, Node,
+    NodeId, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, StoreError,
+    UsageBatch, UsageQuery, UsageRow, UsageStore, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ pub enum Capability {
     Membership,
     Owners,
     Audit,
+    ExpiryNotices,
     Limits,
     Usage,
 }
@@ -124,6 +125,10 @@ forwarding! {
                 self.0.inner().start().await
             }
 
+            fn is_upgrading(&self) -> bool {
+                self.0.inner().is_upgrading()
+            }
+
             fn change_log(&self) -> Option<&dyn ChangeLog> {
                 let has = self.0.has(Capability::ChangeLog);
                 self.0.inner().change_log().filter(|_| has).map(|_| self as _)
@@ -142,6 +147,11 @@ forwarding! {
             fn audit(&self) -> Option<&dyn AuditStore> {
                 let has = self.0.has(Capability::Audit);
                 self.0.inner().audit().filter(|_| has).map(|_| self as _)
+            }
+
+            fn expiry_notices(&self) -> Option<&dyn ExpiryNotices> {
+                let has = self.0.has(Capability::ExpiryNotices);
+                self.0.inner().expiry_notices().filter(|_| has).map(|_| self as _)
             }
 
             fn limits(&self) -> Option<&dyn LimitStore> {
@@ -191,6 +201,14 @@ forwarding! {
     AuditStore, audit {
         ReadAudit read_audit(query: &AuditQuery) -> AuditPage, format!("{query:?}");
         PruneAudit prune_audit(before: Timestamp) -> bool, format!("{before:?}");
+    }
+    ExpiryNotices, expiry_notices {
+        ClaimNotices claim_notices(node: &NodeId, now: Timestamp, limit: u32) -> Vec<ExpiryNotice>,
+            format!("{node} {now:?} {limit}");
+        FinishNotices finish_notices(
+            node: &NodeId,
+            finished: &[(ExpiryNotice, Option<Timestamp>)]
+        ) -> (), format!("{node} {finished:?}");
     }
     LimitStore, limits {
         Charge charge(charge: &Charge) -> ChargeOutcome, format!("{charge:?}");
@@ -247,6 +265,10 @@ fn owners(store: &dyn KeyStore) -> &dyn OwnerStore {
 
 fn audit(store: &dyn KeyStore) -> &dyn AuditStore {
     store.audit().unwrap()
+}
+
+fn expiry_notices(store: &dyn KeyStore) -> &dyn ExpiryNotices {
+    store.expiry_notices().unwrap()
 }
 
 fn limits(store: &dyn KeyStore) -> &dyn LimitStore {

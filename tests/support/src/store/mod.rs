@@ -139,7 +139,7 @@ impl GateStore {
     /// Returns how often methods about a key were called: without those by which a manager polls
     /// the change log, or writes usage, in the background.
     pub fn count_all(&self) -> usize {
-        const BACKGROUND: [Call; 11] = [
+        const BACKGROUND: [Call; 13] = [
             Call::Changes,
             Call::Join,
             Call::Acknowledge,
@@ -151,6 +151,8 @@ impl GateStore {
             Call::AddUsage,
             Call::PruneUsage,
             Call::PruneAudit,
+            Call::ClaimNotices,
+            Call::FinishNotices,
         ];
         let calls = self.calls.lock().unwrap();
         calls

@@ -2,7 +2,7 @@
 local audit, audit_index = KEYS[7], KEYS[8]
 
 -- What entries show of a record: never a digest.
-local SHOWN = { 'created_at', 'created_by', 'description', 'enabled', 'environment', 'expires_at', 'label', 'limits', 'metadata',
+local SHOWN = { 'created_at', 'created_by', 'description', 'enabled', 'enabled_at', 'environment', 'expires_at', 'label', 'limits', 'metadata',
     'methods', 'networks', 'not_before', 'owner', 'prefix', 'previous_until', 'revoked_at', 'revoked_reason', 'scopes' }
 
 local function shown(fields, name)
@@ -12,17 +12,17 @@ local function shown(fields, name)
     return fields[name]
 end
 
--- Returns what differs, and the only field that does.
+-- Returns what differs, and in how many fields.
 local function shown_changes(before, after)
-    local changes, count, only = {}, 0, nil
+    local changes, count = {}, 0
     for _, name in ipairs(SHOWN) do
         local old, new = shown(before, name), shown(after, name)
         if old ~= new then
             changes[name] = { old or cjson.null, new or cjson.null }
-            count, only = count + 1, name
+            count = count + 1
         end
     end
-    return changes, count == 1 and only
+    return changes, count
 end
 
 -- Adds an entry: before the change, which is then not made if this fails. Each entry has the same fields in the same order, so

@@ -26,6 +26,7 @@ if owner then
     join_owner(record, owner, state)
 end
 add_entries(entries)
+replace_notice(record, id, nil, fields.expires_at, sortable(now_millis()))
 set_purge_time(id, { fields.revoked_at or false, fields.expires_at or false })
 notify()
 return { 'done' }

@@ -50,11 +50,6 @@ local function number_of_key(owner, field)
     return '0'
 end
 
-local function now_millis()
-    local now = redis.call('TIME')
-    return now[1] .. string.sub(string.format('%06d', now[2]), 1, 3)
-end
-
 -- Returns when and why an owner's revocation ended a key that has this number; nothing if none did.
 local function owner_revocation(owner, number, state)
     if not is_less(number, state.revocations) then

@@ -44,6 +44,7 @@ for i = 5, #ARGV do
         append_change(id, 'key')
         add_to_audit('purged', id, fields.owner, fields.owner, shown_changes(fields, {}))
         remove_entries(entries)
+        remove_notice_entry(id, fields.notice)
         redis.call('ZREM', purge_index, id)
         redis.call('DEL', record)
         delete_counters(id, counters, networks)

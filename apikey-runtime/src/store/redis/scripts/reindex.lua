@@ -14,6 +14,9 @@ for i = 4, #ARGV, 2 do
     if entries then
         remove_entries({ entry })
         add_entries(entries)
+        if fields and not list.err then
+            complete_notice(KEYS[5 + i / 2], id, fields.expires_at, fields.notice, fields.created_at)
+        end
     else
         answer[#answer + 1] = label
     end

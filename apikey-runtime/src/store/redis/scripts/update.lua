@@ -50,15 +50,18 @@ if not removed then
     return { 'fold', added }
 end
 
-local changes, only = shown_changes(before, after)
+local changes, count = shown_changes(before, after)
+local is_switched = changes.enabled or changes.enabled_at
 local action = 'updated'
 local is_rotated = before.digest ~= after.digest or before.digest_end ~= after.digest_end
 if after.revoked_at and not before.revoked_at then
     action = 'revoked'
 elseif is_rotated then
     action = 'rotated'
-elseif only == 'enabled' then
-    action = after.enabled == '1' and 'enabled' or 'disabled'
+elseif after.enabled == '1' and is_switched and count == (changes.enabled and changes.enabled_at and 2 or 1) then
+    action = 'enabled'
+elseif after.enabled ~= '1' and changes.enabled and count == 1 then
+    action = 'disabled'
 end
 append_change(id, 'key')
 add_to_audit(action, id, after.owner, before.owner, changes)
@@ -85,6 +88,11 @@ if is_rotated then
 end
 increment(record, 'version')
 add_entries(added)
+if after.expires_at ~= before.expires_at then
+    replace_notice(record, id, before.notice, after.expires_at, sortable(now_millis()))
+else
+    complete_notice(record, id, before.expires_at, before.notice, before.created_at)
+end
 set_purge_time(id, { after.revoked_at or false, after.expires_at or false })
 notify()
 return { 'done' }

@@ -1,0 +1,11 @@
+//! The OpenAPI document of an application, as the attribute describes it, and other people's tools
+//! that read it.
+
+mod app;
+mod below;
+mod document;
+mod faulty;
+mod gaps;
+mod outside;
+mod serving;
+mod tools;
