@@ -86,6 +86,11 @@ pub(super) async fn audit_default<S, B>(
         }
         return;
     }
+    report(pattern, answers, found);
+}
+
+/// Adds what a default service answered: one entry if it answered each method.
+fn report(pattern: String, answers: Vec<(Method, String)>, found: &mut Vec<OpenRoute>) {
     match answers.first() {
         Some((_, answer)) if answers.len() == METHODS.len() => {
             found.push(OpenRoute::new(pattern, answer));

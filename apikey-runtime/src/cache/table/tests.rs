@@ -309,7 +309,7 @@ fn readers_changes_and_flushes_at_once_leave_a_whole_cache() {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum TableStep {
     Ask(usize),
     Replace(usize),
     Change(usize),
@@ -317,13 +317,13 @@ enum Step {
     Flush,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<TableStep>> {
     let step = prop_oneof![
-        8 => (0_usize..24).prop_map(Step::Ask),
-        2 => (0_usize..24).prop_map(Step::Replace),
-        2 => (0_usize..24).prop_map(Step::Change),
-        1 => (0_usize..24).prop_map(Step::UnknownId),
-        1 => Just(Step::Flush),
+        8 => (0_usize..24).prop_map(TableStep::Ask),
+        2 => (0_usize..24).prop_map(TableStep::Replace),
+        2 => (0_usize..24).prop_map(TableStep::Change),
+        1 => (0_usize..24).prop_map(TableStep::UnknownId),
+        1 => Just(TableStep::Flush),
     ];
     prop::collection::vec(step, 0..150)
 }
@@ -337,8 +337,8 @@ proptest! {
         let mut last = HashMap::new();
         for step in steps {
             match step {
-                Step::Ask(number) | Step::Replace(number) => {
-                    let asked = matches!(step, Step::Ask(_));
+                TableStep::Ask(number) | TableStep::Replace(number) => {
+                    let asked = matches!(step, TableStep::Ask(_));
                     if !(asked && holds(&cache, &id(number))) {
                         let mut fresh = entry(id(number));
                         read(&cache, &id(number), Some(&mut fresh));
@@ -346,15 +346,15 @@ proptest! {
                         prop_assert_eq!(holds(&cache, &id(number)), capacity > 0);
                     }
                 }
-                Step::Change(number) => {
+                TableStep::Change(number) => {
                     cache.evict(&id(number));
                     last.remove(&number);
                 }
-                Step::UnknownId(number) => {
+                TableStep::UnknownId(number) => {
                     read(&cache, &id(number), None);
                     last.remove(&number);
                 }
-                Step::Flush => {
+                TableStep::Flush => {
                     cache.flush();
                     last.clear();
                 }

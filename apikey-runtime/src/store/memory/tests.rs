@@ -31,7 +31,7 @@ const ENDS: [Option<i64>; 6] = [
 
 /// A call of a store. Numbers choose among the values above, and among few ids.
 #[derive(Debug, Clone)]
-enum Step {
+enum StoreStep {
     Insert(u128, usize, usize, usize, i64, Option<u32>),
     Update(
         u128,
@@ -46,7 +46,7 @@ enum Step {
     Purge(i64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = StoreStep> {
     let (number, owner, label, end) = (0..12_u128, 0..4_usize, 0..6_usize, 0..6_usize);
     let max = prop::option::of(0..4_u32);
     let some = prop::option::of::<std::ops::Range<usize>>;
@@ -66,12 +66,12 @@ fn step() -> impl Strategy<Value = Step> {
         max,
     );
     prop_oneof![
-        6 => insert.prop_map(|(a, b, c, d, e, f)| Step::Insert(a, b, c, d, e, f)),
-        6 => update.prop_map(|(a, b, c, d, e)| Step::Update(a, b, c, d, e)),
-        2 => number.prop_map(Step::Revoke),
-        1 => owner.prop_map(Step::RevokeOwner),
-        1 => Just(Step::Mark),
-        1 => (-3..7_i64).prop_map(Step::Purge),
+        6 => insert.prop_map(|(a, b, c, d, e, f)| StoreStep::Insert(a, b, c, d, e, f)),
+        6 => update.prop_map(|(a, b, c, d, e)| StoreStep::Update(a, b, c, d, e)),
+        2 => number.prop_map(StoreStep::Revoke),
+        1 => owner.prop_map(StoreStep::RevokeOwner),
+        1 => Just(StoreStep::Mark),
+        1 => (-3..7_i64).prop_map(StoreStep::Purge),
     ]
 }
 
@@ -138,9 +138,9 @@ impl Naive {
 }
 
 /// Makes the same call of both, which must answer the same.
-async fn make(store: &MemoryStore, naive: &mut Naive, step: Step) {
+async fn make(store: &MemoryStore, naive: &mut Naive, step: StoreStep) {
     match step {
-        Step::Insert(number, owner, label, end, created, max) => {
+        StoreStep::Insert(number, owner, label, end, created, max) => {
             let id = KeyId::from_u128(number);
             let mut record = KeyRecord::new(id, "p", LABELS[label], "d", at(created));
             record.owner = text(owner);
@@ -157,7 +157,7 @@ async fn make(store: &MemoryStore, naive: &mut Naive, step: Step) {
                 }
             }
         }
-        Step::Update(number, owner, label, end, max) => {
+        StoreStep::Update(number, owner, label, end, max) => {
             let mut patch = KeyPatch::new();
             patch.owner = owner.map(text);
             patch.label = label.map(|label| LABELS[label].to_owned());
@@ -181,7 +181,7 @@ async fn make(store: &MemoryStore, naive: &mut Naive, step: Step) {
                 naive.keep(after);
             }
         }
-        Step::Revoke(number) => {
+        StoreStep::Revoke(number) => {
             let (id, options) = (KeyId::from_u128(number), WriteOptions::new());
             let revoke = store.revoke(&id, &revocation(), &options).await;
             match (revoke, naive.find(number)) {
@@ -193,9 +193,9 @@ async fn make(store: &MemoryStore, naive: &mut Naive, step: Step) {
                 (result, found) => assert!(result.is_err() && found.is_none()),
             }
         }
-        Step::RevokeOwner(owner) => revoke_owner(store, naive, text(owner)).await,
-        Step::Mark => drop(store.mark_revoked_keys().await.unwrap()),
-        Step::Purge(before) => {
+        StoreStep::RevokeOwner(owner) => revoke_owner(store, naive, text(owner)).await,
+        StoreStep::Mark => drop(store.mark_revoked_keys().await.unwrap()),
+        StoreStep::Purge(before) => {
             let step = store
                 .purge(at(before), None, &ChangeOrigin::new())
                 .await
