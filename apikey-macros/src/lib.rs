@@ -160,11 +160,14 @@ fn try_guard(
             {
                 return Ok(hoisted);
             }
-            let fingerprint = expand::fingerprint(&arguments, handler.attributes.len());
+            let named = documented.and_then(Documented::named);
+            let fingerprint =
+                named.unwrap_or_else(|| expand::fingerprint(&arguments, handler.attributes.len()));
             if features.routes {
                 registration::add(&policy, &mut handler, fingerprint, &surroundings);
             }
             if features.openapi
+                && named.is_none()
                 && let Some(documented) =
                     documented.or_else(|| Documented::around(&surroundings, &handler.attributes))
             {

@@ -10,7 +10,7 @@ mod hoist;
 mod path_attribute;
 mod security;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Ident, Literal, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::Attribute;
 
@@ -50,6 +50,9 @@ pub(crate) struct Documented {
     author: Option<Author>,
     /// Whether it made the type `__path_name` beside the handler.
     has_type: bool,
+    /// The fingerprint of the guard's policy, if `#[utoipa::path]` names the policy. The guard is known
+    /// from its operation then, and does not register itself.
+    named: Option<u64>,
 }
 
 /// Who wrote the security of an operation.
@@ -88,16 +91,18 @@ impl Documented {
         let words = mark.stream().into_iter().map(|word| word.to_string());
         let words: Vec<_> = words.collect();
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let (author, has_type) = match words.as_slice() {
-            ["attribute"] => (Author::Attribute, false),
-            ["attribute", "typed"] => (Author::Attribute, true),
-            ["application"] => (Author::Application, false),
-            ["application", "typed"] => (Author::Application, true),
+        let (author, has_type, named) = match words.as_slice() {
+            ["attribute"] => (Author::Attribute, false, None),
+            ["attribute", "typed"] => (Author::Attribute, true, None),
+            ["attribute", "typed", named] => (Author::Attribute, true, Some(named.parse().ok()?)),
+            ["application"] => (Author::Application, false, None),
+            ["application", "typed"] => (Author::Application, true, None),
             _ => return None,
         };
         Some(Self {
             author: Some(author),
             has_type,
+            named,
         })
     }
 
@@ -121,7 +126,13 @@ impl Documented {
             has_type: above
                 .iter()
                 .any(|attribute| path_attribute::makes_type(&attribute.meta)),
+            named: None,
         })
+    }
+
+    /// Returns the fingerprint of the guard's policy, if `#[utoipa::path]` names the policy.
+    pub(crate) fn named(self) -> Option<u64> {
+        self.named
     }
 
     /// Returns the mark with a comma.
@@ -132,7 +143,8 @@ impl Documented {
             _ => quote!(attribute),
         };
         let typed = self.has_type.then(|| quote!(typed));
-        quote!(#mark(#author #typed),)
+        let named = self.named.map(Literal::u64_unsuffixed);
+        quote!(#mark(#author #typed #named),)
     }
 }
 
@@ -156,7 +168,7 @@ pub(crate) fn register(
         Some(Author::Application) => quote!(Application),
     };
     let path = if documented.has_type {
-        let name = format_ident!("__path_{}", handler.name);
+        let name = path_type(handler);
         quote!(Some(#krate::__private::DocumentedPath::of::<#name>))
     } else {
         quote!(None)
@@ -174,6 +186,11 @@ pub(crate) fn register(
         }
         #rest
     };
+}
+
+/// Returns the name of the type that `#[utoipa::path]` makes beside a handler.
+fn path_type(handler: &Handler) -> Ident {
+    format_ident!("__path_{}", handler.name)
 }
 
 /// Returns whether an attribute is known, and does not document a handler.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::cache::{CachedKey, KeyWatch, WatchedRequest, WatchersId};
 use crate::clock::Timestamp;
-use crate::key::{KeyId, ParsedDigest};
-use crate::policy::RequiredScopes;
+use crate::key::KeyId;
+use crate::policy::{GuardScopes, RequiredScopes, ScopeExpr};
 use crate::record::Metadata;
 use crate::scope::Scopes;
 
@@ -26,19 +26,33 @@ pub struct ApiKey {
     required: RequiredScopes,
 }
 
-impl ApiKey {
+/// A key in the decision of a check. It becomes an [`ApiKey`] when it is handed out: a decision is moved
+/// often, and is small for that.
+#[derive(Debug, Clone)]
+pub(crate) struct AllowedKey {
+    record: Arc<CachedKey>,
+    /// Whether the secret is the one before the last rotation.
+    is_superseded: bool,
+    /// `None` if the guards required the scopes of the last one's policy.
+    scopes: Option<Arc<GuardScopes>>,
+}
+
+impl AllowedKey {
+    #[inline]
     pub(crate) fn new(
         record: Arc<CachedKey>,
-        watchers: Option<WatchersId>,
         is_superseded: bool,
-        required: RequiredScopes,
+        scopes: Option<Arc<GuardScopes>>,
     ) -> Self {
         Self {
             record,
-            watchers,
             is_superseded,
-            required,
+            scopes,
         }
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        self.record.id
     }
 
     pub(crate) fn record(&self) -> &Arc<CachedKey> {
@@ -50,15 +64,50 @@ impl ApiKey {
         self.is_superseded
     }
 
-    /// Returns the digest before the last rotation, and the end of its grace, if the request's secret is
-    /// that one.
-    pub(crate) fn superseded(&self) -> Option<&(ParsedDigest, Timestamp)> {
-        self.record.previous().filter(|_| self.is_superseded)
+    /// Returns the end of the grace of the request's secret, if a rotation superseded it.
+    pub(crate) fn superseded(&self) -> Option<Timestamp> {
+        let previous = self.record.previous().filter(|_| self.is_superseded);
+        previous.map(|(_, until)| *until)
     }
 
-    /// Returns the scopes that the guards of the request required.
-    pub(crate) fn required_scopes(&self) -> &RequiredScopes {
-        &self.required
+    /// Returns the scopes that the guards of the request required. `own` are those of the last one's
+    /// policy.
+    pub(crate) fn required_scopes(&self, own: Option<ScopeExpr>) -> RequiredScopes {
+        RequiredScopes::new(own, self.scopes.clone())
+    }
+
+    /// Hands the key out, as a check with the scopes `own` allowed it. Without `watchers`, its watches do
+    /// not end.
+    #[inline]
+    pub(crate) fn into_api_key(
+        self,
+        watchers: Option<WatchersId>,
+        own: Option<ScopeExpr>,
+    ) -> ApiKey {
+        ApiKey {
+            record: self.record,
+            watchers,
+            is_superseded: self.is_superseded,
+            required: RequiredScopes::new(own, self.scopes),
+        }
+    }
+}
+
+impl ApiKey {
+    /// Creates the key that a test acts as.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn acting(record: CachedKey) -> Self {
+        Self {
+            record: Arc::new(record),
+            watchers: None,
+            is_superseded: false,
+            required: RequiredScopes::None,
+        }
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn record(&self) -> &Arc<CachedKey> {
+        &self.record
     }
 
     /// Returns the key's id.
@@ -158,7 +207,8 @@ impl ApiKey {
         let Some(watchers) = self.watchers else {
             return KeyWatch::endless();
         };
-        let digest = match self.superseded() {
+        let previous = self.record.previous().filter(|_| self.is_superseded);
+        let digest = match previous {
             Some((digest, _)) => digest,
             None => &self.record.digest,
         };

@@ -28,8 +28,10 @@ pub enum Error {
     /// A key with this id does not exist.
     #[error("a key with the id `{0}` does not exist; `list` names those that do")]
     NotFound(KeyId),
-    /// The key was changed since it was read.
-    #[error("the key `{0}` was changed since it was read; read it again, and decide again")]
+    /// The key was changed since it was read, or the id that a new key was to get is taken.
+    #[error(
+        "the key `{0}` was changed since it was read, or exists already; read it again, and decide again"
+    )]
     Conflict(KeyId),
     /// The key would break a rule for issuing. The text says which, and a page can show it.
     #[error("{0}")]
@@ -44,7 +46,7 @@ pub enum Error {
     #[error("the key `{0}` is permanently revoked; create a new one")]
     Revoked(KeyId),
     /// The system's random generator failed; nothing was stored.
-    #[error("the system's random generator failed; a key was not created")]
+    #[error("the system's random generator failed; nothing was stored")]
     Random(#[source] BoxError),
     /// The hasher failed; nothing was stored.
     #[error("the hasher failed; a key was not created")]
@@ -73,10 +75,11 @@ pub enum Error {
     ShutDown,
 }
 
-/// That an owner has too many keys is not a failure of the store.
+/// That an owner has too many keys, or that a store cannot keep or compare a value, is not a failure of the store.
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::InvalidArgument(why) => Self::InvalidArgument(why),
             StoreError::TooManyKeys { max } => Self::Policy(PolicyViolation::TooManyKeys { max }),
             other => Self::Store(other),
         }

@@ -261,7 +261,9 @@ pub mod guide {
 #[doc(hidden)]
 pub mod __private {
     #[cfg(feature = "openapi")]
-    pub use crate::actix::openapi::{ApiKeyResponses, Author, DocumentedPath, GuardEntry};
+    pub use crate::actix::openapi::{
+        ApiKeyResponses, Author, DocumentedPath, GuardEntry, GuardResponses,
+    };
     pub use crate::actix::{
         DefaultPolicy, Guarded, GuardedFuture, PolicyMarker, RoutePolicy, manager, on_error,
     };

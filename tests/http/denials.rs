@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use actix_web::{get, web};
 use apikey_runtime::clock::{Clock, ManualClock};
-use apikey_runtime::{ApiKey, ApiKeyManager, Config, NewKey, Timestamp, api_key_required};
+use apikey_runtime::{ApiKey, ApiKeyManager, Config, NewKey, api_key_required};
 use apikey_test_support::hasher::CountingHasher;
 use apikey_test_support::http::{Answer, Server};
 use apikey_test_support::store::{Call, Fault, GateStore};
-use apikey_test_support::{forge, manager, manager_on};
+use apikey_test_support::{forge, later, manager, manager_on};
 
 #[get("/secure")]
 #[api_key_required]
@@ -231,7 +231,7 @@ async fn t05_no_call_of_the_store_carries_the_secret_or_a_part_of_it() {
     manager.update(key.id()).label("b").await.unwrap();
     manager.list().owner("o").await.unwrap();
     manager.revoke(key.id()).reason("done").await.unwrap();
-    manager.purge(Timestamp::MAX).await.unwrap();
+    manager.purge(later(&manager).await).await.unwrap();
 
     let transcript = store.transcript();
     for secret in &secrets {

@@ -69,8 +69,8 @@ fn errors() -> Vec<(Error, u16, &'static str)> {
         (corrupt.into(), 500, "internal-error"),
         (
             StoreError::InvalidArgument(planted()).into(),
-            500,
-            "internal-error",
+            400,
+            "invalid-argument",
         ),
         (Error::Config(planted()), 500, "internal-error"),
         (Error::Random(source()), 500, "internal-error"),

@@ -1,7 +1,7 @@
 //! The audit log through a manager, on every store.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use apikey_runtime::audit::{AuditAction, AuditEntry, ChangeChannel, ChangeOrigin};
 use apikey_runtime::clock::{Clock, ManualClock};
@@ -9,7 +9,7 @@ use apikey_runtime::manager::AuditRequest;
 use apikey_runtime::store::{AuditPage, AuditQuery, StoreError};
 use apikey_runtime::{ApiKeyManager, Config, Error, KeyStore, MemoryStore, Timestamp};
 use apikey_test_support::store::{Call, Fault, Forward, Forwarding, GateStore, RecordsOnly};
-use apikey_test_support::{PATIENCE, manager_on, within};
+use apikey_test_support::{PATIENCE, later, manager_on, within};
 
 use tokio::time::sleep;
 
@@ -82,9 +82,9 @@ async fn each_change_is_one_entry_with_what_the_call_said() {
             .origin(origin("ben"))
             .await
             .unwrap();
-        let later = SystemTime::now() + HOUR;
+        let ended = later(&manager).await;
         assert_eq!(
-            manager.purge(later).origin(origin("carl")).await.unwrap(),
+            manager.purge(ended).origin(origin("carl")).await.unwrap(),
             1
         );
 

@@ -2,6 +2,7 @@
 //! written about it.
 
 mod audit;
+mod created_once;
 mod expiry;
 mod exports;
 mod idle;
@@ -10,6 +11,8 @@ mod labels;
 mod lists;
 mod over_http;
 mod owned;
+mod owner_lists;
+mod purge;
 mod rules;
 
 use std::time::Duration;

@@ -33,8 +33,17 @@ macro_rules! under {
 }
 
 /// The calls that change a key.
-const CALLS: [&str; 9] = [
-    "label", "nothing", "expiry", "scopes", "owner", "rotate", "enable", "disable", "revoke",
+const CALLS: [&str; 10] = [
+    "label",
+    "nothing",
+    "expiry",
+    "scopes",
+    "owner",
+    "rotate",
+    "end_grace",
+    "enable",
+    "disable",
+    "revoke",
 ];
 
 async fn call(
@@ -54,6 +63,7 @@ async fn call(
         }
         "owner" => under!(update.owner("acme"), conditions),
         "rotate" => under!(manager.rotate(id), conditions),
+        "end_grace" => under!(manager.end_grace(id), conditions),
         "enable" => under!(manager.enable(id), conditions),
         "disable" => under!(manager.disable(id), conditions),
         "revoke" => under!(manager.revoke(id), conditions),

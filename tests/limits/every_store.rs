@@ -14,7 +14,9 @@ use apikey_runtime::{
 };
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, GateStore};
-use apikey_test_support::{PATIENCE, forge, manager_at, manager_on, patient_manager, soon, within};
+use apikey_test_support::{
+    PATIENCE, forge, later, manager_at, manager_on, patient_manager, soon, within,
+};
 
 const LEASE: Duration = Duration::from_millis(500);
 
@@ -271,10 +273,8 @@ async fn a_key_that_was_purged_begins_anew() {
         assert_eq!(spend(&managers, &key, 4, 2).await, 3, "{}", fleet.name);
         let record = store.find(&key.id()).await.unwrap().unwrap();
         managers[0].revoke(key.id()).await.unwrap();
-        let soon = Timestamp::from(std::time::SystemTime::now())
-            .checked_add(HOUR)
-            .unwrap();
-        assert_eq!(managers[0].purge(soon).await.unwrap(), 1);
+        let ended = later(&managers[0]).await;
+        assert_eq!(managers[0].purge(ended).await.unwrap(), 1);
         store.insert(&record, &WriteOptions::new()).await.unwrap();
         assert_eq!(left(&managers[1], key.id()).await, [3, 9], "{}", fleet.name);
         for manager in &managers {

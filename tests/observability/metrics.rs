@@ -334,6 +334,8 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "prune_audit",
         "claim_notices",
         "finish_notices",
+        "shared_secret",
+        "list_owners",
     ];
     let allowed = |label: &str| -> &[&str] {
         match (name.as_str(), label) {

@@ -7,5 +7,6 @@ mod document;
 mod faulty;
 mod gaps;
 mod outside;
+mod portal;
 mod serving;
 mod tools;

@@ -32,6 +32,16 @@ async fn refusal(manager: &ApiKeyManager, key: &str) -> Option<DenyReason> {
 }
 
 #[actix_web::test]
+async fn the_time_of_a_manager_is_that_of_its_clock() {
+    let clock = a_clock();
+    let manager = on(Arc::new(MemoryStore::new()), &clock).await;
+    let began = clock.read().now;
+    assert_eq!(manager.now(), began);
+    clock.advance(HOUR);
+    assert_eq!(Some(manager.now()), began.checked_add(HOUR));
+}
+
+#[actix_web::test]
 async fn e02_at_the_very_millisecond_of_its_end_a_key_is_expired_in_every_store() {
     let folder = tempfile::tempdir().unwrap();
     let stores: [Arc<dyn KeyStore>; 2] = [

@@ -3,6 +3,7 @@
 mod bulk;
 mod confirmed;
 mod every_store;
+mod grace;
 mod instant;
 mod marking;
 mod owners;

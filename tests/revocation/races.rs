@@ -178,9 +178,14 @@ async fn v07_ten_thousand_checks_of_one_cold_key_make_one_read() {
 #[actix_web::test]
 async fn v07_when_the_one_that_began_the_read_goes_away_the_others_are_answered() {
     static PLAIN: Policy = Policy::new();
-    let store = GateStore::around(leased(LONG));
+    // Created by another manager in advance, because the notification of a change, which a busy machine delays, would
+    // cause a second read.
+    let inner = leased(LONG);
+    let creator = patient_manager(inner.clone()).await;
+    let key = creator.create("a").await.unwrap();
+    let other = creator.create("b").await.unwrap();
+    let store = GateStore::around(inner);
     let manager = patient_manager(store.clone()).await;
-    let key = manager.create("a").await.unwrap();
     let gate = store.gate_before(Call::Find);
     let mut checks = start_checks(&manager, key.expose_secret(), &PLAIN, 100);
     gate.arrived().await;
@@ -192,7 +197,6 @@ async fn v07_when_the_one_that_began_the_read_goes_away_the_others_are_answered(
     }
     assert_eq!(store.count(Call::Find), 1);
     // All callers have gone away: the read completes all the same, and its result is cached.
-    let other = manager.create("b").await.unwrap();
     let gate = store.gate_before(Call::Find);
     let checks = start_checks(&manager, other.expose_secret(), &PLAIN, 10);
     gate.arrived().await;

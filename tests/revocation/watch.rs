@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpResponse, get};
+use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{
     ApiKey, ApiKeyManager, Config, KeyStore, KeyWatch, MemoryStore, NewKey, Policy, RequireApiKey,
@@ -157,8 +158,14 @@ const CAUSES: [(Cause, &str, &str); 13] = [
     (Cause::Purge, "/plain", "unknown"),
 ];
 
-/// What `manager` does to the key.
-async fn change(manager: &ApiKeyManager, cause: Cause, key: &NewKey, owner: &str) {
+/// What `manager` does to the key. `store` is its store.
+async fn change(
+    manager: &ApiKeyManager,
+    store: &dyn KeyStore,
+    cause: Cause,
+    key: &NewKey,
+    owner: &str,
+) {
     let id = key.id();
     let now = Timestamp::from(std::time::SystemTime::now());
     let soon = Timestamp::from_millis(now.as_millis() + 300);
@@ -183,9 +190,11 @@ async fn change(manager: &ApiKeyManager, cause: Cause, key: &NewKey, owner: &str
         Cause::LoseProject => keep(&["project:8:read", "outer", "feed:read"]).await,
         Cause::LoseOuterScope => keep(&["project:7:read", "feed:read"]).await,
         Cause::Purge => {
-            // A purge of keys that end before then.
+            // As a node purges whose clock is ahead.
             manager.update(id).expires_at(later).await.unwrap();
-            assert!(manager.purge(Timestamp::MAX).await.unwrap() > 0);
+            let origin = ChangeOrigin::new();
+            let step = store.purge(Timestamp::MAX, None, &origin).await.unwrap();
+            assert!(step.keys.contains(&id));
         }
     }
 }
@@ -203,6 +212,8 @@ async fn create(manager: &ApiKeyManager, owner: &str) -> NewKey {
 async fn a_stream_ends_for_each_reason_that_another_manager_brings_about() {
     for fleet in Fleet::every(LEASE).await {
         let there = manager_on(fleet.store()).await;
+        let store = fleet.store();
+        store.start().await.unwrap();
         for is_deaf in [false, true] {
             let here = watching(fleet.store(), is_deaf).await;
             let server = serve(&here);
@@ -212,7 +223,7 @@ async fn a_stream_ends_for_each_reason_that_another_manager_brings_about() {
                 let control = create(&there, "control").await;
                 let stream = Stream::open(&server, path, &key).await;
                 let goes_on = Stream::open(&server, path, &control).await;
-                change(&there, cause, &key, &name).await;
+                change(&there, &*store, cause, &key, &name).await;
                 assert_eq!(stream.end().await, code, "{name}");
                 there.revoke(control.id()).await.unwrap();
                 assert_eq!(goes_on.end().await, "revoked", "{name}");

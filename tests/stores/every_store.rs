@@ -15,7 +15,7 @@ use apikey_runtime::{
 };
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, Fault, GateStore};
-use apikey_test_support::{PATIENCE, manager_on, patient_manager, soon, within};
+use apikey_test_support::{PATIENCE, later, manager_on, patient_manager, soon, within};
 
 /// Long enough for every node to acknowledge on a busy machine.
 const LEASE: Duration = Duration::from_millis(500);
@@ -447,7 +447,7 @@ async fn a_bulk_change_evicts_only_its_own_keys_from_another_node() {
             match purge {
                 false => assert!(here.revoke_all("acme").await.unwrap()),
                 true => {
-                    let removed = here.purge(Timestamp::MAX).await.unwrap();
+                    let removed = here.purge(later(&here).await).await.unwrap();
                     assert_eq!(removed, KEYS as u64 + 10, "{}", fleet.name);
                 }
             }

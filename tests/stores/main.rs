@@ -2,3 +2,4 @@
 
 mod every_store;
 mod paging;
+mod shared_secrets;

@@ -41,7 +41,7 @@ fn comments(krate: &str) -> String {
 
 #[test]
 fn conditions_take_if_and_when() {
-    for krate in ["apikey-macros", "apikey-runtime"] {
+    for krate in ["apikey-macros", "apikey-portal", "apikey-runtime"] {
         let comments = comments(krate);
         let conditions = count(&comments, "if") + count(&comments, "when");
         let wheres = count(&comments, "where");
@@ -55,7 +55,7 @@ fn conditions_take_if_and_when() {
 
 #[test]
 fn negation_takes_not_and_subjects_are_nouns() {
-    for krate in ["apikey-macros", "apikey-runtime"] {
+    for krate in ["apikey-macros", "apikey-portal", "apikey-runtime"] {
         let comments = comments(krate);
         let found: Vec<_> = FOREIGN
             .map(|phrase| (phrase, count(&comments, phrase)))

@@ -136,5 +136,5 @@ async fn a_thousand_keys_are_read_at_once_and_not_one_more() {
 
     let manager = manager_on(Arc::new(RecordsOnly::default())).await;
     let kept = manager.last_used_of(&[]).await.map(drop);
-    assert!(matches!(kept, Err(Error::InvalidArgument(_))), "{kept:?}");
+    assert!(matches!(kept, Err(Error::Unsupported(_))), "{kept:?}");
 }

@@ -3,5 +3,6 @@
 mod batches;
 mod every_store;
 mod over_http;
+mod page_of_keys;
 mod secrets;
 mod store;

@@ -5,14 +5,16 @@ use quote::{ToTokens, quote};
 use syn::{Attribute, Meta};
 
 use super::{
-    Author, Documented,
+    Author, Documented, is_other,
     path_attribute::{self, Split},
+    path_type,
     security::Security,
 };
 use crate::{
     args,
     attributes::{self, CfgAttr},
     diagnostics::Errors,
+    expand,
     handler::Handler,
     validate::{self, Policy},
 };
@@ -34,19 +36,32 @@ pub(crate) fn hoist(
     let last = handler.attributes.iter().rposition(is_path)?;
     let below: Vec<_> = handler.attributes.iter().map(guard).collect();
     let guards = [policy].into_iter().chain(below.iter().flatten());
-    let security = Security::of(&guards.collect::<Vec<_>>());
+    let mut security = Security::of(&guards.collect::<Vec<_>>());
+    let mut attributes = handler.attributes.iter();
+    let has_type = attributes.any(|attribute| path_attribute::makes_type(&attribute.meta));
+    let has_security = handler
+        .attributes
+        .iter()
+        .any(|attribute| path_attribute::has_security(&attribute.meta));
+    let is_alone = has_type && !has_security && is_alone(policy, handler);
+    let named = is_alone.then(|| expand::fingerprint(arguments, handler.attributes.len()));
+    if let Some(fingerprint) = named {
+        let (krate, path_type) = (&policy.krate, path_type(handler));
+        let policy = expand::policy_path(policy, handler, fingerprint);
+        security.responses = quote!(#krate::__private::GuardResponses<#policy, #path_type>);
+    }
     let parts = handler.attributes.iter();
     let parts: Vec<_> = parts
         .map(|attribute| path_attribute::split(&attribute.meta, &security))
         .collect();
-    let mut types = handler.attributes.iter();
     let documented = Documented {
-        author: Some(if parts.iter().any(|part| part.has_security) {
+        author: Some(if has_security {
             Author::Application
         } else {
             Author::Attribute
         }),
-        has_type: types.any(|attribute| path_attribute::makes_type(&attribute.meta)),
+        has_type,
+        named,
     };
     let cfgs = attributes::cfgs(&handler.attributes[..last]);
     let paths = handler.attributes.iter().zip(&parts);
@@ -66,6 +81,16 @@ pub(crate) fn hoist(
         #(#rest)*
         #function
     })
+}
+
+/// Returns whether a guard is the only one of its handler, and does not need a scheme of its own, which a
+/// document may need before it has operations.
+fn is_alone(policy: &Policy, handler: &Handler) -> bool {
+    policy.locations.is_empty()
+        && handler.attributes.iter().all(|attribute| {
+            let is_known = is_other(attribute) || attributes::is_utoipa_path(attribute.path());
+            is_known && !attributes::is_guard(attribute.path())
+        })
 }
 
 /// Returns the function of an item. Each of its attributes is a `#` and a group.

@@ -12,12 +12,7 @@ use crate::attributes::{CfgAttr, is_utoipa_path};
 /// Returns whether an attribute is `#[utoipa::path]` itself, and makes the type `__path_name`. One in
 /// a `cfg_attr` may be absent.
 pub(super) fn makes_type(meta: &Meta) -> bool {
-    let names = match meta {
-        Meta::List(list) => list.tokens.clone(),
-        _ => TokenStream::new(),
-    };
-    is_utoipa_path(meta.path())
-        && argument(&names.into_iter().collect::<Vec<_>>(), "impl_for").is_none()
+    is_utoipa_path(meta.path()) && argument(&arguments(meta), "impl_for").is_none()
 }
 
 /// An attribute, split at its `utoipa::path`.
@@ -26,25 +21,32 @@ pub(super) struct Split {
     pub(super) path: Option<TokenStream>,
     /// The attribute without it, if something is left.
     pub(super) rest: Option<TokenStream>,
-    /// Whether the application wrote a `security`.
-    pub(super) has_security: bool,
+}
+
+/// Returns whether the application wrote a `security` into the `utoipa::path` of an attribute.
+pub(super) fn has_security(meta: &Meta) -> bool {
+    if is_utoipa_path(meta.path()) {
+        return argument(&arguments(meta), "security").is_some();
+    }
+    let conditional = CfgAttr::of(meta);
+    let mut parts = conditional
+        .iter()
+        .flat_map(|conditional| &conditional.attributes);
+    parts.any(has_security)
 }
 
 /// Splits an attribute, and adds `security` to its `utoipa::path`.
 pub(super) fn split(meta: &Meta, security: &Security) -> Split {
     if is_utoipa_path(meta.path()) {
-        let (path, has_security) = completed(meta, security);
         return Split {
-            path: Some(path),
+            path: Some(completed(meta, security)),
             rest: None,
-            has_security,
         };
     }
     let Some(conditional) = CfgAttr::of(meta) else {
         return Split {
             path: None,
             rest: Some(meta.to_token_stream()),
-            has_security: false,
         };
     };
     let condition = &conditional.condition;
@@ -56,18 +58,21 @@ pub(super) fn split(meta: &Meta, security: &Security) -> Split {
     Split {
         path: joined(parts.iter().filter_map(|part| part.path.as_ref()).collect()),
         rest: joined(parts.iter().filter_map(|part| part.rest.as_ref()).collect()),
-        has_security: parts.iter().any(|part| part.has_security),
+    }
+}
+
+fn arguments(meta: &Meta) -> Vec<TokenTree> {
+    match meta {
+        Meta::List(list) => list.tokens.clone().into_iter().collect(),
+        _ => Vec::new(),
     }
 }
 
 /// Returns the attribute with the guards' security and responses, unless the application wrote its
-/// own, and whether it did.
-fn completed(meta: &Meta, security: &Security) -> (TokenStream, bool) {
+/// own.
+fn completed(meta: &Meta, security: &Security) -> TokenStream {
     let path = meta.path();
-    let mut tokens: Vec<TokenTree> = match meta {
-        Meta::List(list) => list.tokens.clone().into_iter().collect(),
-        _ => Vec::new(),
-    };
+    let mut tokens = arguments(meta);
     let has_security = argument(&tokens, "security").is_some();
     // First, so that responses of the application for the same statuses replace these.
     let responses = &security.responses;
@@ -92,7 +97,7 @@ fn completed(meta: &Meta, security: &Security) -> (TokenStream, bool) {
     };
     let mut group = Group::new(Delimiter::Parenthesis, tokens.into_iter().collect());
     group.set_span(parentheses);
-    (quote!(#path #group), has_security)
+    quote!(#path #group)
 }
 
 /// Adds to the group of an argument, or adds the argument. One that does not have a group is left to

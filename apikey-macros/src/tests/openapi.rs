@@ -5,6 +5,8 @@ use syn::parse::Parser;
 
 use super::*;
 
+mod named;
+
 const DOCUMENTED: Features = Features {
     openapi: true,
     routes: false,
@@ -103,6 +105,8 @@ fn a_mark_of_another_form_is_an_unknown_option() {
         "__documented(attribute typed) = require_https",
         "__documented(), require_https",
         "__documented(typed), require_https",
+        "__documented(attribute typed list), require_https",
+        "__documented(attribute 7), require_https",
         "__documented, require_https",
         "__documented",
     ] {

@@ -24,7 +24,9 @@ use crate::denied::{Denied, DenyReason};
 use crate::key::{KeyId, ParsedKey};
 use crate::manager::ApiKeyManager;
 use crate::policy::{KeyLocation, RequestInfo as _};
-use crate::verify::{Allowed, CheckRequest, Credential, DeferReason, FastPath, deny_unmanaged};
+use crate::verify::{
+    Allowed, CheckRequest, Credential, DeferReason, EarlierGuard, FastPath, deny_unmanaged,
+};
 
 /// The decision of a guard.
 pub(super) enum GuardDecision {
@@ -147,7 +149,7 @@ struct RouteCheck<'c> {
     manager: &'c ApiKeyManager,
     info: ActixRequestInfo<'c>,
     /// What an earlier guard of this request allowed.
-    earlier: Option<&'c Allowed>,
+    earlier: Option<&'c EarlierGuard>,
 }
 
 /// A [`RouteCheck`] that crosses an await.
@@ -160,11 +162,11 @@ struct OwnedRouteCheck {
 impl OwnedRouteCheck {
     /// Reads again what an earlier guard allowed: actix starts all extractors of a handler before it
     /// polls one, so another guard may have decided since.
-    fn earlier(&self) -> Option<Allowed> {
+    fn earlier(&self) -> Option<EarlierGuard> {
         Verified::earlier(&self.request, ManagerIdentity::of(&self.manager))
     }
 
-    fn borrow<'a>(&'a self, earlier: Option<&'a Allowed>) -> RouteCheck<'a> {
+    fn borrow<'a>(&'a self, earlier: Option<&'a EarlierGuard>) -> RouteCheck<'a> {
         RouteCheck::new(&self.request, &self.rules, &self.manager, earlier)
     }
 }
@@ -183,7 +185,7 @@ impl<'c> RouteCheck<'c> {
         request: &'c HttpRequest,
         rules: &'c RouteRules,
         manager: &'c ApiKeyManager,
-        earlier: Option<&'c Allowed>,
+        earlier: Option<&'c EarlierGuard>,
     ) -> Self {
         let config = Some(manager.config());
         Self {
@@ -332,8 +334,8 @@ impl<'c> RouteCheck<'c> {
             GuardCredential::AlreadyVerified(verified) => Some(Rc::clone(verified)),
             GuardCredential::Presented(key) if self.rules.strip => {
                 let verifier = self.manager.verifier();
-                let location = self.location();
-                let verified = verifier.verified_credential(&key.lend(), location, &allowed.key);
+                let (location, record) = (self.location(), allowed.key.record());
+                let verified = verifier.verified_credential(&key.lend(), location, record);
                 Some(Rc::new(verified))
             }
             GuardCredential::Presented(_) => None,
@@ -341,6 +343,7 @@ impl<'c> RouteCheck<'c> {
         let verified = Verified {
             notice: KeyNotice::of(&allowed, self.manager.config()),
             allowed,
+            scopes: self.rules.policy.scopes,
             manager: ManagerIdentity::of(self.manager),
             credential: remains,
             guards: Verified::guards(self.request, self.rules),
@@ -360,6 +363,7 @@ impl<'c> RouteCheck<'c> {
         let counted =
             |earlier: &Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
         let earlier = Verified::earlier(self.request, ManagerIdentity::of(self.manager));
+        let earlier = earlier.map(|earlier| earlier.allowed);
         if let Some(earlier) = earlier.filter(counted) {
             Verified::remove(self.request);
             self.manager.verifier().refund(&earlier);

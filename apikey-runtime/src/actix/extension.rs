@@ -49,7 +49,7 @@ impl ApiKeyExt for HttpRequest {
     fn api_key(&self) -> Option<ApiKey> {
         let extensions = self.extensions();
         let verified = extensions.get::<Verified>()?;
-        Some(verified.allowed.key.clone())
+        Some(verified.api_key())
     }
 
     fn limit_status(&self) -> Vec<LimitStatus> {

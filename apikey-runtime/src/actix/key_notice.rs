@@ -45,12 +45,13 @@ impl KeyNotice {
 
     #[cold]
     fn new(allowed: &Allowed, config: &Config, near: bool) -> Box<Self> {
-        let expires = allowed.key.expires().filter(|_| near);
-        let superseded = allowed.key.superseded().map(|(_, until)| *until);
+        let record = allowed.key.record();
+        let expires = near.then(|| record.expires());
+        let superseded = allowed.key.superseded();
         let deprecated = || {
             // When a secret was superseded is not kept, so its beginning is that of its notice.
             let start = config.notice_start(expires.or(superseded)?);
-            Some(start.max(allowed.key.created()).min(allowed.at.now))
+            Some(start.max(record.created).min(allowed.at.now))
         };
         Box::new(Self {
             expires,

@@ -22,6 +22,7 @@ pub(crate) mod openapi;
 mod payload;
 mod policy;
 mod rate_limit_fields;
+mod request_facts;
 mod request_info;
 mod response;
 mod route_pattern;

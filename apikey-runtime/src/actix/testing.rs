@@ -1,7 +1,5 @@
 //! Keys for an application's tests.
 
-use std::sync::Arc;
-
 use actix_web::{HttpMessage, HttpRequest};
 
 use super::policy::RouteRules;
@@ -14,7 +12,6 @@ use crate::denied::Denied;
 use crate::error::Error;
 use crate::key::{KeyId, ParsedDigest};
 use crate::limiter::Plans;
-use crate::policy::RequiredScopes;
 use crate::record::KeyRecord;
 use crate::scope::Scopes;
 use crate::verify::evaluate_acting;
@@ -104,7 +101,7 @@ impl From<ActingKey> for ApiKey {
         // No check compares the digest, since the key has no secret.
         let digest = ParsedDigest::text("");
         let key = CachedKey::with_digests(key.0, digest, None, &Plans::default());
-        Self::new(Arc::new(key), None, false, RequiredScopes::default())
+        Self::acting(key)
     }
 }
 
@@ -148,9 +145,10 @@ pub(super) fn acting(
         request,
         config: None,
     };
-    let decision = evaluate_acting(key, &rules.policy, &info);
+    let decision = evaluate_acting(key.record(), &rules.policy, &info);
     Some(decision.map(|allowed| Verified {
         allowed,
+        scopes: rules.policy.scopes,
         manager: ManagerIdentity::NONE,
         credential: None,
         guards: Verified::guards(request, rules),

@@ -1,7 +1,6 @@
 //! The key that a guard allowed, in the extensions of its request.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use actix_web::dev::Extensions;
 use actix_web::{HttpMessage, HttpRequest};
@@ -9,13 +8,17 @@ use actix_web::{HttpMessage, HttpRequest};
 use super::key_notice::KeyNotice;
 use super::policy::RouteRules;
 use super::vary::{GuardLocations, PassedGuards};
+use crate::api_key::ApiKey;
+use crate::cache::WatchersId;
 use crate::manager::ApiKeyManager;
-use crate::policy::KeyLocation;
-use crate::verify::{Allowed, VerifiedCredential};
+use crate::policy::{KeyLocation, ScopeExpr};
+use crate::verify::{Allowed, EarlierGuard, VerifiedCredential};
 
 /// A key that was checked. The type is private, so no other code can put one into the extensions.
 pub(super) struct Verified {
     pub(super) allowed: Allowed,
+    /// The scopes of the guard's policy.
+    pub(super) scopes: Option<ScopeExpr>,
     /// The manager that checked it.
     pub(super) manager: ManagerIdentity,
     /// What remains of the key, if a middleware took it out of the request.
@@ -29,26 +32,35 @@ pub(super) struct Verified {
 /// The guards that an anonymous request passed.
 struct Anonymous(PassedGuards);
 
-/// Identifies a manager within a request, by the address of its verifier.
+/// Identifies a manager, by its watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ManagerIdentity(usize);
+pub(super) struct ManagerIdentity(Option<WatchersId>);
 
 impl ManagerIdentity {
     pub(super) fn of(manager: &ApiKeyManager) -> Self {
-        Self(Arc::as_ptr(manager.verifier()) as usize)
+        Self(Some(manager.verifier().watchers_id()))
     }
 
     /// The identity without a manager, for a key that a test acts as.
     #[cfg(feature = "test-util")]
-    pub(super) const NONE: Self = Self(0);
+    pub(super) const NONE: Self = Self(None);
 }
 
 impl Verified {
     /// Returns what an earlier guard with this manager allowed in this request.
-    pub(super) fn earlier(request: &HttpRequest, manager: ManagerIdentity) -> Option<Allowed> {
+    pub(super) fn earlier(request: &HttpRequest, manager: ManagerIdentity) -> Option<EarlierGuard> {
         let extensions = request.extensions();
         let verified = extensions.get::<Self>()?;
-        (verified.manager == manager).then(|| verified.allowed.clone())
+        (verified.manager == manager).then(|| EarlierGuard {
+            allowed: verified.allowed.clone(),
+            scopes: verified.scopes,
+        })
+    }
+
+    /// Hands the key out.
+    pub(super) fn api_key(&self) -> ApiKey {
+        let key = self.allowed.key.clone();
+        key.into_api_key(self.manager.0, self.scopes)
     }
 
     /// Returns what remains of a key that a middleware with this manager stripped from the request.

@@ -61,7 +61,8 @@ pub enum EventKind {
         /// The reason, if given.
         reason: Option<String>,
     },
-    /// The grace of a key's old secret was ended before its time, by a caller that
+    /// The grace of a key's old secret was ended before its time: by
+    /// [`end_grace`](crate::ApiKeyManager::end_grace), or by a caller that
     /// [presented](crate::ApiKeyManager::revoke_presented) this secret. The new secret stays valid.
     #[non_exhaustive]
     GraceEnded {

@@ -9,6 +9,9 @@ use crate::key_id::{ID_LEN, IdText, KeyId};
 /// and two `_`.
 const MAX_KEY_LEN: usize = 32 + 1 + ID_LEN + 1 + 256 + CHECKSUM_LEN;
 
+/// The length of secrets by default.
+const USUAL_SECRET_LEN: usize = 64;
+
 /// The longest prefix.
 const MAX_PREFIX_LEN: usize = 32;
 
@@ -32,13 +35,15 @@ impl<'a> ParsedKey<'a> {
         if checksum(body) != *sum || !is_plain(text) {
             return None;
         }
+        // The checksum does not have a `_`.
+        let at = last_separator(body)?;
         let text = std::str::from_utf8(text).ok()?;
-        let (rest, tail) = text.rsplit_once('_')?;
+        let rest = text.get(..at)?;
         // The id has a fixed width, so a second search is not needed.
         let (_, id) = rest.as_bytes().split_last_chunk::<ID_LEN>()?;
         let prefix = rest.get(..rest.len() - ID_LEN)?.strip_suffix('_')?;
         let id = IdText::of_plain(id)?;
-        let has_secret = tail.len() > CHECKSUM_LEN;
+        let has_secret = at + 1 < body.len();
         (has_secret && !prefix.is_empty()).then_some(Self { text, prefix, id })
     }
 
@@ -83,6 +88,21 @@ impl From<ParsedKey<'_>> for OwnedKey {
             id: key.id.to_id(),
         }
     }
+}
+
+/// Returns the place of the last `_`. It is looked for first before a secret of the usual length, because a
+/// search takes longer.
+fn last_separator(body: &[u8]) -> Option<usize> {
+    let is_separator = |byte: &u8| *byte == b'_';
+    if let Some((head, secret)) = body.split_last_chunk::<USUAL_SECRET_LEN>()
+        && head.last().is_some_and(is_separator)
+        && !secret
+            .iter()
+            .fold(false, |has, byte| has | is_separator(byte))
+    {
+        return Some(head.len() - 1);
+    }
+    body.iter().rposition(is_separator)
 }
 
 /// Returns whether `text` consists of ASCII letters, digits and `_`. It does not stop early, so
@@ -157,6 +177,26 @@ mod tests {
     #[test]
     fn h11_a_megabyte_is_no_key() {
         assert!(ParsedKey::parse(&vec![b'a'; 1 << 20]).is_none());
+    }
+
+    /// The place before 64 characters is tried first.
+    #[test]
+    fn the_last_separator_counts_wherever_it_is() {
+        let usual = "a".repeat(64);
+        for (prefix, secret) in [
+            ("my_api", usual.as_str()),
+            ("my_api", &usual[1..]),
+            ("my_api", &format!("{usual}a")),
+            // A `_` before the last 64 characters, with the id and the secret after it.
+            ("my_api", &usual[..64 - 23]),
+        ] {
+            let text = key(prefix, 7, secret);
+            let parsed = ParsedKey::parse(text.as_bytes()).unwrap();
+            assert_eq!(
+                (parsed.prefix(), parsed.id().to_id().to_u128()),
+                (prefix, 7)
+            );
+        }
     }
 
     #[test]

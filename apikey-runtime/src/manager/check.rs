@@ -13,6 +13,7 @@ use crate::verify::{Allowed, CheckRequest, Credential, limit_statuses};
 #[derive(Debug, Clone)]
 pub struct CheckedKey {
     manager: ApiKeyManager,
+    key: ApiKey,
     allowed: Allowed,
 }
 
@@ -75,8 +76,10 @@ impl ApiKeyManager {
             earlier: None,
         };
         let allowed = decide(verifier, &request).await?;
+        let key = allowed.key.clone();
         Ok(CheckedKey {
             manager: self.clone(),
+            key: key.into_api_key(Some(verifier.watchers_id()), policy.scopes),
             allowed,
         })
     }
@@ -86,7 +89,7 @@ impl CheckedKey {
     /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &ApiKey {
-        &self.allowed.key
+        &self.key
     }
 
     /// Returns the status of the limits that the check was charged against: those of the key and of

@@ -14,11 +14,13 @@ mod health;
 mod introspect;
 mod keys;
 mod limits;
+mod members;
 mod new_key;
 mod notice_memory;
 mod owners;
 mod probe;
 mod secret;
+mod shared_secret;
 mod start;
 mod thread;
 mod usage;
@@ -39,17 +41,17 @@ pub use confirm::{Confirmed, ConfirmedCall};
 pub use health::{Health, StoreHealth};
 pub use introspect::{Introspection, KeyFacts};
 pub use keys::{
-    CreateKey, GetKey, KeyPage, ListKeys, PresentedRevocation, PurgeKeys, RevokeKey,
+    CreateKey, EndGrace, GetKey, KeyPage, ListKeys, PresentedRevocation, PurgeKeys, RevokeKey,
     RevokePresented, RotateKey, SetKeyEnabled, UpdateKey,
 };
 pub use new_key::{KeyExport, NewKey};
-pub use owners::{RevokeAll, SetOwnerSuspended};
+pub use owners::{ListOwners, RevokeAll, SetOwnerSuspended};
 pub use usage::UsageRequest;
 
 pub(crate) use global::installed;
 
 use self::core::ManagerCore;
-use crate::clock::{ClockReading, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
 use crate::key::KeyId;
@@ -100,6 +102,24 @@ impl ApiKeyManager {
     #[must_use]
     pub fn builder() -> ApiKeyManagerBuilder {
         ApiKeyManagerBuilder::new()
+    }
+
+    /// Returns the time of the manager's clock, by which keys expire and states are told: that of the system, or the
+    /// [`clock`](ApiKeyManagerBuilder::clock) that the builder was given.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, KeyState, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// # let id = manager.create("ci").await?.id();
+    /// let record = manager.get(id).await?;
+    /// assert_eq!(record.state_at(manager.now()), KeyState::Active);
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.core.shared.now().now
     }
 
     /// Returns the settings.
@@ -198,6 +218,31 @@ impl ApiKeyManager {
         RotateKey::new(self.clone(), id)
     }
 
+    /// Ends the grace of a key's old secret before its time: the secret is denied at once with this manager,
+    /// and the new secret stays valid. Other managers deny it as after [`revoke`](Self::revoke). The event
+    /// is [`GraceEnded`](crate::events::EventKind::GraceEnded), with the origin's reason.
+    ///
+    /// Resolves to whether an old secret was in its grace; nothing is changed if not. Its errors are
+    /// [`Error::NotFound`], [`Error::Revoked`], [`Error::InvalidArgument`], [`Error::Conflict`],
+    /// [`Error::Store`] and [`Error::ShutDown`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let old = manager.create("ci").await?;
+    /// let new = manager.rotate(old.id()).grace(Duration::from_secs(3600)).await?;
+    /// assert!(manager.end_grace(old.id()).await?);
+    /// assert!(manager.verify(old.expose_secret()).await.is_err());
+    /// assert!(manager.verify(new.expose_secret()).await.is_ok());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn end_grace(&self, id: KeyId) -> EndGrace {
+        EndGrace::new(self.clone(), id)
+    }
+
     /// Revokes a key permanently, with or without a reason.
     ///
     /// When it returns `Ok`, the revocation is durable in the store, and no check that starts later
@@ -222,7 +267,8 @@ impl ApiKeyManager {
     }
 
     /// Removes the records of keys that were revoked, or expired, before `before`, and resolves to
-    /// their number. A removed key is then denied as unknown.
+    /// their number. A removed key is then denied as unknown. `before` must not be later than [`now`](Self::now): a key
+    /// that ends by then still works.
     ///
     /// The records are removed in steps, each of which commits by itself and leaves time for other
     /// users of the store. If the call fails or the manager shuts down, the records of the steps before
@@ -297,10 +343,6 @@ impl ApiKeyManager {
     /// Returns whether both are the same manager.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    fn now(&self) -> ClockReading {
-        self.0.core.shared.now()
     }
 
     /// Runs `work` on the manager's thread. It completes even if the caller is dropped.

@@ -105,7 +105,7 @@ impl ApiKeyManager {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::InvalidArgument`] if the store does not keep usage, [`Error::Store`] or
+    /// Returns [`Error::Unsupported`] if the store does not keep usage, [`Error::Store`] or
     /// [`Error::ShutDown`].
     pub async fn last_used(&self, id: KeyId) -> Result<Option<LastUsed>, Error> {
         Ok(self.last_used_of(&[id]).await?.pop())
@@ -156,7 +156,7 @@ impl ApiKeyManager {
         if self.0.core.usage.is_enabled() {
             return Ok(());
         }
-        Err(Error::InvalidArgument(
+        Err(Error::Unsupported(
             "the key store does not keep usage; implement `UsageStore` for it, \
              or use a store that has it"
                 .to_owned(),
@@ -166,8 +166,8 @@ impl ApiKeyManager {
 
 /// A call that reads usage; see [`ApiKeyManager::usage`]. Resolves to a [`UsageReport`].
 ///
-/// Its errors are [`Error::InvalidArgument`] if the span is invalid or the store does not keep
-/// usage, [`Error::Store`] and [`Error::ShutDown`].
+/// Its errors are [`Error::InvalidArgument`] if the span is invalid, [`Error::Unsupported`] if the store does not
+/// keep usage, [`Error::Store`] and [`Error::ShutDown`].
 #[derive(Debug)]
 #[must_use = "nothing is read until this is awaited"]
 pub struct UsageRequest {
@@ -211,7 +211,7 @@ impl UsageRequest {
             started: _,
         } = self;
         manager.check_usage_is_kept()?;
-        let (from, to) = hours(span, manager.now().now)?;
+        let (from, to) = hours(span, manager.now())?;
         let subject = match subject {
             UsageSubject::Keys(ids) => UsageSubject::Keys(distinct(ids)?),
             owner => owner,

@@ -39,7 +39,9 @@ impl ApiKeyManager {
             earlier: None,
         };
         let allowed = decide(verifier, &request).await?;
-        Ok(allowed.key)
+        Ok(allowed
+            .key
+            .into_api_key(Some(verifier.watchers_id()), policy.scopes))
     }
 }
 

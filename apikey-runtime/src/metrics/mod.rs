@@ -38,6 +38,8 @@ pub(crate) enum StoreCall {
     PruneAudit,
     ClaimNotices,
     FinishNotices,
+    SharedSecret,
+    ListOwners,
 }
 
 /// Result of a poll of the change log.

@@ -12,7 +12,7 @@ pub use issue::IssuePolicy;
 pub(crate) use issue::{MAX_LIVE_KEYS, check_allowed_scopes, is_later, judge_grant};
 pub use location::KeyLocation;
 pub use request_facts::RequestFacts;
-pub(crate) use required_scopes::RequiredScopes;
+pub(crate) use required_scopes::{GuardScopes, RequiredScopes};
 pub use scopes::ScopeExpr;
 pub(crate) use scopes::{FilledTemplates, PathValues, TemplateFault};
 

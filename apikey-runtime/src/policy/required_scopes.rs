@@ -5,12 +5,8 @@ use std::sync::Arc;
 use super::scopes::{FilledTemplates, ScopeExpr};
 
 /// The scopes that the guards of a request required of its key.
-///
-/// Making one does not allocate for a single guard whose scopes have no templates. Otherwise it makes one
-/// allocation, and keeps the text that the check filled the templates into.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) enum RequiredScopes {
-    #[default]
     None,
     /// An expression without templates.
     One(ScopeExpr),
@@ -21,38 +17,60 @@ pub(crate) enum RequiredScopes {
 #[derive(Debug)]
 pub(crate) struct GuardScopes {
     expression: ScopeExpr,
+    /// The texts that the check filled the templates into.
     filled: FilledTemplates,
     earlier: RequiredScopes,
 }
 
-impl RequiredScopes {
-    /// Returns what a guard with these scopes requires, and what `earlier` guards of the same request did.
+impl GuardScopes {
+    /// Returns what a guard with the scopes `own` and `earlier` guards of the same request required. It is
+    /// `None`, and nothing is allocated, if that is `own`, without templates.
     #[inline]
     pub(crate) fn of(
         own: Option<ScopeExpr>,
         filled: FilledTemplates,
-        earlier: Option<&Self>,
-    ) -> Self {
-        match own {
-            None if earlier.is_none() => Self::None,
-            Some(expression) if earlier.is_none() && filled.is_empty() => Self::One(expression),
-            _ => Self::several(own, filled, earlier.cloned().unwrap_or_default()),
+        earlier: Option<RequiredScopes>,
+    ) -> Option<Arc<Self>> {
+        if earlier.is_none() && filled.is_empty() {
+            return None;
         }
+        Self::several(own, filled, earlier.unwrap_or(RequiredScopes::None))
     }
 
     #[cold]
-    fn several(own: Option<ScopeExpr>, filled: FilledTemplates, earlier: Self) -> Self {
-        let Some(expression) = own else {
-            return earlier;
+    fn several(
+        own: Option<ScopeExpr>,
+        filled: FilledTemplates,
+        earlier: RequiredScopes,
+    ) -> Option<Arc<Self>> {
+        let (expression, earlier) = match (own, earlier) {
+            (None, RequiredScopes::None) => return None,
+            (None, RequiredScopes::Several(earlier)) => return Some(earlier),
+            // The policy of this guard does not have them.
+            (None, RequiredScopes::One(known)) => (known, RequiredScopes::None),
+            (Some(_), RequiredScopes::None) if filled.is_empty() => return None,
+            (Some(own), RequiredScopes::One(known)) if filled.is_empty() && known == own => {
+                return None;
+            }
+            (Some(own), earlier) => (own, earlier),
         };
-        match earlier {
-            Self::None if filled.is_empty() => Self::One(expression),
-            Self::One(known) if filled.is_empty() && known == expression => earlier,
-            _ => Self::Several(Arc::new(GuardScopes {
-                expression,
-                filled,
-                earlier,
-            })),
+        Some(Arc::new(Self {
+            expression,
+            filled,
+            earlier,
+        }))
+    }
+}
+
+impl RequiredScopes {
+    /// Returns what the guards of a request required: `several`, or else the scopes `own` of the last
+    /// one's policy.
+    #[inline]
+    pub(crate) fn new(own: Option<ScopeExpr>, several: Option<Arc<GuardScopes>>) -> Self {
+        match (several, own) {
+            (Some(several), _) => Self::Several(several),
+            (None, Some(own)) => Self::One(own),
+            (None, None) => Self::None,
         }
     }
 
@@ -89,7 +107,13 @@ mod tests {
 
     fn required(own: ScopeExpr, earlier: Option<&RequiredScopes>) -> RequiredScopes {
         let filled = own.fill(&Project("7")).unwrap();
-        RequiredScopes::of(Some(own), filled, earlier)
+        let several = GuardScopes::of(Some(own), filled, earlier.cloned());
+        RequiredScopes::new(Some(own), several)
+    }
+
+    fn without_own(earlier: Option<&RequiredScopes>) -> RequiredScopes {
+        let several = GuardScopes::of(None, FilledTemplates::default(), earlier.cloned());
+        RequiredScopes::new(None, several)
     }
 
     fn met(required: &RequiredScopes, scopes: &[&str]) -> bool {
@@ -118,9 +142,16 @@ mod tests {
         assert!(met(&both, &["read", "admin"]));
         assert!(!met(&both, &["admin"]) && !met(&both, &["read"]));
         // A guard without scopes does not forget those of an earlier one.
-        let kept = RequiredScopes::of(None, FilledTemplates::default(), Some(&first));
+        let kept = without_own(Some(&first));
         assert!(met(&kept, &["read"]) && !met(&kept, &[]));
-        let none = RequiredScopes::of(None, FilledTemplates::default(), None);
+        let kept = without_own(Some(&both));
+        assert!(met(&kept, &["read", "admin"]));
+        assert!(!met(&kept, &["admin"]) && !met(&kept, &["read"]));
+        let none = without_own(None);
         assert!(met(&none, &[]));
+        let none = without_own(Some(&none));
+        assert!(met(&none, &[]));
+        let own = required(READ, Some(&none));
+        assert!(met(&own, &["read"]) && !met(&own, &[]));
     }
 }

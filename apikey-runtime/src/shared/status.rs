@@ -50,7 +50,9 @@ impl CallClass {
             | StoreCall::ReadAudit
             | StoreCall::PruneAudit
             | StoreCall::ClaimNotices
-            | StoreCall::FinishNotices => None,
+            | StoreCall::FinishNotices
+            | StoreCall::SharedSecret
+            | StoreCall::ListOwners => None,
         }
     }
 }

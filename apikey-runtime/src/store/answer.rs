@@ -8,7 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    AuditPage, AuditQuery, LastUsed, MAX_NETWORKS, NetworkUse, OwnerState, UsageQuery, UsageRow,
+    AuditPage, AuditQuery, LastUsed, MAX_NETWORKS, NetworkUse, OwnerPage, OwnerQuery, OwnerState,
+    UsageQuery, UsageRow,
 };
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -86,6 +87,46 @@ pub(crate) fn live_keys_of(owner: &str, max: u32, count: u32) -> Result<u32, Sto
             "the store counted more live keys than it was asked to",
         )),
     }
+}
+
+/// Returns the page of owners that a store listed.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if an owner does not match the query or is after too many others, or if the names from
+/// the query's position to that of the next page do not ascend, so that a reader would not come to an end.
+pub(crate) fn owner_page_of(query: &OwnerQuery, page: OwnerPage) -> Result<OwnerPage, StoreError> {
+    let named = page.owners.iter().map(|owner| owner.name.as_str());
+    for (count, name) in (1..).zip(named.clone()) {
+        if !name.starts_with(&query.starting_with) || count > query.page_size() {
+            return Err(corrupt_owner(
+                name,
+                "the store listed it for another query, or beyond the page",
+            ));
+        }
+    }
+    let mut positions: Vec<&str> = query.after.as_deref().into_iter().chain(named).collect();
+    if let Some(next) = &page.next
+        && page.owners.last().is_none_or(|last| last.name != *next)
+    {
+        positions.push(next);
+    }
+    match ascend(&positions) {
+        true => Ok(page),
+        false => Err(corrupt_owner(
+            positions.last().copied().unwrap_or_default(),
+            "the store did not list it in order",
+        )),
+    }
+}
+
+/// Returns whether each text is after the one before it, in the order of bytes in UTF-8 or in one kind of UTF-16.
+fn ascend(texts: &[&str]) -> bool {
+    let units = |text: &&str| text.encode_utf16().collect::<Vec<_>>();
+    let swapped = |text: &&str| -> Vec<_> { text.encode_utf16().map(u16::swap_bytes).collect() };
+    texts.is_sorted_by(|one, other| one < other)
+        || texts.is_sorted_by(|one, other| units(one) < units(other))
+        || texts.is_sorted_by(|one, other| swapped(one) < swapped(other))
 }
 
 /// Returns the page of the audit log that a store read.

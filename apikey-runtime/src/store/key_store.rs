@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     AuditStore, BulkStep, ChangeLog, ExpiryNotices, LimitStore, ListCursor, ListQuery, ListRange,
-    Membership, OwnerStore, RecordPage, UsageStore, WriteOptions,
+    Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore, WriteOptions,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, Timestamp};
@@ -32,6 +32,7 @@ const REVOKE_STEP: u32 = 50;
 /// | [`expiry_notices`](Self::expiry_notices): which notices of ends are due | `ExpiringSoon` events are not sent |
 /// | [`limits`](Self::limits): limit counters | each process counts rates by itself, and quotas are an error |
 /// | [`usage`](Self::usage): how often keys were used | usage is not counted |
+/// | [`shared_secrets`](Self::shared_secrets): random bytes that all managers share | each node has to be configured with its secrets |
 ///
 /// A capability is usually implemented by the store's own type, and its accessor returns
 /// `Some(self)`. A manager expects each accessor to return the same answer at all times, even
@@ -233,6 +234,12 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the store of usage. By default, `None`: usage is not counted.
     fn usage(&self) -> Option<&dyn UsageStore> {
+        None
+    }
+
+    /// Returns the store of shared secrets. By default, `None`:
+    /// [`ApiKeyManager::shared_secret`](crate::ApiKeyManager::shared_secret) is an error.
+    fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
         None
     }
 

@@ -1,7 +1,8 @@
 //! Stores: they keep records and do not decide anything.
 //!
 //! A store implements [`KeyStore`], and returns the capabilities that it has: [`ChangeLog`],
-//! [`Membership`], [`OwnerStore`], [`AuditStore`], [`ExpiryNotices`], [`LimitStore`], [`UsageStore`].
+//! [`Membership`], [`OwnerStore`], [`AuditStore`], [`ExpiryNotices`], [`LimitStore`], [`UsageStore`],
+//! [`SharedSecretStore`].
 
 pub(crate) mod answer;
 mod audit_store;
@@ -28,6 +29,7 @@ mod postgres;
 mod redis;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod schema;
+mod shared_secret_store;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -51,13 +53,14 @@ pub use self::member::{MemberList, Node, NodeId};
 pub use self::membership::Membership;
 pub use self::memory::MemoryStore;
 pub use self::notify::{ChangeListener, ChangeNotifier};
-pub use self::owner_store::OwnerStore;
+pub use self::owner_store::{ListedOwner, OwnerPage, OwnerQuery, OwnerStore};
 pub(crate) use self::paging::MAX_PAGE_SIZE;
 pub use self::paging::{ListCursor, ListQuery, ListRange, RecordPage, SortValue, fold_label};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+pub use self::shared_secret_store::SharedSecretStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 pub use self::usage::{

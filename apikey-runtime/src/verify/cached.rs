@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::evaluate::{DigestMatch, PolicyEvaluation, is_overturnable};
 use super::request::CachedDecision;
 use super::{Allowed, CheckRequest, Credential, DeferReason, FastPath, Verifier};
-use crate::api_key::ApiKey;
+use crate::api_key::AllowedKey;
 use crate::cache::CachedKey;
 use crate::denied::DenyReason;
 use crate::key::ParsedDigest;
-use crate::policy::{FilledTemplates, RequestInfo, RequiredScopes};
+use crate::policy::{FilledTemplates, GuardScopes, RequestInfo};
 
 impl Verifier {
     /// Evaluates what the cache knows, before limits.
@@ -49,7 +49,7 @@ impl Verifier {
             match matched.decide(now, changes) {
                 Ok(()) => {
                     let (is_superseded, filled) = (!matched.current, matched.policy.into_filled());
-                    let key = self.allowed_key(request, entry, is_superseded, filled);
+                    let key = allowed_key(request, entry, is_superseded, filled);
                     CachedDecision::Allow(key, now)
                 }
                 Err(reason) => CachedDecision::Deny(reason),
@@ -63,22 +63,6 @@ impl Verifier {
             }
             None => CachedDecision::Miss,
         }
-    }
-
-    /// Returns the key that a request is allowed with. `filled` are the templates of the route's scopes.
-    #[inline]
-    pub(super) fn allowed_key<I: RequestInfo>(
-        &self,
-        request: &CheckRequest<'_, I>,
-        entry: &Arc<CachedKey>,
-        is_superseded: bool,
-        filled: FilledTemplates,
-    ) -> ApiKey {
-        let earlier = request.earlier_for(entry.id);
-        let earlier = earlier.map(|earlier| earlier.key.required_scopes());
-        let required = RequiredScopes::of(request.policy.scopes, filled, earlier);
-        let watchers = Some(self.loader.cache.watchers.id());
-        ApiKey::new(Arc::clone(entry), watchers, is_superseded, required)
     }
 
     /// Compares the credential with the record's digests, in constant time, and evaluates what does
@@ -109,4 +93,20 @@ impl Verifier {
             std::hint::black_box(self.loader.hasher.verify(presented.text(), &self.dummy));
         }
     }
+}
+
+/// Returns the key that a request is allowed with. `filled` are the templates of the route's scopes.
+#[inline]
+pub(super) fn allowed_key<I>(
+    request: &CheckRequest<'_, I>,
+    entry: &Arc<CachedKey>,
+    is_superseded: bool,
+    filled: FilledTemplates,
+) -> AllowedKey {
+    let earlier = request
+        .earlier
+        .filter(|earlier| earlier.allowed.key.id() == entry.id);
+    let earlier = earlier.map(|earlier| earlier.allowed.key.required_scopes(earlier.scopes));
+    let scopes = GuardScopes::of(request.policy.scopes, filled, earlier);
+    AllowedKey::new(Arc::clone(entry), is_superseded, scopes)
 }

@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use crate::api_key::ApiKey;
-use crate::cache::Loader;
+#[cfg(feature = "test-util")]
+use crate::api_key::AllowedKey;
+use crate::cache::{CachedKey, Loader, WatchersId};
 use crate::cluster::ChangePoller;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
@@ -39,7 +40,7 @@ pub(crate) use limits::limit_statuses;
 pub(crate) use possession::Possession;
 pub(crate) use record::deny_unmanaged;
 pub(crate) use request::{
-    Allowed, CheckRequest, Credential, DeferReason, FastPath, VerifiedCredential,
+    Allowed, CheckRequest, Credential, DeferReason, EarlierGuard, FastPath, VerifiedCredential,
 };
 
 /// Decides about credentials. The manager's thread and the workers share it.
@@ -96,6 +97,11 @@ impl Verifier {
         self.config.accepts_prefix(prefix) && policy.prefix.is_none_or(|only| only == prefix)
     }
 
+    /// Returns where watches of the keys are kept.
+    pub(crate) fn watchers_id(&self) -> WatchersId {
+        self.loader.cache.watchers.id()
+    }
+
     /// Decides from the cache if possible, without an await, a store call or a copy of a record.
     pub(crate) fn try_check<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> FastPath {
         if request.policy.fresh {
@@ -147,9 +153,8 @@ impl Verifier {
     ) -> Result<Allowed, Denied> {
         self.loader.cache.counters.count_miss();
         self.reject_if_blocked(request)?;
-        let decision = self
-            .evaluate_with_store(request, denied, request.earlier)
-            .await;
+        let earlier = request.earlier.map(|earlier| &earlier.allowed);
+        let decision = self.evaluate_with_store(request, denied, earlier).await;
         self.record_failure(request, &decision);
         match self.try_enforce_limits(request, decision?) {
             FastPath::Decided(decision) => decision,
@@ -166,9 +171,8 @@ impl Verifier {
         &self,
         presented: &ParsedKey<'_>,
         location: Option<KeyLocation<'static>>,
-        key: &ApiKey,
+        record: &CachedKey,
     ) -> VerifiedCredential {
-        let record = key.record();
         let previous = record.previous().map(|previous| &previous.0);
         let matched_previous =
             previous.filter(|digest| self.loader.hasher.verify(presented.text(), digest));
@@ -190,15 +194,18 @@ impl Verifier {
 /// Decides about a key that a test acts as: everything but the secret is evaluated.
 #[cfg(feature = "test-util")]
 pub(crate) fn evaluate_acting(
-    key: ApiKey,
+    key: &Arc<CachedKey>,
     policy: &Policy,
     info: &dyn RequestInfo,
 ) -> Result<Allowed, Denied> {
     let now = crate::clock::Clock::read(&crate::clock::SystemClock::new());
-    let evaluation = evaluate::PolicyEvaluation::new(key.record(), policy, info);
+    let evaluation = evaluate::PolicyEvaluation::new(key, policy, info);
     let changes = crate::cache::OwnerChanges::default();
-    match evaluation.decide(key.record(), now, changes) {
-        Ok(()) => Ok(Allowed::new(key, None, now)),
+    match evaluation.decide(key, now, changes) {
+        Ok(()) => {
+            let key = AllowedKey::new(Arc::clone(key), false, None);
+            Ok(Allowed::new(key, None, now))
+        }
         Err(reason) => Err(record::denied(reason, policy)),
     }
 }

@@ -1,12 +1,12 @@
 //! The input of a check, and its results.
 
-use crate::api_key::ApiKey;
+use crate::api_key::AllowedKey;
 use crate::cache::ReadStamp;
 use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedDigest, ParsedKey};
 use crate::limiter::AppliedLimit;
-use crate::policy::{KeyLocation, Policy};
+use crate::policy::{KeyLocation, Policy, ScopeExpr};
 use crate::usage::UsageEntry;
 
 /// One check: a credential against a route's policy. Generic over the request, so that a check
@@ -16,7 +16,14 @@ pub(crate) struct CheckRequest<'a, I> {
     pub(crate) policy: &'a Policy,
     pub(crate) info: &'a I,
     /// What an earlier guard of the same request, with the same manager, allowed.
-    pub(crate) earlier: Option<&'a Allowed>,
+    pub(crate) earlier: Option<&'a EarlierGuard>,
+}
+
+/// What an earlier guard of a request allowed.
+pub(crate) struct EarlierGuard {
+    pub(crate) allowed: Allowed,
+    /// The scopes of its policy.
+    pub(crate) scopes: Option<ScopeExpr>,
 }
 
 /// The credential of a request.
@@ -42,7 +49,7 @@ pub(crate) struct VerifiedCredential {
 /// A key that was allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Allowed {
-    pub(crate) key: ApiKey,
+    pub(crate) key: AllowedKey,
     /// The read that this decision rests on, if the store was read for it. Boxed, because a decision from
     /// the cache is moved often, and has none.
     pub(crate) read: Option<Box<ReadStamp>>,
@@ -74,14 +81,14 @@ pub(crate) enum DeferReason {
 
 /// What the cache says of a key.
 pub(super) enum CachedDecision {
-    Allow(ApiKey, ClockReading),
+    Allow(AllowedKey, ClockReading),
     Deny(DenyReason),
     Miss,
 }
 
 impl Allowed {
     #[inline]
-    pub(super) fn new(key: ApiKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
+    pub(super) fn new(key: AllowedKey, read: Option<ReadStamp>, at: ClockReading) -> Self {
         Self {
             key,
             read: read.map(Box::new),
@@ -109,8 +116,9 @@ impl Credential<'_> {
 }
 
 impl<I> CheckRequest<'_, I> {
-    /// What an earlier guard allowed, if it is about the key of this id.
+    /// Returns what an earlier guard allowed, if it is about the key of this id.
     pub(super) fn earlier_for(&self, id: KeyId) -> Option<&Allowed> {
-        self.earlier.filter(|earlier| earlier.key.id() == id)
+        let earlier = self.earlier.map(|earlier| &earlier.allowed);
+        earlier.filter(|earlier| earlier.key.id() == id)
     }
 }

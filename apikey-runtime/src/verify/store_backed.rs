@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cached::allowed_key;
 use super::evaluate::is_overturnable;
 use super::request::CachedDecision;
 use super::{Allowed, CheckRequest, Verifier};
@@ -159,7 +160,7 @@ impl Verifier {
             Err(DenyReason::Idle) if found.found_idle().is_none() => None,
             decision => Some(decision.map(|()| {
                 let (is_superseded, filled) = (!matched.current, matched.policy.into_filled());
-                let key = self.allowed_key(request, found, is_superseded, filled);
+                let key = allowed_key(request, found, is_superseded, filled);
                 Allowed::new(key, Some(answer.stamp), now)
             })),
         }

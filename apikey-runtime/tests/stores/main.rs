@@ -19,6 +19,7 @@ mod many_keys;
 mod miscounting;
 mod moved_files;
 mod notices;
+mod owner_lists;
 mod owners;
 mod page_cost;
 #[cfg(feature = "postgres")]
@@ -27,6 +28,7 @@ mod ranges;
 mod rates;
 #[cfg(feature = "redis")]
 mod redis;
+mod shared_secrets;
 mod start;
 mod suite;
 mod transactions;
@@ -38,7 +40,9 @@ mod wrong_audit;
 mod wrong_checks;
 mod wrong_lists;
 mod wrong_notices;
+mod wrong_owner_lists;
 mod wrong_owners;
+mod wrong_secrets;
 mod wrong_writes;
 
 use std::path::{Path, PathBuf};

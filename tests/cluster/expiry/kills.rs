@@ -132,20 +132,15 @@ async fn kills(on: On, test: &str) {
     tellers.end().await;
 }
 
+/// Most of the time is waiting, so the stores run side by side.
 #[test]
-fn what_expires_soon_is_told_once_and_twice_only_if_a_node_died_on_sqlite() {
-    in_turn(kills(On::Sqlite, ""));
-}
-
-#[test]
-fn what_expires_soon_is_told_once_and_twice_only_if_a_node_died_on_postgres() {
-    in_turn(kills(On::Postgres, ""));
-}
-
-#[test]
-fn what_expires_soon_is_told_once_and_twice_only_if_a_node_died_on_redis() {
-    in_turn(kills(
-        On::Redis,
-        "what_expires_soon_is_told_once_and_twice_only_if_a_node_died_on_redis",
-    ));
+fn what_expires_soon_is_told_once_and_twice_only_if_a_node_died() {
+    let test = "what_expires_soon_is_told_once_and_twice_only_if_a_node_died";
+    in_turn(async {
+        tokio::join!(
+            kills(On::Sqlite, test),
+            kills(On::Postgres, test),
+            kills(On::Redis, test)
+        )
+    });
 }

@@ -89,20 +89,15 @@ async fn steps(on: On, test: &str) {
     tellers.end().await;
 }
 
+/// Most of the time is waiting, so the stores run side by side.
 #[test]
-fn a_node_that_ends_at_any_step_of_telling_loses_nothing_on_sqlite() {
-    in_turn(steps(On::Sqlite, ""));
-}
-
-#[test]
-fn a_node_that_ends_at_any_step_of_telling_loses_nothing_on_postgres() {
-    in_turn(steps(On::Postgres, ""));
-}
-
-#[test]
-fn a_node_that_ends_at_any_step_of_telling_loses_nothing_on_redis() {
-    in_turn(steps(
-        On::Redis,
-        "a_node_that_ends_at_any_step_of_telling_loses_nothing_on_redis",
-    ));
+fn a_node_that_ends_at_any_step_of_telling_loses_nothing() {
+    let test = "a_node_that_ends_at_any_step_of_telling_loses_nothing";
+    in_turn(async {
+        tokio::join!(
+            steps(On::Sqlite, test),
+            steps(On::Postgres, test),
+            steps(On::Redis, test)
+        )
+    });
 }

@@ -284,8 +284,8 @@ impl Answer {
         let status_line = lines.next().unwrap().to_owned();
         let status = status_line.split(' ').nth(1).unwrap().parse().unwrap();
         let header = |line: &str| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
+            let (name, value) = line.split_once(':').unwrap();
+            (name.to_ascii_lowercase(), value.trim_start().to_owned())
         };
         Self {
             status,

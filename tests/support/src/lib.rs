@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apikey_runtime::clock::Clock;
-use apikey_runtime::{ApiKeyManager, Config, KeyStore, MemoryStore};
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, MemoryStore, Timestamp};
 
 /// The longest time that a test waits for something that has to happen, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,6 +51,16 @@ pub async fn manager_at(store: Arc<dyn KeyStore>, clock: Arc<dyn Clock>) -> ApiK
         .start()
         .await
         .unwrap()
+}
+
+/// Waits until the manager's clock reads a later time, and returns it: a purge before then removes all keys that have
+/// ended.
+pub async fn later(manager: &ApiKeyManager) -> Timestamp {
+    let now = manager.now();
+    while manager.now() <= now {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    manager.now()
 }
 
 /// Returns settings under which a manager waits for a store that stops at a gate.

@@ -1,6 +1,9 @@
 //! The guards of the program, as the attribute registers them.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 
 use utoipa::openapi::HttpMethod;
 use utoipa::openapi::path::Operation;
@@ -8,6 +11,9 @@ use utoipa::openapi::path::Operation;
 use crate::actix::policy::{RoutePolicy, RouteRules};
 
 inventory::collect!(GuardEntry);
+
+/// The guards that [`GuardEntry::add`] added, by the type of their handler's `#[utoipa::path]`.
+static ADDED: Mutex<BTreeMap<TypeId, GuardEntry>> = Mutex::new(BTreeMap::new());
 
 /// A guard of a handler.
 #[derive(Clone, Copy)]
@@ -79,6 +85,26 @@ impl GuardEntry {
             author,
             documented,
         }
+    }
+
+    /// Adds the guard with the policy `P` above the `#[utoipa::path]` that made the type `D`, when the
+    /// operation is made. So rustc does not evaluate anything for it.
+    pub(super) fn add<P: RoutePolicy, D: utoipa::Path + 'static>() {
+        // `module::__path_function`.
+        let name = type_name::<D>();
+        let (module, name) = name.rsplit_once("::").unwrap_or(("", name));
+        let function = name.strip_prefix("__path_").unwrap_or(name);
+        let documented = DocumentedPath::of::<D>;
+        let entry = Self::of::<P>(module, function, 0, Author::Attribute, Some(documented));
+        ADDED.lock().insert(TypeId::of::<D>(), entry);
+    }
+
+    /// Returns the guards of the program that are known so far: those that registered themselves, and
+    /// those of the operations that were made.
+    pub(super) fn all() -> Vec<Self> {
+        let registered = inventory::iter::<Self>.into_iter().copied();
+        let added = ADDED.lock();
+        registered.chain(added.values().copied()).collect()
     }
 }
 

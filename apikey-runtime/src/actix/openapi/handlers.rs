@@ -52,7 +52,7 @@ pub(super) struct Matches {
 impl GuardedHandler {
     /// Returns the handlers of the program, in the order of their names.
     pub(super) fn all(default: &KeyLocation<'_>) -> Vec<Self> {
-        let mut entries: Vec<&GuardEntry> = inventory::iter::<GuardEntry>.into_iter().collect();
+        let mut entries = GuardEntry::all();
         // Those that know their path come first, so that the others of the same handler join them, and
         // the topmost one before those below it.
         entries.sort_by_key(|entry| {
@@ -69,7 +69,7 @@ impl GuardedHandler {
             let rules = (entry.rules)();
             let guard = (entry.author, Demand::of(&rules.policy, default));
             let is_custom = rules.on_error.is_some();
-            match handlers.iter_mut().find(|handler| handler.is_of(entry)) {
+            match handlers.iter_mut().find(|handler| handler.is_of(&entry)) {
                 Some(handler) => {
                     handler.guards.push(guard);
                     handler.is_custom |= is_custom;
@@ -104,6 +104,12 @@ impl GuardedHandler {
         self.guards
             .iter()
             .any(|(author, _)| *author == Author::Attribute)
+    }
+
+    /// Returns whether the document does not have what one of the guards demands.
+    fn is_unwritten(&self) -> bool {
+        let mut guards = self.guards.iter();
+        guards.any(|(author, _)| *author == Author::Missing)
     }
 
     /// Returns whether the handler can be the operation, and how well it fits.
@@ -175,9 +181,9 @@ impl Matches {
         matches
     }
 
-    /// Returns the handlers that are not in the document, in modules of which it has others. One whose
-    /// `#[utoipa::path]` the attribute did not see counts, in any module, only if an operation is left
-    /// for it.
+    /// Returns the handlers with a guard below `#[utoipa::path]` that are not in the document, in modules
+    /// of which it has others. One whose `#[utoipa::path]` the attribute did not see counts, in any
+    /// module, only if an operation is left for it.
     pub(super) fn absent<'h>(
         &self,
         places: &[OperationPlace<'_>],
@@ -197,7 +203,7 @@ impl Matches {
                 Some(_) => modules.contains(handler.module),
                 None => has_open,
             };
-            may_be_meant && !present.contains(number)
+            may_be_meant && handler.is_unwritten() && !present.contains(number)
         });
         absent.map(|(_, handler)| handler).collect()
     }
@@ -339,13 +345,13 @@ mod tests {
     use crate::policy::Policy;
 
     /// A handler whose `#[utoipa::path]` the attribute did not see.
-    fn untyped(module: &'static str, function: &'static str) -> GuardedHandler {
+    fn untyped(module: &'static str, function: &'static str, author: Author) -> GuardedHandler {
         let demand = Demand::of(&Policy::new(), &KeyLocation::BEARER);
         GuardedHandler {
             module,
             function,
             own: None,
-            guards: vec![(Author::Missing, demand)],
+            guards: vec![(author, demand)],
             is_custom: false,
         }
     }
@@ -360,14 +366,17 @@ mod tests {
 
     #[test]
     fn a_handler_alone_in_its_module_is_missed_if_an_operation_is_open() {
-        let handlers = [untyped("a", "list")];
-        let missed = |id: &str, security| {
+        let missed_of = |author, id: &str, security| {
+            let handlers = [untyped("a", "list", author)];
             let document = OpenApi::new(Info::new("", ""), paths(id, security));
             let places = places(&document);
             let matches = Matches::of(&places, &handlers);
             matches.absent(&places, &handlers).len()
         };
+        let missed = |id: &str, security| missed_of(Author::Missing, id, security);
         assert_eq!(missed("renamed", None), 1);
+        // It says itself what it demands, once it is in a document.
+        assert_eq!(missed_of(Author::Attribute, "renamed", None), 0);
         assert_eq!(missed("list", None), 0);
         let secured = SecurityRequirement::new("mine", [""; 0]);
         assert_eq!(missed("renamed", Some(secured)), 0);

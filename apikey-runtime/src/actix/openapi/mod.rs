@@ -21,7 +21,7 @@ use super::policy::RouteRules;
 use crate::policy::{KeyLocation, Policy};
 
 pub use guard_entry::{Author, DocumentedPath, GuardEntry};
-pub use responses::ApiKeyResponses;
+pub use responses::{ApiKeyResponses, GuardResponses};
 
 /// Completes a document: adds the security schemes, and what the guards below `#[utoipa::path]`
 /// demand.
@@ -81,7 +81,8 @@ impl ApiKeySecurity {
     /// what it cannot describe. The reasons:
     ///
     /// - An operation may belong to several guarded handlers.
-    /// - A guarded handler is absent from the document while it has others of the same module.
+    /// - A handler with a guard below `#[utoipa::path]` is absent from the document while it has others of
+    ///   the same module.
     /// - A guarded handler, of any module, whose `#[utoipa::path]` is not visible to the attribute, as
     ///   under an attribute of another name, is not found, and the document has operations without
     ///   security, of which one may be that handler's.
@@ -242,8 +243,8 @@ impl ApiKeySecurity {
     }
 
     fn schemes(&self) -> BTreeMap<String, SecurityScheme> {
-        let rules = inventory::iter::<GuardEntry>.into_iter();
-        let policies = rules
+        let policies = GuardEntry::all()
+            .into_iter()
             .map(|entry| (entry.rules)())
             .map(|rules: RouteRules| rules.policy);
         let policies = policies.chain(self.middleware.iter().map(|(_, policy)| *policy));

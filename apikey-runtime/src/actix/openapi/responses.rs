@@ -1,6 +1,7 @@
 //! The responses of a guard, as a document describes them.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use utoipa::IntoResponses;
 use utoipa::openapi::header::HeaderBuilder;
@@ -8,6 +9,8 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{ContentBuilder, Header, RefOr};
 
+use super::guard_entry::GuardEntry;
+use crate::actix::policy::RoutePolicy;
 use crate::actix::response::problem_type;
 use crate::denied::DenyReason;
 
@@ -35,6 +38,19 @@ pub struct ApiKeyResponses<const BODY: bool = false, const CUSTOM: bool = false>
 impl<const BODY: bool, const CUSTOM: bool> IntoResponses for ApiKeyResponses<BODY, CUSTOM> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         responses(BODY, CUSTOM)
+    }
+}
+
+/// The responses of the guard with the policy `P` above the `#[utoipa::path]` that made the type `D`. The
+/// attribute writes them into it.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct GuardResponses<P, D>(PhantomData<fn() -> (P, D)>);
+
+impl<P: RoutePolicy, D: utoipa::Path + 'static> IntoResponses for GuardResponses<P, D> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        GuardEntry::add::<P, D>();
+        responses(false, P::ON_ERROR.is_some())
     }
 }
 

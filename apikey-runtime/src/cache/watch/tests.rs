@@ -18,7 +18,7 @@ fn id(number: u128) -> KeyId {
 fn watch(watchers: &Arc<Watchers>, number: u128, owner: Option<&str>) -> KeyWatch {
     let request = WatchedRequest {
         digest: ParsedDigest::text("digest"),
-        required: RequiredScopes::default(),
+        required: RequiredScopes::None,
     };
     KeyWatch::start(watchers.id(), id(number), owner, request)
 }

@@ -7,9 +7,11 @@ use ipnet::IpNet;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::events::EventKind;
+use crate::key::KeyId;
 use crate::limit::{Limit, LimitRule};
 use crate::manager::ApiKeyManager;
 use crate::manager::call::{StartedCall, impl_call, origin_setters, rule_setters};
+use crate::manager::core::missing;
 use crate::manager::keys::rules::CallRules;
 use crate::manager::new_key::NewKey;
 use crate::manager::validate::{check_fields, check_origin, check_span, shallow_member};
@@ -40,6 +42,7 @@ pub struct CreateKey {
     /// The fields of the new key.
     patch: KeyPatch,
     fault: Option<Error>,
+    id: Option<KeyId>,
     prefix: Option<String>,
     expiry: Expiry,
     options: WriteOptions,
@@ -55,12 +58,42 @@ impl CreateKey {
             manager,
             patch,
             fault: None,
+            id: None,
             prefix: None,
             expiry: Expiry::Default,
             options: WriteOptions::new(),
             rules: CallRules::default(),
             started: StartedCall::none(),
         }
+    }
+
+    /// Sets the id, so that a call that is made again does not create a second key. If a key has this id
+    /// already, revoked or not, the call returns [`Error::Conflict`] and changes nothing. By default, the id
+    /// is random.
+    ///
+    /// Ids are public: they stand in the key itself, in logs and in URLs. Ids of different calls must be
+    /// different, and those that people can cause must not be guessable: otherwise one person takes the id of
+    /// another's key first. The first 128 bits of an HMAC of what identifies the call do both.
+    ///
+    /// The id of a key that was [purged](ApiKeyManager::purge) is free. Its former usage and its entries in the audit
+    /// log then count as those of the new key.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, Error, KeyId, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// # let digest_of_the_form = 0x6f0d_8b3c_55e1_4a97_9e02_c1d4_7a36_b8f5_u128;
+    /// let id = KeyId::from_u128(digest_of_the_form);
+    /// assert_eq!(manager.create("ci").id(id).await?.id(), id);
+    /// // The same form, sent again.
+    /// let again = manager.create("ci").id(id).await;
+    /// assert!(matches!(again, Err(Error::Conflict(taken)) if taken == id));
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn id(mut self, id: KeyId) -> Self {
+        self.id = Some(id);
+        self
     }
 
     /// Sets the owner, in the application's own terms: 1 to 256 bytes. By default, the key does not
@@ -203,6 +236,7 @@ impl CreateKey {
             manager,
             patch,
             fault,
+            id,
             prefix,
             expiry,
             options,
@@ -210,7 +244,7 @@ impl CreateKey {
             started: _,
         } = self;
         fault.map_or(Ok(()), Err)?;
-        let now = manager.now().now;
+        let now = manager.now();
         let config = manager.config();
         let prefix = match prefix.as_deref() {
             None => config.prefix(),
@@ -234,7 +268,7 @@ impl CreateKey {
             expires,
         )?;
         let options = options.with_max_live_keys(rules.policy.max_live_keys);
-        let id = manager.new_id()?;
+        let id = id.map_or_else(|| manager.new_id(), Ok)?;
         let (secret, digest) = manager.new_secret(prefix, id)?;
         let mut record = KeyRecord::new(id, prefix, "", digest, now);
         let version = record.version;
@@ -262,7 +296,7 @@ impl ApiKeyManager {
             let outcome = core.shared.call(StoreCall::Insert, insert).await;
             // The id may be cached as unknown.
             core.cache.evict(&record.id);
-            outcome?;
+            outcome.map_err(|error| missing(error, record.id))?;
             tracing::info!(key_id = %record.id, "created");
             core.emit(EventKind::Created, record.id, &options.origin);
             Ok(record)

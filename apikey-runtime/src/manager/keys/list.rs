@@ -61,8 +61,9 @@ pub struct KeyPage {
 /// A call with other filters than that of the index reads 1,000 records at most. Its page may thus be
 /// short, or empty, and have a [`next`](KeyPage::next) that continues the search.
 ///
-/// Its errors are [`Error::InvalidArgument`] if an argument is invalid or the store does not keep the
-/// usage that is asked for, [`Error::Store`] and [`Error::ShutDown`].
+/// Its errors are [`Error::InvalidArgument`] if an argument is invalid or not one that the store can compare,
+/// [`Error::Unsupported`] if the store does not keep the usage that is asked for, [`Error::Store`] and
+/// [`Error::ShutDown`].
 #[derive(Debug, Clone)]
 #[must_use = "keys are listed only when this is awaited"]
 pub struct ListKeys {
@@ -180,7 +181,7 @@ impl ListKeys {
         }
         let range = selection.range()?;
         selection.check_cursor(&range, after.as_ref())?;
-        let now = manager.now().now;
+        let now = manager.now();
         manager
             .on_thread(move |core| async move {
                 if reads_usage {

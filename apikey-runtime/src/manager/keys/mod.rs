@@ -3,6 +3,7 @@
 mod bulk;
 mod create;
 mod enable;
+mod end_grace;
 mod get;
 mod list;
 mod purge;
@@ -17,6 +18,7 @@ mod update;
 pub(super) use bulk::BulkChange;
 pub use create::CreateKey;
 pub use enable::SetKeyEnabled;
+pub use end_grace::EndGrace;
 pub use get::GetKey;
 pub use list::{KeyPage, ListKeys};
 pub use purge::PurgeKeys;

@@ -39,6 +39,12 @@ impl PurgeKeys {
             ..
         } = self;
         check_origin(&options.origin)?;
+        if before > manager.now() {
+            return Err(Error::InvalidArgument(format!(
+                "`before` is {before}, which lies in the future, and keys that end until then still work; write a time \
+                 that has passed"
+            )));
+        }
         let change = BulkChange::Purge { before };
         manager
             .on_thread(move |core| async move {

@@ -108,7 +108,7 @@ pub(in crate::manager) fn revocation(
         check_text("reason for the revocation", reason)
     })?;
     Ok(Revocation {
-        at: manager.now().now,
+        at: manager.now(),
         reason,
     })
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use super::TRIES;
 use super::revoke::revocation;
 use crate::error::{Error, ErrorChain, StoreError};
-use crate::events::EventKind;
 use crate::key::{KeyId, OwnedKey, ParsedKey};
 use crate::manager::ApiKeyManager;
 use crate::manager::call::{StartedCall, impl_call, origin_setters};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
 use crate::manager::validate::check_origin;
-use crate::record::{KeyPatch, KeyRecord, KeyState, Revocation};
+use crate::record::{KeyRecord, KeyState, Revocation};
 use crate::store::WriteOptions;
 use crate::verify::Possession;
 
@@ -163,12 +162,8 @@ impl ManagerCore {
                 false => PresentedRevocation::AlreadyRevoked(id),
             });
         }
-        let mut patch = KeyPatch::new();
-        patch.previous = Some(None);
-        self.patch(id, &patch, options).await?;
-        tracing::info!(key_id = %id, "the grace of a superseded secret was ended");
         let reason = revocation.reason.clone();
-        self.emit(EventKind::GraceEnded { reason }, id, &options.origin);
+        self.forget_previous(id, reason, options).await?;
         Ok(PresentedRevocation::GraceEnded(id))
     }
 }

@@ -105,7 +105,7 @@ impl RotateKey {
         }
         let (secret, digest) = self.manager.new_secret(&record.prefix, self.id)?;
         let mut patch = KeyPatch::new();
-        patch.previous = Some(previous_digest(record, self.grace, self.manager.now().now)?);
+        patch.previous = Some(previous_digest(record, self.grace, self.manager.now())?);
         patch.digest = Some(digest);
         Ok((secret, patch))
     }

@@ -30,7 +30,7 @@ impl ApiKeyManager {
     /// ```
     #[must_use]
     pub fn state_of(&self, record: &KeyRecord, last_used: Option<&LastUsed>) -> KeyState {
-        let now = self.now().now;
+        let now = self.now();
         match self.config().idle_expiry() {
             Some(after) => record.state_with_use(now, last_used.map(|used| used.at), after),
             None => record.state_at(now),

@@ -166,7 +166,7 @@ impl UpdateKey {
             .as_deref()
             .map_or(Ok(()), |limits| manager.check_limits(limits))?;
         let rules = rules.resolve(&manager)?;
-        let now = manager.now().now;
+        let now = manager.now();
         let change = KeyChange {
             id,
             patch,

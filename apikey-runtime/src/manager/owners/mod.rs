@@ -1,10 +1,13 @@
 //! The calls that change all keys of an owner at once, and the task that marks revoked keys.
 
+mod list;
+mod live_keys;
 mod marking;
 mod older_nodes;
 mod revoke_all;
 mod suspend;
 
+pub use list::ListOwners;
 pub use revoke_all::RevokeAll;
 pub use suspend::SetOwnerSuspended;
 
@@ -84,6 +87,28 @@ impl ApiKeyManager {
     /// Its errors are those of [`suspend_owner`](Self::suspend_owner).
     pub fn resume_owner(&self, owner: impl Into<String>) -> SetOwnerSuspended {
         SetOwnerSuspended::new(self.clone(), owner.into(), false)
+    }
+
+    /// Lists the owners that have ever had a key, in the order of their names: all, or those with a beginning of a name.
+    /// Resolves to the first page.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// for owner in ["globex", "acme", "acid"] {
+    ///     manager.create("ci").owner(owner).await?;
+    /// }
+    /// manager.suspend_owner("acme").await?;
+    /// let page = manager.owners().starting_with("ac").await?;
+    /// let listed: Vec<_> = page.owners.iter().map(|owner| (&*owner.name, owner.state.suspended)).collect();
+    /// assert_eq!(listed, [("acid", false), ("acme", true)]);
+    /// assert!(page.next.is_none());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn owners(&self) -> ListOwners {
+        ListOwners::new(self.clone())
     }
 
     /// Reads the state of an owner from the store: how often all its keys were revoked, and whether

@@ -19,7 +19,7 @@ pub(super) const USAGE_HELD: &str = "apikey_usage_held";
 pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
 
 /// All counted calls, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 22] = [
+pub(super) const CALLS: [StoreCall; 24] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
@@ -42,6 +42,8 @@ pub(super) const CALLS: [StoreCall; 22] = [
     StoreCall::PruneAudit,
     StoreCall::ClaimNotices,
     StoreCall::FinishNotices,
+    StoreCall::SharedSecret,
+    StoreCall::ListOwners,
 ];
 
 pub(super) fn call(call: StoreCall) -> &'static str {
@@ -68,6 +70,8 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::PruneAudit => "prune_audit",
         StoreCall::ClaimNotices => "claim_notices",
         StoreCall::FinishNotices => "finish_notices",
+        StoreCall::SharedSecret => "shared_secret",
+        StoreCall::ListOwners => "list_owners",
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::{
     CheckResult, audit, audit_pages, audit_texts, bulk, conditions, fields, history, last_use,
     limits, list_pages, listing, live_keys, live_races, membership, notice_claims, notices,
-    owner_changes, owner_keys, owners, ranges, rates, records, revocation, usage,
+    owner_changes, owner_keys, owner_lists, owners, ranges, rates, records, revocation,
+    shared_secrets, usage,
 };
 use crate::store::KeyStore;
 
@@ -106,6 +107,12 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one an_insert_that_races_with_a_revocation_is_revoked_or_newer,
         one changes_of_owner_race_with_revocations,
     }
+    owner_lists {
+        one owners_are_listed_in_the_order_of_their_names,
+        one a_listed_owner_has_its_state,
+        one owners_are_found_by_the_beginning_of_their_names,
+        one a_page_of_owners_starts_after_any_name,
+    }
     fields {
         one a_changed_digest_counts_as_a_rotation,
         one each_change_names_its_actor,
@@ -196,5 +203,10 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one the_last_use_moves_forward_only,
         one uses_of_the_old_and_the_new_secret_are_told_apart,
         one the_latest_networks_of_a_key_are_kept,
+    }
+    shared_secrets {
+        one the_first_proposal_of_a_secret_stays,
+        one racing_proposals_of_a_secret_agree,
+        one shared_secrets_survive_a_restart,
     }
 };

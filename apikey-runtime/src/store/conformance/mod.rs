@@ -37,12 +37,14 @@ mod notice_claims;
 mod notices;
 mod owner_changes;
 mod owner_keys;
+mod owner_lists;
 mod owners;
 mod ranges;
 mod rates;
 mod records;
 mod revocation;
 mod samples;
+mod shared_secrets;
 mod usage;
 
 use std::fmt;

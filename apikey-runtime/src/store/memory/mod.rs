@@ -8,11 +8,12 @@ mod list;
 mod live_keys;
 mod membership;
 mod owners;
+mod shared_secrets;
 #[cfg(test)]
 mod tests;
 mod usage;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,7 @@ use self::usage::Tally;
 use super::{
     AuditStore, BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, ExpiryNotices,
     KeyStore, LimitStore, ListCursor, ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage,
-    UsageStore, WriteOptions,
+    SharedSecretStore, UsageStore, WriteOptions,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -90,6 +91,7 @@ struct State {
     beats: u64,
     tally: Tally,
     owners: Owners,
+    shared_secrets: HashMap<String, [u8; 32]>,
 }
 
 /// An item of the log. What it says of an owner is read with the log.
@@ -355,6 +357,10 @@ impl KeyStore for MemoryStore {
     }
 
     fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
+    }
+
+    fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
         Some(self)
     }
 }

@@ -10,12 +10,12 @@ use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerRevocation, OwnerState, Revocation};
-use crate::store::{BulkStep, OwnerStore};
+use crate::store::{BulkStep, ListedOwner, OwnerPage, OwnerQuery, OwnerStore};
 
 /// The owners of a store.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    states: HashMap<String, OwnerState>,
+    states: BTreeMap<String, OwnerState>,
     /// The revocations of owners whose records are not yet marked, by their numbers.
     unmarked: HashMap<String, BTreeMap<u64, OwnerRevocation>>,
     /// What is left to mark: an owner, and the last record that was read for it.
@@ -83,6 +83,23 @@ impl Owners {
 
     pub(super) fn state(&self, owner: &str) -> Option<OwnerState> {
         self.states.get(owner).copied()
+    }
+
+    fn page(&self, query: &OwnerQuery) -> OwnerPage {
+        let Some(start) = query.start() else {
+            return OwnerPage::default();
+        };
+        let range = self.states.range::<str, _>((start, Bound::Unbounded));
+        let selected = range.take_while(|(name, _)| name.starts_with(&query.starting_with));
+        let mut owners: Vec<_> = selected
+            .take(query.page_size() + 1)
+            .map(|(name, state)| ListedOwner::new(name, *state))
+            .collect();
+        let has_next = owners.len() > query.page_size();
+        owners.truncate(query.page_size());
+        let last = owners.last().filter(|_| has_next);
+        let next = last.map(|owner| owner.name.clone());
+        OwnerPage::new(owners, next)
     }
 
     fn change(&mut self, owner: &str) -> Result<&mut OwnerState, StoreError> {
@@ -175,6 +192,11 @@ impl OwnerStore for MemoryStore {
         let state = self.state();
         let now = self.clock().read().now;
         Ok(state.live_keys(owner, None, now, max))
+    }
+
+    async fn list_owners(&self, query: &OwnerQuery) -> Result<OwnerPage, StoreError> {
+        let state = self.state();
+        Ok(state.owners.page(query))
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {

@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::store::schema::{self, UpgradeFlag};
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 8] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (101, include_str!("migrations/0101_limit_counters.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
@@ -21,6 +21,7 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (104, include_str!("migrations/0104_audit.sql")),
     (105, include_str!("migrations/0105_last_used.sql")),
     (106, include_str!("migrations/0106_expiry_notices.sql")),
+    (107, include_str!("migrations/0107_shared_secrets.sql")),
 ];
 
 /// The version of the tables after all migrations.

@@ -11,10 +11,12 @@ mod list;
 mod membership;
 mod migrate;
 mod origin;
+mod owner_list;
 mod owners;
 mod pool;
 mod push;
 mod records;
+mod shared_secrets;
 mod url;
 mod usage;
 
@@ -36,7 +38,8 @@ use super::schema::UpgradeFlag;
 use super::trim_schedule::TrimSchedule;
 use super::{
     AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
-    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
+    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore,
+    WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -271,6 +274,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
+    }
+
+    fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
         Some(self)
     }
 

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{Row, query};
 
-use super::PostgresStore;
 use super::error::failed;
 use super::history::primary;
 use super::origin::{origin_text, with_origin};
 use super::pool::{ConnectionPool, PgQuery};
+use super::{PostgresStore, owner_list};
 use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::record::{OwnerRevocation, OwnerState};
-use crate::store::{OwnerStore, sql};
+use crate::store::{OwnerPage, OwnerQuery, OwnerStore, sql};
 
 /// The most records that one step of marking reads.
 const STEP: i64 = 500;
@@ -68,6 +68,10 @@ impl OwnerStore for PostgresStore {
 
     async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
         count_live(&self.running()?.keys, owner, max).await
+    }
+
+    async fn list_owners(&self, query: &OwnerQuery) -> Result<OwnerPage, StoreError> {
+        owner_list::list(&self.running()?.keys, query).await
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {

@@ -1,13 +1,11 @@
 //! Notices before the end of keys. A step finds entries of the index, and then claims their notices in one script.
 
 use async_trait::async_trait;
-use redis::{Cmd, from_redis_value};
 
 use super::RedisStore;
 use super::connection::{DEADLINE, LONG_DEADLINE};
 use super::connector::random;
-use super::error::RedisFailure;
-use super::index::{sortable, time_of};
+use super::index::{ID, RecordPass, id_of, sortable, time_of};
 use super::read::ids;
 use super::script::{self, ScriptCall};
 use super::server::{Server, TRIES};
@@ -21,17 +19,8 @@ use crate::store::{ExpiryNotice, ExpiryNotices, NodeId};
 /// Keys of the store that a change of notices needs.
 const KEYS: usize = 6;
 
-/// The maximum number of notices that one script claims, or adds to records of an older release.
+/// The maximum number of notices that one script claims.
 const STEP: usize = 100;
-
-/// The bytes of an id.
-const ID: usize = 22;
-
-/// The field of `meta` that tells up to which entry of the index records have notices.
-const COMPLETED: &str = "notices";
-
-/// The value of [`COMPLETED`] if all records have notices.
-const ALL: &[u8] = b"all";
 
 #[async_trait]
 impl ExpiryNotices for RedisStore {
@@ -73,13 +62,6 @@ fn planned(time: Option<Timestamp>) -> Vec<u8> {
         Some(time) => [&[1][..], &sortable(time)].concat(),
         None => vec![0],
     }
-}
-
-/// Returns the id at the end of an entry.
-fn id_of(entry: &[u8]) -> &[u8] {
-    entry
-        .get(entry.len().saturating_sub(ID)..)
-        .unwrap_or_default()
 }
 
 /// Returns what an entry of a notice sorts by: without the kind, and without the node that has claimed it.
@@ -176,45 +158,13 @@ async fn finish(
     Ok(())
 }
 
-/// Adds the notices of all records that an older release has written, in steps. If it is interrupted, the next start
-/// continues.
+/// Adds the notices of all records that an older release has written, in steps.
 pub(super) async fn complete(server: &Server, upgrade: &UpgradeFlag) -> Result<(), StoreError> {
-    let doing = "adding notices to records of an older release";
-    let mut read = redis::cmd("HGET");
-    read.arg(server.names.meta()).arg(COMPLETED);
-    let (value, _) = server.calls.call(doing, [read], DEADLINE).await?.one();
-    let position: Option<Vec<u8>> = value
-        .extract_error()
-        .and_then(|value| Ok(from_redis_value(value)?))
-        .map_err(|error| RedisFailure::of(doing, error))?;
-    let mut position = position.unwrap_or_else(|| b"x".to_vec());
-    let _upgrading = (position != ALL).then(|| upgrade.raise());
-    while position != ALL {
-        let mut read: Cmd = redis::cmd("ZRANGE");
-        read.arg(server.names.index())
-            .arg([b"(", position.as_slice()].concat())
-            .arg(&["(y", "BYLEX", "LIMIT", "0"])
-            .arg(STEP);
-        let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
-        let entries = ids(doing, value)?;
-        position = match entries.last() {
-            Some(last) if entries.len() == STEP => last.clone(),
-            _ => ALL.to_vec(),
-        };
-        let run = server
-            .write(&script::COMPLETE_NOTICES, KEYS)?
-            .keys(
-                entries
-                    .iter()
-                    .map(|entry| server.names.record_of(id_of(entry))),
-            )
-            .argument(position.as_slice());
-        let run = entries
-            .iter()
-            .fold(run, |run, entry| run.argument(id_of(entry)));
-        server
-            .run_with_history(&server.calls, doing, run, LONG_DEADLINE)
-            .await?;
-    }
-    Ok(())
+    let pass = RecordPass {
+        doing: "adding notices to records of an older release",
+        kind: b'x',
+        position: "notices",
+        script: &script::COMPLETE_NOTICES,
+    };
+    pass.run(server, upgrade).await
 }

@@ -1,10 +1,13 @@
 //! The index of records, and the entries that an older release, or a change by hand, has left behind.
 
+use redis::from_redis_value;
+
 use super::connection::{DEADLINE, LONG_DEADLINE};
+use super::error::RedisFailure;
 use super::options::ChangeOptions;
 use super::read::{ids, read, unreadable_owner};
 use super::record_hash;
-use super::script::{self, ScriptCall};
+use super::script::{self, LuaScript, ScriptCall};
 use super::server::{Server, TRIES, answer};
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -12,6 +15,9 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::OwnerState;
 use crate::store::schema::UpgradeFlag;
+
+/// The bytes of an id.
+pub(super) const ID: usize = 22;
 
 /// Keys of the store that a change of the index needs.
 const KEYS: usize = 6;
@@ -33,10 +39,80 @@ pub(super) fn sortable(time: Timestamp) -> [u8; 8] {
     (time.as_millis() ^ i64::MIN).to_be_bytes()
 }
 
+/// Returns the id at the end of an entry.
+pub(super) fn id_of(entry: &[u8]) -> &[u8] {
+    entry
+        .get(entry.len().saturating_sub(ID)..)
+        .unwrap_or_default()
+}
+
 /// Reads what [`sortable`] returns.
 pub(super) fn time_of(bytes: &[u8]) -> Option<Timestamp> {
     let bytes = bytes.try_into().ok()?;
     Some(Timestamp::from_millis(i64::from_be_bytes(bytes) ^ i64::MIN))
+}
+
+/// The position of a [`RecordPass`] that has ended.
+const ALL: &[u8] = b"all";
+
+/// The maximum number of records of a step of a [`RecordPass`].
+const PASS_STEP: usize = 100;
+
+/// A pass over records, in steps, for what an older release has not written. It is made once: if it is interrupted, the
+/// next start continues.
+pub(super) struct RecordPass {
+    /// What the pass does, for errors.
+    pub(super) doing: &'static str,
+    /// The first byte of the entries by which the records are found: `i` for all, `x` for those that expire.
+    pub(super) kind: u8,
+    /// The field of `meta` that tells up to which entry of the index the records are done.
+    pub(super) position: &'static str,
+    /// The script of a step. It sets the position.
+    pub(super) script: &'static LuaScript,
+}
+
+impl RecordPass {
+    /// Makes the pass, or what is left of it.
+    pub(super) async fn run(
+        &self,
+        server: &Server,
+        upgrade: &UpgradeFlag,
+    ) -> Result<(), StoreError> {
+        let doing = self.doing;
+        let mut read = redis::cmd("HGET");
+        read.arg(server.names.meta()).arg(self.position);
+        let (value, _) = server.calls.call(doing, [read], DEADLINE).await?.one();
+        let position: Option<Vec<u8>> = value
+            .extract_error()
+            .and_then(|value| Ok(from_redis_value(value)?))
+            .map_err(|error| RedisFailure::of(doing, error))?;
+        let mut position = position.unwrap_or_else(|| vec![self.kind]);
+        let _upgrading = (position != ALL).then(|| upgrade.raise());
+        while position != ALL {
+            let mut read = redis::cmd("ZRANGE");
+            read.arg(server.names.index())
+                .arg([b"(", position.as_slice()].concat())
+                .arg(vec![b'(', self.kind + 1])
+                .arg(&["BYLEX", "LIMIT", "0"])
+                .arg(PASS_STEP);
+            let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
+            let entries = ids(doing, value)?;
+            position = match entries.last() {
+                Some(last) if entries.len() == PASS_STEP => last.clone(),
+                _ => ALL.to_vec(),
+            };
+            let ids = || entries.iter().map(|entry| id_of(entry));
+            let run = server
+                .write(self.script, KEYS)?
+                .keys(ids().map(|id| server.names.record_of(id)))
+                .argument(position.as_slice());
+            let run = ids().fold(run, |run, id| run.argument(id));
+            server
+                .run_with_history(&server.calls, doing, run, LONG_DEADLINE)
+                .await?;
+        }
+        Ok(())
+    }
 }
 
 /// Indexes all records that an older release has written, in steps. A record that such a process writes

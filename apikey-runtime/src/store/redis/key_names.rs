@@ -144,6 +144,11 @@ impl KeyNames {
         self.of("usage_batch:") + node.as_str()
     }
 
+    /// Hash: the secrets that all nodes share, by their names.
+    pub(super) fn shared_secrets(&self) -> String {
+        self.of("shared_secrets")
+    }
+
     /// The keys of every change to records. Without the last two, a change is not audited.
     pub(super) fn of_records(&self) -> [String; 8] {
         [

@@ -13,6 +13,7 @@ mod limit_counters;
 mod list;
 mod membership;
 mod options;
+mod owner_list;
 mod owners;
 mod push;
 mod read;
@@ -21,6 +22,7 @@ mod records;
 mod script;
 mod server;
 mod settings;
+mod shared_secrets;
 mod usage;
 
 use std::fmt;
@@ -38,7 +40,8 @@ use super::key_store::STOPPED;
 use super::schema::UpgradeFlag;
 use super::{
     AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
-    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
+    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore,
+    WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -131,6 +134,7 @@ impl KeyStore for RedisStore {
             let server = Server::open(connector, names, self.lease, &self.signal).await?;
             index::complete_at_start(&server, &self.upgrade).await?;
             expiry_notices::complete(&server, &self.upgrade).await?;
+            owner_list::complete(&server, &self.upgrade).await?;
             *self.server.write() = Ok(Arc::new(server));
         }
         Ok(())
@@ -204,6 +208,10 @@ impl KeyStore for RedisStore {
     }
 
     fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
+    }
+
+    fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
         Some(self)
     }
 

@@ -11,13 +11,13 @@ use super::record_hash::{RecordHash, owner_state};
 use super::records::KEYS;
 use super::script::{self, LuaScript, ScriptCall};
 use super::server::{SCHEMA, Server};
-use super::{RedisStore, bulk, index};
+use super::{RedisStore, bulk, index, owner_list};
 use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{OwnerRevocation, OwnerState};
 use crate::store::columns::Broken;
-use crate::store::{OwnerStore, PROTOCOL};
+use crate::store::{OwnerPage, OwnerQuery, OwnerStore, PROTOCOL};
 
 /// How many records of an owner are read at once.
 const READ_STEP: usize = 100;
@@ -80,6 +80,10 @@ impl OwnerStore for RedisStore {
 
     async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
         index::count_live_keys(&*self.server()?, owner, max).await
+    }
+
+    async fn list_owners(&self, query: &OwnerQuery) -> Result<OwnerPage, StoreError> {
+        owner_list::list(&*self.server()?, query).await
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {

@@ -41,9 +41,11 @@ scripts! {
     CLAIM_NOTICES = "change_log" "record_keys" "clock" "sortable" "notices" "claim_notices";
     FINISH_NOTICES = "change_log" "record_keys" "clock" "sortable" "notices" "finish_notices";
     COMPLETE_NOTICES = "change_log" "record_keys" "clock" "sortable" "notices" "complete_notices";
+    COMPLETE_OWNERS = "change_log" "record_keys" "complete_owners";
     SELECT_IDS = "read_only" "index_range" "select_ids";
     SELECT_RANGE = "read_only" "record_keys" "sortable" "select_range";
     UNINDEXED = "read_only" "unindexed";
+    LIST_OWNERS = "read_only" "list_owners";
     LIVE_KEYS = "read_only" "record_keys" "compare_i64" "clock" "owners" "sortable" "live" "live_keys";
     READ_AUDIT = "read_only" "sortable" "audit_index" "read_audit";
     PRUNE_AUDIT = "read_write" "sortable" "audit_index" "prune_audit";
@@ -65,6 +67,7 @@ scripts! {
     CHARGE = "limit_counter" "charge";
     REFILL = "limit_counter" "refill";
     ADD_USAGE = "read_write" "compare_i64" "add_usage";
+    SHARED_SECRET = "read_write" "shared_secret";
 }
 
 /// A script with what it is to work on.

@@ -11,9 +11,11 @@ mod list;
 mod live_keys;
 mod membership;
 mod migrate;
+mod owner_list;
 mod owners;
 mod pools;
 mod records;
+mod shared_secrets;
 mod transaction;
 mod usage;
 
@@ -31,7 +33,8 @@ use super::key_store::STOPPED;
 use super::schema::UpgradeFlag;
 use super::{
     AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
-    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, UsageStore, WriteOptions, lease,
+    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore,
+    WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -323,6 +326,10 @@ impl KeyStore for SqliteStore {
     }
 
     fn usage(&self) -> Option<&dyn UsageStore> {
+        Some(self)
+    }
+
+    fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
         Some(self)
     }
 

@@ -9,13 +9,13 @@ use sqlx::{SqliteConnection, query, query_as};
 use super::error::failed;
 use super::records::{STEP, end_of_step_sql};
 use super::transaction::{ChangeTransaction, WriteTransaction};
-use super::{SqliteStore, live_keys, to_its_end};
+use super::{SqliteStore, live_keys, owner_list, to_its_end};
 use crate::audit::ChangeOrigin;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{OwnerRevocation, OwnerState};
-use crate::store::{OwnerStore, sql};
+use crate::store::{OwnerPage, OwnerQuery, OwnerStore, sql};
 use crate::util::text::quote;
 
 #[async_trait]
@@ -62,6 +62,10 @@ impl OwnerStore for SqliteStore {
 
     async fn count_live_keys(&self, owner: &str, max: u32) -> Result<u32, StoreError> {
         live_keys::count(&self.pools().await?.reader, owner, max, self.now()).await
+    }
+
+    async fn list_owners(&self, query: &OwnerQuery) -> Result<OwnerPage, StoreError> {
+        owner_list::list(&self.pools().await?.reader, query).await
     }
 
     async fn mark_revoked_keys(&self) -> Result<bool, StoreError> {

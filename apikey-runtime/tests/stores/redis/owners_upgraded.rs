@@ -3,7 +3,8 @@
 use apikey_runtime::KeyStore;
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeLog, ListQuery, Membership, NodeId, OwnerState, OwnerStore, StoreError, WriteOptions,
+    ChangeLog, ListQuery, Membership, NodeId, OwnerQuery, OwnerState, OwnerStore, StoreError,
+    WriteOptions,
 };
 
 use super::bulk::add;
@@ -41,10 +42,13 @@ async fn owners_of_data_of_schema_102_are_known_by_their_keys() {
     );
     assert_eq!(store.find_owner("unknown").await.unwrap(), None);
     assert_eq!(
-        server.command(&["EXISTS", OWNERS]).text(),
-        "0",
-        "reads do not write"
+        server.command(&["HVALS", OWNERS]).text(),
+        "1 0 0\n1 0 0\n1 0 0",
+        "the start gives each owner its text"
     );
+    let listed = store.list_owners(&OwnerQuery::first(9)).await.unwrap();
+    let names: Vec<_> = listed.owners.iter().map(|owner| &*owner.name).collect();
+    assert_eq!(names, ["a", "b", "c"]);
 
     let state = store
         .revoke_owner_keys("a", &left(3_000, "a"), &ChangeOrigin::new())

@@ -375,12 +375,14 @@ async fn what_was_removed_leaves_nothing_behind() {
     assert_eq!(store.purge_all(at(i64::MAX)).await.unwrap().len(), 50);
     let mut names: Vec<_> = all_names(&server);
     names.sort_unstable();
-    let kept = ["audit", "audit_index", "changes", "meta", "owners"];
+    let kept = ["audit", "audit_index", "changes", "index", "meta", "owners"];
     assert_eq!(
         names,
         kept.map(|name| format!("{{apikey}}:{name}")),
         "owners outlive their keys"
     );
+    // The names of the three owners are listed, and no key is.
+    assert_eq!(server.command(&["ZCARD", "{apikey}:index"]).text(), "3");
     while store.prune_audit(Timestamp::MAX).await.unwrap() {}
     // A stream that is trimmed to nothing stays.
     assert!(!all_names(&server).contains(&"{apikey}:audit_index".to_owned()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
     ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, NodeId,
-    OwnerState, OwnerStore, StoreError, UsageStore, WriteOptions,
+    OwnerQuery, OwnerState, OwnerStore, SharedSecretStore, StoreError, UsageStore, WriteOptions,
 };
 use apikey_runtime::usage::{NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
@@ -14,6 +14,7 @@ use apikey_test_support::servers::redis::{DURABLE, RedisServer};
 use super::fake::Fake;
 use super::owners::left;
 use super::{changed, cursor, redis_server, soon, started};
+use crate::owner_lists::names;
 use crate::warnings::Warnings;
 use crate::{InSteps, because, id, record};
 
@@ -410,6 +411,14 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
         2
     );
     assert_eq!(store.purge_all(crate::at(i64::MAX)).await.unwrap().len(), 2);
+    store.shared_secret("forms", [1; 32]).await.unwrap();
+    // A start adds what an older release has left out.
+    let owners = format!("{prefix}{{apikey}}:owners");
+    server.command(&["HSET", &owners, "b", "1 0 0"]);
+    store.stop().await;
+    store.start().await.unwrap();
+    let listed = store.list_owners(&OwnerQuery::first(9)).await.unwrap();
+    assert_eq!(names(&listed.owners), ["a", "b"]);
     server
         .command(&["DEL", &format!("{prefix}{{apikey}}:meta")])
         .text();

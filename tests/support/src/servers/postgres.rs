@@ -381,7 +381,7 @@ fn new_folder() -> PathBuf {
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     );
-    let folder = std::env::temp_dir().join(name);
+    let folder = super::data_root().join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir(&folder).unwrap();
     folder

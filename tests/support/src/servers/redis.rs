@@ -54,7 +54,7 @@ impl RedisServer {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("apikey-redis-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
+        let directory = super::data_root().join(name);
         std::fs::create_dir_all(&directory).unwrap();
         let mut server = Self {
             child: None,

@@ -10,8 +10,8 @@ use apikey_runtime::store::{
     AuditPage, AuditQuery, AuditStore, BulkStep, ChangeListener, ChangeLog, Changes, Charge,
     ChargeOutcome, Cursor, ExpiryNotice, ExpiryNotices, KeyPatch, LastUsed, LimitCounter,
     LimitStore, LimitSupport, ListCursor, ListQuery, MemberList, Membership, NetworkUse, Node,
-    NodeId, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, StoreError,
-    UsageBatch, UsageQuery, UsageRow, UsageStore, WriteOptions,
+    NodeId, OwnerPage, OwnerQuery, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation,
+    SharedSecretStore, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ pub enum Capability {
     ExpiryNotices,
     Limits,
     Usage,
+    SharedSecrets,
 }
 
 /// Declares a future of a store's result.
@@ -164,6 +165,11 @@ forwarding! {
                 self.0.inner().usage().filter(|_| has).map(|_| self as _)
             }
 
+            fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
+                let has = self.0.has(Capability::SharedSecrets);
+                self.0.inner().shared_secrets().filter(|_| has).map(|_| self as _)
+            }
+
             async fn stop(&self) {
                 self.0.stop().await;
             }
@@ -196,6 +202,7 @@ forwarding! {
         SuspendOwner set_owner_suspended(owner: &str, suspended: bool, origin: &ChangeOrigin)
             -> (OwnerState, bool), format!("{owner} {suspended} {origin:?}");
         CountLiveKeys count_live_keys(owner: &str, max: u32) -> u32, format!("{owner} {max}");
+        ListOwners list_owners(query: &OwnerQuery) -> OwnerPage, format!("{query:?}");
         MarkKeys mark_revoked_keys() -> bool, String::new();
     }
     AuditStore, audit {
@@ -226,6 +233,9 @@ forwarding! {
         LastUsed last_used(keys: &[KeyId]) -> Vec<LastUsed>, format!("{keys:?}");
         Networks read_networks(keys: &[KeyId]) -> Vec<NetworkUse>, format!("{keys:?}");
         PruneUsage prune_usage(hour: i64) -> (), hour.to_string();
+    }
+    SharedSecretStore, shared_secrets {
+        SharedSecret shared_secret(name: &str, proposed: [u8; 32]) -> [u8; 32], name.to_owned();
     }
 }
 
@@ -277,6 +287,10 @@ fn limits(store: &dyn KeyStore) -> &dyn LimitStore {
 
 fn usage(store: &dyn KeyStore) -> &dyn UsageStore {
     store.usage().unwrap()
+}
+
+fn shared_secrets(store: &dyn KeyStore) -> &dyn SharedSecretStore {
+    store.shared_secrets().unwrap()
 }
 
 /// Describes a record, including what its `Debug` omits.

@@ -16,6 +16,9 @@ local function save_owner(action, field, before, after)
     state[field] = after
     state.version = next_number(state.version)
     redis.call('HSET', owners, owner, owner_text(state))
+    if not state.is_stored then
+        redis.call('ZADD', index, 0, 'p' .. owner)
+    end
     notify()
 end
 

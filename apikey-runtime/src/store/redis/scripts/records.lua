@@ -7,6 +7,7 @@
 --   `o`, 16 digits of the owner's hash, id: the same in the order of ids, for marking; an older release marks and lists by it
 --   `v`, the owner's hash, its number of revocations, expiry, id: a key that is not revoked itself
 --   `n` and `h`: see notices.lua
+--   `p`, an owner: each that has a text in `owners`
 --   `l`, 16 digits of the label's hash, id: an older release has written the record, and the others are to be made
 -- Texts whose hashes begin alike share a place, so a record that is found by one is compared with the text itself.
 

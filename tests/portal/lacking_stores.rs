@@ -1,0 +1,90 @@
+//! Pages of a store that lacks parts: they neither tell nor offer what it does not keep.
+
+use std::sync::Arc;
+
+use apikey_test_support::log::Log;
+use apikey_test_support::manager_on;
+use apikey_test_support::store::RecordsOnly;
+
+use crate::app::{app, get, portal, submit};
+
+#[actix_web::test]
+async fn pages_do_not_tell_what_the_store_does_not_keep() {
+    let manager = manager_on(Arc::new(RecordsOnly::default())).await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let id = key.id();
+    let app = app(portal(&manager).form_key([7; 32])).await;
+    for (path, told, not_told) in [
+        ("", "ci", &["Last used", "30 days", "Not used for"][..]),
+        ("/admin/keys", "ci", &["Last used", "never"]),
+        (
+            "/admin/owner?owner=acme",
+            "does not keep usage",
+            &["Unused keys", ">Audit</a></li>"],
+        ),
+        ("/admin", "Old records", &["The audit log keeps"]),
+        (
+            &format!("/keys/{id}/rotate"),
+            "24 hours",
+            &["page then tells"],
+        ),
+        (
+            "/health",
+            "not kept by the store",
+            &["Changes are followed</th><td class=\"good\">yes"],
+        ),
+    ] {
+        let page = get(&app, "root", path).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.text.contains(told), "{path}: {told} in {}", page.text);
+        for text in not_told {
+            assert!(!page.text.contains(text), "{path}: {text} in {}", page.text);
+        }
+    }
+    for path in ["?unused=30", "/admin/unused?owner=acme"] {
+        let page = get(&app, "root", path).await;
+        assert_eq!(page.status, 501, "{path}");
+        let why = "The store of this application does not keep when keys are used.";
+        assert!(page.text.contains(why), "{path}: {}", page.text);
+    }
+    let (page, action) = (format!("/keys/{id}/rotate"), format!("/keys/{id}/rotate"));
+    let fields = [("grace", "3600"), ("version", "1"), ("rotations", "0")];
+    let secret = submit(&app, "root", &page, &action, &fields).await;
+    assert_eq!(secret.status, 200, "{}", secret.text);
+    assert!(secret.text.contains("The old secret works for"));
+    assert!(!secret.text.contains("last used"), "{}", secret.text);
+}
+
+#[actix_web::test]
+async fn a_store_with_all_parts_tells_and_offers_them() {
+    let manager = crate::app::manager().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let app = app(portal(&manager)).await;
+    for (path, told) in [
+        ("", &["Last used", "30 days", "Not used for"][..]),
+        ("/admin/keys", &["Last used", "never"]),
+        (
+            "/admin/owner?owner=acme",
+            &["Unused keys", ">Audit</a></li>"],
+        ),
+        ("/admin", &["The audit log keeps"]),
+        (&format!("/keys/{}/rotate", key.id()), &["page then tells"]),
+    ] {
+        let page = get(&app, "root", path).await;
+        for text in told {
+            assert!(page.text.contains(text), "{path}: {text} in {}", page.text);
+        }
+        assert!(!page.text.contains("not kept"), "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn the_log_of_a_store_without_secrets_names_the_setting_of_the_portal() {
+    let manager = manager_on(Arc::new(RecordsOnly::default())).await;
+    let app = app(portal(&manager)).await;
+    assert_eq!(get(&app, "root", "").await.status, 200);
+    let log = Log::capture();
+    let page = get(&app, "root", "/new").await;
+    assert_eq!(page.status, 501, "{}", page.text);
+    assert!(!log.lines(&["Portal::form_key([u8; 32])"]).is_empty());
+}
