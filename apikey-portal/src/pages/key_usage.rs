@@ -18,11 +18,11 @@ pub(super) struct UsageView {
     pub(super) most: u64,
     /// Why requests were denied, and how often.
     pub(super) reasons: Vec<(String, u64)>,
-    pub(super) routes: Vec<RouteRow>,
+    pub(super) routes: Vec<UsedRoute>,
 }
 
 /// The usage of a route.
-pub(super) struct RouteRow {
+pub(super) struct UsedRoute {
     pub(super) route: String,
     pub(super) allowed: u64,
     pub(super) denied: u64,
@@ -43,7 +43,7 @@ impl UsageView {
         let most = routes.first().map_or(0, count);
         let routes = routes.into_iter().map(|usage| {
             let [allowed, denied] = [usage.counts.requests, usage.counts.denials()];
-            RouteRow {
+            UsedRoute {
                 chart: chart::share(allowed, denied, most),
                 route: route_name(usage.route),
                 allowed,

@@ -15,7 +15,7 @@ use super::frame::Frame;
 use super::kept::{NO_USAGE, keeps_usage};
 use super::moment::Moment;
 use super::pasted::{cleaned, id_in};
-use super::text;
+use super::text::{self, set};
 use crate::chart::{self, Chart};
 use crate::error::{PageError, html, if_kept};
 use crate::fields::SentQuery;
@@ -284,10 +284,6 @@ fn owner_of(visit: &Visit, filter: &ListFilter) -> Result<Option<String>, PageEr
             None => Err(PageError::Forbidden(super::NO_OWNER)),
         },
     }
-}
-
-fn set(text: &str) -> Option<&str> {
-    Some(text.trim()).filter(|text| !text.is_empty())
 }
 
 impl Row {

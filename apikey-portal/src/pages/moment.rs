@@ -80,17 +80,6 @@ pub(crate) fn has_four_digits(time: &Timestamp) -> bool {
     (-62_167_219_200_000..=253_402_300_799_999).contains(&time.as_millis())
 }
 
-/// Percent-encodes a text for a parameter of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

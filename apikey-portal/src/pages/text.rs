@@ -145,6 +145,16 @@ pub(crate) fn encode(text: &str) -> String {
     encoded
 }
 
+/// Returns a text as a value in the query of a link, without a slash.
+pub(crate) fn encode_value(text: &str) -> String {
+    encode(text).replace('/', "%2F")
+}
+
+/// Returns the text of a parameter without blanks around it; `None` if nothing is left.
+pub(super) fn set(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

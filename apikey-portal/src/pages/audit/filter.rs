@@ -3,7 +3,8 @@
 use apikey_runtime::{KeyId, Timestamp};
 use serde::Deserialize;
 
-use crate::pages::moment::{encoded, time};
+use crate::pages::moment::time;
+use crate::pages::text::{encode_value, set};
 
 /// The ends of the years that texts of times have: 0001-01-01 and 9999-12-31.
 const ENDS: [Timestamp; 2] = [
@@ -94,13 +95,9 @@ impl AuditFilter {
             ("to", &self.to),
         ];
         let set = all.into_iter().filter(|(_, text)| !text.is_empty());
-        set.map(|(name, text)| format!("{name}={}&", encoded(text)))
+        set.map(|(name, text)| format!("{name}={}&", encode_value(text)))
             .collect()
     }
-}
-
-fn set(text: &str) -> Option<&str> {
-    Some(text.trim()).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use apikey_runtime::manager::AuditRequest;
 use super::filter::{AskedEntries, AuditFilter};
 use crate::error::PageError;
 use crate::may::owns;
+use crate::pages::NO_OWNER;
 use crate::pages::pasted::{cleaned, id_in};
 use crate::pages::text::ID_LEN;
 use crate::person::{Person, Role};
@@ -38,9 +39,7 @@ impl AuditView {
             (None, _) => match person.owners.first() {
                 Some(owner) => Some(owner.clone()),
                 None => {
-                    return Err(PageError::Forbidden(
-                        "You do not have keys here. Ask an administrator for access.",
-                    ));
+                    return Err(PageError::Forbidden(NO_OWNER));
                 }
             },
         };
