@@ -147,6 +147,11 @@
 //! curl -H "Authorization: Bearer $API_KEY" https://acme.example/account/api-keys/v1/keys
 //! ```
 //!
+//! # Gateways
+//!
+//! [`Gateway`] mounts endpoints by which nginx, Envoy, Traefik, Caddy and APISIX ask whether the key of a request is accepted,
+//! in front of services in any language. It does not need a [`Portal`]. [`guide::gateways`] has sample configurations.
+//!
 //! # Safety
 //!
 //! [`guide::safety`] lists the protections, and what the application has to do: sessions, TLS, its own forms.
@@ -168,6 +173,7 @@ mod error;
 mod fields;
 mod forgery;
 mod form_token;
+mod gateway;
 mod headers;
 mod may;
 mod pages;
@@ -181,6 +187,7 @@ mod visit;
 
 pub use brand::{Brand, is_own_path};
 pub use forgery::SameOriginOnly;
+pub use gateway::{Gateway, GatewayRule};
 pub use person::{BoxError, Grants, Person, PortalAuth, Role};
 pub use portal::Portal;
 
@@ -188,6 +195,9 @@ pub use portal::Portal;
 pub mod guide {
     #[doc = include_str!("../docs/api.md")]
     pub mod api {}
+
+    #[doc = include_str!("../docs/gateways.md")]
+    pub mod gateways {}
 
     #[doc = include_str!("../docs/safety.md")]
     pub mod safety {}

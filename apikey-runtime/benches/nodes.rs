@@ -1,5 +1,4 @@
-//! Several nodes on one store: a check of an uncached key compared with the same read by the
-//! database's client, the time until another node denies a revoked key, and the time of
+//! Several nodes on one store: the time until another node denies a revoked key, and the time of
 //! `.confirmed()`.
 //!
 //! PostgreSQL and Redis are servers of the bench's own on loopback, configured to keep what they
@@ -15,17 +14,15 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use apikey_runtime::store::NodeId;
-use apikey_runtime::{ApiKeyManager, NewKey, Policy};
+use apikey_runtime::{ApiKeyManager, NewKey};
 use tokio::runtime::{Builder, Runtime};
 
-use servers::places::{Client, Place};
+use servers::places::Place;
 use support::drawing::{Drawn, draw};
-use support::measure::{Work, in_turns};
 use support::spread::{Spread, millis};
-use support::table::{Table, times};
+use support::table::Table;
 use support::{Outcome, clock, watch};
 
-const READS: usize = 2_000;
 const REVOCATIONS: usize = 1_000;
 const CONFIRMATIONS: usize = 200;
 const DEATHS: usize = 5;
@@ -46,7 +43,6 @@ fn main() -> Outcome {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut seen = Vec::new();
     for place in &places {
-        cold_checks(&runtime, place)?;
         seen.push(revocations(&runtime, place)?);
         confirmations(&runtime, place)?;
     }
@@ -77,67 +73,6 @@ async fn keys(manager: &ApiKeyManager, count: usize) -> Outcome<Vec<NewKey>> {
         keys.push(manager.create("MY_FIRST_KEY").await?);
     }
     Ok(keys)
-}
-
-/// Measures checks that read the store, interleaved with the client's own read of the same record.
-fn cold_checks(runtime: &Runtime, place: &Place) -> Outcome {
-    let manager = runtime.block_on(node(place))?;
-    let key = runtime.block_on(manager.create("MY_FIRST_KEY").into_future())?;
-    let mut client = runtime.block_on(place.client())?;
-    let store = place.store();
-    runtime.block_on(store.start())?;
-    let fresh = Policy::new().fresh();
-    let mut subjects: Vec<Work<'_>> = vec![
-        Box::new(|_| timed(runtime, read(&mut client, &key))),
-        Box::new(|_| {
-            timed(runtime, async {
-                let found = store.find(&key.id()).await;
-                assert!(matches!(found, Ok(Some(_))), "{found:?}");
-            })
-        }),
-        Box::new(|_| {
-            timed(runtime, async {
-                let checked = manager.verify_for(key.expose_secret(), &fresh).await;
-                assert!(checked.is_ok(), "{checked:?}");
-            })
-        }),
-    ];
-    let rounds = in_turns(READS, 1, &mut subjects);
-    drop(subjects);
-    let spreads = [0, 1, 2].map(|subject| rounds.spread(subject));
-    let mut table = Table::new(format!(
-        "{}: an uncached key; ratio to the client's read",
-        place.name
-    ));
-    let whats = [
-        "the client's read of the record",
-        "find() of the store",
-        "a check by the manager",
-    ];
-    for (what, spread) in whats.into_iter().zip(&spreads) {
-        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let figure = spread.quantile(share);
-            let ratio = figure / spreads[0].quantile(share);
-            table.row(format!("{what}, {name}"), micros(figure), times(ratio), "");
-        }
-    }
-    table.print();
-    runtime.block_on(store.stop());
-    runtime.block_on(manager.shutdown())?;
-    Ok(())
-}
-
-async fn read(client: &mut Client, key: &NewKey) {
-    if let Err(error) = client.read(key.id()).await {
-        panic!("a read failed: {error}");
-    }
-}
-
-/// Returns the nanoseconds that `work` takes.
-fn timed(runtime: &Runtime, work: impl Future<Output = ()>) -> u64 {
-    let start = clock::wall();
-    runtime.block_on(work);
-    clock::wall() - start
 }
 
 /// Measures plain revocations by one node of keys that another node has cached and checks
@@ -300,8 +235,4 @@ fn die(runtime: &Runtime, place: &Place, key: &NewKey) -> Outcome {
         store.stop().await;
         Ok(())
     })
-}
-
-fn micros(nanos: f64) -> String {
-    format!("{:.1} us", nanos / 1e3)
 }

@@ -116,14 +116,21 @@ async fn refused_late() -> Outcome {
     let bench = Bench::of(manager, &keys::text(keys::id(0))).await?;
     let mut next = 1..;
     let mut unknown = move || keys::text(keys::id(next.next().unwrap_or(1)));
-    let wrong = keys::with_secret(keys::id(0), &"x".repeat(64));
+    let mut secrets = 0..;
+    let mut wrong_secret = move || {
+        let secret = format!("{:064}", secrets.next().unwrap_or(0));
+        keys::with_secret(keys::id(0), &secret)
+    };
+    let wrong = wrong_secret();
     let remembered = unknown();
-    let mut figures = vec![Vec::new(); 4];
+    let mut figures = vec![Vec::new(); 5];
     for round in 0..40 {
         let fresh: Vec<String> = (0..AT_ONCE).map(|_| unknown()).collect();
+        let first: Vec<String> = (0..AT_ONCE).map(|_| wrong_secret()).collect();
         let cases = [
             (vec![bench.key.clone(); AT_ONCE], StatusCode::OK),
             (vec![wrong.clone(); AT_ONCE], StatusCode::UNAUTHORIZED),
+            (first, StatusCode::UNAUTHORIZED),
             (vec![remembered.clone(); AT_ONCE], StatusCode::UNAUTHORIZED),
             (fresh, StatusCode::UNAUTHORIZED),
         ];
@@ -139,7 +146,8 @@ async fn refused_late() -> Outcome {
         Table::new("256 concurrent requests, each a task; CPU time of all threads per request");
     let cases = [
         "allowed",
-        "wrong secret",
+        "the same wrong secret again",
+        "wrong secrets, each for the first time",
         "an unknown id, cached",
         "an unknown id, not seen before",
     ];

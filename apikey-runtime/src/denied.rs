@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::limit::LimitStatus;
 use crate::policy::ScopeExpr;
+use crate::scope::Scopes;
 
 /// Declares [`DenyReason`] from its table: the docs of each reason, and the content of its
 /// response.
@@ -161,18 +162,27 @@ impl serde::Serialize for DenyReason {
 #[derive(Debug, Clone)]
 pub struct Denied {
     reason: DenyReason,
-    required: Option<ScopeExpr>,
+    required: DemandedScopes,
     retry: Option<Duration>,
     limits: Vec<LimitStatus>,
     /// What the web framework adds for an error handler.
     web_extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+/// The scopes that a denied key lacked.
+#[derive(Debug, Clone)]
+enum DemandedScopes {
+    /// Those of the route's policy.
+    Route(Option<ScopeExpr>),
+    /// Those of the policy, and those that the request required besides.
+    Both(Box<(Option<ScopeExpr>, Scopes)>),
+}
+
 impl Denied {
     pub(crate) fn new(reason: DenyReason) -> Self {
         Self {
             reason,
-            required: None,
+            required: DemandedScopes::Route(None),
             retry: None,
             limits: Vec::new(),
             web_extension: None,
@@ -190,7 +200,14 @@ impl Denied {
     }
 
     pub(crate) fn requiring(mut self, scopes: Option<ScopeExpr>) -> Self {
-        self.required = scopes;
+        self.required = DemandedScopes::Route(scopes);
+        self
+    }
+
+    pub(crate) fn requiring_all(mut self, scopes: &Scopes) -> Self {
+        if let DemandedScopes::Route(route) = self.required {
+            self.required = DemandedScopes::Both(Box::new((route, scopes.clone())));
+        }
         self
     }
 
@@ -214,13 +231,22 @@ impl Denied {
         self.reason.status()
     }
 
-    /// Returns the scopes that the route requires, for [`DenyReason::InsufficientScope`]; without
-    /// those under `not`.
+    /// Returns the scopes that the route or the check requires, for [`DenyReason::InsufficientScope`];
+    /// without those under `not`.
     #[must_use]
-    pub fn required_scopes(&self) -> Vec<&'static str> {
+    pub fn required_scopes(&self) -> Vec<&str> {
         let mut required = Vec::new();
-        if let Some(scopes) = self.required {
+        let (route, given) = match &self.required {
+            DemandedScopes::Route(route) => (*route, None),
+            DemandedScopes::Both(both) => (both.0, Some(&both.1)),
+        };
+        if let Some(scopes) = route {
             scopes.required(&mut required);
+        }
+        for scope in given.into_iter().flat_map(Scopes::iter) {
+            if !required.contains(&scope) {
+                required.push(scope);
+            }
         }
         required
     }

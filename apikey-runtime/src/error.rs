@@ -136,6 +136,15 @@ pub enum StoreError {
     /// A setting of the store, or a value to store, cannot work. The message says what to write.
     #[error("{0}")]
     InvalidArgument(String),
+    /// What [`start`](crate::KeyStore::start) found is not a store that this release may use as it is. The message says
+    /// what to do.
+    #[error("{reason}")]
+    Schema {
+        /// What is there.
+        found: FoundSchema,
+        /// The place, and what to do.
+        reason: String,
+    },
     /// Any other error of the store's client library.
     #[error("the store returned an error: {reason}")]
     Backend {
@@ -145,6 +154,20 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+}
+
+/// What a store's `start` found in place of a store that this release may use as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FoundSchema {
+    /// Nothing: a file, a database or a namespace without a store.
+    Missing,
+    /// Something else: the file or the tables of another application, or of an unreleased build.
+    Foreign,
+    /// A store that an older release made, with the version of its schema.
+    Older(i64),
+    /// A store that a newer release has changed, with the version of its schema.
+    Newer(i64),
 }
 
 impl StoreError {

@@ -117,6 +117,11 @@ impl<'a> IdText<'a> {
         (whole && text <= LARGEST).then_some(Self(text))
     }
 
+    /// Takes the characters at the place of an id, which need not be one. A map does not have it then.
+    pub(crate) fn for_lookup(text: &'a [u8; ID_LEN]) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn to_id(self) -> KeyId {
         KeyId(*self.0)
     }

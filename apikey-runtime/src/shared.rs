@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::clock::{Clock, ClockReading};
 use crate::error::StoreError;
@@ -15,8 +16,8 @@ use crate::key::KeyId;
 use crate::metrics::{Metrics, StoreCall};
 use crate::record::KeyRecord;
 use crate::store::{
-    KeyStore, LastUsed, LimitStore, LimitSupport, ListQuery, NetworkUse, RecordPage, UsageQuery,
-    UsageRow, UsageStore, answer,
+    FindResult, KeyStore, LastUsed, LimitStore, LimitSupport, ListQuery, NetworkUse, RecordPage,
+    UsageQuery, UsageRow, UsageStore, answer,
 };
 
 pub(crate) use last_uses::{LastUseTimes, UnflushedUses};
@@ -93,6 +94,36 @@ impl Shared {
         self.call(StoreCall::Find, find).await
     }
 
+    /// Reads the records of different ids, in their order, until a time. Several ids need the store's
+    /// [`batch_reads`](KeyStore::batch_reads).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`find`](Self::find). With several ids, [`StoreError::Corrupt`] of one record is in the place of
+    /// that record.
+    pub(crate) async fn find_many(
+        &self,
+        ids: &[KeyId],
+        until: Instant,
+    ) -> Result<Vec<FindResult>, StoreError> {
+        let find = async {
+            match (ids, self.store.batch_reads()) {
+                ([id], _) => {
+                    answer::record_of(id, self.store.find(id).await?).map(|found| vec![Ok(found)])
+                }
+                (_, Some(store)) => answer::records_of(ids, store.find_many(ids).await?),
+                (_, None) => Err(StoreError::unavailable("it reads one record at a time")),
+            }
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        // A call that is given up at once would only cost the store a connection.
+        let answer = match left.is_zero() {
+            true => None,
+            false => tokio::time::timeout(left, find).await.ok(),
+        };
+        self.ended(StoreCall::Find, self.deadline, answer)
+    }
+
     /// Reads a page of records.
     ///
     /// # Errors
@@ -119,8 +150,23 @@ impl Shared {
     ///
     /// Returns the errors of [`find`](Self::find).
     pub(crate) async fn last_used(&self, keys: &[KeyId]) -> Result<Vec<LastUsed>, StoreError> {
+        self.last_used_until(keys, Instant::now() + self.deadline)
+            .await
+    }
+
+    /// Does the same until a time.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`find`](Self::find).
+    pub(crate) async fn last_used_until(
+        &self,
+        keys: &[KeyId],
+        until: Instant,
+    ) -> Result<Vec<LastUsed>, StoreError> {
         let read = async { answer::last_used_of(keys, self.usage()?.last_used(keys).await?) };
-        self.call(StoreCall::ReadUsage, read).await
+        let left = until.saturating_duration_since(Instant::now());
+        self.call_within(left, StoreCall::ReadUsage, read).await
     }
 
     /// Reads the networks from which keys were last allowed, the latest first.
@@ -162,8 +208,18 @@ impl Shared {
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let answer = tokio::time::timeout(deadline, call).await;
-        self.metrics.called(which, answer.as_ref().ok());
-        let outcome = answer.unwrap_or_else(|_elapsed| {
+        self.ended(which, deadline, answer.ok())
+    }
+
+    /// Records the answer of a call that ended; `None` if it did not come within the deadline.
+    fn ended<T>(
+        &self,
+        which: StoreCall,
+        deadline: Duration,
+        answer: Option<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.metrics.called(which, answer.as_ref());
+        let outcome = answer.unwrap_or_else(|| {
             Err(StoreError::timed_out(format!(
                 "no answer within {deadline:?}; whether a write took effect is not known"
             )))
@@ -172,5 +228,28 @@ impl Shared {
             self.status.record(class, &outcome);
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::MemoryStore;
+
+    /// A read waits before it is sent, and the time is a part of its deadline.
+    #[tokio::test]
+    async fn a_read_whose_deadline_has_passed_is_not_sent() {
+        const LONG: Duration = Duration::from_secs(60);
+        let (store, clock) = (MemoryStore::new(), SystemClock::new());
+        let shared = Shared::new(Arc::new(store), Arc::new(clock), Handle::current(), LONG);
+        for ids in [&[1][..], &[1, 2]] {
+            let ids: Vec<_> = ids.iter().copied().map(KeyId::from_u128).collect();
+            let late = shared.find_many(&ids, Instant::now()).await;
+            assert!(late.is_err_and(|error| error.is_timeout()));
+            // Control: the store answers at once.
+            let found = shared.find_many(&ids, Instant::now() + LONG).await;
+            assert_eq!(found.map_or(0, |found| found.len()), ids.len());
+        }
     }
 }

@@ -28,7 +28,11 @@ async fn a_page_that_keeps_a_secret_is_found() {
         ("cookie of scripts", "document.cookie = 'a=' + secret"),
         ("local storage", "localStorage.setItem('a', secret)"),
         ("session storage", "sessionStorage.setItem('a', secret)"),
-        ("databases", "indexedDB.open(secret)"),
+        (
+            "databases",
+            "const open = indexedDB.open(secret); \
+             await new Promise((done, failed) => { open.onsuccess = done; open.onerror = failed })",
+        ),
         (
             "cache",
             "await (await caches.open('a')).put('/a', new Response(secret))",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::{get, web};
 use apikey_runtime::key::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
@@ -110,6 +111,68 @@ fn slips(key: &str) -> BTreeSet<Vec<u8>> {
     }
     slips.remove(key);
     slips
+}
+
+/// The digest of a key in memory is compared before the checksum is looked at. A typo asks for nothing all the same.
+#[actix_web::test]
+async fn f04_a_slip_in_a_key_in_memory_asks_the_store_for_nothing() {
+    let inner = Arc::new(MemoryStore::new().with_lease(Duration::from_secs(60)));
+    let key = manager_on(inner.clone()).await.create("a").await.unwrap();
+    let store = GateStore::around(inner);
+    let manager = manager_on(store.clone()).await;
+    manager.verify(key.expose_secret()).await.unwrap();
+    let asked = || (store.count_all(), store.count(Call::Changes));
+    let before = asked();
+    for slip in slips(key.expose_secret()) {
+        let slip = String::from_utf8(slip).unwrap();
+        let denied = manager.verify(&slip).await.unwrap_err();
+        assert_eq!(denied.reason(), DenyReason::InvalidKey, "{slip}");
+    }
+    assert_eq!(asked(), before);
+    // Control: a wrong secret asks what changed.
+    let wrong = forge::wrong_secret(key.expose_secret());
+    manager.verify(&wrong).await.unwrap_err();
+    assert_ne!(asked(), before);
+}
+
+/// Hashes the beginning of a key only.
+#[derive(Debug)]
+struct Beginning;
+
+fn beginning(key: &str) -> &str {
+    key.get(..60).unwrap_or(key)
+}
+
+impl KeyHasher for Beginning {
+    fn hash(&self, key: &str) -> Result<String, BoxError> {
+        Sha256Hasher::new().hash(beginning(key))
+    }
+
+    fn parse(&self, stored: &str) -> Option<ParsedDigest> {
+        Sha256Hasher::new().parse(stored)
+    }
+
+    fn verify(&self, key: &str, digest: &ParsedDigest) -> bool {
+        Sha256Hasher::new().verify(beginning(key), digest)
+    }
+}
+
+/// Not even with the digests of the built-in one.
+#[actix_web::test]
+async fn a_hasher_that_ignores_a_part_of_the_key_does_not_accept_a_slip_there() {
+    let store = Arc::new(MemoryStore::new().with_lease(Duration::from_secs(60)));
+    let start = async || {
+        let builder = ApiKeyManager::builder().hasher(Beginning);
+        builder.shared_store(store.clone()).start().await.unwrap()
+    };
+    // By another manager, so that this one does not follow a change, and the key stays in memory.
+    let key = start().await.create("a").await.unwrap();
+    let (manager, text) = (start().await, key.expose_secret());
+    manager.verify(text).await.unwrap();
+    for slip in slips(text) {
+        let slip = String::from_utf8(slip).unwrap();
+        assert!(manager.verify(&slip).await.is_err(), "{slip}");
+    }
 }
 
 #[actix_web::test]

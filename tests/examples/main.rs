@@ -1,5 +1,6 @@
 //! The examples and README's program, each as a process, driven over HTTP.
 
+mod gateway;
 mod portal;
 #[cfg(unix)]
 mod readme;

@@ -5,5 +5,6 @@ mod counted_by_store;
 mod every_store;
 mod failed_attempts;
 mod over_http;
+mod repeated_denials;
 mod separate_counters;
 mod server_faults;

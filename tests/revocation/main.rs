@@ -1,7 +1,9 @@
 //! Revocation, and everything that could allow a revoked key: races, other nodes, a failing store.
 
+mod batched_reads;
 mod bulk;
 mod confirmed;
+mod detached;
 mod every_store;
 mod grace;
 mod instant;

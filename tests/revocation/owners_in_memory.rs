@@ -46,7 +46,7 @@ async fn suspend(store: &dyn KeyStore, suspended: bool) {
 /// Waits until the node has followed what the store changed before this call: for a denial of a key
 /// in memory, it asks the store first.
 async fn followed(manager: &ApiKeyManager, in_memory: &NewKey) {
-    let wrong = forge::wrong_secret(in_memory.expose_secret());
+    let wrong = forge::new_wrong_secret(in_memory.expose_secret());
     assert!(soon(manager.verify(&wrong)).await.is_err());
 }
 

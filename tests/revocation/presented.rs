@@ -7,7 +7,9 @@ use apikey_runtime::audit::{AuditAction, ChangeChannel, ChangeOrigin};
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::events::{Event, EventKind};
 use apikey_runtime::key::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
-use apikey_runtime::manager::PresentedRevocation::{AlreadyRevoked, GraceEnded, Revoked, Unknown};
+use apikey_runtime::manager::PresentedRevocation::{
+    AlreadyRevoked, Blocked, GraceEnded, Revoked, Unknown,
+};
 use apikey_runtime::store::{AuditQuery, BoxError, StoreError};
 use apikey_runtime::{
     ApiKeyManager, Config, DenyReason, Error, KeyId, KeyRecord, KeyStore, MemoryStore, NewKey,
@@ -334,6 +336,8 @@ async fn introspection_says_what_the_holder_may_know_and_nothing_of_others() {
             "owner": "acme",
             "scopes": ["orders:read"],
             "environment": "live",
+            "networks": ["192.0.2.0/24"],
+            "methods": ["GET"],
             "created": of_record.created,
             "expires": of_record.expires,
             "not_before": null,
@@ -536,6 +540,41 @@ async fn a_store_that_fails_is_an_error_and_bad_texts_are_refused() {
     assert!(!format!("{call:?}").contains(&secret));
     let sent = store.transcript();
     assert!(!sent.contains(&secret), "{sent}");
+}
+
+/// the failed attempts of a client are counted by its address, and block neither the key nor other clients.
+#[actix_web::test]
+async fn r12_guesses_are_counted_for_a_client_if_it_is_named() {
+    let config = Config::builder().failed_attempts("3/hour burst 3");
+    let builder = ApiKeyManager::builder().config(config.build().unwrap());
+    let manager = builder.store(MemoryStore::new()).start().await.unwrap();
+    let key = manager.create("a").await.unwrap();
+    let wrong = forge::wrong_secret(key.expose_secret());
+    // Control: a call that is not counted.
+    for _ in 0..5 {
+        assert_eq!(manager.revoke_presented(&wrong).await.unwrap(), Unknown);
+    }
+    let address = |text: &str| Some(text.parse().unwrap());
+    for client in [address("192.0.2.1"), None] {
+        let call = |text| manager.revoke_presented(text).counted_for(client);
+        // A text without the form of a key does not cost a read, and does not count.
+        assert_eq!(call("my_api").await.unwrap(), Unknown);
+        for _ in 0..3 {
+            assert_eq!(call(&wrong).await.unwrap(), Unknown, "{client:?}");
+        }
+        for text in [&wrong, key.expose_secret()] {
+            let outcome = call(text).await.unwrap();
+            let wait = match outcome {
+                Blocked { retry_after } => retry_after,
+                other => panic!("{client:?} {other:?}"),
+            };
+            assert!(!wait.is_zero() && wait <= HOUR, "{wait:?}");
+        }
+    }
+    assert_eq!(refusal(&manager, &key).await, None);
+    let other = manager.revoke_presented(key.expose_secret());
+    let other = other.counted_for(address("192.0.2.2")).await.unwrap();
+    assert_eq!(other, Revoked(key.id()));
 }
 
 #[actix_web::test]

@@ -35,7 +35,12 @@ fn repeated(files: &[SourceFile]) -> Vec<String> {
 
 #[test]
 fn a_type_name_stands_once_in_a_crate() {
-    for krate in ["apikey-macros", "apikey-portal", "apikey-runtime"] {
+    for krate in [
+        "apikey-cli",
+        "apikey-macros",
+        "apikey-portal",
+        "apikey-runtime",
+    ] {
         assert_eq!(repeated(&files(krate)), [""; 0], "{krate}");
     }
 }

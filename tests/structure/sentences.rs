@@ -41,11 +41,16 @@ fn comments(krate: &str) -> String {
 
 #[test]
 fn conditions_take_if_and_when() {
-    for krate in ["apikey-macros", "apikey-portal", "apikey-runtime"] {
+    for krate in [
+        "apikey-cli",
+        "apikey-macros",
+        "apikey-portal",
+        "apikey-runtime",
+    ] {
         let comments = comments(krate);
         let conditions = count(&comments, "if") + count(&comments, "when");
         let wheres = count(&comments, "where");
-        assert!(conditions > 20, "{krate}: no comments were read");
+        assert!(conditions > 10, "{krate}: no comments were read");
         assert!(
             wheres * 10 <= conditions,
             "{krate}: \"where\" {wheres} times, \"if\" and \"when\" {conditions} times"
@@ -55,7 +60,12 @@ fn conditions_take_if_and_when() {
 
 #[test]
 fn negation_takes_not_and_subjects_are_nouns() {
-    for krate in ["apikey-macros", "apikey-portal", "apikey-runtime"] {
+    for krate in [
+        "apikey-cli",
+        "apikey-macros",
+        "apikey-portal",
+        "apikey-runtime",
+    ] {
         let comments = comments(krate);
         let found: Vec<_> = FOREIGN
             .map(|phrase| (phrase, count(&comments, phrase)))

@@ -247,7 +247,9 @@ pub(crate) async fn manager_with_room(
     store: &Arc<EndlessStore>,
     room: usize,
 ) -> Outcome<ApiKeyManager> {
-    let config = Config::builder().cache_capacity(room).build()?;
+    // Failed attempts are counted, and no client is blocked.
+    let config = Config::builder().failed_attempts("1000000/second");
+    let config = config.cache_capacity(room).build()?;
     let shared: Arc<dyn KeyStore> = Arc::clone(store) as _;
     Ok(ApiKeyManager::builder()
         .config(config)

@@ -219,11 +219,15 @@ impl<'c> RouteCheck<'c> {
             }
             Extracted::One(text) => {
                 let verifier = self.manager.verifier();
-                match verifier.parse(text, &self.rules.policy) {
-                    Err(denied) => Extraction::Denied(denied),
-                    Ok(key) if needs_body => Extraction::NeedsBody(Some(key)),
-                    Ok(key) => Extraction::Credential(GuardCredential::Presented(key)),
-                }
+                let policy = &self.rules.policy;
+                let extraction = if needs_body {
+                    let key = verifier.parse(text, policy);
+                    key.map(|key| Extraction::NeedsBody(Some(key)))
+                } else {
+                    let key = verifier.parse_for_lookup(text, policy);
+                    key.map(|key| Extraction::Credential(GuardCredential::Presented(key)))
+                };
+                extraction.unwrap_or_else(Extraction::Denied)
             }
             Extracted::Nothing if needs_body => Extraction::NeedsBody(None),
             Extracted::Nothing => self.extract_verified(),

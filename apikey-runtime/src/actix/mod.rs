@@ -7,6 +7,7 @@ mod audit_routes;
 mod challenge;
 mod change_origin;
 mod check;
+mod check_headers;
 mod checked_key;
 mod credential;
 mod error_response;

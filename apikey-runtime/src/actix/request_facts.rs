@@ -38,4 +38,19 @@ impl<'a> RequestFacts<'a> {
             None => facts,
         }
     }
+
+    /// Returns the facts of the request that a gateway asks about: the client's address, its use of TLS, and the method.
+    ///
+    /// The address and the use of TLS are those that [trusted proxies](crate::guide::proxies) state, as the nearest manager
+    /// of the request is configured, and the gateway has to be one of them. The method is that of `X-Forwarded-Method` or
+    /// `X-Original-Method`. It is unknown if both are there and differ: a gateway writes one, and passes on the other as its
+    /// client wrote it. So a gateway **must** write one of them.
+    ///
+    /// From other callers, all facts are unknown: such a caller is not the client. Failed attempts are counted
+    /// against the caller then, and never against a trusted proxy. The route is unknown.
+    #[must_use]
+    pub fn of_original(request: &'a HttpRequest) -> Self {
+        let config = app_data::nearest(request).map(ApiKeyManager::config);
+        ActixRequestInfo { request, config }.original()
+    }
 }

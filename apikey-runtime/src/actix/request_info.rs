@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::{FromRequest, HttpRequest, web};
 
 use super::forwarded::{Hop, hops};
 use super::route_pattern;
 use crate::config::Config;
-use crate::policy::{CountedClient, PathValues, RequestInfo};
+use crate::policy::{CountedClient, PathValues, RequestFacts, RequestInfo};
 
 /// A request, as [`RequestInfo`].
 pub(super) struct ActixRequestInfo<'r> {
@@ -28,7 +28,7 @@ struct ClientConnection {
     encrypted: bool,
 }
 
-impl ActixRequestInfo<'_> {
+impl<'r> ActixRequestInfo<'r> {
     #[inline]
     fn socket(&self) -> Option<IpAddr> {
         let peer = self.request.peer_addr()?;
@@ -49,20 +49,22 @@ impl ActixRequestInfo<'_> {
     /// right, and is trusted if that hop is a configured proxy. Entries that the client forged are
     /// further left.
     fn connection(&self) -> ClientConnection {
-        let socket = self.socket();
-        let direct = ClientConnection {
-            address: socket,
-            encrypted: self.request.app_config().secure(),
-        };
-        let Some((header, proxies)) = self.config.and_then(Config::proxies) else {
-            return direct;
-        };
-        let peer_trusted = match socket {
+        self.proxied_connection()
+            .unwrap_or_else(|| ClientConnection {
+                address: self.socket(),
+                encrypted: self.request.app_config().secure(),
+            })
+    }
+
+    /// Returns the connection that trusted proxies state; `None` if the request does not come from one.
+    fn proxied_connection(&self) -> Option<ClientConnection> {
+        let (header, proxies) = self.config.and_then(Config::proxies)?;
+        let peer_trusted = match self.socket() {
             Some(address) => proxies.contains(address),
             None => proxies.unix && self.is_over_unix_socket(),
         };
         if !peer_trusted {
-            return direct;
+            return None;
         }
         // If a proxy does not state the client, it could be any client.
         let mut connection = ClientConnection {
@@ -78,8 +80,42 @@ impl ActixRequestInfo<'_> {
                 break;
             }
         }
-        connection
+        Some(connection)
     }
+
+    /// Returns the facts of the request that a gateway asks about.
+    pub(super) fn original(&self) -> RequestFacts<'r> {
+        let facts = RequestFacts::new();
+        let Some(connection) = self.proxied_connection() else {
+            // The caller may be a gateway or not, and is not the client.
+            return facts.counted_against(self.socket());
+        };
+        let mut facts = facts.with_https(connection.encrypted);
+        if let Some(address) = connection.address {
+            facts = facts.with_address(address);
+        }
+        match original_method(self.request) {
+            Some(method) => facts.with_method(method),
+            None => facts,
+        }
+    }
+}
+
+/// The headers in which gateways state the method of the original request.
+static METHOD_HEADERS: [HeaderName; 2] = [
+    HeaderName::from_static("x-forwarded-method"),
+    HeaderName::from_static("x-original-method"),
+];
+
+/// Returns the method that a gateway states. A gateway writes one of the headers, and passes on the other as its client
+/// wrote it, so the values have to agree.
+fn original_method(request: &HttpRequest) -> Option<&str> {
+    let mut values = METHOD_HEADERS
+        .iter()
+        .flat_map(|name| request.headers().get_all(name));
+    let first = values.next()?;
+    let agreed = values.all(|value| value == first);
+    first.to_str().ok().filter(|_| agreed)
 }
 
 impl RequestInfo for ActixRequestInfo<'_> {

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipnet::IpNet;
 
@@ -38,6 +38,8 @@ pub(crate) struct CachedKey {
     /// Whether the entry was looked up since the queue last checked.
     used: AtomicBool,
     owner_look: LastLook,
+    /// The mark of a text that is not a secret of the key; 0 if there is none.
+    refused: AtomicU64,
     /// Without the owner's suspension, which its mark has.
     validity: Validity,
     pub(crate) digest: ParsedDigest,
@@ -97,6 +99,7 @@ impl CachedKey {
             stale: AtomicBool::new(false),
             used: AtomicBool::new(false),
             owner_look: LastLook::default(),
+            refused: AtomicU64::new(0),
             digest,
             plan: plans.share(&record.limits),
             validity,
@@ -239,6 +242,18 @@ impl CachedKey {
         used
     }
 
+    /// Notes that the text of `mark`, which is not 0, was not a secret of the key by a poll that began after the
+    /// text was presented. New secrets are random, so no later change makes it one, except
+    /// a copy from another store or a change by hand: the entry goes when that is followed.
+    pub(crate) fn note_refused(&self, mark: u64) {
+        self.refused.store(mark, Ordering::Relaxed);
+    }
+
+    /// Returns whether the text of `mark` was noted last. Only for a text that does not match.
+    pub(crate) fn was_refused(&self, mark: u64) -> bool {
+        self.refused.load(Ordering::Relaxed) == mark
+    }
+
     /// Marks the entry as stale; checks must not use it from now on.
     pub(super) fn mark_stale(&self) {
         self.stale.store(true, Ordering::SeqCst);
@@ -292,6 +307,6 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn an_entry_is_small() {
-        assert!(size_of::<CachedKey>() <= 160, "{}", size_of::<CachedKey>());
+        assert!(size_of::<CachedKey>() <= 168, "{}", size_of::<CachedKey>());
     }
 }

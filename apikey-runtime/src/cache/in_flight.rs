@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::entry::CachedKey;
 use super::fence::Generation;
 use crate::clock::ClockReading;
+use crate::key::KeyId;
 
 /// When and how the store was asked.
 #[derive(Debug, Clone, Copy)]
@@ -41,4 +43,16 @@ pub(super) struct InFlightRead {
     pub(super) generation: Generation,
     pub(super) number: u64,
     pub(super) outcome: watch::Receiver<ReadOutcome>,
+}
+
+/// A read that is not sent yet.
+#[derive(Debug)]
+pub(crate) struct QueuedRead {
+    pub(super) id: KeyId,
+    /// From before it waits, and so from before it is sent.
+    pub(super) generation: Generation,
+    pub(super) number: u64,
+    /// The end of its deadline, which includes the time that it waits.
+    pub(super) until: Instant,
+    pub(super) outcome: watch::Sender<ReadOutcome>,
 }

@@ -1,19 +1,24 @@
-//! Reads of the store: one at a time per key, on the manager's own thread.
+//! Reads of the store: one at a time per key, on the manager's own thread. Reads of several keys are sent together, if the
+//! store can do that.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::entry::CachedKey;
 use super::fence::Generation;
 use super::idle::{IdleEnd, IdleExpiry};
-use super::in_flight::{InFlightRead, ReadAnswer, ReadError, ReadOutcome, ReadStamp};
+use super::in_flight::{InFlightRead, QueuedRead, ReadAnswer, ReadError, ReadOutcome, ReadStamp};
+use super::read_queue::ReadQueue;
 use super::table::{Cache, ShardState};
+use crate::clock::ClockReading;
 use crate::error::{ErrorChain, StoreError};
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
 use crate::record::KeyRecord;
 use crate::shared::Shared;
+use crate::store::{FindResult, KeyStore, MAX_BATCH};
 
 /// Reads keys that are not in the cache from the store, one read at a time for each key.
 #[derive(Debug)]
@@ -25,9 +30,26 @@ pub(crate) struct Loader {
     pub(crate) plans: Plans,
     /// Tells when keys become idle, if they do.
     pub(crate) idle: Option<IdleExpiry>,
+    /// The reads that are not sent yet.
+    pub(crate) queue: ReadQueue<QueuedRead>,
+    /// Permits the single reads of batches that failed.
+    pub(crate) single_reads: Semaphore,
 }
 
+/// The maximum number of single reads that are sent at once, of batches that failed.
+pub(crate) const SINGLE_READS: usize = 8;
+
+/// A record, and when its key becomes idle.
+type ReadRecord = (KeyRecord, Option<IdleEnd>);
+
+type FoundRecord = Result<Option<ReadRecord>, StoreError>;
+
 impl Loader {
+    /// Creates the queue for the reads of a store.
+    pub(crate) fn queue_of(store: &dyn KeyStore) -> ReadQueue<QueuedRead> {
+        ReadQueue::new(store.batch_reads().map_or(1, |_| MAX_BATCH))
+    }
+
     /// Returns the store's answer for `id`. Joins an in-flight read of the same key, unless `alone`
     /// is set: then a new read starts.
     ///
@@ -41,15 +63,22 @@ impl Loader {
         if self.cache.lease.is_closed() {
             return Err(ReadError);
         }
+        let mut started = None;
         let join_or_start = |state: &mut ShardState, generation| match state.in_flight.get(id) {
             // A read that panicked dropped its sender, but did not remove itself.
-            Some(read) if !alone && read.outcome.has_changed().is_ok() => {
-                (read.outcome.clone(), false)
+            Some(read) if !alone && read.outcome.has_changed().is_ok() => read.outcome.clone(),
+            _ => {
+                let (read, outcome) = self.start(state, *id, generation);
+                started = Some(read);
+                outcome
             }
-            _ => (self.start(state, *id, generation), true),
         };
-        let (mut outcome, own) = self.cache.shard(id).enter(join_or_start);
-        // The sender is dropped unsent only if the manager's runtime has ended.
+        let mut outcome = self.cache.shard(id).enter(join_or_start);
+        let own = started.is_some();
+        if let Some(read) = started {
+            self.enqueue(read);
+        }
+        // The sender is dropped unsent only if the read panicked, or the manager's runtime has ended.
         let answer = outcome
             .wait_for(Option::is_some)
             .await
@@ -65,12 +94,13 @@ impl Loader {
         self.cache.shard(id).is_current(stamp.generation)
     }
 
+    /// Registers a read, which callers may join from now on.
     fn start(
-        self: &Arc<Self>,
+        &self,
         state: &mut ShardState,
         id: KeyId,
         generation: Generation,
-    ) -> watch::Receiver<ReadOutcome> {
+    ) -> (QueuedRead, watch::Receiver<ReadOutcome>) {
         let (sender, outcome) = watch::channel(None);
         state.started_reads += 1;
         let number = state.started_reads;
@@ -82,76 +112,229 @@ impl Loader {
                 outcome: outcome.clone(),
             },
         );
-        let loader = Arc::clone(self);
-        self.shared.runtime.spawn(async move {
-            let mut answer = loader.read_store(&id, generation).await;
-            if let Ok(answer) = &mut answer {
-                loader.cache.commit_if_current(
-                    &id,
-                    generation,
-                    answer.stamp.sent,
-                    answer.found.as_mut(),
-                );
-            }
-            loader.finish(&id, generation, number);
-            // If no caller waits any more, the entry is in the cache anyway.
-            let _ = sender.send(Some(answer));
-        });
-        outcome
-    }
-
-    fn finish(&self, id: &KeyId, generation: Generation, number: u64) {
-        self.cache.shard(id).enter(|state, _| {
-            let own = |read: &InFlightRead| read.generation == generation && read.number == number;
-            if state.in_flight.get(id).is_some_and(own) {
-                state.in_flight.remove(id);
-            }
-        });
-    }
-
-    /// Reads a record, and when its key becomes idle.
-    async fn find(&self, id: &KeyId) -> Result<Option<(KeyRecord, Option<IdleEnd>)>, StoreError> {
-        let Some(record) = self.shared.find(id).await? else {
-            return Ok(None);
-        };
-        let idle = match &self.idle {
-            Some(idle) => Some(idle.end_of(&record, &self.shared).await?),
-            None => None,
-        };
-        Ok(Some((record, idle)))
-    }
-
-    async fn read_store(
-        &self,
-        id: &KeyId,
-        generation: Generation,
-    ) -> Result<ReadAnswer, ReadError> {
-        let stamp = ReadStamp {
-            sent: self.shared.now(),
+        let read = QueuedRead {
+            id,
             generation,
+            number,
+            until: Instant::now() + self.shared.deadline,
+            outcome: sender,
+        };
+        (read, outcome)
+    }
+
+    fn enqueue(self: &Arc<Self>, read: QueuedRead) {
+        if self.queue.push(read) {
+            self.start_worker();
+        }
+    }
+
+    fn start_worker(self: &Arc<Self>) {
+        let worker = ReadWorker {
+            loader: Arc::clone(self),
+            batch: Vec::new(),
+            has_run: false,
+            is_done: false,
+        };
+        self.shared.runtime.spawn(worker.run());
+    }
+
+    fn finish(&self, read: &QueuedRead) {
+        self.cache.shard(&read.id).enter(|state, _| {
+            let own = |known: &InFlightRead| {
+                known.generation == read.generation && known.number == read.number
+            };
+            if state.in_flight.get(&read.id).is_some_and(own) {
+                state.in_flight.remove(&read.id);
+            }
+        });
+    }
+
+    /// Reads records of different ids, and when their keys become idle. `None` is in the place of a record whose last use was
+    /// not read, and which may be read by itself.
+    async fn find(
+        &self,
+        ids: &[KeyId],
+        until: Instant,
+    ) -> Result<Vec<Option<FoundRecord>>, StoreError> {
+        let found = self.shared.find_many(ids, until).await?;
+        let records: Vec<&KeyRecord> = found.iter().flatten().flatten().collect();
+        let Some(idle) = &self.idle else {
+            let without_end = |found: Option<KeyRecord>| found.map(|record| (record, None));
+            let found = found.into_iter().map(|found| Some(found.map(without_end)));
+            return Ok(found.collect());
+        };
+        let (ends, outcome) = idle.ends_of(&records, &self.shared, until).await;
+        match outcome {
+            Err(error) if ids.len() == 1 => return Err(error),
+            Err(error) => warn_of_batch(ids.len(), &error),
+            Ok(()) => {}
+        }
+        let mut ends = ends.into_iter();
+        let with_end = |found: FindResult| match found {
+            Ok(Some(record)) => {
+                let end = ends.next().flatten()?;
+                Some(Ok(Some((record, Some(end)))))
+            }
+            Ok(None) => Some(Ok(None)),
+            Err(error) => Some(Err(error)),
+        };
+        Ok(found.into_iter().map(with_end).collect())
+    }
+
+    /// Sends a batch and answers its reads. Reads of one key share its record. Leaves those in the
+    /// batch that the store did not answer together.
+    async fn read_batch(&self, batch: &mut Vec<QueuedRead>) {
+        self.deny_late(batch);
+        if batch.is_empty() {
+            return;
+        }
+        batch.sort_unstable_by_key(|read| read.id);
+        let mut ids: Vec<KeyId> = batch.iter().map(|read| read.id).collect();
+        ids.dedup();
+        // The others are read again if this is earlier than their own.
+        let until = batch.iter().map(|read| read.until).min();
+        let until = until.unwrap_or_else(Instant::now);
+        let sent = self.shared.now();
+        let answers = match self.find(&ids, until).await {
+            Ok(answers) => answers,
+            Err(error) if batch.len() == 1 || is_of_record(&ids, &error) => vec![Some(Err(error))],
+            Err(error) => return warn_of_batch(ids.len(), &error),
+        };
+        let mut reads = std::mem::take(batch).into_iter().peekable();
+        for (id, answer) in ids.iter().zip(answers) {
+            let Some(answer) = answer else {
+                batch.extend(std::iter::from_fn(|| reads.next_if(|read| read.id == *id)));
+                continue;
+            };
+            let mut answer = answered(id, answer);
+            while let Some(read) = reads.next_if(|read| read.id == *id) {
+                let is_last = reads.peek().is_none_or(|next| next.id != *id);
+                let own = match &mut answer {
+                    Ok(record) if is_last => Ok(record.take()),
+                    answer => answer.clone(),
+                };
+                self.answer(read, sent, own);
+            }
+        }
+    }
+
+    /// Answers the reads whose deadline has passed while they waited. The store is not asked, and the other reads keep their
+    /// own deadlines.
+    fn deny_late(&self, batch: &mut Vec<QueuedRead>) {
+        let now = Instant::now();
+        for read in batch.extract_if(.., |read| read.until <= now) {
+            self.finish(&read);
+            let _ = read.outcome.send(Some(Err(ReadError)));
+        }
+    }
+
+    fn answer(
+        &self,
+        read: QueuedRead,
+        sent: ClockReading,
+        answer: Result<Option<ReadRecord>, ReadError>,
+    ) {
+        let stamp = ReadStamp {
+            sent,
+            generation: read.generation,
             own: false,
         };
-        match self.find(id).await {
-            Ok(None) => Ok(ReadAnswer { stamp, found: None }),
-            Ok(Some((record, idle))) => {
-                let mut found = CachedKey::of(record, &*self.hasher, &self.plans);
-                if found.is_none() {
-                    tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form");
-                }
-                if let Some((found, idle)) = found.as_mut().zip(idle) {
-                    found.end_idle(idle);
-                }
-                let found = found.map(Arc::new);
-                Ok(ReadAnswer { stamp, found })
-            }
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
-                Ok(ReadAnswer { stamp, found: None })
-            }
-            Err(error) => {
-                tracing::warn!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
-                Err(ReadError)
-            }
+        let answer = answer.map(|record| {
+            let mut found = record
+                .and_then(|record| self.entry_of(record))
+                .map(Arc::new);
+            self.cache
+                .commit_if_current(&read.id, read.generation, sent, found.as_mut());
+            ReadAnswer { stamp, found }
+        });
+        self.finish(&read);
+        // If no caller waits any more, the entry is in the cache anyway.
+        let _ = read.outcome.send(Some(answer));
+    }
+
+    fn entry_of(&self, (record, idle): ReadRecord) -> Option<CachedKey> {
+        let id = record.id;
+        let mut found = CachedKey::of(record, &*self.hasher, &self.plans);
+        if found.is_none() {
+            tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form");
+        }
+        if let Some((found, idle)) = found.as_mut().zip(idle) {
+            found.end_idle(idle);
+        }
+        found
+    }
+}
+
+fn warn_of_batch(keys: usize, error: &StoreError) {
+    tracing::warn!(keys, error = %ErrorChain(error), "reading several keys at once failed; each is read by itself");
+}
+
+/// Returns whether an error is about the one record that was asked for.
+fn is_of_record(ids: &[KeyId], error: &StoreError) -> bool {
+    ids.len() == 1 && matches!(error, StoreError::Corrupt { .. })
+}
+
+/// Logs why a record was not read. One that cannot be read denies its key as an unknown id does.
+fn answered(id: &KeyId, answer: FoundRecord) -> Result<Option<ReadRecord>, ReadError> {
+    match answer {
+        Ok(record) => Ok(record),
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::warn!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
+            Err(ReadError)
+        }
+    }
+}
+
+/// Sends batches until no read waits.
+struct ReadWorker {
+    loader: Arc<Loader>,
+    batch: Vec<QueuedRead>,
+    has_run: bool,
+    is_done: bool,
+}
+
+impl ReadWorker {
+    async fn run(mut self) {
+        self.has_run = true;
+        while let Some(batch) = self.loader.queue.next_batch() {
+            self.batch = batch;
+            self.loader.read_batch(&mut self.batch).await;
+            self.read_singly();
+        }
+        self.is_done = true;
+    }
+
+    /// Sends the reads of a batch that failed again, each by itself and a few at a time: a record that makes the batch fail does not deny other
+    /// keys.
+    fn read_singly(&mut self) {
+        for read in self.batch.drain(..) {
+            let loader = Arc::clone(&self.loader);
+            self.loader.shared.runtime.spawn(async move {
+                // It is never closed.
+                let _permit = loader.single_reads.acquire().await;
+                loader.read_batch(&mut vec![read]).await;
+            });
+        }
+    }
+}
+
+impl Drop for ReadWorker {
+    /// If the worker did not come to its end, its batch panicked, or the manager's runtime has ended.
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        // A runtime that has ended drops a worker unrun, also while a panic unwinds.
+        let runtime_ended = !self.has_run || !std::thread::panicking();
+        if !runtime_ended && self.batch.len() > 1 {
+            self.read_singly();
+        }
+        if self.loader.queue.lose_worker(runtime_ended) {
+            self.loader.start_worker();
         }
     }
 }

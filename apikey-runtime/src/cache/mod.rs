@@ -17,11 +17,12 @@ mod lease;
 mod lease_tests;
 mod loader;
 mod owners;
+mod read_queue;
 mod s3_fifo;
 mod table;
 mod watch;
 
-/// The primitives of `fence`, `lease`, `owners` and `waiter_count`; their loom tests replace this module.
+/// The primitives of `fence`, `lease`, `owners`, `read_queue` and `waiter_count`; their loom tests replace this module.
 mod sync {
     pub(super) use std::sync::atomic::{
         AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
@@ -34,7 +35,7 @@ pub use watch::{KeyWatch, WatchEnd};
 
 pub(crate) use idle::IdleExpiry;
 pub(crate) use in_flight::{ReadAnswer, ReadError, ReadStamp};
-pub(crate) use loader::Loader;
+pub(crate) use loader::{Loader, SINGLE_READS};
 pub(crate) use owners::OwnerChanges;
 pub(crate) use table::Cache;
 pub(crate) use watch::{KnownEnd, WatchTime, WatchedRequest, WatchersId};

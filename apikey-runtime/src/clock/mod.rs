@@ -6,6 +6,8 @@
 
 pub(crate) mod calendar;
 mod timestamp;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod wall;
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -69,17 +71,18 @@ impl Origin {
 #[derive(Debug)]
 pub struct SystemClock {
     origin: Origin,
+    clocks: machine::Clocks,
 }
 
 impl SystemClock {
     /// Creates a clock whose earliest `now` is this moment.
     #[must_use]
     pub fn new() -> Self {
+        let clocks = machine::Clocks::new();
+        let (uptime_nanos, wall) = clocks.read();
         Self {
-            origin: Origin {
-                uptime_nanos: uptime_nanos(),
-                wall: wall(),
-            },
+            origin: Origin { wall, uptime_nanos },
+            clocks,
         }
     }
 }
@@ -95,40 +98,90 @@ impl Clock for SystemClock {
     /// ahead of uptime, which at worst ends a lease early. The other order would look like a wall
     /// clock that was set back.
     fn read(&self) -> ClockReading {
-        let uptime_nanos = uptime_nanos();
-        self.origin.reading(wall(), uptime_nanos)
+        let (uptime_nanos, wall) = self.clocks.read();
+        self.origin.reading(wall, uptime_nanos)
     }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn wall() -> Timestamp {
-    // Takes half the time of `SystemTime::now()` and its conversion.
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    Timestamp::from_millis(
-        time.tv_sec
-            .saturating_mul(1_000)
-            .saturating_add(time.tv_nsec / 1_000_000),
-    )
+mod machine {
+    use rustix::time::ClockId;
+
+    use super::Timestamp;
+    use super::wall::{ExactReading, WallOffset};
+
+    /// How often a mark is compared with the next one to learn whether marks are of use.
+    const TRIES: usize = 8;
+
+    /// Uptime and the wall clock.
+    #[derive(Debug)]
+    pub(super) struct Clocks {
+        /// `None` if the coarse clocks are not of the same tick. Some emulated kernels read them as exact clocks.
+        offset: Option<WallOffset>,
+    }
+
+    impl Clocks {
+        pub(super) fn new() -> Self {
+            let has_marks = (0..TRIES).any(|_| step_mark() == step_mark());
+            Self {
+                offset: has_marks.then(WallOffset::unknown),
+            }
+        }
+
+        /// Reads uptime, and then the wall clock.
+        pub(super) fn read(&self) -> (u64, Timestamp) {
+            let uptime = nanos(ClockId::Boottime).cast_unsigned();
+            let (uptime, wall) = match &self.offset {
+                Some(offset) => offset.read(uptime, step_mark(), exactly),
+                None => (uptime, nanos(ClockId::Realtime)),
+            };
+            (uptime, Timestamp::from_millis(wall.div_euclid(1_000_000)))
+        }
+    }
+
+    fn exactly() -> ExactReading {
+        ExactReading {
+            before: nanos(ClockId::Boottime).cast_unsigned(),
+            wall: nanos(ClockId::Realtime),
+            after: nanos(ClockId::Boottime).cast_unsigned(),
+        }
+    }
+
+    /// Returns a number that changes with each step of the wall clock.
+    fn step_mark() -> i64 {
+        nanos(ClockId::RealtimeCoarse).wrapping_sub(nanos(ClockId::MonotonicCoarse))
+    }
+
+    /// Reads a clock. An `i64` of nanoseconds lasts until the year 2262.
+    fn nanos(clock: ClockId) -> i64 {
+        let time = rustix::time::clock_gettime(clock);
+        let seconds = time.tv_sec.saturating_mul(1_000_000_000);
+        seconds.saturating_add(time.tv_nsec)
+    }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn wall() -> Timestamp {
-    SystemTime::now().into()
-}
+mod machine {
+    use std::time::{Instant, SystemTime};
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn uptime_nanos() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
+    use super::Timestamp;
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn uptime_nanos() -> u64 {
-    static FIRST: once_cell::sync::Lazy<std::time::Instant> =
-        once_cell::sync::Lazy::new(std::time::Instant::now);
-    u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// Uptime and the wall clock.
+    #[derive(Debug)]
+    pub(super) struct Clocks;
+
+    impl Clocks {
+        pub(super) fn new() -> Self {
+            Self
+        }
+
+        /// Reads uptime, and then the wall clock.
+        pub(super) fn read(&self) -> (u64, Timestamp) {
+            static FIRST: once_cell::sync::Lazy<Instant> = once_cell::sync::Lazy::new(Instant::now);
+            let uptime = u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            (uptime, SystemTime::now().into())
+        }
+    }
 }
 
 /// A clock that a test moves.

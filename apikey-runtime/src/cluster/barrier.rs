@@ -38,6 +38,8 @@ impl ChangePoller {
     /// Waits until no node trusts an entry that it cached before this call. Called after the change
     /// is committed and its keys are evicted from this node's cache.
     ///
+    /// A detached manager has followed no history, so it reads who acknowledges, and waits out the longest lease.
+    ///
     /// # Errors
     ///
     /// Returns [`Error::ShutDown`] if this manager shuts down during the wait.
@@ -166,7 +168,7 @@ impl ChangePoller {
         let Ok(Ok(now)) = tokio::time::timeout_at(end, membership.members()).await else {
             return;
         };
-        if now.cursor.epoch < epoch || !self.is_in(&now) {
+        if now.cursor.epoch < epoch || !(self.detached || self.is_in(&now)) {
             return;
         }
         let listed = |seen: &Node| now.nodes.iter().find(|node| node.id == seen.id).cloned();

@@ -37,6 +37,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// Polls the change log, on request too.
 #[derive(Debug)]
 pub(crate) struct ChangePoller {
+    /// Whether this manager is not a node: it neither polls nor joins the members, and trusts no entry.
+    pub(super) detached: bool,
     /// The id of this manager among those that use the store.
     pub(super) node: NodeId,
     pub(super) shared: Arc<Shared>,
@@ -68,11 +70,9 @@ pub(crate) struct ChangePoller {
 /// The position up to which the cache follows the change log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SyncPosition {
-    /// All keys that changed up to here were evicted from the cache, and the marks of all owners that
-    /// changed were raised.
+    /// All keys that changed up to here were evicted from the cache, and the marks of all owners that changed were raised.
     pub(crate) cursor: Cursor,
-    /// Since when each answer has continued the one before. A store restored to an earlier state
-    /// breaks this.
+    /// Since when each answer has continued the one before. A store restored to an earlier state breaks this.
     pub(crate) unbroken_since: Instant,
 }
 
@@ -86,6 +86,7 @@ struct CompletedPolls {
 impl ChangePoller {
     pub(crate) fn new(node: NodeId, shared: Arc<Shared>, cache: Arc<Cache>) -> Self {
         Self {
+            detached: false,
             node,
             shared,
             cache,
@@ -102,6 +103,18 @@ impl ChangePoller {
             joins: AtomicU64::new(0),
             required_protocol: AtomicU32::new(0),
         }
+    }
+
+    /// Returns the poller of a manager that is not a node, which never polls.
+    pub(crate) fn detached(self) -> Self {
+        Self {
+            detached: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -166,8 +179,7 @@ impl ChangePoller {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Waits until an owner was changed, here or by another node. One such change is remembered
-    /// between two calls.
+    /// Waits until an owner was changed, here or by another node. One such change is remembered between two calls.
     pub(crate) async fn owner_changed(&self) {
         self.owner_changed.notified().await;
     }
@@ -178,6 +190,9 @@ impl ChangePoller {
     }
 
     async fn wait_for_poll(&self, trigger: &Notify) -> bool {
+        if self.detached {
+            return false;
+        }
         // A poll that has to join first may take longer.
         let limit = self.shared.deadline * 2 + REQUEST_INTERVAL;
         let polled = tokio::time::timeout(limit, self.next_poll(trigger)).await;
@@ -224,8 +239,7 @@ impl ChangePoller {
             let push_interval = (length.unwrap_or_default() / 200).clamp(least, most);
             let mut requested = false;
             loop {
-                // `due` only moves to earlier times: the poll that the lease needs is never
-                // delayed.
+                // `due` only moves to earlier times: the poll that the lease needs is never delayed.
                 match self.next_trigger(due, &mut pushes).await {
                     PollTrigger::Due => break,
                     PollTrigger::Requested => {
@@ -280,8 +294,7 @@ impl ChangePoller {
         polled.unwrap_or(PollOutcome::Failed)
     }
 
-    /// Does the same with these deadlines, of the poll and of the join before it. Logs a failure once
-    /// instead of at each poll.
+    /// Does the same with these deadlines, of the poll and of the join before it. Logs a failure once, not at each poll.
     ///
     /// # Errors
     ///
@@ -332,8 +345,7 @@ impl ChangePoller {
         Ok(polled)
     }
 
-    /// Joins the store's members, if this node is not one. Returns `false` if the store does not
-    /// have membership.
+    /// Joins the store's members, if this node is not one. Returns `false` if the store does not have membership.
     async fn join(&self, deadline: Duration) -> Result<bool, StoreError> {
         // A manager that was shut down does not join again.
         if self.is_member() || self.cache.lease.is_closed() {

@@ -3,13 +3,15 @@
 //! A fast hash is right here. The input has at least 128 bits of entropy, so it cannot be guessed,
 //! and a slow hash would help a denial-of-service attack.
 
+use std::any::Any;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
+use super::sha256::{sha256_words, to_words};
 use crate::error::{BoxError, Error};
 
 const SHA256_TAG: &str = "sha256$";
@@ -19,7 +21,7 @@ const HMAC_TAG: &str = "hmac-sha256$";
 ///
 /// The default is [`Sha256Hasher`]. Implement this trait to verify digests that another system
 /// created (flask-api-key's `hash_api_key_loader` and `verify_api_key_loader`).
-pub trait KeyHasher: fmt::Debug + Send + Sync + 'static {
+pub trait KeyHasher: fmt::Debug + Any + Send + Sync {
     /// Creates the digest of `key`, tagged with its algorithm, as a store keeps it.
     ///
     /// # Errors
@@ -183,12 +185,28 @@ impl Sha256Hasher {
         Ok(Self { peppers })
     }
 
-    fn words(&self, key: &str, pepper: Option<u8>) -> Option<[u64; 4]> {
+    /// Returns whether `key` has this digest, in constant time. Unlike another hasher, it takes each byte into account:
+    /// two texts never have one digest.
+    #[inline]
+    pub(crate) fn matches(&self, key: &[u8], digest: &ParsedDigest) -> bool {
+        let Form::Words { pepper, words } = &digest.0 else {
+            return false;
+        };
+        let Some(presented) = self.words(key, *pepper) else {
+            return false;
+        };
+        // One comparison in constant time for all words.
+        let pairs = presented.iter().zip(words);
+        let differing = pairs.fold(0, |bits, (left, right)| bits | (left ^ right));
+        differing.ct_eq(&0).into()
+    }
+
+    fn words(&self, key: &[u8], pepper: Option<u8>) -> Option<[u64; 4]> {
         match pepper {
-            None => Some(to_words(Sha256::digest(key.as_bytes()).as_ref())),
+            None => Some(sha256_words(key)),
             Some(index) => {
                 let mut mac = self.peppers.get(usize::from(index))?.state.clone();
-                mac.update(key.as_bytes());
+                mac.update(key);
                 Some(to_words(mac.finalize().into_bytes().as_ref()))
             }
         }
@@ -198,7 +216,7 @@ impl Sha256Hasher {
 impl KeyHasher for Sha256Hasher {
     fn hash(&self, key: &str) -> Result<String, BoxError> {
         let pepper = (!self.peppers.is_empty()).then_some(0);
-        let words = self.words(key, pepper).unwrap_or_default();
+        let words = self.words(key.as_bytes(), pepper).unwrap_or_default();
         let hex: String = words.iter().map(|word| format!("{word:016x}")).collect();
         Ok(match self.peppers.first() {
             None => format!("{SHA256_TAG}{hex}"),
@@ -221,27 +239,8 @@ impl KeyHasher for Sha256Hasher {
     }
 
     fn verify(&self, key: &str, digest: &ParsedDigest) -> bool {
-        let Form::Words { pepper, words } = &digest.0 else {
-            return false;
-        };
-        let Some(presented) = self.words(key, *pepper) else {
-            return false;
-        };
-        let pairs = presented.iter().zip(words);
-        pairs
-            .fold(Choice::from(1), |same, (left, right)| {
-                same & left.ct_eq(right)
-            })
-            .into()
+        self.matches(key.as_bytes(), digest)
     }
-}
-
-fn to_words(digest: &[u8]) -> [u64; 4] {
-    let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(digest.as_chunks::<8>().0) {
-        *word = u64::from_be_bytes(*bytes);
-    }
-    words
 }
 
 /// Parses exactly 64 lower-case hex digits.
@@ -273,6 +272,20 @@ mod tests {
             Sha256Hasher::new().hash("abc").unwrap(),
             format!("sha256${hex}")
         );
+    }
+
+    /// One bit, in any of the words, is a difference.
+    #[test]
+    fn every_word_is_compared() {
+        let hasher = Sha256Hasher::new();
+        let words = sha256_words(b"a key");
+        for bit in 0..256 {
+            let mut words = words;
+            words[bit / 64] ^= 1 << (bit % 64);
+            let pepper = None;
+            let digest = ParsedDigest(Form::Words { pepper, words });
+            assert!(!hasher.verify("a key", &digest), "{bit}");
+        }
     }
 
     /// RFC 4231 section 4.3, test case 2.

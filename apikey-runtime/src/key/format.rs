@@ -15,12 +15,15 @@ const USUAL_SECRET_LEN: usize = 64;
 /// The longest prefix.
 const MAX_PREFIX_LEN: usize = 32;
 
-/// A text with the form of a key and a correct checksum. The store may still not know it.
+/// A text with the form of a key and, unless it was parsed for a lookup, a correct checksum. The store may still
+/// not know it.
 #[derive(Clone, Copy)]
 pub(crate) struct ParsedKey<'a> {
-    text: &'a str,
-    prefix: &'a str,
+    text: &'a [u8],
+    prefix_len: usize,
     id: IdText<'a>,
+    /// Whether the checksum is correct, and all characters are those of keys.
+    is_checked: bool,
 }
 
 impl<'a> ParsedKey<'a> {
@@ -37,23 +40,56 @@ impl<'a> ParsedKey<'a> {
         }
         // The checksum does not have a `_`.
         let at = last_separator(body)?;
-        let text = std::str::from_utf8(text).ok()?;
         let rest = text.get(..at)?;
         // The id has a fixed width, so a second search is not needed.
-        let (_, id) = rest.as_bytes().split_last_chunk::<ID_LEN>()?;
-        let prefix = rest.get(..rest.len() - ID_LEN)?.strip_suffix('_')?;
+        let (rest, id) = rest.split_last_chunk::<ID_LEN>()?;
+        let prefix_len = rest.strip_suffix(b"_")?.len();
         let id = IdText::of_plain(id)?;
         let has_secret = at + 1 < body.len();
-        (has_secret && !prefix.is_empty()).then_some(Self { text, prefix, id })
+        (has_secret && prefix_len > 0).then_some(Self {
+            text,
+            prefix_len,
+            id,
+            is_checked: true,
+        })
+    }
+
+    /// Parses `text` as a key with this prefix, as far as a lookup needs it: from the left, without the checksum.
+    /// If its digest is that of a key, it is the text of that key, to the last character. Otherwise, it has to be
+    /// [checked](Self::is_correct).
+    pub(crate) fn for_lookup(text: &'a [u8], prefix: &str) -> Option<Self> {
+        if text.len() > MAX_KEY_LEN {
+            return None;
+        }
+        let rest = text.strip_prefix(prefix.as_bytes())?.strip_prefix(b"_")?;
+        let (id, rest) = rest.split_first_chunk::<ID_LEN>()?;
+        let tail = rest.strip_prefix(b"_")?;
+        // With another `_`, the id would be elsewhere.
+        (tail.len() > CHECKSUM_LEN && !has_separator(tail)).then_some(Self {
+            text,
+            prefix_len: prefix.len(),
+            id: IdText::for_lookup(id),
+            is_checked: false,
+        })
+    }
+
+    /// Returns whether the checksum is correct, and all characters are those of keys.
+    pub(crate) fn is_correct(&self) -> bool {
+        self.is_checked || Self::parse(self.text).is_some()
     }
 
     /// Returns the whole key, including the secret.
-    pub(crate) fn text(&self) -> &'a str {
+    pub(crate) fn bytes(&self) -> &'a [u8] {
         self.text
     }
 
+    /// Returns the whole key, including the secret; empty if it is not text, which a correct key always is.
+    pub(crate) fn text(&self) -> &'a str {
+        std::str::from_utf8(self.text).unwrap_or_default()
+    }
+
     pub(crate) fn prefix(&self) -> &'a str {
-        self.prefix
+        self.text().get(..self.prefix_len).unwrap_or_default()
     }
 
     pub(crate) fn id(&self) -> IdText<'a> {
@@ -66,16 +102,17 @@ pub(crate) struct OwnedKey {
     text: SecretString,
     prefix_len: usize,
     id: KeyId,
+    is_checked: bool,
 }
 
 impl OwnedKey {
     /// Borrows the key. Nothing is parsed or summed again.
     pub(crate) fn as_parsed(&self) -> ParsedKey<'_> {
-        let text = self.text.expose_secret();
         ParsedKey {
-            text,
-            prefix: text.get(..self.prefix_len).unwrap_or_default(),
+            text: self.text.expose_secret().as_bytes(),
+            prefix_len: self.prefix_len,
             id: self.id.as_text(),
+            is_checked: self.is_checked,
         }
     }
 }
@@ -83,9 +120,10 @@ impl OwnedKey {
 impl From<ParsedKey<'_>> for OwnedKey {
     fn from(key: ParsedKey<'_>) -> Self {
         Self {
-            text: key.text.into(),
-            prefix_len: key.prefix.len(),
+            text: key.text().into(),
+            prefix_len: key.prefix_len,
             id: key.id.to_id(),
+            is_checked: key.is_checked,
         }
     }
 }
@@ -93,16 +131,19 @@ impl From<ParsedKey<'_>> for OwnedKey {
 /// Returns the place of the last `_`. It is looked for first before a secret of the usual length, because a
 /// search takes longer.
 fn last_separator(body: &[u8]) -> Option<usize> {
-    let is_separator = |byte: &u8| *byte == b'_';
     if let Some((head, secret)) = body.split_last_chunk::<USUAL_SECRET_LEN>()
-        && head.last().is_some_and(is_separator)
-        && !secret
-            .iter()
-            .fold(false, |has, byte| has | is_separator(byte))
+        && head.last() == Some(&b'_')
+        && !has_separator(secret)
     {
         return Some(head.len() - 1);
     }
-    body.iter().rposition(is_separator)
+    body.iter().rposition(|byte| *byte == b'_')
+}
+
+/// Returns whether `text` has a `_`. It does not stop early, so that the compiler can vectorise it.
+#[inline]
+fn has_separator(text: &[u8]) -> bool {
+    text.iter().fold(false, |has, byte| has | (*byte == b'_'))
 }
 
 /// Returns whether `text` consists of ASCII letters, digits and `_`. It does not stop early, so
@@ -220,6 +261,25 @@ mod tests {
         #[test]
         fn no_bytes_break_the_parser(bytes: Vec<u8>) {
             let _ = ParsedKey::parse(&bytes);
+            let _ = ParsedKey::for_lookup(&bytes, "my_api").map(|key| key.text().len());
+        }
+
+        /// Also for texts with several places that could be an id's, and with prefixes that begin alike.
+        #[test]
+        fn a_key_that_is_parsed_for_a_lookup_is_that_key_or_not_correct(
+            prefix in "my|my_api|my_[a-z]{22}", id: u128, secret in "[a-z_]{0,2}[A-Za-z0-9]{1,60}",
+            slip in proptest::option::of(0_usize..60),
+        ) {
+            let mut text = key(&prefix, id, &secret).into_bytes();
+            if let Some(at) = slip {
+                text[at % 30] ^= 1;
+            }
+            for accepted in ["my", "my_api", prefix.as_str()] {
+                let parts = |key: ParsedKey<'_>| (key.prefix().to_owned(), key.id().to_id());
+                let found = ParsedKey::for_lookup(&text, accepted).filter(ParsedKey::is_correct);
+                let parsed = ParsedKey::parse(&text).filter(|key| key.prefix() == accepted);
+                prop_assert_eq!(found.map(parts), parsed.map(parts));
+            }
         }
 
         /// F-04: any one character replaced, swapped with its neighbour, dropped or added.

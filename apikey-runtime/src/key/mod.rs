@@ -9,6 +9,7 @@ mod digest;
 mod format;
 mod generate;
 mod id;
+mod sha256;
 
 pub use crate::error::BoxError;
 pub use crate::key_id::KeyId;

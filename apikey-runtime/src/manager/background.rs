@@ -10,9 +10,13 @@ use crate::error::{Error, ErrorChain};
 /// The pause of a task after the store panicked.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_millis(10);
 
-/// Starts the store, joins its members, takes the first lease, and spawns the background tasks.
+/// Starts the store, joins its members, takes the first lease, and spawns the background tasks. A detached manager only
+/// starts the store.
 pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
     start_store(&core).await?;
+    if core.poller.is_detached() {
+        return Ok(());
+    }
     take_first_lease(&core).await?;
     spawn(&core, |core| async move { core.poller.run().await });
     spawn(&core, |core| async move {
@@ -90,7 +94,8 @@ pub(super) async fn stop(core: &ManagerCore) {
     core.publish_metrics();
     let leave = async {
         // If this fails, other nodes remove this one, only later.
-        if let Some(membership) = core.shared.store.membership()
+        if !core.poller.is_detached()
+            && let Some(membership) = core.shared.store.membership()
             && let Err(error) = membership.leave(&core.poller.node()).await
         {
             tracing::debug!(error = %ErrorChain(&error), "this node stays in the key store's member list");

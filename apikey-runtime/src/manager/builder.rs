@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Once};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::background;
@@ -13,7 +13,7 @@ use super::notice_memory::NoticeMemory;
 use super::secret::{RandomSource, SystemRandom};
 use super::thread::ManagerThread;
 use super::{ApiKeyManager, Inner};
-use crate::cache::{Cache, IdleExpiry, Loader};
+use crate::cache::{Cache, IdleExpiry, Loader, SINGLE_READS};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::ChangePoller;
 use crate::config::Config;
@@ -35,6 +35,7 @@ pub struct ApiKeyManagerBuilder {
     clock: Option<Arc<dyn Clock>>,
     random: Arc<dyn RandomSource>,
     web_extension: Option<Arc<dyn Any + Send + Sync>>,
+    detached: bool,
 }
 
 impl ApiKeyManagerBuilder {
@@ -46,6 +47,7 @@ impl ApiKeyManagerBuilder {
             clock: None,
             random: Arc::new(SystemRandom),
             web_extension: None,
+            detached: false,
         }
     }
 
@@ -89,6 +91,40 @@ impl ApiKeyManagerBuilder {
         self
     }
 
+    /// Makes the manager detached: a tool that is used beside servers, such as a command line, and not a node of the store.
+    ///
+    /// It neither joins the [members](ApiKeyManager::members) nor takes a lease, it caches nothing, and nothing runs in its
+    /// background. So it costs the store nothing between its calls, and if it is killed, no other node waits for it. What it
+    /// changes is a change like any other: it is in the change log and the audit log, and the store's push evicts it from
+    /// the caches of all nodes at once. A call with `confirmed` tells which nodes have acknowledged the change, and always
+    /// waits out the longest lease: a manager that has not followed the change log cannot tell whether the member list
+    /// is complete.
+    ///
+    /// Each check reads the store. Usage that it counts is flushed when it is shut down. Watches, notices before the end of
+    /// keys, and [`health`](ApiKeyManager::health) are for nodes.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use apikey_runtime::{ApiKeyManager, KeyStore, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::new());
+    /// let server = ApiKeyManager::builder().shared_store(store.clone()).start().await?;
+    /// let key = server.create("ci").await?;
+    ///
+    /// let tool = ApiKeyManager::builder().shared_store(store).detached().start().await?;
+    /// assert_eq!(tool.members().await?.len(), 1, "the server");
+    /// let change = tool.revoke(key.id()).confirmed().await?;
+    /// assert_eq!(change.propagation.acknowledged.len(), 1);
+    /// assert!(server.verify(key.expose_secret()).await.is_err());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
     /// Keeps data for the web framework's layer.
     pub(crate) fn web_extension(mut self, web_extension: Arc<dyn Any + Send + Sync>) -> Self {
         self.web_extension = Some(web_extension);
@@ -125,7 +161,7 @@ impl ApiKeyManagerBuilder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let shared = Arc::new(Shared::new(store, clock, runtime, deadline));
         let node = node_id(&*self.random)?;
-        let core = Arc::new(core(shared, self.config, self.hasher, node)?);
+        let core = Arc::new(core(shared, self.config, self.hasher, node, self.detached)?);
         core.check_countable(core.verifier.config.issue_policy())?;
         core.check_idle_expiry()?;
         thread.run(background::start(Arc::clone(&core))).await?;
@@ -160,10 +196,16 @@ fn core(
     config: Config,
     hasher: Arc<dyn KeyHasher>,
     node: NodeId,
+    detached: bool,
 ) -> Result<ManagerCore, Error> {
     let dummy = dummy_digest(&*hasher)?;
     let cache = Arc::new(Cache::new(config.cache_capacity()));
-    let poller = ChangePoller::new(node, Arc::clone(&shared), Arc::clone(&cache));
+    let mut poller = ChangePoller::new(node, Arc::clone(&shared), Arc::clone(&cache));
+    let mut prefetch = config.limit_prefetch();
+    if detached {
+        // What was taken ahead would be lost with a process that is killed.
+        (poller, prefetch) = (poller.detached(), 1);
+    }
     let (poller, events) = (Arc::new(poller), Arc::new(EventSender::default()));
     let usage = Arc::new(Usage::new(Arc::clone(&shared), &config, node));
     let default_rate = config.default_rate_limit();
@@ -179,16 +221,20 @@ fn core(
                 after,
                 own: Arc::clone(&usage) as Arc<dyn UnflushedUses>,
             }),
+            queue: Loader::queue_of(&*shared.store),
+            single_reads: Semaphore::new(SINGLE_READS),
         }),
         poller: Arc::clone(&poller),
         events: Arc::clone(&events),
         usage: Arc::clone(&usage),
         failed_attempts: config.failed_attempts().map(FailedAttempts::new),
         local_limiter: LocalLimiter::new(),
-        prefetch: Arc::new(Prefetch::new(config.limit_prefetch())),
+        prefetch: Arc::new(Prefetch::new(prefetch)),
         deferred: TaskTracker::new(),
         default_plan,
         dummy,
+        sha256: (&*hasher as &dyn Any).downcast_ref().cloned(),
+        marks: foldhash::fast::RandomState::default(),
         config,
     };
     let notice_memory = NoticeMemory::new(shared.now());

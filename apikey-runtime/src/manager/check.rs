@@ -56,10 +56,20 @@ impl ApiKeyManager {
         policy: &Policy,
         facts: &RequestFacts<'_>,
     ) -> Result<CheckedKey, Denied> {
+        self.check_presented(key.as_bytes(), policy, facts).await
+    }
+
+    /// Checks a credential that need not be text.
+    pub(crate) async fn check_presented(
+        &self,
+        key: &[u8],
+        policy: &Policy,
+        facts: &RequestFacts<'_>,
+    ) -> Result<CheckedKey, Denied> {
         let verifier = self.verifier();
         if policy.require_https && !facts.is_encrypted() {
             // The event names the key: it was readable on the way, and has to be replaced.
-            let id = || ParsedKey::parse(key.as_bytes()).map(|key| key.id().to_id());
+            let id = || ParsedKey::parse(key).map(|key| key.id().to_id());
             return Err(verifier.record_denial(DenyReason::HttpsRequired, policy, id));
         }
         if policy.rate.is_some() && policy.name.is_none() && !facts.has_route() {
@@ -70,7 +80,7 @@ impl ApiKeyManager {
             return Err(verifier.record_denial(DenyReason::Misconfigured, policy, || None));
         }
         let request = CheckRequest {
-            credential: Credential::Presented(verifier.parse(key.as_bytes(), policy)?),
+            credential: Credential::Presented(verifier.parse_for_lookup(key, policy)?),
             policy,
             info: facts,
             earlier: None,

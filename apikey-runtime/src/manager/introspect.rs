@@ -1,5 +1,6 @@
 //! Tells the holder of a key what it may know of the key.
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::ApiKeyManager;
@@ -41,6 +42,10 @@ pub struct KeyFacts {
     pub scopes: Scopes,
     /// See [`KeyRecord::environment`].
     pub environment: Option<String>,
+    /// See [`KeyRecord::networks`]. Serialized as a list of texts.
+    pub networks: Vec<IpNet>,
+    /// See [`KeyRecord::methods`].
+    pub methods: Vec<String>,
     /// See [`KeyRecord::created`].
     pub created: Timestamp,
     /// See [`KeyRecord::expires`].
@@ -59,7 +64,7 @@ impl ApiKeyManager {
     /// The answer is that the key is not active, without a reason, if the text is not a key, if the
     /// secret is wrong or its grace has ended, if the prefix is not accepted, and if the key is
     /// revoked, suspended, disabled, expired, not valid yet or idle (RFC 7662 section 2.2). The key's
-    /// networks and methods are not considered.
+    /// networks and methods are told and not considered, since the request is not known.
     ///
     /// The record is read from the store. The call is not a use of the key, and neither limits nor
     /// failed attempts are counted: a route that calls it should have a rate of its own.
@@ -98,7 +103,8 @@ impl ApiKeyManager {
     /// The holder of a key can so end it, and a report of leaked keys can. If a rotation superseded the
     /// presented secret, only the grace of this secret is ended: the key's new secret stays valid, and
     /// the event is [`GraceEnded`](crate::events::EventKind::GraceEnded). A key with a prefix that is
-    /// not accepted any more is revoked too. Limits, failed attempts and usage are not counted.
+    /// not accepted any more is revoked too. Limits and usage are not counted, nor are failed attempts by
+    /// default.
     ///
     /// ```
     /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
@@ -116,6 +122,8 @@ impl ApiKeyManager {
     ///
     /// Its errors are [`Error::InvalidArgument`], [`Error::Store`], [`Error::ShutDown`], and
     /// [`Error::Conflict`] if other writers kept changing the key.
+    ///
+    /// [`counted_for`](RevokePresented::counted_for) is for callers that are not known.
     pub fn revoke_presented(&self, key: &str) -> RevokePresented {
         RevokePresented::new(self.clone(), key)
     }
@@ -153,6 +161,8 @@ impl Introspection {
             owner: record.owner,
             scopes: record.scopes,
             environment: record.environment,
+            networks: record.networks,
+            methods: record.methods,
             created: record.created,
             expires: record.expires,
             not_before: record.not_before,

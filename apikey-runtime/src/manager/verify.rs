@@ -31,7 +31,7 @@ impl ApiKeyManager {
     /// Returns the reason for the denial.
     pub async fn verify_for(&self, key: &str, policy: &Policy) -> Result<ApiKey, Denied> {
         let verifier = self.verifier();
-        let credential = Credential::Presented(verifier.parse(key.as_bytes(), policy)?);
+        let credential = Credential::Presented(verifier.parse_for_lookup(key.as_bytes(), policy)?);
         let request = CheckRequest {
             credential,
             policy,

@@ -17,6 +17,7 @@ pub use scopes::ScopeExpr;
 pub(crate) use scopes::{FilledTemplates, PathValues, TemplateFault};
 
 use crate::limit::Rate;
+use crate::scope::Scopes;
 
 /// Facts about a request that a key's record and a route's policy are evaluated against.
 pub(crate) trait RequestInfo: PathValues {
@@ -34,6 +35,10 @@ pub(crate) trait RequestInfo: PathValues {
     /// Writes the route's pattern, such as `/orders/{id}`, in pieces, or nothing without a request.
     /// Each call writes the same pieces, which do not contain anything that a client chose.
     fn write_route(&self, write: &mut dyn FnMut(&str));
+    /// Returns the scopes that this request requires besides those of the policy.
+    fn required_scopes(&self) -> Option<&Scopes> {
+        None
+    }
 }
 
 /// What failed attempts are counted against.

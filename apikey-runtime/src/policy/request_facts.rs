@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::{CountedClient, PathValues, RequestInfo};
+use crate::scope::Scopes;
 
 /// Facts about a request, for a check by a caller that is not a route; see
 /// [`ApiKeyManager::check`](crate::ApiKeyManager::check).
@@ -24,10 +25,13 @@ use super::{CountedClient, PathValues, RequestInfo};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestFacts<'a> {
     address: Option<IpAddr>,
+    /// What failed attempts are counted against if the address is unknown.
+    counted: Option<IpAddr>,
     method: Option<&'a str>,
     https: bool,
     route: Option<&'a str>,
     path_values: &'a [(&'a str, &'a str)],
+    required_scopes: Option<&'a Scopes>,
 }
 
 impl<'a> RequestFacts<'a> {
@@ -36,10 +40,12 @@ impl<'a> RequestFacts<'a> {
     pub const fn new() -> Self {
         Self {
             address: None,
+            counted: None,
             method: None,
             https: false,
             route: None,
             path_values: &[],
+            required_scopes: None,
         }
     }
 
@@ -93,6 +99,43 @@ impl<'a> RequestFacts<'a> {
         self
     }
 
+    /// Requires the key to have all of these scopes, besides those of the policy. By default, none: it is
+    /// for demands that are not known before the program runs, such as those in a gateway's configuration.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, DenyReason, MemoryStore};
+    /// use apikey_runtime::manager::RequestFacts;
+    /// use apikey_runtime::{Policy, Scopes};
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// let key = manager.create("ci").scopes(["orders:read"]).await?;
+    /// let demanded = Scopes::from_text("orders:read orders:write")?;
+    /// let facts = RequestFacts::new().with_required_scopes(&demanded);
+    /// let denied = manager.check(key.expose_secret(), &Policy::new(), &facts).await.unwrap_err();
+    /// assert_eq!(denied.reason(), DenyReason::InsufficientScope);
+    /// assert_eq!(denied.required_scopes(), ["orders:read", "orders:write"]);
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub const fn with_required_scopes(mut self, scopes: &'a Scopes) -> Self {
+        self.required_scopes = Some(scopes);
+        self
+    }
+
+    /// Returns the client's address; `None` if it is unknown.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Counts failed attempts against this address if the client's is unknown.
+    pub(crate) const fn counted_against(mut self, neighbour: Option<IpAddr>) -> Self {
+        self.counted = neighbour;
+        self
+    }
+
     /// Returns whether a rate can be counted by the route.
     pub(crate) const fn has_route(&self) -> bool {
         self.route.is_some()
@@ -112,8 +155,8 @@ impl RequestInfo for RequestFacts<'_> {
     }
 
     fn counted_client(&self) -> CountedClient {
-        self.address
-            .map_or(CountedClient::Unknown, CountedClient::Address)
+        let address = self.address.or(self.counted);
+        address.map_or(CountedClient::Unknown, CountedClient::Address)
     }
 
     fn method(&self) -> Option<&str> {
@@ -128,5 +171,9 @@ impl RequestInfo for RequestFacts<'_> {
         if let Some(pattern) = self.route {
             write(pattern);
         }
+    }
+
+    fn required_scopes(&self) -> Option<&Scopes> {
+        self.required_scopes.filter(|scopes| !scopes.is_empty())
     }
 }

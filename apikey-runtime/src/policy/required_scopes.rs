@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::scopes::{FilledTemplates, ScopeExpr};
+use crate::scope::Scopes;
 
 /// The scopes that the guards of a request required of its key.
 #[derive(Debug, Clone)]
@@ -19,22 +20,35 @@ pub(crate) struct GuardScopes {
     expression: ScopeExpr,
     /// The texts that the check filled the templates into.
     filled: FilledTemplates,
+    /// The scopes that the request required itself.
+    given: Scopes,
     earlier: RequiredScopes,
 }
 
 impl GuardScopes {
-    /// Returns what a guard with the scopes `own` and `earlier` guards of the same request required. It is
-    /// `None`, and nothing is allocated, if that is `own`, without templates.
+    /// Returns what a guard with the scopes `own`, the request itself (`given`), and `earlier` guards of the
+    /// same request required. It is `None`, and nothing is allocated, if that is `own`, without templates.
     #[inline]
     pub(crate) fn of(
         own: Option<ScopeExpr>,
         filled: FilledTemplates,
+        given: Option<&Scopes>,
         earlier: Option<RequiredScopes>,
     ) -> Option<Arc<Self>> {
-        if earlier.is_none() && filled.is_empty() {
+        if earlier.is_none() && filled.is_empty() && given.is_none() {
             return None;
         }
-        Self::several(own, filled, earlier.unwrap_or(RequiredScopes::None))
+        let earlier = earlier.unwrap_or(RequiredScopes::None);
+        match given {
+            Some(given) => Some(Arc::new(Self {
+                // An empty `All` is met by each key.
+                expression: own.unwrap_or(ScopeExpr::All(&[])),
+                filled,
+                given: given.clone(),
+                earlier,
+            })),
+            None => Self::several(own, filled, earlier),
+        }
     }
 
     #[cold]
@@ -57,6 +71,7 @@ impl GuardScopes {
         Some(Arc::new(Self {
             expression,
             filled,
+            given: Scopes::none(),
             earlier,
         }))
     }
@@ -80,7 +95,9 @@ impl RequiredScopes {
             Self::None => true,
             Self::One(expression) => expression.met(&FilledTemplates::default(), holds),
             Self::Several(last) => {
-                last.expression.met(&last.filled, holds) && last.earlier.met(holds)
+                last.expression.met(&last.filled, holds)
+                    && last.given.iter().all(holds)
+                    && last.earlier.met(holds)
             }
         }
     }
@@ -107,12 +124,12 @@ mod tests {
 
     fn required(own: ScopeExpr, earlier: Option<&RequiredScopes>) -> RequiredScopes {
         let filled = own.fill(&Project("7")).unwrap();
-        let several = GuardScopes::of(Some(own), filled, earlier.cloned());
+        let several = GuardScopes::of(Some(own), filled, None, earlier.cloned());
         RequiredScopes::new(Some(own), several)
     }
 
     fn without_own(earlier: Option<&RequiredScopes>) -> RequiredScopes {
-        let several = GuardScopes::of(None, FilledTemplates::default(), earlier.cloned());
+        let several = GuardScopes::of(None, FilledTemplates::default(), None, earlier.cloned());
         RequiredScopes::new(None, several)
     }
 
@@ -127,6 +144,30 @@ mod tests {
         assert!(met(&required, &["admin"]));
         assert!(!met(&required, &["project:8:read"]));
         assert!(!met(&required, &["project:{id}:read"]));
+    }
+
+    #[test]
+    fn what_the_request_requires_counts_too() {
+        let given = Scopes::new(["a", "b"]).unwrap();
+        for (own, enough) in [
+            (None, &["a", "b"][..]),
+            (Some(READ), &["a", "b", "read"]),
+            (Some(PROJECT), &["a", "admin", "b"]),
+        ] {
+            let filled = own.map(|own| own.fill(&Project("7")).unwrap());
+            let filled = filled.unwrap_or_default();
+            let several = GuardScopes::of(own, filled, Some(&given), None);
+            let required = RequiredScopes::new(own, several);
+            assert!(met(&required, enough));
+            for left_out in enough {
+                let rest: Vec<_> = enough
+                    .iter()
+                    .filter(|one| *one != left_out)
+                    .copied()
+                    .collect();
+                assert!(!met(&required, &rest), "{left_out}");
+            }
+        }
     }
 
     #[test]

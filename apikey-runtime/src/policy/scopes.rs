@@ -157,7 +157,7 @@ impl ScopeExpr {
 
     /// Collects the scopes that a client could ask for (RFC 6750 section 3): those not under `not`,
     /// with templates as written.
-    pub(crate) fn required(self, into: &mut Vec<&'static str>) {
+    pub(crate) fn required(self, into: &mut Vec<&str>) {
         match self {
             Self::One(text) if !into.contains(&text) => into.push(text),
             Self::One(_) | Self::Not(_) => {}

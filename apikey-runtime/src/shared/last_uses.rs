@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 
+use tokio::time::Instant;
+
 use super::Shared;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -19,7 +21,7 @@ pub(crate) trait UnflushedUses: Debug + Send + Sync {
 
 impl Shared {
     /// Returns when these keys, at most 1000, were last allowed: by this process, and by others as far as
-    /// the store knows.
+    /// the store knows. Waits for the store until a time.
     ///
     /// # Errors
     ///
@@ -28,10 +30,11 @@ impl Shared {
         &self,
         keys: &[KeyId],
         own: &dyn UnflushedUses,
+        until: Instant,
     ) -> Result<LastUseTimes, StoreError> {
         // The store is read later: by then, it has what is not among the own uses any more.
         let mut uses = own.unflushed_uses(keys);
-        for used in self.last_used(keys).await? {
+        for used in self.last_used_until(keys, until).await? {
             let last = uses.entry(used.key).or_insert(used.at);
             *last = (*last).max(used.at);
         }

@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    AuditPage, AuditQuery, LastUsed, MAX_NETWORKS, NetworkUse, OwnerPage, OwnerQuery, OwnerState,
-    UsageQuery, UsageRow,
+    AuditPage, AuditQuery, FindResult, LastUsed, MAX_NETWORKS, NetworkUse, OwnerPage, OwnerQuery,
+    OwnerState, UsageQuery, UsageRow,
 };
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -37,6 +37,34 @@ pub(crate) fn record_of(
         Some(record) => readable(record).map(Some),
         None => Ok(None),
     }
+}
+
+/// Returns the records found for `ids`, each checked as by [`record_of`].
+///
+/// # Errors
+///
+/// Returns [`StoreError::Corrupt`] if the store did not answer for each id, or answered with another record: which of the
+/// answers are right is then not known.
+pub(crate) fn records_of(
+    ids: &[KeyId],
+    found: Vec<FindResult>,
+) -> Result<Vec<FindResult>, StoreError> {
+    if found.len() != ids.len() {
+        return Err(StoreError::Corrupt {
+            id: format!("{} keys", ids.len()),
+            reason: format!("the store answered for {}", found.len()),
+        });
+    }
+    let answers = ids.iter().zip(&found);
+    let is_other = |(id, found): &(&KeyId, &FindResult)| {
+        let found = found.as_ref().ok().and_then(Option::as_ref);
+        found.is_some_and(|record| record.id != **id)
+    };
+    if let Some((id, _)) = answers.clone().find(is_other) {
+        return Err(corrupt(id, "the store answered with another record"));
+    }
+    let checked = |(id, found): (&KeyId, FindResult)| record_of(id, found?);
+    Ok(ids.iter().zip(found).map(checked).collect())
 }
 
 /// Returns the state of an owner after a revocation of all its keys.

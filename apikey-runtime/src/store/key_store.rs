@@ -6,8 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    AuditStore, BulkStep, ChangeLog, ExpiryNotices, LimitStore, ListCursor, ListQuery, ListRange,
-    Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore, WriteOptions,
+    AuditStore, BatchReads, BulkStep, ChangeLog, ExpiryNotices, LimitStore, ListCursor, ListQuery,
+    ListRange, Membership, OwnerStore, RecordPage, SharedSecretStore, StoreCopy, UsageStore,
+    WriteOptions,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, Timestamp};
@@ -25,6 +26,7 @@ const REVOKE_STEP: u32 = 50;
 ///
 /// | capability | without it |
 /// |---|---|
+/// | [`batch_reads`](Self::batch_reads): many records by one statement | each record is read by itself |
 /// | [`change_log`](Self::change_log): what changed since a poll | managers read the store for each request |
 /// | [`membership`](Self::membership): which managers use the store | a confirmed change waits until every lease has ended |
 /// | [`owners`](Self::owners): a row for each owner | all keys of an owner are revoked in batches, and cannot be suspended; live keys cannot be bounded |
@@ -33,6 +35,7 @@ const REVOKE_STEP: u32 = 50;
 /// | [`limits`](Self::limits): limit counters | each process counts rates by itself, and quotas are an error |
 /// | [`usage`](Self::usage): how often keys were used | usage is not counted |
 /// | [`shared_secrets`](Self::shared_secrets): random bytes that all managers share | each node has to be configured with its secrets |
+/// | [`copying`](Self::copying): all content in pages | it cannot be copied to another store |
 ///
 /// A capability is usually implemented by the store's own type, and its accessor returns
 /// `Some(self)`. A manager expects each accessor to return the same answer at all times, even
@@ -196,6 +199,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Returns the reads of many records at once. By default, `None`: each record is read by itself.
+    fn batch_reads(&self) -> Option<&dyn BatchReads> {
+        None
+    }
+
     /// Returns the change log, with which managers can cache records and still learn of every
     /// change in time. By default, `None`: managers read the store for each request.
     fn change_log(&self) -> Option<&dyn ChangeLog> {
@@ -240,6 +248,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Returns the store of shared secrets. By default, `None`:
     /// [`ApiKeyManager::shared_secret`](crate::ApiKeyManager::shared_secret) is an error.
     fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
+        None
+    }
+
+    /// Returns what copies the content to another store, and from one. By default, `None`: the store cannot be copied.
+    fn copying(&self) -> Option<&dyn StoreCopy> {
         None
     }
 

@@ -1,11 +1,12 @@
 //! Stores: they keep records and do not decide anything.
 //!
-//! A store implements [`KeyStore`], and returns the capabilities that it has: [`ChangeLog`],
+//! A store implements [`KeyStore`], and returns the capabilities that it has: [`BatchReads`], [`ChangeLog`],
 //! [`Membership`], [`OwnerStore`], [`AuditStore`], [`ExpiryNotices`], [`LimitStore`], [`UsageStore`],
-//! [`SharedSecretStore`].
+//! [`SharedSecretStore`], [`StoreCopy`].
 
 pub(crate) mod answer;
 mod audit_store;
+mod batch_reads;
 mod bulk_step;
 mod change_log;
 mod charge;
@@ -13,6 +14,7 @@ mod charge;
 mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod copy_rules;
 pub(crate) mod expiry_notices;
 mod key_store;
 mod lease;
@@ -34,6 +36,7 @@ mod shared_secret_store;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod store_copy;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 mod trim_schedule;
 mod usage;
@@ -41,6 +44,8 @@ mod usage_store;
 mod write_options;
 
 pub use self::audit_store::{AuditPage, AuditQuery, AuditStore};
+pub(crate) use self::batch_reads::MAX_BATCH;
+pub use self::batch_reads::{BatchReads, FindResult};
 pub use self::bulk_step::BulkStep;
 pub(crate) use self::change_log::PROTOCOL;
 pub use self::change_log::{ChangeLog, ChangeSet, ChangedItem, Changes, Cursor};
@@ -63,10 +68,14 @@ pub use self::redis::RedisStore;
 pub use self::shared_secret_store::SharedSecretStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
+pub use self::store_copy::{
+    CopiedCounter, CopiedEntry, CopiedSecret, CopyItems, CopyOutcome, CopyPage, CopySection,
+    StoreCopy,
+};
 pub use self::usage::{
     LastUsed, MAX_NETWORKS, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
 };
 pub use self::usage_store::UsageStore;
 pub use self::write_options::WriteOptions;
-pub use crate::error::{BoxError, StoreError};
+pub use crate::error::{BoxError, FoundSchema, StoreError};
 pub use crate::record::{KeyPatch, OwnerRevocation, OwnerState, PreviousDigest, Revocation};

@@ -2,22 +2,80 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::StoreError;
+use crate::error::{FoundSchema, StoreError};
 
 /// The first version that is supported. Migrations are appended to it and never changed.
 pub(super) const FIRST: i64 = 100;
 
-/// Rejects a store whose version is not one of [`FIRST`] to `latest`.
-pub(super) fn check(found: i64, latest: i64) -> Result<(), StoreError> {
-    if found < FIRST {
-        return Err(unreleased());
+/// What a start may do about what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// Whether a store that does not exist is an error. Otherwise it is created.
+    pub(super) must_exist: bool,
+    /// Whether a store of an older release is brought up to date. Otherwise it is an error.
+    pub(super) migrate: bool,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            must_exist: false,
+            migrate: true,
+        }
     }
-    if found > latest {
-        return Err(StoreError::InvalidArgument(format!(
-            "the store has version {found}, and this release knows versions up to {latest}; take a newer release"
-        )));
+}
+
+impl Opening {
+    /// Returns whether nothing is created or changed.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn is_as_it_is(self) -> bool {
+        self.must_exist && !self.migrate
     }
-    Ok(())
+
+    /// Rejects a store that this release may not use: its version is not one of [`FIRST`] to `latest`, or it would have to
+    /// be created or brought up to date. `found` is `None` if `place` does not have a store.
+    pub(super) fn check(
+        self,
+        found: Option<i64>,
+        latest: i64,
+        place: impl FnOnce() -> String,
+    ) -> Result<(), StoreError> {
+        let (found, reason) = match found {
+            None if self.must_exist => (FoundSchema::Missing, missing(&place())),
+            None => return Ok(()),
+            Some(found) if found < FIRST => return Err(unreleased()),
+            Some(found) if found > latest => (
+                FoundSchema::Newer(found),
+                format!(
+                    "the store has version {found}, and this release knows versions up to {latest}; take a newer release"
+                ),
+            ),
+            Some(found) if found < latest && !self.migrate => (
+                FoundSchema::Older(found),
+                format!(
+                    "the store has version {found}, and this release needs {latest}; start a server of this release, or leave \
+                     `migrate(false)` out, which brings it up to date"
+                ),
+            ),
+            Some(_) => return Ok(()),
+        };
+        Err(StoreError::Schema { found, reason })
+    }
+}
+
+/// The message for a place without a store, if `must_exist` is set.
+pub(super) fn missing(place: &str) -> String {
+    format!(
+        "{place} does not have a store; correct the address, or leave `must_exist` out to create the store there"
+    )
+}
+
+/// The error for something else than a store.
+pub(super) fn foreign(reason: impl Into<String>) -> StoreError {
+    StoreError::Schema {
+        found: FoundSchema::Foreign,
+        reason: reason.into(),
+    }
 }
 
 /// Tells whether what an older release wrote is being brought up to date, which takes longer the more keys there are.
@@ -61,7 +119,5 @@ impl Drop for UpgradeGuard<'_> {
 
 /// The error for a store that is older than [`FIRST`].
 pub(super) fn unreleased() -> StoreError {
-    StoreError::InvalidArgument(
-        "the store was made by an unreleased build; create a new store".to_owned(),
-    )
+    foreign("the store was made by an unreleased build; create a new store")
 }

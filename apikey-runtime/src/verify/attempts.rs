@@ -2,50 +2,63 @@
 //! store.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::{Allowed, CheckRequest, Verifier};
+use super::{CheckRequest, Verifier};
+use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::{CountedClient, RequestInfo};
 
 impl Verifier {
     /// Rejects a client whose address has failed too often; all clients without a known address
     /// share one count. This comes after the form, the checksum
-    /// and the cache, where it costs a cached key nothing, and before the store and the poll that a
-    /// denial requests. The key is not considered, so an attacker cannot block a key by
+    /// and the cache, where it costs a cached key nothing, and before the store, the poll that a
+    /// denial requests, and a denial that needs neither. The key is not considered, so an attacker cannot block a key by
     /// guessing its id.
     pub(super) fn reject_if_blocked<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
+        now: ClockReading,
     ) -> Result<(), Denied> {
-        let Some(attempts) = &self.failed_attempts else {
-            return Ok(());
-        };
         let Some(address) = counted_address(request.info) else {
             return Ok(());
         };
-        let now = self.shared.now().uptime_nanos;
-        let blocked = attempts.is_blocked(address, now);
-        blocked.map_or(Ok(()), |wait| {
+        self.blocked_for(address, now).map_or(Ok(()), |wait| {
             let denied = self.deny(request, DenyReason::TooManyFailedAttempts);
             Err(denied.retrying(Some(wait)))
         })
     }
 
-    /// Counts an invalid key against the client's address. A right secret is not a guess, whatever
-    /// else is wrong with the key.
+    /// Counts a denial against the client's address, if the key is invalid. A right secret is not a guess,
+    /// whatever else is wrong with the key.
     pub(super) fn record_failure<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        decision: &Result<Allowed, Denied>,
+        denied: &Denied,
+        now: ClockReading,
     ) {
-        let guessed = matches!(decision, Err(denied) if denied.reason() == DenyReason::InvalidKey);
-        let Some(attempts) = self.failed_attempts.as_ref().filter(|_| guessed) else {
-            return;
-        };
-        let Some(address) = counted_address(request.info) else {
-            return;
-        };
-        attempts.record_failure(address, self.shared.now().uptime_nanos);
+        let guessed = denied.reason() == DenyReason::InvalidKey;
+        if let Some(address) = counted_address(request.info).filter(|_| guessed) {
+            self.count_failure(address, now);
+        }
+    }
+
+    /// Returns how long a client must wait before its next attempt; `None` if it is not blocked. All
+    /// clients without a known address count as one.
+    pub(crate) fn blocked_for(
+        &self,
+        address: Option<IpAddr>,
+        now: ClockReading,
+    ) -> Option<Duration> {
+        let attempts = self.failed_attempts.as_ref()?;
+        attempts.is_blocked(address, now.uptime_nanos)
+    }
+
+    /// Counts a failed attempt of a client.
+    pub(crate) fn count_failure(&self, address: Option<IpAddr>, now: ClockReading) {
+        if let Some(attempts) = &self.failed_attempts {
+            attempts.record_failure(address, now.uptime_nanos);
+        }
     }
 }
 

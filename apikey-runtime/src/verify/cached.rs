@@ -1,29 +1,82 @@
 //! Decisions from the cache.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use super::evaluate::{DigestMatch, PolicyEvaluation, is_overturnable};
 use super::request::CachedDecision;
-use super::{Allowed, CheckRequest, Credential, DeferReason, FastPath, Verifier};
+use super::{CheckRequest, Credential, DeferReason, FastPath, Verifier};
 use crate::api_key::AllowedKey;
 use crate::cache::CachedKey;
-use crate::denied::DenyReason;
-use crate::key::ParsedDigest;
+use crate::clock::ClockReading;
+use crate::denied::{Denied, DenyReason};
+use crate::key::{ParsedDigest, ParsedKey};
 use crate::policy::{FilledTemplates, GuardScopes, RequestInfo};
 
 impl Verifier {
-    /// Evaluates what the cache knows, before limits.
-    pub(super) fn evaluate_cached<I: RequestInfo>(
+    /// Evaluates a decision of the cache that is not to allow the key.
+    pub(super) fn evaluate_denial<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
+        decision: CachedDecision,
     ) -> FastPath {
-        match self.check_cache(request) {
-            CachedDecision::Allow(key, at) => FastPath::Decided(Ok(Allowed::new(key, None, at))),
+        match decision {
+            CachedDecision::StillInvalid(at) => {
+                FastPath::Decided(Err(self.deny_again(request, at)))
+            }
+            CachedDecision::WrongSecret => FastPath::Deferred(DeferReason::RecheckDenial),
             CachedDecision::Deny(reason) if is_overturnable(reason) => {
                 FastPath::Deferred(DeferReason::RecheckDenial)
             }
             CachedDecision::Deny(reason) => FastPath::Decided(Err(self.deny(request, reason))),
-            CachedDecision::Miss => FastPath::Deferred(DeferReason::CacheMiss),
+            // An entry that allows the key is not passed to this function.
+            CachedDecision::Allow(..) | CachedDecision::Miss => {
+                FastPath::Deferred(DeferReason::CacheMiss)
+            }
+        }
+    }
+
+    /// Denies an invalid key without the store: as the store's help does, the denial counts against the client's
+    /// address, and a blocked client learns that it is blocked.
+    fn deny_again<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        at: ClockReading,
+    ) -> Denied {
+        if let Err(blocked) = self.reject_if_blocked(request, at) {
+            return blocked;
+        }
+        let denied = self.deny(request, DenyReason::InvalidKey);
+        self.record_failure(request, &denied, at);
+        denied
+    }
+
+    /// Looks the credential up in the cache, unless the policy demands that the store is read.
+    ///
+    /// # Errors
+    ///
+    /// Returns the denial if the credential does not have the form of a key, or has a wrong checksum: a typo never
+    /// reaches the store.
+    #[inline]
+    pub(super) fn check_cache_and_form<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+    ) -> Result<CachedDecision, Denied> {
+        let decision = match request.policy.fresh {
+            true => CachedDecision::Miss,
+            false => self.check_cache(request),
+        };
+        match &request.credential {
+            Credential::Presented(presented)
+                if decision.may_be_malformed() && !presented.is_correct() =>
+            {
+                // A known id costs a comparison too.
+                if matches!(decision, CachedDecision::Miss) {
+                    self.match_dummy(request);
+                }
+                Err(self.deny_malformed(request.policy))
+            }
+            _ => Ok(decision),
         }
     }
 
@@ -52,16 +105,38 @@ impl Verifier {
                     let key = allowed_key(request, entry, is_superseded, filled);
                     CachedDecision::Allow(key, now)
                 }
+                Err(_) if matched.matches_nothing() => match self.mark(request) {
+                    Some(mark) if entry.was_refused(mark) => CachedDecision::StillInvalid(now),
+                    _ => CachedDecision::WrongSecret,
+                },
                 Err(reason) => CachedDecision::Deny(reason),
             }
         });
-        match decision {
-            Some(decision) => decision,
-            None if cache.knows_unknown(&request.credential.id().to_id(), self.shared.now()) => {
-                self.match_dummy(request);
-                CachedDecision::Deny(DenyReason::InvalidKey)
-            }
-            None => CachedDecision::Miss,
+        if let Some(decision) = decision {
+            return decision;
+        }
+        let now = self.shared.now();
+        if !cache.knows_unknown(&request.credential.id().to_id(), now) {
+            return CachedDecision::Miss;
+        }
+        self.match_dummy(request);
+        CachedDecision::StillInvalid(now)
+    }
+
+    /// Notes that a text is not a secret of its key, by a poll that began after it was presented.
+    pub(super) fn note_refused<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) {
+        if let Some(mark) = self.mark(request) {
+            let id = request.credential.id();
+            self.loader.cache.peek(id, |entry| entry.note_refused(mark));
+        }
+    }
+
+    /// Returns the mark of the presented text; `None` if the text was taken out of the request. Of two texts with one
+    /// mark, each is compared with the digests before its mark counts, so neither is taken for a secret or against one.
+    fn mark<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> Option<u64> {
+        match &request.credential {
+            Credential::Presented(presented) => Some(self.marks.hash_one(presented.bytes()).max(1)),
+            Credential::AlreadyVerified(_) => None,
         }
     }
 
@@ -73,7 +148,7 @@ impl Verifier {
         key: &'k CachedKey,
     ) -> DigestMatch<'k> {
         let matches = |digest: &ParsedDigest| match request.credential {
-            Credential::Presented(presented) => self.loader.hasher.verify(presented.text(), digest),
+            Credential::Presented(presented) => self.has_digest(&presented, digest),
             Credential::AlreadyVerified(credential) => credential.digest.is(digest),
         };
         DigestMatch {
@@ -90,14 +165,30 @@ impl Verifier {
     /// Does as much work as a wrong secret causes.
     pub(super) fn match_dummy<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) {
         if let Credential::Presented(presented) = request.credential {
-            std::hint::black_box(self.loader.hasher.verify(presented.text(), &self.dummy));
+            std::hint::black_box(self.has_digest(&presented, &self.dummy));
         }
+    }
+
+    #[inline]
+    fn has_digest(&self, presented: &ParsedKey<'_>, digest: &ParsedDigest) -> bool {
+        match &self.sha256 {
+            Some(hasher) => hasher.matches(presented.bytes(), digest),
+            None => self.loader.hasher.verify(presented.text(), digest),
+        }
+    }
+}
+
+impl CachedDecision {
+    /// Returns whether the credential may be a text that is not a key, if its form was not checked. A digest that
+    /// matches is that of a key.
+    fn may_be_malformed(&self) -> bool {
+        matches!(self, Self::WrongSecret | Self::StillInvalid(_) | Self::Miss)
     }
 }
 
 /// Returns the key that a request is allowed with. `filled` are the templates of the route's scopes.
 #[inline]
-pub(super) fn allowed_key<I>(
+pub(super) fn allowed_key<I: RequestInfo>(
     request: &CheckRequest<'_, I>,
     entry: &Arc<CachedKey>,
     is_superseded: bool,
@@ -107,6 +198,7 @@ pub(super) fn allowed_key<I>(
         .earlier
         .filter(|earlier| earlier.allowed.key.id() == entry.id);
     let earlier = earlier.map(|earlier| earlier.allowed.key.required_scopes(earlier.scopes));
-    let scopes = GuardScopes::of(request.policy.scopes, filled, earlier);
+    let given = request.info.required_scopes();
+    let scopes = GuardScopes::of(request.policy.scopes, filled, given, earlier);
     AllowedKey::new(Arc::clone(entry), is_superseded, scopes)
 }

@@ -17,6 +17,11 @@ pub(super) struct DigestMatch<'k> {
 }
 
 impl DigestMatch<'_> {
+    /// Returns whether the credential matches neither digest, whatever the time.
+    pub(super) fn matches_nothing(&self) -> bool {
+        !self.current && self.previous.is_none()
+    }
+
     /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
     /// else. `changes` is the count of owners' changes, read after `now`.
     pub(super) fn decide(
@@ -53,6 +58,10 @@ enum ScopeEvaluation {
 
 impl ScopeEvaluation {
     fn new(key: &CachedKey, policy: &Policy, info: &dyn RequestInfo) -> Self {
+        let given = info.required_scopes();
+        if given.is_some_and(|given| !given.iter().all(|scope| key.scopes.contains(scope))) {
+            return Self::Unmet;
+        }
         let Some(scopes) = policy.scopes else {
             return Self::Met(FilledTemplates::default());
         };

@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::events::EventSender;
 use crate::failed_attempts::FailedAttempts;
-use crate::key::{ParsedDigest, ParsedKey};
+use crate::key::{ParsedDigest, ParsedKey, Sha256Hasher};
 use crate::limiter::{LocalLimiter, Plan, Prefetch};
 use crate::policy::{KeyLocation, Policy, RequestInfo};
 use crate::shared::Shared;
@@ -39,6 +39,7 @@ use crate::usage::Usage;
 pub(crate) use limits::limit_statuses;
 pub(crate) use possession::Possession;
 pub(crate) use record::deny_unmanaged;
+use request::CachedDecision;
 pub(crate) use request::{
     Allowed, CheckRequest, Credential, DeferReason, EarlierGuard, FastPath, VerifiedCredential,
 };
@@ -65,6 +66,10 @@ pub(crate) struct Verifier {
     pub(crate) default_plan: Option<Plan>,
     /// A dummy digest, compared on a miss, so that a miss takes as long as a wrong secret.
     pub(crate) dummy: ParsedDigest,
+    /// The hasher, if it is the built-in one. Another one may ignore a part of a key.
+    pub(crate) sha256: Option<Sha256Hasher>,
+    /// Makes marks of texts that are not secrets, by a seed of this process.
+    pub(crate) marks: foldhash::fast::RandomState,
 }
 
 impl Verifier {
@@ -85,11 +90,36 @@ impl Verifier {
                 tracing::debug!(key_id = %key.id().to_id(), "denied: the prefix is not accepted here");
                 Err(self.record_denial(DenyReason::InvalidKey, policy, || Some(key.id().to_id())))
             }
-            None => {
-                tracing::debug!("denied: not the form of a key, or a wrong checksum");
-                Err(self.record_denial(DenyReason::InvalidKey, policy, || None))
+            None => Err(self.deny_malformed(policy)),
+        }
+    }
+
+    /// Parses a presented text for [`try_check`](Self::try_check), which checks the rest of its form unless the
+    /// cache knows the key.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`parse`](Self::parse).
+    pub(crate) fn parse_for_lookup<'a>(
+        &self,
+        text: &'a [u8],
+        policy: &Policy,
+    ) -> Result<ParsedKey<'a>, Denied> {
+        if self.sha256.is_some() && !policy.fresh {
+            let accepted = self.config.prefixes().iter().map(String::as_str);
+            let mut accepted =
+                accepted.filter(|prefix| policy.prefix.is_none_or(|only| only == *prefix));
+            if let Some(key) = accepted.find_map(|prefix| ParsedKey::for_lookup(text, prefix)) {
+                return Ok(key);
             }
         }
+        self.parse(text, policy)
+    }
+
+    /// Denies a text that is not a key.
+    fn deny_malformed(&self, policy: &Policy) -> Denied {
+        tracing::debug!("denied: not the form of a key, or a wrong checksum");
+        self.record_denial(DenyReason::InvalidKey, policy, || None)
     }
 
     /// Returns whether the configuration and the route accept keys with this prefix.
@@ -104,13 +134,16 @@ impl Verifier {
 
     /// Decides from the cache if possible, without an await, a store call or a copy of a record.
     pub(crate) fn try_check<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> FastPath {
-        if request.policy.fresh {
-            return FastPath::Deferred(DeferReason::CacheMiss);
-        }
         let timer = self.shared.metrics.begin_check();
-        let result = match self.evaluate_cached(request) {
-            FastPath::Decided(Ok(allowed)) => self.try_enforce_limits(request, allowed),
-            other => other,
+        let decision = match self.check_cache_and_form(request) {
+            Ok(decision) => decision,
+            Err(denied) => return FastPath::Decided(Err(denied)),
+        };
+        let result = match decision {
+            CachedDecision::Allow(key, at) => {
+                self.try_enforce_limits(request, Allowed::new(key, None, at))
+            }
+            denial => self.evaluate_denial(request, denial),
         };
         if matches!(result, FastPath::Decided(_)) {
             self.loader.cache.counters.count_hit();
@@ -152,10 +185,12 @@ impl Verifier {
         denied: bool,
     ) -> Result<Allowed, Denied> {
         self.loader.cache.counters.count_miss();
-        self.reject_if_blocked(request)?;
+        self.reject_if_blocked(request, self.shared.now())?;
         let earlier = request.earlier.map(|earlier| &earlier.allowed);
         let decision = self.evaluate_with_store(request, denied, earlier).await;
-        self.record_failure(request, &decision);
+        if let Err(denied) = &decision {
+            self.record_failure(request, denied, self.shared.now());
+        }
         match self.try_enforce_limits(request, decision?) {
             FastPath::Decided(decision) => decision,
             FastPath::Deferred(DeferReason::ChargeInStore(allowed)) => {

@@ -12,14 +12,13 @@ impl Verifier {
     pub(super) fn allow<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        mut allowed: Allowed,
-    ) -> Allowed {
+        allowed: &mut Allowed,
+    ) {
         tracing::debug!(key_id = %allowed.key.id(), "allowed");
         self.shared.metrics.allowed();
         if self.usage.is_enabled() {
-            allowed.usage_entry = self.record_usage(request, &allowed);
+            allowed.usage_entry = self.record_usage(request, allowed);
         }
-        allowed
     }
 
     /// Counts the request as usage of the key, once however many guards it passes.
@@ -61,7 +60,11 @@ impl Verifier {
             self.usage.record_denied(&id(), now, reason, request.info);
         }
         tracing::debug!(key_id = %id(), reason = reason.code(), "denied");
-        self.record_denial(reason, request.policy, || Some(id()))
+        let denied = self.record_denial(reason, request.policy, || Some(id()));
+        match request.info.required_scopes() {
+            Some(given) if reason == DenyReason::InsufficientScope => denied.requiring_all(given),
+            _ => denied,
+        }
     }
 
     /// Records a denial, with or without a check before it. `id` is called only if the

@@ -83,6 +83,11 @@ pub(crate) enum DeferReason {
 pub(super) enum CachedDecision {
     Allow(AllowedKey, ClockReading),
     Deny(DenyReason),
+    /// The text is not a secret of the key.
+    WrongSecret,
+    /// A denial as invalid that holds without a poll: the same text was denied after one, or the store was asked
+    /// for the id and did not know it.
+    StillInvalid(ClockReading),
     Miss,
 }
 

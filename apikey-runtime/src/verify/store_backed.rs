@@ -41,11 +41,18 @@ impl Verifier {
                 }
                 // A use of the key is not a change, so its last use is read again.
                 CachedDecision::Deny(DenyReason::Idle) if !self.is_known_idle(request) => {}
+                CachedDecision::StillInvalid(_) => {
+                    return Err(self.deny(request, DenyReason::InvalidKey));
+                }
+                CachedDecision::WrongSecret if answered => {
+                    self.note_refused(request);
+                    return Err(self.deny(request, DenyReason::InvalidKey));
+                }
                 CachedDecision::Deny(reason) if answered => {
                     return Err(self.deny(request, reason));
                 }
                 // What changed is not known, and the key may be live by now.
-                CachedDecision::Deny(_) | CachedDecision::Miss => {}
+                CachedDecision::Deny(_) | CachedDecision::WrongSecret | CachedDecision::Miss => {}
             }
         }
         if let Some(decision) = earlier.and_then(|earlier| self.evaluate_earlier(request, earlier))

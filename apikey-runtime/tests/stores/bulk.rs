@@ -160,7 +160,7 @@ async fn a_file_of_the_first_schema_is_upgraded_and_its_cursors_stay() {
     let store = place.store().await;
     assert_eq!(
         number(&mut tool, "SELECT schema_version FROM api_key_meta").await,
-        107
+        108
     );
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)

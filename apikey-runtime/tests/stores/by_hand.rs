@@ -1,7 +1,8 @@
 //! What an operator does with their own tool.
 
 use apikey_runtime::store::{
-    ChangeLog, ChangeSet, Cursor, KeyPatch, ListQuery, StoreError, WriteOptions,
+    BatchReads, ChangeLog, ChangeSet, Cursor, FindResult, KeyPatch, ListQuery, StoreError,
+    WriteOptions,
 };
 use apikey_runtime::{KeyStore, SqliteStore};
 use sqlx::SqliteConnection;
@@ -417,4 +418,21 @@ async fn s08_broken_ids_do_not_end_a_list_or_hide_a_record() {
         ChangeSet::Resync,
         "an invalid id does not name a record"
     );
+}
+
+#[tokio::test]
+async fn a_record_that_is_broken_by_hand_does_not_hide_others_of_its_batch() {
+    let (_place, store, mut tool) = stocked().await;
+    let sql = "UPDATE api_keys SET scopes = 'a  b' WHERE id LIKE '%2'";
+    run(&mut tool, sql).await.unwrap();
+    let found = store.find_many(&[3, 2, 9, 1].map(id)).await.unwrap();
+    let [third, second, none, first] = <[FindResult; 4]>::try_from(found).unwrap();
+    assert_eq!(third.unwrap(), store.find(&id(3)).await.unwrap());
+    let broken = second.unwrap_err();
+    assert!(
+        matches!(&broken, StoreError::Corrupt { id: said, .. } if *said == id(2).to_string()),
+        "{broken:?}"
+    );
+    assert_eq!(none.unwrap(), None);
+    assert_eq!(first.unwrap().unwrap().id, id(1));
 }

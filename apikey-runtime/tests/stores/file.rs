@@ -287,7 +287,7 @@ async fn tables_of_an_unreleased_build_are_refused() {
             .await
             .unwrap();
         let error = SqliteStore::new(place.file()).start().await.unwrap_err();
-        assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
+        assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
         assert!(error.to_string().contains("create a new store"), "{error}");
     }
     let made = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";

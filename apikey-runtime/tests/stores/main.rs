@@ -3,9 +3,11 @@
 #![cfg(all(feature = "sqlite", feature = "conformance"))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod as_it_is;
 mod audit;
 mod bulk;
 mod by_hand;
+mod copying;
 mod counts;
 mod crash;
 mod enabling;
@@ -37,7 +39,9 @@ mod usage;
 mod warnings;
 mod wrong;
 mod wrong_audit;
+mod wrong_batch_reads;
 mod wrong_checks;
+mod wrong_copies;
 mod wrong_lists;
 mod wrong_notices;
 mod wrong_owner_lists;

@@ -11,7 +11,7 @@ use crate::{Place, because, id, number, record, run};
 
 async fn refusal(store: &SqliteStore) -> String {
     match store.start().await {
-        Err(StoreError::InvalidArgument(reason)) => reason,
+        Err(StoreError::Schema { reason, .. } | StoreError::InvalidArgument(reason)) => reason,
         other => panic!("{other:?}"),
     }
 }

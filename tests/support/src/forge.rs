@@ -1,6 +1,8 @@
 //! Forged keys with valid checksums: written from the description of the format, without code of
 //! the crate.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Computes CRC-32/ISO-HDLC, bit by bit.
@@ -65,6 +67,13 @@ pub fn key(prefix: &str, id: &str, secret: &str) -> String {
 pub fn wrong_secret(key: &str) -> String {
     let parts = parts(key);
     self::key(&parts.prefix, &parts.id, &"x".repeat(parts.secret.len()))
+}
+
+/// Returns a key with the id of `key` and a wrong secret that was not shown before: it asks what changed.
+pub fn new_wrong_secret(key: &str) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (parts, number) = (parts(key), NUMBER.fetch_add(1, Ordering::Relaxed));
+    self::key(&parts.prefix, &parts.id, &format!("{number:064}"))
 }
 
 /// Returns a well-formed key that stores do not know.

@@ -1,12 +1,12 @@
 //! A server on a socket, and a client that sends exactly the given bytes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{PATIENCE, soon};
 
@@ -124,6 +124,16 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         Self {
             stream: Box::new(soon(TcpStream::connect(address)).await.unwrap()),
+            received: Vec::new(),
+        }
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2.
+    pub async fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Self {
+            stream: Box::new(soon(socket.connect(address)).await.unwrap()),
             received: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ mod websocket;
 use std::borrow::Cow;
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderMap;
 
 use crate::policy::KeyLocation;
 
@@ -49,16 +50,27 @@ pub(super) fn find<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) 
         .iter()
         .fold(Extracted::Nothing, |found, location| {
             found.and(match *location {
-                KeyLocation::Header { name, scheme } => {
-                    header::find_in_header(request.headers(), name, scheme)
-                }
-                KeyLocation::Basic => header::find_in_basic(request.headers()),
-                KeyLocation::WebSocket => websocket::find_in_protocols(request.headers()),
                 KeyLocation::Query { name } => pairs::find_in_query(request.query_string(), name),
                 KeyLocation::Cookie { name } => pairs::find_in_cookies(request.headers(), name),
-                KeyLocation::Json { .. } | KeyLocation::Form { .. } => Extracted::Nothing,
+                location => find_in_headers(request.headers(), &location),
             })
         })
+}
+
+/// Finds the credential at a location that is a header; cookies are not.
+pub(super) fn find_in_headers<'r>(
+    headers: &'r HeaderMap,
+    location: &KeyLocation<'_>,
+) -> Extracted<'r> {
+    match *location {
+        KeyLocation::Header { name, scheme } => header::find_in_header(headers, name, scheme),
+        KeyLocation::Basic => header::find_in_basic(headers),
+        KeyLocation::WebSocket => websocket::find_in_protocols(headers),
+        KeyLocation::Query { .. }
+        | KeyLocation::Cookie { .. }
+        | KeyLocation::Json { .. }
+        | KeyLocation::Form { .. } => Extracted::Nothing,
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Revokes keys by possession: the caller presents the whole key.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::TRIES;
 use super::revoke::revocation;
+use crate::denied::DenyReason;
 use crate::error::{Error, ErrorChain, StoreError};
 use crate::key::{KeyId, OwnedKey, ParsedKey};
 use crate::manager::ApiKeyManager;
@@ -12,6 +15,7 @@ use crate::manager::call::{StartedCall, impl_call, origin_setters};
 use crate::manager::confirm::ConfirmedCall;
 use crate::manager::core::ManagerCore;
 use crate::manager::validate::check_origin;
+use crate::policy::Policy;
 use crate::record::{KeyRecord, KeyState, Revocation};
 use crate::store::WriteOptions;
 use crate::verify::Possession;
@@ -30,6 +34,12 @@ pub enum PresentedRevocation {
     /// Nothing was changed: the text is not a key with a right secret. A secret whose grace has ended
     /// is not right any more.
     Unknown,
+    /// Nothing was read or changed: the client that the call is [counted
+    /// for](RevokePresented::counted_for) made too many failed attempts.
+    Blocked {
+        /// How long the client has to wait.
+        retry_after: Duration,
+    },
 }
 
 /// A call that revokes a key that is presented; see [`ApiKeyManager::revoke_presented`]. Resolves to
@@ -40,6 +50,8 @@ pub struct RevokePresented {
     /// `None` if the text does not have the form of a key.
     presented: Option<OwnedKey>,
     reason: Option<String>,
+    /// The client that the call is counted for; its address may be unknown.
+    client: Option<Option<IpAddr>>,
     options: WriteOptions,
     started: StartedCall<PresentedRevocation>,
 }
@@ -50,6 +62,7 @@ impl RevokePresented {
             manager,
             presented: ParsedKey::parse(text.as_bytes()).map(OwnedKey::from),
             reason: None,
+            client: None,
             options: WriteOptions::new(),
             started: StartedCall::none(),
         }
@@ -59,6 +72,28 @@ impl RevokePresented {
     /// is kept.
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
+        self
+    }
+
+    /// Counts the call for the client at this address, as checks are: the failed attempt of a wrong
+    /// secret or an unknown id, together with those of checks. While the address has too many of them,
+    /// the call resolves to [`PresentedRevocation::Blocked`] and does not read the store. Clients whose
+    /// address is not known share one count. By default, the call is not counted.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, Error};
+    /// use actix_web::HttpRequest;
+    /// use apikey_runtime::audit::ChangeOrigin;
+    ///
+    /// async fn revoke(request: HttpRequest, key: &str, manager: &ApiKeyManager) -> Result<(), Error> {
+    ///     let origin = ChangeOrigin::of_request(&request);
+    ///     let call = manager.revoke_presented(key).counted_for(origin.address);
+    ///     call.origin(origin).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn counted_for(mut self, address: Option<IpAddr>) -> Self {
+        self.client = Some(address);
         self
     }
 
@@ -81,9 +116,27 @@ impl RevokePresented {
         let Some(presented) = self.presented else {
             return Ok(PresentedRevocation::Unknown);
         };
-        let revoke = |core: Arc<ManagerCore>| async move {
-            core.revoke_presented(&presented, &revocation, options)
-                .await
+        let client = self.client;
+        let verifier = self.manager.verifier();
+        if let Some(retry_after) =
+            client.and_then(|address| verifier.blocked_for(address, verifier.shared.now()))
+        {
+            let id = || Some(presented.as_parsed().id().to_id());
+            verifier.record_denial(DenyReason::TooManyFailedAttempts, &Policy::new(), id);
+            return Ok(PresentedRevocation::Blocked { retry_after });
+        }
+        let revoke = move |core: Arc<ManagerCore>| async move {
+            let outcome = core.revoke_presented(&presented, &revocation, options);
+            let outcome = outcome.await?;
+            if let (PresentedRevocation::Unknown, Some(address)) = (outcome, client) {
+                core.verifier
+                    .count_failure(address, core.verifier.shared.now());
+                let id = || Some(presented.as_parsed().id().to_id());
+                let policy = Policy::new();
+                core.verifier
+                    .record_denial(DenyReason::InvalidKey, &policy, id);
+            }
+            Ok(outcome)
         };
         self.manager.on_thread(revoke).await
     }
@@ -101,6 +154,7 @@ impl fmt::Debug for RevokePresented {
         f.debug_struct("RevokePresented")
             .field("manager", &self.manager)
             .field("reason", &self.reason)
+            .field("client", &self.client)
             .field("options", &self.options)
             .field("started", &self.started)
             .finish_non_exhaustive()

@@ -1,5 +1,7 @@
 //! The states of keys, with their last uses.
 
+use tokio::time::Instant;
+
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::manager::ApiKeyManager;
@@ -62,7 +64,10 @@ impl ManagerCore {
             .collect();
         let uses = match unused[..] {
             [] => LastUseTimes::new(),
-            _ => self.shared.last_uses(&unused, &*self.usage).await?,
+            _ => {
+                let until = Instant::now() + self.shared.deadline;
+                self.shared.last_uses(&unused, &*self.usage, until).await?
+            }
         };
         let state =
             |record: &KeyRecord| record.state_with_use(now, uses.get(&record.id).copied(), after);

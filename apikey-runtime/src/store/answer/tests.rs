@@ -39,6 +39,20 @@ fn only_the_record_that_was_asked_for_is_an_answer() {
 }
 
 #[test]
+fn another_record_in_a_batch_makes_all_its_answers_doubtful() {
+    let ids = [id(1), id(2)];
+    let answer = |second| records_of(&ids, vec![Ok(Some(record(1))), second]);
+    assert!(answer(Ok(Some(record(2)))).is_ok());
+    assert!(answer(Ok(None)).is_ok());
+    // A record that cannot be read concerns its own key.
+    let answers = answer(Err(corrupt(&id(2), "a test"))).unwrap();
+    assert!(answers[0].is_ok() && answers[1].is_err());
+    for wrong in [1, 3] {
+        assert!(is_corrupt(answer(Ok(Some(record(wrong))))), "{wrong}");
+    }
+}
+
+#[test]
 fn a_record_that_is_nested_too_deeply_is_not_an_answer() {
     let id = id(1);
     assert!(record_of(&id, Some(nested(MAX_READABLE_DEPTH))).is_ok());

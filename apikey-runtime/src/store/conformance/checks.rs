@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    CheckResult, audit, audit_pages, audit_texts, bulk, conditions, fields, history, last_use,
-    limits, list_pages, listing, live_keys, live_races, membership, notice_claims, notices,
-    owner_changes, owner_keys, owner_lists, owners, ranges, rates, records, revocation,
-    shared_secrets, usage,
+    CheckResult, audit, audit_pages, audit_texts, batch_reads, bulk, conditions, copying, fields,
+    history, last_use, limits, list_pages, listing, live_keys, live_races, membership,
+    notice_claims, notices, owner_changes, owner_keys, owner_lists, owners, ranges, rates, records,
+    revocation, shared_secrets, usage,
 };
 use crate::store::KeyStore;
 
@@ -49,6 +49,10 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one an_update_of_another_version_is_a_conflict_and_changes_nothing,
         one an_update_without_an_expected_version_takes_any,
         one one_of_several_racing_updates_succeeds,
+    }
+    batch_reads {
+        one many_records_are_read_as_one_by_one,
+        one a_batch_reads_what_is_written_at_once,
     }
     revocation {
         one the_first_revocation_stays,
@@ -208,5 +212,15 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one the_first_proposal_of_a_secret_stays,
         one racing_proposals_of_a_secret_agree,
         one shared_secrets_survive_a_restart,
+    }
+    copying {
+        two a_copy_has_everything,
+        two pages_of_a_copy_are_complete,
+        two a_repeated_copy_changes_nothing,
+        two what_was_changed_since_a_copy_stays,
+        one a_state_of_an_owner_that_was_changed_since_a_copy_stays,
+        one a_copy_is_a_resync,
+        one a_copy_is_not_audited,
+        one a_copy_refuses_other_positions_and_too_many_items,
     }
 };

@@ -20,10 +20,13 @@
 mod audit;
 mod audit_pages;
 mod audit_texts;
+mod batch_reads;
 mod bulk;
 mod charges;
 mod checks;
 mod conditions;
+mod copied;
+mod copying;
 mod fields;
 mod history;
 mod last_use;
@@ -105,6 +108,43 @@ where
         panic!("no check has the name `{name}`; `conformance::checks` lists all names");
     };
     run_check(check, &make).await == CheckVerdict::Passed
+}
+
+/// Runs the checks of copying from a store of `from` to one of `to`, which may be stores of two kinds. Both keep all that is copied.
+///
+/// # Panics
+///
+/// Panics at the first check that the stores fail, or if one of them cannot be copied.
+pub async fn copy_between<F, Fut, T, TFut>(from: F, to: T)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn KeyStore>>,
+    T: Fn() -> TFut,
+    TFut: Future<Output = Arc<dyn KeyStore>>,
+{
+    for check in CHECKS {
+        let CheckFn::Two(run) = check.run else {
+            continue;
+        };
+        if !check.name.contains("copy") {
+            continue;
+        }
+        let stores = [from().await, to().await];
+        for store in &stores {
+            if let Err(error) = store.start().await {
+                panic!("`start` fails: {error}");
+            }
+        }
+        let [source, target] = &stores;
+        match run(Arc::clone(source), Arc::clone(target)).await {
+            Ok(CheckVerdict::Passed) => {}
+            Ok(CheckVerdict::Skipped(reason)) => panic!("{reason}"),
+            Err(broken) => panic!("the stores fail the check `{}`: {}", check.name, broken.0),
+        }
+        for store in stores {
+            store.stop().await;
+        }
+    }
 }
 
 async fn run_check<F, Fut>(check: &ConformanceCheck, make: &F) -> CheckVerdict

@@ -1,6 +1,6 @@
 //! The audit log in memory.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use async_trait::async_trait;
 
@@ -9,7 +9,8 @@ use crate::audit::{AuditAction, AuditEntry, ChangeOrigin, FieldChange};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::record::{KeyRecord, OwnerState};
-use crate::store::{AuditPage, AuditQuery, AuditStore};
+use crate::store::copy_rules::CopyAction;
+use crate::store::{AuditPage, AuditQuery, AuditStore, CopiedEntry, CopyOutcome};
 
 /// The maximum number of entries that are removed at once.
 const STEP: usize = 1_000;
@@ -75,6 +76,38 @@ impl AuditEntries {
                 .push(FieldChange::new("suspended", before, after));
         }
         self.entries.push_back(entry);
+    }
+
+    /// Returns all entries by time and number, in the order of the log.
+    pub(super) fn copy(&self) -> Vec<((i64, u64), CopiedEntry)> {
+        let mut numbers: HashMap<Timestamp, u64> = HashMap::new();
+        let entries = self.entries.iter().map(|entry| {
+            let number = numbers.entry(entry.at).or_default();
+            let copied = CopiedEntry::new(*number, entry.clone());
+            *number += 1;
+            ((entry.at.as_millis(), copied.number), copied)
+        });
+        entries.collect()
+    }
+
+    /// Adds the entries that are not there yet.
+    pub(super) fn write_copy(&mut self, entries: &[CopiedEntry], outcome: &mut CopyOutcome) {
+        let present: HashMap<_, _> = self.copy().into_iter().collect();
+        for copied in entries {
+            let place = (copied.entry.at.as_millis(), copied.number);
+            let held = present.get(&place).map(|held| &held.entry);
+            let action = CopyAction::of_entry(held, &copied.entry);
+            if outcome.count(action, || copied.name()) {
+                let origin = &copied.entry.origin;
+                let AuditEntry { position, .. } =
+                    self.entry(copied.entry.at, copied.entry.action, origin);
+                let entry = AuditEntry {
+                    position,
+                    ..copied.entry.clone()
+                };
+                self.entries.push_back(entry);
+            }
+        }
     }
 
     fn entry(&mut self, at: Timestamp, action: AuditAction, origin: &ChangeOrigin) -> AuditEntry {

@@ -1,12 +1,22 @@
-//! Pages of records in memory.
+//! Reads of many records in memory.
 
 use std::ops::Bound;
 
-use super::State;
+use async_trait::async_trait;
+
+use super::{MemoryStore, State};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::paging::page_size;
-use crate::store::{ListCursor, ListQuery, ListRange, RecordPage};
+use crate::store::{BatchReads, FindResult, ListCursor, ListQuery, ListRange, RecordPage};
+
+#[async_trait]
+impl BatchReads for MemoryStore {
+    async fn find_many(&self, ids: &[KeyId]) -> Result<Vec<FindResult>, StoreError> {
+        let state = self.state();
+        Ok(ids.iter().map(|id| Ok(state.find(id))).collect())
+    }
+}
 
 impl State {
     /// Returns the records that `query` selects.

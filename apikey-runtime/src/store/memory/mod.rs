@@ -1,6 +1,8 @@
 //! A store in memory.
 
 mod audit;
+mod copy;
+mod copy_tally;
 mod expiry_notices;
 mod history;
 mod index;
@@ -29,9 +31,9 @@ use self::index::RecordIndex;
 use self::owners::Owners;
 use self::usage::Tally;
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor, ExpiryNotices,
-    KeyStore, LimitStore, ListCursor, ListQuery, Membership, Node, NodeId, OwnerStore, RecordPage,
-    SharedSecretStore, UsageStore, WriteOptions,
+    AuditStore, BatchReads, BulkStep, ChangeLog, ChangeNotifier, ChangeSet, ChangedItem, Cursor,
+    ExpiryNotices, KeyStore, LimitStore, ListCursor, ListQuery, Membership, Node, NodeId,
+    OwnerStore, RecordPage, SharedSecretStore, StoreCopy, UsageStore, WriteOptions,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -170,6 +172,17 @@ impl State {
         }
     }
 
+    /// Makes each node that follows the log read everything again.
+    fn resync(&mut self) {
+        self.epoch += 1;
+        self.log.clear();
+    }
+
+    fn find(&self, id: &KeyId) -> Option<KeyRecord> {
+        let found = self.records.get(id).cloned();
+        found.map(|record| self.owners.complete(record))
+    }
+
     fn heartbeat(&mut self) -> u64 {
         self.beats += 1;
         self.beats
@@ -255,9 +268,7 @@ impl KeyStore for MemoryStore {
     }
 
     async fn find(&self, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let state = self.state();
-        let found = state.records.get(id).cloned();
-        Ok(found.map(|record| state.owners.complete(record)))
+        Ok(self.state().find(id))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<RecordPage, StoreError> {
@@ -332,6 +343,10 @@ impl KeyStore for MemoryStore {
         Ok(BulkStep::new(ids, next))
     }
 
+    fn batch_reads(&self) -> Option<&dyn BatchReads> {
+        Some(self)
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -361,6 +376,10 @@ impl KeyStore for MemoryStore {
     }
 
     fn shared_secrets(&self) -> Option<&dyn SharedSecretStore> {
+        Some(self)
+    }
+
+    fn copying(&self) -> Option<&dyn StoreCopy> {
         Some(self)
     }
 }

@@ -85,12 +85,26 @@ impl Owners {
         self.states.get(owner).copied()
     }
 
+    /// Returns the states of owners from `start` on, in the order of their names.
+    pub(super) fn states_from(
+        &self,
+        start: Bound<&str>,
+    ) -> impl Iterator<Item = (&String, &OwnerState)> {
+        self.states.range::<str, _>((start, Bound::Unbounded))
+    }
+
+    /// Sets the state of an owner, which may be new.
+    pub(super) fn put(&mut self, owner: &str, state: OwnerState) {
+        self.states.insert(owner.to_owned(), state);
+    }
+
     fn page(&self, query: &OwnerQuery) -> OwnerPage {
         let Some(start) = query.start() else {
             return OwnerPage::default();
         };
-        let range = self.states.range::<str, _>((start, Bound::Unbounded));
-        let selected = range.take_while(|(name, _)| name.starts_with(&query.starting_with));
+        let selected = self
+            .states_from(start)
+            .take_while(|(name, _)| name.starts_with(&query.starting_with));
         let mut owners: Vec<_> = selected
             .take(query.page_size() + 1)
             .map(|(name, state)| ListedOwner::new(name, *state))

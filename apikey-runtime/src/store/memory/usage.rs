@@ -76,12 +76,12 @@ type Hour = HashMap<(String, Outcome), (u64, u64)>;
 /// The limit counters and the usage of all keys.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    counts: HashMap<KeyId, HashMap<String, CounterState>>,
+    pub(super) counts: HashMap<KeyId, HashMap<String, CounterState>>,
     /// The requests of a key in an hour.
-    usage: BTreeMap<(KeyId, i64), Hour>,
+    pub(super) usage: BTreeMap<(KeyId, i64), Hour>,
     /// By the number of the secret: the two latest.
-    last_used: HashMap<KeyId, BTreeMap<u64, SecretUse>>,
-    networks: HashMap<KeyId, Vec<NetworkUse>>,
+    pub(super) last_used: HashMap<KeyId, BTreeMap<u64, SecretUse>>,
+    pub(super) networks: HashMap<KeyId, Vec<NetworkUse>>,
     /// The number of each node's last batch, and when it came.
     batches: HashMap<NodeId, (u64, Timestamp)>,
 }
@@ -125,24 +125,35 @@ impl Tally {
             *cost = cost.saturating_add(row.cost);
         }
         for used in &batch.last_used {
-            let secrets = self.last_used.entry(used.key).or_default();
-            let held = secrets.entry(used.rotations).or_insert(*used);
-            if used.at > held.at {
-                *held = *used;
-            }
-            while secrets.len() > 2 {
-                secrets.pop_first();
-            }
+            self.put_use(*used, |held| used.at > held.at);
         }
         for used in &batch.networks {
-            let held = self.networks.entry(used.key).or_default();
-            match held.iter_mut().find(|known| known.network == used.network) {
-                Some(known) => known.at = known.at.max(used.at),
-                None => held.push(*used),
-            }
-            held.sort_by_key(|known| Reverse(known.at));
-            held.truncate(MAX_NETWORKS);
+            self.put_network(*used, |held| used.at > held.at);
         }
+    }
+
+    /// Keeps a use of a secret, in place of the present one if `replaces`. Of a key's secrets, the two latest are kept.
+    pub(super) fn put_use(&mut self, used: SecretUse, replaces: impl Fn(&SecretUse) -> bool) {
+        let secrets = self.last_used.entry(used.key).or_default();
+        let held = secrets.entry(used.rotations).or_insert(used);
+        if replaces(held) {
+            *held = used;
+        }
+        while secrets.len() > 2 {
+            secrets.pop_first();
+        }
+    }
+
+    /// Keeps a use from a network, in place of the present one if `replaces`. The latest ones of a key are kept.
+    pub(super) fn put_network(&mut self, used: NetworkUse, replaces: impl Fn(&NetworkUse) -> bool) {
+        let held = self.networks.entry(used.key).or_default();
+        match held.iter_mut().find(|known| known.network == used.network) {
+            Some(known) if replaces(known) => *known = used,
+            Some(_) => {}
+            None => held.push(used),
+        }
+        held.sort_by_key(|known| Reverse(known.at));
+        held.truncate(MAX_NETWORKS);
     }
 
     /// Returns the counts that `query` selects.

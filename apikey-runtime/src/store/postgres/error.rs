@@ -137,6 +137,19 @@ pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the database that was to be connected to does not exist: invalid_catalog_name.
+pub(super) fn is_missing_database(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    database.is_some_and(|database| is_one_of(&["3D000"], database))
+}
+
+/// Whether a table does not have the columns of ours: undefined_column, cannot_coerce and invalid_text_representation.
+pub(super) fn is_another_table(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    database.is_some_and(|database| is_one_of(&["42703", "42846", "22P02"], database))
+        || matches!(error, sqlx::Error::RowNotFound)
+}
+
 /// Whether nothing of the statement holds, and it may do better at once.
 pub(super) fn is_undone(error: &sqlx::Error) -> bool {
     let database = error.as_database_error();

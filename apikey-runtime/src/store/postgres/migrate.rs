@@ -7,13 +7,13 @@ use sqlx::{Connection, Error, Row};
 use tokio::time::timeout;
 
 use super::connect::{ConnectionTarget, check_server};
-use super::error::{connecting_failed, failed};
+use super::error::{connecting_failed, failed, is_another_table, is_missing_database};
 use crate::clock::millis_i64;
-use crate::error::StoreError;
-use crate::store::schema::{self, UpgradeFlag};
+use crate::error::{FoundSchema, StoreError};
+use crate::store::schema::{self, Opening, UpgradeFlag};
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 8] = [
+const MIGRATIONS: [(i64, &str); 9] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (101, include_str!("migrations/0101_limit_counters.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
@@ -22,6 +22,7 @@ const MIGRATIONS: [(i64, &str); 8] = [
     (105, include_str!("migrations/0105_last_used.sql")),
     (106, include_str!("migrations/0106_expiry_notices.sql")),
     (107, include_str!("migrations/0107_shared_secrets.sql")),
+    (108, include_str!("migrations/0108_copying.sql")),
 ];
 
 /// The version of the tables after all migrations.
@@ -53,9 +54,10 @@ pub(super) struct LeaseRow {
     pub(super) version: i64,
 }
 
-/// Connects once, and brings the tables up to date.
+/// Connects once, and brings the tables up to date, as far as `opening` allows it.
 pub(super) async fn prepare(
     options: &PgConnectOptions,
+    opening: Opening,
     lease: Option<Duration>,
     deadline: Duration,
     upgrade: &UpgradeFlag,
@@ -69,9 +71,9 @@ pub(super) async fn prepare(
     let mut connection = timeout(deadline, first.connect())
         .await
         .map_err(late)?
-        .map_err(connecting_failed)?;
+        .map_err(|error| first_failed(error, opening))?;
     within(START_TIMEOUT, check_server(&mut connection)).await?;
-    let (channel, lease, search_path) = migrate(&mut connection, lease, upgrade).await?;
+    let (channel, lease, search_path) = migrate(&mut connection, opening, lease, upgrade).await?;
     // If this takes too long, the closed socket ends the session.
     let _ = timeout(deadline, connection.close()).await;
     Ok(ReadySchema {
@@ -99,6 +101,7 @@ async fn within<T>(
 /// once, one does it and the others find it done. Returns the channel, the lease and the search path.
 async fn migrate(
     connection: &mut PgConnection,
+    opening: Opening,
     lease: Option<Duration>,
     upgrade: &UpgradeFlag,
 ) -> Result<(String, LeaseRow, String), StoreError> {
@@ -106,8 +109,11 @@ async fn migrate(
         connection.begin().await.map_err(migrating_failed)
     })
     .await?;
-    take_turn(&mut transaction, upgrade).await?;
-    let (search_path, found) = within(START_TIMEOUT, look(&mut transaction)).await?;
+    // Otherwise nothing is made, and what another process makes is not seen before it is done.
+    if !opening.is_as_it_is() {
+        take_turn(&mut transaction, upgrade).await?;
+    }
+    let (search_path, found) = within(START_TIMEOUT, look(&mut transaction, opening)).await?;
     // Until it is committed: if a start is given up before, all of it is undone.
     let _upgrading = upgrade.raise_for(found, LATEST);
     within(UPGRADE_TIMEOUT, run_pending(&mut transaction, found)).await?;
@@ -119,6 +125,17 @@ async fn migrate(
         Ok((channel, lease, search_path))
     })
     .await
+}
+
+/// Returns the error of the first connection.
+fn first_failed(error: Error, opening: Opening) -> StoreError {
+    match opening.must_exist && is_missing_database(&error) {
+        true => StoreError::Schema {
+            found: FoundSchema::Missing,
+            reason: schema::missing("a database that does not exist"),
+        },
+        false => connecting_failed(error),
+    }
 }
 
 fn migrating_failed(error: Error) -> StoreError {
@@ -167,7 +184,10 @@ async fn set_timeouts(
 }
 
 /// Returns the search path, and the version of the tables in it, if there are any.
-async fn look(connection: &mut PgConnection) -> Result<(String, Option<i64>), StoreError> {
+async fn look(
+    connection: &mut PgConnection,
+    opening: Opening,
+) -> Result<(String, Option<i64>), StoreError> {
     let search_path = enter_schema(connection).await.map_err(migrating_failed)?;
     let Some(search_path) = search_path else {
         return Err(StoreError::InvalidArgument(
@@ -176,10 +196,19 @@ async fn look(connection: &mut PgConnection) -> Result<(String, Option<i64>), St
                 .to_owned(),
         ));
     };
-    let found = schema_version(connection).await.map_err(migrating_failed)?;
-    if let Some(found) = found {
-        schema::check(found, LATEST)?;
-    }
+    let found = schema_version(connection).await.map_err(|error| {
+        match is_another_table(&error) {
+            true => schema::foreign(
+                "the table `api_key_meta` is not one of a store; name another database or schema",
+            ),
+            false => migrating_failed(error),
+        }
+    })?;
+    let place = || {
+        let schema = search_path.trim_end_matches(", pg_temp");
+        format!("the schema `{schema}` of the database")
+    };
+    opening.check(found, LATEST, place)?;
     Ok((search_path, found))
 }
 

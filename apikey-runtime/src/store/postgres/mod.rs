@@ -3,6 +3,7 @@
 mod audit;
 mod bulk;
 mod connect;
+mod copy;
 mod error;
 mod expiry_notices;
 mod history;
@@ -34,12 +35,12 @@ use self::migrate::{LeaseRow, ReadySchema};
 use self::pool::ConnectionPool;
 use self::push::PushListener;
 use super::key_store::STOPPED;
-use super::schema::UpgradeFlag;
+use super::schema::{Opening, UpgradeFlag};
 use super::trim_schedule::TrimSchedule;
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
-    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore,
-    WriteOptions, lease,
+    AuditStore, BatchReads, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, FindResult,
+    KeyStore, LimitStore, ListCursor, ListQuery, Membership, OwnerStore, RecordPage,
+    SharedSecretStore, StoreCopy, UsageStore, WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -52,6 +53,7 @@ pub struct PostgresStore {
     /// The options in the URL, or what is wrong with it.
     options: Result<PgConnectOptions, String>,
     lease: Option<Duration>,
+    opening: Opening,
     max_connections: u32,
     timeout: Duration,
     signal: ChangeNotifier,
@@ -102,6 +104,7 @@ impl PostgresStore {
         Self {
             options: url::parse(url.as_ref()),
             lease: None,
+            opening: Opening::default(),
             max_connections: 8,
             timeout: Duration::from_secs(5),
             signal: ChangeNotifier::new(),
@@ -119,6 +122,27 @@ impl PostgresStore {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// Sets whether `start` returns an error if the database does not have the tables of this store, or does not exist. A
+    /// wrong database is then found, in place of a new store without keys.
+    ///
+    /// By default, `false`: the tables are created.
+    #[must_use]
+    pub fn must_exist(mut self, must_exist: bool) -> Self {
+        self.opening.must_exist = must_exist;
+        self
+    }
+
+    /// Sets whether `start` brings the tables of an older release up to date. If not, it returns
+    /// [`StoreError::Schema`] for such tables, which are left as they are.
+    ///
+    /// By default, `true`. A tool that is used beside servers sets `false`, and [`must_exist`](Self::must_exist): `start`
+    /// then changes neither tables nor records.
+    #[must_use]
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.opening.migrate = migrate;
         self
     }
 
@@ -181,7 +205,14 @@ impl KeyStore for PostgresStore {
             target,
             channel,
             lease,
-        } = migrate::prepare(options, self.lease, self.timeout, &self.upgrade).await?;
+        } = migrate::prepare(
+            options,
+            self.opening,
+            self.lease,
+            self.timeout,
+            &self.upgrade,
+        )
+        .await?;
         let pool_of = |target: ConnectionTarget, connections| {
             let pool = ConnectionPool::new(target, connections);
             pool.map_err(|error| StoreError::Unavailable {
@@ -249,6 +280,10 @@ impl KeyStore for PostgresStore {
         self.upgrade.is_raised()
     }
 
+    fn batch_reads(&self) -> Option<&dyn BatchReads> {
+        Some(self)
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -281,6 +316,10 @@ impl KeyStore for PostgresStore {
         Some(self)
     }
 
+    fn copying(&self) -> Option<&dyn StoreCopy> {
+        Some(self)
+    }
+
     async fn stop(&self) {
         let _turn = self.turn.lock().await;
         if let Ok(running) = self.running() {
@@ -291,6 +330,13 @@ impl KeyStore for PostgresStore {
             running.member_list.close().await;
             running.polls.close().await;
         }
+    }
+}
+
+#[async_trait]
+impl BatchReads for PostgresStore {
+    async fn find_many(&self, ids: &[KeyId]) -> Result<Vec<FindResult>, StoreError> {
+        records::find_many(&self.running()?.keys, ids).await
     }
 }
 
@@ -324,6 +370,7 @@ impl fmt::Debug for PostgresStore {
             .field("port", &options.map(PgConnectOptions::get_port))
             .field("database", &options.map(PgConnectOptions::get_database))
             .field("lease", &self.lease)
+            .field("opening", &self.opening)
             .field("max_connections", &self.max_connections)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

@@ -13,8 +13,8 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::WriteOptions;
 use crate::store::sql::{self, EncodedColumns, KeyRow, column_names, read_columns};
+use crate::store::{FindResult, WriteOptions};
 
 sql::key_row!(PgRow);
 
@@ -96,6 +96,29 @@ pub(super) async fn find(
         [] => Ok(None),
         _ => Ok(Some(sql::record(row)?)),
     }
+}
+
+/// See [`BatchReads::find_many`](crate::store::BatchReads::find_many). Reads from the primary, or not at all.
+pub(super) async fn find_many(
+    pool: &ConnectionPool,
+    ids: &[KeyId],
+) -> Result<Vec<FindResult>, StoreError> {
+    // A row for each id, so that one tells which server answers. With a limit: the server then looks each record up.
+    const FIND_MANY: &str = concat!(
+        "SELECT ",
+        read_columns!(),
+        ", pg_is_in_recovery() AS standby FROM unnest($1::text[]) AS asked (wanted) \
+            LEFT JOIN LATERAL (SELECT * FROM api_keys WHERE id = wanted LIMIT 1) AS key ON TRUE",
+        owner_join!()
+    );
+    let reading_failed = |error| failed("reading records", error);
+    let texts: Vec<String> = ids.iter().map(KeyId::to_string).collect();
+    let rows = pool.read(|| query(FIND_MANY).bind(texts.clone())).await;
+    let rows = rows.map_err(reading_failed)?;
+    for row in &rows {
+        history::primary(row).map_err(reading_failed)?;
+    }
+    Ok(sql::records_of(ids, &rows))
 }
 
 /// Locks the record `$1` and reads on what a write of it depends, as of then. `turned` comes first: see

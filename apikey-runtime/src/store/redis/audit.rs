@@ -25,14 +25,14 @@ const PAGE: usize = 1_000;
 
 /// The id of an entry in the stream: the milliseconds of the server's clock, and a number within these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct StreamId {
-    millis: u64,
-    sequence: u64,
+pub(super) struct StreamId {
+    pub(super) millis: u64,
+    pub(super) sequence: u64,
 }
 
 impl StreamId {
     /// Greater than each id: the index keeps 48 bits and 32 bits.
-    const END: Self = Self {
+    pub(super) const END: Self = Self {
         millis: (1 << 48) - 1,
         sequence: (1 << 32) - 1,
     };
@@ -46,7 +46,7 @@ impl StreamId {
         }
     }
 
-    fn of(text: &str) -> Option<Self> {
+    pub(super) fn of(text: &str) -> Option<Self> {
         let (millis, sequence) = text.split_once('-')?;
         Some(Self {
             millis: millis.parse().ok()?,
@@ -55,7 +55,7 @@ impl StreamId {
     }
 
     /// As the stream has it.
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         format!("{}-{}", self.millis, self.sequence)
     }
 
@@ -66,7 +66,7 @@ impl StreamId {
 }
 
 /// Names and values, as the stream has them.
-type StreamFields = Vec<Vec<u8>>;
+pub(super) type StreamFields = Vec<Vec<u8>>;
 
 #[async_trait]
 impl AuditStore for RedisStore {
@@ -165,7 +165,7 @@ fn page(
 }
 
 /// Reads an entry. Returns `None` if it is missing, or was written by hand.
-fn entry(id: StreamId, fields: StreamFields) -> Option<AuditEntry> {
+pub(super) fn entry(id: StreamId, fields: StreamFields) -> Option<AuditEntry> {
     let texts = fields.chunks_exact(2).map(|pair| {
         let [name, value] = [0, 1].map(|place| String::from_utf8_lossy(&pair[place]).into_owned());
         (name, value)

@@ -1,6 +1,7 @@
 //! What was used of limits: a hash for each key, with a field for each limit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -10,7 +11,7 @@ use super::script::{self, ScriptCall};
 use super::server::{Server, answer};
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::limit::{CounterState, LimitRule, QuotaPeriod};
+use crate::limit::{CounterState, LimitRule, Quota, QuotaPeriod, Rate};
 use crate::store::{Charge, ChargeOutcome, LimitCounter, LimitStore, LimitSupport};
 
 #[async_trait]
@@ -160,6 +161,43 @@ fn count(rule: LimitRule, text: &[u8]) -> Option<CounterState> {
     count.is_in_range().then_some(count)
 }
 
+/// Reads a limit counter whose rule is not known: its form tells the kind.
+pub(super) fn counter_of(text: &[u8]) -> Option<CounterState> {
+    let colons = text.iter().filter(|byte| **byte == b':').count();
+    let rule = match colons {
+        0 => Rate::per_second(1).into(),
+        1 => Quota::lifetime(1).into(),
+        _ => Quota::rolling(1, Duration::from_secs(60)).into(),
+    };
+    count(rule, text).filter(|_| !text.is_empty())
+}
+
+/// Writes a limit counter as the scripts do. Returns `None` for one that is not used.
+pub(super) fn counter_text(state: &CounterState) -> Option<String> {
+    if *state == CounterState::default() {
+        return None;
+    }
+    if state.parts.is_empty() {
+        return Some(match state.tat {
+            0 => format!("{}:{}", state.period, state.used.min(EXACT)),
+            tat => tat.to_string(),
+        });
+    }
+    let (oldest, _) = state.parts.first_key_value()?;
+    let parts = state
+        .parts
+        .iter()
+        .map(|(part, used)| (part, *used.min(&EXACT)));
+    let sum = parts
+        .clone()
+        .fold(0_u64, |sum, (_, used)| sum.saturating_add(used));
+    let newest_first = parts.rev().map(|(part, used)| format!("{part}={used},"));
+    Some(format!(
+        "{sum}:{oldest}:{}",
+        newest_first.collect::<String>()
+    ))
+}
+
 fn parts(text: &[u8]) -> Option<BTreeMap<i64, u64>> {
     let parts = text.split(|byte| *byte == b',');
     let parts = parts.filter(|part| !part.is_empty()).map(|part| {
@@ -175,10 +213,7 @@ fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::limit::{Quota, Rate};
 
     #[test]
     fn what_is_no_count_is_not_taken_for_a_new_one() {
@@ -200,5 +235,17 @@ mod tests {
         let read = count(rolling, b"12:4:6=7,4=5,").unwrap();
         assert_eq!(read.parts, BTreeMap::from([(4, 5), (6, 7)]));
         assert_eq!(count(month, b"1:99999999999999999999"), None);
+    }
+
+    #[test]
+    fn a_counter_is_written_as_it_was_read() {
+        for text in ["1700", "2:3", "0:9", "12:4:6=7,4=5,"] {
+            let state = counter_of(text.as_bytes()).unwrap();
+            assert_eq!(counter_text(&state).as_deref(), Some(text));
+        }
+        assert_eq!(counter_text(&CounterState::default()), None);
+        for broken in [&b""[..], b"a", b"1:a", b"1:2:3=4,", b"-1"] {
+            assert_eq!(counter_of(broken), None, "{broken:?}");
+        }
     }
 }

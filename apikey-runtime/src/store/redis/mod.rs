@@ -4,6 +4,7 @@ mod audit;
 mod bulk;
 mod connection;
 mod connector;
+mod copy;
 mod error;
 mod expiry_notices;
 mod history;
@@ -37,11 +38,11 @@ use self::connector::Connector;
 use self::key_names::KeyNames;
 use self::server::Server;
 use super::key_store::STOPPED;
-use super::schema::UpgradeFlag;
+use super::schema::{Opening, UpgradeFlag};
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
-    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore,
-    WriteOptions, lease,
+    AuditStore, BatchReads, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, FindResult,
+    KeyStore, LimitStore, ListCursor, ListQuery, Membership, OwnerStore, RecordPage,
+    SharedSecretStore, StoreCopy, UsageStore, WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::Timestamp;
@@ -55,6 +56,8 @@ pub struct RedisStore {
     key_prefix: String,
     namespace: String,
     lease: Option<Duration>,
+    opening: Opening,
+    copied_usage_retention: Duration,
     signal: ChangeNotifier,
     /// The connections, or why there are none, and what to do.
     server: RwLock<Result<Arc<Server>, &'static str>>,
@@ -62,6 +65,9 @@ pub struct RedisStore {
     turn: tokio::sync::Mutex<()>,
     upgrade: UpgradeFlag,
 }
+
+/// The default of the setting `usage_retention_hours`.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(2_160 * 3_600);
 
 const NOT_STARTED: &str = "the store is not connected; call `start` first, or let a manager do it";
 
@@ -76,6 +82,8 @@ impl RedisStore {
             key_prefix: String::new(),
             namespace: key_names::DEFAULT.to_owned(),
             lease: None,
+            opening: Opening::default(),
+            copied_usage_retention: DEFAULT_RETENTION,
             signal: ChangeNotifier::new(),
             server: RwLock::new(Err(NOT_STARTED)),
             turn: tokio::sync::Mutex::new(()),
@@ -91,6 +99,38 @@ impl RedisStore {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// Sets for how long usage that is [copied](crate::store::StoreCopy) to this store is kept after its day, and networks after the
+    /// copy: the manager's [`usage_retention`](crate::Config::usage_retention). Older usage is not copied, since the server
+    /// removes it by itself.
+    ///
+    /// By default, 90 days.
+    #[must_use]
+    pub fn copied_usage_retention(mut self, retention: Duration) -> Self {
+        self.copied_usage_retention = retention;
+        self
+    }
+
+    /// Sets whether `start` returns an error if the namespace does not have a store. A wrong server or namespace is then
+    /// found, in place of a new store without keys.
+    ///
+    /// By default, `false`: the store is created.
+    #[must_use]
+    pub fn must_exist(mut self, must_exist: bool) -> Self {
+        self.opening.must_exist = must_exist;
+        self
+    }
+
+    /// Sets whether `start` brings what an older release made up to date. If not, it returns
+    /// [`StoreError::Schema`] for such a store, which is left as it is.
+    ///
+    /// By default, `true`. A tool that is used beside servers sets `false`, and [`must_exist`](Self::must_exist): `start`
+    /// then changes nothing that is stored.
+    #[must_use]
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.opening.migrate = migrate;
         self
     }
 
@@ -131,10 +171,13 @@ impl KeyStore for RedisStore {
         if self.server().is_err() {
             let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
             let connector = Connector::new(self.url.expose_secret(), names.meta())?;
-            let server = Server::open(connector, names, self.lease, &self.signal).await?;
-            index::complete_at_start(&server, &self.upgrade).await?;
-            expiry_notices::complete(&server, &self.upgrade).await?;
-            owner_list::complete(&server, &self.upgrade).await?;
+            let server =
+                Server::open(connector, names, self.opening, self.lease, &self.signal).await?;
+            if self.opening.migrate {
+                index::complete_at_start(&server, &self.upgrade).await?;
+                expiry_notices::complete(&server, &self.upgrade).await?;
+                owner_list::complete(&server, &self.upgrade).await?;
+            }
             *self.server.write() = Ok(Arc::new(server));
         }
         Ok(())
@@ -183,6 +226,10 @@ impl KeyStore for RedisStore {
         self.upgrade.is_raised()
     }
 
+    fn batch_reads(&self) -> Option<&dyn BatchReads> {
+        Some(self)
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -215,12 +262,23 @@ impl KeyStore for RedisStore {
         Some(self)
     }
 
+    fn copying(&self) -> Option<&dyn StoreCopy> {
+        Some(self)
+    }
+
     async fn stop(&self) {
         let _turn = self.turn.lock().await;
         let mut server = self.server.write();
         if server.is_ok() {
             *server = Err(STOPPED);
         }
+    }
+}
+
+#[async_trait]
+impl BatchReads for RedisStore {
+    async fn find_many(&self, ids: &[KeyId]) -> Result<Vec<FindResult>, StoreError> {
+        records::find_many(&*self.server()?, ids).await
     }
 }
 
@@ -231,6 +289,7 @@ impl fmt::Debug for RedisStore {
             .field("key_prefix", &self.key_prefix)
             .field("namespace", &self.namespace)
             .field("lease", &self.lease)
+            .field("opening", &self.opening)
             .finish_non_exhaustive()
     }
 }

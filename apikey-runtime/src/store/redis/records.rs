@@ -4,13 +4,14 @@ use super::connection::DEADLINE;
 use super::index;
 use super::options::ChangeOptions;
 use super::read::{read, unreadable_owner};
-use super::record_hash::{self, RecordFields};
+use super::record_hash::{self, RecordFields, RecordHash};
 use super::script::{self, LuaScript};
 use super::server::{Server, TRIES};
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
-use crate::store::WriteOptions;
+use crate::store::columns::Broken;
+use crate::store::{FindResult, WriteOptions};
 
 /// Keys of the store that a change of records needs.
 pub(super) const KEYS: usize = 8;
@@ -122,6 +123,21 @@ pub(super) async fn find(server: &Server, id: &KeyId) -> Result<Option<KeyRecord
         Some(Err(broken)) => Err(broken.into()),
         None => Err(server.broken("a script does not answer as it should")),
     }
+}
+
+/// Reads all records by one script.
+pub(super) async fn find_many(
+    server: &Server,
+    ids: &[KeyId],
+) -> Result<Vec<FindResult>, StoreError> {
+    let hashes = read(server, "reading records", ids, DEADLINE).await?;
+    let found = |(id, hash): (&KeyId, Result<RecordHash, Broken>)| match hash {
+        Ok(hash) if hash.is_empty() => Ok(None),
+        Ok(hash) => Ok(Some(record_hash::record(*id, &hash)?)),
+        Err(broken) => Err(broken.into()),
+    };
+    // With fewer answers than ids, the caller reads each record by itself.
+    Ok(ids.iter().zip(hashes).map(found).collect())
 }
 
 pub(super) async fn update(

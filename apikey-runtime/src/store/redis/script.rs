@@ -67,6 +67,12 @@ scripts! {
     CHARGE = "limit_counter" "charge";
     REFILL = "limit_counter" "refill";
     ADD_USAGE = "read_write" "compare_i64" "add_usage";
+    COPY_RECORDS = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "records" "changed_entries" "revoked" "notices" "copy_records";
+    COPY_OWNERS = "change_log" "record_keys" "copy_owners";
+    COPY_FIELDS = "read_write" "copy_fields";
+    COPY_USAGE = "read_write" "copy_usage";
+    COPY_NETWORKS = "read_write" "copy_networks";
+    COPY_AUDIT = "read_write" "sortable" "audit_index" "copy_audit";
     SHARED_SECRET = "read_write" "shared_secret";
 }
 

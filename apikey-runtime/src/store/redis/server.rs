@@ -15,8 +15,9 @@ use super::script::{self, LuaScript, ScriptCall};
 use super::settings;
 use crate::clock::millis_u64;
 use crate::error::StoreError;
+use crate::store::schema::{self, Opening};
 use crate::store::trim_schedule::TrimSchedule;
-use crate::store::{ChangeNotifier, PROTOCOL, lease, schema};
+use crate::store::{ChangeNotifier, PROTOCOL, lease};
 
 /// The default lease of a new store.
 const DEFAULT_LEASE: Duration = Duration::from_secs(2);
@@ -55,10 +56,11 @@ pub(super) struct ScriptReply {
 }
 
 impl Server {
-    /// Connects, starts a history if the namespace does not have one, and writes down the lease.
+    /// Connects, starts a history if the namespace does not have one and `opening` allows it, and writes down the lease.
     pub(super) async fn open(
         connector: Connector,
         names: KeyNames,
+        opening: Opening,
         lease: Option<Duration>,
         signal: &ChangeNotifier,
     ) -> Result<Self, StoreError> {
@@ -74,37 +76,60 @@ impl Server {
         server.calls.ready().await?;
         server.polls.ready().await?;
         settings::warn(&server.calls).await?;
-        server.check_schema().await?;
+        server.check_schema(opening).await?;
         server.set_lease(lease).await?;
         Ok(server)
     }
 
     /// Rejects data that was written under another version of the schema. Data of an unreleased build
-    /// has a `meta` without a version. If `meta` itself is lost, a new history starts.
-    async fn check_schema(&self) -> Result<(), StoreError> {
+    /// has a `meta` without a version. If `meta` itself is lost, a new history starts, unless the store must exist.
+    async fn check_schema(&self, opening: Opening) -> Result<(), StoreError> {
         let doing = "reading the version of the schema";
         let mut exists = redis::cmd("EXISTS");
         exists.arg(self.names.meta());
-        let mut read = redis::cmd("HGET");
-        read.arg(self.names.meta()).arg("schema");
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.names.meta())
+            .arg(&["schema", "notices", "owners"]);
         let answers = self.calls.call(doing, [exists, read], DEADLINE).await?;
-        let failed = |error| RedisFailure::of(doing, error);
+        let failed = |error: redis::RedisError| match error.code() {
+            Some("WRONGTYPE") => schema::foreign(format!(
+                "the key `{}` is not one of a store; name another namespace",
+                self.names.meta()
+            )),
+            _ => RedisFailure::of(doing, error).into(),
+        };
         let mut values = Vec::with_capacity(2);
         for value in answers.values {
             values.push(value.extract_error().map_err(failed)?);
         }
-        let (exists, found): (bool, Option<String>) =
+        // The place of an interrupted pass is not text.
+        let (exists, fields): (bool, Vec<Option<Vec<u8>>>) =
             from_redis_value(Value::Array(values)).map_err(|error| failed(error.into()))?;
-        match found {
-            None if exists => Err(schema::unreleased()),
-            None => Ok(()),
+        let [found, passes @ ..] = fields.as_slice() else {
+            return Err(self.broken("`schema` cannot be read"));
+        };
+        let version = match found {
+            None if exists => return Err(schema::unreleased()),
+            None => None,
             Some(text) => {
-                let version = text
-                    .parse()
-                    .map_err(|_not_a_number| self.broken("`schema` is not a number"))?;
-                schema::check(version, SCHEMA)?;
-                self.raise_schema(version).await
+                let number = std::str::from_utf8(text)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
+                Some(number.ok_or_else(|| self.broken("`schema` is not a number"))?)
             }
+        };
+        // What an older release made is brought up to date in steps, after its version is written.
+        let is_complete = passes.iter().all(|pass| pass.as_deref() == Some(b"all"));
+        let effective = match version {
+            Some(SCHEMA) if !is_complete && !opening.migrate => Some(SCHEMA - 1),
+            version => version,
+        };
+        opening.check(effective, SCHEMA, || {
+            format!("the namespace of the key `{}`", self.names.meta())
+        })?;
+        match version {
+            Some(version) => self.raise_schema(version).await,
+            None => Ok(()),
         }
     }
 

@@ -48,10 +48,10 @@ impl UsageStore for RedisStore {
 /// runs, and not for that long.
 const NUMBER_KEPT_MILLIS: u64 = 7 * 86_400_000;
 
-const DAY_MILLIS: i64 = 86_400_000;
+pub(super) const DAY_MILLIS: i64 = 86_400_000;
 
 /// The latest expiry: some 30,000 years from now.
-const LATEST: i64 = 1_000_000_000_000_000;
+pub(super) const LATEST: i64 = 1_000_000_000_000_000;
 
 /// How many hashes are asked for at once.
 const AT_ONCE: usize = 500;
@@ -118,19 +118,19 @@ async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
 const FIRST_PLACE: usize = 4;
 
 /// The largest that Redis counts to.
-fn counter(number: u64) -> i64 {
+pub(super) fn counter(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// A row's hour of its day, outcome and route, the last of which may hold anything. The field of the
 /// cost has a `c` before that.
-fn field(row: &UsageRow) -> String {
+pub(super) fn field(row: &UsageRow) -> String {
     let hour = row.hour.rem_euclid(24);
     format!("{hour}|{}|{}", row.outcome.code(), row.route)
 }
 
 /// The uses of a key's secrets, the latest first: each with its time, network, and number if that is not 0.
-fn uses_text(mut uses: Vec<SecretUse>) -> String {
+pub(super) fn uses_text(mut uses: Vec<SecretUse>) -> String {
     uses.sort_by_key(|used| Reverse(used.at));
     let texts = uses.iter().map(|used| {
         let mut text = used.at.as_millis().to_string();
@@ -179,7 +179,7 @@ async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, Stor
 }
 
 /// The days among `wanted` on which anything was used.
-async fn days(
+pub(super) async fn days(
     server: &Server,
     doing: &str,
     wanted: RangeInclusive<i64>,
@@ -200,7 +200,7 @@ fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, RedisFa
 }
 
 /// Reads the rows of a key's day. Skips fields that are not a row, or have an unknown outcome.
-fn rows_of_day(
+pub(super) fn rows_of_day(
     key: KeyId,
     day: i64,
     hash: &HashMap<Vec<u8>, Vec<u8>>,
@@ -251,7 +251,7 @@ async fn last_used(server: &Server, keys: &[KeyId]) -> Result<Vec<LastUsed>, Sto
 }
 
 /// What [`uses_text`] wrote of a secret.
-fn secret_use(key: KeyId, text: &str) -> Option<SecretUse> {
+pub(super) fn secret_use(key: KeyId, text: &str) -> Option<SecretUse> {
     let mut words = text.split(' ');
     let at = Timestamp::from_millis(words.next()?.parse().ok()?);
     let mut used = SecretUse::new(key, 0, at, None);

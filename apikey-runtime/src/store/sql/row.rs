@@ -1,9 +1,12 @@
 //! A record as a row.
 
+use std::collections::HashMap;
+
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerState, PreviousDigest, Revocation};
 use crate::scope::Scopes;
+use crate::store::FindResult;
 use crate::store::columns::{Broken, limits, metadata, networks, split};
 
 /// The columns of a record, with the id as the first. They are named one by one, so that a column
@@ -80,6 +83,14 @@ pub(in crate::store) fn record(row: &impl KeyRow) -> Result<KeyRecord, Broken> {
         id: String::from_utf8_lossy(row.id_bytes()).into_owned(),
         reason,
     })
+}
+
+/// Reads the records of `ids`, in their order, in the rows that a statement found for them.
+pub(in crate::store) fn records_of<R: KeyRow>(ids: &[KeyId], rows: &[R]) -> Vec<FindResult> {
+    let found = |row: &R| Some((id(row)?, record(row).map(Some).map_err(Into::into)));
+    let mut found: HashMap<KeyId, FindResult> = rows.iter().filter_map(found).collect();
+    let of = |id| found.remove(id).unwrap_or(Ok(None));
+    ids.iter().map(of).collect()
 }
 
 /// Reads the id in the first column, if it is valid. A record with an invalid id cannot be read, or

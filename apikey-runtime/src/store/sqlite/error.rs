@@ -81,6 +81,11 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     )
 }
 
+/// Whether the file is something else: SQLITE_NOTADB.
+pub(super) fn is_not_a_database(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(primary_code) == Some(26)
+}
+
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,

@@ -4,7 +4,8 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::StoreError;
+use crate::error::{FoundSchema, StoreError};
+use crate::store::schema;
 
 /// Returns an absolute path: it does not start with `file:`, which SQLite would read as a URI, and it
 /// stays right if the process changes its directory.
@@ -40,20 +41,22 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
 pub(super) fn require(path: &Path) -> Result<(), StoreError> {
     match std::fs::metadata(path) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Schema {
+            found: FoundSchema::Missing,
+            reason: schema::missing(&place(path)),
+        }),
         Err(error) => Err(file_failed(path, error)),
     }
 }
 
-/// The error of [`must_exist`](super::SqliteStore::must_exist).
-pub(super) fn missing(path: &Path) -> StoreError {
+/// Names the file that does not have a store, for [`must_exist`](super::SqliteStore::must_exist).
+pub(super) fn place(path: &Path) -> String {
     let folder = std::env::current_dir().unwrap_or_default();
-    StoreError::InvalidArgument(format!(
-        "`{}` is not a file with the tables of this store, and `must_exist` is set; correct the path \
-         (the working directory is `{}`), or leave `must_exist` out to create the store there",
+    format!(
+        "the file `{}` (the working directory is `{}`)",
         path.display(),
         folder.display()
-    ))
+    )
 }
 
 /// Refuses a file that is missing or empty beside the log of another: SQLite would delete the log, with

@@ -1,19 +1,21 @@
 //! Bringing the tables up to date.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::error::failed;
+use super::error::{failed, is_not_a_database};
+use super::file::place;
 use super::transaction::WriteTransaction;
 use crate::clock::millis_i64;
 use crate::error::StoreError;
-use crate::store::schema::{self, UpgradeFlag};
+use crate::store::schema::{self, Opening, UpgradeFlag};
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 8] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
     (103, include_str!("migrations/0103_owners.sql")),
@@ -21,6 +23,7 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (105, include_str!("migrations/0105_last_used.sql")),
     (106, include_str!("migrations/0106_expiry_notices.sql")),
     (107, include_str!("migrations/0107_shared_secrets.sql")),
+    (108, include_str!("migrations/0108_copying.sql")),
 ];
 
 /// The version of the tables after all migrations.
@@ -30,6 +33,7 @@ const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// several processes that start at once, one does it and the others find it done.
 pub(super) async fn migrate(
     connection: PoolConnection<Sqlite>,
+    opening: Opening,
     lease: Option<Duration>,
     upgrade: &UpgradeFlag,
 ) -> Result<(), StoreError> {
@@ -39,9 +43,8 @@ pub(super) async fn migrate(
         .map_err(migrating_failed)?;
     let connection = transaction.connection();
     let found = schema_version(connection).await.map_err(migrating_failed)?;
-    if let Some(found) = found {
-        schema::check(found, LATEST)?;
-    }
+    // Between the look at a file that must exist and now, another process may have changed it.
+    opening.check(found, LATEST, || "the file".to_owned())?;
     let _upgrading = upgrade.raise_for(found, LATEST);
     let pending = MIGRATIONS
         .iter()
@@ -58,12 +61,33 @@ pub(super) async fn migrate(
     transaction.commit().await.map_err(migrating_failed)
 }
 
-/// Returns whether the file has the tables of this store.
-pub(super) async fn has_tables(pool: &SqlitePool) -> Result<bool, StoreError> {
-    let looking_failed = |error| failed("looking for the tables", error);
-    let mut connection = pool.acquire().await.map_err(looking_failed)?;
-    let found = schema_version(&mut connection).await;
-    Ok(found.map_err(looking_failed)?.is_some())
+/// Rejects a file that `opening` does not allow to be used, and leaves it as it is.
+pub(super) async fn check_version(
+    pool: &SqlitePool,
+    opening: Opening,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let looking_failed = |error| match is_not_a_database(&error) {
+        true => schema::foreign(format!(
+            "`{}` is not an SQLite database; correct the path",
+            path.display()
+        )),
+        false => failed("looking for the tables", error),
+    };
+    let look = async {
+        let mut connection = pool.acquire().await?;
+        schema_version(&mut connection).await
+    };
+    let found = look.await.map_err(looking_failed)?;
+    let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+    if found.is_none() && opening.must_exist && !is_empty {
+        return Err(schema::foreign(format!(
+            "`{}` is an SQLite database without the tables of a store; correct the path, or leave `must_exist` out to add \
+             the tables to it",
+            path.display()
+        )));
+    }
+    opening.check(found, LATEST, || place(path))
 }
 
 /// Returns the version of the tables, if there are any.

@@ -1,6 +1,7 @@
 //! Records in a file.
 
 mod audit;
+mod copy;
 mod error;
 mod expiry_notices;
 mod file;
@@ -30,11 +31,11 @@ use parking_lot::RwLock;
 use self::file::{CloseAction, FileChange};
 use self::pools::SqlitePools;
 use super::key_store::STOPPED;
-use super::schema::UpgradeFlag;
+use super::schema::{Opening, UpgradeFlag};
 use super::{
-    AuditStore, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, KeyStore, LimitStore,
-    ListCursor, ListQuery, Membership, OwnerStore, RecordPage, SharedSecretStore, UsageStore,
-    WriteOptions, lease,
+    AuditStore, BatchReads, BulkStep, ChangeLog, ChangeNotifier, ExpiryNotices, FindResult,
+    KeyStore, LimitStore, ListCursor, ListQuery, Membership, OwnerStore, RecordPage,
+    SharedSecretStore, StoreCopy, UsageStore, WriteOptions, lease,
 };
 use crate::audit::ChangeOrigin;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -45,7 +46,7 @@ use crate::record::{KeyPatch, KeyRecord, Revocation};
 #[doc = include_str!("docs.md")]
 pub struct SqliteStore {
     path: PathBuf,
-    must_exist: bool,
+    opening: Opening,
     lease: Option<Duration>,
     /// Unset until it is given, offered or needed.
     clock: OnceLock<Arc<dyn Clock>>,
@@ -76,7 +77,7 @@ impl SqliteStore {
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
-            must_exist: false,
+            opening: Opening::default(),
             lease: None,
             clock: OnceLock::new(),
             state: RwLock::new(FileState::Closed {
@@ -103,7 +104,18 @@ impl SqliteStore {
     /// ```
     #[must_use]
     pub fn must_exist(mut self, must_exist: bool) -> Self {
-        self.must_exist = must_exist;
+        self.opening.must_exist = must_exist;
+        self
+    }
+
+    /// Sets whether `start` brings the tables of an older release up to date. If not, it returns
+    /// [`StoreError::Schema`] for such a file, which is left as it is.
+    ///
+    /// By default, `true`. A tool that is used beside servers sets `false`, and [`must_exist`](Self::must_exist): `start`
+    /// then changes neither tables nor records.
+    #[must_use]
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.opening.migrate = migrate;
         self
     }
 
@@ -228,14 +240,8 @@ impl KeyStore for SqliteStore {
             FileState::Closed { .. } => {}
         }
         let clock = Arc::clone(self.limit_clock());
-        let pools = SqlitePools::open(
-            &self.path,
-            self.must_exist,
-            self.lease,
-            clock,
-            &self.upgrade,
-        )
-        .await?;
+        let pools =
+            SqlitePools::open(&self.path, self.opening, self.lease, clock, &self.upgrade).await?;
         *self.state.write() = FileState::Open(Arc::new(pools));
         Ok(())
     }
@@ -301,6 +307,10 @@ impl KeyStore for SqliteStore {
         self.upgrade.is_raised()
     }
 
+    fn batch_reads(&self) -> Option<&dyn BatchReads> {
+        Some(self)
+    }
+
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
@@ -333,6 +343,10 @@ impl KeyStore for SqliteStore {
         Some(self)
     }
 
+    fn copying(&self) -> Option<&dyn StoreCopy> {
+        Some(self)
+    }
+
     async fn stop(&self) {
         let _turn = self.turn.lock().await;
         if let Some(pools) = self.close(STOPPED, true) {
@@ -341,11 +355,18 @@ impl KeyStore for SqliteStore {
     }
 }
 
+#[async_trait]
+impl BatchReads for SqliteStore {
+    async fn find_many(&self, ids: &[KeyId]) -> Result<Vec<FindResult>, StoreError> {
+        records::find_many(&self.pools().await?.reader, ids).await
+    }
+}
+
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore")
             .field("path", &self.path)
-            .field("must_exist", &self.must_exist)
+            .field("opening", &self.opening)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
     }

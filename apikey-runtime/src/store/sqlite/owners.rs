@@ -86,6 +86,7 @@ macro_rules! state_columns {
         "version AS owner_version, revocations AS owner_revoked, suspended AS owner_suspended"
     };
 }
+pub(super) use state_columns;
 
 const FIND: &str = concat!(
     "SELECT ",

@@ -10,15 +10,14 @@ use sqlx::{ConnectOptions, Error, Sqlite};
 
 use super::error::{failed, is_busy};
 use super::file::{
-    CloseAction, DatabaseFiles, FileChange, checked_path, create_private, missing,
-    refuse_stray_log, require,
+    CloseAction, DatabaseFiles, FileChange, checked_path, create_private, refuse_stray_log, require,
 };
 use super::group_commit::GroupCommit;
-use super::migrate::{has_tables, migrate};
+use super::migrate::{check_version, migrate};
 use crate::clock::Clock;
 use crate::error::{ErrorChain, StoreError};
 use crate::store::lease;
-use crate::store::schema::UpgradeFlag;
+use crate::store::schema::{Opening, UpgradeFlag};
 use crate::store::trim_schedule::TrimSchedule;
 
 /// How long a statement waits for another process's transaction.
@@ -58,21 +57,21 @@ pub(super) struct SqlitePools {
 }
 
 impl SqlitePools {
-    /// Opens the file, which is created if it does not exist unless it `must_exist`, and brings its
-    /// tables up to date.
+    /// Opens the file, which is created if it does not exist, and brings its tables up to date, as far as `opening` allows
+    /// it.
     pub(super) async fn open(
         path: &Path,
-        must_exist: bool,
+        opening: Opening,
         lease: Option<Duration>,
         clock: Arc<dyn Clock>,
         upgrade: &UpgradeFlag,
     ) -> Result<Self, StoreError> {
         let path = checked_path(path)?;
-        if must_exist {
+        if opening.must_exist {
             require(&path)?;
         }
         refuse_stray_log(&path)?;
-        if !must_exist {
+        if !opening.must_exist {
             create_private(&path)?;
         }
         let options = SqliteConnectOptions::new()
@@ -101,10 +100,11 @@ impl SqlitePools {
             files: DatabaseFiles::of(&path),
         };
         let prepared = async {
-            if must_exist && !has_tables(&pools.reader).await? {
-                return Err(missing(&path));
+            // Before the first connection for writing, which changes the mode of a file.
+            if opening != Opening::default() {
+                check_version(&pools.reader, opening, &path).await?;
             }
-            pools.prepare(&path, lease, upgrade).await
+            pools.prepare(&path, opening, lease, upgrade).await
         };
         match prepared.await {
             Ok(files) => Ok(Self { files, ..pools }),
@@ -119,12 +119,17 @@ impl SqlitePools {
     async fn prepare(
         &self,
         path: &Path,
+        opening: Opening,
         lease: Option<Duration>,
         upgrade: &UpgradeFlag,
     ) -> Result<DatabaseFiles, StoreError> {
         let opening_failed = |error| failed(&format!("opening `{}`", path.display()), error);
         let first = first_connection(&self.writer).await;
-        migrate(first.map_err(opening_failed)?, lease, upgrade).await?;
+        let first = first.map_err(opening_failed)?;
+        // Otherwise the tables are there and current, and another process may write to them for long.
+        if !opening.is_as_it_is() || lease.is_some() {
+            migrate(first, opening, lease, upgrade).await?;
+        }
         // This connection is never closed before the others. SQLite removes the log when the last one
         // is, and another log would then take its place while the store is open.
         sqlx::query("SELECT 1 FROM api_key_meta")

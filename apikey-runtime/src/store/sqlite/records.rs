@@ -1,10 +1,12 @@
 //! The statements on records. Each write is one transaction: a crash between two steps leaves all of it
 //! or nothing, and so does a caller that goes away.
 
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{SqliteConnection, query};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::{Sqlite, SqliteConnection, query};
 
 use super::error::{failed, insert_failed};
+use super::limit_counters::json;
 use super::live_keys::{check_insert, check_record, check_update};
 use super::pools::SqlitePools;
 use super::transaction::ChangeTransaction;
@@ -14,7 +16,7 @@ use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyPatch, KeyRecord, Revocation};
 use crate::store::sql::{self, EncodedColumns, column_names};
-use crate::store::{BulkStep, ListCursor, WriteOptions};
+use crate::store::{BulkStep, FindResult, ListCursor, WriteOptions};
 
 sql::key_row!(SqliteRow);
 
@@ -30,41 +32,12 @@ pub(super) async fn insert(
         column_names!(),
         ", label_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     );
-    let version = sql::stored_version(record)?;
-    let rotations = sql::stored_rotations(record)?;
-    let encoded = EncodedColumns::of_record(record)?;
-    let previous = record.previous.as_ref();
-    let revoked = record.revoked.as_ref();
+    let values = RecordValues::of(record)?;
     let mut change =
         ChangeTransaction::begin(pool, "adding a record", &options.origin, clock).await?;
     let now = change.now();
-    let inserted = query(INSERT)
-        .bind(record.id.as_str())
-        .bind(&record.prefix)
-        .bind(&record.label)
-        .bind(&record.owner)
-        .bind(&record.digest)
-        .bind(previous.map(|previous| &previous.digest))
-        .bind(previous.map(|previous| previous.until.as_millis()))
-        .bind(encoded.scopes)
-        .bind(encoded.metadata)
-        .bind(&record.environment)
-        .bind(encoded.networks)
-        .bind(encoded.methods)
-        .bind(encoded.limits)
-        .bind(record.created.as_millis())
-        .bind(record.expires.map(Timestamp::as_millis))
-        .bind(record.not_before.map(Timestamp::as_millis))
-        .bind(revoked.map(|revocation| revocation.at.as_millis()))
-        .bind(revoked.and_then(|revocation| revocation.reason.as_ref()))
-        .bind(record.enabled)
-        .bind(version)
-        .bind(&record.description)
-        .bind(&record.created_by)
-        .bind(&record.updated_by)
-        .bind(rotations)
-        .bind(record.enabled_at.map(Timestamp::as_millis))
-        .bind(encoded.label_key)
+    let inserted = values
+        .bind(record, query(INSERT))
         .execute(change.connection())
         .await
         .map_err(insert_failed);
@@ -74,6 +47,62 @@ pub(super) async fn insert(
     };
     change.end(done).await
 }
+
+/// The values of the columns that are written in another form than the record's.
+pub(super) struct RecordValues {
+    version: i64,
+    rotations: i64,
+    encoded: EncodedColumns,
+}
+
+impl RecordValues {
+    pub(super) fn of(record: &KeyRecord) -> Result<Self, StoreError> {
+        Ok(Self {
+            version: sql::stored_version(record)?,
+            rotations: sql::stored_rotations(record)?,
+            encoded: EncodedColumns::of_record(record)?,
+        })
+    }
+
+    /// Binds the columns of [`column_names`] and `label_key`.
+    pub(super) fn bind<'q>(
+        &'q self,
+        record: &'q KeyRecord,
+        statement: SqliteQuery<'q>,
+    ) -> SqliteQuery<'q> {
+        let previous = record.previous.as_ref();
+        let revoked = record.revoked.as_ref();
+        statement
+            .bind(record.id.as_str())
+            .bind(&record.prefix)
+            .bind(&record.label)
+            .bind(&record.owner)
+            .bind(&record.digest)
+            .bind(previous.map(|previous| &previous.digest))
+            .bind(previous.map(|previous| previous.until.as_millis()))
+            .bind(&self.encoded.scopes)
+            .bind(&self.encoded.metadata)
+            .bind(&record.environment)
+            .bind(&self.encoded.networks)
+            .bind(&self.encoded.methods)
+            .bind(&self.encoded.limits)
+            .bind(record.created.as_millis())
+            .bind(record.expires.map(Timestamp::as_millis))
+            .bind(record.not_before.map(Timestamp::as_millis))
+            .bind(revoked.map(|revocation| revocation.at.as_millis()))
+            .bind(revoked.and_then(|revocation| revocation.reason.as_ref()))
+            .bind(record.enabled)
+            .bind(self.version)
+            .bind(&record.description)
+            .bind(&record.created_by)
+            .bind(&record.updated_by)
+            .bind(self.rotations)
+            .bind(record.enabled_at.map(Timestamp::as_millis))
+            .bind(&self.encoded.label_key)
+    }
+}
+
+type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// The first revocation of the owner that came after the key's number.
 macro_rules! of_revocation {
@@ -119,6 +148,19 @@ pub(super) async fn find(pool: &SqlitePool, id: &KeyId) -> Result<Option<KeyReco
         .await
         .map_err(|error| failed("reading a record", error))?;
     Ok(row.as_ref().map(sql::record).transpose()?)
+}
+
+const FIND_MANY: &str = concat!(select!(), " WHERE id IN (SELECT value FROM json_each(?))");
+
+/// See [`BatchReads::find_many`](crate::store::BatchReads::find_many).
+pub(super) async fn find_many(
+    pool: &SqlitePool,
+    ids: &[KeyId],
+) -> Result<Vec<FindResult>, StoreError> {
+    let texts: Vec<&str> = ids.iter().map(KeyId::as_str).collect();
+    let rows = query(FIND_MANY).bind(json(&texts)).fetch_all(pool).await;
+    let rows = rows.map_err(|error| failed("reading records", error))?;
+    Ok(sql::records_of(ids, &rows))
 }
 
 // A column that can be NULL has a flag beside its new value. The largest version stays as it is.
@@ -337,6 +379,7 @@ pub(super) mod tests {
         reads(&store, UPDATE, &[one]).await;
         reads(&store, REVOKE, &[one]).await;
         reads(&store, FIND, &[one, state, revocation]).await;
+        reads(&store, FIND_MANY, &[one, state, revocation]).await;
         store.stop().await;
     }
 }

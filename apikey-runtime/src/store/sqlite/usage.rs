@@ -96,7 +96,7 @@ const USED: &str = "\
     ON CONFLICT (key, rotations) DO UPDATE SET at = excluded.at, network = excluded.network WHERE excluded.at > at";
 
 /// Keeps the two latest secrets of each key.
-const USED_BEFORE: &str = "\
+pub(super) const USED_BEFORE: &str = "\
     DELETE FROM api_key_secret_uses AS kept WHERE key IN (SELECT value ->> 0 FROM json_each(?)) AND 1 < \
     (SELECT count(*) FROM api_key_secret_uses WHERE key = kept.key AND rotations > kept.rotations)";
 
@@ -107,7 +107,7 @@ const NETWORKS: &str = "\
     ON CONFLICT (key, network) DO UPDATE SET at = excluded.at, day = excluded.day WHERE excluded.at > at";
 
 /// Keeps the 20 latest networks of each key.
-const NETWORKS_BEFORE: &str = "\
+pub(super) const NETWORKS_BEFORE: &str = "\
     DELETE FROM api_key_networks WHERE (key, network) IN (SELECT key, network FROM \
     (SELECT key, network, row_number() OVER (PARTITION BY key ORDER BY at DESC) AS place \
     FROM api_key_networks WHERE key IN (SELECT value ->> 0 FROM json_each(?))) WHERE place > 20)";

@@ -9,7 +9,7 @@ mod store;
 
 use std::time::Duration;
 
-use super::{Allowed, CheckRequest, DeferReason, FastPath, Verifier};
+use super::{Allowed, CachedDecision, CheckRequest, DeferReason, FastPath, Verifier};
 use crate::denied::{Denied, DenyReason};
 use crate::limit::LimitRule;
 use crate::limiter::{self, AppliedLimit, CountedBy, LimitSource, PrefetchKey, pin_former_plan};
@@ -25,11 +25,12 @@ impl Verifier {
     pub(super) fn try_enforce_limits<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        allowed: Allowed,
+        mut allowed: Allowed,
     ) -> FastPath {
         let own = allowed.key.record().plan.is_some() || self.default_plan.is_some();
         if !own && request.policy.rate.is_none() {
-            return FastPath::Decided(Ok(self.allow(request, allowed)));
+            self.allow(request, &mut allowed);
+            return FastPath::Decided(Ok(allowed));
         }
         self.try_enforce_applied(request, allowed)
     }
@@ -121,7 +122,7 @@ impl Verifier {
         }
     }
 
-    /// Evaluates the request again, after the charge.
+    /// Evaluates the request again, after the charge. Its secret was right before, so a denial is not a failed attempt.
     async fn reevaluate<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
@@ -132,7 +133,14 @@ impl Verifier {
                 .evaluate_with_store(request, false, Some(allowed))
                 .await;
         }
-        match self.evaluate_cached(request) {
+        let decision = match self.check_cache(request) {
+            CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
+            CachedDecision::StillInvalid(_) => {
+                return Err(self.deny(request, DenyReason::InvalidKey));
+            }
+            denial => self.evaluate_denial(request, denial),
+        };
+        match decision {
             FastPath::Decided(decision) => decision,
             FastPath::Deferred(reason) => {
                 let denied = matches!(reason, DeferReason::RecheckDenial);
@@ -234,7 +242,8 @@ impl Verifier {
             );
             allowed.applied.append(&mut applied);
         }
-        self.allow(request, allowed)
+        self.allow(request, &mut allowed);
+        allowed
     }
 
     fn deny_limited<I: RequestInfo>(

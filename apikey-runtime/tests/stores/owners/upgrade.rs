@@ -69,7 +69,7 @@ async fn a_file_of_the_release_before_is_upgraded_with_its_owners() {
     let store = place.store().await;
     assert_eq!(
         number(&mut tool, "SELECT schema_version FROM api_key_meta").await,
-        107
+        108
     );
     assert_eq!(cursor(&store).await, old, "the history goes on");
     let new = Some(OwnerState::new());

@@ -1,7 +1,9 @@
 //! What an operator does with their own tool, and an application with the same database.
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{ChangeLog, ChangeSet, KeyPatch, StoreError, WriteOptions};
+use apikey_runtime::store::{
+    BatchReads, ChangeLog, ChangeSet, FindResult, KeyPatch, StoreError, WriteOptions,
+};
 use sqlx::PgConnection;
 
 use super::{Place, changed, cursor, history, number, owned_as_read, place, run};
@@ -134,7 +136,7 @@ async fn who_may_only_change_keys_is_logged_and_cannot_write_the_log() {
         .fetch_one(&mut tool)
         .await
         .unwrap();
-    assert_eq!(privileged.split(',').count(), 13);
+    assert_eq!(privileged.split(',').count(), 14);
     for function in privileged.split(',') {
         let own = format!(
             "CREATE TEMP TABLE IF NOT EXISTS own (id text, number bigint); \
@@ -390,4 +392,22 @@ async fn tables_restored_from_a_copy_know_no_cursor_of_before() {
         .await
         .unwrap();
     assert_eq!(changed(&store, &present).await, [id(1)]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_broken_by_hand_does_not_hide_others_of_its_batch() {
+    let place = place!();
+    let (store, mut tool) = stocked(&place).await;
+    let sql = "UPDATE api_keys SET scopes = 'a  b' WHERE id LIKE '%2'";
+    run(&mut tool, sql).await.unwrap();
+    let found = store.find_many(&[3, 2, 9, 1].map(id)).await.unwrap();
+    let [third, second, none, first] = <[FindResult; 4]>::try_from(found).unwrap();
+    assert_eq!(third.unwrap(), store.find(&id(3)).await.unwrap());
+    let broken = second.unwrap_err();
+    assert!(
+        matches!(&broken, StoreError::Corrupt { id: said, .. } if *said == id(2).to_string()),
+        "{broken:?}"
+    );
+    assert_eq!(none.unwrap(), None);
+    assert_eq!(first.unwrap().unwrap().id, id(1));
 }

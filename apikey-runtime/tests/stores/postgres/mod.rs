@@ -1,11 +1,13 @@
 //! The specifics of PostgreSQL. The tests share one server, and each has its own schema.
 
+mod as_it_is;
 mod audit;
 mod audit_kept;
 mod bulk;
 mod by_hand;
 mod calls;
 mod charges;
+mod copying;
 mod crash;
 mod epochs;
 mod faults;

@@ -144,7 +144,7 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
-    assert_eq!(number(&mut tool, version).await, 107);
+    assert_eq!(number(&mut tool, version).await, 108);
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)
         .await
@@ -180,7 +180,7 @@ async fn tables_of_an_unreleased_build_are_refused() {
         let set = format!("UPDATE api_key_meta SET schema_version = {version}");
         run(&mut tool, &set).await.unwrap();
         let error = place.store().start().await.unwrap_err();
-        assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
+        assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
         assert!(error.to_string().contains("create a new store"), "{error}");
     }
     let made = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
@@ -237,7 +237,7 @@ async fn tables_of_a_newer_release_are_left_alone() {
         .await
         .unwrap();
     let error = place.store().start().await.unwrap_err();
-    assert!(matches!(error, StoreError::InvalidArgument(_)), "{error:?}");
+    assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
     assert!(
         error.to_string().contains("take a newer release"),
         "{error}"

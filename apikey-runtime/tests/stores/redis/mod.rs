@@ -1,5 +1,6 @@
 //! The specifics of Redis.
 
+mod as_it_is;
 mod audit;
 mod audit_crash;
 mod bulk;

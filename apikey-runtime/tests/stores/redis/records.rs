@@ -1,8 +1,8 @@
 //! Records: their names, broken ones, and records that a tool writes by hand.
 
 use apikey_runtime::store::{
-    AuditStore, KeyPatch, ListQuery, ListRange, OwnerState, PreviousDigest, StoreError,
-    WriteOptions,
+    AuditStore, BatchReads, FindResult, KeyPatch, ListQuery, ListRange, OwnerState, PreviousDigest,
+    StoreError, WriteOptions,
 };
 use apikey_runtime::{KeyStore, RedisStore, Timestamp};
 use apikey_test_support::servers::redis::RedisServer;
@@ -392,4 +392,25 @@ async fn what_was_removed_leaves_nothing_behind() {
 fn all_names(server: &RedisServer) -> Vec<String> {
     let names = server.command(&["KEYS", "*"]).text();
     names.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_record_that_is_broken_by_hand_does_not_hide_others_of_its_batch() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    for number in 1..=3 {
+        let (record, options) = (owned(number, "a"), WriteOptions::new());
+        store.insert(&record, &options).await.unwrap();
+    }
+    server.command(&["SET", &name(2), "x"]);
+    let found = store.find_many(&[3, 2, 9, 1].map(id)).await.unwrap();
+    let [third, second, none, first] = <[FindResult; 4]>::try_from(found).unwrap();
+    assert_eq!(third.unwrap(), store.find(&id(3)).await.unwrap());
+    let broken = second.unwrap_err();
+    assert!(
+        matches!(&broken, StoreError::Corrupt { id: said, .. } if *said == id(2).to_string()),
+        "{broken:?}"
+    );
+    assert_eq!(none.unwrap(), None);
+    assert_eq!(first.unwrap().unwrap().id, id(1));
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 pub mod postgres;
 pub mod redis;
+pub mod reverse_proxy;
+mod running;
 
 /// The free memory from which on servers keep their data in it, in bytes.
 const ROOM: u64 = 2 << 30;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::clock::Clock;
 use apikey_runtime::store::{
-    AuditPage, AuditQuery, AuditStore, BulkStep, ChangeListener, ChangeLog, Changes, Charge,
-    ChargeOutcome, Cursor, ExpiryNotice, ExpiryNotices, KeyPatch, LastUsed, LimitCounter,
-    LimitStore, LimitSupport, ListCursor, ListQuery, MemberList, Membership, NetworkUse, Node,
-    NodeId, OwnerPage, OwnerQuery, OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation,
-    SharedSecretStore, StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore, WriteOptions,
+    AuditPage, AuditQuery, AuditStore, BatchReads, BulkStep, ChangeListener, ChangeLog, Changes,
+    Charge, ChargeOutcome, CopyItems, CopyOutcome, CopyPage, CopySection, Cursor, ExpiryNotice,
+    ExpiryNotices, FindResult, KeyPatch, LastUsed, LimitCounter, LimitStore, LimitSupport,
+    ListCursor, ListQuery, MemberList, Membership, NetworkUse, Node, NodeId, OwnerPage, OwnerQuery,
+    OwnerRevocation, OwnerState, OwnerStore, RecordPage, Revocation, SharedSecretStore, StoreCopy,
+    StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyRecord, KeyStore, Timestamp};
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 /// A capability of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
+    BatchReads,
     ChangeLog,
     Membership,
     Owners,
@@ -27,6 +29,7 @@ pub enum Capability {
     Limits,
     Usage,
     SharedSecrets,
+    Copying,
 }
 
 /// Declares a future of a store's result.
@@ -52,10 +55,10 @@ macro_rules! forwarding {
         pub trait Forward: Debug + Send + Sync + 'static {
             fn inner(&self) -> &dyn KeyStore;
 
-            /// Returns whether the store has this capability, if `inner` has it.
+            /// Returns whether the store has this capability, if `inner` has it. By default not [`Capability::BatchReads`]:
+            /// a test that changes `find` would have to change `find_many` too.
             fn has(&self, capability: Capability) -> bool {
-                let _ = capability;
-                true
+                capability != Capability::BatchReads
             }
 
             /// Wraps each call. `arguments` describes the call.
@@ -130,6 +133,11 @@ forwarding! {
                 self.0.inner().is_upgrading()
             }
 
+            fn batch_reads(&self) -> Option<&dyn BatchReads> {
+                let has = self.0.has(Capability::BatchReads);
+                self.0.inner().batch_reads().filter(|_| has).map(|_| self as _)
+            }
+
             fn change_log(&self) -> Option<&dyn ChangeLog> {
                 let has = self.0.has(Capability::ChangeLog);
                 self.0.inner().change_log().filter(|_| has).map(|_| self as _)
@@ -170,10 +178,18 @@ forwarding! {
                 self.0.inner().shared_secrets().filter(|_| has).map(|_| self as _)
             }
 
+            fn copying(&self) -> Option<&dyn StoreCopy> {
+                let has = self.0.has(Capability::Copying);
+                self.0.inner().copying().filter(|_| has).map(|_| self as _)
+            }
+
             async fn stop(&self) {
                 self.0.stop().await;
             }
         }
+    }
+    BatchReads, batch_reads {
+        FindMany find_many(ids: &[KeyId]) -> Vec<FindResult>, format!("{ids:?}");
     }
     ChangeLog, change_log {
         Changes changes(since: Option<&Cursor>, node: Option<&NodeId>) -> Changes,
@@ -237,6 +253,11 @@ forwarding! {
     SharedSecretStore, shared_secrets {
         SharedSecret shared_secret(name: &str, proposed: [u8; 32]) -> [u8; 32], name.to_owned();
     }
+    StoreCopy, copying {
+        ReadCopy read_copy(section: CopySection, after: Option<&str>, limit: u32) -> CopyPage,
+            format!("{section} {after:?} {limit}");
+        WriteCopy write_copy(items: &CopyItems) -> CopyOutcome, format!("{items:?}");
+    }
 }
 
 /// The store that a [`Forward`] describes.
@@ -259,6 +280,10 @@ impl<F: Debug> Debug for Forwarding<F> {
 
 fn records(store: &dyn KeyStore) -> &dyn KeyStore {
     store
+}
+
+fn batch_reads(store: &dyn KeyStore) -> &dyn BatchReads {
+    store.batch_reads().unwrap()
 }
 
 fn change_log(store: &dyn KeyStore) -> &dyn ChangeLog {
@@ -291,6 +316,10 @@ fn usage(store: &dyn KeyStore) -> &dyn UsageStore {
 
 fn shared_secrets(store: &dyn KeyStore) -> &dyn SharedSecretStore {
     store.shared_secrets().unwrap()
+}
+
+fn copying(store: &dyn KeyStore) -> &dyn StoreCopy {
+    store.copying().unwrap()
 }
 
 /// Describes a record, including what its `Debug` omits.

@@ -43,7 +43,7 @@ impl Forward for Stale {
     }
 
     fn has(&self, capability: Capability) -> bool {
-        capability != Capability::Membership
+        !matches!(capability, Capability::Membership | Capability::BatchReads)
     }
 
     fn subscribe(&self) -> Option<ChangeListener> {

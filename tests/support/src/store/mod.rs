@@ -54,6 +54,8 @@ pub struct Gated {
     restored: AtomicBool,
     /// Whether the push is lost.
     deaf: AtomicBool,
+    /// Whether many records are read at once.
+    batches: AtomicBool,
     /// Whether the next batch of usage is accepted and not added.
     forgetful: AtomicBool,
 }
@@ -72,6 +74,7 @@ impl GateStore {
             calls: Mutex::default(),
             restored: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
+            batches: AtomicBool::new(false),
             forgetful: AtomicBool::new(false),
         }))
     }
@@ -79,6 +82,11 @@ impl GateStore {
     /// Makes the next poll find another history, as after a restore from a dump.
     pub fn restore(&self) {
         self.restored.store(true, SeqCst);
+    }
+
+    /// Lets managers that start from now on read many records at once.
+    pub fn allow_batches(&self) {
+        self.batches.store(true, SeqCst);
     }
 
     /// Loses the push for managers that start from now on.
@@ -118,6 +126,7 @@ impl GateStore {
     /// Makes every read fail: of records and of the change log.
     pub fn go_down(&self) {
         self.fail(Call::Find, Fault::Unavailable);
+        self.fail(Call::FindMany, Fault::Unavailable);
         self.fail(Call::Changes, Fault::Unavailable);
     }
 
@@ -184,6 +193,10 @@ impl GateStore {
 impl Forward for Gated {
     fn inner(&self) -> &dyn KeyStore {
         &*self.inner
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        capability != Capability::BatchReads || self.batches.load(SeqCst)
     }
 
     async fn around<T: Send>(

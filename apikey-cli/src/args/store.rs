@@ -1,0 +1,55 @@
+//! `apikey store`.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Reads all keys and owners, and reports what is wrong
+    #[command(after_help = "\
+Examples:
+  apikey store check
+  apikey store check --output json")]
+    Check,
+    /// Brings a store of an older release up to date
+    #[command(after_help = "\
+Examples:
+  apikey store migrate --dry-run
+  apikey store migrate --yes
+  apikey store migrate --create      # makes a new store, for `store copy`")]
+    Migrate(MigrateArguments),
+    /// Copies all content of a store to another one, while no server uses either
+    #[command(after_help = "\
+Examples:
+  apikey store copy sqlite:apikeys.db env:NEW_STORE --dry-run
+  apikey store copy sqlite:apikeys.db file:/run/secrets/new-store --verify
+
+A copy that ended early is continued by the same command. A repeated copy changes nothing.")]
+    Copy(CopyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArguments {
+    /// Makes a new store if it does not exist
+    #[arg(long)]
+    pub(crate) create: bool,
+    /// Says what it would do
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArguments {
+    /// The store to read: `sqlite:PATH`, `env:NAME` (a variable with the address), or `file:PATH` (a file with it)
+    pub(crate) from: String,
+    /// The store to write, which must exist: as FROM
+    pub(crate) to: String,
+    /// Reads all, and writes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Compares all content afterwards
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Copies also while servers use a store
+    #[arg(long)]
+    pub(crate) force: bool,
+}

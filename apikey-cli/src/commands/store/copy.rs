@@ -1,0 +1,272 @@
+//! `apikey store copy`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use apikey_runtime::KeyStore;
+use apikey_runtime::store::{CopyOutcome, CopySection, StoreCopy};
+
+use super::left::{self, Left};
+use super::{NAMES, PAGE, servers, verify};
+use crate::args::{Common, CopyArguments};
+use crate::exit;
+use crate::failure::Failure;
+use crate::notice;
+use crate::output::{Cell, Column, Output, Row};
+use crate::progress::Progress;
+use crate::store_address::{Opening, StoreAddress};
+
+const COLUMNS: &[Column] = &[
+    Column::shown("section"),
+    Column::shown("read"),
+    Column::shown("written"),
+    Column::shown("unchanged"),
+    Column::shown("kept"),
+    Column::shown("unreadable"),
+    Column::shown("differing"),
+];
+
+/// What was done with a section.
+#[derive(Debug, Default)]
+struct SectionReport {
+    read: u64,
+    written: u64,
+    unchanged: u64,
+    kept: u64,
+    unreadable: u64,
+    /// How many items are not the same in both stores; `None` if they were not compared.
+    differing: Option<u64>,
+    left: Left,
+}
+
+pub(super) async fn run(common: &Common, arguments: &CopyArguments) -> Result<(), Failure> {
+    let (from, to) = (address(&arguments.from)?, address(&arguments.to)?);
+    if is_same(&from, &to) {
+        return Err(Failure::usage("FROM and TO are the same store"));
+    }
+    let (source, target) = (from.store(Opening::AsIs)?, to.store(Opening::AsIs)?);
+    start(&source, "FROM").await?;
+    let copied = match start(&target, "TO").await {
+        Ok(()) => guarded(common, arguments, &*source, &*target).await,
+        Err(failure) => Err(failure),
+    };
+    target.stop().await;
+    source.stop().await;
+    copied
+}
+
+/// Returns the store that an argument names. An argument is seen by each user of the machine, so it never has an address with a
+/// password.
+fn address(text: &str) -> Result<StoreAddress, Failure> {
+    if let Some(path) = text.strip_prefix("file:") {
+        return StoreAddress::from_file(Path::new(path));
+    }
+    if let Some(name) = text.strip_prefix("env:") {
+        return match std::env::var(name) {
+            Ok(address) => StoreAddress::parse(&address),
+            Err(_) => Err(Failure::usage(format!("the variable `{name}` is not set"))
+                .remedy("set it to the store's address, such as `postgres://..`")),
+        };
+    }
+    if text.contains("://") {
+        return Err(Failure::usage(
+            "an argument is not the place for a store's address, which may have a password",
+        )
+        .remedy("write `env:NAME` with a variable that holds it, `file:PATH` with a file, or `sqlite:PATH`"));
+    }
+    StoreAddress::parse(text)
+}
+
+async fn start(store: &Arc<dyn KeyStore>, name: &str) -> Result<(), Failure> {
+    store.start().await.map_err(|error| {
+        notice::note(&format!(
+            "the store {name} could not be opened; `apikey store migrate --create` makes a new one"
+        ));
+        error.into()
+    })
+}
+
+/// Tells whether two addresses name the same store. A path may lead to a file through a link.
+fn is_same(from: &StoreAddress, to: &StoreAddress) -> bool {
+    match (from, to) {
+        (StoreAddress::Sqlite(from), StoreAddress::Sqlite(to)) => {
+            let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            place(from) == place(to)
+        }
+        _ => from == to,
+    }
+}
+
+/// Copies if no server uses the stores, and looks for servers again after it: one may have started meanwhile.
+async fn guarded(
+    common: &Common,
+    arguments: &CopyArguments,
+    source: &dyn KeyStore,
+    target: &dyn KeyStore,
+) -> Result<(), Failure> {
+    let stores = [(source, "FROM"), (target, "TO")];
+    let is_guarded = !arguments.force && !arguments.dry_run;
+    for (store, name) in stores {
+        if is_guarded {
+            servers::refuse(store, name, "nothing was copied").await?;
+        } else if arguments.dry_run {
+            servers::note(store, name).await?;
+        }
+    }
+    let copied = all(common, arguments, source, target).await;
+    for (store, name) in stores.into_iter().filter(|_| is_guarded) {
+        servers::refuse(store, name, "the copy may not be whole").await?;
+    }
+    copied
+}
+
+async fn all(
+    common: &Common,
+    arguments: &CopyArguments,
+    source: &dyn KeyStore,
+    target: &dyn KeyStore,
+) -> Result<(), Failure> {
+    let (Some(from), Some(to)) = (source.copying(), target.copying()) else {
+        return Err(Failure::new("one of the stores cannot be copied"));
+    };
+    let before = epoch(source).await?;
+    let mut reports = Vec::new();
+    for section in CopySection::ALL {
+        let to = Some(to).filter(|_| !arguments.dry_run);
+        reports.push((section, copy(common, section, from, to).await?));
+    }
+    for (section, report) in &mut reports {
+        if !arguments.dry_run && matches!(section, CopySection::Keys | CopySection::Owners) {
+            report.left = left::count(*section, from, to).await?;
+        }
+    }
+    if arguments.verify {
+        for (section, report) in &mut reports {
+            report.differing = Some(verify::count(common, *section, from, to).await?);
+        }
+    }
+    let is_changed = epoch(source).await? != before;
+    let written = write(common, &reports);
+    // The conclusion matters more than an error of the output.
+    conclude(&reports, is_changed).and(written)
+}
+
+/// Returns the position of the store's change log.
+async fn epoch(store: &dyn KeyStore) -> Result<Option<u64>, Failure> {
+    match store.change_log() {
+        Some(log) => Ok(Some(log.changes(None, None).await?.cursor.epoch)),
+        None => Ok(None),
+    }
+}
+
+async fn copy(
+    common: &Common,
+    section: CopySection,
+    from: &dyn StoreCopy,
+    to: Option<&dyn StoreCopy>,
+) -> Result<SectionReport, Failure> {
+    let (mut report, mut after) = (SectionReport::default(), None);
+    let mut progress = Progress::new(common, section.code(), None);
+    loop {
+        let page = from.read_copy(section, after.as_deref(), PAGE).await?;
+        name_some(
+            &page.unreadable,
+            report.unreadable,
+            "cannot be read, and was not copied",
+        );
+        report.unreadable += page.unreadable.len() as u64;
+        report.read += page.items.len() as u64;
+        if let Some(to) = to {
+            let CopyOutcome {
+                written,
+                unchanged,
+                kept,
+                ..
+            } = to.write_copy(&page.items).await?;
+            name_some(
+                &kept,
+                report.kept,
+                "differs in TO, which was left as it is: it is newer there, or was changed in both",
+            );
+            report.written += written;
+            report.unchanged += unchanged;
+            report.kept += kept.len() as u64;
+        }
+        progress.set(report.read);
+        after = page.next;
+        if after.is_none() {
+            return Ok(report);
+        }
+    }
+}
+
+/// Warns of the first items of a section.
+fn name_some(names: &[String], before: u64, what: &str) {
+    let left = NAMES.saturating_sub(usize::try_from(before).unwrap_or(NAMES));
+    for name in names.iter().take(left) {
+        notice::warn(&format!("`{name}` {what}"));
+    }
+}
+
+fn write(common: &Common, reports: &[(CopySection, SectionReport)]) -> Result<(), Failure> {
+    let mut rows = Output::new(common).rows(COLUMNS)?;
+    for (section, report) in reports {
+        let mut cells: Vec<Cell> = vec![section.code().into()];
+        cells.extend(
+            [
+                report.read,
+                report.written,
+                report.unchanged,
+                report.kept,
+                report.unreadable,
+            ]
+            .map(Cell::from),
+        );
+        cells.push(report.differing.into());
+        rows.write(Row::new(section.code(), cells))?;
+    }
+    rows.finish()
+}
+
+fn conclude(reports: &[(CopySection, SectionReport)], is_changed: bool) -> Result<(), Failure> {
+    let sum = |number: fn(&SectionReport) -> u64| {
+        reports
+            .iter()
+            .map(|(_, report)| number(report))
+            .sum::<u64>()
+    };
+    if is_changed {
+        return Err(Failure::with_code(
+            exit::CONFLICT,
+            "the store FROM was changed while it was copied",
+        )
+        .remedy("stop what changes it, and run the same command again"));
+    }
+    if sum(|report| report.unreadable) > 0 {
+        return Err(
+            Failure::new("some items could not be read, and were not copied")
+                .remedy("`apikey store check` names keys and owners that cannot be read"),
+        );
+    }
+    if sum(|report| report.left.valid) > 0 {
+        return Err(Failure::with_code(
+            exit::CONFLICT,
+            "some keys or owners are revoked or suspended in FROM, and still valid in TO",
+        )
+        .remedy("revoke or suspend in TO what the warnings name"));
+    }
+    if sum(|report| report.left.only_in_to) > 0 {
+        return Err(Failure::with_code(
+            exit::CONFLICT,
+            "TO has keys or owners that FROM does not have",
+        )
+        .remedy("revoke them in TO if they were removed from FROM, or copy to a new store"));
+    }
+    if sum(|report| report.kept + report.differing.unwrap_or(0)) > 0 {
+        return Err(
+            Failure::with_code(exit::CONFLICT, "the stores are not the same")
+                .remedy("copy to a new store, or change by hand what differs"),
+        );
+    }
+    Ok(())
+}

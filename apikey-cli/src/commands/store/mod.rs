@@ -1,0 +1,25 @@
+//! `apikey store`.
+
+mod check;
+mod copy;
+mod left;
+mod migrate;
+mod servers;
+mod verify;
+
+use crate::args::{Common, StoreCommand};
+use crate::failure::Failure;
+
+/// The items of a page.
+const PAGE: u32 = 500;
+
+/// How many names of a kind are reported, in each section.
+const NAMES: usize = 10;
+
+pub(crate) async fn run(common: Common, command: StoreCommand) -> Result<(), Failure> {
+    match command {
+        StoreCommand::Check => check::run(&common).await,
+        StoreCommand::Migrate(arguments) => migrate::run(&common, &arguments).await,
+        StoreCommand::Copy(arguments) => copy::run(&common, &arguments).await,
+    }
+}

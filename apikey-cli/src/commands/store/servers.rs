@@ -1,0 +1,55 @@
+//! The servers that use a store.
+
+use std::time::Duration;
+
+use apikey_runtime::KeyStore;
+use apikey_runtime::store::Node;
+
+use crate::exit;
+use crate::failure::Failure;
+use crate::notice;
+
+/// How much later than its lease a server may write its next heartbeat.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Counts the servers that use the store: the members whose heartbeat moves within the longest lease. A member that was killed
+/// is still listed, and its heartbeat stays.
+pub(super) async fn count(store: &dyn KeyStore) -> Result<usize, Failure> {
+    let Some(membership) = store.membership() else {
+        return Ok(0);
+    };
+    let first = membership.members().await?;
+    if first.nodes.is_empty() {
+        return Ok(0);
+    }
+    tokio::time::sleep(first.longest_lease + LATE).await;
+    let then = membership.members().await?;
+    let moves = |node: &&Node| {
+        let before = first.nodes.iter().find(|before| before.id == node.id);
+        before.is_none_or(|before| before.heartbeat != node.heartbeat)
+    };
+    Ok(then.nodes.iter().filter(moves).count())
+}
+
+/// Returns an error if servers use the store.
+pub(super) async fn refuse(store: &dyn KeyStore, name: &str, result: &str) -> Result<(), Failure> {
+    match count(store).await? {
+        0 => Ok(()),
+        number => Err(Failure::with_code(
+            exit::NOT_ALLOWED,
+            format!("{number} running servers use the store {name}, and {result}"),
+        )
+        .remedy(
+            "stop them, and start them again on the new store; with `--force`, what they change meanwhile may be missing there",
+        )),
+    }
+}
+
+/// Tells how many servers use the store, if some do.
+pub(super) async fn note(store: &dyn KeyStore, name: &str) -> Result<(), Failure> {
+    match count(store).await? {
+        0 => {}
+        number => notice::note(&format!("{number} running servers use the store {name}")),
+    }
+    Ok(())
+}

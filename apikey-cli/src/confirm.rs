@@ -1,0 +1,37 @@
+//! Questions before changes that cannot be undone.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use crate::args::Common;
+use crate::exit;
+use crate::failure::Failure;
+use crate::text::escaped;
+
+/// Asks `question` on the terminal, unless `--yes` answers it. The help names `--dry-run` if the command has it.
+///
+/// # Errors
+///
+/// Returns an error if the answer is not yes, or without a terminal to ask on.
+pub(crate) fn ask(common: &Common, question: &str, has_dry_run: bool) -> Result<(), Failure> {
+    if common.yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!(
+            "{question} This needs an answer, and stdin is not a terminal"
+        ))
+        .remedy(match has_dry_run {
+            true => "add `--yes` to do it, or `--dry-run` to see what it would do",
+            false => "add `--yes` to do it",
+        }));
+    }
+    let mut err = anstream::stderr();
+    write!(err, "{} [y/N] ", escaped(question))?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::with_code(exit::ERROR, "nothing was changed")),
+    }
+}

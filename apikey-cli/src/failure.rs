@@ -1,0 +1,172 @@
+//! Errors, in words for the person at the terminal.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, Write};
+
+use apikey_runtime::Error;
+use apikey_runtime::store::{FoundSchema, StoreError};
+
+use crate::exit::{self, Code};
+use crate::text::escaped;
+
+/// Why a command failed, what to do, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    cause: String,
+    remedy: Option<String>,
+    /// Whether what reads stdout has gone.
+    reader_gone: bool,
+}
+
+impl Failure {
+    /// Creates an error of any other kind.
+    pub(crate) fn new(cause: impl Into<String>) -> Self {
+        Self::with_code(exit::ERROR, cause)
+    }
+
+    /// Creates an error of the arguments or the settings.
+    pub(crate) fn usage(cause: impl Into<String>) -> Self {
+        Self::with_code(exit::USAGE, cause)
+    }
+
+    pub(crate) fn with_code(code: Code, cause: impl Into<String>) -> Self {
+        Self {
+            code,
+            cause: cause.into(),
+            remedy: None,
+            reader_gone: false,
+        }
+    }
+
+    /// Creates an error with a message and the chain of its causes.
+    pub(crate) fn because(cause: impl fmt::Display, error: &(dyn StdError + 'static)) -> Self {
+        Self::new(format!("{cause}: {}", chain(error)))
+    }
+
+    /// Adds what to do.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Says first what was done before this.
+    pub(crate) fn after(mut self, done: impl fmt::Display) -> Self {
+        self.cause = format!("{done}, and {}", self.cause);
+        self
+    }
+
+    /// Returns whether what reads stdout has gone: the rest of the output is not wanted.
+    pub(crate) fn is_reader_gone(&self) -> bool {
+        self.reader_gone
+    }
+
+    /// Writes the message to stderr, and returns the exit code.
+    pub(crate) fn report(&self) -> std::process::ExitCode {
+        let mut err = anstream::stderr().lock();
+        // Without stderr, the exit code has to do.
+        let _ = writeln!(err, "\x1b[1;31merror:\x1b[0m {}", escaped(&self.cause));
+        if let Some(remedy) = &self.remedy {
+            let _ = writeln!(err, "  \x1b[1mhelp:\x1b[0m {}", escaped(remedy));
+        }
+        self.code.into()
+    }
+}
+
+/// Returns an error and its causes in one line. A cause whose text stands in the line already is left out.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut shown = String::new();
+    for error in std::iter::successors(Some(error), |&error| error.source()) {
+        let text = error.to_string();
+        if shown.is_empty() {
+            shown = text;
+        } else if !shown.contains(&text) {
+            shown = format!("{shown}: {text}");
+        }
+    }
+    shown
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let failure = Self::with_code(code_of(&error), chain(&error));
+        match &error {
+            Error::Store(StoreError::Unavailable { .. }) => failure.remedy(
+                "see that the server runs, and that the store's address is right; `--timeout 30s` waits longer",
+            ),
+            Error::Store(StoreError::Schema { found, .. }) => of_schema(failure, *found),
+            Error::OwnerNotFound(_) => of_owner(failure),
+            _ => failure,
+        }
+    }
+}
+
+/// Replaces what follows the cause, which is for the author of a program.
+fn of_owner(mut failure: Failure) -> Failure {
+    if let Some((told, _)) = failure.cause.rsplit_once("; ") {
+        failure.cause = told.to_owned();
+    }
+    failure.remedy("`apikey owners list` lists the owners")
+}
+
+/// Adds what to do about something else than a store of this release.
+fn of_schema(failure: Failure, found: FoundSchema) -> Failure {
+    // What follows is for the author of a program.
+    let told = failure.cause.split("; ").next().unwrap_or_default();
+    let told = told.trim_start_matches("the key store failed: ");
+    let (cause, code, remedy) = match found {
+        FoundSchema::Missing => (
+            "the store does not exist, and none was created",
+            exit::NOT_FOUND,
+            "correct the store's address; a server creates the store when it starts",
+        ),
+        FoundSchema::Older(_) => (
+            "the store was made by an older release",
+            exit::ERROR,
+            "stop the servers, make a copy, and run `apikey store migrate`; or start a server of this release, which does the same",
+        ),
+        FoundSchema::Newer(_) => (
+            "the store was changed by a newer release",
+            exit::ERROR,
+            "use an `apikey` of the servers' release",
+        ),
+        _ => (
+            "what is at the store's address is not a store of keys",
+            exit::ERROR,
+            "correct the store's address",
+        ),
+    };
+    let cause = format!("{cause}: {told}");
+    Failure::with_code(code, cause).remedy(remedy)
+}
+
+fn code_of(error: &Error) -> Code {
+    match error {
+        Error::Config(_) | Error::InvalidArgument(_) => exit::USAGE,
+        Error::NotFound(_) | Error::OwnerNotFound(_) => exit::NOT_FOUND,
+        Error::Store(StoreError::NotFound) => exit::NOT_FOUND,
+        Error::Policy(_) => exit::NOT_ALLOWED,
+        Error::Conflict(_) | Error::Revoked(_) => exit::CONFLICT,
+        Error::Store(StoreError::Conflict) => exit::CONFLICT,
+        Error::Store(StoreError::Unavailable { .. }) => exit::STORE_AWAY,
+        Error::Incomplete { source, .. } => code_of(source),
+        _ => exit::ERROR,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::from(Error::from(error))
+    }
+}
+
+/// The error of an output. `commands::run` decides whether a reader that has gone is one.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            reader_gone: error.kind() == io::ErrorKind::BrokenPipe,
+            ..Self::because("the output cannot be written", &error)
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Shows a new secret, once.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use apikey_runtime::NewKey;
+
+use crate::failure::Failure;
+use crate::output::{Column, Format, Output, Row};
+
+/// Takes the secret of a key that is about to be made. It exists before the key does, so that a file that cannot be
+/// written leaves no key without its secret behind.
+#[derive(Debug)]
+pub(crate) struct SecretSink {
+    file: Option<(PathBuf, File)>,
+}
+
+impl SecretSink {
+    /// Creates the file of `--secret-file`, which only its owner can read.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file exists or cannot be created, and if the format needs one that is not named.
+    pub(crate) fn prepare(format: Format, path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else {
+            return match format {
+                Format::Csv | Format::Id => Err(Failure::usage(
+                    "the formats `csv` and `id` do not show a secret",
+                )
+                .remedy("add `--secret-file PATH`, or write `--output json`")),
+                _ => Ok(Self { file: None }),
+            };
+        };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(|error| {
+            Failure::because(
+                format!("the file `{}` for the secret cannot be created", path.display()),
+                &error,
+            )
+            .remedy("name a file that does not exist yet, in a folder that you may write to; no key was made or changed")
+        })?;
+        Ok(Self {
+            file: Some((path.to_owned(), file)),
+        })
+    }
+
+    /// Removes the file, which does not have a secret.
+    pub(crate) fn abandon(self) {
+        if let Some((path, file)) = self.file {
+            drop(file);
+            // The error that led here is the one to report.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Writes the key and its secret: into the file, or to stdout. There it is the member `secret`, or the last line alone.
+    pub(crate) fn show(
+        self,
+        output: &Output,
+        columns: &'static [Column],
+        row: Row,
+        key: &NewKey,
+    ) -> Result<(), Failure> {
+        let secret = key.expose_secret();
+        if let Some((path, mut file)) = self.file {
+            let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
+            written.map_err(|error| {
+                let what = format!(
+                    "the key `{}` was made or changed, and its secret could not be written to `{}`",
+                    key.id(),
+                    path.display()
+                );
+                Failure::because(what, &error)
+                    .remedy("rotate the key to get another secret, or revoke it")
+            })?;
+            let written = output.one(columns, row);
+            return written.map_err(|failure| {
+                failure.after(format!(
+                    "the key `{}` was made or changed, its secret is in `{}`",
+                    key.id(),
+                    path.display()
+                ))
+            });
+        }
+        let written = match output.format() {
+            Format::Json | Format::Jsonl => output.one(columns, row.with_secret(secret)),
+            _ => output.one(columns, row).and_then(|()| output.line(secret)),
+        };
+        written.map_err(|failure| {
+            failure
+                .after(format!(
+                    "the key `{}` was made or changed, its secret was not shown",
+                    key.id()
+                ))
+                .remedy("rotate the key to get another secret, or revoke it")
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! What a command writes to stdout, in the format that `--output` names.
+
+mod cell;
+mod csv;
+mod json;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+
+use crate::args::Common;
+use crate::failure::Failure;
+
+pub(crate) use cell::Cell;
+
+/// A format of stdout. Each is stable; new fields come last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table for people, as wide as the terminal
+    Table,
+    /// One JSON document
+    Json,
+    /// A JSON object a line
+    Jsonl,
+    /// Values separated by commas, with a header (RFC 4180)
+    Csv,
+    /// An id a line
+    Id,
+}
+
+/// A column of an output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column {
+    /// The name, of a member in JSON too.
+    pub(crate) name: &'static str,
+    /// Whether a table with many rows shows it. A table of one row shows all.
+    in_table: bool,
+    /// Whether a narrow terminal breaks its values into lines.
+    breaks: bool,
+}
+
+impl Column {
+    /// A column that each format shows.
+    pub(crate) const fn shown(name: &'static str) -> Self {
+        Self {
+            name,
+            in_table: true,
+            breaks: true,
+        }
+    }
+
+    /// A column that tables with many rows leave out.
+    pub(crate) const fn detail(name: &'static str) -> Self {
+        Self {
+            name,
+            in_table: false,
+            breaks: true,
+        }
+    }
+
+    /// Keeps each value in one line: for what is copied, such as an id.
+    pub(crate) const fn unbroken(mut self) -> Self {
+        self.breaks = false;
+        self
+    }
+}
+
+/// The values of one thing, in the order of the columns.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    id: String,
+    cells: Vec<Cell>,
+    secret: Option<String>,
+}
+
+impl Row {
+    pub(crate) fn new(id: impl Into<String>, cells: Vec<Cell>) -> Self {
+        Self {
+            id: id.into(),
+            cells,
+            secret: None,
+        }
+    }
+
+    /// Adds the values of further columns.
+    pub(crate) fn and(mut self, cells: impl IntoIterator<Item = Cell>) -> Self {
+        self.cells.extend(cells);
+        self
+    }
+
+    /// Adds the member `secret`, which only JSON has.
+    pub(crate) fn with_secret(mut self, secret: &str) -> Self {
+        self.secret = Some(secret.to_owned());
+        self
+    }
+}
+
+/// Writes a text to stdout as it is.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Returns stdout. Only tables have colours, which are left out if they are not wanted; programs get exact values.
+fn stdout_of(format: Format) -> io::BufWriter<Box<dyn Write>> {
+    io::BufWriter::new(match format {
+        Format::Table => Box::new(anstream::stdout()),
+        _ => Box::new(io::stdout()),
+    })
+}
+
+/// Writes rows to stdout.
+#[derive(Debug)]
+pub(crate) struct Output {
+    format: Format,
+    spreadsheet: bool,
+    /// The terminal's width; `None` without one.
+    width: Option<u16>,
+}
+
+impl Output {
+    pub(crate) fn new(common: &Common) -> Self {
+        let width = || terminal_size::terminal_size().map(|(width, _)| width.0);
+        Self {
+            format: common.output,
+            spreadsheet: common.spreadsheet,
+            width: io::stdout().is_terminal().then(width).flatten(),
+        }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Begins a list.
+    pub(crate) fn rows(&self, columns: &'static [Column]) -> Result<RowWriter, Failure> {
+        let mut writer = RowWriter {
+            format: self.format,
+            spreadsheet: self.spreadsheet,
+            width: self.width,
+            columns,
+            kept: Vec::new(),
+            written: 0,
+            out: stdout_of(self.format),
+        };
+        writer.begin()?;
+        Ok(writer)
+    }
+
+    /// Writes one thing: an object in JSON, and one line a field in a table.
+    pub(crate) fn one(&self, columns: &'static [Column], row: Row) -> Result<(), Failure> {
+        let mut out = stdout_of(self.format);
+        match self.format {
+            Format::Table => table::write_one(&mut out, columns, &row, self.width)?,
+            Format::Json => {
+                json::write(&mut out, columns, &row, true)?;
+                writeln!(out)?;
+            }
+            _ => {
+                let mut rows = self.rows(columns)?;
+                rows.write(row)?;
+                return rows.finish();
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Writes a line as it is.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout();
+        writeln!(out, "{text}")?;
+        Ok(out.flush()?)
+    }
+}
+
+/// Writes the rows of a list one by one. A table waits for all of them, since its columns are as wide as their values.
+pub(crate) struct RowWriter {
+    format: Format,
+    spreadsheet: bool,
+    width: Option<u16>,
+    columns: &'static [Column],
+    kept: Vec<Row>,
+    written: u64,
+    out: io::BufWriter<Box<dyn Write>>,
+}
+
+impl RowWriter {
+    fn begin(&mut self) -> Result<(), Failure> {
+        match self.format {
+            Format::Csv => csv::write_header(&mut self.out, self.columns)?,
+            Format::Json => write!(self.out, "[")?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&mut self, row: Row) -> Result<(), Failure> {
+        let out = &mut self.out;
+        match self.format {
+            Format::Table => self.kept.push(row),
+            Format::Json => {
+                out.write_all(if self.written > 0 { b",\n " } else { b"\n " })?;
+                json::write(out, self.columns, &row, false)?;
+            }
+            Format::Jsonl => {
+                json::write(out, self.columns, &row, false)?;
+                writeln!(out)?;
+            }
+            Format::Csv => csv::write(out, &row.cells, self.spreadsheet)?,
+            Format::Id => writeln!(out, "{}", row.id)?,
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => table::write(&mut self.out, self.columns, &self.kept, self.width)?,
+            Format::Json => writeln!(self.out, "{}", if self.written > 0 { "\n]" } else { "]" })?,
+            _ => {}
+        }
+        Ok(self.out.flush()?)
+    }
+}

@@ -1,0 +1,70 @@
+//! The program beside running servers, on each store.
+
+use std::time::{Duration, Instant};
+
+use apikey_runtime::{ApiKeyManager, NewKey, SqliteStore};
+use apikey_test_support::{PATIENCE, soon, within};
+
+use crate::program::Program;
+
+async fn is_accepted(server: &ApiKeyManager, key: &NewKey) -> bool {
+    soon(server.verify(key.expose_secret())).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_changes_counts_on_a_running_server() {
+    for program in Program::every().await {
+        let address = &program.address;
+        let server = program.server().await;
+        let key = soon(server.create("ci").owner("42")).await.unwrap();
+        let id = key.id().to_string();
+        assert!(is_accepted(&server, &key).await, "{address}");
+
+        program.run(&["keys", "disable", &id, "--yes"]).ok();
+        let denied = async || !is_accepted(&server, &key).await;
+        assert!(within(PATIENCE, denied).await.is_some(), "{address}");
+        program.run(&["keys", "enable", &id]).ok();
+        assert!(is_accepted(&server, &key).await, "{address}");
+
+        let rows = program.json(&["keys", "revoke", &id, "--yes", "--confirmed"]);
+        assert!(!is_accepted(&server, &key).await, "{address}: at once");
+        let node = server.members().await.unwrap()[0].id.to_string();
+        // On a busy machine, a lease of a file may end before the server answers.
+        let heard =
+            ["acknowledged", "waited_out"].map(|list| rows[0][list].as_array().unwrap().as_slice());
+        assert_eq!(heard.concat(), [node.as_str()], "{address}");
+        let is_file = address.starts_with("sqlite:");
+        assert!(is_file || heard[1].is_empty(), "{address}: {rows}");
+        let listed = program.json(&["keys", "list", "--state", "revoked"]);
+        assert_eq!(listed[0]["id"], id.as_str(), "{address}");
+        assert_eq!(server.members().await.unwrap().len(), 1, "{address}");
+    }
+}
+
+/// It is not a member, so no server waits for it. That one does wait for a member is a test of `detached`.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_killed_in_the_middle_delays_no_server() {
+    let program = Program::sqlite();
+    // Long, so that the program waits for its end, and a server would too.
+    let lease = Duration::from_secs(20);
+    let store = SqliteStore::new(program.path("keys.db")).lease(lease);
+    let server = ApiKeyManager::builder().store(store).start().await.unwrap();
+    // A manager that has followed the change log for a lease trusts the member list.
+    let key = server.create("a").await.unwrap();
+    let other = server.create("b").await.unwrap();
+    tokio::time::sleep(lease + Duration::from_millis(500)).await;
+    let mut child = program.start(&["keys", "revoke", key.id().as_str(), "--yes", "--confirmed"]);
+    let revoked = async || server.get(key.id()).await.unwrap().revoked.is_some();
+    assert!(within(PATIENCE, revoked).await.is_some());
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "it waits for the lease"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let began = Instant::now();
+    let done = soon(server.revoke(other.id()).confirmed()).await.unwrap();
+    assert!(done.propagation.waited_out.is_empty(), "{done:?}");
+    assert!(!done.propagation.outlasted, "{done:?}");
+    assert!(began.elapsed() < lease, "{done:?}");
+}

@@ -1,0 +1,216 @@
+//! The commands that change keys, by their exit codes.
+
+use apikey_runtime::audit::ChangeChannel;
+use apikey_runtime::{KeyState, Timestamp};
+
+use crate::program::Program;
+
+#[tokio::test]
+async fn a_change_that_stops_clients_asks_first() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").owner("42").await.unwrap();
+    let id = key.id().to_string();
+    for command in ["revoke", "disable", "rotate"] {
+        let error = program.run(&["keys", command, &id]).failed(2);
+        assert!(error.contains("--yes") && error.contains("`ci`"), "{error}");
+        let help = program.run(&["keys", command, "--help"]).ok();
+        let has_dry_run = help.contains("--dry-run");
+        assert_eq!(error.contains("--dry-run"), has_dry_run, "{error}");
+        // An answer in a pipe is no terminal.
+        program
+            .run_with_input(&["keys", command, &id], "yes\n")
+            .failed(2);
+    }
+    program.run(&["keys", "purge", "--before", "1d"]).failed(2);
+    assert!(server.introspect(key.expose_secret()).await.unwrap().active);
+    let rows = program.json(&["keys", "revoke", &id, "--dry-run"]);
+    assert_eq!(
+        (&rows[0]["id"], &rows[0]["state"]),
+        (&id.as_str().into(), &"active".into())
+    );
+    assert!(server.introspect(key.expose_secret()).await.unwrap().active);
+
+    let rows = program.json(&["keys", "revoke", &id, "--yes", "--reason", "leaked"]);
+    assert_eq!(rows[0]["state"], "revoked");
+    assert_eq!(rows[0]["revoked_reason"], "leaked");
+    assert_eq!(rows[0]["acknowledged"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn the_audit_log_names_the_actor_the_channel_and_the_reason() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").await.unwrap();
+    let id = key.id().to_string();
+    program
+        .run(&["keys", "disable", &id, "--yes", "--reason", "asleep"])
+        .ok();
+    program
+        .run(&["keys", "enable", &id, "--actor", "ticket 7"])
+        .ok();
+    let page = server.audit().key(key.id()).await.unwrap();
+    let origins: Vec<_> = page.entries.iter().map(|entry| &entry.origin).collect();
+    let [enabled, disabled, _created] = origins[..] else {
+        panic!("{origins:?}");
+    };
+    assert_eq!(enabled.actor.as_deref(), Some("ticket 7"));
+    let actor = disabled.actor.as_deref().unwrap();
+    let (user, host) = actor.strip_prefix("cli:").unwrap().split_once('@').unwrap();
+    assert!(!user.is_empty() && !host.is_empty(), "{actor}");
+    assert_eq!(disabled.reason.as_deref(), Some("asleep"));
+    assert_eq!(disabled.channel, ChangeChannel::CommandLine);
+}
+
+#[tokio::test]
+async fn a_script_tells_the_outcomes_apart_by_the_exit_code() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").scopes(["a"]).await.unwrap();
+    let id = key.id().to_string();
+    let unknown = "0".repeat(22);
+    for command in ["enable", "disable", "revoke"] {
+        program
+            .run(&["keys", command, &unknown, "--yes", "--output", "id"])
+            .failed(3);
+    }
+    for command in ["rotate", "usage"] {
+        program.run(&["keys", command, &unknown, "--yes"]).failed(3);
+    }
+    program
+        .run(&["keys", "update", &unknown, "--label", "x"])
+        .failed(3);
+    program.run(&["keys", "show", "not-an-id"]).failed(2);
+    program.run(&["keys", "update", &id]).failed(2);
+    program
+        .run(&["keys", "update", &id, "--label", ""])
+        .failed(2);
+    program.run(&["keys", "nothing"]).failed(2);
+
+    let updated = program.json(&[
+        "keys",
+        "update",
+        &id,
+        "--scope",
+        "b",
+        "--scope",
+        "c",
+        "--if-version",
+        "1",
+    ]);
+    assert_eq!(updated["scopes"], serde_json::json!(["b", "c"]));
+    program
+        .run(&["keys", "update", &id, "--label", "x", "--if-version", "1"])
+        .failed(5);
+    let cleared = program.json(&[
+        "keys",
+        "update",
+        &id,
+        "--no-scopes",
+        "--expires",
+        "1h",
+        "--owner",
+        "7",
+    ]);
+    assert_eq!(cleared["scopes"], serde_json::json!([]));
+    assert_eq!(cleared["owner"], "7");
+    assert_eq!(cleared["label"], "ci", "what is not named stays");
+
+    let mut limited = program.command(&["keys", "create", "more", "--owner", "7"]);
+    limited.env("ACTIX_API_KEY_MAX_KEYS_PER_OWNER", "1");
+    assert_eq!(limited.status().unwrap().code(), Some(4));
+    let mut misspelt = program.command(&["keys", "list"]);
+    misspelt.env("ACTIX_API_KEY_PREFIKS", "x");
+    assert_eq!(misspelt.status().unwrap().code(), Some(2));
+
+    program.run(&["keys", "revoke", &id, "--yes"]).ok();
+    program.run(&["keys", "rotate", &id, "--yes"]).failed(5);
+    let enable = program.run(&["keys", "enable", &id, "--output", "id"]);
+    assert_eq!((enable.code, enable.stdout.as_str()), (5, ""));
+    // Again: it is revoked already.
+    program.run(&["keys", "revoke", &id, "--yes"]).ok();
+}
+
+#[tokio::test]
+async fn ids_from_a_pipe_are_changed_and_one_failure_stops_no_other() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let mut ids = String::new();
+    for number in 0..150 {
+        let key = server.create(format!("ci-{number}")).await.unwrap();
+        ids += &format!("{}\n", key.id());
+    }
+    let unknown = "0".repeat(22);
+    ids.insert_str(0, &format!("{unknown}\n"));
+    let ran = program.run_with_input(&["keys", "disable", "--yes", "-", "--output", "id"], &ids);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert_eq!(ran.stdout.lines().count(), 150);
+    assert!(ran.stderr.contains(&unknown));
+    let disabled = server
+        .list()
+        .state(KeyState::Disabled)
+        .page_size(1_000)
+        .await;
+    assert_eq!(disabled.unwrap().keys.len(), 150);
+    // Listed, in the order of their making, and not more than asked for.
+    let listed = program
+        .run(&["keys", "list", "--limit", "20", "--output", "id"])
+        .ok();
+    assert_eq!(listed.lines().count(), 20);
+    let table = program.run(&["keys", "list"]);
+    assert_eq!(table.stdout.lines().count(), 101);
+    assert!(table.stderr.contains("--limit"), "{}", table.stderr);
+    assert_eq!(
+        program
+            .run(&["keys", "list", "--output", "jsonl"])
+            .ok()
+            .lines()
+            .count(),
+        150
+    );
+}
+
+#[tokio::test]
+async fn usage_is_shown_and_ended_keys_are_purged() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let (used, gone) = (
+        server.create("used").await.unwrap(),
+        server.create("gone").await.unwrap(),
+    );
+    for _ in 0..3 {
+        server.verify(used.expose_secret()).await.unwrap();
+    }
+    server.usage(used.id()).await.unwrap();
+    for by in ["hour", "day", "route"] {
+        let rows = program.json(&["keys", "usage", used.id().as_str(), "--by", by]);
+        assert_eq!(rows[0]["requests"], 3, "{rows}");
+    }
+    let shown = program.json(&["keys", "show", used.id().as_str()]);
+    assert!(shown["last_used"].is_string(), "{shown}");
+    assert_eq!(
+        program.json(&["keys", "usage", gone.id().as_str()]),
+        serde_json::json!([])
+    );
+
+    server.revoke(gone.id()).await.unwrap();
+    let now = apikey_test_support::later(&server).await;
+    let later = Timestamp::from_millis(now.as_millis() + 1).to_string();
+    apikey_test_support::later(&server).await;
+    apikey_test_support::later(&server).await;
+    let purge = ["keys", "purge", "--before", &later];
+    let counted = program.json(&[&purge[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (&counted["keys"], &counted["removed"]),
+        (&1.into(), &false.into())
+    );
+    let purged = program.json(&[&purge[..], &["--yes"]].concat());
+    assert_eq!(
+        (&purged["keys"], &purged["removed"]),
+        (&1.into(), &true.into())
+    );
+    program.run(&["keys", "show", gone.id().as_str()]).failed(3);
+    program
+        .run(&["keys", "purge", "--before", "2999-01-01", "--yes"])
+        .failed(2);
+}

@@ -1,0 +1,60 @@
+//! `keys list` and `keys show`.
+
+use crate::program::Program;
+
+#[tokio::test]
+async fn keys_of_a_running_server_are_listed_in_each_format() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server
+        .create("ci, \"nightly\"")
+        .owner("42")
+        .scopes(["orders:read", "orders:write"])
+        .await
+        .unwrap();
+    let id = key.id().to_string();
+
+    let table = program.run(&["keys", "list"]).ok();
+    assert!(table.contains(&id) && table.contains("active"), "{table}");
+    assert!(table.starts_with("ID "), "{table}");
+
+    assert_eq!(
+        program.run(&["keys", "list", "--output", "id"]).ok(),
+        format!("{id}\n")
+    );
+
+    let csv = program.run(&["keys", "list", "--output", "csv"]).ok();
+    let lines: Vec<_> = csv.split_terminator("\r\n").collect();
+    assert!(
+        lines[0].starts_with("id,label,owner,state,scopes,expires,"),
+        "{csv}"
+    );
+    assert!(lines[1].starts_with(&format!(
+        "{id},\"ci, \"\"nightly\"\"\",42,active,orders:read orders:write,,"
+    )));
+
+    for format in ["json", "jsonl"] {
+        let text = program.run(&["keys", "list", "--output", format]).ok();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let first = if format == "json" { &json[0] } else { &json };
+        assert_eq!(first["id"], id.as_str());
+        assert_eq!(
+            first["scopes"],
+            serde_json::json!(["orders:read", "orders:write"])
+        );
+        assert!(
+            !text.contains("digest") && !text.contains("sha256"),
+            "{text}"
+        );
+    }
+    let empty = program
+        .run(&["keys", "list", "--owner", "43", "--output", "json"])
+        .ok();
+    assert_eq!(empty, "[]\n");
+
+    let shown = program.run(&["keys", "show", &id]).ok();
+    assert!(shown.contains("orders:write"), "{shown}");
+    let unknown = "0".repeat(22);
+    let error = program.run(&["keys", "show", &unknown]).failed(3);
+    assert!(error.starts_with("error: a key with the id"), "{error}");
+}

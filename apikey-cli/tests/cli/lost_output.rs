@@ -1,0 +1,163 @@
+//! Commands whose output cannot be written: a change goes on and says so, and a verdict keeps its exit code.
+
+use std::fs::{self, File};
+use std::process::Stdio;
+
+use apikey_runtime::KeyState;
+
+use crate::program::{Program, Ran};
+
+/// Returns a stdout whose reader has gone.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+fn full() -> Stdio {
+    File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+        .into()
+}
+
+/// Runs the program with this stdout, and with this text on stdin.
+fn run_to(program: &Program, arguments: &[&str], stdout: Stdio, input: &str) -> Ran {
+    let file = program.path("stdin");
+    fs::write(&file, input).unwrap();
+    let mut command = program.command(arguments);
+    command.stdin(File::open(file).unwrap()).stdout(stdout);
+    command.stderr(Stdio::piped());
+    command.spawn().unwrap().wait_with_output().unwrap().into()
+}
+
+#[tokio::test]
+async fn a_change_of_many_keys_goes_on_without_a_reader_and_is_no_success() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let mut ids = String::new();
+    // More than are changed at the same time, and more output than a buffer holds.
+    for _ in 0..400 {
+        let key = server.create("ci").await.unwrap();
+        ids += &format!("{}\n", key.id());
+    }
+    let revoke = ["keys", "revoke", "-", "--yes", "--output", "jsonl"];
+    // Negative control: a dry run only reads, so a reader that has gone wants no more.
+    let dry_run = [&revoke[..], &["--dry-run"]].concat();
+    assert_eq!(run_to(&program, &dry_run, closed(), &ids).code, 0);
+    let ran = run_to(&program, &revoke, closed(), &ids);
+    let live = server.list().state(KeyState::Active).await.unwrap().keys;
+    assert_eq!(live.len(), 0, "{ran:?}");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.stderr.contains("the change was made") && ran.stderr.contains("output"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
+async fn each_change_fails_if_its_output_does_and_each_read_does_not_need_a_reader() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").owner("acme").await.unwrap();
+    let id = key.id().to_string();
+    let id = id.as_str();
+    for change in [
+        &["keys", "update", id, "--label", "x"][..],
+        &["keys", "disable", id, "--yes"],
+        &["keys", "enable", id],
+        &["keys", "purge", "--before", "1d", "--yes"],
+        &["owners", "suspend", "acme"],
+        &["owners", "resume", "acme"],
+    ] {
+        for stdout in [closed(), full()] {
+            let ran = run_to(&program, change, stdout, "");
+            assert_eq!(ran.code, 1, "{change:?} {ran:?}");
+            assert!(ran.stderr.contains("the change was made"), "{ran:?}");
+        }
+    }
+    for read in [
+        &["keys", "list"][..],
+        &["keys", "show", id],
+        &["keys", "usage", id],
+        &["keys", "purge", "--before", "1d", "--dry-run"],
+        &["owners", "list"],
+        &["owners", "revoke", "acme", "--dry-run"],
+        &["audit"],
+        &["completions", "bash"],
+    ] {
+        let ran = run_to(&program, read, closed(), "");
+        assert_eq!(ran.code, 0, "{read:?} {ran:?}");
+        assert_eq!(run_to(&program, read, full(), "").code, 1, "{read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_key_is_rejected_without_a_reader() {
+    let program = Program::sqlite();
+    let key = program.server().await.create("ci").await.unwrap();
+    for format in ["table", "json", "csv"] {
+        let verify = ["keys", "verify", "--output", format];
+        for stdout in [closed(), full()] {
+            assert_eq!(run_to(&program, &verify, stdout, "hello\n").code, 10);
+        }
+        let ran = run_to(&program, &verify, closed(), key.expose_secret());
+        assert_eq!(ran.code, 1, "it is no verdict: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_was_not_shown_is_an_error_that_names_the_key() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").await.unwrap().id().to_string();
+    for format in ["table", "json", "jsonl"] {
+        for command in [
+            &["keys", "create", "new", "--output", format][..],
+            &["keys", "rotate", &id, "--yes", "--output", format],
+        ] {
+            for stdout in [closed(), full()] {
+                let before = server.list().await.unwrap().keys;
+                let ran = run_to(&program, command, stdout, "");
+                assert_eq!(ran.code, 1, "{command:?} {ran:?}");
+                let after = server.list().await.unwrap().keys;
+                let made = after
+                    .iter()
+                    .find(|key| before.iter().all(|old| old.id != key.id));
+                let named = made.map_or(id.clone(), |key| key.id.to_string());
+                for part in [&named, "secret was not shown", "rotate", "revoke"] {
+                    assert!(ran.stderr.contains(part), "{part} {ran:?}");
+                }
+            }
+        }
+    }
+    let create = ["keys", "create", "new", "--secret-file", "secret"];
+    let ran = run_to(&program, &create, closed(), "");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("its secret is in `secret`"), "{ran:?}");
+    let secret = fs::read_to_string(program.path("secret")).unwrap();
+    assert!(server.introspect(secret.trim_end()).await.unwrap().active);
+}
+
+#[tokio::test]
+async fn a_conclusion_of_a_copy_stands_without_a_reader() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    server.create("ci").await.unwrap();
+    server.shutdown().await.unwrap();
+    for name in ["same.db", "other.db"] {
+        let create = ["store", "migrate", "--create", "--sqlite", name];
+        program.run(&create).ok();
+    }
+    let copy = |to: &'static str| ["store", "copy", "sqlite:keys.db", to, "--verify"];
+    assert_eq!(
+        run_to(&program, &copy("sqlite:same.db"), closed(), "").code,
+        1
+    );
+    // A key that is only in TO.
+    let create = ["keys", "create", "x", "--sqlite", "other.db"];
+    program.run(&create).ok();
+    let ran = run_to(&program, &copy("sqlite:other.db"), closed(), "");
+    assert_eq!(ran.code, 5, "{ran:?}");
+}

@@ -1,0 +1,93 @@
+//! Stores that are not there, not ours, of another release, or away.
+
+use std::fs;
+use std::net::TcpListener;
+
+use sqlx::{Connection, SqliteConnection};
+
+use crate::program::Program;
+
+#[tokio::test]
+async fn a_file_that_is_missing_is_not_created() {
+    let program = Program::sqlite();
+    let error = program.run(&["keys", "list"]).failed(3);
+    assert!(
+        error.contains("keys.db") && error.contains("does not exist"),
+        "{error}"
+    );
+    assert!(!error.contains("must_exist"), "{error}");
+    assert!(!program.path("keys.db").exists());
+    assert_eq!(fs::read_dir(program.folder.path()).unwrap().count(), 0);
+    let unnamed = program
+        .command(&["keys", "list"])
+        .env_remove("APIKEYS_STORE")
+        .status();
+    assert_eq!(unnamed.unwrap().code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_store_of_another_release_is_told_from_something_else() {
+    let program = Program::sqlite();
+    fs::write(program.path("keys.db"), "text".repeat(100)).unwrap();
+    let error = program.run(&["keys", "list"]).failed(1);
+    assert!(error.contains("not an SQLite database"), "{error}");
+    fs::remove_file(program.path("keys.db")).unwrap();
+    program.server().await.shutdown().await.unwrap();
+    let url = format!("sqlite:{}", program.path("keys.db").display());
+    for (version, told) in [(106, "store migrate"), (9_999, "newer release")] {
+        let mut tool = SqliteConnection::connect(&url).await.unwrap();
+        let set = format!("UPDATE api_key_meta SET schema_version = {version}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set))
+            .execute(&mut tool)
+            .await
+            .unwrap();
+        let error = program.run(&["keys", "list"]).failed(1);
+        assert!(
+            error.contains(told) && !error.contains("migrate(false)"),
+            "{error}"
+        );
+        let now: i64 = sqlx::query_scalar("SELECT schema_version FROM api_key_meta")
+            .fetch_one(&mut tool)
+            .await
+            .unwrap();
+        assert_eq!(now, version, "left as it is");
+    }
+}
+
+/// Neither the password of an address nor the address is repeated in an error.
+#[tokio::test]
+async fn a_store_that_is_away_has_its_own_exit_code() {
+    // A port that nothing listens on.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut program = Program::sqlite();
+    for scheme in ["postgres", "redis"] {
+        program.address = format!("{scheme}://user:p4ssw0rd@127.0.0.1:{port}/0");
+        let error = program.run(&["keys", "list", "--timeout", "2s"]).failed(6);
+        assert!(
+            error.contains("--timeout") && !error.contains("p4ssw0rd"),
+            "{error}"
+        );
+    }
+    for wrong in ["mysql://user:p4ssw0rd@127.0.0.1/x", ""] {
+        program.address = wrong.to_owned();
+        let error = program.run(&["keys", "list"]).failed(2);
+        assert!(!error.contains("p4ssw0rd"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_address_may_stand_in_a_file() {
+    let program = Program::sqlite();
+    program.server().await.create("ci").await.unwrap();
+    fs::write(program.path("address"), format!("{}\n", program.address)).unwrap();
+    for named in [["--store-file", "address"], ["--sqlite", "keys.db"]] {
+        let list = [&["keys", "list", "--output", "id"][..], &named].concat();
+        let mut command = program.command(&list);
+        let output = command.env_remove("APIKEYS_STORE").output().unwrap();
+        assert_eq!(output.stdout.len(), 23, "{output:?}");
+    }
+}

@@ -1,0 +1,145 @@
+//! `store copy` of many keys, between all stores: time and memory. `COPY_KEYS=1000000` takes the size of a large store:
+//!
+//! `COPY_KEYS=1000000 cargo test --release --workspace --all-features --test cli -- --nocapture many_keys`
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use apikey_runtime::audit::{AuditAction, AuditEntry, ChangeOrigin};
+use apikey_runtime::limit::CounterState;
+use apikey_runtime::store::{
+    CopiedCounter, CopiedEntry, CopyItems, ListedOwner, Outcome, OwnerState, SecretUse, UsageRow,
+};
+use apikey_runtime::{KeyId, KeyRecord, KeyStore, SqliteStore, Timestamp};
+use apikey_test_support::servers::postgres::Postgres;
+use apikey_test_support::servers::redis::{self, RedisServer};
+
+use crate::program::Program;
+
+/// Returns the number of keys.
+fn size() -> u32 {
+    let keys = std::env::var("COPY_KEYS").ok();
+    keys.map_or(2_000, |keys| keys.parse().unwrap())
+}
+
+fn at(millis: u32) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000 + i64::from(millis))
+}
+
+fn record(number: u32) -> KeyRecord {
+    let id = KeyId::from_u128(u128::from(number) << 64 | 7);
+    let mut record = KeyRecord::new(
+        id,
+        "my_api",
+        format!("key {number}"),
+        format!("sha256${number:064x}"),
+        at(number),
+    );
+    record.owner = Some(format!("owner {}", number % 1_000));
+    record
+}
+
+/// Returns a page of each section: the keys from `first` on, 1,000 at most, and what belongs to them.
+fn pages(first: u32, last: u32) -> [CopyItems; 5] {
+    let records: Vec<_> = (first..last).map(record).collect();
+    let counter = |record: &KeyRecord| {
+        let mut state = CounterState::default();
+        (state.period, state.used) = (20_000, 5);
+        CopiedCounter::new(record.id, "daily/day", state)
+    };
+    let used = |record: &KeyRecord| SecretUse::new(record.id, 0, at(first), None);
+    let elapsed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let hour = i64::try_from(elapsed.as_secs() / 3_600).unwrap();
+    let usage = |record: &KeyRecord| {
+        let mut row = UsageRow::new(record.id, "/orders", hour, Outcome::Allowed);
+        (row.requests, row.cost) = (9, 9);
+        row
+    };
+    let entry = |record: &KeyRecord| {
+        let origin = ChangeOrigin::new();
+        let mut entry = AuditEntry::new("", record.created, AuditAction::Updated, origin);
+        (entry.key, entry.owner) = (Some(record.id), record.owner.clone());
+        CopiedEntry::new(0, entry)
+    };
+    [
+        CopyItems::LimitCounters(records.iter().map(counter).collect()),
+        CopyItems::SecretUses(records.iter().map(used).collect()),
+        CopyItems::Usage(records.iter().map(usage).collect()),
+        CopyItems::Audit(records.iter().map(entry).collect()),
+        CopyItems::Keys(records),
+    ]
+}
+
+/// Makes a store with many keys, in a file.
+async fn fill(program: &Program) {
+    let store = SqliteStore::new(program.path("keys.db"));
+    store.start().await.unwrap();
+    let copying = store.copying().unwrap();
+    let owners =
+        (0..1_000).map(|number| ListedOwner::new(format!("owner {number}"), OwnerState::new()));
+    copying
+        .write_copy(&CopyItems::Owners(owners.collect()))
+        .await
+        .unwrap();
+    for first in (0..size()).step_by(1_000) {
+        let [counters, uses, usage, audit, keys] = pages(first, size().min(first + 1_000));
+        for items in [keys, counters, uses, usage, audit] {
+            copying.write_copy(&items).await.unwrap();
+        }
+    }
+    store.stop().await;
+}
+
+/// Runs a copy to its end, and returns its time and the most memory that it had, in KiB.
+fn copy(program: &Program, from: &str, to: &str, more: &[&str]) -> (Duration, u64) {
+    let mut command = program.command(&[&["store", "copy", from, to], more].concat());
+    command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let (began, mut most) = (Instant::now(), 0);
+    let mut child = command.spawn().unwrap();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok());
+        most = peak.unwrap_or(0).max(most);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(status.success(), "{from} {to}: {status}");
+    (began.elapsed(), most)
+}
+
+#[tokio::test]
+async fn many_keys_are_copied_through_all_stores() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    if !redis::is_installed("apikey_cli::many_keys_are_copied_through_all_stores") {
+        return;
+    }
+    let (redis, program) = (RedisServer::start(&[]), Program::sqlite());
+    fill(&program).await;
+    for (name, address) in [("postgres", postgres.url()), ("redis", redis.url())] {
+        std::fs::write(program.path(name), address).unwrap();
+        let create = ["store", "migrate", "--create", "--store-file", name];
+        program.run(&create).ok();
+    }
+    for (from, to) in [
+        ("sqlite:keys.db", "file:postgres"),
+        ("file:postgres", "file:redis"),
+    ] {
+        for more in [&[][..], &["--verify"]] {
+            let (took, most) = copy(&program, from, to, more);
+            println!(
+                "{from} {to} {more:?}: {} keys in {took:.1?}, at most {most} KiB",
+                size()
+            );
+            // Flat: the memory does not depend on the number of keys.
+            assert!(most < 200_000, "{most} KiB");
+        }
+    }
+}

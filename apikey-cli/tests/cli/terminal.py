@@ -1,0 +1,33 @@
+"""Runs a program on a terminal: terminal.py COLUMNS WAIT_FOR INPUT PROGRAM [ARGUMENT]..
+
+INPUT is typed when WAIT_FOR is seen. What the terminal gets is written to stdout; the exit code is the program's.
+"""
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+
+columns, wait_for, typed = int(sys.argv[1]), sys.argv[2].encode(), sys.argv[3].encode()
+process, terminal = pty.fork()
+if process == 0:
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
+    os.execv(sys.argv[4], sys.argv[4:])
+seen = b''
+while True:
+    try:
+        piece = os.read(terminal, 65536)
+    except OSError:
+        # Linux says so if the last user of the terminal has closed it.
+        break
+    if not piece:
+        break
+    seen += piece
+    if typed and wait_for in seen:
+        os.write(terminal, typed)
+        typed = b''
+_, status = os.waitpid(process, 0)
+sys.stdout.buffer.write(seen)
+sys.stdout.flush()
+sys.exit(os.waitstatus_to_exitcode(status))

@@ -1,0 +1,215 @@
+//! Records, owners and shared secrets.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redis::from_redis_value;
+
+use super::busy;
+use crate::audit::ChangeOrigin;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::record::{KeyRecord, OwnerState};
+use crate::store::copy_rules::{CopyAction, copied_record, page_of, position};
+use crate::store::redis::connection::LONG_DEADLINE;
+use crate::store::redis::error::RedisFailure;
+use crate::store::redis::options::ChangeOptions;
+use crate::store::redis::read::{read, unreadable_owner};
+use crate::store::redis::record_hash::{self, RecordFields, owner_state};
+use crate::store::redis::script;
+use crate::store::redis::server::{Server, TRIES};
+use crate::store::shared_secret_store::secret_of;
+use crate::store::{CopiedSecret, CopyItems, CopyOutcome, CopyPage, ListedOwner};
+use crate::util::text::quote;
+
+/// Keys of the store that a copy of records needs.
+const KEYS: usize = 6;
+
+/// How many records one script reads.
+const READ_STEP: usize = 100;
+
+pub(super) async fn write_keys(
+    server: &Server,
+    keys: &[KeyRecord],
+) -> Result<CopyOutcome, StoreError> {
+    let doing = "copying keys";
+    let mut options = ChangeOptions::of_origin(&ChangeOrigin::new());
+    for record in keys {
+        options.fold(record.label.as_bytes());
+    }
+    for _ in 0..TRIES {
+        let (mut outcome, present) = (
+            CopyOutcome::default(),
+            present_keys(server, doing, keys).await?,
+        );
+        let is_written = |record: &&KeyRecord| {
+            let action = CopyAction::of_record(present.get(&record.id), record);
+            outcome.count(action, || record.id.to_string())
+        };
+        let written: Vec<_> = keys.iter().filter(is_written).collect();
+        if written.is_empty() {
+            return Ok(outcome);
+        }
+        let mut run = server
+            .write(&script::COPY_RECORDS, KEYS)?
+            .keys(written.iter().map(|record| server.names.record(&record.id)))
+            .argument(options.text());
+        for record in written {
+            let version = present.get(&record.id).map(|present| present.version);
+            let fields = RecordFields::of_record(record)?.set;
+            run = run
+                .argument(record.id.as_str())
+                .argument(version.map_or_else(String::new, |version| version.to_string()))
+                .argument(record.owner_revocations)
+                .argument(2 * fields.len());
+            for (name, value) in fields {
+                run = run.argument(name).argument(value);
+            }
+        }
+        let reply = server
+            .run_with_history(&server.calls, doing, run, LONG_DEADLINE)
+            .await?;
+        match reply.word.as_str() {
+            "fold" => reply.rest.iter().for_each(|label| options.fold(label)),
+            "changed" => {}
+            _ => return Ok(outcome),
+        }
+    }
+    Err(busy(doing))
+}
+
+/// Reads the records that are here already, as a copy has them.
+async fn present_keys(
+    server: &Server,
+    doing: &str,
+    keys: &[KeyRecord],
+) -> Result<HashMap<KeyId, KeyRecord>, StoreError> {
+    let ids: Vec<_> = keys.iter().map(|record| record.id).collect();
+    let mut present = HashMap::new();
+    for ids in ids.chunks(READ_STEP) {
+        let hashes = read(server, doing, ids, LONG_DEADLINE).await?;
+        for (id, hash) in ids.iter().zip(hashes) {
+            let hash = hash?;
+            if !hash.is_empty() {
+                present.insert(*id, copied_record(record_hash::record(*id, &hash)?));
+            }
+        }
+    }
+    Ok(present)
+}
+
+pub(super) async fn write_owners(
+    server: &Server,
+    owners: &[ListedOwner],
+) -> Result<CopyOutcome, StoreError> {
+    let doing = "copying owners";
+    for _ in 0..TRIES {
+        let mut read = redis::cmd("HMGET");
+        read.arg(server.names.owners());
+        for owner in owners {
+            read.arg(&owner.name);
+        }
+        let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
+        let texts: Vec<Option<String>> = value
+            .extract_error()
+            .and_then(|value| Ok(from_redis_value(value)?))
+            .map_err(|error| RedisFailure::of(doing, error))?;
+        let mut outcome = CopyOutcome::default();
+        let mut run = server.write(&script::COPY_OWNERS, KEYS)?;
+        for (owner, text) in owners.iter().zip(texts) {
+            let state = text.as_deref().map(owner_state);
+            let state = state
+                .map(|state| state.ok_or_else(|| unreadable_owner(server)))
+                .transpose()?;
+            let action = CopyAction::of_owner(state, owner.state);
+            if outcome.count(action, || format!("the owner {}", quote(&owner.name))) {
+                run = run
+                    .argument(owner.name.as_str())
+                    .argument(text.unwrap_or_default())
+                    .argument(owner_text(owner.state));
+            }
+        }
+        if outcome.written == 0 {
+            return Ok(outcome);
+        }
+        let reply = server
+            .run_with_history(&server.calls, doing, run, LONG_DEADLINE)
+            .await?;
+        if reply.word == "done" {
+            return Ok(outcome);
+        }
+    }
+    Err(busy(doing))
+}
+
+/// Writes what [`owner_state`] reads.
+fn owner_text(state: OwnerState) -> String {
+    let suspended = u8::from(state.suspended);
+    format!("{} {} {suspended}", state.version, state.revocations)
+}
+
+pub(super) async fn read_secrets(
+    server: &Server,
+    after: Option<&str>,
+    size: usize,
+) -> Result<CopyPage, StoreError> {
+    let after: Option<String> = position(after)?;
+    let mut rows = Vec::new();
+    let mut unreadable = Vec::new();
+    for (name, secret) in secrets(server).await? {
+        if Some(&name) <= after.as_ref() {
+            continue;
+        }
+        match secret_of(&name, &secret) {
+            Ok(secret) => rows.push((name.clone(), CopiedSecret::new(name, secret))),
+            Err(_another_length) => unreadable.push(name),
+        }
+    }
+    rows.truncate(size + 1);
+    let weight = |_: &CopiedSecret| size_of::<CopiedSecret>();
+    let mut page = page_of(rows, size, weight, CopyItems::SharedSecrets);
+    if page.next.is_none() {
+        page.unreadable = unreadable;
+    }
+    Ok(page)
+}
+
+pub(super) async fn write_secrets(
+    server: &Server,
+    copied: &[CopiedSecret],
+) -> Result<CopyOutcome, StoreError> {
+    let doing = "copying shared secrets";
+    let (present, mut outcome) = (secrets(server).await?, CopyOutcome::default());
+    let mut write = redis::cmd("HSET");
+    write.arg(server.names.shared_secrets());
+    for one in copied {
+        let present = present.get(&one.name).map(Vec::as_slice);
+        let action = CopyAction::of_value(present.as_ref(), &&one.secret[..]);
+        if outcome.count(action, String::new) {
+            write.arg(&one.name).arg(&one.secret[..]);
+        }
+    }
+    if outcome.written > 0 {
+        let (value, _) = server
+            .calls
+            .call(doing, [write], LONG_DEADLINE)
+            .await?
+            .one();
+        value
+            .extract_error()
+            .map_err(|error| RedisFailure::of(doing, error))?;
+    }
+    Ok(outcome)
+}
+
+/// Reads all shared secrets. Each part of an application has one, so they are few.
+async fn secrets(server: &Server) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let doing = "reading shared secrets";
+    let mut read = redis::cmd("HGETALL");
+    read.arg(server.names.shared_secrets());
+    let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
+    let secrets = value
+        .extract_error()
+        .and_then(|value| Ok(from_redis_value(value)?))
+        .map_err(|error| RedisFailure::of(doing, error))?;
+    Ok(secrets)
+}

@@ -1,0 +1,99 @@
+//! Entries of the audit log.
+
+use serde_json::Value;
+use sqlx::query;
+use sqlx::sqlite::SqlitePool;
+
+use super::super::error::failed;
+use super::super::transaction::WriteTransaction;
+use super::{READING, WRITING};
+use crate::error::StoreError;
+use crate::store::sql::{entries_page, entries_start, entries_text, missing_entries, times_of};
+use crate::store::{CopiedEntry, CopyOutcome, CopyPage};
+
+macro_rules! columns {
+    () => {
+        "key, at, action, owner, former_owner, actor, channel, address, request_id, reason, fields"
+    };
+}
+
+const READ: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", position AS place FROM api_key_audit WHERE (at, position) > ($2, $3) ORDER BY at, position LIMIT $1"
+);
+
+const FIND: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM api_key_audit WHERE at IN (SELECT value FROM json_each($1)) ORDER BY at, position"
+);
+
+const WRITE: &str = "INSERT INTO api_key_audit \
+    (at, action, key, owner, former_owner, actor, channel, address, request_id, reason, fields) \
+    SELECT value ->> 'at', value ->> 'action', value ->> 'key', value ->> 'owner', value ->> 'former_owner', \
+    value ->> 'actor', value ->> 'channel', value ->> 'address', value ->> 'request_id', value ->> 'reason', \
+    value ->> 'fields' FROM json_each($1) ORDER BY json_each.key";
+
+/// Reads a page.
+pub(super) async fn read(
+    pool: &SqlitePool,
+    after: Option<&str>,
+    size: usize,
+) -> Result<CopyPage, StoreError> {
+    let start = entries_start(after)?;
+    let rows = query(READ)
+        // One more, which tells whether others follow.
+        .bind(i64::try_from(size + 1).unwrap_or(i64::MAX))
+        .bind(start.at)
+        .bind(start.place)
+        .fetch_all(pool)
+        .await;
+    let rows = rows.map_err(|error| failed(READING, error))?;
+    Ok(entries_page(&rows, start, size))
+}
+
+/// Adds the entries that are not there yet.
+pub(super) async fn write(
+    pool: &SqlitePool,
+    entries: &[CopiedEntry],
+) -> Result<CopyOutcome, StoreError> {
+    let written = async {
+        let mut transaction = WriteTransaction::begin(pool).await?;
+        let connection = transaction.connection();
+        let present = query(FIND)
+            .bind(Value::from(times_of(entries)).to_string())
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut outcome = CopyOutcome::default();
+        let missing = missing_entries(entries, &present, &mut outcome);
+        if !missing.is_empty() {
+            query(WRITE)
+                .bind(entries_text(&missing))
+                .execute(&mut *connection)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(outcome)
+    };
+    written
+        .await
+        .map_err(|error: sqlx::Error| failed(WRITING, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::records::tests::{reads, reads_through};
+    use super::*;
+    use crate::store::{KeyStore, SqliteStore};
+
+    #[tokio::test]
+    async fn each_page_of_entries_is_a_range_of_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(folder.path().join("keys.db"));
+        store.start().await.unwrap();
+        reads(&store, READ, &["INDEX api_key_audit_at ("]).await;
+        reads_through(&store, FIND, &["INDEX api_key_audit_at (at=?)"]).await;
+        store.stop().await;
+    }
+}
