@@ -7,12 +7,12 @@ use crate::exit;
 use crate::failure::Failure;
 use crate::text::escaped;
 
-/// Asks `question` on the terminal, unless `--yes` answers it. The help names `--dry-run` if the command has it.
+/// Asks `question` on the terminal, unless `--yes` answers it.
 ///
 /// # Errors
 ///
 /// Returns an error if the answer is not yes, or without a terminal to ask on.
-pub(crate) fn ask(common: &Common, question: &str, has_dry_run: bool) -> Result<(), Failure> {
+pub(crate) fn ask(common: &Common, question: &str) -> Result<(), Failure> {
     if common.yes {
         return Ok(());
     }
@@ -20,10 +20,7 @@ pub(crate) fn ask(common: &Common, question: &str, has_dry_run: bool) -> Result<
         return Err(Failure::usage(format!(
             "{question} This needs an answer, and stdin is not a terminal"
         ))
-        .remedy(match has_dry_run {
-            true => "add `--yes` to do it, or `--dry-run` to see what it would do",
-            false => "add `--yes` to do it",
-        }));
+        .remedy("add `--yes` to do it, or `--dry-run` to see what it would do"));
     }
     let mut err = anstream::stderr();
     write!(err, "{} [y/N] ", escaped(question))?;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use apikey_runtime::Timestamp;
 
+use crate::failure::Failure;
+
 const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
     ("s", 1_000),
@@ -64,10 +66,16 @@ impl Moment {
     }
 
     /// Returns the time, or that after `now` by the duration.
-    pub(crate) fn after(self, now: Timestamp) -> Timestamp {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if that is after the end of time.
+    pub(crate) fn after(self, now: Timestamp) -> Result<Timestamp, Failure> {
         match self {
-            Self::At(at) => at,
-            Self::Span(span) => now.checked_add(span).unwrap_or(Timestamp::MAX),
+            Self::At(at) => Ok(at),
+            Self::Span(span) => now
+                .checked_add(span)
+                .ok_or_else(|| Failure::usage("the time is too long; write a shorter one")),
         }
     }
 }
@@ -102,7 +110,7 @@ mod tests {
         let now = Timestamp::from_millis(10_000);
         let span = parse_moment("4s").unwrap();
         assert_eq!(span.before(now).as_millis(), 6_000);
-        assert_eq!(span.after(now).as_millis(), 14_000);
+        assert_eq!(span.after(now).unwrap().as_millis(), 14_000);
         assert!(parse_moment("tomorrow").is_err());
     }
 }

@@ -12,7 +12,7 @@ pub(crate) const ERROR: Code = Code(1);
 pub(crate) const USAGE: Code = Code(2);
 /// The key, the owner or the store does not exist.
 pub(crate) const NOT_FOUND: Code = Code(3);
-/// A rule does not allow it.
+/// A rule does not allow it, or servers use the store.
 pub(crate) const NOT_ALLOWED: Code = Code(4);
 /// Something changed meanwhile, exists already, or is revoked.
 pub(crate) const CONFLICT: Code = Code(5);
@@ -20,6 +20,14 @@ pub(crate) const CONFLICT: Code = Code(5);
 pub(crate) const STORE_AWAY: Code = Code(6);
 /// The key that was to be verified is rejected.
 pub(crate) const REJECTED: Code = Code(10);
+/// An interrupt ended a question, as shells say it.
+pub(crate) const INTERRUPTED: Code = Code(130);
+
+impl From<Code> for i32 {
+    fn from(code: Code) -> Self {
+        code.0.into()
+    }
+}
 
 impl From<Code> for std::process::ExitCode {
     fn from(code: Code) -> Self {

@@ -3,12 +3,17 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use apikey_runtime::Error;
 use apikey_runtime::store::{FoundSchema, StoreError};
 
+use crate::args::Common;
 use crate::exit::{self, Code};
 use crate::text::escaped;
+
+/// The time that a help recommends.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Why a command failed, what to do, and the exit code.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub(crate) struct Failure {
     remedy: Option<String>,
     /// Whether what reads stdout has gone.
     reader_gone: bool,
+    /// Whether the store only took too long.
+    is_late: bool,
 }
 
 impl Failure {
@@ -37,6 +44,7 @@ impl Failure {
             cause: cause.into(),
             remedy: None,
             reader_gone: false,
+            is_late: false,
         }
     }
 
@@ -57,6 +65,18 @@ impl Failure {
         self
     }
 
+    /// Adds that `--timeout` waits longer, if it does.
+    pub(crate) fn patient(self, common: &Common, has_timeout: bool) -> Self {
+        let is_short = common.timeout.is_none_or(|timeout| timeout < LONG);
+        match &self.remedy {
+            Some(remedy) if self.is_late && has_timeout && is_short => {
+                let remedy = format!("{remedy}; `--timeout 30s` waits longer");
+                self.remedy(remedy)
+            }
+            _ => self,
+        }
+    }
+
     /// Returns whether what reads stdout has gone: the rest of the output is not wanted.
     pub(crate) fn is_reader_gone(&self) -> bool {
         self.reader_gone
@@ -74,10 +94,16 @@ impl Failure {
     }
 }
 
+fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
 /// Returns an error and its causes in one line. A cause whose text stands in the line already is left out.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut shown = String::new();
-    for error in std::iter::successors(Some(error), |&error| error.source()) {
+    for error in causes(error) {
         let text = error.to_string();
         if shown.is_empty() {
             shown = text;
@@ -90,11 +116,15 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let failure = Self::with_code(code_of(&error), chain(&error));
+        let mut failure = Self::with_code(code_of(&error), chain(&error));
+        failure.is_late = causes(&error).any(|cause| {
+            let cause = cause.downcast_ref::<io::Error>();
+            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+        });
         match &error {
-            Error::Store(StoreError::Unavailable { .. }) => failure.remedy(
-                "see that the server runs, and that the store's address is right; `--timeout 30s` waits longer",
-            ),
+            Error::Store(StoreError::Unavailable { .. }) => {
+                failure.remedy("see that the server runs, and that the store's address is right")
+            }
             Error::Store(StoreError::Schema { found, .. }) => of_schema(failure, *found),
             Error::OwnerNotFound(_) => of_owner(failure),
             _ => failure,

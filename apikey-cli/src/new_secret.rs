@@ -1,7 +1,7 @@
 //! Shows a new secret, once.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use apikey_runtime::NewKey;
@@ -24,28 +24,28 @@ impl SecretSink {
     /// Returns an error if the file exists or cannot be created, and if the format needs one that is not named.
     pub(crate) fn prepare(format: Format, path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else {
-            return match format {
-                Format::Csv | Format::Id => Err(Failure::usage(
-                    "the formats `csv` and `id` do not show a secret",
-                )
-                .remedy("add `--secret-file PATH`, or write `--output json`")),
-                _ => Ok(Self { file: None }),
-            };
+            return check_format(format).map(|()| Self { file: None });
         };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|error| {
-            Failure::because(
-                format!("the file `{}` for the secret cannot be created", path.display()),
-                &error,
-            )
-            .remedy("name a file that does not exist yet, in a folder that you may write to; no key was made or changed")
-        })?;
+        let file = options.open(path);
+        let file = file.map_err(|error| cannot_create(path, &error))?;
         Ok(Self {
             file: Some((path.to_owned(), file)),
         })
+    }
+
+    /// Returns the error of [`prepare`](Self::prepare) as far as it is known without creating the file.
+    pub(crate) fn check(format: Format, path: Option<&Path>) -> Result<(), Failure> {
+        match path {
+            None => check_format(format),
+            Some(path) if path.symlink_metadata().is_ok() => {
+                Err(cannot_create(path, &io::ErrorKind::AlreadyExists.into()))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Removes the file, which does not have a secret.
@@ -99,4 +99,24 @@ impl SecretSink {
                 .remedy("rotate the key to get another secret, or revoke it")
         })
     }
+}
+
+/// Rejects a format that does not show a secret.
+fn check_format(format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Csv | Format::Id => Err(Failure::usage(
+            "the formats `csv` and `id` do not show a secret",
+        )
+        .remedy("add `--secret-file PATH`, or write `--output json`")),
+        _ => Ok(()),
+    }
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Failure {
+    let what = format!(
+        "the file `{}` for the secret cannot be created",
+        path.display()
+    );
+    Failure::because(what, error)
+        .remedy("name a file that does not exist yet, in a folder that you may write to; no key was made or changed")
 }

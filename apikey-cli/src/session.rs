@@ -21,9 +21,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store, which must exist in the layout of this release.
-    pub(crate) async fn open(common: Common) -> Result<Self, Failure> {
-        let store = StoreAddress::of(&common)?.store(Opening::AsIs)?;
+    /// Does `work` with the store, which must exist in the layout of this release, and closes it.
+    pub(crate) async fn with(
+        common: Common,
+        work: impl AsyncFnOnce(&Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let address = StoreAddress::of(&common)?;
+        let done = match Self::open(common.clone(), &address).await {
+            Ok(session) => {
+                let done = work(&session).await;
+                // The command is done, whatever comes of this.
+                let _ = session.manager.shutdown().await;
+                done
+            }
+            Err(failure) => Err(failure),
+        };
+        done.map_err(|failure| failure.patient(&common, address.has_timeout(true)))
+    }
+
+    async fn open(common: Common, address: &StoreAddress) -> Result<Self, Failure> {
+        let store = address.store(Opening::AsIs)?;
         let hasher = settings::hasher(&common)?;
         let builder = ApiKeyManager::builder()
             .config(settings::config(&common)?)
@@ -45,10 +62,19 @@ impl Session {
 
     /// Rejects a key whose digest needs a pepper that was not given: its secret can neither be checked nor replaced.
     pub(crate) fn check_pepper(&self, record: &KeyRecord) -> Result<(), Failure> {
-        match self.hasher.parse(&record.digest) {
+        self.check_digest(record, &record.digest)
+    }
+
+    /// Rejects a key as [`check_pepper`](Self::check_pepper) does, also for the digest of the secret before.
+    pub(crate) fn check_peppers(&self, record: &KeyRecord) -> Result<(), Failure> {
+        settings::digests(record).try_for_each(|digest| self.check_digest(record, digest))
+    }
+
+    fn check_digest(&self, record: &KeyRecord, digest: &str) -> Result<(), Failure> {
+        match self.hasher.parse(digest) {
             Some(_) => Ok(()),
             None => Err(Failure::usage(format!(
-                "the digest of the key `{}` was made with a pepper that is not given",
+                "a digest of the key `{}` was made with a pepper that is not given",
                 record.id
             ))
             .remedy("add `--pepper-file FILE` with the server's peppers, a line `id:secret` each")),
@@ -57,11 +83,5 @@ impl Session {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.manager.now()
-    }
-
-    /// Closes the store.
-    pub(crate) async fn close(&self) {
-        // The command is done, whatever comes of this.
-        let _ = self.manager.shutdown().await;
     }
 }

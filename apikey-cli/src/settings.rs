@@ -1,7 +1,7 @@
 //! The server's settings: `ACTIX_API_KEY_*`, or a file, and the peppers of its hasher.
 
 use apikey_runtime::key::{Pepper, Sha256Hasher};
-use apikey_runtime::{Config, ConfigBuilder};
+use apikey_runtime::{Config, ConfigBuilder, KeyRecord};
 
 use crate::args::Common;
 use crate::failure::Failure;
@@ -54,4 +54,11 @@ pub(crate) fn hasher(common: &Common) -> Result<Sha256Hasher, Failure> {
         true => Ok(Sha256Hasher::new()),
         false => Ok(Sha256Hasher::with_peppers(peppers)?),
     }
+}
+
+/// Returns the digests of a key: of its secret, and of the one before. A key with a digest of an unknown pepper is always denied.
+pub(crate) fn digests(record: &KeyRecord) -> impl Iterator<Item = &str> {
+    let previous = record.previous.as_ref();
+    let previous = previous.map(|previous| previous.digest.as_str());
+    [record.digest.as_str()].into_iter().chain(previous)
 }

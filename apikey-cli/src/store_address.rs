@@ -4,8 +4,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use apikey_runtime::KeyStore;
+use apikey_runtime::{Config, KeyStore};
 
 use crate::args::Common;
 use crate::exit;
@@ -25,7 +26,11 @@ pub(crate) const VARIABLE: &str = "APIKEYS_STORE";
 )]
 pub(crate) enum StoreAddress {
     Sqlite(PathBuf),
-    Postgres(String),
+    Postgres {
+        url: String,
+        /// How long a call may take, if the store's own time does not hold.
+        timeout: Option<Duration>,
+    },
     Redis {
         url: String,
         namespace: Option<String>,
@@ -45,8 +50,12 @@ pub(crate) enum Opening {
 }
 
 impl StoreAddress {
-    /// Returns the address that the options or the environment name.
+    /// Returns the address that the options or the environment name, with the time of `--timeout`.
     pub(crate) fn of(common: &Common) -> Result<Self, Failure> {
+        Ok(Self::named(common)?.with_timeout(common.timeout))
+    }
+
+    fn named(common: &Common) -> Result<Self, Failure> {
         if let Some(path) = &common.sqlite {
             refuse_address(path)?;
             return Ok(Self::Sqlite(path.clone()));
@@ -88,9 +97,18 @@ impl StoreAddress {
             let path = path.strip_prefix("//").unwrap_or(path);
             return Ok(Self::Sqlite(path.into()));
         }
+        if !text.contains("://") && has_address(text) {
+            return Err(Failure::usage(
+                "the store's address is neither a URL nor the path of a file",
+            )
+            .remedy("write `sqlite:PATH`, `postgres://..` or `redis://..`"));
+        }
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
-            Some("postgres" | "postgresql") => Ok(Self::Postgres(text.to_owned())),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres {
+                url: text.to_owned(),
+                timeout: None,
+            }),
             Some("redis" | "rediss" | "unix" | "redis+unix") => Ok(Self::redis(text)),
             // The rest may be a password.
             Some(_) => Err(
@@ -125,17 +143,43 @@ impl StoreAddress {
         }
     }
 
+    /// Sets how long a call may take. The other stores have times of their own.
+    pub(crate) fn with_timeout(mut self, limit: Option<Duration>) -> Self {
+        if let Self::Postgres { timeout, .. } = &mut self {
+            *timeout = limit;
+        }
+        self
+    }
+
+    /// Returns whether a longer `--timeout` waits longer for the store, by itself or by a manager.
+    pub(crate) fn has_timeout(&self, is_managed: bool) -> bool {
+        match self {
+            Self::Postgres { .. } => true,
+            Self::Sqlite(_) => is_managed,
+            Self::Redis { .. } => false,
+        }
+    }
+
     /// Returns the kind of the store, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "SQLite",
-            Self::Postgres(_) => "PostgreSQL",
+            Self::Postgres { .. } => "PostgreSQL",
             Self::Redis { .. } => "Redis",
         }
     }
 
     /// Describes the store. Nothing is opened before it is started.
     pub(crate) fn store(&self, opening: Opening) -> Result<Arc<dyn KeyStore>, Failure> {
+        self.store_keeping(opening, Config::default().usage_retention())
+    }
+
+    /// Describes the store, which keeps usage that is copied to it for this long.
+    pub(crate) fn store_keeping(
+        &self,
+        opening: Opening,
+        copied_usage_retention: Duration,
+    ) -> Result<Arc<dyn KeyStore>, Failure> {
         let (must_exist, migrate) = match opening {
             Opening::AsIs => (true, false),
             Opening::Migrating => (true, true),
@@ -148,8 +192,11 @@ impl StoreAddress {
                 Ok(Arc::new(store.must_exist(must_exist).migrate(migrate)))
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => {
-                let store = apikey_runtime::PostgresStore::new(url);
+            Self::Postgres { url, timeout } => {
+                let mut store = apikey_runtime::PostgresStore::new(url);
+                if let Some(timeout) = timeout {
+                    store = store.timeout(*timeout);
+                }
                 Ok(Arc::new(store.must_exist(must_exist).migrate(migrate)))
             }
             #[cfg(feature = "redis")]
@@ -160,7 +207,8 @@ impl StoreAddress {
             } => {
                 let mut store = apikey_runtime::RedisStore::new(url)
                     .must_exist(must_exist)
-                    .migrate(migrate);
+                    .migrate(migrate)
+                    .copied_usage_retention(copied_usage_retention);
                 if let Some(namespace) = namespace {
                     store = store.namespace(namespace);
                 }
@@ -189,12 +237,23 @@ impl StoreAddress {
     }
 }
 
-/// Refuses an address with a scheme as the path of a file, and does not repeat it: it may have a password.
-fn refuse_address(path: &Path) -> Result<(), Failure> {
-    match path.to_string_lossy().contains("://") {
+/// Returns whether a text may be an address with a password: a URL, also a mistyped one, or the settings of a driver.
+fn has_address(text: &str) -> bool {
+    let begins = |scheme: &str| {
+        let beginning = text.get(..scheme.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(scheme))
+    };
+    let schemes = ["postgres:", "postgresql:", "redis:", "rediss:"];
+    text.contains("://") || text.contains(['=', '@']) || schemes.into_iter().any(begins)
+}
+
+/// Refuses what may be an address as the path of a file or the name of a variable, and does not repeat it: it may have a
+/// password. A file that exists is none.
+pub(crate) fn refuse_address(path: &Path) -> Result<(), Failure> {
+    match has_address(&path.to_string_lossy()) && !path.exists() {
         false => Ok(()),
         true => Err(Failure::usage(
-            "an argument has a store's address instead of the path of a file",
+            "an argument has a store's address instead of a path or a name",
         )
         .remedy(format!(
             "set `{VARIABLE}` to the address, or add `--store-file FILE` with a file that holds it; if the address has a \

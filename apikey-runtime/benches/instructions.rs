@@ -11,16 +11,17 @@ use std::env;
 use std::fs;
 use std::hint::black_box;
 use std::process::Command;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::rt;
 use sha2::{Digest, Sha256};
 
-use support::Outcome;
 use support::measure::Work;
 use support::poll::at_once;
 use support::routes::{Bench, Guard, Presented};
 use support::table::Table;
+use support::{Outcome, keys};
 
 /// Runs of a subject in the shorter of its two processes; the longer one takes twice as many.
 const RUNS: i64 = 20_000;
@@ -35,9 +36,12 @@ enum Subject {
     Request(Guard),
     /// The whole request.
     Denied(Presented),
+    /// The whole request as a task, with a secret that is wrong for the first time, so that it waits for a poll
+    /// with others.
+    FirstRefusal,
 }
 
-const SUBJECTS: [(Subject, &str); 14] = [
+const SUBJECTS: [(Subject, &str); 15] = [
     (Subject::Sha256, "raw SHA-256 of a key"),
     (Subject::Check, "a warm check, SHA-256 included"),
     (
@@ -82,6 +86,10 @@ const SUBJECTS: [(Subject, &str); 14] = [
         Subject::Denied(Presented::RevokedKey),
         "... for a revoked key",
     ),
+    (
+        Subject::FirstRefusal,
+        "... for a wrong secret, for the first time, one of 100 at once",
+    ),
 ];
 
 fn main() -> Outcome {
@@ -118,7 +126,7 @@ fn compare() -> Outcome {
                 0
             }
             Subject::Request(_) => open,
-            Subject::Sha256 | Subject::Check | Subject::Denied(_) => 0,
+            Subject::Sha256 | Subject::Check | Subject::Denied(_) | Subject::FirstRefusal => 0,
         };
         table.row(*what, (once - base).to_string(), "", "");
     }
@@ -176,6 +184,22 @@ async fn run(subject: Subject, runs: usize) -> Outcome {
             let requests = bench.requests(Guard::Plain, value.as_deref(), status);
             repeat(runs, requests.await?);
         }
+        Subject::FirstRefusal => refuse_first(runs).await?,
+    }
+    Ok(())
+}
+
+/// Sends requests with different wrong secrets for one key.
+async fn refuse_first(runs: usize) -> Outcome {
+    let store = Arc::new(keys::EndlessStore::new(1));
+    let id = keys::id(0);
+    let bench = Bench::of(keys::manager(&store).await?, &keys::text(id)).await?;
+    let burst = bench.bursts().await;
+    for first in (0..runs).step_by(AT_ONCE) {
+        let numbers = first..first + AT_ONCE;
+        let wrong = numbers.map(|number| keys::with_secret(id, &format!("{number:064}")));
+        let wrong: Vec<String> = wrong.collect();
+        burst(&wrong, StatusCode::UNAUTHORIZED).await?;
     }
     Ok(())
 }

@@ -5,16 +5,13 @@ mod support;
 
 use std::sync::Arc;
 
-use actix_web::dev::Service;
 use actix_web::http::StatusCode;
-use actix_web::http::header::AUTHORIZATION;
-use actix_web::test::{TestRequest, init_service};
-use actix_web::{App, rt};
+use actix_web::rt;
 
 use support::measure::{Work, in_turns, median};
 use support::routes::{Bench, Guard, Presented};
 use support::table::{Table, nanos, times};
-use support::{Outcome, clock, keys};
+use support::{Outcome, keys};
 
 /// Number of concurrent requests in the cases in which a request may have to wait.
 const AT_ONCE: usize = 256;
@@ -123,6 +120,7 @@ async fn refused_late() -> Outcome {
     };
     let wrong = wrong_secret();
     let remembered = unknown();
+    let burst = bench.bursts().await;
     let mut figures = vec![Vec::new(); 5];
     for round in 0..40 {
         let fresh: Vec<String> = (0..AT_ONCE).map(|_| unknown()).collect();
@@ -135,9 +133,9 @@ async fn refused_late() -> Outcome {
             (fresh, StatusCode::UNAUTHORIZED),
         ];
         for ((keys, status), figures) in cases.into_iter().zip(&mut figures) {
-            let nanos = burst(&bench, keys, status).await?;
+            let nanos = burst(&keys, status).await? as f64;
             if round > 0 {
-                figures.push(nanos);
+                figures.push(nanos / keys.len() as f64);
             }
         }
     }
@@ -157,44 +155,3 @@ async fn refused_late() -> Outcome {
     table.print();
     Ok(())
 }
-
-/// Sends a request for each key, all concurrently.
-async fn burst(bench: &Bench, keys: Vec<String>, status: StatusCode) -> Outcome<f64> {
-    let app = init_service(App::new().configure(|app| bench.route(Guard::Plain, app))).await;
-    let app = std::rc::Rc::new(app);
-    let count = keys.len() as f64;
-    let requests: Vec<_> = keys
-        .iter()
-        .map(|key| TestRequest::get().insert_header((AUTHORIZATION, format!("Bearer {key}"))))
-        .map(TestRequest::to_request)
-        .collect();
-    let start = clock::process();
-    let calls = requests.into_iter().map(|request| {
-        let app = std::rc::Rc::clone(&app);
-        async move {
-            let response = app.call(request).await?;
-            assert_eq!(response.status(), status);
-            Ok::<(), CallError>(())
-        }
-    });
-    keys::together(calls).await?;
-    Ok((clock::process() - start) as f64 / count)
-}
-
-/// A failure of the service, in a form that can leave a task.
-#[derive(Debug)]
-struct CallError(String);
-
-impl From<actix_web::Error> for CallError {
-    fn from(error: actix_web::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl std::fmt::Display for CallError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for CallError {}

@@ -6,6 +6,7 @@ use actix_web::web;
 use apikey_runtime::{ApiKeyManager, Config, MemoryStore, Policy, RequireApiKey};
 use apikey_test_support::forge;
 use apikey_test_support::http::{Answer, Server};
+use apikey_test_support::log::Log;
 use apikey_test_support::{manager_on, soon};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -110,6 +111,16 @@ async fn junk_of_unknown_clients_does_not_count_against_the_gateway() {
     // The gateway's own address is not blocked: a route counts the unknown clients of a proxy against it.
     let of_gateway = Call::to_route("/guarded").without("X-Forwarded-For");
     assert_eq!(site.status(of_gateway).await, 200);
+}
+
+#[actix_web::test]
+async fn a_gateway_that_states_no_client_is_reported_with_what_follows() {
+    let log = Log::capture();
+    let site = Site::trusting("127.0.0.2").await;
+    assert_eq!(site.status(Call::to("/verify")).await, 200);
+    let said = "a gateway does not say who its client is";
+    let follows = "the failed attempts of one client block all";
+    assert!(!log.lines(&[said, follows]).is_empty(), "{}", log.text());
 }
 
 /// A caller that is not a gateway cannot block the clients of one.

@@ -141,7 +141,6 @@ async fn the_query_of_a_rule_demands_nothing() {
 async fn a_wrong_query_is_500_with_a_line_in_the_log() {
     let log = Log::capture();
     let manager = manager().await;
-    let server = serve(&manager);
     let key = manager.create("a").scopes(["a:r"]).await.unwrap();
     let secret = key.expose_secret();
     for (query, words) in [
@@ -153,6 +152,8 @@ async fn a_wrong_query_is_500_with_a_line_in_the_log() {
         ("scope=a:r,b", "`scope` is not a list of scopes"),
         ("for=envoy", "`for` is not known"),
     ] {
+        // One that has not logged anything.
+        let server = serve(&manager);
         let before = log.lines(&["ERROR", "`/verify` is wrong", words]).len();
         let call = Call::to(&format!("/verify?{query}")).key(secret);
         let answer = call.send(&server).await;
@@ -163,10 +164,35 @@ async fn a_wrong_query_is_500_with_a_line_in_the_log() {
     }
     // The query may have a key.
     assert!(log.lines(&[&secret[secret.len() - 20..]]).is_empty());
+    let server = serve(&manager);
     let call = Call::to("/verify-rule/unknown").key(secret);
     call.send(&server).await.refused(500, "misconfigured-route");
     assert!(
         !log.lines(&["ERROR", "names a rule that there is not"])
             .is_empty()
     );
+}
+
+/// Whoever reaches the endpoints can make wrong calls.
+#[actix_web::test]
+async fn wrong_calls_do_not_fill_the_log() {
+    const CALLS: usize = 200;
+    let log = Log::capture();
+    let manager = manager().await;
+    let server = serve(&manager);
+    for (path, words) in [
+        ("/verify?for=", "`for` is not known"),
+        ("/verify?cost=a", "`cost` is not a number"),
+        ("/verify-rule/unknown", "names a rule that there is not"),
+    ] {
+        let lines = || log.lines(&["ERROR", words]).len();
+        let before = lines();
+        for number in 0..CALLS {
+            let answer = Call::to(&format!("{path}{number}")).send(&server).await;
+            answer.refused(500, "misconfigured-route");
+        }
+        // Other tests log, too.
+        let logged = lines() - before;
+        assert!((1..CALLS / 4).contains(&logged), "{path} {logged}");
+    }
 }

@@ -5,14 +5,19 @@
 
 mod app;
 mod attempts;
+mod callers;
 mod demands;
 mod facts;
 mod inherited;
 mod mounting;
 mod nginx_answers;
 mod oauth;
+mod pages;
+mod paths;
 mod replayed;
 mod revocation;
+mod revoke_location;
+mod samples;
 mod site;
 mod through;
 mod through_controls;

@@ -58,7 +58,7 @@ async fn a_success_has_the_same_answer() {
     assert_eq!(plain.timeless(), folded.timeless());
 }
 
-/// nginx answers its client with 500 then: it stays closed.
+/// nginx makes 500 of it, which the sample answers with 503.
 #[actix_web::test]
 async fn a_store_that_is_away_is_503() {
     let store = GateStore::new();

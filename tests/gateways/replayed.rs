@@ -63,9 +63,13 @@ fn envoy(sent: &Sent<'_>) -> String {
     envoy_to("orders", "", sent)
 }
 
-/// This one appends its own address, too (envoyproxy/envoy#21519).
+/// This one appends its own address, too (envoyproxy/envoy#21519), which the tests trust.
 fn old_envoy(sent: &Sent<'_>) -> String {
     envoy_to("orders", ",127.0.0.1", sent)
+}
+
+fn old_envoy_elsewhere(sent: &Sent<'_>) -> String {
+    envoy_to("orders", ",10.0.0.9", sent)
 }
 
 fn envoy_to(rule: &str, own: &str, sent: &Sent<'_>) -> String {
@@ -222,7 +226,7 @@ async fn a_client_sets_neither_the_cost_nor_the_path_of_the_rule() {
     }
 }
 
-/// Envoy passes on what the answer is, except that 5xx is a 403.
+/// Envoy passes on what the answer is, except that 5xx is its `status_on_error`.
 #[actix_web::test]
 async fn a_rule_for_tls_needs_the_scheme_that_the_gateway_states() {
     let manager = manager().await;
@@ -294,5 +298,22 @@ async fn control_without_trust_the_facts_are_unknown() {
             let answer = replay(&server, request, &Sent::new("GET", key.expose_secret())).await;
             assert_eq!(answer.status, status, "{name} {answer:?}");
         }
+    }
+}
+
+/// Negative control: the own address of an Envoy before 1.28 is the client, if it is not trusted.
+#[actix_web::test]
+async fn control_an_address_that_old_envoy_appends_is_the_client_unless_it_is_trusted() {
+    let networks = ["127.0.0.0/8", "10.0.0.9"];
+    for (trusted, status) in [(&networks[..1], 403), (&networks[..], 200)] {
+        let config = apikey_runtime::Config::builder().trusted_proxies(trusted.iter().copied());
+        let manager = manager_with(config.forwarded_header("X-Forwarded-For")).await;
+        let server = serve(&manager);
+        let create = manager.create("near").scopes(["orders:read"]);
+        let near = create.networks(["192.0.2.0/24".parse().unwrap()]);
+        let near = near.await.unwrap();
+        let sent = Sent::new("GET", near.expose_secret());
+        let answer = replay(&server, old_envoy_elsewhere, &sent).await;
+        assert_eq!(answer.status, status, "{trusted:?} {answer:?}");
     }
 }

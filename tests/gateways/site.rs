@@ -98,7 +98,10 @@ impl Site {
     pub async fn send(&self, from: &str, request: &Request<'_>) -> Answer {
         let mut client = Client::connect_from(from.parse().unwrap(), self.proxy.address).await;
         client.send(request.bytes()).await;
-        client.answer().await
+        match request.method {
+            "HEAD" => client.head_only().await,
+            _ => client.answer().await,
+        }
     }
 
     /// Sends a `GET` of a path through the gateway.

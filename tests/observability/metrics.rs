@@ -328,6 +328,7 @@ fn stranger((name, labels): &Series) -> Option<String> {
         "refill",
         "add_usage",
         "read_usage",
+        "roll_up_usage",
         "prune_usage",
         "count_live_keys",
         "read_audit",

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use apikey_runtime::store::{FindResult, StoreError};
+use apikey_runtime::key::{KeyHasher, ParsedDigest, Sha256Hasher};
+use apikey_runtime::store::{BoxError, FindResult, StoreError};
 use apikey_runtime::{
     ApiKey, ApiKeyManager, Config, Denied, DenyReason, KeyId, KeyRecord, KeyStore, MemoryStore,
     NewKey, Policy,
 };
 use apikey_test_support::store::{Call, Capability, Fault, Forward, Forwarding, Gate, GateStore};
-use apikey_test_support::{patient_manager, soon};
+use apikey_test_support::{patient, patient_manager, soon};
 
 static PLAIN: Policy = Policy::new();
 static FRESH: Policy = Policy::new().fresh();
@@ -21,6 +22,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// The number of batches that a manager sends at once.
 const WORKERS: usize = 4;
+
+/// The number of single reads that a manager sends at once, of batches that failed.
+const SINGLE_READS: usize = 8;
 
 type Check = Pin<Box<dyn Future<Output = Result<ApiKey, Denied>>>>;
 
@@ -262,6 +266,34 @@ async fn a_record_that_makes_its_batch_fail_denies_its_own_key_alone() {
     }
 }
 
+/// The keys of a batch that failed do not all ask the store at once.
+#[actix_web::test]
+async fn a_few_keys_of_a_batch_that_failed_are_read_at_once() {
+    let scene = Scene::new(WORKERS + SINGLE_READS + 20, true).await;
+    let (gate, mut checks) = scene.occupy().await;
+    scene.store.fail(Call::FindMany, Fault::Unavailable);
+    let singles = scene.store.gate_before(Call::Find);
+    let others = scene.keys[WORKERS..].iter();
+    checks.extend(others.map(|key| start(&scene.here, key, &PLAIN)));
+    gate.open();
+    for _ in 0..SINGLE_READS {
+        singles.arrived().await;
+    }
+    for more in 0..3 {
+        // The manager's thread has run all that it could.
+        for _ in 0..3 {
+            soon(scene.here.list()).await.unwrap();
+        }
+        assert_eq!(scene.counts(), (WORKERS + SINGLE_READS + more, 1));
+        singles.pass_one();
+        singles.arrived().await;
+    }
+    singles.open();
+    for check in checks {
+        assert_eq!(reason(check).await, None);
+    }
+}
+
 /// The store hangs, so reads wait that no worker will send.
 #[actix_web::test]
 async fn reads_that_wait_end_with_the_manager() {
@@ -282,4 +314,52 @@ async fn reads_that_wait_end_with_the_manager() {
         // One that waited may just be sent before its own deadline.
         assert!(number >= WORKERS || reason == Some(DenyReason::StoreUnavailable));
     }
+}
+
+/// The default hasher, which panics at one digest.
+#[derive(Debug)]
+struct PanickingHasher {
+    inner: Sha256Hasher,
+    digest: String,
+}
+
+impl KeyHasher for PanickingHasher {
+    fn hash(&self, key: &str) -> Result<String, BoxError> {
+        self.inner.hash(key)
+    }
+
+    fn parse(&self, stored: &str) -> Option<ParsedDigest> {
+        assert!(stored != self.digest, "the test says so");
+        self.inner.parse(stored)
+    }
+
+    fn verify(&self, key: &str, digest: &ParsedDigest) -> bool {
+        self.inner.verify(key, digest)
+    }
+}
+
+#[actix_web::test]
+async fn a_digest_at_which_the_hasher_panics_denies_its_own_key_alone() {
+    let mut scene = Scene::new(WORKERS + 21, true).await;
+    let broken = WORKERS + 10;
+    let record = scene.there.get(scene.keys[broken].id()).await.unwrap();
+    let hasher = PanickingHasher {
+        inner: Sha256Hasher::new(),
+        digest: record.digest,
+    };
+    let builder = ApiKeyManager::builder().config(patient()).hasher(hasher);
+    scene.here = builder
+        .shared_store(scene.store.clone())
+        .start()
+        .await
+        .unwrap();
+    let (gate, mut checks) = scene.occupy().await;
+    let others = scene.keys[WORKERS..].iter();
+    checks.extend(others.map(|key| start(&scene.here, key, &PLAIN)));
+    gate.open();
+    for (number, check) in checks.into_iter().enumerate() {
+        let expected = (number == broken).then_some(DenyReason::InvalidKey);
+        assert_eq!(reason(check).await, expected, "{number}");
+    }
+    assert_eq!(scene.counts(), (WORKERS, 1));
 }

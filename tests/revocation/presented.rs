@@ -577,6 +577,34 @@ async fn r12_guesses_are_counted_for_a_client_if_it_is_named() {
     assert_eq!(other, Revoked(key.id()));
 }
 
+/// a key that is revoked already costs a read, as a guess does.
+#[actix_web::test]
+async fn r12_a_revoked_key_does_not_read_the_store_for_ever() {
+    let store = GateStore::new();
+    let config = Config::builder().failed_attempts("3/hour burst 3");
+    let builder = ApiKeyManager::builder().config(config.build().unwrap());
+    let manager = builder.shared_store(store.clone()).start().await.unwrap();
+    let key = manager.create("a").await.unwrap();
+    let call = || manager.revoke_presented(key.expose_secret());
+    let client = Some("192.0.2.1".parse().unwrap());
+    let first = call().counted_for(client).await.unwrap();
+    assert_eq!(first, Revoked(key.id()));
+    // Control: a call that is not counted.
+    for _ in 0..5 {
+        assert_eq!(call().await.unwrap(), AlreadyRevoked(key.id()));
+    }
+    for _ in 0..3 {
+        let again = call().counted_for(client).await.unwrap();
+        assert_eq!(again, AlreadyRevoked(key.id()));
+    }
+    let reads = store.count(Call::Find);
+    for _ in 0..5 {
+        let last = call().counted_for(client).await.unwrap();
+        assert!(matches!(last, Blocked { .. }), "{last:?}");
+    }
+    assert_eq!(store.count(Call::Find), reads);
+}
+
 #[actix_web::test]
 async fn a_dropped_call_is_carried_out_once_it_was_started() {
     let store = GateStore::new();

@@ -4,5 +4,6 @@ mod batches;
 mod every_store;
 mod over_http;
 mod page_of_keys;
+mod roll_up;
 mod secrets;
 mod store;

@@ -53,7 +53,7 @@ pub(crate) struct Common {
     /// Shows no progress
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
-    /// How long to wait for the store, such as 30s
+    /// How long to wait for the store, such as 30s; Redis and SQLite have bounds of their own, which this does not lengthen
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
 }

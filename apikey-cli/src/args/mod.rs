@@ -70,3 +70,69 @@ pub(crate) enum Command {
     /// Writes manual pages into a folder
     Man(ManArguments),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Returns the words of each command of a shell's line: what pipes, redirections, substitutions and comments separate.
+    fn commands(line: &str) -> Vec<Vec<String>> {
+        let line = line.replace("\"$(", "|").replace(")\"", "|");
+        let (mut commands, mut is_quoted, mut is_word) = (vec![Vec::new()], false, false);
+        for letter in line.chars() {
+            match letter {
+                '"' => is_quoted = !is_quoted,
+                ' ' if !is_quoted => is_word = false,
+                '#' if !is_quoted && !is_word => break,
+                '|' | '&' | '<' | '>' if !is_quoted => {
+                    commands.push(Vec::new());
+                    is_word = false;
+                }
+                letter => {
+                    let words: &mut Vec<String> = commands.last_mut().unwrap();
+                    match words.last_mut().filter(|_| is_word) {
+                        Some(word) => word.push(letter),
+                        None => words.push(letter.to_string()),
+                    }
+                    is_word = true;
+                }
+            }
+        }
+        commands
+    }
+
+    /// Returns the examples of the help of a command, and of those below it.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string);
+        let help = help.unwrap_or_default();
+        let (_, after) = help.split_once("Examples:\n").unwrap_or_default();
+        let lines = after.lines().take_while(|line| line.starts_with("  "));
+        let own = lines.map(str::to_owned);
+        own.chain(command.get_subcommands().flat_map(examples))
+            .collect()
+    }
+
+    #[test]
+    fn each_example_can_be_typed() {
+        let mut count = 0;
+        for line in examples(&Arguments::command()) {
+            let before = count;
+            for words in commands(&line) {
+                let is_variable = |word: &String| word.contains('=');
+                let words: Vec<_> = words.into_iter().skip_while(is_variable).collect();
+                if words.first().is_some_and(|word| word == "apikey") {
+                    let parsed = Arguments::try_parse_from(words);
+                    assert!(parsed.is_ok(), "{line}\n{}", parsed.unwrap_err());
+                    count += 1;
+                }
+            }
+            assert!(count > before || line.contains("export "), "{line}");
+        }
+        assert!(count > 40, "{count}");
+        // Negative control: a unit that does not exist.
+        let wrong = commands("apikey keys list --unused-since 1y --output id | sort");
+        assert!(Arguments::try_parse_from(&wrong[0]).is_err());
+    }
+}

@@ -10,8 +10,10 @@ Examples:
   apikey store check
   apikey store check --output json")]
     Check,
-    /// Brings a store of an older release up to date
+    /// Brings a store of an older release up to date, while no server uses it
     #[command(after_help = "\
+A server that is alive is found by its heartbeat, which takes as long as the store's lease.
+
 Examples:
   apikey store migrate --dry-run
   apikey store migrate --yes
@@ -23,7 +25,9 @@ Examples:
   apikey store copy sqlite:apikeys.db env:NEW_STORE --dry-run
   apikey store copy sqlite:apikeys.db file:/run/secrets/new-store --verify
 
-A copy that ended early is continued by the same command. A repeated copy changes nothing.")]
+A copy that ended early is continued by the same command. A repeated copy changes nothing.
+What was changed in TO stays, except that what FROM revoked is revoked in TO. It still differs: exit code 5.
+Usage is kept in Redis for the setting `usage_retention_hours`; older usage is not copied there.")]
     Copy(CopyArguments),
 }
 
@@ -35,6 +39,9 @@ pub(crate) struct MigrateArguments {
     /// Says what it would do
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Migrates also while servers use the store
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -104,7 +104,7 @@ impl EntryWriter {
             (Format::Csv, false) => AuditFormat::Csv,
             (Format::Csv, true) => AuditFormat::SpreadsheetCsv,
             (Format::Jsonl, _) => AuditFormat::JsonLines,
-            _ => return Ok(Self::Rows(session.output.rows(COLUMNS)?)),
+            _ => return Ok(Self::Rows(session.output.rows(COLUMNS))),
         };
         output::text(&format.header())?;
         Ok(Self::Lines(format))
@@ -129,7 +129,7 @@ fn row(entry: &AuditEntry) -> Row {
     let origin = &entry.origin;
     let cells = vec![
         Cell::from(entry.position.as_str()),
-        entry.at.into(),
+        Cell::Second(entry.at),
         entry.action.code().into(),
         entry.key.map(|key| key.to_string()).into(),
         entry.owner.clone().into(),

@@ -11,7 +11,7 @@ use super::keys::row;
 use crate::args::Ids;
 use crate::failure::Failure;
 use crate::notice;
-use crate::output::{Cell, Row};
+use crate::output::{Cell, Column, Row};
 use crate::progress::Progress;
 use crate::propagation;
 use crate::session::Session;
@@ -45,13 +45,16 @@ pub(crate) fn cells(propagation: Option<&Propagation>) -> [Cell; 2] {
     }
 }
 
-/// Returns the ids of the arguments, or of stdin.
+/// Returns the ids of the arguments, or of stdin. None of them is no error: a list may select no keys.
 pub(crate) fn ids(arguments: &Ids) -> Result<Vec<KeyId>, Failure> {
     let mut texts = arguments.ids.clone();
     if texts == ["-"] {
         let lines: Result<_, _> = std::io::stdin().lock().lines().collect();
         texts = lines.map_err(|error| Failure::because("the ids cannot be read", &error))?;
         texts.retain(|line| !line.trim().is_empty());
+        if texts.is_empty() {
+            notice::note("no ids were given on stdin, and nothing is changed");
+        }
     }
     let (mut ids, mut known) = (Vec::with_capacity(texts.len()), HashSet::new());
     for text in &texts {
@@ -63,18 +66,54 @@ pub(crate) fn ids(arguments: &Ids) -> Result<Vec<KeyId>, Failure> {
     Ok(ids)
 }
 
-/// Shows the keys, which nothing changes.
+/// Shows the keys, which nothing changes. A failure does not stop the others; the first is the command's.
 pub(crate) async fn show_unchanged(session: &Session, ids: &[KeyId]) -> Result<(), Failure> {
-    let mut rows = session.output.rows(&row::CHANGED)?;
+    let mut rows = session.output.rows(&row::CHANGED);
+    let mut failures = Vec::new();
     for id in ids {
-        let record = session.manager.get(*id).await?;
-        let used = session.manager.last_used(*id).await?;
-        let row = row::of(&session.manager, &record, used.as_ref());
-        rows.write(row.and(cells(None)))?;
+        match shown(session, *id, None).await {
+            Ok(row) => rows.write(row)?,
+            Err(failure) => failures.push(failure),
+        }
     }
     rows.finish()?;
-    notice::note("this was a dry run, and nothing was changed");
+    notice::note(DRY_RUN);
+    first_of(failures)
+}
+
+/// Shows a key as it would be.
+pub(crate) fn show_preview(
+    session: &Session,
+    columns: &'static [Column],
+    row: Row,
+) -> Result<(), Failure> {
+    session.output.one(columns, row)?;
+    notice::note(DRY_RUN);
     Ok(())
+}
+
+const DRY_RUN: &str = "this was a dry run, and nothing was changed";
+
+/// Returns the row of a key as it is now.
+async fn shown(
+    session: &Session,
+    id: KeyId,
+    propagation: Option<&Propagation>,
+) -> Result<Row, Failure> {
+    let record = session.manager.get(id).await?;
+    let used = session.manager.last_used(id).await?;
+    let row = row::of(&session.manager, &record, used.as_ref());
+    Ok(row.and(cells(propagation)))
+}
+
+/// Returns the first failure, and reports the others.
+fn first_of(failures: Vec<Failure>) -> Result<(), Failure> {
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    for other in failures {
+        other.report();
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// What an error of the output follows.
@@ -87,7 +126,7 @@ where
     F: Fn(KeyId) -> W,
     W: Future<Output = Result<Option<Propagation>, Error>> + Send + 'static,
 {
-    let mut rows = session.output.rows(&row::CHANGED)?;
+    let mut rows = session.output.rows(&row::CHANGED);
     let mut progress = Progress::new(&session.common, "keys", Some(ids.len() as u64));
     let (mut failures, mut last, mut done) = (Vec::new(), None, 0);
     let mut written = Ok(());
@@ -114,16 +153,7 @@ where
     if let Some(propagation) = &last {
         propagation::report(propagation);
     }
-    let mut failures = failures.into_iter();
-    match failures.next() {
-        None => Ok(()),
-        Some(first) => {
-            for other in failures {
-                other.report();
-            }
-            Err(first)
-        }
-    }
+    first_of(failures)
 }
 
 /// Waits for the change of a key, and returns its row.
@@ -134,10 +164,8 @@ async fn settled(
 ) -> Result<(Row, Option<Propagation>), Failure> {
     let made = call.await;
     let propagation = made.map_err(|error| Failure::because("the change ended", &error))??;
-    let record = session.manager.get(id).await?;
-    let used = session.manager.last_used(id).await?;
-    let row = row::of(&session.manager, &record, used.as_ref());
-    Ok((row.and(cells(propagation.as_ref())), propagation))
+    let row = shown(session, id, propagation.as_ref()).await?;
+    Ok((row, propagation))
 }
 
 /// Names the keys in a question: one by its label.

@@ -22,22 +22,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let done = runtime.block_on(async {
         match command {
             Command::Keys(command) => {
-                let session = Session::open(common).await?;
-                let done = keys::run(&session, command).await;
-                session.close().await;
-                done
+                Session::with(common, async |session| keys::run(session, command).await).await
             }
             Command::Owners(command) => {
-                let session = Session::open(common).await?;
-                let done = owners::run(&session, command).await;
-                session.close().await;
-                done
+                Session::with(common, async |session| owners::run(session, command).await).await
             }
             Command::Audit(arguments) => {
-                let session = Session::open(common).await?;
-                let done = audit::run(&session, arguments).await;
-                session.close().await;
-                done
+                Session::with(common, async |session| audit::run(session, arguments).await).await
             }
             Command::Store(command) => store::run(common, command).await,
             Command::Scan(arguments) => scan::run(&common, &arguments),
@@ -62,10 +53,10 @@ fn only_reads(command: &Command) -> bool {
                 arguments.ids.dry_run
             }
             KeysCommand::Purge(arguments) => arguments.dry_run,
-            KeysCommand::Create(_)
-            | KeysCommand::Update(_)
-            | KeysCommand::Rotate(_)
-            | KeysCommand::Verify(_) => false,
+            KeysCommand::Create(arguments) => arguments.dry_run,
+            KeysCommand::Update(arguments) => arguments.dry_run,
+            KeysCommand::Rotate(arguments) => arguments.dry_run,
+            KeysCommand::Verify(_) => false,
         },
         Command::Owners(command) => match command {
             OwnersCommand::List(_) => true,

@@ -47,7 +47,7 @@ async fn list(session: &Session, arguments: ListOwnersArguments) -> Result<(), F
     };
     let limit = arguments.limit.unwrap_or(default);
     let beginning = arguments.starting_with.unwrap_or_default();
-    let mut rows = session.output.rows(COLUMNS)?;
+    let mut rows = session.output.rows(COLUMNS);
     let mut progress = Progress::new(&session.common, "owners", None);
     let (mut left, mut after, mut has_more) = (limit, None, false);
     while left > 0 {
@@ -111,7 +111,6 @@ async fn revoke(session: &Session, arguments: RevokeOwnerArguments) -> Result<()
         confirm::ask(
             &session.common,
             &format!("Revoke all keys of the owner `{owner}` for ever? It has {keys}."),
-            true,
         )?;
     }
     let origin = session.origin(change.reason.as_deref());

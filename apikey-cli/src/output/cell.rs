@@ -13,6 +13,8 @@ pub(crate) enum Cell {
     Number(u64),
     Flag(bool),
     Time(Timestamp),
+    /// A time whose seconds matter.
+    Second(Timestamp),
     /// Texts without blanks, such as scopes.
     List(Vec<String>),
     /// Anything else.
@@ -27,7 +29,7 @@ impl Cell {
             Self::Text(text) => text.as_str().into(),
             Self::Number(number) => (*number).into(),
             Self::Flag(flag) => (*flag).into(),
-            Self::Time(time) => time.to_string().into(),
+            Self::Time(time) | Self::Second(time) => time.to_string().into(),
             Self::List(list) => list.clone().into(),
             Self::Json(value) => value.clone(),
         }
@@ -40,23 +42,18 @@ impl Cell {
             Self::Text(text) => text.clone(),
             Self::Number(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
-            Self::Time(time) => time.to_string(),
+            Self::Time(time) | Self::Second(time) => time.to_string(),
             Self::List(list) => list.join(" "),
             Self::Json(value) => value.to_string(),
         }
     }
 
-    /// Returns the text for a table: times without fractions of a minute, `-` for what is absent or empty, and nothing
+    /// Returns the text for a table: times without fractions of a minute or a second, `-` for what is absent or empty, and nothing
     /// that a terminal obeys.
     pub(super) fn shown(&self) -> String {
         let text = match self {
-            Self::Time(time) => {
-                let text = time.to_string();
-                match (text.get(..10), text.get(11..16)) {
-                    (Some(date), Some(minute)) if text.len() == 24 => format!("{date} {minute}Z"),
-                    _ => text,
-                }
-            }
+            Self::Time(time) => short(time, 16),
+            Self::Second(time) => short(time, 19),
             Self::Flag(true) => "yes".to_owned(),
             Self::Flag(false) => "no".to_owned(),
             other => other.text(),
@@ -65,6 +62,15 @@ impl Cell {
             true => "-".to_owned(),
             false => escaped(&text),
         }
+    }
+}
+
+/// Returns the first letters of a time, with a blank between the date and the rest.
+fn short(time: &Timestamp, length: usize) -> String {
+    let text = time.to_string();
+    match (text.get(..10), text.get(11..length)) {
+        (Some(date), Some(rest)) if text.len() == 24 => format!("{date} {rest}Z"),
+        _ => text,
     }
 }
 

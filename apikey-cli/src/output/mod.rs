@@ -17,7 +17,7 @@ pub(crate) use cell::Cell;
 /// A format of stdout. Each is stable; new fields come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A table for people, as wide as the terminal
+    /// A table for people, as wide as the terminal, or as COLUMNS says in a pipe
     Table,
     /// One JSON document
     Json,
@@ -89,6 +89,15 @@ impl Row {
         self
     }
 
+    /// Removes the id, which is the first value, of a thing that does not exist yet.
+    pub(crate) fn without_id(mut self) -> Self {
+        self.id.clear();
+        if let Some(id) = self.cells.first_mut() {
+            *id = Cell::Absent;
+        }
+        self
+    }
+
     /// Adds the member `secret`, which only JSON has.
     pub(crate) fn with_secret(mut self, secret: &str) -> Self {
         self.secret = Some(secret.to_owned());
@@ -116,17 +125,22 @@ fn stdout_of(format: Format) -> io::BufWriter<Box<dyn Write>> {
 pub(crate) struct Output {
     format: Format,
     spreadsheet: bool,
-    /// The terminal's width; `None` without one.
+    /// The width of the terminal, or of `COLUMNS` in a pipe; `None` without either.
     width: Option<u16>,
 }
 
 impl Output {
     pub(crate) fn new(common: &Common) -> Self {
-        let width = || terminal_size::terminal_size().map(|(width, _)| width.0);
+        let width = match io::stdout().is_terminal() {
+            true => terminal_size::terminal_size().map(|(width, _)| width.0),
+            false => std::env::var("COLUMNS")
+                .ok()
+                .and_then(|width| width.parse().ok()),
+        };
         Self {
             format: common.output,
             spreadsheet: common.spreadsheet,
-            width: io::stdout().is_terminal().then(width).flatten(),
+            width: width.filter(|width| *width > 0),
         }
     }
 
@@ -134,19 +148,18 @@ impl Output {
         self.format
     }
 
-    /// Begins a list.
-    pub(crate) fn rows(&self, columns: &'static [Column]) -> Result<RowWriter, Failure> {
-        let mut writer = RowWriter {
+    /// Begins a list, of which nothing is written before its first row or its end.
+    pub(crate) fn rows(&self, columns: &'static [Column]) -> RowWriter {
+        RowWriter {
             format: self.format,
             spreadsheet: self.spreadsheet,
             width: self.width,
             columns,
             kept: Vec::new(),
             written: 0,
+            is_ended: false,
             out: stdout_of(self.format),
-        };
-        writer.begin()?;
-        Ok(writer)
+        }
     }
 
     /// Writes one thing: an object in JSON, and one line a field in a table.
@@ -159,7 +172,7 @@ impl Output {
                 writeln!(out)?;
             }
             _ => {
-                let mut rows = self.rows(columns)?;
+                let mut rows = self.rows(columns);
                 rows.write(row)?;
                 return rows.finish();
             }
@@ -175,7 +188,8 @@ impl Output {
     }
 }
 
-/// Writes the rows of a list one by one. A table waits for all of them, since its columns are as wide as their values.
+/// Writes the rows of a list one by one. A table waits for all of them, since its columns are as wide as their values. A list
+/// that is given up is still one document.
 pub(crate) struct RowWriter {
     format: Format,
     spreadsheet: bool,
@@ -183,20 +197,23 @@ pub(crate) struct RowWriter {
     columns: &'static [Column],
     kept: Vec<Row>,
     written: u64,
+    is_ended: bool,
     out: io::BufWriter<Box<dyn Write>>,
 }
 
 impl RowWriter {
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self) -> io::Result<()> {
         match self.format {
-            Format::Csv => csv::write_header(&mut self.out, self.columns)?,
-            Format::Json => write!(self.out, "[")?,
-            _ => {}
+            Format::Csv => csv::write_header(&mut self.out, self.columns),
+            Format::Json => write!(self.out, "["),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub(crate) fn write(&mut self, row: Row) -> Result<(), Failure> {
+        if self.written == 0 {
+            self.begin()?;
+        }
         let out = &mut self.out;
         match self.format {
             Format::Table => self.kept.push(row),
@@ -209,6 +226,7 @@ impl RowWriter {
                 writeln!(out)?;
             }
             Format::Csv => csv::write(out, &row.cells, self.spreadsheet)?,
+            Format::Id if row.id.is_empty() => {}
             Format::Id => writeln!(out, "{}", row.id)?,
         }
         self.written += 1;
@@ -216,11 +234,30 @@ impl RowWriter {
     }
 
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        match self.format {
-            Format::Table => table::write(&mut self.out, self.columns, &self.kept, self.width)?,
-            Format::Json => writeln!(self.out, "{}", if self.written > 0 { "\n]" } else { "]" })?,
-            _ => {}
+        if self.written == 0 {
+            self.begin()?;
         }
-        Ok(self.out.flush()?)
+        if self.format == Format::Table {
+            table::write(&mut self.out, self.columns, &self.kept, self.width)?;
+        }
+        Ok(self.end()?)
+    }
+
+    /// Ends what was begun.
+    fn end(&mut self) -> io::Result<()> {
+        if self.format == Format::Json {
+            writeln!(self.out, "{}", if self.written > 0 { "\n]" } else { "]" })?;
+        }
+        self.is_ended = true;
+        self.out.flush()
+    }
+}
+
+impl Drop for RowWriter {
+    fn drop(&mut self) {
+        if !self.is_ended && self.written > 0 {
+            // The error that led here is the one to report.
+            let _ = self.end();
+        }
     }
 }

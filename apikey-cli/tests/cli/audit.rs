@@ -40,6 +40,9 @@ async fn the_audit_log_is_read_in_each_format_and_by_each_filter() {
             "{table}"
         );
         assert!(table.lines().nth(1).unwrap().contains("updated"), "{table}");
+        let newest = server.audit().await.unwrap().entries[0].at.to_string();
+        let shown = format!("{} {}Z ", &newest[..10], &newest[11..19]);
+        assert!(table.contains(&shown), "{shown} {table}");
         let (first, second) = (first.id().to_string(), second.id().to_string());
         assert_eq!(count(&[]), 3);
         assert_eq!(count(&["--key", &first]), 2);

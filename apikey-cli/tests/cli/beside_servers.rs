@@ -1,5 +1,7 @@
 //! The program beside running servers, on each store.
 
+use std::fs::{self, File};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use apikey_runtime::{ApiKeyManager, NewKey, SqliteStore};
@@ -67,4 +69,47 @@ async fn one_that_is_killed_in_the_middle_delays_no_server() {
     assert!(done.propagation.waited_out.is_empty(), "{done:?}");
     assert!(!done.propagation.outlasted, "{done:?}");
     assert!(began.elapsed() < lease, "{done:?}");
+}
+
+/// The old secret is denied by then, so nobody would have one.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_killed_while_it_waits_has_written_the_new_secret() {
+    let program = Program::sqlite();
+    // Long, so that the program waits for its end.
+    let store = SqliteStore::new(program.path("keys.db")).lease(Duration::from_secs(60));
+    let server = ApiKeyManager::builder().store(store).start().await.unwrap();
+    let key = server.create("a").await.unwrap();
+    let id = key.id().to_string();
+    let beginning = format!("my_api_{id}_");
+    let rotate = ["keys", "rotate", &id, "--yes", "--confirmed"];
+    for (more, place) in [
+        (
+            &["--output", "id", "--secret-file", "new.key"][..],
+            "new.key",
+        ),
+        (&["--output", "json"], "out.txt"),
+        (&[], "out.txt"),
+    ] {
+        let mut command = program.command(&[&rotate[..], more].concat());
+        let stdout = File::create(program.path("out.txt")).unwrap();
+        command.stdout(stdout).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let is_written = async || {
+            let text = fs::read_to_string(program.path(place)).unwrap_or_default();
+            let mut words = text.split(|letter: char| letter.is_whitespace() || letter == '"');
+            let secret = words.find(|word| word.starts_with(&beginning));
+            match secret {
+                Some(secret) => server.introspect(secret).await.unwrap().active,
+                None => false,
+            }
+        };
+        let written = within(PATIENCE, is_written).await;
+        let waits = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            written.is_some() && waits,
+            "{more:?}: it waits for the lease"
+        );
+    }
 }

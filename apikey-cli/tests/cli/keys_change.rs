@@ -14,14 +14,15 @@ async fn a_change_that_stops_clients_asks_first() {
     for command in ["revoke", "disable", "rotate"] {
         let error = program.run(&["keys", command, &id]).failed(2);
         assert!(error.contains("--yes") && error.contains("`ci`"), "{error}");
-        let help = program.run(&["keys", command, "--help"]).ok();
-        let has_dry_run = help.contains("--dry-run");
-        assert_eq!(error.contains("--dry-run"), has_dry_run, "{error}");
+        assert!(error.contains("--dry-run"), "{error}");
         // An answer in a pipe is no terminal.
         program
             .run_with_input(&["keys", command, &id], "yes\n")
             .failed(2);
     }
+    // No time is no grace.
+    let error = program.run(&["keys", "rotate", &id, "--grace", "0s"]);
+    assert!(error.failed(2).contains("--yes"));
     program.run(&["keys", "purge", "--before", "1d"]).failed(2);
     assert!(server.introspect(key.expose_secret()).await.unwrap().active);
     let rows = program.json(&["keys", "revoke", &id, "--dry-run"]);
@@ -168,6 +169,24 @@ async fn ids_from_a_pipe_are_changed_and_one_failure_stops_no_other() {
             .count(),
         150
     );
+}
+
+/// A list that selects no keys is a usual input of a script.
+#[tokio::test]
+async fn no_ids_from_a_pipe_are_no_error_and_change_nothing() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    server.create("ci").await.unwrap();
+    for command in ["enable", "disable", "revoke"] {
+        for more in [&[][..], &["--dry-run"], &["--yes"]] {
+            let ids = ["keys", command, "-", "--output", "json"];
+            let ran = program.run_with_input(&[&ids[..], more].concat(), "\n");
+            assert!(ran.stderr.contains("no ids were given"), "{ran:?}");
+            assert_eq!(ran.ok().trim(), "[]");
+        }
+    }
+    let active = server.list().state(KeyState::Active).await.unwrap();
+    assert_eq!(active.keys.len(), 1);
 }
 
 #[tokio::test]

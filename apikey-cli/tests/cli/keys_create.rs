@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
-use crate::program::Program;
+use apikey_test_support::{PATIENCE, within};
+
+use crate::program::{PEPPER, Program};
 
 #[tokio::test]
 async fn the_last_line_of_stdout_is_the_secret_alone() {
@@ -140,14 +143,12 @@ async fn json_has_the_secret_and_the_other_formats_need_a_file_for_it() {
 #[tokio::test]
 async fn a_missing_pepper_is_found_before_anything_is_made() {
     let program = Program::sqlite();
-    let server = program.peppered_server("v1", "0123456789abcdef").await;
+    let server = program.peppered_server(&["v1"]).await;
     let key = server.create("a").await.unwrap();
     let (id, secret) = (key.id().to_string(), key.expose_secret().to_owned());
-    let file = program.path("peppers");
-    fs::write(&file, "v1:0123456789abcdef\n").unwrap();
-    let other = program.path("others");
-    fs::write(&other, "v2:0123456789abcdef\n").unwrap();
-    for wrong in [&[][..], &["--pepper-file", other.to_str().unwrap()]] {
+    program.peppers("peppers", &["v1"]);
+    program.peppers("others", &["v2"]);
+    for wrong in [&[][..], &["--pepper-file", "others"]] {
         for command in [
             &["keys", "create", "b"][..],
             &["keys", "rotate", &id, "--yes"],
@@ -162,7 +163,7 @@ async fn a_missing_pepper_is_found_before_anything_is_made() {
         }
     }
     assert_eq!(server.list().await.unwrap().keys.len(), 1);
-    let right = ["--pepper-file", file.to_str().unwrap()];
+    let right = ["--pepper-file", "peppers"];
     let verify = [&["keys", "verify"][..], &right].concat();
     program.run_with_input(&verify, &secret).ok();
     let create = [&["keys", "create", "b"][..], &right].concat();
@@ -171,6 +172,57 @@ async fn a_missing_pepper_is_found_before_anything_is_made() {
     assert!(server.introspect(created).await.unwrap().active);
     // The same by a variable.
     let mut command = program.command(&["keys", "rotate", &id, "--yes"]);
-    command.env("APIKEYS_PEPPERS", "v1:0123456789abcdef");
+    command.env("APIKEYS_PEPPERS", format!("v1:{PEPPER}"));
     assert!(command.status().unwrap().success());
+}
+
+/// Servers do not need the pepper of a key that was revoked or has expired.
+#[tokio::test]
+async fn a_retired_pepper_stops_neither_a_new_key_nor_a_check() {
+    let program = Program::sqlite();
+    let server = program.peppered_server(&["v1"]).await;
+    let revoked = server.create("revoked").await.unwrap();
+    server.revoke(revoked.id()).await.unwrap();
+    let short = Duration::from_millis(50);
+    let expired = server.create("expired").expires_in(short).await.unwrap();
+    let end = expired.record().expires;
+    let is_over = async || Some(server.now()) >= end;
+    assert!(within(PATIENCE, is_over).await.is_some());
+    program.peppers("peppers", &["v2"]);
+    let create = ["keys", "create", "new", "--pepper-file", "peppers"];
+    let check = ["store", "check", "--pepper-file", "peppers"];
+    assert_eq!(program.json(&check)["unknown_peppers"], 0);
+    program.run(&create).ok();
+    // Negative control: a key that is accepted.
+    server.create("live").await.unwrap();
+    assert!(program.run(&create).failed(2).contains("pepper"));
+    let checked = program.run(&[&check[..], &["--output", "jsonl"]].concat());
+    assert_eq!(checked.code, 1, "{checked:?}");
+    assert!(
+        checked.stdout.contains("\"unknown_peppers\":1"),
+        "{checked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_time_that_is_too_late_is_an_error() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").await.unwrap().id().to_string();
+    let late = "20000000000w";
+    for command in [
+        &["keys", "create", "x", "--expires", late][..],
+        &["keys", "create", "x", "--not-before", late],
+        &["keys", "update", &id, "--expires", late],
+        &["keys", "update", &id, "--not-before", late],
+        &["keys", "rotate", &id, "--grace", late],
+        &["keys", "list", "--expires-before", late],
+    ] {
+        let error = program.run(command).failed(2);
+        assert!(error.contains("too long"), "{command:?} {error}");
+    }
+    assert_eq!(server.list().await.unwrap().keys.len(), 1);
+    program
+        .run(&["keys", "create", "x", "--expires", "100w"])
+        .ok();
 }

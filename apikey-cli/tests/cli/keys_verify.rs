@@ -1,7 +1,10 @@
 //! `keys verify`: the key comes from stdin, and is not used by it.
 
+use std::time::Duration;
+
 use apikey_runtime::KeyState;
 
+use crate::on_terminal::Terminal;
 use crate::program::Program;
 
 #[tokio::test]
@@ -17,6 +20,11 @@ async fn each_reason_of_a_rejection_is_told_and_the_exit_code_is_ten() {
         assert!(!ran.stdout.contains(key) && !ran.stderr.contains(key));
         assert_eq!(ran.code == 0, json["valid"] == true, "{}", ran.stderr);
         assert!(ran.code == 0 || ran.code == 10, "{}", ran.stderr);
+        // Whatever is wrong with it, the id stands in its text.
+        let id = key.trim().rsplit('_').nth(1);
+        assert_eq!(json["id"].as_str(), id, "{}", ran.stdout);
+        let is_named = id.is_some_and(|id| ran.stderr.contains(id));
+        assert_eq!(is_named, ran.code == 10 && id.is_some(), "{}", ran.stderr);
         (json["valid"] == true, json["reason"].clone())
     };
     assert_eq!(
@@ -57,6 +65,42 @@ async fn a_key_among_the_arguments_is_refused() {
     program.run(&["keys", "verify"]).failed(2);
 }
 
+/// Servers accept a secret in its grace, whose digest may need another pepper than that of the key's new secret. Without one of
+/// both, the program cannot tell.
+#[tokio::test]
+async fn a_secret_in_its_grace_is_not_rejected_for_want_of_its_pepper() {
+    let program = Program::sqlite();
+    let first = program.peppered_server(&["v1"]).await;
+    let old = first.create("ci").await.unwrap();
+    let server = program.peppered_server(&["v2", "v1"]).await;
+    let rotation = server.rotate(old.id()).grace(Duration::from_secs(3_600));
+    let new = rotation.await.unwrap();
+    program.peppers("all", &["v2", "v1"]);
+    program.peppers("new", &["v2"]);
+    let verify = |peppers: &str, secret: &str| {
+        let arguments = ["keys", "verify", "--pepper-file", peppers];
+        program.run_with_input(&arguments, secret)
+    };
+    verify("all", old.expose_secret()).ok();
+    for secret in [&old, &new] {
+        let error = verify("new", secret.expose_secret()).failed(2);
+        assert!(error.contains("--pepper-file"), "{error}");
+    }
+    let checked = program.run(&["store", "check", "--pepper-file", "new"]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    // Negative control: after the grace, it is rejected whatever its pepper.
+    server.end_grace(old.id()).await.unwrap();
+    assert_eq!(verify("new", old.expose_secret()).code, 10);
+    verify("new", new.expose_secret()).ok();
+    program
+        .run(&["store", "check", "--pepper-file", "new"])
+        .ok();
+    // A key that was revoked is rejected whatever its pepper.
+    server.revoke(old.id()).await.unwrap();
+    program.peppers("other", &["v3"]);
+    assert_eq!(verify("other", new.expose_secret()).code, 10);
+}
+
 #[tokio::test]
 async fn the_key_is_the_first_line_of_stdin() {
     let program = Program::sqlite();
@@ -66,4 +110,32 @@ async fn the_key_is_the_first_line_of_stdin() {
     program
         .run_with_input(&["keys", "verify"], &format!("\n{text}"))
         .failed(2);
+}
+
+#[tokio::test]
+async fn a_prompt_does_not_show_the_key_and_leaves_the_terminal_as_it_was() {
+    let program = Program::sqlite();
+    let key = program.server().await.create("ci").await.unwrap();
+    let line = format!("{}\n", key.expose_secret());
+    for (typed, code) in [
+        (&*line, 0),
+        ("hello\n", 10),
+        ("\n", 2),
+        ("abc\u{3}", 130),
+        ("\u{4}", 2),
+    ] {
+        let terminal = Terminal {
+            typed: ("Key: ", typed),
+            ..Terminal::default()
+        };
+        let test = "a_prompt_does_not_show_the_key";
+        let Some(screen) = terminal.run(test, &program, &["keys", "verify"]) else {
+            return;
+        };
+        assert_eq!(screen.code, code, "{typed:?} {screen:?}");
+        assert!(
+            !screen.text.contains(&line[30..line.len() - 1]),
+            "{screen:?}"
+        );
+    }
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod beside_servers;
+mod dry_runs;
 mod keys_change;
 mod keys_create;
 mod keys_list;
@@ -17,5 +18,8 @@ mod rules;
 mod scripts;
 mod secrets;
 mod store_copy;
+mod store_copy_killed;
 mod store_copy_sizes;
+mod store_copy_verify;
+mod store_migrate;
 mod terminal;

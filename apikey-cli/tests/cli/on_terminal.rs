@@ -63,11 +63,11 @@ impl Terminal<'_> {
                     "{}",
                     String::from_utf8_lossy(&output.stderr)
                 );
+                let text = String::from_utf8(output.stdout).unwrap();
+                assert!(!text.contains("without an echo"), "{text}");
                 Some(Screen {
                     code: output.status.code().unwrap_or(-1),
-                    text: String::from_utf8(output.stdout)
-                        .unwrap()
-                        .replace("\r\n", "\n"),
+                    text: text.replace("\r\n", "\n"),
                 })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -67,10 +67,12 @@ async fn a_store_that_is_away_has_its_own_exit_code() {
     for scheme in ["postgres", "redis"] {
         program.address = format!("{scheme}://user:p4ssw0rd@127.0.0.1:{port}/0");
         let error = program.run(&["keys", "list", "--timeout", "2s"]).failed(6);
+        // A longer wait would end in the same refusal.
         assert!(
-            error.contains("--timeout") && !error.contains("p4ssw0rd"),
+            error.contains("help:") && !error.contains("--timeout"),
             "{error}"
         );
+        assert!(!error.contains("p4ssw0rd"), "{error}");
     }
     for wrong in ["mysql://user:p4ssw0rd@127.0.0.1/x", ""] {
         program.address = wrong.to_owned();
@@ -89,5 +91,33 @@ async fn the_address_may_stand_in_a_file() {
         let mut command = program.command(&list);
         let output = command.env_remove("APIKEYS_STORE").output().unwrap();
         assert_eq!(output.stdout.len(), 23, "{output:?}");
+    }
+}
+
+/// The help names `--timeout` where the store waits for that long.
+#[test]
+fn a_timeout_counts_for_each_command() {
+    // It accepts connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = silent.local_addr().unwrap();
+    let mut program = Program::sqlite();
+    for (scheme, is_waiting) in [("postgres", true), ("redis", false)] {
+        program.address = format!("{scheme}://user:p4ssw0rd@{place}/0");
+        for command in [
+            &["keys", "list"][..],
+            &["store", "check"],
+            &["store", "migrate"],
+            &["store", "copy", "env:APIKEYS_STORE", "sqlite:other.db"],
+        ] {
+            let run = |timeout| {
+                let arguments = [command, &["--timeout", timeout]].concat();
+                program.run(&arguments).failed(6)
+            };
+            let error = run("200ms");
+            let waited = error.contains("within 200ms");
+            assert!(waited || !is_waiting, "{command:?} {error}");
+            let hint = error.contains("`--timeout 30s` waits longer");
+            assert_eq!(hint, is_waiting, "{command:?} {error}");
+        }
     }
 }

@@ -10,6 +10,9 @@ use apikey_runtime::key::{Pepper, Sha256Hasher};
 use apikey_runtime::{ApiKeyManager, KeyStore, PostgresStore, RedisStore, SqliteStore};
 use apikey_test_support::fleet;
 
+/// The secret of each pepper.
+pub(crate) const PEPPER: &str = "0123456789abcdef";
+
 /// A folder with a store's address, and the program that uses it.
 pub(crate) struct Program {
     pub(crate) folder: tempfile::TempDir,
@@ -88,11 +91,18 @@ impl Program {
         builder.start().await.unwrap()
     }
 
-    /// Starts a manager with this pepper.
-    pub(crate) async fn peppered_server(&self, id: &str, secret: &str) -> ApiKeyManager {
-        let hasher = Sha256Hasher::with_peppers(vec![Pepper::new(id, secret).unwrap()]);
+    /// Starts a manager with these peppers, of which the first is for new secrets.
+    pub(crate) async fn peppered_server(&self, peppers: &[&str]) -> ApiKeyManager {
+        let pepper = |id: &&str| Pepper::new(*id, PEPPER).unwrap();
+        let hasher = Sha256Hasher::with_peppers(peppers.iter().map(pepper).collect());
         let builder = ApiKeyManager::builder().shared_store(self.store());
         builder.hasher(hasher.unwrap()).start().await.unwrap()
+    }
+
+    /// Writes the file `name` with these peppers.
+    pub(crate) fn peppers(&self, name: &str, peppers: &[&str]) {
+        let lines = peppers.iter().map(|id| format!("{id}:{PEPPER}\n"));
+        std::fs::write(self.path(name), lines.collect::<String>()).unwrap();
     }
 
     /// Prepares a run: without a terminal, and with no variables but the store's address.

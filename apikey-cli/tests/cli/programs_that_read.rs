@@ -5,6 +5,7 @@ use std::fs;
 
 use apikey_test_support::programs;
 use apikey_test_support::skip::Requirement;
+use serde_json::Value;
 
 use crate::program::Program;
 
@@ -156,4 +157,29 @@ fn each_shell_has_completions() {
         assert!(script.contains("owners"), "{shell}");
     }
     program.run(&["completions", "cmd.exe"]).failed(2);
+}
+
+/// An output that was begun and then fails is still one document.
+#[tokio::test]
+async fn json_is_whole_whatever_the_exit_code() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").await.unwrap();
+    let (id, unknown) = (key.id().to_string(), "0".repeat(22));
+    for command in ["revoke", "disable", "enable"] {
+        for ids in [[&*id, &*unknown], [&*unknown, &*id]] {
+            for more in ["--dry-run", "--yes"] {
+                let command = ["keys", command, "--output", "json", more, ids[0], ids[1]];
+                let ran = program.run(&command);
+                // The first failure counts, and a revoked key is not switched.
+                let is_refused = command[1] != "revoke" && more == "--yes";
+                let code = if is_refused && ids[0] == id { 5 } else { 3 };
+                assert_eq!(ran.code, code, "{command:?} {ran:?}");
+                let rows: Value = serde_json::from_str(&ran.stdout).unwrap();
+                let shown = rows.as_array().unwrap().len();
+                assert_eq!(shown, usize::from(!is_refused), "{command:?} {ran:?}");
+                assert!(ran.stderr.contains(&unknown), "{command:?} {ran:?}");
+            }
+        }
+    }
 }

@@ -35,7 +35,14 @@ expect 2 apikey keys revoke "$id"
 expect 2 apikey owners revoke acme
 expect 0 apikey keys verify < key
 
+expect 0 apikey keys update "$id" --label x --dry-run
+expect 0 apikey keys rotate "$id" --dry-run
+expect 0 apikey keys create ci --dry-run
+expect 2 apikey keys rotate "$id" --grace 0s
+expect 0 apikey keys verify < key
 expect 0 apikey keys revoke "$id" --reason leaked --yes
+expect 0 apikey keys revoke "$id" --yes
+expect 5 apikey keys rotate "$id" --dry-run
 expect 10 apikey keys verify < key
 expect 5 apikey keys rotate "$id" --output id --secret-file key2 --yes
 expect 5 apikey keys enable "$id"
@@ -169,6 +176,48 @@ fn an_address_instead_of_a_path_is_not_repeated() {
         assert!(!said.contains("hunter2"), "{arguments:?} {said}");
         assert!(said.contains("APIKEYS_STORE"), "{arguments:?} {said}");
     }
+}
+
+/// Drivers of PostgreSQL take settings in place of a URL, and a URL may be mistyped.
+#[tokio::test]
+async fn a_text_that_may_be_an_address_is_no_path_and_is_not_repeated() {
+    let mut program = Program::sqlite();
+    program.server().await.create("ci").await.unwrap();
+    for address in [
+        "host=db user=app password=hunter2 dbname=keys",
+        "postgres:app:hunter2@db/keys",
+        "postgresql:/app:hunter2/keys",
+        "Redis:hunter2",
+        "rediss:/hunter2",
+        "app:hunter2@db",
+    ] {
+        address.clone_into(&mut program.address);
+        fs::write(program.path("address"), address).unwrap();
+        let [file, variable] = ["file", "env"].map(|kind| format!("{kind}:{address}"));
+        for arguments in [
+            &["keys", "list"][..],
+            &["store", "migrate", "--create"],
+            &["keys", "list", "--store-file", "address"],
+            &["keys", "list", "--store-file", address],
+            &["keys", "list", "--sqlite", address],
+            &["store", "copy", address, "sqlite:keys.db"],
+            &["store", "copy", &file, "sqlite:keys.db"],
+            &["store", "copy", &variable, "sqlite:keys.db"],
+            &["store", "copy", "env:APIKEYS_STORE", "sqlite:keys.db"],
+        ] {
+            let said = program.run(arguments).failed(2);
+            assert!(!said.contains("hunter2"), "{arguments:?} {said}");
+            assert!(said.contains("help:"), "{arguments:?} {said}");
+        }
+    }
+    // Negative control: a path is one, whatever its letters.
+    fs::rename(program.path("keys.db"), program.path("k@a=b.db")).unwrap();
+    fs::write(program.path("a@b=c"), "sqlite:k@a=b.db\n").unwrap();
+    for named in [["--store-file", "a@b=c"], ["--sqlite", "k@a=b.db"]] {
+        program.run(&[&["keys", "list"][..], &named].concat()).ok();
+    }
+    "sqlite:k@a=b.db".clone_into(&mut program.address);
+    program.run(&["keys", "list"]).ok();
 }
 
 #[tokio::test]

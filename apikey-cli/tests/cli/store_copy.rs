@@ -3,10 +3,13 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use apikey_runtime::ApiKeyManager;
+use apikey_runtime::store::{CopyItems, Outcome, StoreCopy, UsageRow};
+use apikey_runtime::{
+    ApiKeyManager, DenyReason, KeyId, KeyRecord, KeyStore, SqliteStore, Timestamp,
+};
 use apikey_test_support::servers::redis::RedisServer;
 
-use crate::program::Program;
+use crate::program::{Program, Ran};
 
 /// Makes keys of each kind: with owners, revoked, rotated, in grace, of an owner that is suspended or revoked.
 async fn fill(manager: &ApiKeyManager, keys: u32) {
@@ -45,6 +48,12 @@ fn create(program: &Program, name: &str) {
     program
         .run(&["store", "migrate", "--create", "--sqlite", name])
         .ok();
+}
+
+/// Starts a manager on the copy, as a server does after the cutover.
+async fn server_of_copy(program: &Program) -> ApiKeyManager {
+    let store = SqliteStore::new(program.path("new.db"));
+    ApiKeyManager::builder().store(store).start().await.unwrap()
 }
 
 /// Returns the numbers of a column of the report.
@@ -98,8 +107,7 @@ async fn what_differs_is_found() {
         "csv",
     ];
     program.run(&copy).ok();
-    let store = apikey_runtime::SqliteStore::new(program.path("new.db"));
-    let server = ApiKeyManager::builder().store(store).start().await.unwrap();
+    let server = server_of_copy(&program).await;
     server.create("another").await.unwrap();
     server.shutdown().await.unwrap();
     let ran = program.run(&copy);
@@ -230,6 +238,69 @@ async fn a_copy_to_redis_and_back_is_equal() {
     );
 }
 
+/// Makes a store with usage of today, and of 100 days ago.
+async fn with_old_usage(program: &Program) {
+    let store = SqliteStore::new(program.path("keys.db"));
+    store.start().await.unwrap();
+    let key = KeyId::from_u128(7);
+    let now = Timestamp::from(std::time::SystemTime::now());
+    let record = KeyRecord::new(key, "my_api", "a label", "sha256$00", now);
+    let today = now.as_millis() / 3_600_000;
+    let row = |hour| {
+        let mut row = UsageRow::new(key, "/", hour, Outcome::Allowed);
+        row.requests = 9;
+        row
+    };
+    let usage = CopyItems::Usage([today - 2_400, today].map(row).to_vec());
+    for items in [CopyItems::Keys(vec![record]), usage] {
+        store.write_copy(&items).await.unwrap();
+    }
+    store.stop().await;
+}
+
+/// Redis has to know for how long usage is kept: as the setting says.
+#[tokio::test]
+async fn usage_is_copied_to_redis_as_long_as_servers_keep_it() {
+    if !apikey_test_support::servers::redis::is_installed(
+        "apikey_cli::usage_is_copied_to_redis_as_long_as_servers_keep_it",
+    ) {
+        return;
+    }
+    let (redis, program) = (RedisServer::start(&[]), Program::sqlite());
+    with_old_usage(&program).await;
+    std::fs::write(program.path("redis.address"), redis.url()).unwrap();
+    let create = [
+        "store",
+        "migrate",
+        "--create",
+        "--store-file",
+        "redis.address",
+    ];
+    program.run(&create).ok();
+    let copy = [
+        "store",
+        "copy",
+        "sqlite:keys.db",
+        "file:redis.address",
+        "--verify",
+        "--output",
+        "csv",
+    ];
+    let ran = program.run(&copy);
+    assert!(
+        ran.stderr
+            .contains("1 counts of usage are older than 2160 hours"),
+        "{ran:?}"
+    );
+    assert!(ran.ok().contains("usage,2,1,0,0,0,0\r\n"));
+
+    let mut command = program.command(&copy);
+    command.env("ACTIX_API_KEY_USAGE_RETENTION_HOURS", "4800");
+    let ran = Ran::from(command.output().unwrap());
+    assert!(!ran.stderr.contains("older"), "{ran:?}");
+    assert!(ran.ok().contains("usage,2,1,1,0,0,0\r\n"));
+}
+
 #[tokio::test]
 async fn a_store_is_checked() {
     let program = filled(10).await;
@@ -242,19 +313,14 @@ async fn a_store_is_checked() {
     );
 }
 
-/// A key that is revoked in FROM alone, and one that FROM does not have any more, are named: both are valid in TO.
+/// An owner that is suspended in FROM alone, and a key that FROM does not have any more, are named: both are valid in TO.
 #[tokio::test]
 async fn what_stays_valid_in_the_copy_is_named() {
     let program = filled(5).await;
     create(&program, "new.db");
     let copy = ["store", "copy", "sqlite:keys.db", "sqlite:new.db"];
     program.run(&copy).ok();
-    let target = apikey_runtime::SqliteStore::new(program.path("new.db"));
-    let target = ApiKeyManager::builder()
-        .store(target)
-        .start()
-        .await
-        .unwrap();
+    let target = server_of_copy(&program).await;
     let key = target.create("another").await.unwrap();
     target.shutdown().await.unwrap();
     let ran = program.run(&copy);
@@ -265,23 +331,73 @@ async fn what_stays_valid_in_the_copy_is_named() {
     let back = ["store", "copy", "sqlite:new.db", "sqlite:keys.db"];
     program.run(&back).ok();
     let source = program.server().await;
-    source.revoke(key.id()).await.unwrap();
+    source.suspend_owner("owner 3").await.unwrap();
     source.shutdown().await.unwrap();
-    let target = apikey_runtime::SqliteStore::new(program.path("new.db"));
-    let target = ApiKeyManager::builder()
-        .store(target)
-        .start()
-        .await
-        .unwrap();
-    target.disable(key.id()).await.unwrap();
+    let target = server_of_copy(&program).await;
+    target.suspend_owner("owner 3").await.unwrap();
+    target.resume_owner("owner 3").await.unwrap();
     target.shutdown().await.unwrap();
     let ran = program.run(&copy);
     assert_eq!(ran.code, 5, "{ran:?}");
-    let named = format!(
-        "`{}` is revoked or suspended in FROM, still valid",
-        key.id()
-    );
+    let named = "`owner 3` is revoked or suspended in FROM, still valid";
+    assert!(ran.stderr.contains(named), "{ran:?}");
+}
+
+/// A key and the keys of an owner that were revoked in FROM are revoked in TO, whatever was changed there since.
+#[tokio::test]
+async fn a_copy_revokes_what_was_changed_since() {
+    let program = filled(5).await;
+    create(&program, "new.db");
+    let copy = ["store", "copy", "sqlite:keys.db", "sqlite:new.db"];
+    let source = program.server().await;
+    let [key, other] = [1, 2].map(|number| source.create(format!("another {number}")));
+    let (key, other) = (key.await.unwrap(), other.owner("ann").await.unwrap());
+    source.shutdown().await.unwrap();
+    program.run(&copy).ok();
+
+    let source = program.server().await;
+    source.revoke(key.id()).reason("lost").await.unwrap();
+    source.revoke_all("ann").await.unwrap();
+    source.shutdown().await.unwrap();
+    let target = server_of_copy(&program).await;
+    for _ in 0..2 {
+        target.disable(key.id()).await.unwrap();
+        target.enable(key.id()).await.unwrap();
+        target.suspend_owner("ann").await.unwrap();
+        target.resume_owner("ann").await.unwrap();
+    }
+    target.shutdown().await.unwrap();
+
+    let ran = program.run(&copy);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    let named = format!("`{}` is revoked in TO now, as in FROM", key.id());
     assert!(ran.stderr.contains(&named), "{ran:?}");
+    for named in [
+        "`the owner \"ann\"` is revoked in TO now",
+        "the stores are not the same; what FROM revoked is revoked in TO",
+    ] {
+        assert!(ran.stderr.contains(named), "{ran:?}");
+    }
+    let target = server_of_copy(&program).await;
+    let found = target.get(key.id()).await.unwrap();
+    assert_eq!(found.revoked.unwrap().reason.as_deref(), Some("lost"));
+    for key in [&key, &other] {
+        let denied = target.verify(key.expose_secret()).await.unwrap_err();
+        assert_eq!(denied.reason(), DenyReason::Revoked);
+    }
+    target.shutdown().await.unwrap();
+
+    // The record in TO has a later version, and still differs.
+    let again = program.run(&[&copy[..], &["--verify", "--output", "csv"]].concat());
+    assert_eq!(again.code, 5, "{again:?}");
+    assert!(
+        column(&again.stdout, 2)
+            .iter()
+            .all(|written| written == "0"),
+        "{again:?}"
+    );
+    let differs = format!("keys: `{}` differs", key.id());
+    assert!(again.stderr.contains(&differs), "{again:?}");
 }
 
 #[cfg(unix)]

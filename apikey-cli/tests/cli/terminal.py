@@ -5,6 +5,7 @@ INPUT is typed when WAIT_FOR is seen. What the terminal gets is written to stdou
 import fcntl
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
@@ -13,7 +14,16 @@ columns, wait_for, typed = int(sys.argv[1]), sys.argv[2].encode(), sys.argv[3].e
 process, terminal = pty.fork()
 if process == 0:
     fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
-    os.execv(sys.argv[4], sys.argv[4:])
+    # This process stays, as a shell does: it sees how the program leaves the terminal.
+    program = os.fork()
+    if program == 0:
+        os.execv(sys.argv[4], sys.argv[4:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, status = os.waitpid(program, 0)
+    if not termios.tcgetattr(0)[3] & termios.ECHO:
+        os.write(1, b'the terminal was left without an echo')
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
 seen = b''
 while True:
     try:

@@ -69,6 +69,34 @@ async fn a_table_fits_a_terminal_of_80_columns_and_ids_stay_whole() {
 }
 
 #[tokio::test]
+async fn a_table_in_a_pipe_is_as_wide_as_columns_says() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let label = "a label that is much longer than a label of a key has to be, in words";
+    let owner = "an owner with a long name, such as a department of a company";
+    server.create(label).owner(owner).await.unwrap();
+    let widest = |columns: &str, format: &str| {
+        let mut command = program.command(&["keys", "list", "--output", format]);
+        let output = command.env("COLUMNS", columns).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    };
+    let whole = widest("", "table");
+    assert!(whole > 100, "{whole}");
+    for columns in ["80", "100"] {
+        let most: usize = columns.parse().unwrap();
+        assert!(widest(columns, "table") <= most, "{columns}");
+    }
+    // What is no width is none, and programs get whole values.
+    for columns in ["0", "-1", "wide", "99999"] {
+        assert_eq!(widest(columns, "table"), whole, "{columns}");
+    }
+    widest("1", "table");
+    assert!(widest("80", "csv") > 100);
+}
+
+#[tokio::test]
 async fn colours_are_for_terminals_that_have_them_and_people_who_want_them() {
     let program = Program::sqlite();
     let _server = program.server().await;

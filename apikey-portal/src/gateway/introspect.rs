@@ -2,13 +2,14 @@
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
-use apikey_runtime::manager::{CheckedKey, KeyFacts, RequestFacts};
+use apikey_runtime::manager::{CheckedKey, KeyFacts};
 use apikey_runtime::{Denied, DenyReason, KeyLocation, Policy, ScopeExpr, Timestamp};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::answer;
+use super::caller;
 use super::form::{self, TokenError};
 use super::state::GatewayState;
 
@@ -55,10 +56,10 @@ async fn introspect(
     response
 }
 
-/// Checks the caller's own key: Bearer, or the password of Basic (RFC 6749 section 2.3.1).
+/// Checks the caller's own key: Bearer, or the password of Basic (RFC 6749 section 2.3.1). It may be limited to a network.
 async fn check_caller(request: &HttpRequest, state: &GatewayState) -> Result<CheckedKey, Denied> {
     let pattern = request.match_pattern().unwrap_or_default();
-    let facts = RequestFacts::of_request(request).with_route(&pattern);
+    let facts = caller::facts(request).with_route(&pattern);
     let manager = &state.manager;
     if request.headers().get_all(header::AUTHORIZATION).count() > 1 {
         return Err(Denied::from(DenyReason::MultipleKeys));

@@ -1,6 +1,9 @@
 //! The endpoints for gateways: this server as the verifier of services in any language.
 
 mod answer;
+mod caller;
+mod demands_cache;
+mod fault_log;
 mod form;
 mod introspect;
 mod mount;

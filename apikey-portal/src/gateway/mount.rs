@@ -6,6 +6,8 @@ use actix_web::dev::HttpServiceFactory;
 use actix_web::{HttpRequest, HttpResponse, web};
 use apikey_runtime::ApiKeyManager;
 
+use super::demands_cache::DemandsCache;
+use super::fault_log::FaultLog;
 use super::rule::GatewayRule;
 use super::state::{GatewayState, NamedRule};
 use super::{answer, introspect, revoke, verify};
@@ -43,9 +45,9 @@ const MAX_NAME: usize = 64;
 /// | `cost` | the cost of the request, 0 to 1,000,000; by default 1 |
 /// | `for=nginx` | an answer that nginx passes on: 400, 408, 413 and 415 become 401, and 429 becomes 403; `X-Apikey-Status` has the real status |
 ///
-/// Another parameter, a repeated one or a bad value is 500 with a line in the log: otherwise, a client whose query a gateway
-/// passes on could set its own cost. `/verify-rule` ignores the query for this reason; its demands are those of
-/// [`rule`](Self::rule).
+/// Another parameter, a repeated one or a bad value is 500: otherwise, a client whose query a gateway passes on could set its
+/// own cost. The log has a line of each kind, at most once a minute from each worker. `/verify-rule` ignores the query for this
+/// reason; its demands are those of [`rule`](Self::rule).
 ///
 /// ```
 /// use actix_web::{App, test};
@@ -159,8 +161,10 @@ impl Gateway {
         });
         GatewayState {
             verify_label: format!("{mount}/verify"),
+            demands: DemandsCache::default(),
             rules: rules.collect(),
             manager: self.manager,
+            faults: FaultLog::default(),
             unknown_clients: Once::new(),
         }
     }

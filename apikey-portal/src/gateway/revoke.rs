@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use apikey_runtime::audit::{ChangeChannel, ChangeOrigin};
 use apikey_runtime::manager::PresentedRevocation;
 
+use super::caller;
 use super::form::{self, TokenError};
 use super::state::GatewayState;
 
@@ -30,7 +30,7 @@ async fn revoke(
         Ok(token) => token,
         Err(error) => return error.response(),
     };
-    let origin = ChangeOrigin::of_request(&request).with_channel(ChangeChannel::Api);
+    let origin = caller::origin(&request);
     let call = state
         .manager
         .revoke_presented(&token)

@@ -4,6 +4,8 @@ use std::sync::Once;
 
 use apikey_runtime::ApiKeyManager;
 
+use super::demands_cache::DemandsCache;
+use super::fault_log::FaultLog;
 use super::rule::GatewayRule;
 
 /// What the requests of mounted gateway endpoints share.
@@ -11,7 +13,9 @@ pub(super) struct GatewayState {
     pub(super) manager: ApiKeyManager,
     /// The label of `/verify`, by which usage is counted.
     pub(super) verify_label: String,
+    pub(super) demands: DemandsCache,
     pub(super) rules: Vec<NamedRule>,
+    pub(super) faults: FaultLog,
     /// Whether it was logged that clients are not known.
     pub(super) unknown_clients: Once,
 }

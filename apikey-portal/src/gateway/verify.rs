@@ -5,7 +5,6 @@ use apikey_runtime::Policy;
 use apikey_runtime::manager::RequestFacts;
 
 use super::answer;
-use super::query::Demands;
 use super::state::GatewayState;
 
 /// Adds the routes. A gateway calls with any method.
@@ -17,10 +16,12 @@ pub(super) fn routes(app: &mut web::ServiceConfig) {
 
 /// Checks a request by the demands in the query.
 async fn verify(request: HttpRequest, state: web::Data<GatewayState>) -> HttpResponse {
-    let demands = match Demands::parse(request.query_string()) {
+    let demands = match state.demands.get(request.query_string()) {
         Ok(demands) => demands,
         Err(fault) => {
-            tracing::error!("the gateway's call of `/verify` is wrong: {fault}");
+            if state.faults.is_due(fault) {
+                tracing::error!("the gateway's call of `/verify` is wrong: {fault}");
+            }
             return answer::misconfigured(&request);
         }
     };
@@ -42,10 +43,11 @@ async fn verify_rule(request: HttpRequest, state: web::Data<GatewayState>) -> Ht
         .strip_prefix('/')
         .and_then(|path| path.split('/').next());
     let Some(named) = state.rules.iter().find(|one| Some(&*one.name) == name) else {
-        tracing::error!(
-            "the gateway's call of `/verify-rule` names a rule that there is not; \
-             write `Gateway::rule` with its name, or correct the gateway's configuration"
-        );
+        const FAULT: &str = "the gateway's call of `/verify-rule` names a rule that there is not; \
+             write `Gateway::rule` with its name, or correct the gateway's configuration";
+        if state.faults.is_due(FAULT) {
+            tracing::error!("{FAULT}");
+        }
         return answer::misconfigured(&request);
     };
     let mut facts = facts(&request, &state).with_route(&named.label);
@@ -63,7 +65,8 @@ fn facts<'a>(request: &'a HttpRequest, state: &GatewayState) -> RequestFacts<'a>
         state.unknown_clients.call_once(|| {
             tracing::warn!(
                 peer = ?request.peer_addr(),
-                "a gateway does not say who its client is, so keys and rules that depend on the request are denied; \
+                "a gateway does not say who its client is, so keys and rules that depend on the request are denied, \
+                 and the failed attempts of one client block all; \
                  write the gateway's address in `trusted_proxies`, and let it write the header `forwarded_header`"
             );
         });

@@ -104,6 +104,21 @@ impl Place {
         }
     }
 
+    /// Sets the lease of the stores here: an answer that takes longer is not used, and a busy machine takes longer than
+    /// the lease of a new store.
+    pub(crate) async fn set_lease(&self, lease: Duration) -> Outcome {
+        let store: Arc<dyn KeyStore> = match &self.kept {
+            Kept::File(folder) => {
+                Arc::new(SqliteStore::new(folder.path().join("keys.db")).lease(lease))
+            }
+            Kept::Postgres(server) => Arc::new(PostgresStore::new(server.url()).lease(lease)),
+            Kept::Redis(server) => Arc::new(RedisStore::new(server.url()).lease(lease)),
+        };
+        store.start().await?;
+        store.stop().await;
+        Ok(())
+    }
+
     /// Opens a connection of the database's client.
     pub(crate) async fn client(&self) -> Outcome<Client> {
         Ok(match &self.kept {

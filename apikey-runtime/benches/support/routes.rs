@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Service;
@@ -217,6 +218,34 @@ impl Bench {
         }))
     }
 
+    /// Returns bursts of requests to the plain route: one request for each key, answered with a status, all
+    /// concurrently and each a task. A burst returns the CPU time of the whole process that it takes, in
+    /// nanoseconds.
+    pub(crate) async fn bursts(&self) -> impl AsyncFn(&[String], StatusCode) -> Outcome<u64> {
+        let app = App::new().configure(|app| self.route(Guard::Plain, app));
+        let app = Rc::new(init_service(app).await);
+        async move |keys, status| {
+            let requests: Vec<_> = keys
+                .iter()
+                .map(|key| {
+                    TestRequest::get().insert_header((AUTHORIZATION, format!("Bearer {key}")))
+                })
+                .map(TestRequest::to_request)
+                .collect();
+            let start = clock::process();
+            let calls = requests.into_iter().map(|request| {
+                let app = Rc::clone(&app);
+                async move {
+                    let response = app.call(request).await?;
+                    assert_eq!(response.status(), status);
+                    Ok::<(), CallError>(())
+                }
+            });
+            keys::together(calls).await?;
+            Ok(clock::process() - start)
+        }
+    }
+
     /// Returns the `Authorization` value of the key.
     pub(crate) fn authorization(&self) -> String {
         format!("Bearer {}", self.key)
@@ -245,3 +274,21 @@ impl Bench {
         Ok(Some(value))
     }
 }
+
+/// A failure of the service, in a form that can leave a task.
+#[derive(Debug)]
+struct CallError(String);
+
+impl From<actix_web::Error> for CallError {
+    fn from(error: actix_web::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CallError {}

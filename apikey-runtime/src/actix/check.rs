@@ -90,24 +90,26 @@ pub(super) fn check(
             FastPath::Decided(Err(denied)) => GuardDecision::Deny(route.deny(denied)),
             FastPath::Deferred(reason) => {
                 let (route, credential) = (route.to_owned(), credential.into_owned());
-                let pending = check_deferred(route, payload.take(), credential, reason);
-                GuardDecision::Pending(Box::pin(pending))
+                GuardDecision::Pending(check_deferred(route, payload.take(), credential, reason))
             }
         },
     }
 }
 
-/// Decides with the store's help.
-async fn check_deferred(
+/// Decides with the store's help. The future of an `async fn` would have room for its arguments twice.
+fn check_deferred(
     route: OwnedRouteCheck,
     payload: Payload,
     credential: OwnedCredential,
     reason: DeferReason,
-) -> (Result<(), DeniedResponse>, Payload) {
-    let earlier = route.earlier();
-    let route = route.borrow(earlier.as_ref());
-    let decision = route.check(&credential, FastPath::Deferred(reason)).await;
-    (decision.map_err(|denied| route.deny(denied)), payload)
+) -> PendingDecision {
+    Box::pin(async move {
+        // Boxed, because it is large and rare.
+        let earlier = route.earlier().map(Box::new);
+        let route = route.borrow(earlier.as_deref());
+        let decision = route.check_late(&credential, reason).await;
+        (decision.map_err(|denied| route.deny(denied)), payload)
+    })
 }
 
 /// Reads the body, in which the key may be, and decides. `presented` is the key that was found
@@ -280,19 +282,25 @@ impl<'c> RouteCheck<'c> {
         self.manager.verifier().try_check(&request)
     }
 
-    /// Finishes a check, with the store's help if it was deferred.
-    async fn check<K: LendKey>(
+    /// Checks a credential, with the store's help if it is needed.
+    async fn check<K: LendKey>(&self, credential: &GuardCredential<K>) -> Result<(), Denied> {
+        match self.try_check(credential) {
+            FastPath::Decided(decision) => {
+                self.allow(credential, decision?);
+                Ok(())
+            }
+            FastPath::Deferred(reason) => self.check_late(credential, reason).await,
+        }
+    }
+
+    /// Finishes a check that was deferred.
+    async fn check_late<K: LendKey>(
         &self,
         credential: &GuardCredential<K>,
-        result: FastPath,
+        reason: DeferReason,
     ) -> Result<(), Denied> {
-        let allowed = match result {
-            FastPath::Decided(decision) => decision?,
-            FastPath::Deferred(reason) => {
-                let request = self.check_request(credential);
-                self.manager.verifier().check(&request, reason).await?
-            }
-        };
+        let request = self.check_request(credential);
+        let allowed = self.manager.verifier().check(&request, reason).await?;
         self.allow(credential, allowed);
         Ok(())
     }
@@ -313,9 +321,7 @@ impl<'c> RouteCheck<'c> {
             });
         let Some(presented) = presented else {
             return match self.extract(&in_body, false) {
-                Extraction::Credential(credential) => {
-                    self.check(&credential, self.try_check(&credential)).await
-                }
+                Extraction::Credential(credential) => self.check(&credential).await,
                 Extraction::Denied(denied) => Err(denied),
                 Extraction::Anonymous | Extraction::NeedsBody(_) => {
                     self.allow_anonymous();
@@ -324,7 +330,7 @@ impl<'c> RouteCheck<'c> {
             };
         };
         match in_body {
-            Extracted::Nothing => self.check(&presented, self.try_check(&presented)).await,
+            Extracted::Nothing => self.check(&presented).await,
             Extracted::Malformed => Err(self.record_denial(DenyReason::MalformedRequest, None)),
             Extracted::One(_) | Extracted::Multiple => {
                 Err(self.record_denial(DenyReason::MultipleKeys, None))
@@ -396,3 +402,6 @@ impl<'c> RouteCheck<'c> {
             .copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Cached keys: the facts of a record that checks and handlers need, parsed once.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -242,16 +243,16 @@ impl CachedKey {
         used
     }
 
-    /// Notes that the text of `mark`, which is not 0, was not a secret of the key by a poll that began after the
+    /// Notes that the text of `mark` was not a secret of the key by a poll that began after the
     /// text was presented. New secrets are random, so no later change makes it one, except
     /// a copy from another store or a change by hand: the entry goes when that is followed.
-    pub(crate) fn note_refused(&self, mark: u64) {
-        self.refused.store(mark, Ordering::Relaxed);
+    pub(crate) fn note_refused(&self, mark: NonZeroU64) {
+        self.refused.store(mark.get(), Ordering::Relaxed);
     }
 
     /// Returns whether the text of `mark` was noted last. Only for a text that does not match.
-    pub(crate) fn was_refused(&self, mark: u64) -> bool {
-        self.refused.load(Ordering::Relaxed) == mark
+    pub(crate) fn was_refused(&self, mark: NonZeroU64) -> bool {
+        self.refused.load(Ordering::Relaxed) == mark.get()
     }
 
     /// Marks the entry as stale; checks must not use it from now on.

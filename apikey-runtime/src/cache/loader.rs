@@ -1,6 +1,7 @@
 //! Reads of the store: one at a time per key, on the manager's own thread. Reads of several keys are sent together, if the
 //! store can do that.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
@@ -254,9 +255,11 @@ impl Loader {
 
     fn entry_of(&self, (record, idle): ReadRecord) -> Option<CachedKey> {
         let id = record.id;
-        let mut found = CachedKey::of(record, &*self.hasher, &self.plans);
+        let convert = || CachedKey::of(record, &*self.hasher, &self.plans);
+        // A user's hasher that panics must not end the batch: the other reads would stay unanswered.
+        let mut found = catch_unwind(AssertUnwindSafe(convert)).unwrap_or_default();
         if found.is_none() {
-            tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form");
+            tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form, or the hasher panicked");
         }
         if let Some((found, idle)) = found.as_mut().zip(idle) {
             found.end_idle(idle);
@@ -338,3 +341,6 @@ impl Drop for ReadWorker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,6 +194,16 @@ impl ConfigBuilder {
             &mut config.usage_retention,
             retention.map(Duration::from_hours),
         );
+        let age = within(
+            "usage_roll_up_after_hours",
+            self.usage_roll_up_after_hours,
+            1..=87_600,
+            ("hours", "`168`"),
+        )?;
+        set(
+            &mut config.usage_roll_up_after,
+            age.map(Duration::from_hours),
+        );
         let bits = precision(self.usage_network_precision.as_deref())?;
         set(&mut config.usage_network_precision, bits);
         let idle = within(

@@ -315,6 +315,7 @@ mod tests {
         assert_eq!(config.limit_prefetch(), 1);
         assert_eq!(config.usage_flush_interval().as_millis(), 10_000);
         assert_eq!(config.usage_retention(), HOUR * 2_160);
+        assert_eq!(config.usage_roll_up_after(), HOUR * 168);
         let precision = config.usage_network_precision().unwrap();
         assert_eq!((precision.ipv4(), precision.ipv6()), (24, 48));
     }
@@ -375,6 +376,7 @@ mod tests {
         let flush = |interval| Config::builder().usage_flush_interval(interval);
         let look = |interval| Config::builder().expiry_notice_interval(interval);
         let keep = |retention| Config::builder().usage_retention(retention);
+        let roll_up = |age| Config::builder().usage_roll_up_after(age);
         for builder in [
             batch(1),
             batch(1_000),
@@ -384,6 +386,8 @@ mod tests {
             look(HOUR),
             keep(HOUR),
             keep(day * 3_650),
+            roll_up(HOUR),
+            roll_up(day * 3_650),
         ] {
             assert!(builder.clone().build().is_ok(), "{builder:?}");
         }
@@ -398,6 +402,8 @@ mod tests {
             (keep(HOUR - milli), "usage_retention_hours"),
             (keep(day * 3_651), "usage_retention_hours"),
             (keep(Duration::MAX), "usage_retention_hours"),
+            (roll_up(HOUR - milli), "usage_roll_up_after_hours"),
+            (roll_up(Duration::MAX), "usage_roll_up_after_hours"),
         ] {
             let message = message(builder);
             assert!(message.contains(name), "{message}");

@@ -180,6 +180,7 @@ mod tests {
                 ("ACTIX_API_KEY_COUNTER_NAMESPACE", "orders"),
                 ("ACTIX_API_KEY_USAGE_FLUSH_INTERVAL_MS", "300"),
                 ("ACTIX_API_KEY_USAGE_RETENTION_HOURS", "5"),
+                ("ACTIX_API_KEY_USAGE_ROLL_UP_AFTER_HOURS", "3"),
                 ("ACTIX_API_KEY_USAGE_NETWORK_PRECISION", "16/32"),
                 ("ACTIX_API_KEY_LIFETIME_REQUIRED", "True"),
                 ("ACTIX_API_KEY_ALLOWED_SCOPES", "a, b:{id}"),
@@ -219,6 +220,7 @@ mod tests {
         );
         assert_eq!(config.usage_flush_interval().as_millis(), 300);
         assert_eq!(config.usage_retention().as_secs(), 5 * 3_600);
+        assert_eq!(config.usage_roll_up_after().as_secs(), 3 * 3_600);
         let precision = config.usage_network_precision().unwrap();
         assert_eq!(precision.to_string(), "16/32");
         let policy = config.issue_policy();

@@ -77,6 +77,7 @@ pub struct Config {
     counter_namespace: String,
     usage_flush_interval: Duration,
     usage_retention: Duration,
+    usage_roll_up_after: Duration,
     usage_network_precision: Option<NetworkPrecision>,
     issue_policy: IssuePolicy,
     idle_expiry: Option<Duration>,
@@ -287,6 +288,12 @@ impl Config {
         self.usage_retention
     }
 
+    /// Returns after how long usage is kept by day instead of by hour.
+    #[must_use]
+    pub fn usage_roll_up_after(&self) -> Duration {
+        self.usage_roll_up_after
+    }
+
     /// Returns how much of a client's network is kept with the last use of a key; `None` if it is
     /// not kept.
     #[must_use]
@@ -369,6 +376,7 @@ impl Default for Config {
             counter_namespace: String::new(),
             usage_flush_interval: Duration::from_secs(10),
             usage_retention: Duration::from_hours(24 * 90),
+            usage_roll_up_after: Duration::from_hours(24 * 7),
             usage_network_precision: Some(NetworkPrecision::default()),
             issue_policy: IssuePolicy::unrestricted(),
             idle_expiry: None,

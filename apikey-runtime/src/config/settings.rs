@@ -236,6 +236,14 @@ settings! {
     usage_retention(retention: Duration) =>
         usage_retention_hours: u64 = retention.as_secs() / 3_600;
 
+    /// Sets after how long usage is kept by day (UTC) instead of by hour, 1 hour to 10 years (87,600
+    /// hours), rounded down to whole hours. It counts from the end of the day.
+    ///
+    /// A node rolls up the usage of all nodes, so use the same value on each. Hours are kept as long
+    /// as days if it is as long as [`usage_retention`](Self::usage_retention). By default, 7 days.
+    usage_roll_up_after(age: Duration) =>
+        usage_roll_up_after_hours: u64 = age.as_secs() / 3_600;
+
     /// Sets how much of a client's network is kept with the last use of a key: the number of bits
     /// of its address, for IPv4 and for IPv6, as in `24/48`; `off` to keep nothing. By default,
     /// `24/48`.

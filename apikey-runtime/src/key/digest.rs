@@ -17,6 +17,12 @@ use crate::error::{BoxError, Error};
 const SHA256_TAG: &str = "sha256$";
 const HMAC_TAG: &str = "hmac-sha256$";
 
+#[cfg(test)]
+thread_local! {
+    /// The number of texts that the built-in hasher compared on this thread.
+    pub(crate) static COMPARISONS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Creates and verifies the digests that a store keeps.
 ///
 /// The default is [`Sha256Hasher`]. Implement this trait to verify digests that another system
@@ -30,7 +36,8 @@ pub trait KeyHasher: fmt::Debug + Any + Send + Sync {
     fn hash(&self, key: &str) -> Result<String, BoxError>;
 
     /// Parses a stored digest, once, when its record enters the cache. Returns `None` if this
-    /// hasher does not know the tag: the key is then denied, and an error is logged.
+    /// hasher does not know the tag: the key is then denied, and an error is logged. A panic denies
+    /// the key in the same way, and no other.
     fn parse(&self, stored: &str) -> Option<ParsedDigest>;
 
     /// Returns whether `key` has this digest. The comparison must take the same time whether or not
@@ -189,6 +196,8 @@ impl Sha256Hasher {
     /// two texts never have one digest.
     #[inline]
     pub(crate) fn matches(&self, key: &[u8], digest: &ParsedDigest) -> bool {
+        #[cfg(test)]
+        COMPARISONS.set(COMPARISONS.get() + 1);
         let Form::Words { pepper, words } = &digest.0 else {
             return false;
         };

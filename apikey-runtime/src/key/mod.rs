@@ -17,5 +17,7 @@ pub use charset::Charset;
 pub use digest::{KeyHasher, ParsedDigest, Pepper, Sha256Hasher};
 
 pub(crate) use crate::key_id::IdText;
+#[cfg(test)]
+pub(crate) use digest::COMPARISONS;
 pub(crate) use format::{OwnedKey, ParsedKey, check_prefix};
 pub(crate) use generate::{generate, random_id};

@@ -38,6 +38,9 @@ pub(super) async fn start(core: Arc<ManagerCore>) -> Result<(), Error> {
     spawn(&core, move |core| async move {
         core.run_audit_pruning(started).await;
     });
+    spawn(&core, move |core| async move {
+        core.run_usage_roll_up(started).await;
+    });
     spawn(&core, |core| async move { core.run_expiry_notices().await });
     spawn(&core, |core| async move { core.usage.run().await });
     spawn(&core, |core| async move { core.run_probes().await });

@@ -8,6 +8,33 @@ use super::call::StartedCall;
 use crate::cluster::Propagation;
 use crate::error::Error;
 
+impl ApiKeyManager {
+    /// Waits until all changes of this manager whose calls have returned have reached all nodes, as a call with
+    /// [`confirmed`](super::RotateKey::confirmed) does for its own change. What a change returned, such as a new secret, can
+    /// thus be kept before the wait, which a process that ends meanwhile would lose.
+    ///
+    /// ```
+    /// # use apikey_runtime::{ApiKeyManager, MemoryStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let manager = ApiKeyManager::builder().store(MemoryStore::new()).start().await?;
+    /// # let id = manager.create("ci").await?.id();
+    /// let rotated = manager.rotate(id).await?;
+    /// // Keep the new secret here.
+    /// let propagation = manager.confirm().await?;
+    /// assert!(propagation.waited_out.is_empty());
+    /// # Ok::<(), apikey_runtime::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::ShutDown`] if the manager was shut down before, or is during the wait.
+    pub async fn confirm(&self) -> Result<Propagation, Error> {
+        self.on_thread(|core| async move { core.poller.confirm().await })
+            .await
+    }
+}
+
 /// A change to be confirmed by all nodes; see [`RevokeKey::confirmed`]. Await it.
 ///
 /// [`RevokeKey::confirmed`]: super::RevokeKey::confirmed
@@ -48,11 +75,7 @@ where
             let value = ready!(Pin::new(&mut this.change).poll(context))?;
             this.made = Some(Ok(value));
             let manager = this.manager.clone();
-            this.started.0 = Some(Box::pin(async move {
-                manager
-                    .on_thread(|core| async move { core.poller.confirm().await })
-                    .await
-            }));
+            this.started.0 = Some(Box::pin(async move { manager.confirm().await }));
         }
         let Some(started) = &mut this.started.0 else {
             return Poll::Pending;

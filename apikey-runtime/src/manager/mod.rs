@@ -11,6 +11,7 @@ mod events;
 mod expiry_notices;
 mod global;
 mod health;
+mod hourly;
 mod introspect;
 mod keys;
 mod limits;

@@ -15,6 +15,8 @@ use crate::usage::{UsageReport, hour_of};
 /// The maximum number of keys in one query of the store.
 const MAX_KEYS: usize = 1_000;
 
+const DAY_HOURS: i64 = 24;
+
 /// The number of keys of an owner that are listed at once.
 const PAGE: u32 = 1_000;
 
@@ -152,6 +154,23 @@ impl ApiKeyManager {
         .await
     }
 
+    /// Extends hours by the rest of days that are rolled up, and the first of which has their counts.
+    fn whole_days(&self, from: i64, to: i64) -> (i64, i64) {
+        let after = millis_i64(self.0.core.verifier.config.usage_roll_up_after());
+        let hours_from = Timestamp::from_millis(self.now().as_millis().saturating_sub(after));
+        let end = hour_of(hours_from).div_euclid(DAY_HOURS);
+        let start = |hour: i64| hour.saturating_sub(hour.rem_euclid(DAY_HOURS));
+        let is_by_day = |hour: i64| hour.div_euclid(DAY_HOURS) < end;
+        let from = if is_by_day(from) { start(from) } else { from };
+        let last = to.saturating_sub(1);
+        let to = if is_by_day(last) {
+            start(last).saturating_add(DAY_HOURS)
+        } else {
+            to
+        };
+        (from, to)
+    }
+
     pub(super) fn check_usage_is_kept(&self) -> Result<(), Error> {
         if self.0.core.usage.is_enabled() {
             return Ok(());
@@ -197,7 +216,9 @@ impl UsageRequest {
     /// the last 30 days.
     ///
     /// Usage is counted by whole hours. The first is the hour that contains `from`, the last the
-    /// hour that contains the last moment before `to`.
+    /// hour that contains the last moment before `to`. After
+    /// [`usage_roll_up_after`](crate::ConfigBuilder::usage_roll_up_after), usage is counted by whole days
+    /// (UTC), and these are the days that contain them.
     pub fn between(mut self, from: impl Into<Timestamp>, to: impl Into<Timestamp>) -> Self {
         self.span = Some((from.into(), to.into()));
         self
@@ -212,6 +233,7 @@ impl UsageRequest {
         } = self;
         manager.check_usage_is_kept()?;
         let (from, to) = hours(span, manager.now())?;
+        let (from, to) = manager.whole_days(from, to);
         let subject = match subject {
             UsageSubject::Keys(ids) => UsageSubject::Keys(distinct(ids)?),
             owner => owner,

@@ -92,3 +92,44 @@ impl From<DenyReason> for Denied {
         Self::new(reason)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use apikey_test_support::forge;
+
+    use super::*;
+    use crate::key::COMPARISONS;
+    use crate::store::MemoryStore;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Returns `key` with a slip at its end, which its checksum shows.
+    fn with_slip(key: &str) -> String {
+        let last = if key.ends_with('a') { 'b' } else { 'a' };
+        format!("{}{last}", &key[..key.len() - 1])
+    }
+
+    /// The time that a text with a wrong checksum takes does not tell whether its id is known.
+    #[tokio::test]
+    async fn a_slip_in_a_key_is_compared_once_whether_the_id_is_known_or_not() {
+        let store = MemoryStore::new().with_lease(LONG);
+        let manager = ApiKeyManager::builder().store(store).start().await.unwrap();
+        let key = manager.create("a").await.unwrap();
+        let (known, unknown) = (key.expose_secret().to_owned(), forge::unknown());
+        let cost = async |text: &str| {
+            COMPARISONS.set(0);
+            let denied = manager.verify(text).await.unwrap_err();
+            assert_eq!(denied.reason(), DenyReason::InvalidKey);
+            COMPARISONS.get()
+        };
+        assert!(manager.verify(&known).await.is_ok());
+        assert_eq!(cost(&with_slip(&known)).await, 1, "in memory");
+        assert_eq!(cost(&with_slip(&unknown)).await, 1, "not in memory");
+        assert!(manager.verify(&unknown).await.is_err());
+        assert_eq!(cost(&with_slip(&unknown)).await, 1, "remembered as unknown");
+        // Control: a text without the form of a key is not compared.
+        assert_eq!(cost("my_api").await, 0);
+    }
+}

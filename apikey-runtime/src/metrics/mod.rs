@@ -32,6 +32,7 @@ pub(crate) enum StoreCall {
     Refill,
     AddUsage,
     ReadUsage,
+    RollUpUsage,
     PruneUsage,
     CountLiveKeys,
     ReadAudit,

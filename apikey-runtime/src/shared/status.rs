@@ -45,6 +45,7 @@ impl CallClass {
             | StoreCall::List
             | StoreCall::Members
             | StoreCall::ReadUsage
+            | StoreCall::RollUpUsage
             | StoreCall::PruneUsage
             | StoreCall::CountLiveKeys
             | StoreCall::ReadAudit

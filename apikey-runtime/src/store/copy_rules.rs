@@ -1,5 +1,7 @@
 //! What the stores' ways of copying have in common: positions, sizes, and which of two values stays.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::collections::HashMap;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -17,6 +19,7 @@ use crate::error::StoreError;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerState, Revocation, check_readable};
+use crate::util::text::quote;
 
 /// What becomes of an item that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,27 +30,47 @@ pub(super) enum CopyAction {
     Skip,
     /// The present one is newer.
     Keep,
+    /// The present one is newer, and is revoked as the copied one is.
+    Revoke,
 }
 
 impl CopyAction {
-    /// Returns what becomes of the record `copied`. A revocation is not undone. A record gets later versions only: another one of the
-    /// same version has been changed in both stores.
-    pub(super) fn of_record(present: Option<&KeyRecord>, copied: &KeyRecord) -> Self {
-        match present {
-            Some(present) if present == copied => Self::Skip,
-            Some(present) if present.version >= copied.version => Self::Keep,
-            Some(present) if present.revoked.is_some() && copied.revoked.is_none() => Self::Keep,
-            _ => Self::Write,
+    /// Returns what becomes of the record `copied`. A revocation in either store is not undone. A record gets later versions only:
+    /// another one of the same version has been changed in both stores.
+    ///
+    /// If the owner's state alone revokes the present record, it is not known when and why, and its version is the same.
+    fn of_record(present: Option<&KeyRecord>, copied: &KeyRecord) -> Self {
+        let Some(present) = present else {
+            return Self::Write;
+        };
+        let owner = present.owner_state.unwrap_or_default();
+        let is_revoked_by_owner = owner.revokes(present.owner_revocations);
+        let present = &copied_record(present.clone());
+        let is_later = copied.version > present.version;
+        match (&present.revoked, &copied.revoked) {
+            _ if present == copied => Self::Skip,
+            (None, Some(_)) if !is_later => Self::Revoke,
+            (Some(_), None) => Self::Keep,
+            _ if is_later => Self::Write,
+            (Some(_), Some(_)) if is_revoked_by_owner && is_same_but_revoked(present, copied) => {
+                Self::Write
+            }
+            _ => Self::Keep,
         }
     }
 
-    /// Returns what becomes of the state `copied` of an owner.
-    pub(super) fn of_owner(present: Option<OwnerState>, copied: OwnerState) -> Self {
-        match present {
-            Some(present) if present == copied => Self::Skip,
-            Some(present) if present.version >= copied.version => Self::Keep,
-            Some(present) if present.revocations > copied.revocations => Self::Keep,
-            _ => Self::Write,
+    /// Returns what becomes of the state `copied` of an owner, as of a record.
+    fn of_owner(present: Option<OwnerState>, copied: OwnerState) -> Self {
+        let Some(present) = present else {
+            return Self::Write;
+        };
+        let is_later = copied.version > present.version;
+        match copied.revocations.cmp(&present.revocations) {
+            _ if present == copied => Self::Skip,
+            Ordering::Greater if !is_later => Self::Revoke,
+            Ordering::Less => Self::Keep,
+            _ if is_later => Self::Write,
+            _ => Self::Keep,
         }
     }
 
@@ -76,9 +99,64 @@ impl CopyOutcome {
             CopyAction::Write => self.written += 1,
             CopyAction::Skip => self.unchanged += 1,
             CopyAction::Keep => self.kept.push(name()),
+            CopyAction::Revoke => {
+                self.written += 1;
+                self.revoked.push(name());
+            }
         }
-        action == CopyAction::Write
+        matches!(action, CopyAction::Write | CopyAction::Revoke)
     }
+
+    /// Counts a record, and returns it as it is written; `None` if it is not. `present` is as the store reads it.
+    pub(super) fn count_record<'c>(
+        &mut self,
+        present: Option<&KeyRecord>,
+        copied: &'c KeyRecord,
+    ) -> Option<Cow<'c, KeyRecord>> {
+        let action = CopyAction::of_record(present, copied);
+        let is_written = self.count(action, || copied.id.to_string());
+        let revoked = present.filter(|_| action == CopyAction::Revoke);
+        let written = match revoked {
+            Some(present) => Cow::Owned(KeyRecord {
+                revoked: copied.revoked.clone(),
+                version: version_after(present.version, copied.version),
+                ..copied_record(present.clone())
+            }),
+            None => Cow::Borrowed(copied),
+        };
+        is_written.then_some(written)
+    }
+
+    /// Counts an owner, and returns the state as it is written; `None` if it is not.
+    pub(super) fn count_owner(
+        &mut self,
+        present: Option<OwnerState>,
+        copied: &ListedOwner,
+    ) -> Option<OwnerState> {
+        let action = CopyAction::of_owner(present, copied.state);
+        let is_written = self.count(action, || format!("the owner {}", quote(&copied.name)));
+        let revoked = present.filter(|_| action == CopyAction::Revoke);
+        let written = revoked.map_or(copied.state, |present| {
+            present
+                .with_revocations(copied.state.revocations)
+                .with_version(version_after(present.version, copied.state.version))
+        });
+        is_written.then_some(written)
+    }
+}
+
+/// Returns whether two records are the same, apart from their revocation.
+fn is_same_but_revoked(one: &KeyRecord, other: &KeyRecord) -> bool {
+    let revoked = KeyRecord {
+        revoked: other.revoked.clone(),
+        ..one.clone()
+    };
+    revoked == *other
+}
+
+/// Returns a version that is later than both.
+fn version_after(one: u64, other: u64) -> u64 {
+    one.max(other).saturating_add(1)
 }
 
 impl CopiedEntry {
@@ -163,6 +241,14 @@ pub(super) async fn read_keys(
 /// Returns a position as a text. Positions are of texts and numbers, which JSON can always hold.
 pub(super) fn cursor(position: &impl Serialize) -> String {
     serde_json::to_string(position).unwrap_or_default()
+}
+
+/// Returns the error of a page of which something is changed each time that it is written.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(super) fn busy(doing: &str) -> StoreError {
+    StoreError::unavailable(format!(
+        "{doing}: another process changes this store at the same time; stop it"
+    ))
 }
 
 /// Rejects more items than one call writes, and what no store keeps.
@@ -287,23 +373,91 @@ mod tests {
         record
     }
 
+    fn revoked(version: u64) -> KeyRecord {
+        KeyRecord {
+            revoked: Some(Revocation {
+                at: Timestamp::from_millis(7),
+                reason: Some("lost".to_owned()),
+            }),
+            ..record(version)
+        }
+    }
+
     #[test]
     fn a_newer_record_stays_and_a_revocation_is_not_undone() {
         let of =
             |present: &KeyRecord, copied: &KeyRecord| CopyAction::of_record(Some(present), copied);
-        let mut revoked = record(2);
-        revoked.revoked = Some(Revocation {
-            at: Timestamp::from_millis(7),
-            reason: None,
-        });
         assert_eq!(CopyAction::of_record(None, &record(1)), CopyAction::Write);
         assert_eq!(of(&record(1), &record(1)), CopyAction::Skip);
         assert_eq!(of(&record(1), &record(2)), CopyAction::Write);
         assert_eq!(of(&record(2), &record(1)), CopyAction::Keep);
-        assert_eq!(of(&record(1), &revoked), CopyAction::Write);
-        assert_eq!(of(&record(2), &revoked), CopyAction::Keep);
-        assert_eq!(of(&revoked, &record(2)), CopyAction::Keep);
-        assert_eq!(of(&revoked, &record(3)), CopyAction::Keep);
+        assert_eq!(of(&record(1), &revoked(2)), CopyAction::Write);
+        assert_eq!(of(&record(2), &revoked(2)), CopyAction::Revoke);
+        assert_eq!(of(&record(3), &revoked(2)), CopyAction::Revoke);
+        assert_eq!(of(&revoked(2), &record(2)), CopyAction::Keep);
+        assert_eq!(of(&revoked(2), &record(3)), CopyAction::Keep);
+        assert_eq!(of(&revoked(2), &revoked(3)), CopyAction::Write);
+        assert_eq!(of(&revoked(3), &revoked(2)), CopyAction::Keep);
+    }
+
+    /// A copy of the owner revoked it, and the time is in its record alone.
+    #[test]
+    fn a_record_that_its_owner_revoked_gets_the_time() {
+        let mut present = record(2);
+        present.owner_state = Some(OwnerState::new().with_revocations(1));
+        let of =
+            |present: &KeyRecord, copied: &KeyRecord| CopyAction::of_record(Some(present), copied);
+        assert_eq!(of(&present, &revoked(2)), CopyAction::Write);
+        assert_eq!(of(&present, &revoked(1)), CopyAction::Keep);
+        let mut another = revoked(2);
+        another.label = "another".to_owned();
+        assert_eq!(of(&present, &another), CopyAction::Keep);
+        present.owner_revocations = 1;
+        assert_eq!(of(&present, &revoked(2)), CopyAction::Revoke);
+    }
+
+    #[test]
+    fn a_newer_record_is_revoked_once() {
+        let present = KeyRecord {
+            label: "another".to_owned(),
+            ..record(5)
+        };
+        for version in [2, 5] {
+            let copied = revoked(version);
+            let mut outcome = CopyOutcome::default();
+            let written = outcome.count_record(Some(&present), &copied).unwrap();
+            let expected = KeyRecord {
+                label: "another".to_owned(),
+                ..revoked(6)
+            };
+            assert_eq!(*written, expected);
+            assert_eq!(outcome.revoked, [copied.id.to_string()]);
+            assert_eq!(outcome.written, 1);
+            assert_eq!(outcome.count_record(Some(&expected), &copied), None);
+            assert_eq!(outcome.kept, outcome.revoked);
+        }
+    }
+
+    #[test]
+    fn a_newer_state_of_an_owner_gets_the_higher_number_of_revocations() {
+        let state = |version, revocations| {
+            let state = OwnerState::new().with_version(version);
+            state.with_revocations(revocations)
+        };
+        let mut outcome = CopyOutcome::default();
+        let mut written = |present: OwnerState, copied| {
+            outcome.count_owner(Some(present), &ListedOwner::new("a", copied))
+        };
+        let suspended = state(5, 1).with_suspended(true);
+        let merged = state(6, 2).with_suspended(true);
+        assert_eq!(written(suspended, state(5, 2)), Some(merged));
+        assert_eq!(written(suspended, state(4, 2)), Some(merged));
+        assert_eq!(written(merged, state(5, 2)), None);
+        assert_eq!(written(suspended, state(6, 2)), Some(state(6, 2)));
+        assert_eq!(written(suspended, state(9, 0)), None);
+        assert_eq!(written(suspended, suspended), None);
+        assert_eq!(outcome.revoked.len(), 2);
+        assert_eq!(outcome.kept.len(), 2);
     }
 
     #[test]

@@ -43,6 +43,16 @@ pub trait Membership: Send + Sync {
     /// Returns any backend error.
     async fn members(&self) -> Result<MemberList, StoreError>;
 
+    /// Returns the member list of a store that is not started, of this or an older release. Before a store is brought up to
+    /// date, this tells whether servers use it. Nothing is changed. By default, returns [`members`](Self::members).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::Schema`] if there is not such a store, and any backend error.
+    async fn members_before_start(&self) -> Result<MemberList, StoreError> {
+        self.members().await
+    }
+
     /// Marks a node as suspected to be gone, if its heartbeat is still that of `seen`.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ pub(super) struct Opening {
     pub(super) must_exist: bool,
     /// Whether a store of an older release is brought up to date. Otherwise it is an error.
     pub(super) migrate: bool,
+    /// Whether a store of an older release is read as it is.
+    pub(super) reads_older: bool,
 }
 
 impl Default for Opening {
@@ -21,11 +23,19 @@ impl Default for Opening {
         Self {
             must_exist: false,
             migrate: true,
+            reads_older: false,
         }
     }
 }
 
 impl Opening {
+    /// Reads what this or an older release made, and changes nothing.
+    pub(super) const LOOK: Self = Self {
+        must_exist: true,
+        migrate: false,
+        reads_older: true,
+    };
+
     /// Returns whether nothing is created or changed.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn is_as_it_is(self) -> bool {
@@ -50,7 +60,7 @@ impl Opening {
                     "the store has version {found}, and this release knows versions up to {latest}; take a newer release"
                 ),
             ),
-            Some(found) if found < latest && !self.migrate => (
+            Some(found) if found < latest && !self.migrate && !self.reads_older => (
                 FoundSchema::Older(found),
                 format!(
                     "the store has version {found}, and this release needs {latest}; start a server of this release, or leave \

@@ -63,7 +63,8 @@ pub trait StoreCopy: Send + Sync {
     ) -> Result<CopyPage, StoreError>;
 
     /// Writes items, at most 1,000, all or none. An item that the store has already gets the value of the given one, or stays
-    /// as it is if it was [changed here](CopyOutcome::kept). Items are not removed.
+    /// as it is if it was [changed here](CopyOutcome::kept). Items are not removed. A key that is revoked in either store
+    /// [is revoked](CopyOutcome::revoked) here afterwards.
     ///
     /// The change of a key or an owner is not audited: the log is copied too. If a key or an owner is written, the change log gets
     /// an entry after which each node that follows it [reads everything again](super::ChangeSet::Resync).
@@ -171,7 +172,7 @@ pub struct CopyPage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyOutcome {
-    /// The number of items that were added or changed.
+    /// The number of items that were added or changed, with those that were [revoked](Self::revoked).
     pub written: u64,
     /// The number of items that the store had already, with the same value.
     pub unchanged: u64,
@@ -179,6 +180,13 @@ pub struct CopyOutcome {
     /// a key that is revoked here alone, an owner whose keys were revoked more often here, and another audit entry of the same time
     /// and number.
     pub kept: Vec<String>,
+    /// The names of items that were changed here, and were revoked in the other store alone. They get the revocation, a version that
+    /// is later than both, and are otherwise left as they are: a record, and an owner whose keys were revoked more often there. They
+    /// still differ, so a repeated copy has them among [`kept`](Self::kept).
+    pub revoked: Vec<String>,
+    /// The number of counts of usage that are older than this store keeps such, and were not written: Redis has to know when each
+    /// count expires, and gets that from `RedisStore::copied_usage_retention`.
+    pub outdated: u64,
 }
 
 impl CopySection {
@@ -315,5 +323,7 @@ impl CopyOutcome {
         self.written += other.written;
         self.unchanged += other.unchanged;
         self.kept.extend(other.kept);
+        self.revoked.extend(other.revoked);
+        self.outdated += other.outdated;
     }
 }

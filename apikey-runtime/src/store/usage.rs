@@ -30,7 +30,8 @@ pub struct UsageRow {
     pub key: KeyId,
     /// The route's pattern, such as `/orders/{id}`: at most 200 bytes.
     pub route: String,
-    /// The hour, in hours since 1970-01-01T00:00:00Z.
+    /// The hour, in hours since 1970-01-01T00:00:00Z; the first one of a day whose hours were
+    /// [rolled up](super::UsageStore::roll_up_usage).
     pub hour: i64,
     /// The outcome of the requests.
     pub outcome: Outcome,

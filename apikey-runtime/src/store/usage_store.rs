@@ -52,6 +52,21 @@ pub trait UsageStore: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Adds counts of hours to those of their day, in one bounded step: of days before `day`, in days since
+    /// 1970-01-01. Returns whether more may be left, for the next step. By default `false`: the store keeps all hours.
+    ///
+    /// The first hour of a day has the sums of the day; the other hours do not have a row then. A step
+    /// takes counts from their hours and adds them to the day in one transaction, so that any number of nodes may
+    /// call this at once, and may be killed. Counts that are [added](Self::add_usage) to an hour later may stay there.
+    ///
+    /// # Errors
+    ///
+    /// Returns any backend error.
+    async fn roll_up_usage(&self, day: i64) -> Result<bool, StoreError> {
+        let _ = day;
+        Ok(false)
+    }
+
     /// Removes the counts of hours before `hour`, and at the end of a day at the latest, networks
     /// that were not used since. It may also forget the batch numbers of nodes that have added no
     /// batch since. Does nothing if the store removes old counts by itself.

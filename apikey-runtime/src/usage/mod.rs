@@ -50,6 +50,8 @@ pub(crate) struct Usage {
     network: Option<NetworkPrecision>,
     interval: Duration,
     retention: Duration,
+    /// Whether old usage has one row for a day.
+    is_rolled_up: bool,
     /// Locked while writing: one writer at a time.
     flusher: tokio::sync::Mutex<Flusher>,
     pruning: tokio::sync::Mutex<Retention>,
@@ -69,6 +71,7 @@ impl Usage {
             network: config.usage_network_precision(),
             interval: config.usage_flush_interval(),
             retention,
+            is_rolled_up: config.usage_roll_up_after() < retention,
             flusher: tokio::sync::Mutex::new(Flusher::new(PendingBatches::new(node, retention))),
             pruning: tokio::sync::Mutex::default(),
             end: Notify::new(),

@@ -98,7 +98,8 @@ impl UsageReport {
         total
     }
 
-    /// Returns the usage per hour, in order of time.
+    /// Returns the usage per hour, in order of time. A day that was
+    /// [rolled up](crate::ConfigBuilder::usage_roll_up_after) is one interval, which starts with the day.
     #[must_use]
     pub fn by_hour(&self) -> Vec<UsageInterval> {
         self.by_periods_of(1)
@@ -146,7 +147,8 @@ impl UsageReport {
         keys
     }
 
-    /// Returns the rows themselves, in no particular order: one per key, route, hour and outcome.
+    /// Returns the rows themselves, in no particular order: one per key, route, hour and outcome. The row of
+    /// a day that was rolled up has the first hour of the day.
     #[must_use]
     pub fn rows(&self) -> &[UsageRow] {
         &self.rows

@@ -107,7 +107,12 @@ impl Usage {
         let Some(before) = pruning.due(self.shared.now(), self.retention) else {
             return;
         };
-        let call = async { self.shared.usage()?.prune_usage(before).await };
+        // The row of a day is that of its first hour, and is kept for as long as its last.
+        let end = match self.is_rolled_up {
+            true => before.saturating_sub(before.rem_euclid(24)),
+            false => before,
+        };
+        let call = async { self.shared.usage()?.prune_usage(end).await };
         match self.shared.call(StoreCall::PruneUsage, call).await {
             Ok(()) => pruning.finish(before),
             Err(error) => {

@@ -14,32 +14,35 @@ impl Verifier {
     /// share one count. This comes after the form, the checksum
     /// and the cache, where it costs a cached key nothing, and before the store, the poll that a
     /// denial requests, and a denial that needs neither. The key is not considered, so an attacker cannot block a key by
-    /// guessing its id.
+    /// guessing its id. `now` is called only if failed attempts are counted.
     pub(super) fn reject_if_blocked<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        now: ClockReading,
+        now: impl FnOnce() -> ClockReading,
     ) -> Result<(), Denied> {
+        if self.failed_attempts.is_none() {
+            return Ok(());
+        }
         let Some(address) = counted_address(request.info) else {
             return Ok(());
         };
-        self.blocked_for(address, now).map_or(Ok(()), |wait| {
+        self.blocked_for(address, now()).map_or(Ok(()), |wait| {
             let denied = self.deny(request, DenyReason::TooManyFailedAttempts);
             Err(denied.retrying(Some(wait)))
         })
     }
 
     /// Counts a denial against the client's address, if the key is invalid. A right secret is not a guess,
-    /// whatever else is wrong with the key.
+    /// whatever else is wrong with the key. `now` is called only if failed attempts are counted.
     pub(super) fn record_failure<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
         denied: &Denied,
-        now: ClockReading,
+        now: impl FnOnce() -> ClockReading,
     ) {
-        let guessed = denied.reason() == DenyReason::InvalidKey;
+        let guessed = self.failed_attempts.is_some() && denied.reason() == DenyReason::InvalidKey;
         if let Some(address) = counted_address(request.info).filter(|_| guessed) {
-            self.count_failure(address, now);
+            self.count_failure(address, now());
         }
     }
 

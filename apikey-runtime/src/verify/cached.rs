@@ -1,17 +1,18 @@
 //! Decisions from the cache.
 
 use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::evaluate::{DigestMatch, PolicyEvaluation, is_overturnable};
-use super::request::CachedDecision;
+use super::evaluate::{DigestMatch, Evaluation, is_overturnable};
+use super::request::{CachedDecision, CachedDenial};
 use super::{CheckRequest, Credential, DeferReason, FastPath, Verifier};
 use crate::api_key::AllowedKey;
 use crate::cache::CachedKey;
 use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{ParsedDigest, ParsedKey};
-use crate::policy::{FilledTemplates, GuardScopes, RequestInfo};
+use crate::policy::{GuardScopes, RequestInfo};
 
 impl Verifier {
     /// Evaluates a decision of the cache that is not to allow the key.
@@ -24,11 +25,10 @@ impl Verifier {
             CachedDecision::StillInvalid(at) => {
                 FastPath::Decided(Err(self.deny_again(request, at)))
             }
-            CachedDecision::WrongSecret => FastPath::Deferred(DeferReason::RecheckDenial),
-            CachedDecision::Deny(reason) if is_overturnable(reason) => {
-                FastPath::Deferred(DeferReason::RecheckDenial)
+            CachedDecision::Deny(reason, denial) if is_overturnable(reason) => {
+                FastPath::Deferred(DeferReason::RecheckDenial(denial))
             }
-            CachedDecision::Deny(reason) => FastPath::Decided(Err(self.deny(request, reason))),
+            CachedDecision::Deny(reason, _) => FastPath::Decided(Err(self.deny(request, reason))),
             // An entry that allows the key is not passed to this function.
             CachedDecision::Allow(..) | CachedDecision::Miss => {
                 FastPath::Deferred(DeferReason::CacheMiss)
@@ -43,11 +43,11 @@ impl Verifier {
         request: &CheckRequest<'_, I>,
         at: ClockReading,
     ) -> Denied {
-        if let Err(blocked) = self.reject_if_blocked(request, at) {
+        if let Err(blocked) = self.reject_if_blocked(request, || at) {
             return blocked;
         }
         let denied = self.deny(request, DenyReason::InvalidKey);
-        self.record_failure(request, &denied, at);
+        self.record_failure(request, &denied, || at);
         denied
     }
 
@@ -87,30 +87,7 @@ impl Verifier {
     ) -> CachedDecision {
         let cache = &self.loader.cache;
         let decision = cache.peek(request.credential.id(), |entry| {
-            let matched = self.match_digest(request, entry);
-            // The clock is read after the entry, and after everything that takes time. So an entry
-            // that may be trusted now was under the lease when it was used. The count of owners'
-            // changes is read after the lease, whose grant follows the changes that it covers.
-            let now = self.shared.now();
-            if !cache.lease.holds(now) || entry.is_stale() {
-                return CachedDecision::Miss;
-            }
-            let changes = cache.owner_changes();
-            if entry.is_owner_stale(changes) {
-                return CachedDecision::Miss;
-            }
-            match matched.decide(now, changes) {
-                Ok(()) => {
-                    let (is_superseded, filled) = (!matched.current, matched.policy.into_filled());
-                    let key = allowed_key(request, entry, is_superseded, filled);
-                    CachedDecision::Allow(key, now)
-                }
-                Err(_) if matched.matches_nothing() => match self.mark(request) {
-                    Some(mark) if entry.was_refused(mark) => CachedDecision::StillInvalid(now),
-                    _ => CachedDecision::WrongSecret,
-                },
-                Err(reason) => CachedDecision::Deny(reason),
-            }
+            self.decide_by(request, entry, self.match_digest(request, entry))
         });
         if let Some(decision) = decision {
             return decision;
@@ -123,42 +100,78 @@ impl Verifier {
         CachedDecision::StillInvalid(now)
     }
 
-    /// Notes that a text is not a secret of its key, by a poll that began after it was presented.
-    pub(super) fn note_refused<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) {
-        if let Some(mark) = self.mark(request) {
-            let id = request.credential.id();
-            self.loader.cache.peek(id, |entry| entry.note_refused(mark));
+    /// Decides again after a denial. The credential is compared again only if the entry is not the same any more.
+    pub(super) fn check_cache_again<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        denial: &CachedDenial,
+    ) -> CachedDecision {
+        // An entry is marked as stale before it leaves the map, so it need not be looked up to be trusted.
+        match self.decide_by(request, &denial.entry, denial.matched) {
+            CachedDecision::Miss => self.check_cache(request),
+            decision => decision,
+        }
+    }
+
+    /// Decides by an entry that is or was in the cache, and that the credential was compared with. The decision is
+    /// [`Miss`](CachedDecision::Miss) if the entry may not be trusted.
+    #[inline]
+    fn decide_by<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        entry: &Arc<CachedKey>,
+        matched: DigestMatch,
+    ) -> CachedDecision {
+        let cache = &self.loader.cache;
+        let evaluation = Evaluation::new(entry, matched, request.policy, request.info);
+        // The clock is read after the entry, and after everything that takes time. So an entry
+        // that may be trusted now was under the lease when it was used. The count of owners'
+        // changes is read after the lease, whose grant follows the changes that it covers.
+        let now = self.shared.now();
+        if !cache.lease.holds(now) || entry.is_stale() {
+            return CachedDecision::Miss;
+        }
+        let changes = cache.owner_changes();
+        if entry.is_owner_stale(changes) {
+            return CachedDecision::Miss;
+        }
+        match evaluation.decide(now, changes) {
+            Ok(()) => CachedDecision::Allow(allowed_key(request, entry, evaluation), now),
+            Err(_) if was_refused(entry, matched) => CachedDecision::StillInvalid(now),
+            Err(reason) => {
+                let entry = Arc::clone(entry);
+                CachedDecision::Deny(reason, CachedDenial { entry, matched })
+            }
         }
     }
 
     /// Returns the mark of the presented text; `None` if the text was taken out of the request. Of two texts with one
     /// mark, each is compared with the digests before its mark counts, so neither is taken for a secret or against one.
-    fn mark<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> Option<u64> {
+    fn mark<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> Option<NonZeroU64> {
         match &request.credential {
-            Credential::Presented(presented) => Some(self.marks.hash_one(presented.bytes()).max(1)),
+            Credential::Presented(presented) => {
+                NonZeroU64::new(self.marks.hash_one(presented.bytes()))
+            }
             Credential::AlreadyVerified(_) => None,
         }
     }
 
-    /// Compares the credential with the record's digests, in constant time, and evaluates what does
-    /// not depend on the time.
-    pub(super) fn match_digest<'k, I: RequestInfo>(
+    /// Compares the credential with the record's digests, in constant time.
+    pub(super) fn match_digest<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        key: &'k CachedKey,
-    ) -> DigestMatch<'k> {
+        key: &CachedKey,
+    ) -> DigestMatch {
         let matches = |digest: &ParsedDigest| match request.credential {
             Credential::Presented(presented) => self.has_digest(&presented, digest),
             Credential::AlreadyVerified(credential) => credential.digest.is(digest),
         };
-        DigestMatch {
-            key,
-            current: matches(&key.digest),
-            previous: key
-                .previous()
-                .filter(|previous| matches(&previous.0))
-                .map(|previous| previous.1),
-            policy: PolicyEvaluation::new(key, request.policy, request.info),
+        let current = matches(&key.digest);
+        let previous = key.previous().filter(|previous| matches(&previous.0));
+        match previous {
+            _ if current => DigestMatch::Current,
+            Some((_, until)) => DigestMatch::Previous(*until),
+            None => DigestMatch::Nothing(self.mark(request)),
         }
     }
 
@@ -182,18 +195,42 @@ impl CachedDecision {
     /// Returns whether the credential may be a text that is not a key, if its form was not checked. A digest that
     /// matches is that of a key.
     fn may_be_malformed(&self) -> bool {
-        matches!(self, Self::WrongSecret | Self::StillInvalid(_) | Self::Miss)
+        match self {
+            Self::StillInvalid(_) | Self::Miss => true,
+            Self::Deny(_, denial) => denial.is_of_wrong_secret(),
+            Self::Allow(..) => false,
+        }
     }
 }
 
-/// Returns the key that a request is allowed with. `filled` are the templates of the route's scopes.
+impl CachedDenial {
+    /// Returns whether the credential matches none of the record's digests, whatever the time.
+    fn is_of_wrong_secret(&self) -> bool {
+        matches!(self.matched, DigestMatch::Nothing(_))
+    }
+
+    /// Notes a text that is not a secret of its key, by a poll that began after it was presented.
+    pub(super) fn note_refused(&self) {
+        if let DigestMatch::Nothing(Some(mark)) = self.matched {
+            self.entry.note_refused(mark);
+        }
+    }
+}
+
+/// Returns whether the text was noted last as one that is not a secret of the key.
+fn was_refused(entry: &CachedKey, matched: DigestMatch) -> bool {
+    matches!(matched, DigestMatch::Nothing(Some(mark)) if entry.was_refused(mark))
+}
+
+/// Returns the key that a request is allowed with.
 #[inline]
 pub(super) fn allowed_key<I: RequestInfo>(
     request: &CheckRequest<'_, I>,
     entry: &Arc<CachedKey>,
-    is_superseded: bool,
-    filled: FilledTemplates,
+    evaluation: Evaluation<'_>,
 ) -> AllowedKey {
+    let is_superseded = evaluation.matched != DigestMatch::Current;
+    let filled = evaluation.policy.into_filled();
     let earlier = request
         .earlier
         .filter(|earlier| earlier.allowed.key.id() == entry.id);

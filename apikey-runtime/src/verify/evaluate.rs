@@ -1,25 +1,43 @@
 //! The evaluation of a credential, a route's policy and a key's own restrictions.
 
+use std::num::NonZeroU64;
+
 use crate::cache::{CachedKey, KnownEnd, OwnerChanges, WatchEnd, WatchedRequest};
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
 use crate::policy::{FilledTemplates, Policy, RequestInfo, TemplateFault, allows_method};
 use crate::record::KeyState;
 
-/// A credential against a record, before the time is known.
-pub(super) struct DigestMatch<'k> {
+/// The digest of a record that a credential matches. It holds for as long as the record is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DigestMatch {
+    Current,
+    /// The digest before the last rotation, whose grace ends at this time.
+    Previous(Timestamp),
+    /// Neither; with the mark of the presented text, if there is one.
+    Nothing(Option<NonZeroU64>),
+}
+
+/// A request against a record, before the time is known.
+pub(super) struct Evaluation<'k> {
     pub(super) key: &'k CachedKey,
-    /// Whether the current digest matches.
-    pub(super) current: bool,
-    /// The end of the grace of the digest before the last rotation, if that one matches.
-    pub(super) previous: Option<Timestamp>,
+    pub(super) matched: DigestMatch,
     pub(super) policy: PolicyEvaluation,
 }
 
-impl DigestMatch<'_> {
-    /// Returns whether the credential matches neither digest, whatever the time.
-    pub(super) fn matches_nothing(&self) -> bool {
-        !self.current && self.previous.is_none()
+impl<'k> Evaluation<'k> {
+    /// Evaluates what does not depend on the time.
+    pub(super) fn new(
+        key: &'k CachedKey,
+        matched: DigestMatch,
+        policy: &Policy,
+        info: &dyn RequestInfo,
+    ) -> Self {
+        Self {
+            key,
+            matched,
+            policy: PolicyEvaluation::new(key, policy, info),
+        }
     }
 
     /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
@@ -29,7 +47,12 @@ impl DigestMatch<'_> {
         now: ClockReading,
         changes: OwnerChanges,
     ) -> Result<(), DenyReason> {
-        if !self.current && self.previous.is_none_or(|until| now.now >= until) {
+        let is_secret = match self.matched {
+            DigestMatch::Current => true,
+            DigestMatch::Previous(until) => now.now < until,
+            DigestMatch::Nothing(_) => false,
+        };
+        if !is_secret {
             return Err(DenyReason::InvalidKey);
         }
         self.policy.decide(self.key, now, changes)

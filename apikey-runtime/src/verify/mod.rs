@@ -39,10 +39,10 @@ use crate::usage::Usage;
 pub(crate) use limits::limit_statuses;
 pub(crate) use possession::Possession;
 pub(crate) use record::deny_unmanaged;
-use request::CachedDecision;
 pub(crate) use request::{
     Allowed, CheckRequest, Credential, DeferReason, EarlierGuard, FastPath, VerifiedCredential,
 };
+use request::{CachedDecision, CachedDenial};
 
 /// Decides about credentials. The manager's thread and the workers share it.
 #[derive(Debug)]
@@ -169,32 +169,32 @@ impl Verifier {
         let decision = match reason {
             DeferReason::ChargeInStore(allowed) => {
                 self.loader.cache.counters.count_hit();
-                self.enforce_limits(request, *allowed).await
+                Box::pin(self.enforce_limits(request, *allowed)).await
             }
-            DeferReason::RecheckDenial => self.check_store(request, true).await,
-            DeferReason::CacheMiss => self.check_store(request, false).await,
+            DeferReason::RecheckDenial(denial) => self.check_store(request, Some(denial)).await,
+            DeferReason::CacheMiss => self.check_store(request, None).await,
         };
         self.shared.metrics.decided_by_store(timer);
         decision
     }
 
-    /// `denied` is whether the cache denies the key.
+    /// `denial` is that of the cache, if it denies the key.
     async fn check_store<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        denied: bool,
+        denial: Option<CachedDenial>,
     ) -> Result<Allowed, Denied> {
         self.loader.cache.counters.count_miss();
-        self.reject_if_blocked(request, self.shared.now())?;
+        self.reject_if_blocked(request, || self.shared.now())?;
         let earlier = request.earlier.map(|earlier| &earlier.allowed);
-        let decision = self.evaluate_with_store(request, denied, earlier).await;
+        let decision = self.evaluate_with_store(request, denial, earlier).await;
         if let Err(denied) = &decision {
-            self.record_failure(request, denied, self.shared.now());
+            self.record_failure(request, denied, || self.shared.now());
         }
         match self.try_enforce_limits(request, decision?) {
             FastPath::Decided(decision) => decision,
             FastPath::Deferred(DeferReason::ChargeInStore(allowed)) => {
-                self.enforce_limits(request, *allowed).await
+                Box::pin(self.enforce_limits(request, *allowed)).await
             }
             // Limits do not defer for other reasons.
             FastPath::Deferred(_) => Err(self.deny(request, DenyReason::Misconfigured)),

@@ -1,7 +1,10 @@
 //! The input of a check, and its results.
 
+use std::sync::Arc;
+
+use super::evaluate::DigestMatch;
 use crate::api_key::AllowedKey;
-use crate::cache::ReadStamp;
+use crate::cache::{CachedKey, ReadStamp};
 use crate::clock::ClockReading;
 use crate::denied::{Denied, DenyReason};
 use crate::key::{IdText, KeyId, ParsedDigest, ParsedKey};
@@ -72,19 +75,24 @@ pub(crate) enum FastPath {
 #[derive(Debug)]
 pub(crate) enum DeferReason {
     /// The cache denies the key, and a newer record could allow it.
-    RecheckDenial,
+    RecheckDenial(CachedDenial),
     /// The cache does not have an entry that may be trusted, or may not be used.
     CacheMiss,
     /// The cache allows the key, and the store counts its limits.
     ChargeInStore(Box<Allowed>),
 }
 
+/// What a denial by the cache rests on.
+#[derive(Debug)]
+pub(crate) struct CachedDenial {
+    pub(super) entry: Arc<CachedKey>,
+    pub(super) matched: DigestMatch,
+}
+
 /// What the cache says of a key.
 pub(super) enum CachedDecision {
     Allow(AllowedKey, ClockReading),
-    Deny(DenyReason),
-    /// The text is not a secret of the key.
-    WrongSecret,
+    Deny(DenyReason, CachedDenial),
     /// A denial as invalid that holds without a poll: the same text was denied after one, or the store was asked
     /// for the id and did not know it.
     StillInvalid(ClockReading),

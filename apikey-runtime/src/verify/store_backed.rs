@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cached::allowed_key;
-use super::evaluate::is_overturnable;
-use super::request::CachedDecision;
+use super::evaluate::{Evaluation, is_overturnable};
+use super::request::{CachedDecision, CachedDenial};
 use super::{Allowed, CheckRequest, Verifier};
 use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp};
 use crate::clock::ClockReading;
@@ -21,40 +21,61 @@ const MAX_READS: usize = 3;
 const IDLE_MEMORY: Duration = Duration::from_secs(1);
 
 impl Verifier {
-    /// Decides with the store's help, before limits. `denied` is whether the cache denies the key,
-    /// and `earlier` what the store answered earlier in the same request.
+    /// Decides with the store's help, before limits: asks what changed if the cache denied the key, and reads the
+    /// store if that does not decide. `earlier` is what the store answered earlier in the same request.
     pub(super) async fn evaluate_with_store<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        denied: bool,
+        denial: Option<CachedDenial>,
         earlier: Option<&Allowed>,
     ) -> Result<Allowed, Denied> {
-        if denied {
+        if let Some(denial) = denial {
             // The secret may be rotated, a scope added, the key enabled: ask what changed before
             // denying.
             let answered = self.poller.request_poll().await;
-            match self.check_cache(request) {
-                CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
-                // An expired key is expired, whatever the store says.
-                CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid)) => {
-                    return Err(self.deny(request, reason));
-                }
-                // A use of the key is not a change, so its last use is read again.
-                CachedDecision::Deny(DenyReason::Idle) if !self.is_known_idle(request) => {}
-                CachedDecision::StillInvalid(_) => {
-                    return Err(self.deny(request, DenyReason::InvalidKey));
-                }
-                CachedDecision::WrongSecret if answered => {
-                    self.note_refused(request);
-                    return Err(self.deny(request, DenyReason::InvalidKey));
-                }
-                CachedDecision::Deny(reason) if answered => {
-                    return Err(self.deny(request, reason));
-                }
-                // What changed is not known, and the key may be live by now.
-                CachedDecision::Deny(_) | CachedDecision::WrongSecret | CachedDecision::Miss => {}
+            if let Some(decision) = self.decide_after_poll(request, &denial, answered) {
+                return decision;
             }
         }
+        // Boxed, so that the future of a check that only waits for a poll is small.
+        Box::pin(self.read_and_evaluate(request, earlier)).await
+    }
+
+    /// Decides by the cache after a poll that began after the denial. `answered` is whether the store answered the
+    /// poll. Returns `None` if the store has to be read.
+    fn decide_after_poll<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        denial: &CachedDenial,
+        answered: bool,
+    ) -> Option<Result<Allowed, Denied>> {
+        let reason = match self.check_cache_again(request, denial) {
+            CachedDecision::Allow(key, at) => return Some(Ok(Allowed::new(key, None, at))),
+            // An expired key is expired, whatever the store says.
+            CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid), _) => {
+                reason
+            }
+            // A use of the key is not a change, so its last use is read again.
+            CachedDecision::Deny(DenyReason::Idle, now) if !self.is_known_idle(&now.entry) => {
+                return None;
+            }
+            CachedDecision::StillInvalid(_) => DenyReason::InvalidKey,
+            CachedDecision::Deny(reason, now) if answered => {
+                now.note_refused();
+                reason
+            }
+            // What changed is not known, and the key may be live by now.
+            CachedDecision::Deny(..) | CachedDecision::Miss => return None,
+        };
+        Some(Err(self.deny(request, reason)))
+    }
+
+    /// Reads the store and decides by its answer, or by the earlier one if that may serve.
+    async fn read_and_evaluate<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        earlier: Option<&Allowed>,
+    ) -> Result<Allowed, Denied> {
         if let Some(decision) = earlier.and_then(|earlier| self.evaluate_earlier(request, earlier))
         {
             return decision;
@@ -91,11 +112,9 @@ impl Verifier {
     }
 
     /// Returns whether all uses of the key were read a moment ago, and it is idle by them.
-    fn is_known_idle<I: RequestInfo>(&self, request: &CheckRequest<'_, I>) -> bool {
-        let found = |entry: &Arc<CachedKey>| entry.found_idle();
-        let found = self.loader.cache.peek(request.credential.id(), found);
+    fn is_known_idle(&self, entry: &CachedKey) -> bool {
         let is_recent = |read: ClockReading| read.elapsed_until(self.shared.now()) < IDLE_MEMORY;
-        found.flatten().is_some_and(is_recent)
+        entry.found_idle().is_some_and(is_recent)
     }
 
     /// Evaluates what the store answered for an earlier guard. Returns `None` if that answer is
@@ -139,11 +158,12 @@ impl Verifier {
         request: &CheckRequest<'_, I>,
         answer: &ReadAnswer,
     ) -> Option<Result<Allowed, DenyReason>> {
-        let matched = answer
-            .found
-            .as_ref()
-            .map(|found| (found, self.match_digest(request, found)));
-        if matched.is_none() {
+        let evaluated = answer.found.as_ref().map(|found| {
+            let matched = self.match_digest(request, found);
+            let evaluation = Evaluation::new(found, matched, request.policy, request.info);
+            (found, evaluation)
+        });
+        if evaluated.is_none() {
             self.match_dummy(request);
         }
         let now = self.shared.now();
@@ -159,15 +179,14 @@ impl Verifier {
         if answer.found.as_ref().is_some_and(stale) {
             return None;
         }
-        let Some((found, matched)) = matched else {
+        let Some((found, evaluation)) = evaluated else {
             return Some(Err(DenyReason::InvalidKey));
         };
-        match matched.decide(now, changes) {
+        match evaluation.decide(now, changes) {
             // The time came after the read, which did not ask for its last use.
             Err(DenyReason::Idle) if found.found_idle().is_none() => None,
             decision => Some(decision.map(|()| {
-                let (is_superseded, filled) = (!matched.current, matched.policy.into_filled());
-                let key = allowed_key(request, found, is_superseded, filled);
+                let key = allowed_key(request, found, evaluation);
                 Allowed::new(key, Some(answer.stamp), now)
             })),
         }

@@ -109,3 +109,39 @@ async fn usage_of_a_removed_key_is_passed_over() {
     let last = last.await.unwrap();
     assert!(last.items.is_empty() && last.next.is_none(), "{last:?}");
 }
+
+/// A row of an older release, and one that a batch left: the key was rotated since.
+#[tokio::test]
+async fn uses_of_former_secrets_are_passed_over() {
+    let place = Place::new();
+    let store = place.store().await;
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    let (mut tool, key) = (place.tool().await, id(1));
+    let former = format!("INSERT INTO api_key_last_used (key, at) VALUES ('{key}', 5)");
+    run_text(&mut tool, former).await;
+    for rotations in [1, 2, 3] {
+        let used = format!(
+            "INSERT INTO api_key_secret_uses (key, rotations, at) VALUES ('{key}', {rotations}, 7)"
+        );
+        run_text(&mut tool, used).await;
+    }
+    for limit in [1, 10] {
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let read = store.read_copy(CopySection::SecretUses, after.as_deref(), limit);
+            let page = read.await.unwrap();
+            let CopyItems::SecretUses(uses) = page.items else {
+                panic!("a page of another section");
+            };
+            found.extend(uses.iter().map(|used| used.rotations));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, [2, 3]);
+    }
+}

@@ -30,6 +30,7 @@ mod ranges;
 mod rates;
 #[cfg(feature = "redis")]
 mod redis;
+mod roll_up;
 mod shared_secrets;
 mod start;
 mod suite;

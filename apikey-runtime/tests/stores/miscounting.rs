@@ -2,7 +2,7 @@
 //! of that rule.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ enum Fault {
     NetworksBackwards,
     ForgetsNetworks,
     ForgetsAnHourTooMuch,
+    RollsUpTwice,
+    RollsUpADayTooMuch,
+    RollsUpForever,
+    DropsWhatComesLate,
 }
 
 #[derive(Debug)]
@@ -63,6 +67,8 @@ struct Wrong {
     uses: Mutex<HashMap<KeyId, SecretUse>>,
     /// The first reported networks.
     networks: Mutex<Vec<NetworkUse>>,
+    /// The day before which usage was rolled up.
+    rolled_up: AtomicI64,
 }
 
 impl Wrong {
@@ -75,6 +81,7 @@ impl Wrong {
             added: Mutex::default(),
             uses: Mutex::default(),
             networks: Mutex::default(),
+            rolled_up: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -261,6 +268,12 @@ impl Forward for Wrong {
                     .last_used
                     .retain(|used| used.key == id(2) || Some(used.rotations) == newest);
             }
+            Fault::DropsWhatComesLate => {
+                let rolled_up = self.rolled_up.load(Ordering::SeqCst);
+                batch
+                    .rows
+                    .retain(|row| row.hour.div_euclid(24) >= rolled_up);
+            }
             Fault::KeepsTheFirstNetworks | Fault::NetworksBackwards => {
                 self.note_networks(&batch.networks);
             }
@@ -300,6 +313,29 @@ impl Forward for Wrong {
             found.pop();
         }
         Ok(found)
+    }
+
+    async fn roll_up_usage(&self, day: i64) -> Result<bool, StoreError> {
+        self.rolled_up.store(day, Ordering::SeqCst);
+        match self.fault {
+            // As if it was killed after it had added to the days.
+            Fault::RollsUpTwice => {
+                let number = self.batches.fetch_add(1, Ordering::SeqCst) + 1;
+                let query = UsageQuery::new((1..=5).map(id).collect(), 1, day * 24);
+                let mut rows = self.right.read_usage(&query).await?;
+                rows.retain(|row| row.hour % 24 > 0);
+                let mut batch = UsageBatch::new(NodeId::from_u128(9), number, Duration::MAX);
+                batch.rows = rows;
+                for row in &mut batch.rows {
+                    row.hour -= row.hour % 24;
+                }
+                self.right.add_usage(&batch).await?;
+                self.right.roll_up_usage(day).await
+            }
+            Fault::RollsUpADayTooMuch => self.right.roll_up_usage(day + 1).await,
+            Fault::RollsUpForever => self.right.roll_up_usage(day).await.map(|_more| true),
+            _ => self.right.roll_up_usage(day).await,
+        }
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
@@ -343,6 +379,7 @@ async fn each_miscount_fails_the_check_of_its_rule() {
     const RACE: &str = "racing_charges_pass_up_to_the_limit";
     const AGAIN: &str = "a_batch_that_is_retried_is_added_once";
     const SECRETS: &str = "uses_of_the_old_and_the_new_secret_are_told_apart";
+    const ROLL_UP: &str = "a_roll_up_keeps_the_sums_of_days";
     const NETWORKS: &str = "the_latest_networks_of_a_key_are_kept";
     for (fault, check) in [
         (Fault::ReadsThenWrites, RACE),
@@ -400,6 +437,10 @@ async fn each_miscount_fails_the_check_of_its_rule() {
         (Fault::NetworksBackwards, NETWORKS),
         (Fault::ForgetsNetworks, NETWORKS),
         (Fault::ForgetsAnHourTooMuch, "pruning_keeps_recent_usage"),
+        (Fault::RollsUpTwice, ROLL_UP),
+        (Fault::RollsUpADayTooMuch, ROLL_UP),
+        (Fault::RollsUpForever, ROLL_UP),
+        (Fault::DropsWhatComesLate, ROLL_UP),
     ] {
         let said = said_of(fault, check).await;
         let said = said.unwrap_or_else(|| panic!("{check} takes a store with {fault:?} for right"));

@@ -85,7 +85,7 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
         let reasons = report.skipped.iter().filter(|(_, why)| why.contains(what));
         reasons.count()
     };
-    assert_eq!(report.skipped.len(), 94, "{report:?}");
+    assert_eq!(report.skipped.len(), 95, "{report:?}");
     assert_eq!(lacking("one record at a time"), 2, "{report:?}");
     assert_eq!(
         (lacking("change log"), lacking("member list")),
@@ -99,7 +99,7 @@ async fn a_store_without_a_history_is_told_what_was_not_checked() {
     );
     assert_eq!(
         (lacking("count limits"), lacking("keep usage")),
-        (11, 8),
+        (11, 9),
         "{report:?}"
     );
     assert_eq!(

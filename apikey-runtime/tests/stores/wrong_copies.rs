@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    AuditStore, CopyItems, CopyOutcome, CopyPage, CopySection, NodeId, StoreCopy, StoreError,
-    UsageBatch, UsageStore, WriteOptions,
+    AuditStore, CopyItems, CopyOutcome, CopyPage, CopySection, NodeId, OwnerStore, StoreCopy,
+    StoreError, UsageBatch, UsageStore, WriteOptions,
 };
 use apikey_runtime::{KeyStore, MemoryStore, Timestamp};
 use apikey_test_support::store::Forward;
@@ -26,6 +26,8 @@ enum Fault {
     RenumbersOwners,
     LeavesOutAudits,
     UndoesRevocations,
+    LeavesChangedKeysValid,
+    LeavesChangedOwnersValid,
     WritesAsAChange,
     AddsUsage,
     WritesAgain,
@@ -141,6 +143,26 @@ impl Forward for Wrong {
                 let origin = ChangeOrigin::new();
                 self.right.purge(Timestamp::MAX, None, &origin).await?;
             }
+            (Fault::LeavesChangedKeysValid, CopyItems::Keys(records)) => {
+                let mut later = Vec::new();
+                for record in records {
+                    let present = self.right.find(&record.id).await?;
+                    if present.is_none_or(|present| present.version < record.version) {
+                        later.push(record.clone());
+                    }
+                }
+                return self.right.write_copy(&CopyItems::Keys(later)).await;
+            }
+            (Fault::LeavesChangedOwnersValid, CopyItems::Owners(owners)) => {
+                let mut later = Vec::new();
+                for owner in owners {
+                    let present = self.right.find_owner(&owner.name).await?;
+                    if present.is_none_or(|present| present.version < owner.state.version) {
+                        later.push(owner.clone());
+                    }
+                }
+                return self.right.write_copy(&CopyItems::Owners(later)).await;
+            }
             (Fault::WritesAsAChange, CopyItems::Keys(_)) => return self.insert(items).await,
             (Fault::AddsUsage, CopyItems::Usage(_)) => return self.add(items).await,
             (Fault::WritesAgain, CopyItems::Audit(_)) => {
@@ -156,6 +178,7 @@ impl Forward for Wrong {
 async fn the_suite_detects_wrong_copies() {
     const ALL: &str = "a_copy_has_everything";
     const PAGES: &str = "pages_of_a_copy_are_complete";
+    const REVOKES: &str = "a_copy_revokes_what_was_changed_since";
     const AGAIN: &str = "a_repeated_copy_changes_nothing";
     const REFUSALS: &str = "a_copy_refuses_other_positions_and_too_many_items";
     let cases = [
@@ -175,6 +198,8 @@ async fn the_suite_detects_wrong_copies() {
             Fault::RenumbersOwners,
             "a_state_of_an_owner_that_was_changed_since_a_copy_stays",
         ),
+        (Fault::LeavesChangedKeysValid, REVOKES),
+        (Fault::LeavesChangedOwnersValid, REVOKES),
         (Fault::WritesAsAChange, "a_copy_is_a_resync"),
         (Fault::WritesAsAChange, "a_copy_is_not_audited"),
         (Fault::AddsUsage, AGAIN),

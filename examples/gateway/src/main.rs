@@ -6,10 +6,12 @@
 //! cargo run -p gateway -- new-key NAME # creates another key and prints it
 //! ```
 //!
-//! Behind nginx, paste the printed configuration into `/etc/nginx/conf.d/apikey.conf`, start any service on port 9000, such as
-//! `python3 -m http.server 9000`, and send requests to nginx:
+//! Behind nginx, paste the printed configuration into `/etc/nginx/conf.d/apikey.conf`, start any service on port 9000, and
+//! send requests to nginx:
 //!
 //! ```sh
+//! mkdir -p api && python3 -m http.server 9000 --bind 127.0.0.1 &
+//! nginx -s reload
 //! curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/api/
 //! ```
 //!

@@ -17,6 +17,7 @@ The last line of stdout is the secret, which is shown this once. In json and jso
 Examples:
   apikey keys create ci --owner 42 --scope orders:read --expires 90d
   apikey keys create deploy --network 192.0.2.0/24 --method GET --quota daily=1000/day
+  apikey keys create ci --expires 400d --dry-run
   apikey keys create ci --output json | jq -r .secret
   apikey keys create ci --output id --secret-file ci.key")]
 pub(crate) struct CreateArguments {
@@ -30,6 +31,9 @@ pub(crate) struct CreateArguments {
     /// A new file for the secret, which only you can read
     #[arg(long, value_name = "PATH")]
     pub(crate) secret_file: Option<PathBuf>,
+    /// Checks all that can be told before, shows the key as it would be, and makes none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
@@ -56,6 +60,9 @@ pub(crate) struct UpdateArguments {
     /// Changes the key only if the record has this version
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_version: Option<u64>,
+    /// Checks all that can be told before, shows the key as it would be, and changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) change: ChangeArguments,
 }

@@ -53,11 +53,14 @@ pub(crate) struct ShowArguments {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The last line of stdout is the new secret. In json and jsonl, it is the member `secret`. Without a grace, the old secret
-is denied at once.
+The last line of stdout is the new secret. In json and jsonl, it is the member `secret`. Without a grace, a
+server denies the old secret as soon as it knows of the rotation; with --confirmed, each does when the command returns.
+With --confirmed, the new secret is written before the wait, and the servers are named on stderr.
+A grace ends at the latest with the key, and with the next rotation.
 
 Examples:
   apikey keys rotate 2YhUCQwWWeoSCFNn0Zxz4B --grace 24h
+  apikey keys rotate 2YhUCQwWWeoSCFNn0Zxz4B --dry-run
   apikey keys rotate 2YhUCQwWWeoSCFNn0Zxz4B --yes --reason leaked --confirmed
   apikey keys rotate 2YhUCQwWWeoSCFNn0Zxz4B --grace 7d --secret-file new.key")]
 pub(crate) struct RotateArguments {
@@ -72,6 +75,9 @@ pub(crate) struct RotateArguments {
     /// Rotates only if the record has this version
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_version: Option<u64>,
+    /// Checks all that can be told before, shows the key as it would be, and changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) change: ChangeArguments,
 }
@@ -79,7 +85,7 @@ pub(crate) struct RotateArguments {
 /// The ids of keys that a command changes.
 #[derive(Debug, Args)]
 pub(crate) struct Ids {
-    /// The keys' ids; `-` reads them from stdin, one a line
+    /// The keys' ids; `-` reads them from stdin, one a line; without any, nothing is changed, and the exit code is 0
     #[arg(required = true, value_name = "ID")]
     pub(crate) ids: Vec<String>,
     /// Shows the keys, and changes nothing
@@ -91,7 +97,7 @@ pub(crate) struct Ids {
 #[command(after_help = "\
 Examples:
   apikey keys revoke 2YhUCQwWWeoSCFNn0Zxz4B --reason leaked --confirmed
-  apikey keys list --unused-since 1y --output id | apikey keys revoke --yes -")]
+  apikey keys list --unused-since 365d --output id | apikey keys revoke --yes -")]
 pub(crate) struct RevokeArguments {
     #[command(flatten)]
     pub(crate) ids: Ids,
@@ -151,7 +157,7 @@ pub(crate) struct UsageArguments {
 /// What a row of usage counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UsageUnit {
-    /// An hour
+    /// An hour, or a day whose hours the server has added up
     Hour,
     /// A day (UTC)
     Day,

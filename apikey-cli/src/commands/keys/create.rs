@@ -1,25 +1,53 @@
 //! `apikey keys create`.
 
+use apikey_runtime::KeyRecord;
+use apikey_runtime::manager::CreateKey;
+
 use super::row;
 use crate::args::{CreateArguments, Expiry};
+use crate::commands::change;
 use crate::failure::Failure;
 use crate::new_secret::SecretSink;
 use crate::session::Session;
 
-/// How many of the newest keys tell whether the server's hasher has peppers.
+/// How many of the newest keys tell whether the server's hasher has peppers, if they are live.
 const NEWEST: u32 = 20;
 
 pub(super) async fn run(session: &Session, arguments: CreateArguments) -> Result<(), Failure> {
     let newest = session.manager.list().page_size(NEWEST).await?;
-    for record in &newest.keys {
+    let is_live = |record: &&KeyRecord| record.is_live(session.now());
+    for record in newest.keys.iter().filter(is_live) {
         session.check_pepper(record)?;
     }
+    let (format, dry_run) = (session.output.format(), arguments.dry_run);
+    let file = arguments.secret_file.clone();
+    let call = call(session, arguments)?;
+    if dry_run {
+        SecretSink::check(format, file.as_deref())?;
+        let record = call.preview().await?;
+        let row = row::of(&session.manager, &record, None).without_id();
+        return change::show_preview(session, row::COLUMNS, row);
+    }
+    let sink = SecretSink::prepare(format, file.as_deref())?;
+    match call.await {
+        Ok(key) => {
+            let row = row::of(&session.manager, key.record(), None);
+            sink.show(&session.output, row::COLUMNS, row, &key)
+        }
+        Err(error) => {
+            sink.abandon();
+            Err(error.into())
+        }
+    }
+}
+
+fn call(session: &Session, arguments: CreateArguments) -> Result<CreateKey, Failure> {
     let CreateArguments {
         label,
         fields,
         prefix,
-        secret_file,
         reason,
+        ..
     } = arguments;
     let mut call = session
         .manager
@@ -47,20 +75,10 @@ pub(super) async fn run(session: &Session, arguments: CreateArguments) -> Result
     call = match fields.expires {
         None => call,
         Some(Expiry::Never) => call.never_expires(),
-        Some(Expiry::At(at)) => call.expires_at(at.after(session.now())),
+        Some(Expiry::At(at)) => call.expires_at(at.after(session.now())?),
     };
     if let Some(begin) = fields.not_before {
-        call = call.not_before(begin.after(session.now()));
+        call = call.not_before(begin.after(session.now())?);
     }
-    let sink = SecretSink::prepare(session.output.format(), secret_file.as_deref())?;
-    match call.await {
-        Ok(key) => {
-            let row = row::of(&session.manager, key.record(), None);
-            sink.show(&session.output, row::COLUMNS, row, &key)
-        }
-        Err(error) => {
-            sink.abandon();
-            Err(error.into())
-        }
-    }
+    Ok(call)
 }

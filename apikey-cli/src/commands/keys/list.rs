@@ -23,12 +23,12 @@ pub(super) async fn run(session: &Session, arguments: ListArguments) -> Result<(
         _ => u64::MAX,
     };
     let limit = arguments.limit.unwrap_or(default);
-    let mut rows = session.output.rows(row::COLUMNS)?;
+    let mut rows = session.output.rows(row::COLUMNS);
     let mut progress = Progress::new(&session.common, "keys", None);
     let (mut left, mut after, mut has_more) = (limit, None, false);
     while left > 0 {
         let size = PAGE_SIZE.min(u32::try_from(left).unwrap_or(PAGE_SIZE));
-        let page = selected(&session.manager, &arguments.filters)
+        let page = selected(&session.manager, &arguments.filters)?
             .page_size(size)
             .with_usage()
             .after(after)
@@ -61,7 +61,7 @@ pub(super) async fn run(session: &Session, arguments: ListArguments) -> Result<(
 }
 
 /// Returns the call that lists the keys of these filters.
-pub(super) fn selected(manager: &ApiKeyManager, filters: &Filters) -> ListKeys {
+pub(super) fn selected(manager: &ApiKeyManager, filters: &Filters) -> Result<ListKeys, Failure> {
     let (mut call, now) = (manager.list(), manager.now());
     if let Some(owner) = &filters.owner {
         call = call.owner(owner);
@@ -82,7 +82,7 @@ pub(super) fn selected(manager: &ApiKeyManager, filters: &Filters) -> ListKeys {
         call = call.unused_since(time.before(now));
     }
     if let Some(time) = filters.expires_before {
-        call = call.expires_between(Timestamp::MIN, time.after(now));
+        call = call.expires_between(Timestamp::MIN, time.after(now)?);
     }
-    call
+    Ok(call)
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(session: &Session, arguments: &PurgeArguments) -> Result
                 "Remove the records of all keys that were revoked, or expired, before {before}? Their usage and limits \
                  are removed too, and this cannot be undone."
             );
-            confirm::ask(&session.common, &question, true)?;
+            confirm::ask(&session.common, &question)?;
             let origin = session.origin(arguments.reason.as_deref());
             session.manager.purge(before).origin(origin).await?
         }

@@ -18,9 +18,9 @@ pub(super) async fn run(
     if ids.dry_run {
         return change::show_unchanged(session, &keys).await;
     }
-    if !enabled {
+    if !enabled && !keys.is_empty() {
         let what = change::named(session, &keys).await?;
-        confirm::ask(&session.common, &format!("Disable {what}?"), true)?;
+        confirm::ask(&session.common, &format!("Disable {what}?"))?;
     }
     let (manager, confirmed) = (session.manager.clone(), change.confirmed);
     let origin = session.origin(change.reason.as_deref());

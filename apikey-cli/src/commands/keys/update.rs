@@ -12,13 +12,19 @@ use crate::session::Session;
 
 pub(super) async fn run(session: &Session, arguments: UpdateArguments) -> Result<(), Failure> {
     let confirmed = arguments.change.confirmed;
-    let id = arguments.id;
-    let (call, is_change) = call(session, arguments);
+    let (id, dry_run) = (arguments.id, arguments.dry_run);
+    let (call, is_change) = call(session, arguments)?;
     if !is_change {
         return Err(
             Failure::with_code(exit::USAGE, "the command changes nothing")
                 .remedy("add what is to be changed, such as `--label TEXT`; `apikey keys update --help` lists the fields"),
         );
+    }
+    if dry_run {
+        let record = call.preview().await?;
+        let used = session.manager.last_used(id).await?;
+        let row = row::of(&session.manager, &record, used.as_ref());
+        return change::show_preview(session, &row::CHANGED, row.and(change::cells(None)));
     }
     let (record, propagation) = made!(call, confirmed);
     let used = session.manager.last_used(id).await?;
@@ -32,7 +38,7 @@ pub(super) async fn run(session: &Session, arguments: UpdateArguments) -> Result
 }
 
 /// Returns the call, and whether it changes anything.
-fn call(session: &Session, arguments: UpdateArguments) -> (UpdateKey, bool) {
+fn call(session: &Session, arguments: UpdateArguments) -> Result<(UpdateKey, bool), Failure> {
     let UpdateArguments {
         id,
         label,
@@ -40,6 +46,7 @@ fn call(session: &Session, arguments: UpdateArguments) -> (UpdateKey, bool) {
         cleared,
         if_version,
         change,
+        ..
     } = arguments;
     let now = session.now();
     let origin = session.origin(change.reason.as_deref());
@@ -83,11 +90,12 @@ fn call(session: &Session, arguments: UpdateArguments) -> (UpdateKey, bool) {
     if let Some(expires) = fields.expires.filter(|_| set(true)) {
         call = match expires {
             Expiry::Never => call.never_expires(),
-            Expiry::At(at) => call.expires_at(at.after(now)),
+            Expiry::At(at) => call.expires_at(at.after(now)?),
         };
     }
     if set(fields.not_before.is_some() || cleared.no_not_before) {
-        call = call.not_before(fields.not_before.map(|begin| begin.after(now)));
+        let begin = fields.not_before.map(|begin| begin.after(now));
+        call = call.not_before(begin.transpose()?);
     }
-    (call, is_change)
+    Ok((call, is_change))
 }

@@ -69,7 +69,7 @@ pub(super) async fn run(session: &Session, arguments: &UsageArguments) -> Result
         }
     };
     let is_empty = rows.is_empty();
-    let mut writer = session.output.rows(columns)?;
+    let mut writer = session.output.rows(columns);
     for row in rows {
         writer.write(row)?;
     }

@@ -36,13 +36,6 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
     }
     let key = presented()?;
     let id = id_of(&key);
-    if let Some(id) = id {
-        match session.manager.get(id).await {
-            Ok(record) => session.check_pepper(&record)?,
-            Err(Error::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
     let facts = session.manager.introspect(&key).await?.key;
     let missing = |facts: &KeyFacts| {
         let mut scopes = arguments.scope.iter();
@@ -65,6 +58,9 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
     };
     let is_valid = reason.is_none();
     let id = id.map(|id| id.to_string());
+    let named = id
+        .as_ref()
+        .map_or_else(String::new, |id| format!(" `{id}`"));
     let first = vec![id.clone().into(), is_valid.into(), reason.clone().into()];
     let rest = facts.map_or_else(|| vec![Cell::Absent; COLUMNS.len() - 3], cells);
     let row = Row::new(id.unwrap_or_default(), first).and(rest);
@@ -74,7 +70,7 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
         // The verdict matters more than an error of the output.
         Some(reason) => Err(Failure::with_code(
             exit::REJECTED,
-            format!("the key is rejected: {}", reason.replace('_', " ")),
+            format!("the key{named} is rejected: {}", reason.replace('_', " ")),
         )),
     }
 }
@@ -83,7 +79,13 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
 fn presented() -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::because("the key cannot be read", &error);
     let text = if io::stdin().is_terminal() {
-        rpassword::prompt_password("Key: ").map_err(failed)?
+        match hidden_line("Key: ") {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return Err(Failure::with_code(exit::INTERRUPTED, "interrupted"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => String::new(),
+            line => line.map_err(failed)?,
+        }
     } else {
         let mut text = String::new();
         let stdin = io::stdin().lock().take(MAX_LENGTH).read_line(&mut text);
@@ -95,6 +97,24 @@ fn presented() -> Result<String, Failure> {
             .remedy("write it to stdin, as in `apikey keys verify < key.txt`")),
         key => Ok(key.to_owned()),
     }
+}
+
+/// Asks for a line that is not shown. An interrupt is an error, after which the terminal is as it was before: without a
+/// handler, the signal would end the program with a terminal that does not show what is typed.
+fn hidden_line(prompt: &str) -> io::Result<String> {
+    #[cfg(unix)]
+    let mut interrupts = {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::interrupt())?
+    };
+    let line = rpassword::prompt_password(prompt)?;
+    // The handler stays, so later interrupts end the program here.
+    #[cfg(unix)]
+    tokio::spawn(async move {
+        interrupts.recv().await;
+        std::process::exit(exit::INTERRUPTED.into());
+    });
+    Ok(line)
 }
 
 /// Returns the id in `prefix_id_secret`, whose prefix may have underscores.
@@ -120,7 +140,10 @@ async fn why(session: &Session, key: &str, id: Option<KeyId>) -> Result<String, 
         KeyState::Active if !session.manager.config().prefixes().iter().any(accepted) => {
             "prefix_not_accepted".to_owned()
         }
-        KeyState::Active => "wrong_secret".to_owned(),
+        KeyState::Active => {
+            session.check_peppers(&record)?;
+            "wrong_secret".to_owned()
+        }
         state => state_name(state),
     };
     Ok(reason)

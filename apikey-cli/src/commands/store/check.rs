@@ -1,8 +1,10 @@
 //! `apikey store check`.
 
-use apikey_runtime::KeyStore;
+use std::time::SystemTime;
+
 use apikey_runtime::key::KeyHasher;
 use apikey_runtime::store::{CopyItems, CopySection};
+use apikey_runtime::{KeyRecord, KeyStore, Timestamp};
 
 use super::{PAGE, servers};
 use crate::args::Common;
@@ -67,6 +69,11 @@ async fn count(
     hasher: &dyn KeyHasher,
 ) -> Result<Counted, Failure> {
     let mut counted = Counted::default();
+    let now = Timestamp::from(SystemTime::now());
+    let is_unknown = |key: &&KeyRecord| {
+        let mut digests = settings::digests(key);
+        key.is_live(now) && digests.any(|digest| hasher.parse(digest).is_none())
+    };
     let Some(copying) = store.copying() else {
         return Ok(counted);
     };
@@ -82,10 +89,8 @@ async fn count(
             match &page.items {
                 CopyItems::Keys(keys) => {
                     counted.keys += keys.len() as u64;
-                    let unknown = keys
-                        .iter()
-                        .filter(|key| hasher.parse(&key.digest).is_none());
-                    counted.unknown_peppers += unknown.count() as u64;
+                    let unknown = keys.iter().filter(is_unknown).count();
+                    counted.unknown_peppers += unknown as u64;
                 }
                 items => counted.owners += items.len() as u64,
             }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use apikey_runtime::KeyStore;
 use apikey_runtime::store::{CopyOutcome, CopySection, StoreCopy};
@@ -14,7 +15,8 @@ use crate::failure::Failure;
 use crate::notice;
 use crate::output::{Cell, Column, Output, Row};
 use crate::progress::Progress;
-use crate::store_address::{Opening, StoreAddress};
+use crate::settings;
+use crate::store_address::{Opening, StoreAddress, refuse_address};
 
 const COLUMNS: &[Column] = &[
     Column::shown("section"),
@@ -33,6 +35,10 @@ struct SectionReport {
     written: u64,
     unchanged: u64,
     kept: u64,
+    /// How many of the written items were changed in TO, and got a revocation alone.
+    revoked: u64,
+    /// How many are older than TO keeps such.
+    outdated: u64,
     unreadable: u64,
     /// How many items are not the same in both stores; `None` if they were not compared.
     differing: Option<u64>,
@@ -40,19 +46,24 @@ struct SectionReport {
 }
 
 pub(super) async fn run(common: &Common, arguments: &CopyArguments) -> Result<(), Failure> {
+    let address = |text| Ok::<_, Failure>(address(text)?.with_timeout(common.timeout));
     let (from, to) = (address(&arguments.from)?, address(&arguments.to)?);
     if is_same(&from, &to) {
         return Err(Failure::usage("FROM and TO are the same store"));
     }
-    let (source, target) = (from.store(Opening::AsIs)?, to.store(Opening::AsIs)?);
-    start(&source, "FROM").await?;
-    let copied = match start(&target, "TO").await {
-        Ok(()) => guarded(common, arguments, &*source, &*target).await,
-        Err(failure) => Err(failure),
+    let retention = settings::config(common)?.usage_retention();
+    let source = from.store(Opening::AsIs)?;
+    let target = to.store_keeping(Opening::AsIs, retention)?;
+    let copied = async {
+        start(&source, "FROM").await?;
+        start(&target, "TO").await?;
+        guarded(common, arguments, retention, &*source, &*target).await
     };
+    let copied = copied.await;
     target.stop().await;
     source.stop().await;
-    copied
+    let has_timeout = from.has_timeout(false) || to.has_timeout(false);
+    copied.map_err(|failure| failure.patient(common, has_timeout))
 }
 
 /// Returns the store that an argument names. An argument is seen by each user of the machine, so it never has an address with a
@@ -62,6 +73,7 @@ fn address(text: &str) -> Result<StoreAddress, Failure> {
         return StoreAddress::from_file(Path::new(path));
     }
     if let Some(name) = text.strip_prefix("env:") {
+        refuse_address(Path::new(name))?;
         return match std::env::var(name) {
             Ok(address) => StoreAddress::parse(&address),
             Err(_) => Err(Failure::usage(format!("the variable `{name}` is not set"))
@@ -101,6 +113,7 @@ fn is_same(from: &StoreAddress, to: &StoreAddress) -> bool {
 async fn guarded(
     common: &Common,
     arguments: &CopyArguments,
+    retention: Duration,
     source: &dyn KeyStore,
     target: &dyn KeyStore,
 ) -> Result<(), Failure> {
@@ -113,7 +126,7 @@ async fn guarded(
             servers::note(store, name).await?;
         }
     }
-    let copied = all(common, arguments, source, target).await;
+    let copied = all(common, arguments, retention, source, target).await;
     for (store, name) in stores.into_iter().filter(|_| is_guarded) {
         servers::refuse(store, name, "the copy may not be whole").await?;
     }
@@ -123,6 +136,7 @@ async fn guarded(
 async fn all(
     common: &Common,
     arguments: &CopyArguments,
+    retention: Duration,
     source: &dyn KeyStore,
     target: &dyn KeyStore,
 ) -> Result<(), Failure> {
@@ -140,9 +154,11 @@ async fn all(
             report.left = left::count(*section, from, to).await?;
         }
     }
+    note_outdated(&reports, retention);
     if arguments.verify {
+        let oldest = oldest_hour(retention);
         for (section, report) in &mut reports {
-            report.differing = Some(verify::count(common, *section, from, to).await?);
+            report.differing = Some(verify::count(common, *section, from, to, oldest).await?);
         }
     }
     let is_changed = epoch(source).await? != before;
@@ -181,6 +197,8 @@ async fn copy(
                 written,
                 unchanged,
                 kept,
+                revoked,
+                outdated,
                 ..
             } = to.write_copy(&page.items).await?;
             name_some(
@@ -188,15 +206,44 @@ async fn copy(
                 report.kept,
                 "differs in TO, which was left as it is: it is newer there, or was changed in both",
             );
+            name_some(
+                &revoked,
+                report.revoked,
+                "is revoked in TO now, as in FROM; the rest differs, and was left as it is",
+            );
             report.written += written;
             report.unchanged += unchanged;
             report.kept += kept.len() as u64;
+            report.revoked += revoked.len() as u64;
+            report.outdated += outdated;
         }
         progress.set(report.read);
         after = page.next;
         if after.is_none() {
             return Ok(report);
         }
+    }
+}
+
+/// Returns the hour before which a server of TO removes usage.
+fn oldest_hour(retention: Duration) -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let hours = since_1970
+        .unwrap_or_default()
+        .saturating_sub(retention)
+        .as_secs()
+        / 3_600;
+    i64::try_from(hours).unwrap_or(i64::MAX)
+}
+
+fn note_outdated(reports: &[(CopySection, SectionReport)], retention: Duration) {
+    let outdated: u64 = reports.iter().map(|(_, report)| report.outdated).sum();
+    if outdated > 0 {
+        notice::warn(&format!(
+            "{outdated} counts of usage are older than {} hours, and were not copied: TO does not keep such; if its servers keep \
+             usage for longer, set `usage_retention_hours` as theirs (`--config FILE`, or `ACTIX_API_KEY_USAGE_RETENTION_HOURS`)",
+            retention.as_secs() / 3_600
+        ));
     }
 }
 
@@ -209,7 +256,7 @@ fn name_some(names: &[String], before: u64, what: &str) {
 }
 
 fn write(common: &Common, reports: &[(CopySection, SectionReport)]) -> Result<(), Failure> {
-    let mut rows = Output::new(common).rows(COLUMNS)?;
+    let mut rows = Output::new(common).rows(COLUMNS);
     for (section, report) in reports {
         let mut cells: Vec<Cell> = vec![section.code().into()];
         cells.extend(
@@ -262,11 +309,12 @@ fn conclude(reports: &[(CopySection, SectionReport)], is_changed: bool) -> Resul
         )
         .remedy("revoke them in TO if they were removed from FROM, or copy to a new store"));
     }
-    if sum(|report| report.kept + report.differing.unwrap_or(0)) > 0 {
-        return Err(
-            Failure::with_code(exit::CONFLICT, "the stores are not the same")
-                .remedy("copy to a new store, or change by hand what differs"),
-        );
+    if sum(|report| report.kept + report.revoked + report.differing.unwrap_or(0)) > 0 {
+        return Err(Failure::with_code(
+            exit::CONFLICT,
+            "the stores are not the same; what FROM revoked is revoked in TO",
+        )
+        .remedy("copy to a new store, or change by hand what differs"));
     }
     Ok(())
 }

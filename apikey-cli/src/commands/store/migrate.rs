@@ -1,7 +1,9 @@
 //! `apikey store migrate`.
 
+use apikey_runtime::KeyStore;
 use apikey_runtime::store::{FoundSchema, StoreError};
 
+use super::servers;
 use crate::args::{Common, MigrateArguments};
 use crate::confirm;
 use crate::failure::Failure;
@@ -28,12 +30,12 @@ pub(super) async fn run(common: &Common, arguments: &MigrateArguments) -> Result
                  is there a copy?"
             );
             if arguments.dry_run {
-                notice::note(&format!(
-                    "the store has version {version}, and would be migrated"
-                ));
-                return Ok(());
+                return would_migrate(&*store, version).await;
             }
-            confirm::ask(common, &question, true)?;
+            confirm::ask(common, &question)?;
+            if !arguments.force {
+                servers::refuse_migration(&*store).await?;
+            }
             Opening::Migrating
         }
         (FoundSchema::Missing, _) if arguments.create => {
@@ -53,5 +55,19 @@ pub(super) async fn run(common: &Common, arguments: &MigrateArguments) -> Result
         Opening::Creating => "the store was created",
         _ => "the store was migrated",
     });
+    Ok(())
+}
+
+async fn would_migrate(store: &dyn KeyStore, version: i64) -> Result<(), Failure> {
+    let number = servers::count_before_start(store).await?;
+    if number > 0 {
+        notice::warn(&format!(
+            "{}; it would be migrated only after they stopped, or with `--force`",
+            servers::use_the_store(number)
+        ));
+    }
+    notice::note(&format!(
+        "the store has version {version}, and would be migrated"
+    ));
     Ok(())
 }

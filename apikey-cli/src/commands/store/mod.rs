@@ -9,6 +9,7 @@ mod verify;
 
 use crate::args::{Common, StoreCommand};
 use crate::failure::Failure;
+use crate::store_address::StoreAddress;
 
 /// The items of a page.
 const PAGE: u32 = 500;
@@ -17,9 +18,16 @@ const PAGE: u32 = 500;
 const NAMES: usize = 10;
 
 pub(crate) async fn run(common: Common, command: StoreCommand) -> Result<(), Failure> {
-    match command {
+    let done = match command {
         StoreCommand::Check => check::run(&common).await,
         StoreCommand::Migrate(arguments) => migrate::run(&common, &arguments).await,
-        StoreCommand::Copy(arguments) => copy::run(&common, &arguments).await,
-    }
+        StoreCommand::Copy(arguments) => return copy::run(&common, &arguments).await,
+    };
+    done.map_err(|failure| {
+        let address = StoreAddress::of(&common);
+        failure.patient(
+            &common,
+            address.is_ok_and(|address| address.has_timeout(false)),
+        )
+    })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::Node;
+use apikey_runtime::store::{MemberList, Node, StoreError};
 
 use crate::exit;
 use crate::failure::Failure;
@@ -12,23 +12,60 @@ use crate::notice;
 /// How much later than its lease a server may write its next heartbeat.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Counts the servers that use the store: the members whose heartbeat moves within the longest lease. A member that was killed
-/// is still listed, and its heartbeat stays.
+/// Counts the servers that use a store that is started.
 pub(super) async fn count(store: &dyn KeyStore) -> Result<usize, Failure> {
-    let Some(membership) = store.membership() else {
-        return Ok(0);
-    };
-    let first = membership.members().await?;
+    match store.membership() {
+        Some(membership) => alive(async || membership.members().await).await,
+        None => Ok(0),
+    }
+}
+
+/// Counts the servers that use a store of this or an older release, which is not started.
+pub(super) async fn count_before_start(store: &dyn KeyStore) -> Result<usize, Failure> {
+    match store.membership() {
+        Some(membership) => alive(async || membership.members_before_start().await).await,
+        None => Ok(0),
+    }
+}
+
+/// Counts the members whose heartbeat moves within the longest lease. A member that was killed is still listed, and its
+/// heartbeat stays.
+async fn alive(
+    members: impl AsyncFn() -> Result<MemberList, StoreError>,
+) -> Result<usize, Failure> {
+    let first = members().await?;
     if first.nodes.is_empty() {
         return Ok(0);
     }
     tokio::time::sleep(first.longest_lease + LATE).await;
-    let then = membership.members().await?;
+    let then = members().await?;
     let moves = |node: &&Node| {
         let before = first.nodes.iter().find(|before| before.id == node.id);
         before.is_none_or(|before| before.heartbeat != node.heartbeat)
     };
     Ok(then.nodes.iter().filter(moves).count())
+}
+
+/// Returns an error if servers use the store that is to be migrated.
+pub(super) async fn refuse_migration(store: &dyn KeyStore) -> Result<(), Failure> {
+    match count_before_start(store).await? {
+        0 => Ok(()),
+        number => Err(Failure::with_code(
+            exit::NOT_ALLOWED,
+            format!("{}, and it was not migrated", use_the_store(number)),
+        )
+        .remedy(
+            "stop them, and run the same command again; with `--force`, they go on with tables that their release does not know",
+        )),
+    }
+}
+
+/// Says how many servers use the store.
+pub(super) fn use_the_store(number: usize) -> String {
+    match number {
+        1 => "1 server uses the store".to_owned(),
+        _ => format!("{number} servers use the store"),
+    }
 }
 
 /// Returns an error if servers use the store.

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use apikey_runtime::KeyRecord;
 use apikey_runtime::store::{
     CopiedCounter, CopiedEntry, CopiedSecret, CopyItems, CopySection, ListedOwner, NetworkUse,
     SecretUse, StoreCopy, UsageRow,
 };
+use apikey_runtime::{KeyRecord, Timestamp};
 
 use super::{NAMES, PAGE};
 use crate::args::Common;
@@ -34,7 +34,7 @@ pub(super) struct Items<'s> {
     section: CopySection,
     after: Option<String>,
     is_last: bool,
-    pub(super) read: VecDeque<(Vec<u8>, Item)>,
+    pub(super) read: VecDeque<PlacedItem>,
     unreadable: u64,
 }
 
@@ -62,7 +62,7 @@ impl<'s> Items<'s> {
                 notice::warn(&format!("{}: `{name}` cannot be read", self.section));
             }
             self.unreadable += page.unreadable.len() as u64;
-            self.read.extend(identified(page.items));
+            self.read.extend(identified(page.items)?);
             self.is_last = page.next.is_none();
             self.after = page.next;
         }
@@ -70,79 +70,105 @@ impl<'s> Items<'s> {
     }
 }
 
-/// Returns each item after bytes that sort as the items of its section do.
-fn identified(items: CopyItems) -> Vec<(Vec<u8>, Item)> {
-    let time = |number: i64| (number.cast_unsigned() ^ (1 << 63)).to_be_bytes();
-    let bytes = |parts: &[&[u8]]| parts.concat();
-    match items {
+/// An item after bytes that sort as the items of its section do.
+type PlacedItem = (Vec<u8>, Item);
+
+/// Returns each item with its place.
+///
+/// # Errors
+///
+/// Returns an error for items of a kind that this release does not know: they would count as the same.
+fn identified(items: CopyItems) -> Result<Vec<PlacedItem>, Failure> {
+    Ok(match items {
         CopyItems::Owners(owners) => {
-            let item = |owner: ListedOwner| (owner.name.clone().into_bytes(), Item::Owner(owner));
-            owners.into_iter().map(item).collect()
+            placed(owners, |one| one.name.clone().into_bytes(), Item::Owner)
         }
-        CopyItems::Keys(keys) => {
-            let item = |key: KeyRecord| (key.id.as_str().into(), Item::Key(Box::new(key)));
-            keys.into_iter().map(item).collect()
-        }
+        CopyItems::Keys(keys) => placed(
+            keys,
+            |one| one.id.as_str().into(),
+            |one| Item::Key(Box::new(one)),
+        ),
         CopyItems::SharedSecrets(secrets) => {
-            let item = |one: CopiedSecret| (one.name.clone().into_bytes(), Item::Secret(one));
-            secrets.into_iter().map(item).collect()
+            placed(secrets, |one| one.name.clone().into_bytes(), Item::Secret)
         }
-        CopyItems::LimitCounters(counters) => {
-            let item = |one: CopiedCounter| {
-                let place = bytes(&[one.key.as_str().as_bytes(), one.name.as_bytes()]);
-                (place, Item::Counter(one))
-            };
-            counters.into_iter().map(item).collect()
+        CopyItems::LimitCounters(counters) => placed(
+            counters,
+            |one| [one.key.as_str(), &one.name].concat().into_bytes(),
+            Item::Counter,
+        ),
+        CopyItems::Usage(rows) => placed(rows, place_of_usage, Item::Usage),
+        CopyItems::SecretUses(uses) => placed(
+            uses,
+            |one| [one.key.as_str().as_bytes(), &one.rotations.to_be_bytes()].concat(),
+            Item::Use,
+        ),
+        CopyItems::Networks(uses) => placed(
+            uses,
+            |one| format!("{}{}", one.key, one.network).into_bytes(),
+            Item::Network,
+        ),
+        CopyItems::Audit(entries) => placed(
+            entries,
+            |one| [sorted(one.entry.at.as_millis()), one.number.to_be_bytes()].concat(),
+            |one| Item::Entry(Box::new(one)),
+        ),
+        unknown => {
+            return Err(Failure::new(format!(
+                "the section `{}` cannot be compared by this release",
+                unknown.section()
+            ))
+            .remedy("use an `apikey` of the servers' release"));
         }
-        CopyItems::Usage(rows) => {
-            let item = |row: UsageRow| {
-                let (key, hour) = (row.key.as_str().as_bytes(), &time(row.hour));
-                let place = bytes(&[
-                    key,
-                    hour,
-                    row.route.as_bytes(),
-                    b"\0",
-                    row.outcome.code().as_bytes(),
-                ]);
-                (place, Item::Usage(row))
-            };
-            rows.into_iter().map(item).collect()
+    })
+}
+
+fn placed<T>(
+    items: Vec<T>,
+    place: impl Fn(&T) -> Vec<u8>,
+    item: impl Fn(T) -> Item,
+) -> Vec<PlacedItem> {
+    let placed = |one| (place(&one), item(one));
+    items.into_iter().map(placed).collect()
+}
+
+fn place_of_usage(row: &UsageRow) -> Vec<u8> {
+    let (key, hour) = (row.key.as_str().as_bytes(), sorted(row.hour));
+    let (route, outcome) = (row.route.as_bytes(), row.outcome.code().as_bytes());
+    [key, &hour, route, b"\0", outcome].concat()
+}
+
+/// Returns bytes that sort as the numbers do.
+fn sorted(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+impl Item {
+    /// Returns what identifies the item in its section, in words.
+    fn name(&self) -> String {
+        match self {
+            Self::Owner(one) => one.name.clone(),
+            Self::Key(one) => one.id.to_string(),
+            Self::Secret(one) => one.name.clone(),
+            Self::Counter(one) => format!("{} {}", one.key, one.name),
+            Self::Usage(one) => {
+                let hour = Timestamp::from_millis(one.hour.saturating_mul(3_600_000));
+                format!("{} {hour} {} {}", one.key, one.route, one.outcome.code())
+            }
+            Self::Use(one) => format!("{} {}", one.key, one.rotations),
+            Self::Network(one) => format!("{} {}", one.key, one.network),
+            Self::Entry(one) => format!("{} {}", one.entry.at, one.number),
         }
-        CopyItems::SecretUses(uses) => {
-            let item = |used: SecretUse| {
-                let place = bytes(&[used.key.as_str().as_bytes(), &used.rotations.to_be_bytes()]);
-                (place, Item::Use(used))
-            };
-            uses.into_iter().map(item).collect()
-        }
-        CopyItems::Networks(uses) => {
-            let item = |used: NetworkUse| {
-                let place = bytes(&[
-                    used.key.as_str().as_bytes(),
-                    used.network.to_string().as_bytes(),
-                ]);
-                (place, Item::Network(used))
-            };
-            uses.into_iter().map(item).collect()
-        }
-        CopyItems::Audit(entries) => {
-            let item = |one: CopiedEntry| {
-                let place = bytes(&[&time(one.entry.at.as_millis()), &one.number.to_be_bytes()]);
-                (place, Item::Entry(Box::new(one)))
-            };
-            entries.into_iter().map(item).collect()
-        }
-        // A section of a later release.
-        _ => Vec::new(),
     }
 }
 
-/// Counts the items that only one store has, those that differ, and those that cannot be read.
+/// Counts the items that only one store has, those that differ, and those that cannot be read. Usage before the hour `oldest` may be
+/// missing in TO, where a server would remove it.
 pub(super) async fn count(
     common: &Common,
     section: CopySection,
     from: &dyn StoreCopy,
     to: &dyn StoreCopy,
+    oldest: i64,
 ) -> Result<u64, Failure> {
     let (mut from, mut to) = (Items::new(from, section), Items::new(to, section));
     let (mut differing, mut compared) = (0, 0);
@@ -161,12 +187,13 @@ pub(super) async fn count(
         let what = match (&one, &other) {
             (Some((_, one)), Some((_, other))) if one == other => None,
             (Some(_), Some(_)) => Some("differs"),
+            (Some((_, Item::Usage(row))), None) if row.hour < oldest => None,
             (Some(_), None) => Some("is not in TO"),
             _ => Some("is only in TO"),
         };
-        if let (Some(what), Some((place, _))) = (what, one.or(other)) {
+        if let (Some(what), Some((_, item))) = (what, one.or(other)) {
             if differing < NAMES as u64 {
-                let name: String = String::from_utf8_lossy(&place).chars().take(100).collect();
+                let name: String = item.name().chars().take(100).collect();
                 notice::warn(&format!("{section}: `{name}` {what}"));
             }
             differing += 1;

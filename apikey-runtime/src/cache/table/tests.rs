@@ -226,6 +226,26 @@ fn what_leaves_for_want_of_room_is_believed_no_more() {
     assert!(first.is_stale() && holds(&cache, &id(2)));
 }
 
+/// A check that waits for a poll holds the entry that it found, and asks the entry whether it is still in the map.
+#[test]
+fn an_entry_that_leaves_the_map_is_stale_for_those_who_hold_it() {
+    let leaves: [fn(&Cache); 4] = [
+        |cache| cache.evict(&id(1)),
+        |cache| cache.flush(),
+        |cache| read(cache, &id(1), Some(&mut entry(id(1)))),
+        |cache| read(cache, &id(1), None),
+    ];
+    for (way, leave) in leaves.iter().enumerate() {
+        let cache = Cache::new(10);
+        fill(&cache, 0..3);
+        let held = cache.peek(id(1).as_text(), Arc::clone).unwrap();
+        cache.evict(&id(2));
+        assert!(!held.is_stale(), "{way}");
+        leave(&cache);
+        assert!(held.is_stale(), "{way}");
+    }
+}
+
 #[test]
 fn without_room_nothing_is_kept() {
     let cache = Cache::new(0);

@@ -1,7 +1,6 @@
-//! Reads the audit log, and removes its old entries.
+//! Reads the audit log.
 
 mod export;
-mod pruning;
 
 pub use export::AuditExport;
 

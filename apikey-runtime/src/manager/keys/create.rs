@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use secrecy::SecretString;
 
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, StoreError};
 use crate::events::EventKind;
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitRule};
@@ -231,7 +232,29 @@ impl CreateKey {
     origin_setters!();
     rule_setters!();
 
+    /// Returns the record that the call would make, by the same checks and rules, and stores nothing. The id is not that of the
+    /// key that the call makes, unless it was [set](Self::id).
+    ///
+    /// # Errors
+    ///
+    /// Returns each error of the call, except that the id is taken. An owner's live keys are counted as they are now.
+    pub async fn preview(self) -> Result<KeyRecord, Error> {
+        let manager = self.manager.clone();
+        let (record, _secret, options) = self.prepare()?;
+        let max = options.live_keys_bound(None, &record, record.created);
+        manager.check_room(max, &record).await?;
+        Ok(record)
+    }
+
     async fn make(self) -> Result<NewKey, Error> {
+        let manager = self.manager.clone();
+        let (record, secret, options) = self.prepare()?;
+        let record = manager.insert(record, options).await?;
+        Ok(NewKey::new(record, secret))
+    }
+
+    /// Checks the fields by the rules, and makes a record with a new secret.
+    fn prepare(self) -> Result<(KeyRecord, SecretString, WriteOptions), Error> {
         let Self {
             manager,
             patch,
@@ -278,8 +301,7 @@ impl CreateKey {
         record.rotations = 0;
         record.expires = expires;
         record.created_by.clone_from(&options.origin.actor);
-        let record = manager.insert(record, options).await?;
-        Ok(NewKey::new(record, secret))
+        Ok((record, secret, options))
     }
 }
 
@@ -290,6 +312,21 @@ impl_call!(
 );
 
 impl ApiKeyManager {
+    /// Rejects one more live key of the record's owner, if it has `max` of them.
+    pub(super) async fn check_room(
+        &self,
+        max: Option<u32>,
+        record: &KeyRecord,
+    ) -> Result<(), Error> {
+        let (Some(max), Some(owner)) = (max, &record.owner) else {
+            return Ok(());
+        };
+        match self.live_keys(owner, max).await? >= max {
+            true => Err(StoreError::TooManyKeys { max }.into()),
+            false => Ok(()),
+        }
+    }
+
     async fn insert(&self, record: KeyRecord, options: WriteOptions) -> Result<KeyRecord, Error> {
         self.on_thread(move |core| async move {
             let insert = core.shared.store.insert(&record, &options);

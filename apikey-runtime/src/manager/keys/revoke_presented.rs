@@ -76,8 +76,9 @@ impl RevokePresented {
     }
 
     /// Counts the call for the client at this address, as checks are: the failed attempt of a wrong
-    /// secret or an unknown id, together with those of checks. While the address has too many of them,
-    /// the call resolves to [`PresentedRevocation::Blocked`] and does not read the store. Clients whose
+    /// secret or an unknown id, together with those of checks. A key that was revoked before counts as
+    /// one, since it costs a read of the store too. While the address has too many of them, the call
+    /// resolves to [`PresentedRevocation::Blocked`] and does not read the store. Clients whose
     /// address is not known share one count. By default, the call is not counted.
     ///
     /// ```
@@ -128,13 +129,19 @@ impl RevokePresented {
         let revoke = move |core: Arc<ManagerCore>| async move {
             let outcome = core.revoke_presented(&presented, &revocation, options);
             let outcome = outcome.await?;
-            if let (PresentedRevocation::Unknown, Some(address)) = (outcome, client) {
-                core.verifier
-                    .count_failure(address, core.verifier.shared.now());
+            let Some(address) = client else {
+                return Ok(outcome);
+            };
+            let is_unknown = outcome == PresentedRevocation::Unknown;
+            // Both read the store and change nothing.
+            if is_unknown || matches!(outcome, PresentedRevocation::AlreadyRevoked(_)) {
+                let now = core.verifier.shared.now();
+                core.verifier.count_failure(address, now);
+            }
+            if is_unknown {
                 let id = || Some(presented.as_parsed().id().to_id());
-                let policy = Policy::new();
                 core.verifier
-                    .record_denial(DenyReason::InvalidKey, &policy, id);
+                    .record_denial(DenyReason::InvalidKey, &Policy::new(), id);
             }
             Ok(outcome)
         };

@@ -67,6 +67,24 @@ impl RotateKey {
         ConfirmedCall::new(self.manager.clone(), self)
     }
 
+    /// Returns the record as the call would change it, by the same checks and rules, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns each error of the call.
+    pub async fn preview(self) -> Result<KeyRecord, Error> {
+        check_origin(&self.options.origin)?;
+        let manager = self.manager.clone();
+        manager
+            .on_thread(move |core| async move {
+                let mut record = core.find_unrevoked(self.id, &self.options).await?;
+                let (_secret, patch) = self.new_secret(&record)?;
+                patch.apply(&mut record, self.options.origin.actor.as_deref());
+                Ok(record)
+            })
+            .await
+    }
+
     async fn carry_out(self) -> Result<NewKey, Error> {
         check_origin(&self.options.origin)?;
         let manager = self.manager.clone();
@@ -78,7 +96,6 @@ impl RotateKey {
     async fn rotate(self, core: Arc<ManagerCore>) -> Result<NewKey, Error> {
         for _ in 0..TRIES {
             let mut record = core.find_unrevoked(self.id, &self.options).await?;
-            judge_holder(self.granted_by.as_ref(), &record.scopes)?;
             let (secret, patch) = self.new_secret(&record)?;
             let version = self.options.expected_version.unwrap_or(record.version);
             let options = self.options.clone().with_expected_version(Some(version));
@@ -96,7 +113,9 @@ impl RotateKey {
         Err(Error::Conflict(self.id))
     }
 
+    /// Judges the rotation of this record, and makes a secret for it.
     fn new_secret(&self, record: &KeyRecord) -> Result<(SecretString, KeyPatch), Error> {
+        judge_holder(self.granted_by.as_ref(), &record.scopes)?;
         if !self.manager.config().accepts_prefix(&record.prefix) {
             return Err(Error::InvalidArgument(format!(
                 "the key's prefix {} is not one of the configured `prefixes`; add it there, or create a new key",

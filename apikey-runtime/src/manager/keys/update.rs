@@ -148,7 +148,30 @@ impl UpdateKey {
         ConfirmedCall::new(self.manager.clone(), self)
     }
 
+    /// Returns the record as the call would change it, by the same checks and rules, and changes nothing. The state of its owner
+    /// is that of the present one.
+    ///
+    /// # Errors
+    ///
+    /// Returns each error of the call. An owner's live keys are counted as they are now.
+    pub async fn preview(self) -> Result<KeyRecord, Error> {
+        let (manager, change) = self.checked()?;
+        let (record, max) = manager
+            .on_thread(move |core| async move { core.preview(change).await })
+            .await?;
+        manager.check_room(max, &record).await?;
+        Ok(record)
+    }
+
     async fn carry_out(self) -> Result<KeyRecord, Error> {
+        let (manager, change) = self.checked()?;
+        manager
+            .on_thread(move |core| async move { core.change(change).await })
+            .await
+    }
+
+    /// Checks what does not depend on the key.
+    fn checked(self) -> Result<(ApiKeyManager, KeyChange), Error> {
         let Self {
             manager,
             id,
@@ -174,9 +197,7 @@ impl UpdateKey {
             options,
             now,
         };
-        manager
-            .on_thread(move |core| async move { core.change(change).await })
-            .await
+        Ok((manager, change))
     }
 }
 
@@ -188,6 +209,19 @@ struct KeyChange {
     rules: IssueRules,
     options: WriteOptions,
     now: Timestamp,
+}
+
+impl KeyChange {
+    /// Judges the change of this record, and returns the options with which to write it.
+    fn judged(&self, record: &KeyRecord) -> Result<WriteOptions, Error> {
+        let Self {
+            patch, rules, now, ..
+        } = self;
+        stays_with_its_owner(record, patch)?;
+        check_span_after(record, patch, *now)?;
+        rules.judge_change(*now, record, patch)?;
+        Ok(rules.bound_change(self.options.clone(), record, patch))
+    }
 }
 
 impl ManagerCore {
@@ -210,6 +244,19 @@ impl ManagerCore {
         }
     }
 
+    /// Returns the record as it would be, and the maximum of its owner's live keys if it would be one more.
+    async fn preview(&self, change: KeyChange) -> Result<(KeyRecord, Option<u32>), Error> {
+        let KeyChange {
+            id, patch, options, ..
+        } = &change;
+        let before = self.find_expected(*id, options).await?;
+        let judged = change.judged(&before)?;
+        let mut record = before.clone();
+        patch.apply(&mut record, options.origin.actor.as_deref());
+        let max = judged.live_keys_bound(Some(&before), &record, change.now);
+        Ok((record, max))
+    }
+
     /// Applies the patch to the record that it was judged for: another version is read and judged
     /// again.
     async fn patch_as_judged(&self, change: &KeyChange) -> Result<(), Error> {
@@ -218,7 +265,7 @@ impl ManagerCore {
             patch,
             rules,
             options,
-            now,
+            ..
         } = change;
         let is_judged = patch.expires.is_some()
             || patch.not_before.is_some()
@@ -228,10 +275,7 @@ impl ManagerCore {
         }
         for _ in 0..TRIES {
             let record = self.find_expected(*id, options).await?;
-            stays_with_its_owner(&record, patch)?;
-            check_span_after(&record, patch, *now)?;
-            rules.judge_change(*now, &record, patch)?;
-            let mut judged = rules.bound_change(options.clone(), &record, patch);
+            let mut judged = change.judged(&record)?;
             if is_judged {
                 judged.expected_version = Some(record.version);
             }

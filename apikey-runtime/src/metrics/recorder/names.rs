@@ -19,7 +19,7 @@ pub(super) const USAGE_HELD: &str = "apikey_usage_held";
 pub(super) const USAGE_LOST: &str = "apikey_usage_lost_total";
 
 /// All counted calls, in the order of their numbers.
-pub(super) const CALLS: [StoreCall; 24] = [
+pub(super) const CALLS: [StoreCall; 25] = [
     StoreCall::Insert,
     StoreCall::Find,
     StoreCall::List,
@@ -36,6 +36,7 @@ pub(super) const CALLS: [StoreCall; 24] = [
     StoreCall::Refill,
     StoreCall::AddUsage,
     StoreCall::ReadUsage,
+    StoreCall::RollUpUsage,
     StoreCall::PruneUsage,
     StoreCall::CountLiveKeys,
     StoreCall::ReadAudit,
@@ -64,6 +65,7 @@ pub(super) fn call(call: StoreCall) -> &'static str {
         StoreCall::Refill => "refill",
         StoreCall::AddUsage => "add_usage",
         StoreCall::ReadUsage => "read_usage",
+        StoreCall::RollUpUsage => "roll_up_usage",
         StoreCall::PruneUsage => "prune_usage",
         StoreCall::CountLiveKeys => "count_live_keys",
         StoreCall::ReadAudit => "read_audit",

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    CheckResult, audit, audit_pages, audit_texts, batch_reads, bulk, conditions, copying, fields,
-    history, last_use, limits, list_pages, listing, live_keys, live_races, membership,
-    notice_claims, notices, owner_changes, owner_keys, owner_lists, owners, ranges, rates, records,
-    revocation, shared_secrets, usage,
+    CheckResult, audit, audit_pages, audit_texts, batch_reads, bulk, conditions,
+    copied_revocations, copied_uses, copying, fields, history, last_use, limits, list_pages,
+    listing, live_keys, live_races, membership, notice_claims, notices, owner_changes, owner_keys,
+    owner_lists, owners, ranges, rates, records, revocation, shared_secrets, usage,
 };
 use crate::store::KeyStore;
 
@@ -201,6 +201,7 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one a_large_batch_is_added_as_a_whole,
         one a_batch_that_is_retried_is_added_once,
         one usage_is_read_for_a_range_of_hours,
+        one a_roll_up_keeps_the_sums_of_days,
         one pruning_keeps_recent_usage,
     }
     last_use {
@@ -222,5 +223,12 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one a_copy_is_a_resync,
         one a_copy_is_not_audited,
         one a_copy_refuses_other_positions_and_too_many_items,
+    }
+    copied_revocations {
+        two a_copy_revokes_what_was_changed_since,
+        two a_copy_has_the_later_revocations_of_an_owner,
+    }
+    copied_uses {
+        two a_copy_has_the_uses_of_the_two_latest_secrets,
     }
 };

@@ -25,6 +25,7 @@ macro_rules! copying {
         }
     };
 }
+pub(super) use copying;
 
 pub(super) async fn a_copy_has_everything(
     store: Arc<dyn KeyStore>,
@@ -340,7 +341,10 @@ pub(super) async fn a_copy_refuses_other_positions_and_too_many_items(
     Ok(CheckVerdict::Passed)
 }
 
-async fn write(target: &dyn StoreCopy, items: &CopyItems) -> Result<CopyOutcome, Violation> {
+pub(super) async fn write(
+    target: &dyn StoreCopy,
+    items: &CopyItems,
+) -> Result<CopyOutcome, Violation> {
     let written = target.write_copy(items).await;
     written.or_violation("`write_copy` fails")
 }
@@ -351,7 +355,7 @@ async fn keys(source: &dyn StoreCopy) -> Result<CopyItems, Violation> {
 }
 
 /// Returns what changed since the last poll; `None` without a change log.
-async fn poll(
+pub(super) async fn poll(
     store: &dyn KeyStore,
     cursor: &mut Option<Cursor>,
 ) -> Result<Option<ChangeSet>, Violation> {

@@ -83,7 +83,7 @@ pub(super) async fn the_last_use_moves_forward_only(store: Arc<dyn KeyStore>) ->
 }
 
 /// Replaces the secret of key 1.
-async fn rotate(store: &dyn KeyStore, number: u64) -> Result<(), Violation> {
+pub(super) async fn rotate(store: &dyn KeyStore, number: u64) -> Result<(), Violation> {
     let mut patch = KeyPatch::new();
     patch.digest = Some(format!("sha256$0{number}"));
     patch.previous = Some(Some(PreviousDigest {

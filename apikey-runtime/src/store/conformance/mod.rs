@@ -26,6 +26,8 @@ mod charges;
 mod checks;
 mod conditions;
 mod copied;
+mod copied_revocations;
+mod copied_uses;
 mod copying;
 mod fields;
 mod history;

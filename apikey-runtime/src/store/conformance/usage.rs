@@ -283,3 +283,89 @@ pub(super) async fn pruning_keeps_recent_usage(store: Arc<dyn KeyStore>) -> Chec
     );
     Ok(CheckVerdict::Passed)
 }
+
+/// The maximum number of steps of a roll-up of the few rows of these checks.
+const STEPS: u32 = 100;
+
+/// Rolls the usage of days before `day` up, by two nodes at once.
+async fn roll_up(store: &Arc<dyn KeyStore>, day: i64) -> Result<(), Violation> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..2 {
+        let store = Arc::clone(store);
+        tasks.spawn(async move {
+            for _ in 0..STEPS {
+                let more = usage_of(&*store)?.roll_up_usage(day).await;
+                if !more.or_violation("`roll_up_usage` fails")? {
+                    return Ok(());
+                }
+            }
+            Err(Violation(format!(
+                "`roll_up_usage` must end: it answered `true` {STEPS} times for a few rows"
+            )))
+        });
+    }
+    all(tasks).await.map(drop)
+}
+
+/// Returns counts with the hours of days before `day` added to the first hour of their day.
+fn by_day(counts: Counts, day: i64) -> Counts {
+    let mut summed = Counts::new();
+    for ((key, route, hour, outcome), (requests, cost)) in counts {
+        let start = hour.div_euclid(24);
+        let hour = if start < day { start * 24 } else { hour };
+        let sum = summed.entry((key, route, hour, outcome)).or_default();
+        *sum = (sum.0 + requests, sum.1 + cost);
+    }
+    summed
+}
+
+/// A store may also keep all hours.
+pub(super) async fn a_roll_up_keeps_the_sums_of_days(store: Arc<dyn KeyStore>) -> CheckResult {
+    keeping!(store);
+    let day = this_hour().div_euclid(24) - 1;
+    let mut rows = Vec::new();
+    for (ago, hours) in [
+        (4, vec![7]),
+        (2, vec![0, 1, 23]),
+        (1, vec![0, 5]),
+        (0, vec![0, 1, 3]),
+    ] {
+        for (hour, key) in hours
+            .into_iter()
+            .flat_map(|hour| (1..=3).map(move |key| (hour, key)))
+        {
+            let hour = 24 * (day - ago) + hour;
+            rows.push(row(key, "/orders/{id}", hour, ALLOWED, (2, 5)));
+            rows.push(row(key, "/", hour, ALLOWED, (1 << 40, 0)));
+            rows.push(row(key, "/", hour, REFUSED, (3, 0)));
+        }
+    }
+    offer(&*store, &batch(1, 1, rows.clone())).await?;
+    // Some days, more days, the same again, and after a late addition to a day that is rolled up.
+    for (number, end) in [(2, day - 1), (3, day), (4, day), (5, day)] {
+        roll_up(&store, end).await?;
+        let found = everything(&*store).await?;
+        let recent = |counts: &Counts| {
+            let mut counts = counts.clone();
+            counts.retain(|(_, _, hour, _), _| *hour >= 24 * end);
+            counts
+        };
+        let expected = sums(&rows);
+        ensure!(
+            recent(&found) == recent(&expected),
+            "a roll-up must leave the hours of later days as they are; found {:?}",
+            recent(&found)
+        );
+        let (found, expected) = (by_day(found, end), by_day(expected, end));
+        ensure!(
+            found == expected,
+            "the sums of the days must be {expected:?} after a roll-up; found {found:?}"
+        );
+        if number == 4 {
+            let late = row(2, "/", 24 * (day - 2) + 9, ALLOWED, (1, 1));
+            offer(&*store, &batch(1, number, vec![late.clone()])).await?;
+            rows.push(late);
+        }
+    }
+    Ok(CheckVerdict::Passed)
+}

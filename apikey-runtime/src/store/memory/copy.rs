@@ -19,7 +19,6 @@ use crate::store::{
     CopiedEntry, CopiedSecret, CopyItems, CopyOutcome, CopyPage, CopySection, ListedOwner,
     StoreCopy,
 };
-use crate::util::text::quote;
 
 #[async_trait]
 impl StoreCopy for MemoryStore {
@@ -134,19 +133,17 @@ impl State {
             CopyItems::Owners(owners) => {
                 for owner in owners {
                     let present = self.owners.state(&owner.name);
-                    let action = CopyAction::of_owner(present, owner.state);
-                    if outcome.count(action, || format!("the owner {}", quote(&owner.name))) {
-                        self.owners.put(&owner.name, owner.state);
+                    if let Some(state) = outcome.count_owner(present, owner) {
+                        self.owners.put(&owner.name, state);
                     }
                 }
             }
             CopyItems::Keys(records) => {
                 for record in records {
                     let present = self.records.get(&record.id);
-                    let present = present.map(|record| self.copied(record));
-                    let action = CopyAction::of_record(present.as_ref(), record);
-                    if outcome.count(action, || record.id.to_string()) {
-                        self.put_copy(record.clone(), now);
+                    let present = present.map(|record| self.owners.complete(record.clone()));
+                    if let Some(written) = outcome.count_record(present.as_ref(), record) {
+                        self.put_copy(written.into_owned(), now);
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use async_trait::async_trait;
 
@@ -62,6 +63,10 @@ impl UsageStore for MemoryStore {
         Ok(self.state().tally.networks(keys))
     }
 
+    async fn roll_up_usage(&self, day: i64) -> Result<bool, StoreError> {
+        Ok(self.state().tally.roll_up(day))
+    }
+
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         self.state().tally.forget(hour, self.clock().read().now);
         Ok(())
@@ -69,6 +74,9 @@ impl UsageStore for MemoryStore {
 }
 
 const HOUR_MILLIS: i64 = 3_600_000;
+
+/// How many hours of keys a step of the roll-up looks at.
+const ROLLED_UP_AT_ONCE: usize = 500;
 
 /// Requests and their cost, by route and outcome.
 type Hour = HashMap<(String, Outcome), (u64, u64)>;
@@ -82,6 +90,8 @@ pub(super) struct Tally {
     /// By the number of the secret: the two latest.
     pub(super) last_used: HashMap<KeyId, BTreeMap<u64, SecretUse>>,
     pub(super) networks: HashMap<KeyId, Vec<NetworkUse>>,
+    /// The last of `usage` that the roll-up looked at, until it has looked at all.
+    rolled_up_to: Option<(KeyId, i64)>,
     /// The number of each node's last batch, and when it came.
     batches: HashMap<NodeId, (u64, Timestamp)>,
 }
@@ -119,10 +129,8 @@ impl Tally {
         }
         self.batches.insert(batch.node, (batch.number, now));
         for row in &batch.rows {
-            let hour = self.usage.entry((row.key, row.hour)).or_default();
-            let (requests, cost) = hour.entry((row.route.clone(), row.outcome)).or_default();
-            *requests = requests.saturating_add(row.requests);
-            *cost = cost.saturating_add(row.cost);
+            let counted = ((row.route.clone(), row.outcome), (row.requests, row.cost));
+            self.count((row.key, row.hour), [counted]);
         }
         for used in &batch.last_used {
             self.put_use(*used, |held| used.at > held.at);
@@ -130,6 +138,45 @@ impl Tally {
         for used in &batch.networks {
             self.put_network(*used, |held| used.at > held.at);
         }
+    }
+
+    /// Adds counts to those of a key in an hour.
+    fn count(
+        &mut self,
+        place: (KeyId, i64),
+        counts: impl IntoIterator<Item = ((String, Outcome), (u64, u64))>,
+    ) {
+        let hour = self.usage.entry(place).or_default();
+        for (of, (more, more_cost)) in counts {
+            let (requests, cost) = hour.entry(of).or_default();
+            *requests = requests.saturating_add(more);
+            *cost = cost.saturating_add(more_cost);
+        }
+    }
+
+    /// Adds some hours of days before `day` to the first hour of their day. Returns whether more are left.
+    pub(super) fn roll_up(&mut self, day: i64) -> bool {
+        let after = self
+            .rolled_up_to
+            .take()
+            .map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.usage.range((after, Bound::Unbounded));
+        let places: Vec<_> = next
+            .map(|(place, _)| *place)
+            .take(ROLLED_UP_AT_ONCE)
+            .collect();
+        for place in &places {
+            let (key, hour) = *place;
+            let of_day = hour.rem_euclid(24);
+            if hour.div_euclid(24) < day && of_day > 0 {
+                let counts = self.usage.remove(place).unwrap_or_default();
+                self.count((key, hour.saturating_sub(of_day)), counts);
+            }
+        }
+        self.rolled_up_to = places.last().copied();
+        self.rolled_up_to
+            .take_if(|_| places.len() < ROLLED_UP_AT_ONCE);
+        self.rolled_up_to.is_some()
     }
 
     /// Keeps a use of a secret, in place of the present one if `replaces`. Of a key's secrets, the two latest are kept.

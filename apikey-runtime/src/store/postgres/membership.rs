@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use super::PostgresStore;
 use super::error::failed;
 use super::history::{cursor, cursor_tag, empty_log, head, primary};
+use super::migrate;
 use super::pool::{ConnectionPool, PgQuery};
 use crate::error::StoreError;
 use crate::store::{Cursor, MemberList, Membership, Node, NodeId, PROTOCOL};
@@ -31,6 +32,10 @@ impl Membership for PostgresStore {
 
     async fn members(&self) -> Result<MemberList, StoreError> {
         nodes(&self.running()?.member_list).await
+    }
+
+    async fn members_before_start(&self) -> Result<MemberList, StoreError> {
+        listed(&migrate::read_as_is(self.checked()?, self.timeout, NODES).await?)
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
@@ -142,29 +147,36 @@ const TRIM_STEP: i64 = 1_000;
 /// How long a trim waits for a lock, as the server writes the setting.
 const TRIM_WAIT: &str = "100ms";
 
+/// An acknowledgement counts while the log has the very change that was acknowledged: after a restore another may have its
+/// number. Before 103, nodes do not have the column `protocol`, and the name is that of `oldest`.
+const NODES: &str = concat!(
+    "SELECT node.id AS id, node.heartbeat AS heartbeat, node.suspected AS suspected, \
+        (SELECT protocol FROM api_key_nodes AS spoken WHERE spoken.id = node.id) AS protocol, \
+        coalesce(seen.epoch, 0) AS acknowledged, head.epoch AS head_epoch, head.tag AS head_tag, \
+        meta.longest_lease_ms AS longest_lease_ms, pg_is_in_recovery() AS standby \
+     FROM api_key_meta AS meta CROSS JOIN (SELECT 1 AS protocol) AS oldest JOIN ",
+    head!(),
+    " ON TRUE LEFT JOIN api_key_nodes AS node ON TRUE \
+     LEFT JOIN api_key_changes AS seen ON seen.epoch = node.acknowledged AND ",
+    cursor_tag!("seen"),
+    " = node.acknowledged_tag"
+);
+
 async fn nodes(pool: &ConnectionPool) -> Result<MemberList, StoreError> {
-    // An acknowledgement counts while the log has the very change that was acknowledged: after a
-    // restore another may have its number.
-    const NODES: &str = concat!(
-        "SELECT node.id AS id, node.heartbeat AS heartbeat, node.suspected AS suspected, \
-            node.protocol AS protocol, \
-            coalesce(seen.epoch, 0) AS acknowledged, head.epoch AS head_epoch, head.tag AS head_tag, \
-            meta.longest_lease_ms AS longest_lease_ms, pg_is_in_recovery() AS standby \
-         FROM api_key_meta AS meta JOIN ",
-        head!(),
-        " ON TRUE LEFT JOIN api_key_nodes AS node ON TRUE \
-         LEFT JOIN api_key_changes AS seen ON seen.epoch = node.acknowledged AND ",
-        cursor_tag!("seen"),
-        " = node.acknowledged_tag"
-    );
-    let reading_failed = |error| failed("reading the list of nodes", error);
     let rows = pool.read(|| sqlx::query(NODES)).await;
-    let rows = rows.map_err(reading_failed)?;
+    listed(&rows.map_err(reading_failed)?)
+}
+
+fn reading_failed(error: sqlx::Error) -> StoreError {
+    failed("reading the list of nodes", error)
+}
+
+fn listed(rows: &[PgRow]) -> Result<MemberList, StoreError> {
     let first = rows.first().ok_or_else(empty_log)?;
     primary(first).map_err(reading_failed)?;
     let longest: i64 = first.try_get("longest_lease_ms").map_err(reading_failed)?;
     let mut nodes = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let id: Option<&str> = row.try_get("id").map_err(reading_failed)?;
         if let Some(id) = id {
             nodes.push(node(row, id).map_err(reading_failed)?);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{Connection, Error, Row};
 use tokio::time::timeout;
 
@@ -62,17 +62,7 @@ pub(super) async fn prepare(
     deadline: Duration,
     upgrade: &UpgradeFlag,
 ) -> Result<ReadySchema, StoreError> {
-    let first = ConnectionTarget {
-        options: options.clone(),
-        search_path: None,
-        deadline: START_TIMEOUT,
-    };
-    let late = |_elapsed| StoreError::timed_out(format!("no connection within {deadline:?}"));
-    let mut connection = timeout(deadline, first.connect())
-        .await
-        .map_err(late)?
-        .map_err(|error| first_failed(error, opening))?;
-    within(START_TIMEOUT, check_server(&mut connection)).await?;
+    let mut connection = first_connection(options, opening, deadline).await?;
     let (channel, lease, search_path) = migrate(&mut connection, opening, lease, upgrade).await?;
     // If this takes too long, the closed socket ends the session.
     let _ = timeout(deadline, connection.close()).await;
@@ -85,6 +75,42 @@ pub(super) async fn prepare(
         channel,
         lease,
     })
+}
+
+/// Connects once, and reads rows of the tables of this or an older release, which stay as they are.
+pub(super) async fn read_as_is(
+    options: &PgConnectOptions,
+    deadline: Duration,
+    statement: &'static str,
+) -> Result<Vec<PgRow>, StoreError> {
+    let reading_failed = |error| failed("reading the tables as they are", error);
+    let mut connection = first_connection(options, Opening::LOOK, deadline).await?;
+    within(START_TIMEOUT, async {
+        let mut transaction = connection.begin().await.map_err(reading_failed)?;
+        look(&mut transaction, Opening::LOOK).await?;
+        let rows = sqlx::query(statement).fetch_all(&mut *transaction).await;
+        rows.map_err(reading_failed)
+    })
+    .await
+}
+
+async fn first_connection(
+    options: &PgConnectOptions,
+    opening: Opening,
+    deadline: Duration,
+) -> Result<PgConnection, StoreError> {
+    let first = ConnectionTarget {
+        options: options.clone(),
+        search_path: None,
+        deadline: START_TIMEOUT,
+    };
+    let late = |_elapsed| StoreError::timed_out(format!("no connection within {deadline:?}"));
+    let mut connection = timeout(deadline, first.connect())
+        .await
+        .map_err(late)?
+        .map_err(|error| first_failed(error, opening))?;
+    within(START_TIMEOUT, check_server(&mut connection)).await?;
+    Ok(connection)
 }
 
 /// Ends `step` after `bound`, of which the server may not know.

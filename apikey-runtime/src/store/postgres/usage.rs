@@ -36,6 +36,10 @@ impl UsageStore for PostgresStore {
         networks(&self.running()?.keys, keys).await
     }
 
+    async fn roll_up_usage(&self, day: i64) -> Result<bool, StoreError> {
+        roll_up(&self.running()?.keys, day).await
+    }
+
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         forget(&self.running()?.keys, hour).await
     }
@@ -44,6 +48,9 @@ impl UsageStore for PostgresStore {
 /// How many rows are removed at once: a statement that takes longer than a call may would be ended,
 /// and never come to its end.
 const REMOVED_AT_ONCE: usize = 5_000;
+
+/// How many rows a step of the roll-up moves.
+const ROLLED_UP_AT_ONCE: i64 = 1_000;
 
 const HOUR_MILLIS: i64 = 3_600_000;
 
@@ -172,6 +179,42 @@ fn network_use(row: &PgRow) -> Result<Option<NetworkUse>, sqlx::Error> {
 fn network(row: &PgRow) -> Result<Option<IpNet>, sqlx::Error> {
     let network: Option<&str> = row.try_get("network")?;
     Ok(network.and_then(|network| network.parse().ok()))
+}
+
+/// Adds hours of a day before `day` to its first hour. Returns whether there were any.
+async fn roll_up(pool: &ConnectionPool, day: i64) -> Result<bool, StoreError> {
+    // Of each day only the first hour, and the one after it, are looked for. What another node changes at this moment is
+    // left to it, or to the next time.
+    const ROLL_UP: &str = "\
+        WITH RECURSIVE seen (hour) AS ( \
+            SELECT min(hour) FROM api_key_usage WHERE hour > 0 AND hour < $1 \
+            UNION ALL SELECT (SELECT min(hour) FROM api_key_usage WHERE hour > seen.hour AND hour < $1) \
+            FROM seen WHERE seen.hour % 24 = 0 \
+        ), next AS ( \
+            SELECT hour, hour - hour % 24 AS day FROM seen WHERE hour % 24 > 0 \
+        ), taken AS ( \
+            DELETE FROM api_key_usage WHERE ctid = ANY (ARRAY( \
+                SELECT ctid FROM api_key_usage \
+                WHERE hour >= (SELECT hour FROM next) AND hour < (SELECT day + 24 FROM next) \
+                ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)) \
+            RETURNING key, route, outcome, requests, cost \
+        ), moved AS ( \
+            INSERT INTO api_key_usage AS kept (key, hour, route, outcome, requests, cost) \
+            SELECT key, (SELECT day FROM next), route, outcome, \
+                least(sum(requests), 9223372036854775807)::bigint, least(sum(cost), 9223372036854775807)::bigint \
+            FROM taken GROUP BY key, route, outcome ORDER BY key, route, outcome \
+            ON CONFLICT (key, hour, route, outcome) DO UPDATE SET \
+                requests = least(kept.requests::numeric + excluded.requests, 9223372036854775807)::bigint, \
+                cost = least(kept.cost::numeric + excluded.cost, 9223372036854775807)::bigint \
+        ) SELECT FROM taken LIMIT 1";
+    let query = || {
+        sqlx::query(ROLL_UP)
+            .bind(day.saturating_mul(24))
+            .bind(ROLLED_UP_AT_ONCE)
+    };
+    let taken = pool.write(query).await;
+    let taken = taken.map_err(|error| failed("rolling usage up to days", error))?;
+    Ok(!taken.is_empty())
 }
 
 async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {

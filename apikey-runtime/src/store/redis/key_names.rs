@@ -124,6 +124,11 @@ impl KeyNames {
         self.of("usage_days")
     }
 
+    /// The day of which the roll-up is, and the last key whose usage it has looked at.
+    pub(super) fn rolled_up_to(&self) -> String {
+        self.of("rolled_up_to")
+    }
+
     /// Sorted set: the networks of a key, by the time of the last use. Expires.
     pub(super) fn networks(&self, id: &KeyId) -> String {
         self.of("networks:") + id.as_str()

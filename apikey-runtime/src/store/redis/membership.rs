@@ -12,6 +12,7 @@ use super::history::{cursor, number, parts};
 use super::script::{self, ScriptCall};
 use super::server::{SCHEMA, Server, answer};
 use crate::error::StoreError;
+use crate::store::schema::Opening;
 use crate::store::{Cursor, MemberList, Membership, Node, NodeId, PROTOCOL};
 
 #[async_trait]
@@ -31,6 +32,10 @@ impl Membership for RedisStore {
 
     async fn members(&self) -> Result<MemberList, StoreError> {
         nodes(&*self.server()?).await
+    }
+
+    async fn members_before_start(&self) -> Result<MemberList, StoreError> {
+        nodes(&self.open(Opening::LOOK).await?).await
     }
 
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {

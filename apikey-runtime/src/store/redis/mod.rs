@@ -25,6 +25,8 @@ mod server;
 mod settings;
 mod shared_secrets;
 mod usage;
+mod usage_days;
+mod usage_roll_up;
 
 use std::fmt;
 use std::sync::Arc;
@@ -157,6 +159,12 @@ impl RedisStore {
         self
     }
 
+    async fn open(&self, opening: Opening) -> Result<Server, StoreError> {
+        let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
+        let connector = Connector::new(self.url.expose_secret(), names.meta())?;
+        Server::open(connector, names, opening, self.lease, &self.signal).await
+    }
+
     fn server(&self) -> Result<Arc<Server>, StoreError> {
         let server = self.server.read();
         server.clone().map_err(StoreError::unavailable)
@@ -169,10 +177,7 @@ impl KeyStore for RedisStore {
         lease::check(self.lease)?;
         let _turn = self.turn.lock().await;
         if self.server().is_err() {
-            let names = KeyNames::new(&self.key_prefix, &self.namespace)?;
-            let connector = Connector::new(self.url.expose_secret(), names.meta())?;
-            let server =
-                Server::open(connector, names, self.opening, self.lease, &self.signal).await?;
+            let server = self.open(self.opening).await?;
             if self.opening.migrate {
                 index::complete_at_start(&server, &self.upgrade).await?;
                 expiry_notices::complete(&server, &self.upgrade).await?;

@@ -77,7 +77,9 @@ impl Server {
         server.polls.ready().await?;
         settings::warn(&server.calls).await?;
         server.check_schema(opening).await?;
-        server.set_lease(lease).await?;
+        if !opening.reads_older {
+            server.set_lease(lease).await?;
+        }
         Ok(server)
     }
 
@@ -128,8 +130,8 @@ impl Server {
             format!("the namespace of the key `{}`", self.names.meta())
         })?;
         match version {
-            Some(version) => self.raise_schema(version).await,
-            None => Ok(()),
+            Some(version) if opening.migrate => self.raise_schema(version).await,
+            _ => Ok(()),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
-use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use redis::{FromRedisValue, Value, from_redis_value};
@@ -13,6 +12,8 @@ use super::connection::LONG_DEADLINE;
 use super::error::RedisFailure;
 use super::script::{self, ScriptCall};
 use super::server::Server;
+use super::usage_days::{days, parsed};
+use super::usage_roll_up;
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -36,6 +37,10 @@ impl UsageStore for RedisStore {
 
     async fn read_networks(&self, keys: &[KeyId]) -> Result<Vec<NetworkUse>, StoreError> {
         networks(&*self.server()?, keys).await
+    }
+
+    async fn roll_up_usage(&self, day: i64) -> Result<bool, StoreError> {
+        usage_roll_up::step(&*self.server()?, day).await
     }
 
     /// Does nothing: old counts and networks expire in the server.
@@ -178,20 +183,6 @@ async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, Stor
     Ok(rows)
 }
 
-/// The days among `wanted` on which anything was used.
-pub(super) async fn days(
-    server: &Server,
-    doing: &str,
-    wanted: RangeInclusive<i64>,
-) -> Result<Vec<i64>, StoreError> {
-    let mut list = redis::cmd("ZRANGE");
-    list.arg(server.names.usage_days()).arg(0).arg(-1);
-    let (value, _) = server.calls.call(doing, [list], LONG_DEADLINE).await?.one();
-    let days: Vec<Vec<u8>> = read_value(doing, value)?;
-    let days = days.iter().filter_map(|day| parsed(day));
-    Ok(days.filter(|day| wanted.contains(day)).collect())
-}
-
 fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, RedisFailure> {
     value
         .extract_error()
@@ -288,8 +279,4 @@ async fn networks(server: &Server, keys: &[KeyId]) -> Result<Vec<NetworkUse>, St
         }
     }
     Ok(found)
-}
-
-fn parsed<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }

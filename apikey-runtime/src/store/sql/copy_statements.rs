@@ -36,9 +36,12 @@ pub(in crate::store) const READ_NETWORKS: &str = copy_read!(
     "$2, $3"
 );
 
-/// The second table has what an older release wrote: uses of the first secret.
+/// The second table has what an older release wrote: uses of the first secret. As in other reads, the two latest secrets of a key
+/// count: a row of a former one may be left.
 pub(in crate::store) const READ_USES: &str = "\
-    SELECT key, rotations, at, network, EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = copied.key) AS is_kept \
+    SELECT key, rotations, at, network, EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = copied.key) \
+        AND 2 > (SELECT count(*) FROM api_key_secret_uses AS later \
+            WHERE later.key = copied.key AND later.rotations > copied.rotations) AS is_kept \
     FROM (SELECT * FROM (SELECT key, rotations, at, network FROM api_key_secret_uses \
             WHERE (key, rotations) > ($2, $3) ORDER BY key, rotations LIMIT $1) AS present \
         UNION ALL SELECT * FROM (SELECT key, CAST(0 AS bigint) AS rotations, at, network FROM api_key_last_used \

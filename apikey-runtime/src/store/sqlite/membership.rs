@@ -31,6 +31,13 @@ impl Membership for SqliteStore {
         nodes(&self.pools().await?.member_list).await
     }
 
+    async fn members_before_start(&self) -> Result<MemberList, StoreError> {
+        let pools = self.look().await?;
+        let members = nodes(&pools.member_list).await;
+        pools.close().await;
+        members
+    }
+
     async fn suspect(&self, seen: &Node) -> Result<(), StoreError> {
         suspect(&self.pools().await?.membership, seen).await
     }
@@ -95,11 +102,12 @@ const TRIM: &str = "DELETE FROM api_key_changes WHERE epoch < min(\
 
 /// One statement, so one snapshot.
 async fn nodes(pool: &SqlitePool) -> Result<MemberList, StoreError> {
+    // Before 103, nodes do not have the column `protocol`, and the name is that of `oldest`.
     const NODES: &str = "\
         SELECT node.id AS id, node.acknowledged AS acknowledged, node.heartbeat AS heartbeat, node.suspected AS suspected, \
-               node.protocol AS protocol, \
+               (SELECT protocol FROM api_key_nodes AS spoken WHERE spoken.id = node.id) AS protocol, \
                head.epoch AS head_epoch, head.tag AS head_tag, meta.longest_lease_ms AS longest_lease_ms \
-        FROM api_key_meta AS meta \
+        FROM api_key_meta AS meta JOIN (SELECT 1 AS protocol) AS oldest \
         JOIN (SELECT epoch, tag FROM api_key_changes ORDER BY epoch DESC LIMIT 1) AS head \
         LEFT JOIN api_key_nodes AS node";
     let listing_failed = |error| failed("listing the nodes", error);

@@ -164,6 +164,12 @@ impl SqliteStore {
         }
     }
 
+    /// Opens connections that only read, to the tables of this or an older release.
+    async fn look(&self) -> Result<SqlitePools, StoreError> {
+        let clock = Arc::clone(self.limit_clock());
+        SqlitePools::open(&self.path, Opening::LOOK, None, clock, &self.upgrade).await
+    }
+
     /// Notifies the subscribers, whatever the result of the write.
     async fn wrote<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         self.changed.notify();

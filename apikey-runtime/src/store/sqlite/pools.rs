@@ -147,7 +147,9 @@ impl SqlitePools {
                 path.display()
             )));
         }
-        self.lower_longest_lease().await?;
+        if !opening.reads_older {
+            self.lower_longest_lease().await?;
+        }
         Ok(files)
     }
 

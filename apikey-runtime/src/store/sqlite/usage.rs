@@ -40,6 +40,13 @@ impl UsageStore for SqliteStore {
         networks(&self.pools().await?.reader, keys).await
     }
 
+    async fn roll_up_usage(&self, day: i64) -> Result<bool, StoreError> {
+        let pools = self.pools().await?;
+        let moved = roll_up(&pools.reader, &pools.limit_counters, day).await;
+        self.kept(moved.map_err(|error| failed("rolling usage up to days", error)))
+            .await
+    }
+
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
         forget(
             &self.pools().await?.limit_counters,
@@ -52,6 +59,9 @@ impl UsageStore for SqliteStore {
 
 /// The most rows that are removed at once, so that other writers do not wait long.
 const FORGET_TOGETHER: i64 = 1_000;
+
+/// The most rows that a step of the roll-up moves.
+const ROLL_UP_TOGETHER: i64 = 1_000;
 
 /// The most rows that are added by one statement.
 const ADD_TOGETHER: usize = 1_000;
@@ -79,13 +89,23 @@ macro_rules! sum {
     };
 }
 
+/// Adds a row to the one that is there.
+macro_rules! add_up {
+    () => {
+        concat!(
+            "ON CONFLICT (key, hour, route, outcome) DO UPDATE SET ",
+            sum!("requests"),
+            ", ",
+            sum!("cost")
+        )
+    };
+}
+
 const ADD: &str = concat!(
     "INSERT INTO api_key_usage (key, route, hour, outcome, requests, cost) ",
     "SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?) ",
-    "WHERE TRUE ON CONFLICT (key, hour, route, outcome) DO UPDATE SET ",
-    sum!("requests"),
-    ", ",
-    sum!("cost")
+    "WHERE TRUE ",
+    add_up!()
 );
 
 /// A key that was removed in the meantime gets no row, which would never be deleted.
@@ -286,6 +306,45 @@ fn key(row: &SqliteRow) -> Result<Option<KeyId>, Error> {
 
 fn texts(keys: &[KeyId]) -> Vec<&str> {
     keys.iter().map(KeyId::as_str).collect()
+}
+
+/// Adds hours of a day before `day` to its first hour. Returns whether there were any.
+async fn roll_up(reader: &SqlitePool, writer: &SqlitePool, day: i64) -> Result<bool, Error> {
+    // Of each day only the first hour, and the one after it, are looked for.
+    const NEXT: &str = "\
+        WITH RECURSIVE seen (hour) AS ( \
+        SELECT min(hour) FROM api_key_usage WHERE hour > 0 AND hour < ?1 UNION ALL \
+        SELECT (SELECT min(hour) FROM api_key_usage WHERE hour > seen.hour AND hour < ?1) \
+        FROM seen WHERE seen.hour % 24 = 0) \
+        SELECT hour FROM seen WHERE hour % 24 > 0";
+    const MOVE: &str = concat!(
+        "INSERT INTO api_key_usage (key, route, hour, outcome, requests, cost) ",
+        "SELECT key, route, ?1 - ?1 % 24, outcome, requests, cost FROM api_key_usage ",
+        "WHERE hour >= ?1 AND hour < ?1 - ?1 % 24 + 24 ORDER BY hour, key, route, outcome LIMIT ?2 ",
+        add_up!()
+    );
+    // The same rows.
+    const TAKE: &str = "\
+        DELETE FROM api_key_usage WHERE (key, hour, route, outcome) IN \
+        (SELECT key, hour, route, outcome FROM api_key_usage \
+        WHERE hour >= ?1 AND hour < ?1 - ?1 % 24 + 24 ORDER BY hour, key, route, outcome LIMIT ?2)";
+    let next: Option<i64> = sqlx::query_scalar(NEXT)
+        .bind(day.saturating_mul(24))
+        .fetch_optional(reader)
+        .await?;
+    let Some(hour) = next else {
+        return Ok(false);
+    };
+    let mut transaction = WriteTransaction::begin(writer).await?;
+    for statement in [MOVE, TAKE] {
+        sqlx::query(statement)
+            .bind(hour)
+            .bind(ROLL_UP_TOGETHER)
+            .execute(transaction.connection())
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
 }
 
 async fn forget(pool: &SqlitePool, hour: i64, now: Timestamp) -> Result<(), StoreError> {

@@ -129,9 +129,7 @@ impl Verifier {
         allowed: &Allowed,
     ) -> Result<Allowed, Denied> {
         if request.policy.fresh {
-            return self
-                .evaluate_with_store(request, false, Some(allowed))
-                .await;
+            return self.evaluate_with_store(request, None, Some(allowed)).await;
         }
         let decision = match self.check_cache(request) {
             CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
@@ -143,8 +141,12 @@ impl Verifier {
         match decision {
             FastPath::Decided(decision) => decision,
             FastPath::Deferred(reason) => {
-                let denied = matches!(reason, DeferReason::RecheckDenial);
-                self.evaluate_with_store(request, denied, Some(allowed))
+                let denial = match reason {
+                    DeferReason::RecheckDenial(denial) => Some(denial),
+                    // The limits were charged before, and this is not about them.
+                    DeferReason::CacheMiss | DeferReason::ChargeInStore(_) => None,
+                };
+                self.evaluate_with_store(request, denial, Some(allowed))
                     .await
             }
         }

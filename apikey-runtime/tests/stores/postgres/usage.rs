@@ -11,6 +11,7 @@ use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
 
 use super::{cursor, number, place, run, until_waiting};
+use crate::roll_up::{add, all, check_roll_up};
 use crate::usage::check_uses_beside_an_older_release;
 use crate::{at, id, record};
 
@@ -322,4 +323,68 @@ async fn a_key_has_twenty_networks_however_many_are_added_at_once() {
     run(&mut tool, "COMMIT").await.unwrap();
     store.add_usage(&networks(3, 20)).await.unwrap();
     assert_eq!(number(&mut tool, rows).await, 20);
+}
+
+#[tokio::test]
+async fn usage_is_rolled_up() {
+    let place = place!();
+    check_roll_up(&place.started().await).await;
+}
+
+/// Sums stay at the largest, and what another session changes is left for the next time.
+#[tokio::test]
+async fn no_row_ends_the_roll_up() {
+    let place = place!();
+    let store = place.started().await;
+    let half = u64::MAX / 2;
+    let rows = [
+        row(1, "/a", 50, half),
+        row(1, "/a", 51, half),
+        row(2, "/a", 53, 1),
+        row(1, "/a", i64::MIN, 1),
+        row(1, "/a", -1, 1),
+    ];
+    add(&store, &rows).await;
+    let mut tool = place.tool().await;
+    run(
+        &mut tool,
+        "BEGIN; SELECT * FROM api_key_usage WHERE hour = 53 FOR UPDATE",
+    )
+    .await
+    .unwrap();
+    assert!(store.roll_up_usage(i64::MAX).await.unwrap());
+    assert!(!store.roll_up_usage(i64::MAX).await.unwrap());
+    let found = async || {
+        let rows = all(&store).await.into_iter();
+        rows.map(|row| (row.hour, row.requests)).collect::<Vec<_>>()
+    };
+    let most = i64::MAX.unsigned_abs();
+    assert_eq!(found().await, [(i64::MIN, 1), (-1, 1), (48, most), (53, 1)]);
+    run(&mut tool, "COMMIT").await.unwrap();
+    while store.roll_up_usage(i64::MAX).await.unwrap() {}
+    assert_eq!(found().await, [(i64::MIN, 1), (-1, 1), (48, most), (48, 1)]);
+}
+
+/// Nodes roll up while others add to the same days, as late as that.
+#[tokio::test]
+async fn nothing_is_counted_twice_or_lost_while_many_roll_up() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    let mut tasks = JoinSet::new();
+    for by in 1..=4 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            for number in 1..=20 {
+                let rows = (1..=30).map(|key| row(key, "/a", 48 + i64::from(by), 1));
+                let added = batch(by, number, rows.collect());
+                store.add_usage(&added).await.unwrap();
+                while store.roll_up_usage(3).await.unwrap() {}
+            }
+        });
+    }
+    tasks.join_all().await;
+    while store.roll_up_usage(3).await.unwrap() {}
+    let found = all(&*store).await;
+    assert_eq!(found.len(), 30);
+    assert!(found.iter().all(|row| (row.hour, row.requests) == (48, 80)));
 }

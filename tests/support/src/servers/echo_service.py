@@ -1,6 +1,7 @@
 """A service without checks of its own: it answers each request with what it got.
 
-`GET /count` answers with the number of all other requests, and is not one itself.
+`GET /count` answers with the number of all other requests, and is not one itself. A path that ends in `/status/500` is
+answered with this status.
 """
 import json
 import threading
@@ -27,7 +28,8 @@ class Echo(BaseHTTPRequestHandler):
             "count": number,
         }
         text = json.dumps(got).encode()
-        self.send_response(200)
+        before, _, status = self.path.rpartition("/status/")
+        self.send_response(int(status) if before else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

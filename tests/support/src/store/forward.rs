@@ -248,6 +248,7 @@ forwarding! {
         Usage read_usage(query: &UsageQuery) -> Vec<UsageRow>, format!("{query:?}");
         LastUsed last_used(keys: &[KeyId]) -> Vec<LastUsed>, format!("{keys:?}");
         Networks read_networks(keys: &[KeyId]) -> Vec<NetworkUse>, format!("{keys:?}");
+        RollUpUsage roll_up_usage(day: i64) -> bool, day.to_string();
         PruneUsage prune_usage(hour: i64) -> (), hour.to_string();
     }
     SharedSecretStore, shared_secrets {

@@ -148,7 +148,7 @@ impl GateStore {
     /// Returns how often methods about a key were called: without those by which a manager polls
     /// the change log, or writes usage, in the background.
     pub fn count_all(&self) -> usize {
-        const BACKGROUND: [Call; 13] = [
+        const BACKGROUND: [Call; 14] = [
             Call::Changes,
             Call::Join,
             Call::Acknowledge,
@@ -158,6 +158,7 @@ impl GateStore {
             Call::Leave,
             Call::MarkKeys,
             Call::AddUsage,
+            Call::RollUpUsage,
             Call::PruneUsage,
             Call::PruneAudit,
             Call::ClaimNotices,

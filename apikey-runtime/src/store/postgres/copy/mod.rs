@@ -20,6 +20,9 @@ use crate::store::{
 const READING: &str = "reading a page of a copy";
 const WRITING: &str = "writing a page of a copy";
 
+/// How often a page is written of which something was changed at the same moment.
+const TRIES: u32 = 5;
+
 /// Returns a statement that is planned at each call: one that was planned while the tables were small reads all of them.
 fn once(sql: &'static str) -> PgQuery {
     query(sql).persistent(false)

@@ -1,5 +1,6 @@
 //! Owners and records. `migrations/0108_copying.sql` has the triggers behind the statements.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
@@ -10,15 +11,14 @@ use super::super::limit_counters::whole;
 use super::super::origin::with_origin;
 use super::super::owners::owner_join;
 use super::super::pool::ConnectionPool;
-use super::{WRITING, once};
+use super::{TRIES, WRITING, once};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerState};
-use crate::store::copy_rules::{CopyAction, copied_record};
+use crate::store::copy_rules::busy;
 use crate::store::sql::{self, EncodedColumns, KeyRow, column_names, read_columns};
 use crate::store::{CopyOutcome, ListedOwner};
-use crate::util::text::quote;
 
 /// What the triggers read: see [`origin_text`](super::super::origin::origin_text).
 const ORIGIN: &str = r#"{"channel":"code","is_copy":true,"sets_enabled_at":true}"#;
@@ -26,47 +26,54 @@ const ORIGIN: &str = r#"{"channel":"code","is_copy":true,"sets_enabled_at":true}
 const FIND_OWNERS: &str = "SELECT owner, version AS owner_version, revocations AS owner_revoked, suspended AS owner_suspended \
     FROM api_key_owners WHERE owner = ANY ($1)";
 
-/// A state that was changed in the meantime stays.
+/// A state that was changed in the meantime stays. It is looked at again: it may have to be revoked.
 const WRITE_OWNERS: &str = concat!(
     with_origin!("$5"),
     "INSERT INTO api_key_owners AS known (owner, version, revocations, suspended) \
      SELECT one.* FROM origin, unnest($1::text[], $2::bigint[], $3::bigint[], $4::boolean[]) AS one \
      ON CONFLICT (owner) DO UPDATE SET version = excluded.version, revocations = excluded.revocations, \
-     suspended = excluded.suspended WHERE known.version < excluded.version AND known.revocations <= excluded.revocations"
+     suspended = excluded.suspended WHERE known.version < excluded.version AND known.revocations <= excluded.revocations \
+     RETURNING known.owner"
 );
 
-/// Writes owners whose state is later than the present one.
+/// Writes owners whose state is later than the present one, or has more revocations.
 pub(super) async fn write_owners(
     pool: &ConnectionPool,
     owners: &[ListedOwner],
 ) -> Result<CopyOutcome, StoreError> {
     let writing_failed = |error| failed(WRITING, error);
     let names: Vec<_> = owners.iter().map(|owner| owner.name.clone()).collect();
-    let rows = pool.read(|| once(FIND_OWNERS).bind(names.clone())).await;
-    let rows = rows.map_err(writing_failed)?;
-    let present: HashMap<String, OwnerState> = rows.iter().filter_map(owner).collect();
-    let mut outcome = CopyOutcome::default();
-    let is_written = |owner: &&ListedOwner| {
-        let action = CopyAction::of_owner(present.get(&owner.name).copied(), owner.state);
-        outcome.count(action, || format!("the owner {}", quote(&owner.name)))
-    };
-    let written: Vec<_> = owners.iter().filter(is_written).collect();
-    if written.is_empty() {
-        return Ok(outcome);
+    for _ in 0..TRIES {
+        let rows = pool.read(|| once(FIND_OWNERS).bind(names.clone())).await;
+        let rows = rows.map_err(writing_failed)?;
+        let present: HashMap<String, OwnerState> = rows.iter().filter_map(owner).collect();
+        let mut outcome = CopyOutcome::default();
+        let state = |owner: &ListedOwner| {
+            let state = outcome.count_owner(present.get(&owner.name).copied(), owner)?;
+            Some((owner.name.clone(), state))
+        };
+        let written: Vec<_> = owners.iter().filter_map(state).collect();
+        if written.is_empty() {
+            return Ok(outcome);
+        }
+        fn column<T>(written: &[(String, OwnerState)], value: impl Fn(&OwnerState) -> T) -> Vec<T> {
+            written.iter().map(|(_, state)| value(state)).collect()
+        }
+        let names: Vec<_> = written.iter().map(|(name, _)| name.clone()).collect();
+        let write = || {
+            once(WRITE_OWNERS)
+                .bind(names.clone())
+                .bind(column(&written, |state| whole(state.version)))
+                .bind(column(&written, |state| whole(state.revocations)))
+                .bind(column(&written, |state| state.suspended))
+                .bind(ORIGIN)
+        };
+        let rows = pool.write(write).await.map_err(writing_failed)?;
+        if rows.len() == written.len() {
+            return Ok(outcome);
+        }
     }
-    fn column<T>(owners: &[&ListedOwner], value: impl Fn(&ListedOwner) -> T) -> Vec<T> {
-        owners.iter().map(|owner| value(owner)).collect()
-    }
-    let write = || {
-        once(WRITE_OWNERS)
-            .bind(column(&written, |owner| owner.name.clone()))
-            .bind(column(&written, |owner| whole(owner.state.version)))
-            .bind(column(&written, |owner| whole(owner.state.revocations)))
-            .bind(column(&written, |owner| owner.state.suspended))
-            .bind(ORIGIN)
-    };
-    pool.write(write).await.map_err(writing_failed)?;
-    Ok(outcome)
+    Err(busy(WRITING))
 }
 
 fn owner(row: &PgRow) -> Option<(String, OwnerState)> {
@@ -82,7 +89,7 @@ const FIND_KEYS: &str = concat!(
     " WHERE key.id = ANY ($1)"
 );
 
-/// A record that was changed in the meantime stays.
+/// A record that was changed in the meantime stays. It is looked at again: it may have to be revoked.
 const WRITE_KEYS: &str = concat!(
     with_origin!("$2"),
     "INSERT INTO api_keys AS key (",
@@ -100,41 +107,89 @@ const WRITE_KEYS: &str = concat!(
      excluded.limits, excluded.created_at, excluded.expires_at, excluded.not_before, excluded.revoked_at, \
      excluded.revoked_reason, excluded.enabled, excluded.version, excluded.description, excluded.created_by, \
      excluded.updated_by, excluded.rotations, excluded.enabled_at, excluded.label_key, excluded.owner_revocations) \
-     WHERE key.version < excluded.version AND (key.revoked_at IS NULL OR excluded.revoked_at IS NOT NULL)"
+     WHERE key.version < excluded.version AND (key.revoked_at IS NULL OR excluded.revoked_at IS NOT NULL) \
+     RETURNING key.id"
 );
 
-/// Writes records whose version is later than the present one.
+/// Adds when and why records were revoked that their owner's state revokes here. Their version is the same.
+const COMPLETE_KEYS: &str = concat!(
+    with_origin!("$5"),
+    "UPDATE api_keys AS key SET revoked_at = one.at, revoked_reason = one.reason \
+     FROM origin, unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[]) AS one(id, version, at, reason) \
+     WHERE key.id = one.id AND key.version = one.version RETURNING key.id"
+);
+
+/// Writes records whose version is later than the present one, or that are revoked there alone.
 pub(super) async fn write_keys(
     pool: &ConnectionPool,
     records: &[KeyRecord],
 ) -> Result<CopyOutcome, StoreError> {
     let writing_failed = |error| failed(WRITING, error);
     let ids: Vec<_> = records.iter().map(|record| record.id.to_string()).collect();
-    let rows = pool.read(|| once(FIND_KEYS).bind(ids.clone())).await;
-    let rows = rows.map_err(writing_failed)?;
-    let present = rows
-        .iter()
-        .map(present)
-        .collect::<Result<HashMap<_, _>, StoreError>>()?;
-    let (mut outcome, mut written) = (CopyOutcome::default(), Vec::new());
-    for record in records {
-        let action = CopyAction::of_record(present.get(&record.id), record);
-        if outcome.count(action, || record.id.to_string()) {
-            written.push(columns(record)?);
+    for _ in 0..TRIES {
+        let rows = pool.read(|| once(FIND_KEYS).bind(ids.clone())).await;
+        let rows = rows.map_err(writing_failed)?;
+        let present = rows
+            .iter()
+            .map(present)
+            .collect::<Result<HashMap<_, _>, StoreError>>()?;
+        let mut outcome = CopyOutcome::default();
+        let written = records
+            .iter()
+            .filter_map(|record| outcome.count_record(present.get(&record.id), record));
+        let (completed, written): (Vec<_>, Vec<_>) = written.partition(|record| {
+            let present = present.get(&record.id);
+            present.is_some_and(|present| present.version == record.version)
+        });
+        let done = complete(pool, &completed).await.map_err(writing_failed)?;
+        let written = written.iter().map(|record| columns(record));
+        let written = written.collect::<Result<Vec<_>, _>>()?;
+        if written.is_empty() && done == completed.len() {
+            return Ok(outcome);
+        }
+        let count = written.len();
+        let text = Value::from(written).to_string();
+        let write = || once(WRITE_KEYS).bind(text.clone()).bind(ORIGIN);
+        let rows = pool.write(write).await.map_err(writing_failed)?;
+        if rows.len() == count && done == completed.len() {
+            return Ok(outcome);
         }
     }
-    if written.is_empty() {
-        return Ok(outcome);
+    Err(busy(WRITING))
+}
+
+/// Runs [`COMPLETE_KEYS`], and returns the number of records that it found. Records read the same before and after it, but for the
+/// time and the reason.
+async fn complete(
+    pool: &ConnectionPool,
+    records: &[Cow<'_, KeyRecord>],
+) -> Result<usize, sqlx::Error> {
+    if records.is_empty() {
+        return Ok(0);
     }
-    let text = Value::from(written).to_string();
-    let write = || once(WRITE_KEYS).bind(text.clone()).bind(ORIGIN);
-    pool.write(write).await.map_err(writing_failed)?;
-    Ok(outcome)
+    let revoked = || records.iter().map(|record| record.revoked.as_ref());
+    let ids: Vec<_> = records.iter().map(|record| record.id.to_string()).collect();
+    let versions: Vec<_> = records.iter().map(|record| whole(record.version)).collect();
+    let times: Vec<_> = revoked()
+        .map(|revoked| revoked.map(|revoked| revoked.at.as_millis()))
+        .collect();
+    let reasons: Vec<_> = revoked()
+        .map(|revoked| revoked.and_then(|revoked| revoked.reason.clone()))
+        .collect();
+    let complete = || {
+        once(COMPLETE_KEYS)
+            .bind(ids.clone())
+            .bind(versions.clone())
+            .bind(times.clone())
+            .bind(reasons.clone())
+            .bind(ORIGIN)
+    };
+    Ok(pool.write(complete).await?.len())
 }
 
 /// Reads a record. One that cannot be read may be revoked, so it is not replaced.
 fn present(row: &PgRow) -> Result<(KeyId, KeyRecord), StoreError> {
-    let record = copied_record(sql::record(row)?);
+    let record = sql::record(row)?;
     Ok((record.id, record))
 }
 

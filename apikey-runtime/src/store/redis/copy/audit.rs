@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use redis::from_redis_value;
 use serde_json::Value;
 
-use super::busy;
 use crate::audit::{AuditEntry, FieldChange};
 use crate::error::StoreError;
-use crate::store::copy_rules::{CopyAction, cursor, entry_weight, page_of, position};
+use crate::store::copy_rules::{CopyAction, busy, cursor, entry_weight, page_of, position};
 use crate::store::redis::audit::{StreamFields, StreamId, entry};
 use crate::store::redis::connection::LONG_DEADLINE;
 use crate::store::redis::error::RedisFailure;

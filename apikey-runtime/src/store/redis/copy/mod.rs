@@ -56,10 +56,3 @@ impl StoreCopy for RedisStore {
         }
     }
 }
-
-/// The error of a page for which what is here changes each time.
-fn busy(doing: &str) -> StoreError {
-    StoreError::unavailable(format!(
-        "{doing}: another process changes this store at the same time; stop it"
-    ))
-}

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use redis::from_redis_value;
 
-use super::busy;
 use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerState};
-use crate::store::copy_rules::{CopyAction, copied_record, page_of, position};
+use crate::store::copy_rules::{CopyAction, busy, page_of, position};
 use crate::store::redis::connection::LONG_DEADLINE;
 use crate::store::redis::error::RedisFailure;
 use crate::store::redis::options::ChangeOptions;
@@ -19,7 +18,6 @@ use crate::store::redis::script;
 use crate::store::redis::server::{Server, TRIES};
 use crate::store::shared_secret_store::secret_of;
 use crate::store::{CopiedSecret, CopyItems, CopyOutcome, CopyPage, ListedOwner};
-use crate::util::text::quote;
 
 /// Keys of the store that a copy of records needs.
 const KEYS: usize = 6;
@@ -41,11 +39,10 @@ pub(super) async fn write_keys(
             CopyOutcome::default(),
             present_keys(server, doing, keys).await?,
         );
-        let is_written = |record: &&KeyRecord| {
-            let action = CopyAction::of_record(present.get(&record.id), record);
-            outcome.count(action, || record.id.to_string())
-        };
-        let written: Vec<_> = keys.iter().filter(is_written).collect();
+        let written = keys
+            .iter()
+            .filter_map(|record| outcome.count_record(present.get(&record.id), record));
+        let written: Vec<_> = written.collect();
         if written.is_empty() {
             return Ok(outcome);
         }
@@ -55,7 +52,7 @@ pub(super) async fn write_keys(
             .argument(options.text());
         for record in written {
             let version = present.get(&record.id).map(|present| present.version);
-            let fields = RecordFields::of_record(record)?.set;
+            let fields = RecordFields::of_record(&record)?.set;
             run = run
                 .argument(record.id.as_str())
                 .argument(version.map_or_else(String::new, |version| version.to_string()))
@@ -77,7 +74,7 @@ pub(super) async fn write_keys(
     Err(busy(doing))
 }
 
-/// Reads the records that are here already, as a copy has them.
+/// Reads the records that are here already.
 async fn present_keys(
     server: &Server,
     doing: &str,
@@ -90,7 +87,7 @@ async fn present_keys(
         for (id, hash) in ids.iter().zip(hashes) {
             let hash = hash?;
             if !hash.is_empty() {
-                present.insert(*id, copied_record(record_hash::record(*id, &hash)?));
+                present.insert(*id, record_hash::record(*id, &hash)?);
             }
         }
     }
@@ -120,12 +117,11 @@ pub(super) async fn write_owners(
             let state = state
                 .map(|state| state.ok_or_else(|| unreadable_owner(server)))
                 .transpose()?;
-            let action = CopyAction::of_owner(state, owner.state);
-            if outcome.count(action, || format!("the owner {}", quote(&owner.name))) {
+            if let Some(state) = outcome.count_owner(state, owner) {
                 run = run
                     .argument(owner.name.as_str())
                     .argument(text.unwrap_or_default())
-                    .argument(owner_text(owner.state));
+                    .argument(owner_text(state));
             }
         }
         if outcome.written == 0 {

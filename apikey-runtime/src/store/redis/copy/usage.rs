@@ -11,7 +11,8 @@ use crate::key::KeyId;
 use crate::store::copy_rules::CopyAction;
 use crate::store::redis::script::{self, ScriptCall};
 use crate::store::redis::server::Server;
-use crate::store::redis::usage::{DAY_MILLIS, LATEST, counter, days, field, rows_of_day};
+use crate::store::redis::usage::{DAY_MILLIS, LATEST, counter, field, rows_of_day};
+use crate::store::redis::usage_days::days;
 use crate::store::{CopyItems, CopyOutcome, CopyPage, UsageRow};
 
 /// A hash: a key, and a day.
@@ -132,6 +133,7 @@ pub(super) async fn write(
         let ends = day.saturating_add(1).saturating_mul(DAY_MILLIS);
         let ends = ends.saturating_add(keep).clamp(1, LATEST);
         if ends <= now {
+            outcome.outdated += rows.len() as u64;
             continue;
         }
         let held: HashMap<_, _> = rows_of_day(key, day, &hash)

@@ -2,6 +2,7 @@
 //!
 //! The triggers find in the origin that it is a copy: they do not audit, and do not log each change.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::Value;
@@ -17,10 +18,8 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerState};
-use crate::store::copy_rules::{CopyAction, copied_record};
 use crate::store::sql::{self, KeyRow, column_names};
 use crate::store::{CopyOutcome, ListedOwner};
-use crate::util::text::quote;
 
 /// One that was left by hand is replaced.
 const ORIGIN: &str = "INSERT OR REPLACE INTO api_key_origin (only_row, at, is_library, sets_enabled_at, is_copy) \
@@ -57,7 +56,7 @@ const ADD_OWNER: &str =
 const CHANGE_OWNER: &str =
     "UPDATE api_key_owners SET version = $2, revocations = $3, suspended = $4 WHERE owner = $1";
 
-/// Writes owners whose state is later than the present one.
+/// Writes owners whose state is later than the present one, or has more revocations.
 pub(super) async fn write_owners(
     pool: &SqlitePool,
     owners: &[ListedOwner],
@@ -87,10 +86,9 @@ async fn put_owners(
     let mut outcome = CopyOutcome::default();
     for owner in owners {
         let held = present.get(&owner.name);
-        let action = CopyAction::of_owner(held.copied(), owner.state);
-        if !outcome.count(action, || format!("the owner {}", quote(&owner.name))) {
+        let Some(state) = outcome.count_owner(held.copied(), owner) else {
             continue;
-        }
+        };
         let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
         query(if held.is_some() {
             CHANGE_OWNER
@@ -98,9 +96,9 @@ async fn put_owners(
             ADD_OWNER
         })
         .bind(&owner.name)
-        .bind(number(owner.state.version))
-        .bind(number(owner.state.revocations))
-        .bind(owner.state.suspended)
+        .bind(number(state.version))
+        .bind(number(state.revocations))
+        .bind(state.suspended)
         .execute(&mut *connection)
         .await?;
     }
@@ -132,7 +130,7 @@ const NUMBER: &str =
     "UPDATE api_keys SET owner_revocations = $2 WHERE id = $1 AND owner_revocations <> $2";
 const END_NUMBERING: &str = "DELETE FROM api_key_numbering";
 
-/// Writes records whose version is later than the present one.
+/// Writes records whose version is later than the present one, or that are revoked there alone.
 pub(super) async fn write_keys(
     pool: &SqlitePool,
     records: &[KeyRecord],
@@ -160,9 +158,9 @@ async fn put_keys(
     let mut outcome = CopyOutcome::default();
     let mut written = Vec::new();
     for record in records {
-        let action = CopyAction::of_record(present.get(&record.id), record);
-        if outcome.count(action, || record.id.to_string()) {
-            written.push((record, RecordValues::of(record)?));
+        if let Some(record) = outcome.count_record(present.get(&record.id), record) {
+            let values = RecordValues::of(&record)?;
+            written.push((record, values));
         }
     }
     let put = put(connection, &present, written).await;
@@ -173,7 +171,7 @@ async fn put_keys(
 /// Returns the records by their ids. One that cannot be read may be revoked, so it is not replaced.
 fn present(rows: &[SqliteRow]) -> Result<HashMap<KeyId, KeyRecord>, StoreError> {
     let read = |row: &SqliteRow| {
-        let record = copied_record(sql::record(row)?);
+        let record = sql::record(row)?;
         Ok((record.id, record))
     };
     rows.iter().map(read).collect()
@@ -182,7 +180,7 @@ fn present(rows: &[SqliteRow]) -> Result<HashMap<KeyId, KeyRecord>, StoreError> 
 async fn put(
     connection: &mut SqliteConnection,
     present: &HashMap<KeyId, KeyRecord>,
-    written: Vec<(&KeyRecord, RecordValues)>,
+    written: Vec<(Cow<'_, KeyRecord>, RecordValues)>,
 ) -> Result<(), sqlx::Error> {
     let (changed, added): (Vec<_>, Vec<_>) = written
         .iter()
