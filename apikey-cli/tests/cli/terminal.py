@@ -1,6 +1,7 @@
 """Runs a program on a terminal: terminal.py COLUMNS WAIT_FOR INPUT PROGRAM [ARGUMENT]..
 
-INPUT is typed when WAIT_FOR is seen. What the terminal gets is written to stdout; the exit code is the program's.
+INPUT is typed when WAIT_FOR is seen; at the hidden prompt for a key, when the terminal does not show what is typed, or after a minute if it
+always does. What the terminal gets is written to stdout; the exit code is the program's.
 """
 import fcntl
 import os
@@ -9,6 +10,7 @@ import signal
 import struct
 import sys
 import termios
+import time
 
 columns, wait_for, typed = int(sys.argv[1]), sys.argv[2].encode(), sys.argv[3].encode()
 process, terminal = pty.fork()
@@ -35,6 +37,10 @@ while True:
         break
     seen += piece
     if typed and wait_for in seen:
+        # The program turns the echo off after it wrote the prompt.
+        end = time.monotonic() + 60
+        while wait_for == b'Key: ' and termios.tcgetattr(terminal)[3] & termios.ECHO and time.monotonic() < end:
+            time.sleep(0.01)
         os.write(terminal, typed)
         typed = b''
 _, status = os.waitpid(process, 0)
