@@ -178,6 +178,13 @@ impl StoreAddress {
     pub(crate) fn store_keeping(
         &self,
         opening: Opening,
+        #[cfg_attr(
+            not(feature = "redis"),
+            expect(
+                unused_variables,
+                reason = "the other stores keep usage until it is pruned"
+            )
+        )]
         copied_usage_retention: Duration,
     ) -> Result<Arc<dyn KeyStore>, Failure> {
         let (must_exist, migrate) = match opening {
