@@ -23,10 +23,13 @@ pub(crate) fn ask(common: &Common, question: &str) -> Result<(), Failure> {
         .remedy("add `--yes` to do it, or `--dry-run` to see what it would do"));
     }
     let mut err = anstream::stderr();
-    write!(err, "{} [y/N] ", escaped(question))?;
-    err.flush()?;
+    let shown = write!(err, "{} [y/N] ", escaped(question)).and_then(|()| err.flush());
+    shown.map_err(|error| Failure::because("the question cannot be shown", &error))?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| {
+        Failure::because("nothing was changed, and the answer cannot be read", &error)
+    })?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::with_code(exit::ERROR, "nothing was changed")),

@@ -20,8 +20,14 @@ pub(crate) const CONFLICT: Code = Code(5);
 pub(crate) const STORE_AWAY: Code = Code(6);
 /// The key that was to be verified is rejected.
 pub(crate) const REJECTED: Code = Code(10);
-/// An interrupt ended a question, as shells say it.
-pub(crate) const INTERRUPTED: Code = Code(130);
+
+impl Code {
+    /// Returns the code of a program that this signal ended, as shells say it.
+    #[cfg(unix)]
+    pub(crate) fn of_signal(number: i32) -> Self {
+        Self(u8::try_from(number).map_or(ERROR.0, |number| 128 | number))
+    }
+}
 
 impl From<Code> for i32 {
     fn from(code: Code) -> Self {

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use apikey_runtime::Error;
@@ -53,6 +54,19 @@ impl Failure {
         Self::new(format!("{cause}: {}", chain(error)))
     }
 
+    /// Creates an error of a file that an option names, and that cannot be read.
+    pub(crate) fn unread_file(what: &str, path: &Path, error: &io::Error) -> Self {
+        Self::usage(format!(
+            "the file `{}` {what} cannot be read: {error}",
+            path.display()
+        ))
+    }
+
+    /// Creates an error of a variable whose bytes are no text. They are not repeated.
+    pub(crate) fn not_unicode(variable: &str) -> Self {
+        Self::usage(format!("`{variable}` is not Unicode; write it as UTF-8"))
+    }
+
     /// Adds what to do.
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
@@ -62,6 +76,18 @@ impl Failure {
     /// Says first what was done before this.
     pub(crate) fn after(mut self, done: impl fmt::Display) -> Self {
         self.cause = format!("{done}, and {}", self.cause);
+        self
+    }
+
+    /// Returns the whole text without an id that it may have.
+    pub(crate) fn text_without(&self, id: &str) -> String {
+        let remedy = self.remedy.as_deref().unwrap_or_default();
+        format!("{}\n{remedy}", self.cause).replace(id, "")
+    }
+
+    /// Adds what failed in the same way.
+    pub(crate) fn and_also(mut self, others: impl fmt::Display) -> Self {
+        self.cause = format!("{}; the same for {others}", self.cause);
         self
     }
 

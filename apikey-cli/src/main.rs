@@ -14,14 +14,13 @@ mod new_secret;
 mod notice;
 mod output;
 mod progress;
+mod prompt;
 mod propagation;
 mod rules;
 mod session;
 mod settings;
 mod store_address;
 mod text;
-
-use clap::Parser;
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "redis")))]
 compile_error!("enable a feature for a store: `sqlite`, `postgres` or `redis`");
@@ -35,7 +34,7 @@ fn main() -> std::process::ExitCode {
 
 fn run() -> Result<(), failure::Failure> {
     key_in_arguments::reject()?;
-    let arguments = args::Arguments::parse();
+    let arguments = args::Arguments::of_process();
     arguments.common.color.apply();
     commands::run(arguments)
 }

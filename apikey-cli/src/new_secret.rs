@@ -1,13 +1,16 @@
 //! Shows a new secret, once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use apikey_runtime::NewKey;
 
 use crate::failure::Failure;
 use crate::output::{Column, Format, Output, Row};
+
+/// Blanks that keep room in a file, for longer secrets than there are.
+const ROOM: [u8; 512] = [b' '; 512];
 
 /// Takes the secret of a key that is about to be made. It exists before the key does, so that a file that cannot be
 /// written leaves no key without its secret behind.
@@ -31,10 +34,19 @@ impl SecretSink {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path);
-        let file = file.map_err(|error| cannot_create(path, &error))?;
-        Ok(Self {
+        let mut file = file.map_err(|error| cannot_create(path, &error))?;
+        // A full disk is found before there is a secret.
+        let reserved = file.write_all(&ROOM).and_then(|()| file.sync_all());
+        let sink = Self {
             file: Some((path.to_owned(), file)),
-        })
+        };
+        match reserved {
+            Ok(()) => Ok(sink),
+            Err(error) => {
+                sink.abandon();
+                Err(cannot_create(path, &error))
+            }
+        }
     }
 
     /// Returns the error of [`prepare`](Self::prepare) as far as it is known without creating the file.
@@ -67,7 +79,7 @@ impl SecretSink {
     ) -> Result<(), Failure> {
         let secret = key.expose_secret();
         if let Some((path, mut file)) = self.file {
-            let written = writeln!(file, "{secret}").and_then(|()| file.sync_all());
+            let written = fill(&mut file, secret);
             written.map_err(|error| {
                 let what = format!(
                     "the key `{}` was made or changed, and its secret could not be written to `{}`",
@@ -99,6 +111,14 @@ impl SecretSink {
                 .remedy("rotate the key to get another secret, or revoke it")
         })
     }
+}
+
+/// Writes the secret in place of the blanks.
+fn fill(file: &mut File, secret: &str) -> io::Result<()> {
+    file.rewind()?;
+    writeln!(file, "{secret}")?;
+    file.set_len(secret.len() as u64 + 1)?;
+    file.sync_all()
 }
 
 /// Rejects a format that does not show a secret.

@@ -24,8 +24,8 @@ impl Progress {
     pub(crate) fn new(common: &Common, what: &'static str, total: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let template = match total {
-            Some(_) => "{pos} of {len} {msg} ({elapsed}, {eta} to go)",
-            None => "{pos} {msg} ({elapsed})",
+            Some(_) => "{msg}: {pos} of {len} ({elapsed}, {eta} to go)",
+            None => "{msg}: {pos} ({elapsed})",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

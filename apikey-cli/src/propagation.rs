@@ -3,6 +3,7 @@
 use apikey_runtime::manager::Propagation;
 
 use crate::notice;
+use crate::text::counted;
 
 /// Says how the servers learned of a change that each of them follows now.
 pub(crate) fn report(propagation: &Propagation) {
@@ -20,7 +21,7 @@ pub(crate) fn report(propagation: &Propagation) {
             let names: Vec<_> = nodes.iter().map(ToString::to_string).collect();
             notice::note(&format!(
                 "{how} {}: {}",
-                servers(nodes.len()),
+                counted(nodes.len() as u64, "server"),
                 names.join(", ")
             ));
         }
@@ -30,11 +31,4 @@ pub(crate) fn report(propagation: &Propagation) {
         false if acknowledged.is_empty() => "confirmed: no server uses the store now",
         false => "confirmed: each server follows the change",
     });
-}
-
-fn servers(count: usize) -> String {
-    match count {
-        1 => "1 server".to_owned(),
-        _ => format!("{count} servers"),
-    }
 }

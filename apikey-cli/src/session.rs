@@ -17,6 +17,8 @@ pub(crate) struct Session {
     pub(crate) manager: ApiKeyManager,
     pub(crate) common: Common,
     pub(crate) output: Output,
+    /// Whether peppers were given.
+    pub(crate) has_peppers: bool,
     hasher: Sha256Hasher,
 }
 
@@ -41,7 +43,9 @@ impl Session {
 
     async fn open(common: Common, address: &StoreAddress) -> Result<Self, Failure> {
         let store = address.store(Opening::AsIs)?;
-        let hasher = settings::hasher(&common)?;
+        let peppers = settings::peppers(&common)?;
+        let has_peppers = !peppers.is_empty();
+        let hasher = Sha256Hasher::with_peppers(peppers)?;
         let builder = ApiKeyManager::builder()
             .config(settings::config(&common)?)
             .hasher(hasher.clone())
@@ -51,6 +55,7 @@ impl Session {
             manager: builder.start().await?,
             output: Output::new(&common),
             common,
+            has_peppers,
             hasher,
         })
     }
@@ -65,9 +70,10 @@ impl Session {
         self.check_digest(record, &record.digest)
     }
 
-    /// Rejects a key as [`check_pepper`](Self::check_pepper) does, also for the digest of the secret before.
+    /// Rejects a key as [`check_pepper`](Self::check_pepper) does, also for the digest of the secret before in its grace.
     pub(crate) fn check_peppers(&self, record: &KeyRecord) -> Result<(), Failure> {
-        settings::digests(record).try_for_each(|digest| self.check_digest(record, digest))
+        settings::digests(record, self.now())
+            .try_for_each(|digest| self.check_digest(record, digest))
     }
 
     fn check_digest(&self, record: &KeyRecord, digest: &str) -> Result<(), Failure> {

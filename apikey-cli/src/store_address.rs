@@ -65,9 +65,7 @@ impl StoreAddress {
         }
         match std::env::var(VARIABLE) {
             Ok(address) if !address.trim().is_empty() => Self::parse(&address),
-            Err(std::env::VarError::NotUnicode(_)) => Err(Failure::usage(format!(
-                "`{VARIABLE}` is not Unicode; write it as UTF-8"
-            ))),
+            Err(std::env::VarError::NotUnicode(_)) => Err(Failure::not_unicode(VARIABLE)),
             _ => Err(Failure::usage("the store is not named").remedy(format!(
                 "set `{VARIABLE}` (such as `sqlite:/var/lib/app/apikeys.db` or `postgres://..`), or add \
                  `--store-file FILE` with a file that holds the address, or `--sqlite PATH`"
@@ -78,15 +76,8 @@ impl StoreAddress {
     /// Reads the address from the first line of a file.
     pub(crate) fn from_file(path: &Path) -> Result<Self, Failure> {
         refuse_address(path)?;
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::because(
-                format!(
-                    "the file `{}` with the store's address cannot be read",
-                    path.display()
-                ),
-                &error,
-            )
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::unread_file("with the store's address", path, &error))?;
         Self::parse(text.lines().next().unwrap_or_default())
     }
 

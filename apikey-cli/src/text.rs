@@ -21,6 +21,14 @@ pub(crate) fn escaped(text: &str) -> String {
     shown
 }
 
+/// Returns a number and its noun, such as `1 key` and `2 keys`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
 fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -40,5 +48,11 @@ mod tests {
         assert!(shown.starts_with("a\\u{1b}[31mred\\u{9b}2J"), "{shown}");
         // Negative control: other letters of the world stay as they are.
         assert_eq!(escaped("größe 木 \\n"), "größe 木 \\n");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let shown = [0, 1, 2].map(|number| counted(number, "key"));
+        assert_eq!(shown, ["0 keys", "1 key", "2 keys"]);
     }
 }

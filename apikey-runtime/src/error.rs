@@ -11,6 +11,7 @@ use crate::key_id::KeyId;
 use crate::util::text::quote;
 
 pub use violation::PolicyViolation;
+use violation::counted;
 
 /// The source of an error, kept whole.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -57,7 +58,7 @@ pub enum Error {
     /// A change of any number of keys stopped before its end. The keys that were counted are changed;
     /// others may be too. The same call continues where this one stopped.
     #[error(
-        "{done} keys were changed, then the call failed: {source}; make the same call again, it continues there"
+        "{} changed, then the call failed: {source}; make the same call again, it continues there", counted(*done, "key")
     )]
     Incomplete {
         /// The number of keys that were certainly changed.
@@ -110,7 +111,7 @@ pub enum StoreError {
     #[error("the record does not exist")]
     NotFound,
     /// The owner has as many live keys as it may have.
-    #[error("the owner has {max} live keys, and may not have more")]
+    #[error("the owner has {}, and may not have more", counted(u64::from(*max), "live key"))]
     TooManyKeys {
         /// The maximum number of live keys.
         max: u32,

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::clock::ManualClock;
-use apikey_runtime::{ApiKeyManager, Config, MemoryStore, Rate};
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, MemoryStore, Rate};
 use apikey_test_support::forge;
 use apikey_test_support::http::Client;
+use apikey_test_support::log::Log;
+use apikey_test_support::store::{Call, Fault, GateStore};
 
 use crate::oauth::{form, manager_at, parsed, send, serve};
 
@@ -103,4 +105,26 @@ async fn guesses_at_revoke_are_counted_by_address_and_block_no_other() {
     // Another address is not blocked, and the key is revoked there.
     assert_eq!(from("127.0.0.2", &right).await.status, 200);
     assert!(manager.verify(key.expose_secret()).await.is_err());
+}
+
+/// A store that is away passes by itself; what else fails does not.
+#[actix_web::test]
+async fn a_failure_is_logged_with_its_causes_and_as_an_error_unless_the_store_is_away() {
+    let log = Log::capture();
+    let store = GateStore::new();
+    let shared = Arc::<GateStore>::clone(&store) as Arc<dyn KeyStore>;
+    let builder = ApiKeyManager::builder().shared_store(shared);
+    let manager = builder.start().await.unwrap();
+    let server = serve(&manager);
+    let key = manager.create("a").await.unwrap();
+    let body = format!("token={}", key.expose_secret());
+    for (fault, level, cause) in [
+        (Fault::TakesTooLong, "WARN", "timed out"),
+        (Fault::Backend, "ERROR", "the test says so"),
+    ] {
+        store.fail(Call::Find, fault);
+        assert_eq!(send(&server, "/revoke", &[], &body).await.status, 503);
+        let lines = log.lines(&[level, "a token could not be read or revoked", cause]);
+        assert_eq!(lines.len(), 1, "{level} {}", log.text());
+    }
 }

@@ -81,3 +81,23 @@ fn envoy_is_closed_and_says_that_the_application_is_away() {
         assert!(ENVOY.lines().any(|own| own.trim() == line), "{line}");
     }
 }
+
+/// They match `/api/..%2fadmin` as a path below `/api/`, and the service may read it as `/admin`.
+#[test]
+fn envoy_and_traefik_refuse_encoded_slashes() {
+    let own = |sample: &str, line: &str| {
+        sample
+            .lines()
+            .any(|own| own.trim_matches(['#', ' ']) == line)
+    };
+    assert!(own(
+        ENVOY,
+        "path_with_escaped_slashes_action: REJECT_REQUEST"
+    ));
+    for name in ["Slash", "BackSlash", "Semicolon"] {
+        assert!(
+            own(TRAEFIK, &format!("allowEncoded{name}: false")),
+            "{name}"
+        );
+    }
+}

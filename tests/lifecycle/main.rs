@@ -12,6 +12,7 @@ mod lists;
 mod over_http;
 mod owned;
 mod owner_lists;
+mod previews;
 mod purge;
 mod rules;
 

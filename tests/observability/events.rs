@@ -141,7 +141,9 @@ async fn what_changes_nothing_tells_nothing() {
     let mut events = manager.events();
     assert!(!manager.revoke(id).actor("ann").await.unwrap());
     assert!(!manager.revoke_all("nobody").await.unwrap());
-    assert_eq!(manager.update(id).await.unwrap().id, id);
+    let same = manager.update(id).await.unwrap();
+    let preview = manager.update(id).actor("ann").preview().await.unwrap();
+    assert_eq!(preview, same);
     assert_eq!(manager.purge(Timestamp::MIN).await.unwrap(), 0);
     assert!(matches!(manager.rotate(id).await, Err(Error::Revoked(_))));
     assert!(matches!(manager.enable(id).await, Err(Error::Revoked(_))));

@@ -8,8 +8,8 @@ use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, GateStore};
 use apikey_test_support::{PATIENCE, manager_on, soon, within};
 
-/// Short enough for a test to wait for its end, and long enough for a node to acknowledge.
-const LEASE: Duration = Duration::from_millis(600);
+/// Short enough for a test to wait for its end, and long enough for a node to acknowledge, also on a busy machine.
+const LEASE: Duration = Duration::from_secs(3);
 
 async fn detached_on(store: Arc<dyn KeyStore>) -> ApiKeyManager {
     let builder = ApiKeyManager::builder().shared_store(store).detached();

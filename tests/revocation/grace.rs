@@ -6,9 +6,10 @@ use std::time::Duration;
 use apikey_runtime::audit::{AuditAction, ChangeOrigin};
 use apikey_runtime::clock::{ManualClock, Timestamp};
 use apikey_runtime::events::{Event, EventKind};
-use apikey_runtime::store::AuditQuery;
+use apikey_runtime::store::{AuditQuery, KeyPatch, KeyStore, PreviousDigest, WriteOptions};
 use apikey_runtime::{ApiKeyManager, DenyReason, Error, KeyId, MemoryStore, NewKey};
 use apikey_test_support::fleet::Fleet;
+use apikey_test_support::log::Log;
 use apikey_test_support::store::{Call, GateStore};
 use apikey_test_support::{manager, manager_at, manager_on, patient_manager, soon};
 
@@ -126,4 +127,62 @@ async fn a_key_that_is_missing_or_revoked_is_told() {
     assert!(matches!(outcome, Err(Error::Revoked(id)) if id == key.id()));
     let outcome = manager.end_grace(key.id()).actor("a\nb").await;
     assert!(matches!(outcome, Err(Error::InvalidArgument(_))));
+}
+
+async fn is_active(manager: &ApiKeyManager, key: &NewKey) -> bool {
+    let facts = soon(manager.introspect(key.expose_secret())).await;
+    facts.unwrap().active
+}
+
+/// A digest that cannot be parsed denies the secret that it is of, and is reported. After its grace it is not parsed.
+#[actix_web::test]
+async fn a_broken_digest_of_an_old_secret_denies_that_secret_alone() {
+    let log = Log::capture();
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
+    let store = Arc::new(MemoryStore::new());
+    let first = manager_at(store.clone(), clock.clone()).await;
+    let old = first.create("a").await.unwrap();
+    let new = first.rotate(old.id()).grace(HOUR).await.unwrap();
+    let previous = first.get(old.id()).await.unwrap().previous.unwrap();
+    let invalid = Some(DenyReason::InvalidKey);
+    let write = async |digest: &str| {
+        let mut patch = KeyPatch::new();
+        let digest = digest.to_owned();
+        let until = previous.until;
+        patch.previous = Some(Some(PreviousDigest { digest, until }));
+        let (id, options) = (old.id(), WriteOptions::new());
+        store.update(&id, &patch, &options).await.unwrap();
+        manager_at(store.clone(), clock.clone()).await
+    };
+    let reports = || log.lines(&["ERROR", old.id().as_str(), "digest"]).len();
+    // Control: with the digest as it was, both are allowed.
+    let manager = write(&previous.digest).await;
+    assert_eq!(refusal(&manager, &old).await, None);
+    assert_eq!(refusal(&manager, &new).await, None);
+    assert_eq!(reports(), 0);
+
+    let manager = write("md5$00").await;
+    for _ in 0..3 {
+        assert_eq!(refusal(&manager, &new).await, None);
+        assert_eq!(refusal(&manager, &old).await, invalid);
+    }
+    assert_eq!(reports(), 1, "{}", log.text());
+    assert!(is_active(&manager, &new).await);
+    assert!(!is_active(&manager, &old).await);
+
+    clock.advance(HOUR);
+    let manager = write("md5$01").await;
+    let before = reports();
+    assert_eq!(refusal(&manager, &new).await, None);
+    assert_eq!(refusal(&manager, &old).await, invalid);
+    assert!(is_active(&manager, &new).await);
+    assert_eq!(reports(), before);
+    // Control: a broken digest of the secret that is in force denies the key.
+    let mut patch = KeyPatch::new();
+    patch.digest = Some("md5$02".to_owned());
+    let (id, options) = (old.id(), WriteOptions::new());
+    store.update(&id, &patch, &options).await.unwrap();
+    let manager = manager_at(store.clone(), clock.clone()).await;
+    assert_eq!(refusal(&manager, &new).await, invalid);
+    assert!(!is_active(&manager, &new).await);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::clock::{Clock, ManualClock};
-use apikey_runtime::{ApiKeyManager, Config, KeyId, Timestamp};
+use apikey_runtime::{ApiKeyManager, Config, KeyId, KeyStore, Timestamp};
 use apikey_test_support::store::{Call, GateStore};
 use apikey_test_support::{PATIENCE, within};
 
@@ -84,4 +84,52 @@ async fn hours_become_days_after_a_while() {
     become_so(&manager, key.id(), &[(0, 6), (24, 5)]).await;
     advance(1);
     become_so(&manager, key.id(), &[(24, 5)]).await;
+}
+
+/// Rolls up the days before the second one, as a node does.
+async fn roll_up(store: &GateStore) {
+    let usage = store.usage().unwrap();
+    while usage.roll_up_usage(FIRST / 24 + 1).await.unwrap() {}
+}
+
+/// A span begins in the middle of a day, which is rolled up by another node: whose clock is a little ahead, or while the call
+/// reads.
+#[actix_web::test]
+async fn no_report_misses_a_day_that_is_rolled_up_at_this_moment() {
+    let at = |hour: i64| Timestamp::from_millis((FIRST + hour) * HOUR);
+    for is_meanwhile in [false, true] {
+        let clock = Arc::new(ManualClock::at(at(12)));
+        let store = GateStore::new();
+        let manager = start(&store, &clock).await;
+        let key = manager.create("a").await.unwrap();
+        for _ in 0..3 {
+            manager.verify(key.expose_secret()).await.unwrap();
+        }
+        become_so(&manager, key.id(), &[(12, 3)]).await;
+        let report = || manager.usage(key.id()).between(at(7), at(31));
+        let early = |minutes: u64| Duration::from_secs(36 * 3_600 - 60 * minutes);
+        clock.advance(early(6));
+        // Control: the day is not taken for a whole one before.
+        let hours = report().await.unwrap().by_hour();
+        assert_eq!(hours[0].start, at(12));
+        let total = if is_meanwhile {
+            let gate = store.gate_before(Call::Usage);
+            let reading = actix_web::rt::spawn(report());
+            gate.arrived().await;
+            roll_up(&store).await;
+            clock.advance(Duration::from_secs(6 * 60));
+            gate.open();
+            reading.await.unwrap()
+        } else {
+            clock.advance(Duration::from_secs(2 * 60));
+            roll_up(&store).await;
+            report().await
+        };
+        let hours = total.unwrap().by_hour();
+        let found: Vec<_> = hours
+            .iter()
+            .map(|one| (one.start, one.counts.requests))
+            .collect();
+        assert_eq!(found, [(at(0), 3)], "{is_meanwhile}");
+    }
 }

@@ -8,16 +8,20 @@ mod programs;
 mod scan;
 mod store;
 
+use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
+use crate::text::escaped;
+
 pub(crate) use audit::AuditArguments;
+use common::Color;
 pub(crate) use common::{ChangeArguments, Common};
 pub(crate) use keys::{
     CreateArguments, Expiry, Filters, Ids, KeysCommand, ListArguments, PurgeArguments,
     RevokeArguments, RotateArguments, ShowArguments, SwitchArguments, UpdateArguments,
     UsageArguments, UsageUnit, VerifyArguments,
 };
-pub(crate) use owners::{ListOwnersArguments, OwnerChange, OwnersCommand, RevokeOwnerArguments};
+pub(crate) use owners::{ListOwnersArguments, OwnerChange, OwnersCommand};
 pub(crate) use programs::{CompletionsArguments, ManArguments};
 pub(crate) use scan::ScanArguments;
 pub(crate) use store::{CopyArguments, MigrateArguments, StoreCommand};
@@ -30,7 +34,8 @@ Examples:
   apikey keys revoke 2YhUCQwWWeoSCFNn0Zxz4B --reason leaked --confirmed
 
 Exit codes:
-  0 done  1 error  2 usage  3 not found  4 not allowed  5 conflict  6 the store is away  10 rejected";
+  0 done  1 error  2 usage  3 not found  4 not allowed  5 conflict  6 the store is away  10 rejected
+  130 interrupted";
 
 /// Manages API keys, beside running servers.
 ///
@@ -44,6 +49,38 @@ pub(crate) struct Arguments {
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Parses the arguments of the process. Exits with a message if they are wrong, or ask for help. A terminal does not
+    /// obey what the message repeats of them.
+    pub(crate) fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            let repeated = |(kind, value): (_, &ContextValue)| match value {
+                ContextValue::String(text) => Some((kind, ContextValue::String(escaped(text)))),
+                ContextValue::Strings(texts) => {
+                    let texts = texts.iter().map(|text| escaped(text)).collect();
+                    Some((kind, ContextValue::Strings(texts)))
+                }
+                _ => None,
+            };
+            let repeated: Vec<_> = error.context().filter_map(repeated).collect();
+            for (kind, value) in repeated {
+                error.insert(kind, value);
+            }
+            if is_colour_refused() {
+                Color::Never.apply();
+            }
+            error.exit()
+        })
+    }
+}
+
+/// Returns whether arguments that may be wrong have `--color never`.
+fn is_colour_refused() -> bool {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let is_pair = |pair: &[_]| pair[0] == "--color" && pair[1] == "never";
+    arguments.contains(&"--color=never".into()) || arguments.windows(2).any(is_pair)
 }
 
 #[derive(Debug, Subcommand)]

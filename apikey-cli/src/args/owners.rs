@@ -11,12 +11,15 @@ pub(crate) enum OwnersCommand {
     /// Revokes all keys that an owner has now, for ever
     ///
     /// It is one change, whatever their number. A key that the owner gets later is not revoked.
-    Revoke(RevokeOwnerArguments),
+    #[command(after_help = REVOKE_EXAMPLES)]
+    Revoke(OwnerChange),
     /// Suspends an owner: all its keys are denied until `resume`
     ///
     /// So are keys that the owner gets meanwhile. Each key keeps whether it is enabled.
+    #[command(after_help = SUSPEND_EXAMPLES)]
     Suspend(OwnerChange),
     /// Ends a suspension: the owner's keys count again
+    #[command(after_help = RESUME_EXAMPLES)]
     Resume(OwnerChange),
 }
 
@@ -41,27 +44,23 @@ Examples:
   apikey owners revoke acme --dry-run
   apikey owners revoke acme --reason breach --confirmed --yes";
 
-#[derive(Debug, Args)]
-#[command(after_help = REVOKE_EXAMPLES)]
-pub(crate) struct RevokeOwnerArguments {
-    #[command(flatten)]
-    pub(crate) owner: OwnerChange,
-    /// Says how many keys it would revoke, and changes nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-const CHANGE_EXAMPLES: &str = "\
+const SUSPEND_EXAMPLES: &str = "\
 Examples:
-  apikey owners suspend acme --reason \"unpaid invoice\"
-  apikey owners resume acme";
+  apikey owners suspend acme --dry-run
+  apikey owners suspend acme --reason \"unpaid invoice\" --yes";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  apikey owners resume acme --reason paid";
 
 /// A change of an owner.
 #[derive(Debug, Args)]
-#[command(after_help = CHANGE_EXAMPLES)]
 pub(crate) struct OwnerChange {
     /// The owner's name
     pub(crate) owner: String,
     #[command(flatten)]
     pub(crate) change: ChangeArguments,
+    /// Says how many keys the owner has that it would change, and changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

@@ -27,6 +27,7 @@ Examples:
 
 A copy that ended early is continued by the same command. A repeated copy changes nothing.
 What was changed in TO stays, except that what FROM revoked is revoked in TO. It still differs: exit code 5.
+Of a limit counter, a count of usage and a last use, the later or larger one stays: servers of TO may have counted since a copy.
 Usage is kept in Redis for the setting `usage_retention_hours`; older usage is not copied there.")]
     Copy(CopyArguments),
 }

@@ -7,6 +7,7 @@ use apikey_runtime::manager::Propagation;
 use apikey_runtime::{Error, KeyId};
 use tokio::task::JoinHandle;
 
+use super::failures::Failures;
 use super::keys::row;
 use crate::args::Ids;
 use crate::failure::Failure;
@@ -15,6 +16,7 @@ use crate::output::{Cell, Column, Row};
 use crate::progress::Progress;
 use crate::propagation;
 use crate::session::Session;
+use crate::text::counted;
 
 /// How many keys are changed at the same time. Each call waits for the servers by itself.
 const AT_ONCE: usize = 64;
@@ -69,16 +71,16 @@ pub(crate) fn ids(arguments: &Ids) -> Result<Vec<KeyId>, Failure> {
 /// Shows the keys, which nothing changes. A failure does not stop the others; the first is the command's.
 pub(crate) async fn show_unchanged(session: &Session, ids: &[KeyId]) -> Result<(), Failure> {
     let mut rows = session.output.rows(&row::CHANGED);
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     for id in ids {
         match shown(session, *id, None).await {
             Ok(row) => rows.write(row)?,
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.add(*id, failure),
         }
     }
     rows.finish()?;
     notice::note(DRY_RUN);
-    first_of(failures)
+    failures.first()
 }
 
 /// Shows a key as it would be.
@@ -106,17 +108,7 @@ async fn shown(
     Ok(row.and(cells(propagation)))
 }
 
-/// Returns the first failure, and reports the others.
-fn first_of(failures: Vec<Failure>) -> Result<(), Failure> {
-    let mut failures = failures.into_iter();
-    let first = failures.next();
-    for other in failures {
-        other.report();
-    }
-    first.map_or(Ok(()), Err)
-}
-
-/// What an error of the output follows.
+/// What an error follows that comes after the change.
 pub(crate) const MADE: &str = "the change was made";
 
 /// Changes each key, and shows those that were changed. A failure does not stop the others; the first is the command's.
@@ -128,7 +120,7 @@ where
 {
     let mut rows = session.output.rows(&row::CHANGED);
     let mut progress = Progress::new(&session.common, "keys", Some(ids.len() as u64));
-    let (mut failures, mut last, mut done) = (Vec::new(), None, 0);
+    let (mut failures, mut last, mut done) = (Failures::default(), None, 0);
     let mut written = Ok(());
     for ids in ids.chunks(AT_ONCE) {
         let start = |id: &KeyId| (*id, tokio::spawn(change(*id)));
@@ -139,7 +131,7 @@ where
                     last = propagation.or(last);
                     written = written.and_then(|()| rows.write(row));
                 }
-                Err(failure) => failures.push(failure),
+                Err(failure) => failures.add(id, failure),
             }
             done += 1;
             progress.set(done);
@@ -148,12 +140,12 @@ where
     drop(progress);
     let written = written.and_then(|()| rows.finish());
     if let Err(failure) = written {
-        failures.push(failure.after(MADE));
+        failures.add_other(failure.after(MADE));
     }
     if let Some(propagation) = &last {
         propagation::report(propagation);
     }
-    first_of(failures)
+    failures.first()
 }
 
 /// Waits for the change of a key, and returns its row.
@@ -164,14 +156,15 @@ async fn settled(
 ) -> Result<(Row, Option<Propagation>), Failure> {
     let made = call.await;
     let propagation = made.map_err(|error| Failure::because("the change ended", &error))??;
-    let row = shown(session, id, propagation.as_ref()).await?;
+    let row = shown(session, id, propagation.as_ref()).await;
+    let row = row.map_err(|failure| failure.after(MADE))?;
     Ok((row, propagation))
 }
 
 /// Names the keys in a question: one by its label.
 pub(crate) async fn named(session: &Session, ids: &[KeyId]) -> Result<String, Failure> {
     let [id] = ids else {
-        return Ok(format!("{} keys", ids.len()));
+        return Ok(counted(ids.len() as u64, "key"));
     };
     let record = session.manager.get(*id).await?;
     let owner = match &record.owner {

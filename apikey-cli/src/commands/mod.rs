@@ -2,6 +2,7 @@
 
 mod audit;
 mod change;
+mod failures;
 mod keys;
 mod owners;
 mod programs;
@@ -17,7 +18,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { common, command } = arguments;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(|error| Failure::because("the program cannot start", &error))?;
     let only_reads = only_reads(&command);
     let done = runtime.block_on(async {
         match command {
@@ -60,8 +62,9 @@ fn only_reads(command: &Command) -> bool {
         },
         Command::Owners(command) => match command {
             OwnersCommand::List(_) => true,
-            OwnersCommand::Revoke(arguments) => arguments.dry_run,
-            OwnersCommand::Suspend(_) | OwnersCommand::Resume(_) => false,
+            OwnersCommand::Revoke(change)
+            | OwnersCommand::Suspend(change)
+            | OwnersCommand::Resume(change) => change.dry_run,
         },
         Command::Audit(_) | Command::Scan(_) | Command::Completions(_) | Command::Man(_) => true,
         Command::Store(_) => false,

@@ -4,7 +4,7 @@ use apikey_runtime::Error;
 use apikey_runtime::manager::Propagation;
 use apikey_runtime::store::OwnerState;
 
-use crate::args::{ListOwnersArguments, OwnerChange, OwnersCommand, RevokeOwnerArguments};
+use crate::args::{ListOwnersArguments, OwnerChange, OwnersCommand};
 use crate::commands::change::{MADE, made};
 use crate::confirm;
 use crate::failure::Failure;
@@ -13,6 +13,7 @@ use crate::output::{Column, Format, Row};
 use crate::progress::Progress;
 use crate::propagation;
 use crate::session::Session;
+use crate::text::counted;
 
 /// The columns of an owner. New ones come last.
 const COLUMNS: &[Column] = &[
@@ -95,15 +96,14 @@ fn row(name: &str, state: &OwnerState) -> Row {
     Row::new(name, cells)
 }
 
-async fn revoke(session: &Session, arguments: RevokeOwnerArguments) -> Result<(), Failure> {
-    let RevokeOwnerArguments { owner, dry_run } = arguments;
-    let OwnerChange { owner, change } = &owner;
-    if dry_run {
-        let keys = live_keys(session, owner).await?;
-        notice::note(&format!(
-            "this would revoke {keys} of the owner `{owner}`; nothing was changed"
-        ));
-        return show(session, owner).await;
+async fn revoke(session: &Session, arguments: OwnerChange) -> Result<(), Failure> {
+    let OwnerChange {
+        owner,
+        change,
+        dry_run,
+    } = &arguments;
+    if *dry_run {
+        return preview(session, owner, "revoke").await;
     }
     // With `--yes`, a revocation does not depend on a count.
     if !session.common.yes {
@@ -131,13 +131,21 @@ async fn revoke(session: &Session, arguments: RevokeOwnerArguments) -> Result<()
     .await
 }
 
-/// Returns the number of keys that a revocation would end, in words.
+/// Says what a change would do, and writes the owner as it is.
+async fn preview(session: &Session, owner: &str, verb: &str) -> Result<(), Failure> {
+    let keys = live_keys(session, owner).await?;
+    notice::note(&format!(
+        "this would {verb} {keys} of the owner `{owner}`; nothing was changed"
+    ));
+    show(session, owner).await
+}
+
+/// Returns the number of keys that a change of an owner is about, in words.
 async fn live_keys(session: &Session, owner: &str) -> Result<String, Failure> {
     state(session, owner).await?;
     Ok(match session.manager.live_keys(owner, MAX_COUNT).await? {
-        1 => "1 live key".to_owned(),
         MAX_COUNT => format!("{MAX_COUNT} live keys or more"),
-        count => format!("{count} live keys"),
+        count => counted(count.into(), "live key"),
     })
 }
 
@@ -146,7 +154,23 @@ async fn set_suspended(
     arguments: OwnerChange,
     suspended: bool,
 ) -> Result<(), Failure> {
-    let OwnerChange { owner, change } = &arguments;
+    let OwnerChange {
+        owner,
+        change,
+        dry_run,
+    } = &arguments;
+    if *dry_run {
+        let verb = if suspended { "suspend" } else { "resume" };
+        return preview(session, owner, verb).await;
+    }
+    // With `--yes`, a suspension does not depend on a count.
+    if suspended && !session.common.yes {
+        let keys = live_keys(session, owner).await?;
+        let question = format!(
+            "Suspend the owner `{owner}`? It has {keys}, and all its keys are denied until `apikey owners resume`."
+        );
+        confirm::ask(&session.common, &question)?;
+    }
     let call = match suspended {
         true => session.manager.suspend_owner(owner),
         false => session.manager.resume_owner(owner),

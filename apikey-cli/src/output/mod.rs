@@ -66,8 +66,8 @@ impl Column {
     }
 }
 
-/// The values of one thing, in the order of the columns.
-#[derive(Debug, Clone)]
+/// The values of one thing, in the order of the columns. It may have a secret, and does not implement `Debug`.
+#[derive(Clone)]
 pub(crate) struct Row {
     id: String,
     cells: Vec<Cell>,

@@ -31,12 +31,10 @@ async fn what_it_changes_counts_on_a_running_server() {
         let rows = program.json(&["keys", "revoke", &id, "--yes", "--confirmed"]);
         assert!(!is_accepted(&server, &key).await, "{address}: at once");
         let node = server.members().await.unwrap()[0].id.to_string();
-        // On a busy machine, a lease of a file may end before the server answers.
+        // On a busy machine, a lease may end before the server answers.
         let heard =
             ["acknowledged", "waited_out"].map(|list| rows[0][list].as_array().unwrap().as_slice());
         assert_eq!(heard.concat(), [node.as_str()], "{address}");
-        let is_file = address.starts_with("sqlite:");
-        assert!(is_file || heard[1].is_empty(), "{address}: {rows}");
         let listed = program.json(&["keys", "list", "--state", "revoked"]);
         assert_eq!(listed[0]["id"], id.as_str(), "{address}");
         assert_eq!(server.members().await.unwrap().len(), 1, "{address}");

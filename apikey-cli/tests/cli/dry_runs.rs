@@ -132,6 +132,7 @@ async fn a_dry_run_has_the_exit_code_of_the_command() {
         ),
         (3, &["keys", "rotate", &unknown, "--yes"]),
         (5, &["keys", "rotate", gone, "--yes"]),
+        (2, &["keys", "purge", "--before", "2099-01-01", "--yes"]),
         (5, &["keys", "rotate", id, "--if-version", "7", "--yes"]),
     ] {
         for command in [command.to_vec(), dry(command)] {

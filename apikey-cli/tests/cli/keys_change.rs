@@ -1,7 +1,7 @@
 //! The commands that change keys, by their exit codes.
 
 use apikey_runtime::audit::ChangeChannel;
-use apikey_runtime::{KeyState, Timestamp};
+use apikey_runtime::{KeyId, KeyState, Timestamp};
 
 use crate::program::Program;
 
@@ -232,4 +232,47 @@ async fn usage_is_shown_and_ended_keys_are_purged() {
     program
         .run(&["keys", "purge", "--before", "2999-01-01", "--yes"])
         .failed(2);
+}
+
+/// The errors of many keys that differ in the id alone are one error, and the exit code is that of the first key.
+#[tokio::test]
+async fn an_error_of_many_keys_is_told_once() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let revoked = server.create("ci").await.unwrap();
+    server.revoke(revoked.id()).await.unwrap();
+    let live = server.create("ci").await.unwrap();
+    // More than are changed at the same time.
+    let unknown: Vec<_> = (1..=100).map(|n| KeyId::from_u128(n).to_string()).collect();
+    let errors = |text: &str| text.matches("error:").count();
+    let enable = ["keys", "enable", "-"];
+    let ran = program.run_with_input(&enable, &unknown.join("\n"));
+    assert_eq!((ran.code, errors(&ran.stderr)), (3, 1), "{ran:?}");
+    assert!(ran.stderr.contains("99 other keys"), "{ran:?}");
+    for (number, id) in unknown.iter().enumerate() {
+        assert_eq!(ran.stderr.contains(id), number < 4, "{number} {ran:?}");
+    }
+    let two = program.run_with_input(&enable, &unknown[..2].join("\n"));
+    assert!(two.stderr.contains("1 other key:"), "{two:?}");
+    assert!(!two.stderr.contains(".."), "{two:?}");
+    // Control: what differs in more is told by itself, whichever comes first.
+    let (revoked, live) = (revoked.id().to_string(), live.id().to_string());
+    for (ids, code) in [
+        ([&revoked, &unknown[0], &live, &unknown[1]], 5),
+        ([&unknown[0], &revoked, &live, &unknown[1]], 3),
+    ] {
+        let ids = ids.map(String::as_str).join("\n");
+        let ran = program.run_with_input(&enable, &ids);
+        assert_eq!((ran.code, errors(&ran.stderr)), (code, 2), "{ran:?}");
+        assert!(ran.stdout.contains(&live), "{ran:?}");
+        let dry_run = [&enable[..], &["--dry-run"]].concat();
+        let ran = program.run_with_input(&dry_run, &unknown.join("\n"));
+        assert_eq!((ran.code, errors(&ran.stderr)), (3, 1), "{ran:?}");
+    }
+    // Keys that were revoked before are told once, too.
+    let revoke = ["keys", "revoke", &live, "--yes"];
+    program.run(&revoke).ok();
+    let ran = program.run(&[&revoke[..], &[&revoked]].concat());
+    assert_eq!(ran.stderr.matches("note:").count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains("1 other key"), "{ran:?}");
 }

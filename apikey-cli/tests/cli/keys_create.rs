@@ -204,6 +204,37 @@ async fn a_retired_pepper_stops_neither_a_new_key_nor_a_check() {
     );
 }
 
+/// Keys that have ended do not hide a live one that is older.
+#[tokio::test]
+async fn a_missing_pepper_is_found_behind_many_keys_that_have_ended() {
+    let program = Program::sqlite();
+    let server = program.peppered_server(&["v1"]).await;
+    let end = async |count| {
+        for _ in 0..count {
+            let ended = server.create("ended").await.unwrap();
+            server.revoke(ended.id()).await.unwrap();
+        }
+    };
+    let live = server.create("live").await.unwrap();
+    end(30).await;
+    program.peppers("others", &["v2"]);
+    let create = ["keys", "create", "new"];
+    let with_others = [&create[..], &["--pepper-file", "others"]].concat();
+    for command in [&create[..], &with_others] {
+        assert!(program.run(command).failed(2).contains("pepper"));
+    }
+    // Without a live key, no pepper is still not one of the store's. Another may be the server's by now.
+    server.revoke(live.id()).await.unwrap();
+    assert!(program.run(&create).failed(2).contains("pepper"));
+    program.run(&with_others).ok();
+    // Control: keys that ended, and did not need a pepper.
+    let other = Program::sqlite();
+    let server = other.server().await;
+    let ended = server.create("ended").await.unwrap();
+    server.revoke(ended.id()).await.unwrap();
+    other.run(&create).ok();
+}
+
 #[tokio::test]
 async fn a_time_that_is_too_late_is_an_error() {
     let program = Program::sqlite();

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 use apikey_runtime::KeyState;
+use sqlx::{Connection, SqliteConnection};
 
 use crate::program::{Program, Ran};
 
@@ -68,7 +69,7 @@ async fn each_change_fails_if_its_output_does_and_each_read_does_not_need_a_read
         &["keys", "disable", id, "--yes"],
         &["keys", "enable", id],
         &["keys", "purge", "--before", "1d", "--yes"],
-        &["owners", "suspend", "acme"],
+        &["owners", "suspend", "acme", "--yes"],
         &["owners", "resume", "acme"],
     ] {
         for stdout in [closed(), full()] {
@@ -87,6 +88,8 @@ async fn each_change_fails_if_its_output_does_and_each_read_does_not_need_a_read
         &["keys", "rotate", id, "--dry-run"],
         &["owners", "list"],
         &["owners", "revoke", "acme", "--dry-run"],
+        &["owners", "suspend", "acme", "--dry-run"],
+        &["owners", "resume", "acme", "--dry-run"],
         &["audit"],
         &["completions", "bash"],
     ] {
@@ -163,4 +166,65 @@ async fn a_conclusion_of_a_copy_stands_without_a_reader() {
     program.run(&create).ok();
     let ran = run_to(&program, &copy("sqlite:other.db"), closed(), "");
     assert_eq!(ran.code, 5, "{ran:?}");
+}
+
+/// A program that may not write to files meets what a full disk is, and reaches its server all the same.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_without_room_is_an_error_before_anything_is_made() {
+    const WITHOUT_ROOM: &str = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+    for program in Program::every().await {
+        if program.address.starts_with("sqlite:") {
+            continue;
+        }
+        let without_room = |arguments: &[&str]| {
+            let command = program.command(arguments);
+            let mut limited = std::process::Command::new("sh");
+            limited.args(["-c", WITHOUT_ROOM, "sh"]);
+            limited.arg(command.get_program()).args(arguments);
+            limited.env("APIKEYS_STORE", &program.address);
+            limited.current_dir(program.folder.path());
+            Ran::from(limited.output().unwrap())
+        };
+        let server = program.server().await;
+        let create = ["keys", "create", "ci", "--secret-file", "secret"];
+        let ran = without_room(&create);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.stderr.contains("no key was made"), "{ran:?}");
+        assert!(!program.path("secret").exists());
+        assert!(server.list().await.unwrap().keys.is_empty());
+        assert_eq!(without_room(&["man", "man"]).code, 1);
+        // Control: with room, the key is made, and its secret is alone in the file.
+        program.run(&create).ok();
+        let secret = std::fs::read_to_string(program.path("secret")).unwrap();
+        assert!(server.introspect(secret.trim_end()).await.unwrap().active);
+        assert_eq!(secret, format!("{}\n", secret.trim()));
+    }
+}
+
+/// What is read for the output is read after the change.
+#[tokio::test]
+async fn a_change_whose_key_cannot_be_read_afterwards_was_made() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").await.unwrap().id();
+    server.shutdown().await.unwrap();
+    let url = format!("sqlite:{}", program.path("keys.db").display());
+    let mut tool = SqliteConnection::connect(&url).await.unwrap();
+    let mut rename = async |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        sql.execute(&mut tool).await.unwrap();
+    };
+    rename("api_key_secret_uses", "aside").await;
+    let update = ["keys", "update", id.as_str(), "--label", "new"];
+    let disable = ["keys", "disable", id.as_str(), "--yes"];
+    for change in [&update[..], &disable] {
+        let ran = program.run(change);
+        assert!(ran.code != 0, "{ran:?}");
+        assert!(ran.stderr.contains("the change was made, and"), "{ran:?}");
+    }
+    rename("aside", "api_key_secret_uses").await;
+    let record = program.server().await.get(id).await.unwrap();
+    assert_eq!((record.label.as_str(), record.enabled), ("new", false));
 }

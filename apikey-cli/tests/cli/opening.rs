@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
+use apikey_test_support::servers::free_port;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::program::Program;
@@ -58,11 +59,7 @@ async fn a_store_of_another_release_is_told_from_something_else() {
 #[tokio::test]
 async fn a_store_that_is_away_has_its_own_exit_code() {
     // A port that nothing listens on.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let mut program = Program::sqlite();
     for scheme in ["postgres", "redis"] {
         program.address = format!("{scheme}://user:p4ssw0rd@127.0.0.1:{port}/0");

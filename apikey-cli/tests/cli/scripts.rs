@@ -23,7 +23,12 @@ expect 0 apikey keys disable "$id" --confirmed --yes
 expect 10 apikey keys verify < key
 expect 0 apikey keys enable "$id" --confirmed
 expect 0 apikey keys verify < key
-expect 0 apikey owners suspend acme
+expect 2 apikey owners suspend acme
+expect 0 apikey owners suspend acme --dry-run
+expect 0 apikey keys verify < key
+expect 0 apikey owners suspend acme --yes
+expect 10 apikey keys verify < key
+expect 0 apikey owners resume acme --dry-run
 expect 10 apikey keys verify < key
 expect 0 apikey owners resume acme
 expect 0 apikey keys verify < key
@@ -120,12 +125,14 @@ async fn the_list_of_processes_shows_neither_a_secret_nor_the_address_of_the_sto
     let mut stdin = child.stdin.take().unwrap();
     let (first, rest) = key.expose_secret().split_at(20);
     stdin.write_all(first.as_bytes()).unwrap();
+    let id = child.id();
     let read = |file: &str| {
-        let read = fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
+        let read = fs::read(format!("/proc/{id}/{file}")).unwrap();
         String::from_utf8_lossy(&read).into_owned()
     };
     // It is empty until the new program is set up.
     while read("cmdline").is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
         std::thread::yield_now();
     }
     let shown = ["cmdline", "environ"].map(read);

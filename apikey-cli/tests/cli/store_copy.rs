@@ -131,7 +131,7 @@ async fn a_store_that_a_server_uses_is_not_copied() {
     ];
     let error = program.run(&copy).failed(4);
     assert!(
-        error.contains("1 running servers use the store FROM"),
+        error.contains("1 server uses the store FROM, and nothing was copied"),
         "{error}"
     );
     let forced = program.run(&[&copy[..], &["--force"]].concat()).ok();
@@ -289,7 +289,7 @@ async fn usage_is_copied_to_redis_as_long_as_servers_keep_it() {
     let ran = program.run(&copy);
     assert!(
         ran.stderr
-            .contains("1 counts of usage are older than 2160 hours"),
+            .contains("usage older than 2160 hours was not copied (1 count)"),
         "{ran:?}"
     );
     assert!(ran.ok().contains("usage,2,1,0,0,0,0\r\n"));

@@ -129,6 +129,14 @@ async fn colours_are_for_terminals_that_have_them_and_people_who_want_them() {
             &["keys", "show", "0000000000000000000000"],
         ),
         (&["TERM=dumb"], &["keys", "unknown"]),
+        (
+            &["TERM=xterm-256color"],
+            &["keys", "unknown", "--color", "never"],
+        ),
+        (
+            &["TERM=xterm-256color"],
+            &["keys", "list", "--help", "--color=never"],
+        ),
     ] {
         let screen = run(variables, arguments).unwrap();
         assert!(
@@ -172,6 +180,16 @@ print('done')
         &["audit"],
         &["owners", "suspend", error],
         &["keys", "list", "--owner", error, "--config", error],
+        &["keys", "show", error],
+        &["keys", "list", "--state", error],
+        &["keys", "list", "--limit", error],
+        &["keys", "list", &format!("--{error}")],
+        &["keys", error],
+        &["owners", "revoke", error],
+        &["store", "copy", error, "sqlite:keys.db"],
+        &["keys", "list", "--store-file", error],
+        &["keys", "list", "--pepper-file", error],
+        &["man", &format!("/dev/null/{error}")],
     ] {
         let Some(screen) = Terminal::default().run(test, &program, arguments) else {
             return;
@@ -311,4 +329,34 @@ fn a_store_that_is_away_has_an_exit_code_of_its_own() {
             assert!(!error.contains("a-password"), "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_text_changes_nothing_and_is_no_error_of_the_output() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").await.unwrap();
+    let id = key.id();
+    let revoke = ["keys", "revoke", id.as_str()];
+    for (typed, said) in [
+        (
+            "y\u{e0ff}\n",
+            "nothing was changed, and the answer cannot be read",
+        ),
+        ("n\n", "nothing was changed"),
+    ] {
+        let terminal = Terminal {
+            typed: ("[y/N]", typed),
+            ..Terminal::default()
+        };
+        let Some(screen) = terminal.run("an_answer_that_is_no_text", &program, &revoke) else {
+            return;
+        };
+        assert_eq!(screen.code, 1, "{screen:?}");
+        assert!(
+            screen.plain().contains(said) && !screen.text.contains("output"),
+            "{screen:?}"
+        );
+    }
+    assert!(server.introspect(key.expose_secret()).await.unwrap().active);
 }

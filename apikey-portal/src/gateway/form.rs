@@ -6,8 +6,11 @@ use actix_web::web::{Bytes, Payload, PayloadConfig, Query};
 use actix_web::{
     FromRequest as _, HttpRequest, HttpResponse, HttpResponseBuilder, Resource, Route, web,
 };
+use apikey_runtime::store::StoreError;
 use apikey_runtime::{ApiKeyManager, Error};
 use serde_json::json;
+
+use crate::error::Chain;
 
 /// A body of a request: its fields, in their order.
 type Fields = Vec<(String, String)>;
@@ -34,7 +37,13 @@ impl TokenError {
 
     /// The store did not answer. A client has to assume that the token still exists (RFC 7009 section 2.2.1).
     pub(super) fn unavailable(error: &Error) -> Self {
-        tracing::warn!(%error, "a token could not be read or revoked");
+        const WHAT: &str = "a token could not be read or revoked";
+        match error {
+            Error::Store(StoreError::Unavailable { .. }) => {
+                tracing::warn!(error = %Chain(error), "{WHAT}");
+            }
+            _ => tracing::error!(error = %Chain(error), "{WHAT}"),
+        }
         Self::later(
             StatusCode::SERVICE_UNAVAILABLE,
             "The server cannot read API keys at the moment. Try again shortly.",

@@ -16,7 +16,7 @@ use super::credential::{
 };
 use super::key_notice::KeyNotice;
 use super::payload::{self, BodyLimits};
-use super::policy::RouteRules;
+use super::policy::{KeptRules, RouteRules};
 use super::request_info::ActixRequestInfo;
 use super::response::{DeniedResponse, deny};
 use super::verified::{ManagerIdentity, Verified};
@@ -44,7 +44,7 @@ pub(super) type PendingDecision =
 pub(super) fn check(
     request: &HttpRequest,
     payload: &mut Payload,
-    rules: &RouteRules,
+    rules: &KeptRules,
 ) -> GuardDecision {
     #[cfg(feature = "test-util")]
     if let Some(decision) = super::testing::acting(request, rules) {
@@ -79,7 +79,7 @@ pub(super) fn check(
         Extraction::NeedsBody(credential) => {
             let credential = credential.map(GuardCredential::Presented);
             let credential = credential.map(GuardCredential::into_owned);
-            let route = route.to_owned();
+            let route = route.to_owned(rules);
             GuardDecision::Pending(Box::pin(check_body(route, payload.take(), credential)))
         }
         Extraction::Credential(credential) => match route.try_check(&credential) {
@@ -89,7 +89,7 @@ pub(super) fn check(
             }
             FastPath::Decided(Err(denied)) => GuardDecision::Deny(route.deny(denied)),
             FastPath::Deferred(reason) => {
-                let (route, credential) = (route.to_owned(), credential.into_owned());
+                let (route, credential) = (route.to_owned(rules), credential.into_owned());
                 GuardDecision::Pending(check_deferred(route, payload.take(), credential, reason))
             }
         },
@@ -157,7 +157,7 @@ struct RouteCheck<'c> {
 /// A [`RouteCheck`] that crosses an await.
 struct OwnedRouteCheck {
     request: HttpRequest,
-    rules: RouteRules,
+    rules: KeptRules,
     manager: ApiKeyManager,
 }
 
@@ -199,10 +199,10 @@ impl<'c> RouteCheck<'c> {
         }
     }
 
-    fn to_owned(&self) -> OwnedRouteCheck {
+    fn to_owned(&self, rules: &KeptRules) -> OwnedRouteCheck {
         OwnedRouteCheck {
             request: self.request.clone(),
-            rules: *self.rules,
+            rules: rules.clone(),
             manager: self.manager.clone(),
         }
     }

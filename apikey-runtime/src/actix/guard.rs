@@ -14,7 +14,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use pin_project_lite::pin_project;
 
 use super::check::{GuardDecision, PendingDecision, check};
-use super::policy::{RoutePolicy, RouteRules};
+use super::policy::{KeptRules, RoutePolicy, RouteRules};
 
 /// The arguments `T` of a handler, extracted only after the check of the policy `P`.
 ///
@@ -76,7 +76,11 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         GuardedFuture {
-            state: start(request, payload, const { &RouteRules::of::<P>() }),
+            state: start(
+                request,
+                payload,
+                &KeptRules::OfType(const { &RouteRules::of::<P>() }),
+            ),
             policy: PhantomData,
         }
     }
@@ -87,7 +91,7 @@ impl<P: RoutePolicy, T: FromRequest> FromRequest for Guarded<P, T> {
 fn start<T: FromRequest>(
     request: &HttpRequest,
     payload: &mut Payload,
-    rules: &RouteRules,
+    rules: &KeptRules,
 ) -> GuardState<T> {
     match check(request, payload, rules) {
         GuardDecision::Allow => GuardState::Extract {

@@ -15,7 +15,7 @@ use super::check::{GuardDecision, check};
 use super::credential::strip;
 use super::key_headers::add_headers;
 use super::open_paths::OpenPaths;
-use super::policy::{RoutePolicy, RouteRules};
+use super::policy::{KeptRules, RoutePolicy, RouteRules};
 use super::request_info::is_preflight;
 use super::response::DeniedResponse;
 use super::vary::GuardLocations;
@@ -192,6 +192,7 @@ where
         ready(Ok(RequireApiKeyService {
             service: Rc::new(service),
             guard: self.clone(),
+            rules: KeptRules::Shared(Rc::new(self.rules)),
         }))
     }
 }
@@ -201,6 +202,8 @@ where
 pub struct RequireApiKeyService<S> {
     service: Rc<S>,
     guard: RequireApiKey,
+    /// The guard's rules, for checks that wait.
+    rules: KeptRules,
 }
 
 impl<S> std::fmt::Debug for RequireApiKeyService<S> {
@@ -246,22 +249,22 @@ where
             strip_if_enabled(&mut request, &self.guard.rules);
             return self.allow(request);
         }
-        let rules = self.guard.rules;
+        let rules = &self.rules;
         let (head, payload) = request.parts_mut();
-        match check(head, payload, &rules) {
+        match check(head, payload, rules) {
             GuardDecision::Allow => {
-                strip_if_enabled(&mut request, &rules);
+                strip_if_enabled(&mut request, rules);
                 self.allow(request)
             }
             GuardDecision::Deny(denied) => {
-                strip_if_enabled(&mut request, &rules);
+                strip_if_enabled(&mut request, rules);
                 RequireApiKeyFuture::Deny {
                     response: Some(respond(request, denied, &self.guard.open)),
                 }
             }
             GuardDecision::Pending(pending) => {
                 let service = Rc::clone(&self.service);
-                let open = self.guard.open.clone();
+                let (open, rules) = (self.guard.open.clone(), rules.clone());
                 let late = async move {
                     // The pending check holds the request too, and must release it before the inner
                     // service is called.

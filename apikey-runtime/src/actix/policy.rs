@@ -1,5 +1,8 @@
 //! Policies of routes as types, which a handler's signature can carry.
 
+use std::ops::Deref;
+use std::rc::Rc;
+
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::denied::Denied;
@@ -59,6 +62,24 @@ impl RouteRules {
             on_error: P::ON_ERROR,
             manager: P::MANAGER,
             strip: false,
+        }
+    }
+}
+
+/// Rules that a check may keep while it waits, without a copy: those of a type, or those that middleware was given.
+#[derive(Clone)]
+pub(super) enum KeptRules {
+    OfType(&'static RouteRules),
+    Shared(Rc<RouteRules>),
+}
+
+impl Deref for KeptRules {
+    type Target = RouteRules;
+
+    fn deref(&self) -> &RouteRules {
+        match self {
+            Self::OfType(rules) => rules,
+            Self::Shared(rules) => rules,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipnet::IpNet;
 
+use super::digests::RecordDigests;
 use super::idle::IdleEnd;
 use super::owners::{LastLook, OwnerChanges, OwnerMark, OwnerMarks, OwnerStatus};
 use crate::clock::{ClockReading, Timestamp};
@@ -39,7 +40,7 @@ pub(crate) struct CachedKey {
     /// Whether the entry was looked up since the queue last checked.
     used: AtomicBool,
     owner_look: LastLook,
-    /// The mark of a text that is not a secret of the key; 0 if there is none.
+    /// The mark of a text that is not a secret of the key; 0 before one is noted.
     refused: AtomicU64,
     /// Without the owner's suspension, which its mark has.
     validity: Validity,
@@ -65,14 +66,20 @@ pub(crate) struct UncommonFields {
 }
 
 impl CachedKey {
-    /// Converts a record. Returns `None` if `hasher` cannot parse one of its digests.
-    pub(crate) fn of(record: KeyRecord, hasher: &dyn KeyHasher, plans: &Plans) -> Option<Self> {
-        let digest = hasher.parse(&record.digest)?;
-        let previous = match &record.previous {
-            None => None,
-            Some(previous) => Some(Box::new((hasher.parse(&previous.digest)?, previous.until))),
-        };
-        Some(Self::with_digests(record, digest, previous, plans))
+    /// Converts a record. Returns `None` if its digest cannot be parsed.
+    pub(crate) fn of(
+        record: KeyRecord,
+        hasher: &dyn KeyHasher,
+        plans: &Plans,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let RecordDigests { current, previous } = RecordDigests::of(&record, hasher, now)?;
+        Some(Self::with_digests(
+            record,
+            current,
+            previous.map(Box::new),
+            plans,
+        ))
     }
 
     /// Converts a record whose digests were parsed.

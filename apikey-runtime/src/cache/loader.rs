@@ -1,8 +1,8 @@
 //! Reads of the store: one at a time per key, on the manager's own thread. Reads of several keys are sent together, if the
 //! store can do that.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -39,6 +39,11 @@ pub(crate) struct Loader {
 
 /// The maximum number of single reads that are sent at once, of batches that failed.
 pub(crate) const SINGLE_READS: usize = 8;
+
+/// The least time that a read has left when it is sent, or a tenth of the deadline of a read if that is less. The deadline of
+/// a batch is that of its oldest read: a call of up to 100 keys that is given up at once would cost the store a connection,
+/// and all of them a second read.
+const LEAST_LEFT: Duration = Duration::from_millis(50);
 
 /// A record, and when its key becomes idle.
 type ReadRecord = (KeyRecord, Option<IdleEnd>);
@@ -219,11 +224,11 @@ impl Loader {
         }
     }
 
-    /// Answers the reads whose deadline has passed while they waited. The store is not asked, and the other reads keep their
-    /// own deadlines.
+    /// Answers the reads that have waited until their deadline has passed, or is so near that the store can hardly answer. The
+    /// store is not asked, and the other reads keep their own deadlines.
     fn deny_late(&self, batch: &mut Vec<QueuedRead>) {
-        let now = Instant::now();
-        for read in batch.extract_if(.., |read| read.until <= now) {
+        let least = Instant::now() + LEAST_LEFT.min(self.shared.deadline / 10);
+        for read in batch.extract_if(.., |read| read.until <= least) {
             self.finish(&read);
             let _ = read.outcome.send(Some(Err(ReadError)));
         }
@@ -254,13 +259,8 @@ impl Loader {
     }
 
     fn entry_of(&self, (record, idle): ReadRecord) -> Option<CachedKey> {
-        let id = record.id;
-        let convert = || CachedKey::of(record, &*self.hasher, &self.plans);
-        // A user's hasher that panics must not end the batch: the other reads would stay unanswered.
-        let mut found = catch_unwind(AssertUnwindSafe(convert)).unwrap_or_default();
-        if found.is_none() {
-            tracing::error!(key_id = %id, "key denied: its stored digest has an unknown tag or form, or the hasher panicked");
-        }
+        let now = self.shared.now().now;
+        let mut found = CachedKey::of(record, &*self.hasher, &self.plans, now);
         if let Some((found, idle)) = found.as_mut().zip(idle) {
             found.end_idle(idle);
         }

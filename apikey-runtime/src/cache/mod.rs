@@ -7,6 +7,7 @@
 //! [`cluster`](crate::cluster) states how a node learns of changes
 //! and what nodes tell each other.
 
+mod digests;
 mod entry;
 mod fence;
 mod hit_counters;
@@ -30,6 +31,7 @@ mod sync {
     pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }
 
+pub(crate) use digests::RecordDigests;
 pub(crate) use entry::CachedKey;
 pub use watch::{KeyWatch, WatchEnd};
 

@@ -122,7 +122,8 @@ fn words(span: Duration) -> String {
     counted(millis / unit, noun)
 }
 
-fn counted(number: u64, noun: &str) -> String {
+/// Returns a number and its noun, such as `1 key` and `2 keys`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),

@@ -36,8 +36,9 @@ pub trait KeyHasher: fmt::Debug + Any + Send + Sync {
     fn hash(&self, key: &str) -> Result<String, BoxError>;
 
     /// Parses a stored digest, once, when its record enters the cache. Returns `None` if this
-    /// hasher does not know the tag: the key is then denied, and an error is logged. A panic denies
-    /// the key in the same way, and no other.
+    /// hasher does not know the tag: an error is logged, and the key is denied. If the digest is that of
+    /// a superseded secret in its grace, this secret alone is denied. A panic denies in the same way, and
+    /// no other key.
     fn parse(&self, stored: &str) -> Option<ParsedDigest>;
 
     /// Returns whether `key` has this digest. The comparison must take the same time whether or not

@@ -17,6 +17,9 @@ const MAX_KEYS: usize = 1_000;
 
 const DAY_HOURS: i64 = 24;
 
+/// How far the clock of the node that rolls a day up may be ahead of this one's, in milliseconds.
+const MAX_SKEW: i64 = 5 * 60_000;
+
 /// The number of keys of an owner that are listed at once.
 const PAGE: u32 = 1_000;
 
@@ -154,23 +157,6 @@ impl ApiKeyManager {
         .await
     }
 
-    /// Extends hours by the rest of days that are rolled up, and the first of which has their counts.
-    fn whole_days(&self, from: i64, to: i64) -> (i64, i64) {
-        let after = millis_i64(self.0.core.verifier.config.usage_roll_up_after());
-        let hours_from = Timestamp::from_millis(self.now().as_millis().saturating_sub(after));
-        let end = hour_of(hours_from).div_euclid(DAY_HOURS);
-        let start = |hour: i64| hour.saturating_sub(hour.rem_euclid(DAY_HOURS));
-        let is_by_day = |hour: i64| hour.div_euclid(DAY_HOURS) < end;
-        let from = if is_by_day(from) { start(from) } else { from };
-        let last = to.saturating_sub(1);
-        let to = if is_by_day(last) {
-            start(last).saturating_add(DAY_HOURS)
-        } else {
-            to
-        };
-        (from, to)
-    }
-
     pub(super) fn check_usage_is_kept(&self) -> Result<(), Error> {
         if self.0.core.usage.is_enabled() {
             return Ok(());
@@ -218,7 +204,8 @@ impl UsageRequest {
     /// Usage is counted by whole hours. The first is the hour that contains `from`, the last the
     /// hour that contains the last moment before `to`. After
     /// [`usage_roll_up_after`](crate::ConfigBuilder::usage_roll_up_after), usage is counted by whole days
-    /// (UTC), and these are the days that contain them.
+    /// (UTC), and these are the days that contain them. A day is taken for one of these five minutes earlier, since the clock of
+    /// the process that rolls it up may be ahead.
     pub fn between(mut self, from: impl Into<Timestamp>, to: impl Into<Timestamp>) -> Self {
         self.span = Some((from.into(), to.into()));
         self
@@ -232,8 +219,7 @@ impl UsageRequest {
             started: _,
         } = self;
         manager.check_usage_is_kept()?;
-        let (from, to) = hours(span, manager.now())?;
-        let (from, to) = manager.whole_days(from, to);
+        let hours = hours(span, manager.now())?;
         let subject = match subject {
             UsageSubject::Keys(ids) => UsageSubject::Keys(distinct(ids)?),
             owner => owner,
@@ -241,11 +227,17 @@ impl UsageRequest {
         manager
             .on_thread(move |core| async move {
                 core.usage.flush().await?;
-                let rows = match subject {
-                    UsageSubject::Keys(ids) => core.read_usage(ids, from, to).await?,
-                    UsageSubject::Owner(owner) => core.read_usage_of(owner, from, to).await?,
-                };
-                Ok(UsageReport::new(rows))
+                loop {
+                    let (from, to) = core.whole_days(hours);
+                    let rows = match &subject {
+                        UsageSubject::Keys(ids) => core.read_usage(ids, from, to).await?,
+                        UsageSubject::Owner(owner) => core.read_usage_of(owner, from, to).await?,
+                    };
+                    // Otherwise a day may have been rolled up meanwhile, to an hour that was not read.
+                    if core.whole_days(hours) == (from, to) {
+                        return Ok(UsageReport::new(rows));
+                    }
+                }
             })
             .await
     }
@@ -294,31 +286,39 @@ fn distinct(mut ids: Vec<KeyId>) -> Result<Vec<KeyId>, Error> {
 }
 
 impl ManagerCore {
-    async fn read_usage(
-        &self,
-        keys: Vec<KeyId>,
-        from: i64,
-        to: i64,
-    ) -> Result<Vec<UsageRow>, Error> {
+    /// Extends hours by the rest of days that are rolled up, or soon will be, and the first of which has their counts.
+    fn whole_days(&self, (from, to): (i64, i64)) -> (i64, i64) {
+        let after = millis_i64(self.verifier.config.usage_roll_up_after());
+        let now = self.shared.now().now.as_millis().saturating_add(MAX_SKEW);
+        let hours_from = Timestamp::from_millis(now.saturating_sub(after));
+        let end = hour_of(hours_from).div_euclid(DAY_HOURS);
+        let start = |hour: i64| hour.saturating_sub(hour.rem_euclid(DAY_HOURS));
+        let is_by_day = |hour: i64| hour.div_euclid(DAY_HOURS) < end;
+        let from = if is_by_day(from) { start(from) } else { from };
+        let last = to.saturating_sub(1);
+        let to = if is_by_day(last) {
+            start(last).saturating_add(DAY_HOURS)
+        } else {
+            to
+        };
+        (from, to)
+    }
+
+    async fn read_usage(&self, keys: &[KeyId], from: i64, to: i64) -> Result<Vec<UsageRow>, Error> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let query = UsageQuery::new(keys, from, to);
+        let query = UsageQuery::new(keys.to_vec(), from, to);
         Ok(self.shared.read_usage(&query).await?)
     }
 
-    async fn read_usage_of(
-        &self,
-        owner: String,
-        from: i64,
-        to: i64,
-    ) -> Result<Vec<UsageRow>, Error> {
-        let mut query = ListQuery::of(ListRange::Owner(owner), PAGE);
+    async fn read_usage_of(&self, owner: &str, from: i64, to: i64) -> Result<Vec<UsageRow>, Error> {
+        let mut query = ListQuery::of(ListRange::Owner(owner.to_owned()), PAGE);
         let mut rows = Vec::new();
         loop {
             let page = self.shared.list(&query).await?;
             let keys: Vec<_> = page.records.iter().map(|record| record.id).collect();
-            rows.append(&mut self.read_usage(keys, from, to).await?);
+            rows.append(&mut self.read_usage(&keys, from, to).await?);
             match page.next {
                 Some(next) => query.after = Some(next),
                 None => return Ok(rows),

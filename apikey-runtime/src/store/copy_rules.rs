@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use super::{CopiedEntry, CopyItems, CopyOutcome, CopyPage, ListedOwner, MAX_PAGE_SIZE};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-use super::{KeyStore, ListCursor, ListQuery, ListRange, OwnerQuery, OwnerStore};
+use super::{KeyStore, ListCursor, ListQuery, ListRange};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use super::{OwnerQuery, OwnerStore};
 use crate::audit::AuditEntry;
 use crate::error::StoreError;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
@@ -74,7 +76,7 @@ impl CopyAction {
         }
     }
 
-    /// Returns what becomes of a value that has neither a version nor an end.
+    /// Returns what becomes of a value of which nothing tells which of two is newer.
     pub(super) fn of_value<T: PartialEq>(present: Option<&T>, copied: &T) -> Self {
         match present {
             Some(present) if present == copied => Self::Skip,
@@ -166,7 +168,7 @@ impl CopiedEntry {
     }
 }
 
-/// Counts `items`, and returns those that are not `present` with the same value. Nothing tells which of two values is newer.
+/// Counts `items`, and returns those that are not `present` with the same value. Nothing tells which of two is newer.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn changed_values<'i, T: PartialEq, K: Hash + Eq>(
     items: &'i [T],
@@ -197,7 +199,7 @@ pub(super) fn copied_record(mut record: KeyRecord) -> KeyRecord {
 }
 
 /// Reads a page of owners.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) async fn read_owners(
     store: &dyn OwnerStore,
     after: Option<&str>,

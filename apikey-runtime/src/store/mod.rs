@@ -14,6 +14,7 @@ mod charge;
 mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod copied_values;
 mod copy_rules;
 pub(crate) mod expiry_notices;
 mod key_store;

@@ -63,7 +63,7 @@ pub trait StoreCopy: Send + Sync {
     ) -> Result<CopyPage, StoreError>;
 
     /// Writes items, at most 1,000, all or none. An item that the store has already gets the value of the given one, or stays
-    /// as it is if it was [changed here](CopyOutcome::kept). Items are not removed. A key that is revoked in either store
+    /// as it is if it was [changed here, or is later or larger](CopyOutcome::kept). Items are not removed. A key that is revoked in either store
     /// [is revoked](CopyOutcome::revoked) here afterwards.
     ///
     /// The change of a key or an owner is not audited: the log is copied too. If a key or an owner is written, the change log gets
@@ -71,8 +71,8 @@ pub trait StoreCopy: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::InvalidArgument`] if an item cannot be kept by this store, and otherwise any backend error.
-    /// Nothing is written then.
+    /// Returns [`StoreError::InvalidArgument`] if an item cannot be kept by this store: nothing is written then. Otherwise
+    /// returns any backend error, after which the same items are written again.
     async fn write_copy(&self, items: &CopyItems) -> Result<CopyOutcome, StoreError>;
 }
 
@@ -178,7 +178,9 @@ pub struct CopyOutcome {
     pub unchanged: u64,
     /// The names of items that differ and were left as they are: a record or an owner whose version here is the same or a higher one,
     /// a key that is revoked here alone, an owner whose keys were revoked more often here, and another audit entry of the same time
-    /// and number.
+    /// and number. A limit counter, a count of usage and a last use are kept unless the given one is later or larger: the counter has a
+    /// later `tat`, period or part of its window, or else more units; the count has more requests, or as many and a higher cost. So is a
+    /// use of a secret or from a network that comes before all uses of its key that the store keeps.
     pub kept: Vec<String>,
     /// The names of items that were changed here, and were revoked in the other store alone. They get the revocation, a version that
     /// is later than both, and are otherwise left as they are: a record, and an owner whose keys were revoked more often there. They

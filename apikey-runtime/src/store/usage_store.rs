@@ -53,11 +53,13 @@ pub trait UsageStore: Send + Sync {
     }
 
     /// Adds counts of hours to those of their day, in one bounded step: of days before `day`, in days since
-    /// 1970-01-01. Returns whether more may be left, for the next step. By default `false`: the store keeps all hours.
+    /// 1970-01-01. Returns whether more may be left, for the next step; `false` too if the store leaves it to a
+    /// node that is at work on it. By default `false`: the store keeps all hours.
     ///
     /// The first hour of a day has the sums of the day; the other hours do not have a row then. A step
-    /// takes counts from their hours and adds them to the day in one transaction, so that any number of nodes may
-    /// call this at once, and may be killed. Counts that are [added](Self::add_usage) to an hour later may stay there.
+    /// takes a count with its cost from its hour and adds both to the day in one transaction, so that any number of nodes may
+    /// call this at once, and may be killed. A step may consist of several transactions. Counts that are
+    /// [added](Self::add_usage) to an hour later may stay there.
     ///
     /// # Errors
     ///

@@ -64,7 +64,7 @@ impl Verifier {
     ) -> Result<CachedDecision, Denied> {
         let decision = match request.policy.fresh {
             true => CachedDecision::Miss,
-            false => self.check_cache(request),
+            false => self.check_cache(request, None),
         };
         match &request.credential {
             Credential::Presented(presented)
@@ -80,14 +80,39 @@ impl Verifier {
         }
     }
 
-    /// Looks the credential up in the cache.
+    /// Looks the credential up in the cache. `earlier` is a denial of the same credential: it is compared again only
+    /// if the entry is another one by now.
     pub(super) fn check_cache<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
+        earlier: Option<&CachedDenial>,
     ) -> CachedDecision {
         let cache = &self.loader.cache;
         let decision = cache.peek(request.credential.id(), |entry| {
-            self.decide_by(request, entry, self.match_digest(request, entry))
+            let matched = match earlier {
+                Some(denial) if Arc::ptr_eq(&denial.entry, entry) => denial.matched,
+                _ => self.match_digest(request, entry),
+            };
+            let evaluation = Evaluation::new(entry, matched, request.policy, request.info);
+            // The clock is read after the entry, and after everything that takes time. So an entry
+            // that may be trusted now was under the lease when it was used. The count of owners'
+            // changes is read after the lease, whose grant follows the changes that it covers.
+            let now = self.shared.now();
+            if !cache.lease.holds(now) || entry.is_stale() {
+                return CachedDecision::Miss;
+            }
+            let changes = cache.owner_changes();
+            if entry.is_owner_stale(changes) {
+                return CachedDecision::Miss;
+            }
+            match evaluation.decide(now, changes) {
+                Ok(()) => CachedDecision::Allow(allowed_key(request, entry, evaluation), now),
+                Err(_) if was_refused(entry, matched) => CachedDecision::StillInvalid(now),
+                Err(reason) => {
+                    let entry = Arc::clone(entry);
+                    CachedDecision::Deny(reason, CachedDenial { entry, matched })
+                }
+            }
         });
         if let Some(decision) = decision {
             return decision;
@@ -98,51 +123,6 @@ impl Verifier {
         }
         self.match_dummy(request);
         CachedDecision::StillInvalid(now)
-    }
-
-    /// Decides again after a denial. The credential is compared again only if the entry is not the same any more.
-    pub(super) fn check_cache_again<I: RequestInfo>(
-        &self,
-        request: &CheckRequest<'_, I>,
-        denial: &CachedDenial,
-    ) -> CachedDecision {
-        // An entry is marked as stale before it leaves the map, so it need not be looked up to be trusted.
-        match self.decide_by(request, &denial.entry, denial.matched) {
-            CachedDecision::Miss => self.check_cache(request),
-            decision => decision,
-        }
-    }
-
-    /// Decides by an entry that is or was in the cache, and that the credential was compared with. The decision is
-    /// [`Miss`](CachedDecision::Miss) if the entry may not be trusted.
-    #[inline]
-    fn decide_by<I: RequestInfo>(
-        &self,
-        request: &CheckRequest<'_, I>,
-        entry: &Arc<CachedKey>,
-        matched: DigestMatch,
-    ) -> CachedDecision {
-        let cache = &self.loader.cache;
-        let evaluation = Evaluation::new(entry, matched, request.policy, request.info);
-        // The clock is read after the entry, and after everything that takes time. So an entry
-        // that may be trusted now was under the lease when it was used. The count of owners'
-        // changes is read after the lease, whose grant follows the changes that it covers.
-        let now = self.shared.now();
-        if !cache.lease.holds(now) || entry.is_stale() {
-            return CachedDecision::Miss;
-        }
-        let changes = cache.owner_changes();
-        if entry.is_owner_stale(changes) {
-            return CachedDecision::Miss;
-        }
-        match evaluation.decide(now, changes) {
-            Ok(()) => CachedDecision::Allow(allowed_key(request, entry, evaluation), now),
-            Err(_) if was_refused(entry, matched) => CachedDecision::StillInvalid(now),
-            Err(reason) => {
-                let entry = Arc::clone(entry);
-                CachedDecision::Deny(reason, CachedDenial { entry, matched })
-            }
-        }
     }
 
     /// Returns the mark of the presented text; `None` if the text was taken out of the request. Of two texts with one

@@ -1,6 +1,7 @@
 //! Proves that a caller has a key, and decides what the secret is worth.
 
 use super::Verifier;
+use crate::cache::RecordDigests;
 use crate::clock::Timestamp;
 use crate::key::{ParsedDigest, ParsedKey};
 use crate::record::{KeyRecord, KeyState, Validity};
@@ -26,17 +27,11 @@ impl Verifier {
         record: Option<&KeyRecord>,
     ) -> Option<Possession> {
         let matches = |digest: &ParsedDigest| self.loader.hasher.verify(presented.text(), digest);
-        let parse = |stored: &str| self.loader.hasher.parse(stored);
-        // As for a check, a key is not usable if one of its digests cannot be parsed.
+        let read_at = self.shared.now().now;
         let digests = record.and_then(|record| {
-            let current = parse(&record.digest)?;
-            let previous = match &record.previous {
-                Some(previous) => Some((parse(&previous.digest)?, previous.until)),
-                None => None,
-            };
-            Some((record, current, previous))
+            RecordDigests::of(record, &*self.loader.hasher, read_at).zip(Some(record))
         });
-        let Some((record, current, previous)) = digests else {
+        let Some((RecordDigests { current, previous }, record)) = digests else {
             std::hint::black_box(matches(&self.dummy));
             return None;
         };

@@ -49,7 +49,7 @@ impl Verifier {
         denial: &CachedDenial,
         answered: bool,
     ) -> Option<Result<Allowed, Denied>> {
-        let reason = match self.check_cache_again(request, denial) {
+        let reason = match self.check_cache(request, Some(denial)) {
             CachedDecision::Allow(key, at) => return Some(Ok(Allowed::new(key, None, at))),
             // An expired key is expired, whatever the store says.
             CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid), _) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
     AuditStore, CopyItems, CopyOutcome, CopyPage, CopySection, NodeId, OwnerStore, StoreCopy,
-    StoreError, UsageBatch, UsageStore, WriteOptions,
+    StoreError, UsageBatch, UsageQuery, UsageRow, UsageStore, WriteOptions,
 };
 use apikey_runtime::{KeyStore, MemoryStore, Timestamp};
 use apikey_test_support::store::Forward;
@@ -31,6 +31,10 @@ enum Fault {
     WritesAsAChange,
     AddsUsage,
     WritesAgain,
+    RewindsUsage,
+    KeepsSmallerUsage,
+    KeepsTheFirstNetworks,
+    NumbersEachPage,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +68,20 @@ impl Wrong {
             }
         }
         Ok(outcome)
+    }
+
+    /// Writes usage that is missing.
+    async fn add_missing(&self, rows: &[UsageRow]) -> Result<CopyOutcome, StoreError> {
+        let mut missing = Vec::new();
+        for row in rows {
+            let query = UsageQuery::new(vec![row.key], row.hour, row.hour + 1);
+            let present = self.right.read_usage(&query).await?;
+            let is_place = |one: &UsageRow| one.route == row.route && one.outcome == row.outcome;
+            if !present.iter().any(is_place) {
+                missing.push(row.clone());
+            }
+        }
+        self.right.write_copy(&CopyItems::Usage(missing)).await
     }
 
     /// Adds usage to what is there.
@@ -165,6 +183,23 @@ impl Forward for Wrong {
             }
             (Fault::WritesAsAChange, CopyItems::Keys(_)) => return self.insert(items).await,
             (Fault::AddsUsage, CopyItems::Usage(_)) => return self.add(items).await,
+            (Fault::RewindsUsage, CopyItems::Usage(_)) => {
+                self.right.prune_usage(i64::MAX).await?;
+            }
+            (Fault::KeepsSmallerUsage, CopyItems::Usage(rows)) => {
+                return self.add_missing(rows).await;
+            }
+            (Fault::KeepsTheFirstNetworks, CopyItems::Networks(uses)) => {
+                let first = uses.iter().take(20).copied().collect();
+                return self.right.write_copy(&CopyItems::Networks(first)).await;
+            }
+            (Fault::NumbersEachPage, CopyItems::Audit(entries)) => {
+                let mut entries = entries.clone();
+                for (number, copied) in (0..).zip(&mut entries) {
+                    copied.number = number;
+                }
+                return self.right.write_copy(&CopyItems::Audit(entries)).await;
+            }
             (Fault::WritesAgain, CopyItems::Audit(_)) => {
                 self.right.prune_audit(Timestamp::MAX).await?;
             }
@@ -179,6 +214,7 @@ async fn the_suite_detects_wrong_copies() {
     const ALL: &str = "a_copy_has_everything";
     const PAGES: &str = "pages_of_a_copy_are_complete";
     const REVOKES: &str = "a_copy_revokes_what_was_changed_since";
+    const GROWTH: &str = "a_copy_keeps_what_has_grown_since";
     const AGAIN: &str = "a_repeated_copy_changes_nothing";
     const REFUSALS: &str = "a_copy_refuses_other_positions_and_too_many_items";
     let cases = [
@@ -202,6 +238,16 @@ async fn the_suite_detects_wrong_copies() {
         (Fault::LeavesChangedOwnersValid, REVOKES),
         (Fault::WritesAsAChange, "a_copy_is_a_resync"),
         (Fault::WritesAsAChange, "a_copy_is_not_audited"),
+        (Fault::RewindsUsage, GROWTH),
+        (Fault::KeepsSmallerUsage, GROWTH),
+        (
+            Fault::KeepsTheFirstNetworks,
+            "a_copy_has_the_latest_uses_of_a_key",
+        ),
+        (
+            Fault::NumbersEachPage,
+            "a_copy_has_all_audit_entries_of_one_time",
+        ),
         (Fault::AddsUsage, AGAIN),
         (Fault::WritesAgain, AGAIN),
     ];

@@ -121,7 +121,8 @@ pub(crate) struct SwitchArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The key is never an argument, which each user of the machine could read. It is not used by this: neither its usage nor
-its limits count. The exit code is 0 if it is valid, and 10 if not.
+its limits count. The exit code is 0 if it is valid, and 10 if not. A request is not known here: a valid key is denied to
+requests from outside its networks, and to those with other than its methods. A server also looks at limits.
 
 Examples:
   apikey keys verify < key.txt

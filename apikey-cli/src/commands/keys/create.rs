@@ -10,15 +10,17 @@ use crate::failure::Failure;
 use crate::new_secret::SecretSink;
 use crate::session::Session;
 
-/// How many of the newest keys tell whether the server's hasher has peppers, if they are live.
+/// How many of the newest keys tell whether the server's hasher has peppers, if some of them are live.
 const NEWEST: u32 = 20;
 
+/// How many more pages of keys are read if none of them is.
+const PAGES: usize = 10;
+
+/// The keys of such a page.
+const PAGE_SIZE: u32 = 500;
+
 pub(super) async fn run(session: &Session, arguments: CreateArguments) -> Result<(), Failure> {
-    let newest = session.manager.list().page_size(NEWEST).await?;
-    let is_live = |record: &&KeyRecord| record.is_live(session.now());
-    for record in newest.keys.iter().filter(is_live) {
-        session.check_pepper(record)?;
-    }
+    check_newest(session).await?;
     let (format, dry_run) = (session.output.format(), arguments.dry_run);
     let file = arguments.secret_file.clone();
     let call = call(session, arguments)?;
@@ -38,6 +40,29 @@ pub(super) async fn run(session: &Session, arguments: CreateArguments) -> Result
             sink.abandon();
             Err(error.into())
         }
+    }
+}
+
+/// Rejects the peppers that were given if a live key among the newest ones needs others. Without a live key, the newest one
+/// tells whether peppers are needed at all.
+async fn check_newest(session: &Session) -> Result<(), Failure> {
+    let (mut after, mut newest) = (None, None);
+    for size in std::iter::once(NEWEST).chain([PAGE_SIZE; PAGES]) {
+        let page = session.manager.list().page_size(size).after(after).await?;
+        let is_live = |record: &&KeyRecord| record.is_live(session.now());
+        let mut live = page.keys.iter().filter(is_live).peekable();
+        if live.peek().is_some() {
+            return live.try_for_each(|record| session.check_pepper(record));
+        }
+        newest = newest.or_else(|| page.keys.first().cloned());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    match newest.filter(|_| !session.has_peppers) {
+        Some(record) => session.check_pepper(&record),
+        None => Ok(()),
     }
 }
 

@@ -21,6 +21,12 @@ const PAGE_SIZE: u32 = 1_000;
 
 pub(super) async fn run(session: &Session, arguments: &PurgeArguments) -> Result<(), Failure> {
     let before = arguments.before.before(session.now());
+    if before > session.now() {
+        return Err(Failure::usage(format!(
+            "`--before` is {before}, which lies in the future, and keys that end until then still work"
+        ))
+        .remedy("write a time that has passed"));
+    }
     let keys = match arguments.dry_run {
         true => count(session, before).await?,
         false => {

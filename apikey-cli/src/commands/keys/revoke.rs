@@ -1,6 +1,8 @@
 //! `apikey keys revoke`.
 
-use apikey_runtime::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use apikey_runtime::{Error, KeyId, Timestamp};
 
 use crate::args::RevokeArguments;
 use crate::commands::change::{self, made};
@@ -8,6 +10,7 @@ use crate::confirm;
 use crate::failure::Failure;
 use crate::notice;
 use crate::session::Session;
+use crate::text::counted;
 
 pub(super) async fn run(session: &Session, arguments: RevokeArguments) -> Result<(), Failure> {
     let RevokeArguments { ids, change } = arguments;
@@ -22,7 +25,9 @@ pub(super) async fn run(session: &Session, arguments: RevokeArguments) -> Result
     }
     let (manager, confirmed) = (session.manager.clone(), change.confirmed);
     let origin = session.origin(change.reason.as_deref());
+    let earlier = Arc::new(Mutex::new(Vec::new()));
     let revoke = |id| {
+        let earlier = Arc::clone(&earlier);
         let manager = manager.clone();
         let mut call = manager.revoke(id).origin(origin.clone());
         if let Some(reason) = &change.reason {
@@ -31,11 +36,27 @@ pub(super) async fn run(session: &Session, arguments: RevokeArguments) -> Result
         async move {
             let (is_new, propagation) = made!(call, confirmed);
             if !is_new && let Some(revoked) = manager.get(id).await?.revoked {
-                let at = revoked.at;
-                notice::note(&format!("the key `{id}` was revoked already, at {at}"));
+                let mut earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner);
+                earlier.push((id, revoked.at));
             }
             Ok::<_, Error>(propagation)
         }
     };
-    change::each(session, &keys, revoke).await
+    let changed = change::each(session, &keys, revoke).await;
+    note_earlier(&earlier.lock().unwrap_or_else(PoisonError::into_inner));
+    changed
+}
+
+/// Says when keys were revoked that were so before.
+fn note_earlier(revoked: &[(KeyId, Timestamp)]) {
+    let [(id, at), others @ ..] = revoked else {
+        return;
+    };
+    let others = match others.len() as u64 {
+        0 => String::new(),
+        number => format!(", and so were {}", counted(number, "other key")),
+    };
+    notice::note(&format!(
+        "the key `{id}` was revoked already, at {at}{others}"
+    ));
 }

@@ -27,7 +27,8 @@ pub(super) async fn run(session: &Session, arguments: UpdateArguments) -> Result
         return change::show_preview(session, &row::CHANGED, row.and(change::cells(None)));
     }
     let (record, propagation) = made!(call, confirmed);
-    let used = session.manager.last_used(id).await?;
+    let used = session.manager.last_used(id).await;
+    let used = used.map_err(|error| Failure::from(error).after(change::MADE))?;
     let row = row::of(&session.manager, &record, used.as_ref());
     let row = row.and(change::cells(propagation.as_ref()));
     if let Some(propagation) = &propagation {

@@ -10,6 +10,7 @@ use crate::args::VerifyArguments;
 use crate::exit;
 use crate::failure::Failure;
 use crate::output::{Cell, Column, Row};
+use crate::prompt;
 use crate::session::Session;
 
 const COLUMNS: &[Column] = &[
@@ -22,6 +23,8 @@ const COLUMNS: &[Column] = &[
     Column::shown("environment"),
     Column::shown("expires"),
     Column::shown("superseded_until"),
+    Column::shown("networks"),
+    Column::shown("methods"),
 ];
 
 /// Longer than any key.
@@ -34,7 +37,7 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
         )
         .remedy("rotate it, and write the new one to stdin, as in `apikey keys verify < key.txt`"));
     }
-    let key = presented()?;
+    let key = presented().await?;
     let id = id_of(&key);
     let facts = session.manager.introspect(&key).await?.key;
     let missing = |facts: &KeyFacts| {
@@ -54,6 +57,8 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
             facts.environment.into(),
             facts.expires.into(),
             facts.superseded_until.into(),
+            Cell::List(facts.networks.iter().map(ToString::to_string).collect()),
+            facts.methods.into(),
         ]
     };
     let is_valid = reason.is_none();
@@ -76,45 +81,21 @@ pub(super) async fn run(session: &Session, arguments: &VerifyArguments) -> Resul
 }
 
 /// Reads the key from a prompt, or from the first line of stdin.
-fn presented() -> Result<String, Failure> {
-    let failed = |error: io::Error| Failure::because("the key cannot be read", &error);
-    let text = if io::stdin().is_terminal() {
-        match hidden_line("Key: ") {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                return Err(Failure::with_code(exit::INTERRUPTED, "interrupted"));
-            }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => String::new(),
-            line => line.map_err(failed)?,
+async fn presented() -> Result<String, Failure> {
+    let text = match io::stdin().is_terminal() {
+        true => prompt::hidden_line("Key: ").await?,
+        false => {
+            let mut text = String::new();
+            let read = io::stdin().lock().take(MAX_LENGTH).read_line(&mut text);
+            read.map_err(|error| Failure::because("the key cannot be read", &error))?;
+            text
         }
-    } else {
-        let mut text = String::new();
-        let stdin = io::stdin().lock().take(MAX_LENGTH).read_line(&mut text);
-        stdin.map_err(failed)?;
-        text
     };
     match text.trim() {
         "" => Err(Failure::usage("a key was not given")
             .remedy("write it to stdin, as in `apikey keys verify < key.txt`")),
         key => Ok(key.to_owned()),
     }
-}
-
-/// Asks for a line that is not shown. An interrupt is an error, after which the terminal is as it was before: without a
-/// handler, the signal would end the program with a terminal that does not show what is typed.
-fn hidden_line(prompt: &str) -> io::Result<String> {
-    #[cfg(unix)]
-    let mut interrupts = {
-        use tokio::signal::unix::{SignalKind, signal};
-        signal(SignalKind::interrupt())?
-    };
-    let line = rpassword::prompt_password(prompt)?;
-    // The handler stays, so later interrupts end the program here.
-    #[cfg(unix)]
-    tokio::spawn(async move {
-        interrupts.recv().await;
-        std::process::exit(exit::INTERRUPTED.into());
-    });
-    Ok(line)
 }
 
 /// Returns the id in `prefix_id_secret`, whose prefix may have underscores.

@@ -48,7 +48,7 @@ pub(super) async fn run(common: &Common) -> Result<(), Failure> {
         // The verdict matters more than an error of the output.
         _ => Err(Failure::with_code(
             exit::ERROR,
-            "some keys of the store are always denied",
+            "some keys of the store, or their secrets in a grace, are always denied",
         )
         .remedy("restore the records that cannot be read; add `--pepper-file` with all peppers of the servers")),
     }
@@ -71,12 +71,12 @@ async fn count(
     let mut counted = Counted::default();
     let now = Timestamp::from(SystemTime::now());
     let is_unknown = |key: &&KeyRecord| {
-        let mut digests = settings::digests(key);
+        let mut digests = settings::digests(key, now);
         key.is_live(now) && digests.any(|digest| hasher.parse(digest).is_none())
     };
-    let Some(copying) = store.copying() else {
-        return Ok(counted);
-    };
+    let copying = store
+        .copying()
+        .ok_or_else(|| Failure::new("all keys of the store cannot be read"))?;
     let mut progress = Progress::new(common, "keys and owners", None);
     for section in [CopySection::Owners, CopySection::Keys] {
         let mut after = None;

@@ -1,5 +1,6 @@
 //! `apikey store copy`.
 
+use std::env::VarError;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use crate::output::{Cell, Column, Output, Row};
 use crate::progress::Progress;
 use crate::settings;
 use crate::store_address::{Opening, StoreAddress, refuse_address};
+use crate::text::counted;
 
 const COLUMNS: &[Column] = &[
     Column::shown("section"),
@@ -76,8 +78,11 @@ fn address(text: &str) -> Result<StoreAddress, Failure> {
         refuse_address(Path::new(name))?;
         return match std::env::var(name) {
             Ok(address) => StoreAddress::parse(&address),
-            Err(_) => Err(Failure::usage(format!("the variable `{name}` is not set"))
-                .remedy("set it to the store's address, such as `postgres://..`")),
+            Err(VarError::NotUnicode(_)) => Err(Failure::not_unicode(name)),
+            Err(VarError::NotPresent) => {
+                Err(Failure::usage(format!("the variable `{name}` is not set"))
+                    .remedy("set it to the store's address, such as `postgres://..`"))
+            }
         };
     }
     if text.contains("://") {
@@ -127,10 +132,18 @@ async fn guarded(
         }
     }
     let copied = all(common, arguments, retention, source, target).await;
+    let mut unused = Ok(());
     for (store, name) in stores.into_iter().filter(|_| is_guarded) {
-        servers::refuse(store, name, "the copy may not be whole").await?;
+        let still = servers::refuse(store, name, "the copy may not be whole").await;
+        unused = unused.and(still);
     }
-    copied
+    match (copied, unused) {
+        (Err(first), Err(other)) => {
+            other.report();
+            Err(first)
+        }
+        (copied, unused) => copied.and(unused),
+    }
 }
 
 async fn all(
@@ -164,7 +177,7 @@ async fn all(
     let is_changed = epoch(source).await? != before;
     let written = write(common, &reports);
     // The conclusion matters more than an error of the output.
-    conclude(&reports, is_changed).and(written)
+    conclude(&reports, is_changed, arguments.dry_run).and(written)
 }
 
 /// Returns the position of the store's change log.
@@ -204,7 +217,7 @@ async fn copy(
             name_some(
                 &kept,
                 report.kept,
-                "differs in TO, which was left as it is: it is newer there, or was changed in both",
+                "differs in TO, which was left as it is: it is newer or larger there, or was changed in both",
             );
             name_some(
                 &revoked,
@@ -240,9 +253,10 @@ fn note_outdated(reports: &[(CopySection, SectionReport)], retention: Duration) 
     let outdated: u64 = reports.iter().map(|(_, report)| report.outdated).sum();
     if outdated > 0 {
         notice::warn(&format!(
-            "{outdated} counts of usage are older than {} hours, and were not copied: TO does not keep such; if its servers keep \
+            "usage older than {} was not copied ({}): TO does not keep such; if its servers keep \
              usage for longer, set `usage_retention_hours` as theirs (`--config FILE`, or `ACTIX_API_KEY_USAGE_RETENTION_HOURS`)",
-            retention.as_secs() / 3_600
+            counted(retention.as_secs() / 3_600, "hour"),
+            counted(outdated, "count")
         ));
     }
 }
@@ -275,7 +289,11 @@ fn write(common: &Common, reports: &[(CopySection, SectionReport)]) -> Result<()
     rows.finish()
 }
 
-fn conclude(reports: &[(CopySection, SectionReport)], is_changed: bool) -> Result<(), Failure> {
+fn conclude(
+    reports: &[(CopySection, SectionReport)],
+    is_changed: bool,
+    dry_run: bool,
+) -> Result<(), Failure> {
     let sum = |number: fn(&SectionReport) -> u64| {
         reports
             .iter()
@@ -309,12 +327,18 @@ fn conclude(reports: &[(CopySection, SectionReport)], is_changed: bool) -> Resul
         )
         .remedy("revoke them in TO if they were removed from FROM, or copy to a new store"));
     }
-    if sum(|report| report.kept + report.revoked + report.differing.unwrap_or(0)) > 0 {
-        return Err(Failure::with_code(
-            exit::CONFLICT,
-            "the stores are not the same; what FROM revoked is revoked in TO",
-        )
-        .remedy("copy to a new store, or change by hand what differs"));
+    if sum(|report| report.kept + report.revoked + report.differing.unwrap_or(0)) == 0 {
+        return Ok(());
     }
-    Ok(())
+    let (cause, remedy) = match dry_run {
+        true => (
+            "the stores are not the same, and nothing was written",
+            "run it without `--dry-run`",
+        ),
+        false => (
+            "the stores are not the same; what FROM revoked is revoked in TO",
+            "copy to a new store, or change by hand what differs",
+        ),
+    };
+    Err(Failure::with_code(exit::CONFLICT, cause).remedy(remedy))
 }

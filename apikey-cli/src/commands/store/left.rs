@@ -1,7 +1,9 @@
 //! What stays valid in TO after a copy.
 
 use std::cmp::Ordering;
+use std::time::SystemTime;
 
+use apikey_runtime::Timestamp;
 use apikey_runtime::store::{CopySection, StoreCopy};
 
 use super::NAMES;
@@ -12,7 +14,7 @@ use crate::notice;
 /// The items of a section that a copy left valid in TO.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// How many FROM does not have: it may have revoked and removed them.
+    /// How many are live, and FROM does not have them: it may have revoked and removed them.
     pub(super) only_in_to: u64,
     /// How many are revoked or suspended in FROM alone.
     pub(super) valid: u64,
@@ -26,6 +28,7 @@ pub(super) async fn count(
 ) -> Result<Left, Failure> {
     let (mut from, mut to) = (Items::new(from, section), Items::new(to, section));
     let mut left = Left::default();
+    let now = Timestamp::from(SystemTime::now());
     loop {
         from.fill().await?;
         to.fill().await?;
@@ -42,7 +45,9 @@ pub(super) async fn count(
                 place,
                 "is revoked or suspended in FROM, still valid in TO: revoke or suspend it there",
             ),
-            (None, Some((place, _))) => (&mut left.only_in_to, place, "is only in TO"),
+            (None, Some((place, other))) if is_live(&other, now) => {
+                (&mut left.only_in_to, place, "is only in TO")
+            }
             _ => continue,
         };
         if *number < NAMES as u64 {
@@ -50,6 +55,14 @@ pub(super) async fn count(
             notice::warn(&format!("{section}: `{name}` {what}"));
         }
         *number += 1;
+    }
+}
+
+fn is_live(item: &Item, now: Timestamp) -> bool {
+    match item {
+        Item::Key(key) => key.is_live(now),
+        Item::Owner(owner) => !owner.state.suspended,
+        _ => false,
     }
 }
 

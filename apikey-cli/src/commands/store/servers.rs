@@ -64,7 +64,7 @@ pub(super) async fn refuse_migration(store: &dyn KeyStore) -> Result<(), Failure
 pub(super) fn use_the_store(number: usize) -> String {
     match number {
         1 => "1 server uses the store".to_owned(),
-        _ => format!("{number} servers use the store"),
+        number => format!("{number} servers use the store"),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn refuse(store: &dyn KeyStore, name: &str, result: &str) -> Re
         0 => Ok(()),
         number => Err(Failure::with_code(
             exit::NOT_ALLOWED,
-            format!("{number} running servers use the store {name}, and {result}"),
+            format!("{} {name}, and {result}", use_the_store(number)),
         )
         .remedy(
             "stop them, and start them again on the new store; with `--force`, what they change meanwhile may be missing there",
@@ -86,7 +86,7 @@ pub(super) async fn refuse(store: &dyn KeyStore, name: &str, result: &str) -> Re
 pub(super) async fn note(store: &dyn KeyStore, name: &str) -> Result<(), Failure> {
     match count(store).await? {
         0 => {}
-        number => notice::note(&format!("{number} running servers use the store {name}")),
+        number => notice::note(&format!("{} {name}", use_the_store(number))),
     }
     Ok(())
 }

@@ -25,7 +25,15 @@ pub(super) fn entry_with(id: KeyId, change: impl FnOnce(&mut KeyRecord)) -> Arc<
     let (hasher, created) = (Sha256Hasher::new(), Timestamp::from_millis(0));
     let mut record = KeyRecord::new(id, "my_api", "label", DIGEST.clone(), created);
     change(&mut record);
-    Arc::new(CachedKey::of(record, &hasher, &crate::limiter::Plans::default()).unwrap())
+    Arc::new(
+        CachedKey::of(
+            record,
+            &hasher,
+            &crate::limiter::Plans::default(),
+            Timestamp::MAX,
+        )
+        .unwrap(),
+    )
 }
 
 pub(super) fn now() -> ClockReading {

@@ -76,8 +76,8 @@ impl RevokePresented {
     }
 
     /// Counts the call for the client at this address, as checks are: the failed attempt of a wrong
-    /// secret or an unknown id, together with those of checks. A key that was revoked before counts as
-    /// one, since it costs a read of the store too. While the address has too many of them, the call
+    /// secret or an unknown id, together with those of checks. A right secret is not a guess, also if its key was
+    /// revoked before: one address may report many keys that leaked. While the address has too many of them, the call
     /// resolves to [`PresentedRevocation::Blocked`] and does not read the store. Clients whose
     /// address is not known share one count. By default, the call is not counted.
     ///
@@ -132,13 +132,9 @@ impl RevokePresented {
             let Some(address) = client else {
                 return Ok(outcome);
             };
-            let is_unknown = outcome == PresentedRevocation::Unknown;
-            // Both read the store and change nothing.
-            if is_unknown || matches!(outcome, PresentedRevocation::AlreadyRevoked(_)) {
+            if outcome == PresentedRevocation::Unknown {
                 let now = core.verifier.shared.now();
                 core.verifier.count_failure(address, now);
-            }
-            if is_unknown {
                 let id = || Some(presented.as_parsed().id().to_id());
                 core.verifier
                     .record_denial(DenyReason::InvalidKey, &Policy::new(), id);

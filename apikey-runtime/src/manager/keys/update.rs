@@ -250,6 +250,9 @@ impl ManagerCore {
             id, patch, options, ..
         } = &change;
         let before = self.find_expected(*id, options).await?;
+        if *patch == KeyPatch::new() {
+            return Ok((before, None));
+        }
         let judged = change.judged(&before)?;
         let mut record = before.clone();
         patch.apply(&mut record, options.origin.actor.as_deref());

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    CheckResult, audit, audit_pages, audit_texts, batch_reads, bulk, conditions,
+    CheckResult, audit, audit_pages, audit_texts, batch_reads, bulk, conditions, copied_growth,
     copied_revocations, copied_uses, copying, fields, history, last_use, limits, list_pages,
     listing, live_keys, live_races, membership, notice_claims, notices, owner_changes, owner_keys,
     owner_lists, owners, ranges, rates, records, revocation, shared_secrets, usage,
@@ -227,6 +227,11 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
     copied_revocations {
         two a_copy_revokes_what_was_changed_since,
         two a_copy_has_the_later_revocations_of_an_owner,
+    }
+    copied_growth {
+        two a_copy_keeps_what_has_grown_since,
+        one a_copy_has_the_latest_uses_of_a_key,
+        two a_copy_has_all_audit_entries_of_one_time,
     }
     copied_uses {
         two a_copy_has_the_uses_of_the_two_latest_secrets,

@@ -197,7 +197,7 @@ async fn answers(store: &dyn KeyStore, keys: &[crate::key::KeyId]) -> Result<Str
 const SECRETS: [&str; 5] = ["a", "B", "a.b", "form:key", "0"];
 
 /// Returns limits that are not restored while a check runs.
-fn quotas() -> Vec<LimitCounter> {
+pub(super) fn quotas() -> Vec<LimitCounter> {
     let year = Duration::from_hours(24 * 365);
     vec![
         LimitCounter::new("life 'time'", Quota::lifetime(50)),

@@ -18,11 +18,11 @@ const NO_NETWORKS: CheckVerdict =
     CheckVerdict::Skipped("the store does not keep networks: `read_networks` returns none");
 
 /// Returns the current time: a store may drop old usage at once.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     Timestamp::from(SystemTime::now()).as_millis()
 }
 
-fn net(number: u8) -> IpNet {
+pub(super) fn net(number: u8) -> IpNet {
     let text = match number {
         0 => "2001:db8:1::/48".to_owned(),
         number => format!("192.0.{number}.0/24"),

@@ -26,6 +26,7 @@ mod charges;
 mod checks;
 mod conditions;
 mod copied;
+mod copied_growth;
 mod copied_revocations;
 mod copied_uses;
 mod copying;

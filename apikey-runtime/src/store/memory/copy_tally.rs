@@ -6,7 +6,6 @@ use super::usage::Tally;
 use crate::key::KeyId;
 use crate::limit::CounterState;
 use crate::record::KeyRecord;
-use crate::store::copy_rules::CopyAction;
 use crate::store::{CopiedCounter, CopyItems, CopyOutcome, NetworkUse, SecretUse, UsageRow};
 
 type Records = BTreeMap<KeyId, KeyRecord>;
@@ -74,8 +73,10 @@ impl Tally {
             CopyItems::LimitCounters(counters) => {
                 for copied in counters {
                     let held = self.counts.entry(copied.key).or_default();
-                    let action = CopyAction::of_value(held.get(&copied.name), &copied.state);
-                    if outcome.count(action, String::new) {
+                    let state = held.get(&copied.name).cloned();
+                    let present =
+                        state.map(|state| CopiedCounter::new(copied.key, &copied.name, state));
+                    if outcome.count_value(present.as_ref(), &[], copied) {
                         held.insert(copied.name.clone(), copied.state.clone());
                     }
                 }
@@ -84,17 +85,22 @@ impl Tally {
                 for row in rows {
                     let hour = self.usage.entry((row.key, row.hour)).or_default();
                     let place = (row.route.clone(), row.outcome);
-                    let counts = (row.requests, row.cost);
-                    if outcome.count(CopyAction::of_value(hour.get(&place), &counts), String::new) {
-                        hour.insert(place, counts);
+                    let present = hour.get(&place).map(|(requests, cost)| UsageRow {
+                        requests: *requests,
+                        cost: *cost,
+                        ..row.clone()
+                    });
+                    if outcome.count_value(present.as_ref(), &[], row) {
+                        hour.insert(place, (row.requests, row.cost));
                     }
                 }
             }
             CopyItems::SecretUses(uses) => {
                 for used in uses {
-                    let held = self.last_used.get(&used.key);
-                    let held = held.and_then(|secrets| secrets.get(&used.rotations));
-                    if outcome.count(CopyAction::of_value(held, used), String::new) {
+                    let held = self.last_used.get(&used.key).into_iter().flatten();
+                    let held: Vec<_> = held.map(|(_, held)| held).collect();
+                    let present = held.iter().find(|held| held.rotations == used.rotations);
+                    if outcome.count_value(present.copied(), &held, used) {
                         self.put_use(*used, |_| true);
                     }
                 }
@@ -102,8 +108,9 @@ impl Tally {
             CopyItems::Networks(uses) => {
                 for used in uses {
                     let held = self.networks.get(&used.key).into_iter().flatten();
-                    let held = held.into_iter().find(|known| known.network == used.network);
-                    if outcome.count(CopyAction::of_value(held, used), String::new) {
+                    let held: Vec<_> = held.collect();
+                    let present = held.iter().find(|held| held.network == used.network);
+                    if outcome.count_value(present.copied(), &held, used) {
                         self.put_network(*used, |_| true);
                     }
                 }

@@ -182,21 +182,44 @@ impl ConnectionPool {
             }
             Ok(None)
         };
-        let deadline = self.deadline;
-        let (kind, message) = match timeout(deadline, trying).await {
+        let (kind, message) = match timeout(self.deadline, trying).await {
             Ok(Ok(Some(rows))) => return Ok(rows),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(None)) => (
                 io::ErrorKind::Other,
                 format!("undone by the server {TRIES} times in favor of another statement"),
             ),
-            Err(_) => (
-                io::ErrorKind::TimedOut,
-                format!("no answer within {deadline:?}"),
-            ),
+            Err(_) => (io::ErrorKind::TimedOut, self.too_late()),
         };
         let cause = cause.map_or_else(String::new, |cause| format!(": {}", described(&cause)));
         Err(Error::Io(io::Error::new(kind, message + &cause)))
+    }
+
+    /// Begins a transaction of several statements, which is undone unless it is committed.
+    pub(super) async fn begin(&self) -> Result<PoolTransaction, Error> {
+        let mut transaction = PoolTransaction(self.take().await?);
+        let connection = transaction.connection()?;
+        sqlx::query("BEGIN").execute(connection).await?;
+        Ok(transaction)
+    }
+
+    /// Waits for an answer as long as one call may take.
+    pub(super) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answer = timeout(self.deadline, answer).await;
+        let too_late = |_| {
+            Err(Error::Io(io::Error::new(
+                io::ErrorKind::TimedOut,
+                self.too_late(),
+            )))
+        };
+        answer.unwrap_or_else(too_late)
+    }
+
+    fn too_late(&self) -> String {
+        format!("no answer within {:?}", self.deadline)
     }
 
     /// Runs a query once. Returns `None` after a failure that another attempt may not meet, and puts
@@ -271,6 +294,24 @@ impl PooledConnection {
         if let Some(mut managed) = self.0.take() {
             managed.idle_since = Some(Instant::now());
         }
+    }
+}
+
+/// A transaction of several statements. Unless it is committed, its connection is closed, which undoes it.
+pub(super) struct PoolTransaction(PooledConnection);
+
+impl PoolTransaction {
+    /// Returns the connection, for the statements of this transaction.
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+        let managed = self.0.0.as_mut().ok_or(Error::PoolClosed)?;
+        Ok(&mut managed.connection)
+    }
+
+    /// Commits, and gives the connection back to its pool.
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        sqlx::query("COMMIT").execute(self.connection()?).await?;
+        self.0.give_back();
+        Ok(())
     }
 }
 

@@ -119,6 +119,12 @@ impl KeyNames {
         self.of(&format!("usage:{id}:{day}"))
     }
 
+    /// As [`usage`](Self::usage), for an id as the index has it.
+    pub(super) fn usage_of(&self, id: &[u8], day: i64) -> Vec<u8> {
+        let day = format!(":{day}");
+        [self.of("usage:").as_bytes(), id, day.as_bytes()].concat()
+    }
+
     /// Sorted set: the days that have usage, by the time when it expires.
     pub(super) fn usage_days(&self) -> String {
         self.of("usage_days")

@@ -180,7 +180,7 @@ pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<RecordPag
     let size = page_size(query);
     let mut range = IndexRange::of(query);
     let mut found: Vec<ListedRecord> = Vec::new();
-    let mut next = None;
+    let (mut next, mut odd) = (None, Vec::new());
     for read in 1.. {
         // One more than fit the page, which tells whether more follow.
         let count = (size + 1).saturating_sub(found.len()).max(LEAST_READ);
@@ -192,17 +192,20 @@ pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<RecordPag
         if let Some(last) = selected.places.last() {
             range.continue_after(last);
         }
-        let positions: Vec<_> = selected
-            .places
-            .iter()
-            .filter_map(|place| position_of(&query.range, place))
-            .collect();
+        let mut positions = Vec::new();
+        for place in selected.places {
+            match position_of(&query.range, &place) {
+                Some(position) => positions.push(position),
+                None => odd.push(place),
+            }
+        }
         next = positions.last().cloned().or(next);
         let (listed, stale) = read_listed(server, doing, positions, query).await?;
         found.extend(listed);
         remove_stale(server, &selected.stem, &stale).await;
         if is_last || found.len() > size {
-            return Ok(page(found, size));
+            let page = page(found, size);
+            return with_odd(server, doing, query, page, odd).await;
         }
         // An entry that was written by hand is not a position to continue after.
         if read >= READS && next.is_some() {
@@ -211,6 +214,41 @@ pub(super) async fn list(server: &Server, query: &ListQuery) -> Result<RecordPag
     }
     let mut page = page(found, size);
     page.next = next;
+    with_odd(server, doing, query, page, odd).await
+}
+
+/// Names the records whose ids are not valid: those of the index of ids, which alone has the ids as they are.
+async fn with_odd(
+    server: &Server,
+    doing: &str,
+    query: &ListQuery,
+    mut page: RecordPage,
+    mut odd: Vec<Vec<u8>>,
+) -> Result<RecordPage, StoreError> {
+    // The others are read again with the next page.
+    let is_before = |id: &[u8]| {
+        let next = page.next.as_ref();
+        next.is_none_or(|next| id < next.id.as_str().as_bytes())
+    };
+    odd.retain(|id| matches!(query.range, ListRange::Id(_)) && is_before(id));
+    for odd in odd.chunks(READ_STEP) {
+        let commands = odd.iter().map(|id| {
+            let mut exists = redis::cmd("EXISTS");
+            exists.arg(server.names.record_of(id));
+            exists
+        });
+        let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
+        for (id, value) in odd.iter().zip(answers.values) {
+            let count: u64 = value
+                .extract_error()
+                .and_then(|value| Ok(from_redis_value(value)?))
+                .map_err(|error| RedisFailure::of(doing, error))?;
+            if count > 0 {
+                page.unreadable
+                    .push(String::from_utf8_lossy(id).into_owned());
+            }
+        }
+    }
     Ok(page)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Value, from_redis_value};
+use redis::{FromRedisValue, Value, from_redis_value};
 
 use super::error::{NOT_A_HASH, RedisFailure};
 use super::record_hash::RecordHash;
@@ -11,6 +11,14 @@ use super::server::Server;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::store::columns::Broken;
+
+/// Converts the answer to a command; an error is its failure.
+pub(super) fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, RedisFailure> {
+    value
+        .extract_error()
+        .and_then(|value| Ok(from_redis_value(value)?))
+        .map_err(|error| RedisFailure::of(doing, error))
+}
 
 /// Reads records with the states of their owners, in one script; a record that does not exist is empty.
 pub(super) async fn read(

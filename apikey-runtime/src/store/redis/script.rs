@@ -67,6 +67,7 @@ scripts! {
     CHARGE = "limit_counter" "charge";
     REFILL = "limit_counter" "refill";
     ADD_USAGE = "read_write" "compare_i64" "add_usage";
+    READ_USAGE_HOUR = "read_only" "read_usage_hour";
     ROLL_UP_USAGE = "read_write" "roll_up_usage";
     COPY_RECORDS = "change_log" "record_keys" "options" "compare_i64" "clock" "owners" "sortable" "live" "records" "changed_entries" "revoked" "notices" "copy_records";
     COPY_OWNERS = "change_log" "record_keys" "copy_owners";

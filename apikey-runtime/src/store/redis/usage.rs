@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::iter;
 
 use async_trait::async_trait;
-use redis::{FromRedisValue, Value, from_redis_value};
+use redis::Value;
 
 use super::RedisStore;
 use super::connection::LONG_DEADLINE;
-use super::error::RedisFailure;
+use super::read::read_value;
 use super::script::{self, ScriptCall};
 use super::server::Server;
 use super::usage_days::{days, parsed};
@@ -181,13 +181,6 @@ async fn read(server: &Server, query: &UsageQuery) -> Result<Vec<UsageRow>, Stor
         }
     }
     Ok(rows)
-}
-
-fn read_value<T: FromRedisValue>(doing: &str, value: Value) -> Result<T, RedisFailure> {
-    value
-        .extract_error()
-        .and_then(|value| Ok(from_redis_value(value)?))
-        .map_err(|error| RedisFailure::of(doing, error))
 }
 
 /// Reads the rows of a key's day. Skips fields that are not a row, or have an unknown outcome.

@@ -3,12 +3,14 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use redis::Value;
+
 use super::connection::LONG_DEADLINE;
-use super::read::ids;
+use super::read::read_value;
 use super::server::Server;
 use crate::error::StoreError;
 
-/// The days among `wanted` on which anything was used.
+/// The days among `wanted` on which anything was used, and whose usage has not expired.
 pub(super) async fn days(
     server: &Server,
     doing: &str,
@@ -16,9 +18,15 @@ pub(super) async fn days(
 ) -> Result<Vec<i64>, StoreError> {
     let mut list = redis::cmd("ZRANGE");
     list.arg(server.names.usage_days()).arg(0).arg(-1);
-    let (value, _) = server.calls.call(doing, [list], LONG_DEADLINE).await?.one();
-    let days = ids(doing, value)?;
-    let days = days.iter().filter_map(|day| parsed(day));
+    list.arg("WITHSCORES");
+    let commands = [redis::cmd("TIME"), list];
+    let answers = server.calls.call(doing, commands, LONG_DEADLINE).await?;
+    let mut values = answers.values.into_iter();
+    let mut next = || values.next().unwrap_or(Value::Nil);
+    let (seconds, _): (f64, f64) = read_value(doing, next())?;
+    let days: Vec<(Vec<u8>, f64)> = read_value(doing, next())?;
+    let kept = days.iter().filter(|(_, ends)| *ends > seconds * 1_000.0);
+    let days = kept.filter_map(|(day, _)| parsed(day));
     Ok(days.filter(|day| wanted.contains(day)).collect())
 }
 

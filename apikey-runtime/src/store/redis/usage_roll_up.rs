@@ -12,7 +12,7 @@ use super::error::RedisFailure;
 use super::index::id_of;
 use super::read::ids;
 use super::script::{self, ScriptCall};
-use super::server::Server;
+use super::server::{Server, answer};
 use super::usage_days::{days, parsed};
 use crate::error::StoreError;
 use crate::key::KeyId;
@@ -23,8 +23,8 @@ const KEYS: usize = 50;
 /// About how many fields of a hash are read at once.
 const FIELDS_READ: usize = 200;
 
-/// The maximum number of fields that a script moves.
-const FIELDS_MOVED: usize = 1_000;
+/// The maximum number of counts that a script moves, each with its cost.
+const COUNTS_MOVED: usize = 500;
 
 const DOING: &str = "rolling usage up to days";
 
@@ -37,10 +37,11 @@ struct UsageScan {
 /// Fields of a hash, with their values.
 type ScannedFields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A field of a hash, with the one of the first hour.
+/// A field of requests, with the one of the first hour.
 type MovedField = (Vec<u8>, Vec<u8>);
 
-/// Looks at some keys on the first day before `day` that is not rolled up. Returns whether there was one.
+/// Looks at some keys on the first day before `day` that is not rolled up. Returns whether there was one, and no other node
+/// went on from the same place: this one then leaves the rest to it.
 pub(super) async fn step(server: &Server, day: i64) -> Result<bool, StoreError> {
     let mut read = redis::cmd("GET");
     read.arg(server.names.rolled_up_to());
@@ -73,8 +74,7 @@ pub(super) async fn step(server: &Server, day: i64) -> Result<bool, StoreError> 
         }
         _ => day.saturating_add(1).to_string().into_bytes(),
     };
-    run(server, &position, &next, Vec::new()).await?;
-    Ok(true)
+    run(server, &position, &next, Vec::new()).await
 }
 
 /// Returns the entries of the next keys in the index.
@@ -113,7 +113,7 @@ async fn roll_up(server: &Server, mut scans: Vec<UsageScan>) -> Result<(), Store
                 unfinished.push(scan);
             }
         }
-        for fields in found.chunks(FIELDS_MOVED) {
+        for fields in found.chunks(COUNTS_MOVED) {
             let hashes = fields.chunk_by(|(one, _), (other, _)| one == other);
             let hashes = hashes.map(|fields| {
                 let moved = fields.iter().map(|(_, field)| field.clone());
@@ -135,24 +135,23 @@ impl UsageScan {
     }
 }
 
-/// Returns the field of the first hour that a field of a later hour belongs to.
+/// Returns the field of the first hour that the requests of a later hour belong to; `None` for a cost, which moves with its
+/// requests.
 fn of_first_hour(field: &[u8]) -> Option<Vec<u8>> {
-    let is_cost = field.first() == Some(&b'c');
-    let (prefix, rest) = field.split_at(usize::from(is_cost));
-    let end = rest.iter().position(|byte| *byte == b'|')?;
-    let hour: u8 = parsed(&rest[..end])?;
+    let end = field.iter().position(|byte| *byte == b'|')?;
+    let hour: u8 = parsed(&field[..end])?;
     (1..24)
         .contains(&hour)
-        .then(|| [prefix, b"0", &rest[end..]].concat())
+        .then(|| [b"0", &field[end..]].concat())
 }
 
-/// Runs the script that moves fields, and that goes on from `position` to `next` if these differ.
+/// Runs the script that moves fields, and that goes on from `position` to `next` if these differ. Returns whether it did.
 async fn run(
     server: &Server,
     position: &[u8],
     next: &[u8],
     hashes: Vec<(String, Vec<MovedField>)>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let mut run = ScriptCall::new(&script::ROLL_UP_USAGE)
         .key(server.names.rolled_up_to())
         .argument(position)
@@ -166,8 +165,8 @@ async fn run(
             run = run.argument(text);
         }
     }
-    server.calls.run(DOING, &run, LONG_DEADLINE).await?;
-    Ok(())
+    let answered = server.calls.run(DOING, &run, LONG_DEADLINE).await?;
+    Ok(answer(DOING, answered)?.word == "went_on")
 }
 
 #[cfg(test)]
@@ -175,10 +174,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_later_hours_belong_to_the_first_and_others_to_none() {
+    fn requests_of_later_hours_belong_to_the_first_and_other_fields_to_none() {
         for (field, of_day) in [
             ("5|allowed|/a|5|b", Some("0|allowed|/a|5|b")),
-            ("c23|allowed|/a", Some("c0|allowed|/a")),
+            ("23|allowed|/a", Some("0|allowed|/a")),
+            ("c23|allowed|/a", None),
             ("0|allowed|/a", None),
             ("c0|allowed|/a", None),
             ("24|allowed|/a", None),

@@ -1,13 +1,13 @@
 //! Entries of the audit log of a copy as rows.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{KeyRow, audit_entry};
 use crate::audit::{AuditEntry, FieldChange};
-use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::store::copy_rules::{CopyAction, entry_weight, page_of, position};
 use crate::store::{CopiedEntry, CopyItems, CopyOutcome, CopyPage};
@@ -37,46 +37,105 @@ pub(in crate::store) fn entries_page(
     start: EntryPosition,
     size: usize,
 ) -> CopyPage {
+    let rows = numbered(rows, start);
+    let rows = rows.map(|(at, entry)| (at, CopiedEntry::new(at.number, entry)));
+    let weight = |copied: &CopiedEntry| entry_weight(&copied.entry);
+    page_of(rows.collect(), size, weight, CopyItems::Audit)
+}
+
+/// Numbers the entries of each millisecond, after this position.
+fn numbered(
+    rows: &[impl KeyRow],
+    start: EntryPosition,
+) -> impl Iterator<Item = (EntryPosition, AuditEntry)> {
     let mut last = start;
-    let rows = rows.iter().map(|row| {
+    rows.iter().map(move |row| {
         let place = row.number("place").ok().flatten().unwrap_or_default();
         let entry = audit_entry(row, String::new());
         let at = entry.at.as_millis();
         let is_first = last.place == i64::MIN || at != last.at;
         let number = if is_first { 0 } else { last.number + 1 };
         last = EntryPosition { at, place, number };
-        (last, CopiedEntry::new(number, entry))
-    });
-    let weight = |copied: &CopiedEntry| entry_weight(&copied.entry);
-    page_of(rows.collect(), size, weight, CopyItems::Audit)
+        (last, entry)
+    })
 }
 
-/// Returns the times of the entries.
-pub(in crate::store) fn times_of(entries: &[CopiedEntry]) -> Vec<i64> {
-    let times = entries.iter().map(|copied| copied.entry.at.as_millis());
-    let mut times: Vec<_> = times.collect();
-    times.dedup();
-    times
-}
+/// How many entries are read at once to compare them.
+pub(in crate::store) const ENTRIES_STEP: i64 = 1_000;
 
-/// Counts `entries`, and returns those that are not among `present`, which are all entries of their times in the order of the log.
-pub(in crate::store) fn missing_entries<'e>(
+/// The entries that a page may repeat, which are read in steps: one millisecond may have any number of entries.
+///
+/// A step reads [`ENTRIES_STEP`] entries at most: those after `last` of its time, and those of the [later times](Self::later_times).
+pub(in crate::store) struct PresentEntries<'e> {
     entries: &'e [CopiedEntry],
-    present: &[impl KeyRow],
-    outcome: &mut CopyOutcome,
-) -> Vec<&'e CopiedEntry> {
-    let mut times: HashMap<Timestamp, Vec<AuditEntry>> = HashMap::new();
-    for row in present {
-        let entry = audit_entry(row, String::new());
-        times.entry(entry.at).or_default().push(entry);
+    /// By time and number; `None` for those that are missing.
+    held: BTreeMap<(i64, u64), Option<AuditEntry>>,
+    /// After which entry the next step starts.
+    pub(in crate::store) last: EntryPosition,
+}
+
+impl<'e> PresentEntries<'e> {
+    pub(in crate::store) fn new(entries: &'e [CopiedEntry]) -> Self {
+        let place = |copied: &CopiedEntry| (copied.entry.at.as_millis(), copied.number);
+        let held = entries.iter().map(|copied| (place(copied), None));
+        let held: BTreeMap<_, _> = held.collect();
+        let (at, number) = held.keys().next().copied().unwrap_or_default();
+        Self {
+            entries,
+            held,
+            last: EntryPosition {
+                at,
+                place: i64::MIN,
+                number: number.saturating_sub(1),
+            },
+        }
     }
-    let is_missing = |copied: &&CopiedEntry| {
-        let number = usize::try_from(copied.number).unwrap_or(usize::MAX);
-        let held = times.get(&copied.entry.at);
-        let held = held.and_then(|entries| entries.get(number));
-        outcome.count(CopyAction::of_entry(held, &copied.entry), || copied.name())
-    };
-    entries.iter().filter(is_missing).collect()
+
+    /// Returns how many entries of its time come before the one after which the first step starts; `None` if that step starts with
+    /// the first entry of the time.
+    pub(in crate::store) fn skipped(&self) -> Option<i64> {
+        let (_, number) = self.held.keys().next()?;
+        let before = number.checked_sub(1)?;
+        Some(i64::try_from(before).unwrap_or(i64::MAX))
+    }
+
+    /// Starts after the entry in this row; after all entries of its time if the row is missing.
+    pub(in crate::store) fn start_after(&mut self, row: Option<&impl KeyRow>) {
+        let place = row.and_then(|row| row.number("place").ok().flatten());
+        self.last.place = place.unwrap_or(i64::MAX);
+    }
+
+    /// Returns the times after that of the last entry.
+    pub(in crate::store) fn later_times(&self) -> Vec<i64> {
+        let last = (self.last.at, u64::MAX);
+        let later = self.held.range((Bound::Excluded(last), Bound::Unbounded));
+        let mut times: Vec<_> = later.map(|((at, _), _)| *at).collect();
+        times.dedup();
+        times
+    }
+
+    /// Adds the rows of a step. Returns whether another one follows.
+    pub(in crate::store) fn add(&mut self, rows: &[impl KeyRow]) -> bool {
+        for (position, entry) in numbered(rows, self.last) {
+            self.last = position;
+            if let Some(held) = self.held.get_mut(&(position.at, position.number)) {
+                *held = Some(entry);
+            }
+        }
+        let last = (self.last.at, self.last.number);
+        let is_past = self.held.keys().next_back().is_none_or(|end| *end <= last);
+        rows.len() as u64 == ENTRIES_STEP.unsigned_abs() && !is_past
+    }
+
+    /// Counts the entries of the page, and returns those that are not there.
+    pub(in crate::store) fn missing(self, outcome: &mut CopyOutcome) -> Vec<&'e CopiedEntry> {
+        let is_missing = |copied: &&CopiedEntry| {
+            let place = (copied.entry.at.as_millis(), copied.number);
+            let held = self.held.get(&place).and_then(Option::as_ref);
+            outcome.count(CopyAction::of_entry(held, &copied.entry), || copied.name())
+        };
+        self.entries.iter().filter(is_missing).collect()
+    }
 }
 
 /// Returns entries as a JSON array of objects, with the columns as members.

@@ -3,10 +3,15 @@
 /// A statement that reads a section after the position that begins with `$2`. It tells whether the key has a record.
 macro_rules! copy_read {
     ($columns:expr, $table:literal, $position:literal, $start:literal) => {
+        copy_read!($columns, $table, $position, $start, "")
+    };
+    ($columns:expr, $table:literal, $position:literal, $start:literal, $and_is_kept:literal) => {
         concat!(
             "SELECT ",
             $columns,
-            ", EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = copied.key) AS is_kept FROM ",
+            ", EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = copied.key)",
+            $and_is_kept,
+            " AS is_kept FROM ",
             $table,
             " AS copied WHERE (",
             $position,
@@ -29,11 +34,14 @@ pub(in crate::store) const READ_USAGE: &str = copy_read!(
     "$2, $3, $4, $5"
 );
 
+/// As in other reads, the 20 latest networks of a key count: in PostgreSQL, two batches at once may leave more.
 pub(in crate::store) const READ_NETWORKS: &str = copy_read!(
     "key, network, at",
     "api_key_networks",
     "key, network",
-    "$2, $3"
+    "$2, $3",
+    " AND 20 > (SELECT count(*) FROM api_key_networks AS later WHERE later.key = copied.key \
+     AND (later.at > copied.at OR later.at = copied.at AND later.network < copied.network))"
 );
 
 /// The second table has what an older release wrote: uses of the first secret. As in other reads, the two latest secrets of a key
@@ -65,10 +73,11 @@ macro_rules! copy_statements {
             $rows!(),
             " WHERE TRUE ON CONFLICT (key, hour, route, outcome) DO UPDATE SET requests = excluded.requests, cost = excluded.cost"
         );
+        /// Reads all uses of the keys: the latest of them are kept.
         pub(super) const FIND_USES: &str = concat!(
-            "SELECT copied.key, rotations, at, network FROM ",
+            "SELECT copied.key, rotations, at, network FROM api_key_secret_uses AS copied WHERE copied.key IN (SELECT asked.value ->> 0 FROM ",
             $rows!(),
-            " JOIN api_key_secret_uses AS copied ON copied.key = asked.value ->> 0 AND rotations = CAST(asked.value ->> 1 AS bigint)"
+            ")"
         );
         /// A key that was removed in the meantime gets no row, which would never be deleted.
         pub(super) const WRITE_USES: &str = concat!(
@@ -79,9 +88,9 @@ macro_rules! copy_statements {
              ON CONFLICT (key, rotations) DO UPDATE SET at = excluded.at, network = excluded.network"
         );
         pub(super) const FIND_NETWORKS: &str = concat!(
-            "SELECT copied.key, network, at FROM ",
+            "SELECT copied.key, network, at FROM api_key_networks AS copied WHERE copied.key IN (SELECT asked.value ->> 0 FROM ",
             $rows!(),
-            " JOIN api_key_networks AS copied ON copied.key = asked.value ->> 0 AND network = asked.value ->> 1"
+            ")"
         );
         pub(super) const WRITE_NETWORKS: &str = concat!(
             "INSERT INTO api_key_networks (key, network, at, day) \

@@ -12,7 +12,7 @@ mod values;
 
 pub(super) use self::audit::audit_entry;
 pub(super) use self::copied_entries::{
-    entries_page, entries_start, entries_text, missing_entries, times_of,
+    ENTRIES_STEP, PresentEntries, entries_page, entries_start, entries_text,
 };
 pub(super) use self::copy::{CopiedRow, SqlValue, copy_page, copy_rows, copy_start, present_rows};
 pub(super) use self::copy_statements::{

@@ -129,7 +129,7 @@ const NETWORKS: &str = "\
 /// Keeps the 20 latest networks of each key.
 pub(super) const NETWORKS_BEFORE: &str = "\
     DELETE FROM api_key_networks WHERE (key, network) IN (SELECT key, network FROM \
-    (SELECT key, network, row_number() OVER (PARTITION BY key ORDER BY at DESC) AS place \
+    (SELECT key, network, row_number() OVER (PARTITION BY key ORDER BY at DESC, network) AS place \
     FROM api_key_networks WHERE key IN (SELECT value ->> 0 FROM json_each(?))) WHERE place > 20)";
 
 const DAY_MILLIS: i64 = 86_400_000;

@@ -131,7 +131,7 @@ impl Verifier {
         if request.policy.fresh {
             return self.evaluate_with_store(request, None, Some(allowed)).await;
         }
-        let decision = match self.check_cache(request) {
+        let decision = match self.check_cache(request, None) {
             CachedDecision::Allow(key, at) => return Ok(Allowed::new(key, None, at)),
             CachedDecision::StillInvalid(_) => {
                 return Err(self.deny(request, DenyReason::InvalidKey));

@@ -10,7 +10,6 @@ use apikey_runtime::usage::{
 use apikey_runtime::{KeyStore, RedisStore, Timestamp};
 
 use super::{redis_server, started};
-use crate::roll_up::{add, all, check_roll_up, today};
 use crate::usage::check_uses_beside_an_older_release;
 use crate::{InSteps, at, because, id, record};
 
@@ -288,83 +287,4 @@ async fn networks_go_with_their_key_and_when_their_time_is_over() {
         .unwrap();
     store.purge_all(at(i64::MAX)).await.unwrap();
     assert_eq!(server.command(&["EXISTS", &name]).text(), "0");
-}
-
-#[tokio::test]
-async fn usage_is_rolled_up() {
-    let server = redis_server!();
-    check_roll_up(&started(&server).await).await;
-}
-
-/// A hash of more fields than are read or moved at once; a sum that has no room, a key of another type, and fields by hand;
-/// and what comes late.
-#[tokio::test]
-async fn no_hash_ends_the_roll_up_and_what_comes_late_counts() {
-    let server = redis_server!();
-    let store = started(&server).await;
-    for number in 1..=3 {
-        let options = WriteOptions::new();
-        store.insert(&record(number), &options).await.unwrap();
-    }
-    let day = today() - 2;
-    let route = |number: i64| format!("/{}", number / 23);
-    let many = (0..2_300).map(|number| row(1, &route(number), 24 * day + 1 + number % 23, 1));
-    let many: Vec<_> = many.collect();
-    for rows in many.chunks(1_000) {
-        add(&store, rows).await;
-    }
-    let most = i64::MAX.unsigned_abs();
-    let full = [
-        row(2, "/", 24 * day, most / 2),
-        row(2, "/", 24 * day + 1, 1),
-    ];
-    add(&store, &full).await;
-    let name = |number| format!("{{apikey}}:usage:{}:{day}", id(number));
-    let planted = [
-        "5|allowed|/planted",
-        "a number",
-        "5",
-        "3",
-        "25|allowed|/",
-        "3",
-    ];
-    server
-        .command(&[&["HSET", &name(2)], &planted[..]].concat())
-        .text();
-    let full = ["0|allowed|/", &most.to_string()];
-    server
-        .command(&[&["HSET", &name(2)], &full[..]].concat())
-        .text();
-    server.command(&["SET", &name(3), "planted"]).text();
-    let expiry = server.command(&["PEXPIRETIME", &name(1)]).text();
-    let mut steps = 0;
-    while store.roll_up_usage(day + 1).await.unwrap() {
-        steps += 1;
-        assert!(steps < 10);
-    }
-    assert_eq!(server.command(&["DEL", &name(3)]).text(), "1");
-    let found = all(&store).await;
-    let of_first = found.iter().filter(|row| row.key == id(1));
-    let rolled: Vec<_> = of_first
-        .map(|row| (row.hour, row.requests, row.cost))
-        .collect();
-    assert_eq!(rolled, [(24 * day, 23, 46); 100]);
-    assert_eq!(server.command(&["PEXPIRETIME", &name(1)]).text(), expiry);
-    let of_second = found.iter().filter(|row| row.key == id(2));
-    let kept: Vec<_> = of_second
-        .map(|row| (row.hour - 24 * day, row.requests))
-        .collect();
-    assert_eq!(kept, [(0, most), (1, 1), (25, 3)]);
-    assert_eq!(server.command(&["HLEN", &name(2)]).text(), "7");
-    // What comes later stays in its hour, and counts.
-    add(&store, &[row(1, "/0", 24 * day + 9, 5)]).await;
-    assert!(!store.roll_up_usage(day + 1).await.unwrap());
-    let found = all(&store).await;
-    let late = found
-        .iter()
-        .filter(|row| row.key == id(1) && row.route == "/0");
-    let late: Vec<_> = late
-        .map(|row| (row.hour - 24 * day, row.requests))
-        .collect();
-    assert_eq!(late, [(0, 23), (9, 5)]);
 }

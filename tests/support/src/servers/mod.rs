@@ -7,6 +7,8 @@ pub mod redis;
 pub mod reverse_proxy;
 mod running;
 
+pub use running::free_port;
+
 /// The free memory from which on servers keep their data in it, in bytes.
 const ROOM: u64 = 2 << 30;
 

@@ -1,12 +1,13 @@
 //! A test's own Redis server, on a free port and in its own folder. Uses only the standard library.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::running::free_port;
 use crate::skip::Requirement;
 
 /// The longest time for a server to start or to stop.
@@ -294,11 +295,6 @@ fn undertaker(directory: &Path) -> ChildStdin {
         .stderr(Stdio::null())
         .spawn();
     child.unwrap().stdin.take().unwrap()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A server's reply.

@@ -1,5 +1,6 @@
 //! Programs that run as long as a test.
 
+use std::hash::BuildHasher as _;
 use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -51,8 +52,28 @@ impl Drop for Running {
     }
 }
 
-/// Returns a port on 127.0.0.1 that was free a moment ago.
+/// Returns a port on 127.0.0.1 that was free a moment ago. The system gives it to no listener on port 0 and to no
+/// outgoing connection, so a server finds it free, also after a restart.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    let draws = std::hash::RandomState::new();
+    let given = first_given_port();
+    let ports = (0_u64..).map(|draw| LOWEST_PORT + draws.hash_one(draw) % (given - LOWEST_PORT));
+    let mut ports = ports.map(|port| u16::try_from(port).unwrap());
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).unwrap()
+}
+
+/// The lowest port that a test's server gets.
+const LOWEST_PORT: u64 = 10_000;
+
+/// Returns the first port of those that the system gives by itself: ip(7), `ip_local_port_range`.
+fn first_given_port() -> u64 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first = range
+        .ok()
+        .and_then(|range| range.split_whitespace().next()?.parse().ok());
+    // If the system gives nearly all ports, none is better than another.
+    first
+        .filter(|first| *first > 2 * LOWEST_PORT)
+        .unwrap_or(32_768)
 }

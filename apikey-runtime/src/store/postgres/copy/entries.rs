@@ -4,21 +4,39 @@ use super::super::error::failed;
 use super::super::pool::ConnectionPool;
 use super::{READING, WRITING, once};
 use crate::error::StoreError;
-use crate::store::sql::{entries_page, entries_start, entries_text, missing_entries, times_of};
+use crate::store::sql::{ENTRIES_STEP, PresentEntries, entries_page, entries_start, entries_text};
 use crate::store::{CopiedEntry, CopyOutcome, CopyPage};
 
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT key, at, action, owner, former_owner, actor, channel, address, request_id, reason, fields, number AS place \
-             FROM api_key_audit WHERE ",
-            $rest
-        )
+macro_rules! columns {
+    () => {
+        "key, at, action, owner, former_owner, actor, channel, address, request_id, reason, fields"
     };
 }
 
-const READ: &str = select!("(at, number) > ($2, $3) ORDER BY at, number LIMIT $1");
-const FIND: &str = select!("at = ANY ($1) ORDER BY at, number");
+const READ: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", number AS place FROM api_key_audit WHERE (at, number) > ($2, $3) ORDER BY at, number LIMIT $1"
+);
+
+/// Holds off another copy until this one's page is committed: both would find that the same entries are missing.
+const TURN: &str =
+    "SELECT pg_advisory_xact_lock(hashtextextended('', 'api_key_audit'::regclass::oid::bigint))";
+
+const SKIP: &str =
+    "SELECT number AS place FROM api_key_audit WHERE at = $1 ORDER BY number LIMIT 1 OFFSET $2";
+
+/// The server reads no more of a time than the limit.
+const FIND: &str = concat!(
+    "SELECT * FROM (SELECT ",
+    columns!(),
+    ", number AS place FROM api_key_audit WHERE at = $3 AND number > $4 ORDER BY number LIMIT $1) AS same \
+     UNION ALL SELECT later.* FROM unnest($2::bigint[]) AS asked(later_at) CROSS JOIN LATERAL (SELECT ",
+    columns!(),
+    ", number AS place FROM api_key_audit WHERE at = later_at ORDER BY number LIMIT $1) AS later \
+     ORDER BY at, place LIMIT $1"
+);
+
 const WRITE: &str = "SELECT api_key_copy_audit($1::json)";
 
 /// Reads a page.
@@ -41,16 +59,40 @@ pub(super) async fn write(
     pool: &ConnectionPool,
     entries: &[CopiedEntry],
 ) -> Result<CopyOutcome, StoreError> {
-    let writing_failed = |error| failed(WRITING, error);
-    let times = times_of(entries);
-    let present = pool.read(|| once(FIND).bind(times.clone())).await;
-    let present = present.map_err(writing_failed)?;
+    let written = pool.in_time(add_missing(pool, entries)).await;
+    written.map_err(|error| failed(WRITING, error))
+}
+
+async fn add_missing(
+    pool: &ConnectionPool,
+    entries: &[CopiedEntry],
+) -> Result<CopyOutcome, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let connection = transaction.connection()?;
+    once(TURN).execute(&mut *connection).await?;
+    let mut present = PresentEntries::new(entries);
+    if let Some(skipped) = present.skipped() {
+        let skip = once(SKIP).bind(present.last.at).bind(skipped);
+        present.start_after(skip.fetch_optional(&mut *connection).await?.as_ref());
+    }
+    loop {
+        let rows = once(FIND)
+            .bind(ENTRIES_STEP)
+            .bind(present.later_times())
+            .bind(present.last.at)
+            .bind(present.last.place)
+            .fetch_all(&mut *connection)
+            .await?;
+        if !present.add(&rows) {
+            break;
+        }
+    }
     let mut outcome = CopyOutcome::default();
-    let missing = missing_entries(entries, &present, &mut outcome);
+    let missing = present.missing(&mut outcome);
     if !missing.is_empty() {
         let text = entries_text(&missing);
-        let written = pool.write(|| once(WRITE).bind(text.clone())).await;
-        written.map_err(writing_failed)?;
+        once(WRITE).bind(text).execute(connection).await?;
     }
+    transaction.commit().await?;
     Ok(outcome)
 }

@@ -63,16 +63,16 @@ impl StoreCopy for PostgresStore {
             CopyItems::Keys(records) => records::write_keys(pool, records).await,
             CopyItems::SharedSecrets(secrets) => rows::write_secrets(pool, secrets).await,
             CopyItems::LimitCounters(counters) => {
-                rows::write(pool, counters, rows::FIND_COUNTERS, rows::WRITE_COUNTERS).await
+                rows::write(pool, counters, rows::FIND_COUNTERS, &[rows::WRITE_COUNTERS]).await
             }
             CopyItems::Usage(usage) => {
-                rows::write(pool, usage, rows::FIND_USAGE, rows::WRITE_USAGE).await
+                rows::write(pool, usage, rows::FIND_USAGE, &[rows::WRITE_USAGE]).await
             }
             CopyItems::SecretUses(uses) => {
-                rows::write(pool, uses, rows::FIND_USES, rows::WRITE_USES).await
+                rows::write(pool, uses, rows::FIND_USES, &rows::WRITE_USES_ALL).await
             }
             CopyItems::Networks(uses) => {
-                rows::write(pool, uses, rows::FIND_NETWORKS, rows::WRITE_NETWORKS).await
+                rows::write(pool, uses, rows::FIND_NETWORKS, &rows::WRITE_NETWORKS_ALL).await
             }
             CopyItems::Audit(entries) => entries::write(pool, entries).await,
         }

@@ -141,9 +141,10 @@ pub(super) async fn write_keys(
             let present = present.get(&record.id);
             present.is_some_and(|present| present.version == record.version)
         });
-        let done = complete(pool, &completed).await.map_err(writing_failed)?;
+        // A record that cannot be written is found before any is.
         let written = written.iter().map(|record| columns(record));
         let written = written.collect::<Result<Vec<_>, _>>()?;
+        let done = complete(pool, &completed).await.map_err(writing_failed)?;
         if written.is_empty() && done == completed.len() {
             return Ok(outcome);
         }

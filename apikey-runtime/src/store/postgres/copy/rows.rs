@@ -4,6 +4,7 @@ use super::super::error::failed;
 use super::super::pool::ConnectionPool;
 use super::{READING, WRITING, once};
 use crate::error::StoreError;
+use crate::store::copied_values::{GrowingValue, grown_values};
 use crate::store::copy_rules::changed_values;
 use crate::store::sql::{
     CopiedRow, SqlValue, copy_page, copy_read, copy_rows, copy_start, copy_statements, present_rows,
@@ -53,6 +54,45 @@ pub(super) const WRITE_COUNTERS: &str = concat!(
      tat = excluded.tat, period = excluded.period, used = excluded.used, parts = excluded.parts, parts_used = excluded.parts_used"
 );
 
+/// Removes rows of the keys that are written, as a batch of usage does: what another session changes at this moment is left to it.
+macro_rules! remove {
+    ($table:literal, $most:literal, $is_later:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE ctid = ANY (ARRAY(SELECT kept.ctid FROM ",
+            $table,
+            " AS kept WHERE kept.key IN (SELECT asked.value ->> 0 FROM ",
+            rows!(),
+            ") AND ",
+            $most,
+            " <= (SELECT count(*) FROM ",
+            $table,
+            " AS later WHERE later.key = kept.key AND (",
+            $is_later,
+            ")) FOR UPDATE OF kept SKIP LOCKED))"
+        )
+    };
+}
+
+/// Of each key, the latest secrets and networks are kept.
+pub(super) const WRITE_USES_ALL: [&str; 2] = [
+    WRITE_USES,
+    remove!(
+        "api_key_secret_uses",
+        "2",
+        "later.rotations > kept.rotations"
+    ),
+];
+pub(super) const WRITE_NETWORKS_ALL: [&str; 2] = [
+    WRITE_NETWORKS,
+    remove!(
+        "api_key_networks",
+        "20",
+        "later.at > kept.at OR later.at = kept.at AND later.network < kept.network"
+    ),
+];
+
 /// Reads a page.
 pub(super) async fn read<T: CopiedRow>(
     pool: &ConnectionPool,
@@ -77,23 +117,25 @@ pub(super) async fn read<T: CopiedRow>(
     copy_page::<T>(&rows, size)
 }
 
-/// Writes the items that differ from those that `find` finds.
-pub(super) async fn write<T: CopiedRow>(
+/// Writes the items that are later or larger than those that `find` finds, with each of `statements`.
+pub(super) async fn write<T: CopiedRow + GrowingValue>(
     pool: &ConnectionPool,
     items: &[T],
     find: &'static str,
-    statement: &'static str,
+    statements: &[&'static str],
 ) -> Result<CopyOutcome, StoreError> {
     let writing_failed = |error| failed(WRITING, error);
     let asked = copy_rows(items);
     let present = pool.read(|| once(find).bind(asked.clone())).await;
     let present = present_rows(&present.map_err(writing_failed)?);
     let mut outcome = CopyOutcome::default();
-    let changed = changed_values(items, present, T::identity, &mut outcome);
+    let changed = grown_values(items, &present, T::identity, &mut outcome);
     if !changed.is_empty() {
         let rows = copy_rows(changed);
-        let written = pool.write(|| once(statement).bind(rows.clone())).await;
-        written.map_err(writing_failed)?;
+        for statement in statements {
+            let written = pool.write(|| once(statement).bind(rows.clone())).await;
+            written.map_err(writing_failed)?;
+        }
     }
     Ok(outcome)
 }

@@ -195,7 +195,8 @@ BEGIN
 END
 $$;
 
--- What is written neither by a trigger nor by the function after this one is refused.
+-- Refuses what is written neither by a trigger nor by the function after this one. It keeps off mistakes, and nobody who means it: any
+-- session that may write to the table can set the parameter.
 DROP TRIGGER api_key_audit_not_inserted ON api_key_audit;
 CREATE TRIGGER api_key_audit_not_inserted BEFORE INSERT ON api_key_audit FOR EACH STATEMENT
     WHEN (pg_trigger_depth() = 0 AND current_setting('apikey.copies_audit', TRUE) IS DISTINCT FROM 'yes')

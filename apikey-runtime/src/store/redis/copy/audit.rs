@@ -1,13 +1,15 @@
 //! The audit log, a stream: entries are added at its end only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::from_redis_value;
 use serde_json::Value;
 
 use crate::audit::{AuditEntry, FieldChange};
 use crate::error::StoreError;
-use crate::store::copy_rules::{CopyAction, busy, cursor, entry_weight, page_of, position};
+use crate::store::copy_rules::{
+    CopyAction, another_position, busy, cursor, entry_weight, position,
+};
 use crate::store::redis::audit::{StreamFields, StreamId, entry};
 use crate::store::redis::connection::LONG_DEADLINE;
 use crate::store::redis::error::RedisFailure;
@@ -15,11 +17,11 @@ use crate::store::redis::script::{self, ScriptCall};
 use crate::store::redis::server::{Server, TRIES, answer};
 use crate::store::{CopiedEntry, CopyItems, CopyOutcome, CopyPage};
 
-/// How many entries are read at once to compare them.
-const STEP: usize = 1_000;
+/// How many entries are read at once: the largest that there may be take some megabytes.
+const STEP: usize = 100;
 
-/// The id of an entry in the stream, and its number among the entries of its millisecond.
-type StreamPosition = (String, u64);
+/// The id of an entry in the stream, and how many entries of its millisecond have been read up to it.
+type StreamPlace = (StreamId, u64);
 
 /// Reads entries whose ids are within these bounds, each of which is as XRANGE takes it.
 async fn range(
@@ -42,20 +44,24 @@ async fn range(
         .collect())
 }
 
-/// Numbers the entries of each millisecond, after this one.
+/// Reads an entry after this place, and moves that. An entry that cannot be read does not count, since it is not copied.
 fn numbered(
-    entries: Vec<(StreamId, StreamFields)>,
-    after: Option<(StreamId, u64)>,
-) -> impl Iterator<Item = (StreamId, u64, StreamFields)> {
-    let mut last = after;
-    entries.into_iter().map(move |(id, fields)| {
-        let number = match last {
-            Some((last, number)) if last.millis == id.millis => number + 1,
-            _ => 0,
-        };
-        last = Some((id, number));
-        (id, number, fields)
-    })
+    place: &mut Option<StreamPlace>,
+    id: StreamId,
+    fields: StreamFields,
+) -> Option<CopiedEntry> {
+    let number = match place {
+        Some((last, count)) if last.millis == id.millis => *count,
+        _ => 0,
+    };
+    let entry = whole_entry(id, fields).map(|entry| CopiedEntry::new(number, entry));
+    *place = Some((id, number + u64::from(entry.is_some())));
+    entry
+}
+
+/// Returns where to read on after a place, as XRANGE takes it.
+fn after_text(place: Option<StreamPlace>) -> Option<String> {
+    place.map(|(id, _)| format!("({}", id.text()))
 }
 
 pub(super) async fn read(
@@ -64,26 +70,35 @@ pub(super) async fn read(
     size: usize,
 ) -> Result<CopyPage, StoreError> {
     let doing = "reading the audit log to copy it";
-    let after: Option<StreamPosition> = position(after)?;
-    let last = after.and_then(|(id, number)| Some((StreamId::of(&id)?, number)));
-    let start = last.map_or_else(|| "-".to_owned(), |(id, _)| format!("({}", id.text()));
-    let found = range(server, doing, [&start, "+"], size + 1).await?;
-    let is_longer = found.len() > size;
-    let (mut rows, mut unreadable, mut end) = (Vec::new(), Vec::new(), None);
-    for (id, number, fields) in numbered(found, last).take(size) {
-        end = Some((id.text(), number));
-        match entry(id, fields) {
-            Some(entry) => rows.push(((id.text(), number), CopiedEntry::new(number, entry))),
-            None => unreadable.push(format!("the audit entry {}", id.text())),
+    let after: Option<(String, u64)> = position(after)?;
+    let place = |(id, count): (String, u64)| Some((StreamId::of(&id)?, count));
+    let mut last = after
+        .map(|after| place(after).ok_or_else(another_position))
+        .transpose()?;
+    let (mut entries, mut unreadable, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let is_longer = loop {
+        let start = after_text(last).unwrap_or_else(|| "-".to_owned());
+        let count = STEP.min(size - entries.len() - unreadable.len());
+        let found = range(server, doing, [&start, "+"], count).await?;
+        let is_last = found.len() < count;
+        for (id, fields) in found {
+            match numbered(&mut last, id, fields) {
+                Some(entry) => {
+                    bytes += entry_weight(&entry.entry);
+                    entries.push(entry);
+                }
+                None => unreadable.push(format!("the audit entry {}", id.text())),
+            }
         }
-    }
-    let weight = |copied: &CopiedEntry| entry_weight(&copied.entry);
-    let mut page = page_of(rows, size, weight, CopyItems::Audit);
-    if page.next.is_none() {
-        page.unreadable = unreadable;
-        let next = end.filter(|_| is_longer);
-        page.next = next.as_ref().map(cursor);
-    }
+        let is_full = entries.len() + unreadable.len() == size || bytes >= CopyPage::MAX_BYTES;
+        if is_last || is_full {
+            break !is_last;
+        }
+    };
+    let next = last.filter(|_| is_longer);
+    let next = next.map(|(id, count)| cursor(&(id.text(), count)));
+    let mut page = CopyPage::new(CopyItems::Audit(entries), next);
+    page.unreadable = unreadable;
     Ok(page)
 }
 
@@ -106,9 +121,11 @@ pub(super) async fn write(
 ) -> Result<CopyOutcome, StoreError> {
     let doing = "copying the audit log";
     let times = entries.iter().map(millis).collect::<Result<Vec<_>, _>>()?;
+    let numbers = entries.iter().map(|copied| copied.number);
+    let wanted: BTreeSet<_> = times.iter().copied().zip(numbers).collect();
     for _ in 0..TRIES {
         let newest = newest(server, doing).await?;
-        let present = present(server, doing, newest, &times).await?;
+        let present = present(server, doing, newest, wanted.clone()).await?;
         let mut outcome = CopyOutcome::default();
         let mut end = newest;
         let mut run = ScriptCall::new(&script::COPY_AUDIT)
@@ -117,12 +134,7 @@ pub(super) async fn write(
             .argument(newest.map_or_else(String::new, StreamId::text));
         for (copied, millis) in entries.iter().zip(&times) {
             let held = present.get(&(*millis, copied.number));
-            let action = match held {
-                // Written by hand.
-                Some(None) => CopyAction::Keep,
-                Some(Some(held)) => CopyAction::of_entry(Some(held), &copied.entry),
-                None => CopyAction::Write,
-            };
+            let action = CopyAction::of_entry(held, &copied.entry);
             if outcome.count(action, || copied.name()) {
                 let id = next_id(end, *millis, copied)?;
                 end = Some(id);
@@ -172,42 +184,83 @@ async fn newest(server: &Server, doing: &str) -> Result<Option<StreamId>, StoreE
     Ok(found.first().and_then(|(id, _)| StreamId::of(id)))
 }
 
-/// Reads the entries that are here already, from the first of these times to the last. `None` stands for one that cannot be read.
+/// Reads those of the entries with these times and numbers that are here already.
 async fn present(
     server: &Server,
     doing: &str,
     newest: Option<StreamId>,
-    times: &[u64],
-) -> Result<BTreeMap<(u64, u64), Option<AuditEntry>>, StoreError> {
-    let mut present = BTreeMap::new();
-    let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
+    mut wanted: BTreeSet<(u64, u64)>,
+) -> Result<BTreeMap<(u64, u64), AuditEntry>, StoreError> {
+    let (mut present, mut place) = (BTreeMap::new(), None::<StreamPlace>);
+    let end = wanted.last().map(|(millis, _)| millis.to_string());
+    let (Some(newest), Some(end)) = (newest, end) else {
         return Ok(present);
     };
-    if newest.is_none_or(|newest| newest.millis < *first) {
-        return Ok(present);
-    }
-    let (mut start, last, mut before) = (first.to_string(), last.to_string(), None);
-    loop {
-        let found = range(server, doing, [&start, &last], STEP).await?;
+    while let Some((millis, number)) = wanted.first().copied() {
+        if newest.millis < millis {
+            break;
+        }
+        if place.is_none_or(|(last, _)| last.millis != millis) {
+            place = place_before(server, doing, millis, number).await?;
+        }
+        let start = after_text(place).unwrap_or_else(|| millis.to_string());
+        let found = range(server, doing, [&start, &end], STEP).await?;
         let is_last = found.len() < STEP;
-        for (id, number, fields) in numbered(found, before) {
-            let held = entry(id, fields).map(|entry| CopiedEntry::new(number, entry).entry);
-            present.insert((id.millis, number), held);
-            start = format!("({}", id.text());
-            before = Some((id, number));
+        for (id, fields) in found {
+            if let Some(copied) = numbered(&mut place, id, fields)
+                && wanted.contains(&(id.millis, copied.number))
+            {
+                present.insert((id.millis, copied.number), copied.entry);
+            }
         }
-        if is_last {
-            return Ok(present);
-        }
+        let Some((last, count)) = place.filter(|_| !is_last) else {
+            break;
+        };
+        wanted = wanted.split_off(&(last.millis, count));
     }
+    Ok(present)
 }
 
-/// Adds the fields of an entry, as `audit.lua` writes them.
-fn with_entry(run: ScriptCall, entry: &AuditEntry) -> ScriptCall {
+/// Returns the place before an entry with this number; `None` if it is the first of its millisecond.
+///
+/// A page may begin within the many entries of a bulk change, which follow each other without a gap, so those before it are not read
+/// to count them.
+async fn place_before(
+    server: &Server,
+    doing: &str,
+    millis: u64,
+    number: u64,
+) -> Result<Option<StreamPlace>, StoreError> {
+    let Some(before) = number.checked_sub(1) else {
+        return Ok(None);
+    };
+    let millis = millis.to_string();
+    let first = range(server, doing, [&millis, &millis], 1).await?;
+    Ok(first.first().map(|(first, _)| {
+        let sequence = first.sequence.saturating_add(before);
+        (StreamId { sequence, ..*first }, number)
+    }))
+}
+
+/// The names of the fields of an entry, in the order of [`texts`].
+const NAMES: [&str; 9] = [
+    "action",
+    "key",
+    "owner",
+    "former_owner",
+    "actor",
+    "channel",
+    "address",
+    "request_id",
+    "reason",
+];
+
+/// Returns the fields of an entry, as `audit.lua` writes them, without what was changed.
+fn texts(entry: &AuditEntry) -> [Option<String>; 9] {
     let owner = |owner: &Option<String>| owner.as_ref().map(|owner| format!("={owner}"));
     let origin = &entry.origin;
     let address = origin.address.map(|address| address.to_string());
-    let texts = [
+    [
         Some(entry.action.code().to_owned()),
         entry.key.map(|key| key.to_string()),
         owner(&entry.owner),
@@ -217,9 +270,31 @@ fn with_entry(run: ScriptCall, entry: &AuditEntry) -> ScriptCall {
         address,
         origin.request_id.clone(),
         origin.reason.clone(),
-        Some(Value::Object(FieldChange::to_columns(&entry.fields)).to_string()),
-    ];
-    texts
-        .into_iter()
-        .fold(run, |run, text| run.argument(text.unwrap_or_default()))
+    ]
+}
+
+/// Adds the fields of an entry.
+fn with_entry(run: ScriptCall, entry: &AuditEntry) -> ScriptCall {
+    let changes = Value::Object(FieldChange::to_columns(&entry.fields)).to_string();
+    let texts = texts(entry).map(Option::unwrap_or_default);
+    let run = texts.into_iter().fold(run, ScriptCall::argument);
+    run.argument(changes)
+}
+
+/// Reads an entry. Returns `None` if a field cannot be read, which would be lost in a copy: a change by hand, or a later release, wrote
+/// it.
+fn whole_entry(id: StreamId, fields: StreamFields) -> Option<AuditEntry> {
+    let written = fields.clone();
+    let entry = entry(id, fields)?;
+    let texts = texts(&entry).map(Option::unwrap_or_default);
+    let is_read = |pair: &[Vec<u8>]| match NAMES.iter().position(|name| name.as_bytes() == pair[0])
+    {
+        _ if pair[1].is_empty() => true,
+        Some(place) => texts[place].as_bytes() == pair[1],
+        None if pair[0] == b"fields" => {
+            serde_json::from_slice::<serde_json::Map<_, Value>>(&pair[1]).is_ok()
+        }
+        None => false,
+    };
+    written.chunks(2).all(is_read).then_some(entry)
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::RedisStore;
 use crate::error::StoreError;
-use crate::store::copy_rules::{check_items, page_size, read_keys, read_owners};
+use crate::store::copy_rules::{check_items, page_size};
 use crate::store::{CopyItems, CopyOutcome, CopyPage, CopySection, StoreCopy};
 
 #[async_trait]
@@ -23,8 +23,8 @@ impl StoreCopy for RedisStore {
     ) -> Result<CopyPage, StoreError> {
         let (server, size) = (self.server()?, page_size(limit));
         match section {
-            CopySection::Owners => read_owners(self, after, size).await,
-            CopySection::Keys => read_keys(self, after, size).await,
+            CopySection::Owners => records::read_owners(&server, after, size).await,
+            CopySection::Keys => records::read_keys(self, after, size).await,
             CopySection::SharedSecrets => records::read_secrets(&server, after, size).await,
             CopySection::LimitCounters => of_keys::read_counters(&server, after, size).await,
             CopySection::Usage => usage::read(&server, after, size).await,

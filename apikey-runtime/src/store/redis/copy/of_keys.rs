@@ -1,17 +1,17 @@
 //! What is kept for each key: limit counters, and its last uses.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use redis::{FromRedisValue, Value, from_redis_value};
+use redis::{Cmd, FromRedisValue, ParsingError, ToRedisArgs, Value, from_redis_value};
 
-use super::key_page::{KeyItem, KeyItemsPage};
+use super::key_page::{self, KeyItem, KeySection, text_of};
 use crate::clock::{Timestamp, millis_i64};
 use crate::error::StoreError;
 use crate::key::KeyId;
-use crate::store::copy_rules::CopyAction;
 use crate::store::redis::connection::LONG_DEADLINE;
 use crate::store::redis::error::RedisFailure;
+use crate::store::redis::key_names::KeyNames;
 use crate::store::redis::limit_counters::{counter_of, counter_text};
 use crate::store::redis::script::{self, ScriptCall};
 use crate::store::redis::server::Server;
@@ -36,16 +36,60 @@ pub(super) async fn of_each<T: FromRedisValue, K>(
     Ok(read.map_err(|error| RedisFailure::of(doing, error))?)
 }
 
-type FieldTexts = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The only part of a key, in sections that do not have several.
+const WHOLE: [i64; 1] = [0];
 
-async fn counters(server: &Server, keys: &[KeyId]) -> Result<Vec<FieldTexts>, StoreError> {
-    let doing = "reading limit counters";
-    of_each(server, doing, keys, |key| {
-        let mut read = redis::cmd("HGETALL");
-        read.arg(server.names.limit_counters(key));
-        read
-    })
-    .await
+/// Returns a command for one key of the server.
+fn command(word: &str, name: impl ToRedisArgs) -> Cmd {
+    let mut command = redis::cmd(word);
+    command.arg(name);
+    command
+}
+
+/// See [`CopySection::LimitCounters`](crate::store::CopySection::LimitCounters).
+struct CounterSection;
+
+impl KeySection for CounterSection {
+    type Item = CopiedCounter;
+    const DOING: &'static str = "reading limit counters";
+    const ITEM: &'static str = "a limit counter";
+
+    fn parts(&self) -> &[i64] {
+        &WHOLE
+    }
+
+    fn exists(&self, names: &KeyNames, id: &[u8]) -> Cmd {
+        command("EXISTS", names.limit_counters_of(id))
+    }
+
+    fn count(&self, names: &KeyNames, id: &KeyId, _part: i64) -> Cmd {
+        command("HLEN", names.limit_counters(id))
+    }
+
+    fn read(&self, names: &KeyNames, id: &KeyId, _part: i64, _piece: Option<u8>) -> Cmd {
+        command("HGETALL", names.limit_counters(id))
+    }
+
+    fn items(
+        &self,
+        id: &KeyId,
+        _part: i64,
+        read: Value,
+    ) -> Result<Vec<KeyItem<CopiedCounter>>, ParsingError> {
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = from_redis_value(read)?;
+        let counters = fields.into_iter().map(|(name, text)| {
+            let counted = str::from_utf8(&name).ok().zip(counter_of(&text));
+            KeyItem {
+                sort: text_of(&name),
+                item: counted.map(|(name, state)| CopiedCounter::new(*id, name, state)),
+            }
+        });
+        Ok(counters.collect())
+    }
+
+    fn page(items: Vec<CopiedCounter>) -> CopyItems {
+        CopyItems::LimitCounters(items)
+    }
 }
 
 pub(super) async fn read_counters(
@@ -53,22 +97,7 @@ pub(super) async fn read_counters(
     after: Option<&str>,
     size: usize,
 ) -> Result<CopyPage, StoreError> {
-    let mut page = KeyItemsPage::new(after, size)?;
-    while let Some(keys) = page.keys(server).await? {
-        let found = keys.iter().zip(counters(server, &keys).await?);
-        page.add_all(found.flat_map(|(key, fields)| {
-            fields.into_iter().map(move |(name, text)| {
-                let counted = str::from_utf8(&name).ok().zip(counter_of(&text));
-                let counter = counted.map(|(name, state)| CopiedCounter::new(*key, name, state));
-                KeyItem {
-                    key: *key,
-                    sort: String::from_utf8_lossy(&name).into_owned(),
-                    item: counter.ok_or_else(|| format!("a limit counter of {key}")),
-                }
-            })
-        }));
-    }
-    Ok(page.finish(CopyItems::LimitCounters))
+    key_page::read(server, &CounterSection, after, size).await
 }
 
 pub(super) async fn write_counters(
@@ -76,21 +105,21 @@ pub(super) async fn write_counters(
     copied: &[CopiedCounter],
 ) -> Result<CopyOutcome, StoreError> {
     let doing = "copying limit counters";
-    let keys = distinct(copied.iter().map(|counter| counter.key));
-    let present = counters(server, &keys).await?;
-    let present: HashMap<_, _> = keys.iter().zip(present).collect();
+    let present: Vec<Option<Vec<u8>>> = of_each(server, doing, copied, |counter| {
+        let mut read = command("HGET", server.names.limit_counters(&counter.key));
+        read.arg(&counter.name);
+        read
+    })
+    .await?;
     let mut outcome = CopyOutcome::default();
     let mut written = BTreeMap::<KeyId, Vec<(&str, String)>>::new();
-    for counter in copied {
-        let held = present.get(&counter.key);
-        let held = held.and_then(|fields| counter_of(fields.get(counter.name.as_bytes())?));
+    for (counter, present) in copied.iter().zip(present) {
+        let held = present.and_then(|text| counter_of(&text));
+        let held = held.map(|state| CopiedCounter::new(counter.key, &counter.name, state));
         let Some(text) = counter_text(&counter.state) else {
             continue;
         };
-        if outcome.count(
-            CopyAction::of_value(held.as_ref(), &counter.state),
-            String::new,
-        ) {
+        if outcome.count_value(held.as_ref(), &[], counter) {
             let fields = written.entry(counter.key).or_default();
             fields.push((&counter.name, text));
         }
@@ -121,11 +150,9 @@ pub(super) async fn write(
     Ok(outcome)
 }
 
-/// Returns keys once each. They come in their order.
+/// Returns keys once each.
 pub(super) fn distinct(keys: impl Iterator<Item = KeyId>) -> Vec<KeyId> {
-    let mut keys: Vec<_> = keys.collect();
-    keys.dedup();
-    keys
+    Vec::from_iter(keys.collect::<BTreeSet<_>>())
 }
 
 /// Reads the last use of each secret, by the number of its rotations.
@@ -149,22 +176,78 @@ async fn uses(
     Ok(keys.iter().zip(texts).map(of_key).collect())
 }
 
+/// See [`CopySection::SecretUses`](crate::store::CopySection::SecretUses).
+struct UseSection;
+
+impl KeySection for UseSection {
+    type Item = SecretUse;
+    const DOING: &'static str = "reading when keys were last used";
+    const ITEM: &'static str = "a last use";
+
+    fn parts(&self) -> &[i64] {
+        &WHOLE
+    }
+
+    fn exists(&self, names: &KeyNames, id: &[u8]) -> Cmd {
+        let mut exists = command("HEXISTS", names.last_used());
+        exists.arg(id);
+        exists
+    }
+
+    fn count(&self, names: &KeyNames, id: &KeyId, _part: i64) -> Cmd {
+        self.exists(names, id.as_str().as_bytes())
+    }
+
+    fn read(&self, names: &KeyNames, id: &KeyId, _part: i64, _piece: Option<u8>) -> Cmd {
+        let mut read = command("HGET", names.last_used());
+        read.arg(id.as_str());
+        read
+    }
+
+    fn items(
+        &self,
+        id: &KeyId,
+        _part: i64,
+        read: Value,
+    ) -> Result<Vec<KeyItem<SecretUse>>, ParsingError> {
+        let text: Option<Vec<u8>> = from_redis_value(read)?;
+        let text = text.unwrap_or_default();
+        let mut items = Vec::new();
+        let mut uses = BTreeMap::new();
+        for text in String::from_utf8_lossy(&text).split(',') {
+            match secret_use(*id, text).filter(|_| is_whole(text)) {
+                Some(used) => drop(uses.insert(used.rotations, used)),
+                None => items.push(KeyItem {
+                    sort: text.to_owned(),
+                    item: None,
+                }),
+            }
+        }
+        // As many digits for each number, so that they sort as texts.
+        items.extend(uses.into_iter().map(|(rotations, used)| KeyItem {
+            sort: format!("{rotations:020}"),
+            item: Some(used),
+        }));
+        Ok(items)
+    }
+
+    fn page(items: Vec<SecretUse>) -> CopyItems {
+        CopyItems::SecretUses(items)
+    }
+}
+
+/// Returns whether each word of a use can be read: the time, and a network or a number.
+fn is_whole(text: &str) -> bool {
+    let is_read = |word: &str| word.parse::<u64>().is_ok() || word.parse::<ipnet::IpNet>().is_ok();
+    text.split(' ').skip(1).all(is_read)
+}
+
 pub(super) async fn read_uses(
     server: &Server,
     after: Option<&str>,
     size: usize,
 ) -> Result<CopyPage, StoreError> {
-    let mut page = KeyItemsPage::new(after, size)?;
-    while let Some(keys) = page.keys(server).await? {
-        let uses = uses(server, &keys).await?.into_iter().flatten();
-        page.add_all(uses.map(|(rotations, used)| KeyItem {
-            key: used.key,
-            // As many digits for each number, so that they sort as texts.
-            sort: format!("{rotations:020}"),
-            item: Ok(used),
-        }));
-    }
-    Ok(page.finish(CopyItems::SecretUses))
+    key_page::read(server, &UseSection, after, size).await
 }
 
 pub(super) async fn write_uses(
@@ -179,8 +262,8 @@ pub(super) async fn write_uses(
         let Some(held) = present.get_mut(&used.key) else {
             continue;
         };
-        let action = CopyAction::of_value(held.get(&used.rotations), used);
-        if outcome.count(action, String::new) {
+        let of_key: Vec<_> = held.values().collect();
+        if outcome.count_value(held.get(&used.rotations), &of_key, used) {
             held.insert(used.rotations, *used);
             changed.push(used.key);
         }
@@ -202,29 +285,63 @@ pub(super) async fn write_uses(
     write(server, doing, run, outcome).await
 }
 
-/// Reads the networks of keys, by their texts.
-async fn networks(
-    server: &Server,
-    keys: &[KeyId],
-) -> Result<Vec<BTreeMap<String, Timestamp>>, StoreError> {
-    let doing = "reading the networks of keys";
-    let found: Vec<Vec<(Vec<u8>, f64)>> = of_each(server, doing, keys, |key| {
-        let mut read = redis::cmd("ZRANGE");
-        read.arg(server.names.networks(key)).arg(0).arg(-1);
-        read.arg("WITHSCORES");
-        read
-    })
-    .await?;
-    let times = found.into_iter().map(|uses| {
-        let uses = uses.into_iter().map(|(network, at)| {
-            // The times of a sorted set are whole numbers up to 2^53; a later one is rounded.
-            #[expect(clippy::cast_possible_truncation)]
-            let at = Timestamp::from_millis(at as i64);
-            (String::from_utf8_lossy(&network).into_owned(), at)
-        });
-        uses.collect()
+/// Reads the networks of a key, by their texts.
+fn networks_of(read: Value) -> Result<BTreeMap<String, Timestamp>, ParsingError> {
+    let found: Vec<(Vec<u8>, f64)> = from_redis_value(read)?;
+    let uses = found.into_iter().map(|(network, at)| {
+        // The times of a sorted set are whole numbers up to 2^53; a later one is rounded.
+        #[expect(clippy::cast_possible_truncation)]
+        let at = Timestamp::from_millis(at as i64);
+        (String::from_utf8_lossy(&network).into_owned(), at)
     });
-    Ok(times.collect())
+    Ok(uses.collect())
+}
+
+/// See [`CopySection::Networks`](crate::store::CopySection::Networks).
+struct NetworkSection;
+
+impl KeySection for NetworkSection {
+    type Item = NetworkUse;
+    const DOING: &'static str = "reading the networks of keys";
+    const ITEM: &'static str = "a network";
+
+    fn parts(&self) -> &[i64] {
+        &WHOLE
+    }
+
+    fn exists(&self, names: &KeyNames, id: &[u8]) -> Cmd {
+        command("EXISTS", names.networks_of(id))
+    }
+
+    fn count(&self, names: &KeyNames, id: &KeyId, _part: i64) -> Cmd {
+        command("ZCARD", names.networks(id))
+    }
+
+    fn read(&self, names: &KeyNames, id: &KeyId, _part: i64, _piece: Option<u8>) -> Cmd {
+        let mut read = command("ZRANGE", names.networks(id));
+        read.arg(0).arg(-1).arg("WITHSCORES");
+        read
+    }
+
+    fn items(
+        &self,
+        id: &KeyId,
+        _part: i64,
+        read: Value,
+    ) -> Result<Vec<KeyItem<NetworkUse>>, ParsingError> {
+        let uses = networks_of(read)?.into_iter().map(|(text, at)| {
+            let network = text.parse::<ipnet::IpNet>().ok();
+            KeyItem {
+                sort: text,
+                item: network.map(|network| NetworkUse::new(*id, network, at)),
+            }
+        });
+        Ok(uses.collect())
+    }
+
+    fn page(items: Vec<NetworkUse>) -> CopyItems {
+        CopyItems::Networks(items)
+    }
 }
 
 pub(super) async fn read_networks(
@@ -232,22 +349,7 @@ pub(super) async fn read_networks(
     after: Option<&str>,
     size: usize,
 ) -> Result<CopyPage, StoreError> {
-    let mut page = KeyItemsPage::new(after, size)?;
-    while let Some(keys) = page.keys(server).await? {
-        let found = keys.iter().zip(networks(server, &keys).await?);
-        page.add_all(found.flat_map(|(key, uses)| {
-            uses.into_iter().map(move |(text, at)| {
-                let network = text.parse::<ipnet::IpNet>();
-                let used = network.map(|network| NetworkUse::new(*key, network, at));
-                KeyItem {
-                    key: *key,
-                    item: used.map_err(|_quotes_it| format!("a network of {key}")),
-                    sort: text,
-                }
-            })
-        }));
-    }
-    Ok(page.finish(CopyItems::Networks))
+    key_page::read(server, &NetworkSection, after, size).await
 }
 
 pub(super) async fn write_networks(
@@ -257,15 +359,22 @@ pub(super) async fn write_networks(
 ) -> Result<CopyOutcome, StoreError> {
     let doing = "copying the networks of keys";
     let keys = distinct(copied.iter().map(|used| used.key));
-    let present: BTreeMap<_, _> = keys.iter().zip(networks(server, &keys).await?).collect();
+    let read = |key: &KeyId| NetworkSection.read(&server.names, key, WHOLE[0], None);
+    let found: Vec<Value> = of_each(server, doing, &keys, read).await?;
+    let mut of_keys = HashMap::<KeyId, Vec<NetworkUse>>::new();
+    for (key, found) in keys.iter().zip(found) {
+        let uses = networks_of(found).map_err(|error| RedisFailure::of(doing, error.into()))?;
+        let network = |(text, at): (String, _)| Some(NetworkUse::new(*key, text.parse().ok()?, at));
+        of_keys.insert(*key, uses.into_iter().filter_map(network).collect());
+    }
     let mut outcome = CopyOutcome::default();
     let mut written = BTreeMap::<KeyId, Vec<(i64, String)>>::new();
     for used in copied {
-        let text = used.network.to_string();
-        let held = present.get(&used.key).and_then(|uses| uses.get(&text));
-        if outcome.count(CopyAction::of_value(held, &used.at), String::new) {
+        let of_key: Vec<_> = of_keys.get(&used.key).into_iter().flatten().collect();
+        let held = of_key.iter().find(|held| held.network == used.network);
+        if outcome.count_value(held.copied(), &of_key, used) {
             let uses = written.entry(used.key).or_default();
-            uses.push((used.at.as_millis(), text));
+            uses.push((used.at.as_millis(), used.network.to_string()));
         }
     }
     let mut run = ScriptCall::new(&script::COPY_NETWORKS).argument(millis_i64(keep).min(LATEST));

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use redis::from_redis_value;
 
+use super::key_page::{bytes_of, entries, text_of};
 use crate::audit::ChangeOrigin;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::record::{KeyRecord, OwnerState};
-use crate::store::copy_rules::{CopyAction, busy, page_of, position};
+use crate::store::copy_rules::{self, CopyAction, busy, cursor, position, record_weight};
+use crate::store::redis::RedisStore;
 use crate::store::redis::connection::LONG_DEADLINE;
 use crate::store::redis::error::RedisFailure;
 use crate::store::redis::options::ChangeOptions;
@@ -94,26 +96,105 @@ async fn present_keys(
     Ok(present)
 }
 
+/// Reads records in steps, so that a page of large ones ends in time.
+pub(super) async fn read_keys(
+    store: &RedisStore,
+    after: Option<&str>,
+    size: usize,
+) -> Result<CopyPage, StoreError> {
+    let (mut records, mut unreadable, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut next = after.map(str::to_owned);
+    for _ in 0..size.div_ceil(READ_STEP) {
+        let step = READ_STEP.min(size - records.len());
+        let page = copy_rules::read_keys(store, next.as_deref(), step).await?;
+        if let CopyItems::Keys(keys) = page.items {
+            bytes += keys.iter().map(record_weight).sum::<usize>();
+            records.extend(keys);
+        }
+        unreadable.extend(page.unreadable);
+        next = page.next;
+        let is_full = records.len() == size || bytes >= CopyPage::MAX_BYTES;
+        if next.is_none() || is_full {
+            break;
+        }
+    }
+    let mut page = CopyPage::new(CopyItems::Keys(records), next);
+    page.unreadable = unreadable;
+    Ok(page)
+}
+
+/// Reads owners. An entry that is not a text is named if the store has something of it.
+pub(super) async fn read_owners(
+    server: &Server,
+    after: Option<&str>,
+    size: usize,
+) -> Result<CopyPage, StoreError> {
+    let doing = "reading owners to copy";
+    let start = match position::<String>(after)? {
+        None => b"[".to_vec(),
+        Some(after) => [b"(", bytes_of(&after)?.as_slice()].concat(),
+    };
+    let mut names = entries(server, doing, b'p', start, size + 1).await?;
+    let is_longer = names.len() > size;
+    names.truncate(size);
+    let next = names.last().filter(|_| is_longer);
+    let next = next.map(|name| cursor(&text_of(name)));
+    let texts = owner_texts(server, doing, &names).await?;
+    let (mut owners, mut unreadable) = (Vec::new(), Vec::new());
+    for (name, text) in names.into_iter().zip(texts) {
+        let state = text.as_deref().map_or(Some(OwnerState::new()), state_of);
+        match (String::from_utf8(name), state) {
+            (Ok(name), Some(state)) => owners.push(ListedOwner::new(name, state)),
+            (Ok(name), None) => unreadable.push(name),
+            (Err(name), _) if text.is_some() => {
+                unreadable.push(String::from_utf8_lossy(name.as_bytes()).into_owned());
+            }
+            (Err(_), _) => {}
+        }
+    }
+    let mut page = CopyPage::new(CopyItems::Owners(owners), next);
+    page.unreadable = unreadable;
+    Ok(page)
+}
+
+fn state_of(text: &[u8]) -> Option<OwnerState> {
+    str::from_utf8(text).ok().and_then(owner_state)
+}
+
+/// Reads what there is of owners.
+async fn owner_texts(
+    server: &Server,
+    doing: &str,
+    names: &[impl AsRef<[u8]>],
+) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut read = redis::cmd("HMGET");
+    read.arg(server.names.owners());
+    for name in names {
+        read.arg(name.as_ref());
+    }
+    let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
+    let texts = value
+        .extract_error()
+        .and_then(|value| Ok(from_redis_value(value)?))
+        .map_err(|error| RedisFailure::of(doing, error))?;
+    Ok(texts)
+}
+
 pub(super) async fn write_owners(
     server: &Server,
     owners: &[ListedOwner],
 ) -> Result<CopyOutcome, StoreError> {
     let doing = "copying owners";
+    let names: Vec<_> = owners.iter().map(|owner| owner.name.as_str()).collect();
     for _ in 0..TRIES {
-        let mut read = redis::cmd("HMGET");
-        read.arg(server.names.owners());
-        for owner in owners {
-            read.arg(&owner.name);
-        }
-        let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
-        let texts: Vec<Option<String>> = value
-            .extract_error()
-            .and_then(|value| Ok(from_redis_value(value)?))
-            .map_err(|error| RedisFailure::of(doing, error))?;
+        let texts = owner_texts(server, doing, &names).await?;
         let mut outcome = CopyOutcome::default();
         let mut run = server.write(&script::COPY_OWNERS, KEYS)?;
         for (owner, text) in owners.iter().zip(texts) {
-            let state = text.as_deref().map(owner_state);
+            let state = text.as_deref().map(state_of);
             let state = state
                 .map(|state| state.ok_or_else(|| unreadable_owner(server)))
                 .transpose()?;
@@ -149,23 +230,21 @@ pub(super) async fn read_secrets(
     size: usize,
 ) -> Result<CopyPage, StoreError> {
     let after: Option<String> = position(after)?;
-    let mut rows = Vec::new();
-    let mut unreadable = Vec::new();
-    for (name, secret) in secrets(server).await? {
-        if Some(&name) <= after.as_ref() {
-            continue;
-        }
-        match secret_of(&name, &secret) {
-            Ok(secret) => rows.push((name.clone(), CopiedSecret::new(name, secret))),
-            Err(_another_length) => unreadable.push(name),
+    let after = after.map(|after| bytes_of(&after)).transpose()?;
+    let mut found = secrets(server).await?;
+    found.retain(|name, _| after.as_ref().is_none_or(|after| name > after));
+    let last = found.keys().nth(size - 1).filter(|_| found.len() > size);
+    let next = last.map(|name| cursor(&text_of(name)));
+    let (mut secrets, mut unreadable) = (Vec::new(), Vec::new());
+    for (name, secret) in found.into_iter().take(size) {
+        let text = String::from_utf8_lossy(&name).into_owned();
+        match secret_of(&text, &secret) {
+            Ok(secret) if text.as_bytes() == name => secrets.push(CopiedSecret::new(text, secret)),
+            _ => unreadable.push(text),
         }
     }
-    rows.truncate(size + 1);
-    let weight = |_: &CopiedSecret| size_of::<CopiedSecret>();
-    let mut page = page_of(rows, size, weight, CopyItems::SharedSecrets);
-    if page.next.is_none() {
-        page.unreadable = unreadable;
-    }
+    let mut page = CopyPage::new(CopyItems::SharedSecrets(secrets), next);
+    page.unreadable = unreadable;
     Ok(page)
 }
 
@@ -178,7 +257,7 @@ pub(super) async fn write_secrets(
     let mut write = redis::cmd("HSET");
     write.arg(server.names.shared_secrets());
     for one in copied {
-        let present = present.get(&one.name).map(Vec::as_slice);
+        let present = present.get(one.name.as_bytes()).map(Vec::as_slice);
         let action = CopyAction::of_value(present.as_ref(), &&one.secret[..]);
         if outcome.count(action, String::new) {
             write.arg(&one.name).arg(&one.secret[..]);
@@ -198,7 +277,7 @@ pub(super) async fn write_secrets(
 }
 
 /// Reads all shared secrets. Each part of an application has one, so they are few.
-async fn secrets(server: &Server) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+async fn secrets(server: &Server) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
     let doing = "reading shared secrets";
     let mut read = redis::cmd("HGETALL");
     read.arg(server.names.shared_secrets());

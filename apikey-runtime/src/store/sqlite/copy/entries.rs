@@ -1,14 +1,14 @@
 //! Entries of the audit log.
 
 use serde_json::Value;
-use sqlx::query;
 use sqlx::sqlite::SqlitePool;
+use sqlx::{SqliteConnection, query};
 
 use super::super::error::failed;
 use super::super::transaction::WriteTransaction;
 use super::{READING, WRITING};
 use crate::error::StoreError;
-use crate::store::sql::{entries_page, entries_start, entries_text, missing_entries, times_of};
+use crate::store::sql::{ENTRIES_STEP, PresentEntries, entries_page, entries_start, entries_text};
 use crate::store::{CopiedEntry, CopyOutcome, CopyPage};
 
 macro_rules! columns {
@@ -23,10 +23,17 @@ const READ: &str = concat!(
     ", position AS place FROM api_key_audit WHERE (at, position) > ($2, $3) ORDER BY at, position LIMIT $1"
 );
 
+const SKIP: &str =
+    "SELECT position AS place FROM api_key_audit WHERE at = $1 ORDER BY position LIMIT 1 OFFSET $2";
+
 const FIND: &str = concat!(
-    "SELECT ",
+    "SELECT * FROM (SELECT ",
     columns!(),
-    " FROM api_key_audit WHERE at IN (SELECT value FROM json_each($1)) ORDER BY at, position"
+    ", position AS place FROM api_key_audit WHERE at = $3 AND position > $4 ORDER BY position LIMIT $1) \
+     UNION ALL SELECT * FROM (SELECT ",
+    columns!(),
+    ", position AS place FROM api_key_audit WHERE at IN (SELECT value FROM json_each($2)) ORDER BY at, position LIMIT $1) \
+     ORDER BY at, place LIMIT $1"
 );
 
 const WRITE: &str = "INSERT INTO api_key_audit \
@@ -61,12 +68,9 @@ pub(super) async fn write(
     let written = async {
         let mut transaction = WriteTransaction::begin(pool).await?;
         let connection = transaction.connection();
-        let present = query(FIND)
-            .bind(Value::from(times_of(entries)).to_string())
-            .fetch_all(&mut *connection)
-            .await?;
+        let present = present(connection, entries).await?;
         let mut outcome = CopyOutcome::default();
-        let missing = missing_entries(entries, &present, &mut outcome);
+        let missing = present.missing(&mut outcome);
         if !missing.is_empty() {
             query(WRITE)
                 .bind(entries_text(&missing))
@@ -81,6 +85,30 @@ pub(super) async fn write(
         .map_err(|error: sqlx::Error| failed(WRITING, error))
 }
 
+/// Reads those of the entries that are there already.
+async fn present<'e>(
+    connection: &mut SqliteConnection,
+    entries: &'e [CopiedEntry],
+) -> Result<PresentEntries<'e>, sqlx::Error> {
+    let mut present = PresentEntries::new(entries);
+    if let Some(skipped) = present.skipped() {
+        let skip = query(SKIP).bind(present.last.at).bind(skipped);
+        present.start_after(skip.fetch_optional(&mut *connection).await?.as_ref());
+    }
+    loop {
+        let rows = query(FIND)
+            .bind(ENTRIES_STEP)
+            .bind(Value::from(present.later_times()).to_string())
+            .bind(present.last.at)
+            .bind(present.last.place)
+            .fetch_all(&mut *connection)
+            .await?;
+        if !present.add(&rows) {
+            return Ok(present);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::records::tests::{reads, reads_through};
@@ -93,7 +121,13 @@ mod tests {
         let store = SqliteStore::new(folder.path().join("keys.db"));
         store.start().await.unwrap();
         reads(&store, READ, &["INDEX api_key_audit_at ("]).await;
-        reads_through(&store, FIND, &["INDEX api_key_audit_at (at=?)"]).await;
+        let index = "COVERING INDEX api_key_audit_at (at=?)";
+        reads(&store, SKIP, &[index]).await;
+        let indexes = [
+            "INDEX api_key_audit_at (at=? AND rowid>?)",
+            "INDEX api_key_audit_at (at=?)",
+        ];
+        reads_through(&store, FIND, &indexes).await;
         store.stop().await;
     }
 }

@@ -8,6 +8,7 @@ use super::super::transaction::WriteTransaction;
 use super::super::usage::{NETWORKS_BEFORE, USED_BEFORE};
 use super::{READING, WRITING};
 use crate::error::StoreError;
+use crate::store::copied_values::{GrowingValue, grown_values};
 use crate::store::copy_rules::changed_values;
 use crate::store::sql::{
     CopiedRow, SqlValue, copy_page, copy_read, copy_rows, copy_start, copy_statements, present_rows,
@@ -69,8 +70,8 @@ pub(super) async fn read<T: CopiedRow>(
     copy_page::<T>(&rows, size)
 }
 
-/// Writes the items that differ from those that `find` finds, with each of `statements`.
-pub(super) async fn write<T: CopiedRow>(
+/// Writes the items that are later or larger than those that `find` finds, with each of `statements`.
+pub(super) async fn write<T: CopiedRow + GrowingValue>(
     pool: &SqlitePool,
     items: &[T],
     find: &'static str,
@@ -85,7 +86,7 @@ pub(super) async fn write<T: CopiedRow>(
             .await?;
         let mut outcome = CopyOutcome::default();
         let present = present_rows(&present);
-        let changed = changed_values(items, present, T::identity, &mut outcome);
+        let changed = grown_values(items, &present, T::identity, &mut outcome);
         if !changed.is_empty() {
             let rows = copy_rows(changed);
             for statement in statements {
@@ -158,9 +159,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::new(folder.path().join("keys.db"));
         store.start().await.unwrap();
-        for sql in [READ_COUNTERS, READ_USAGE, READ_NETWORKS] {
+        for sql in [READ_COUNTERS, READ_USAGE] {
             reads(&store, sql, &["SEARCH copied USING PRIMARY KEY (("]).await;
         }
+        let networks = [
+            "SEARCH copied USING PRIMARY KEY ((",
+            "SEARCH later USING PRIMARY KEY (key=?)",
+        ];
+        reads_through(&store, READ_NETWORKS, &networks).await;
         let secrets = "SEARCH api_key_shared_secrets USING PRIMARY KEY (name>?)";
         reads(&store, READ_SECRETS, &[secrets]).await;
         let uses = [
@@ -172,10 +178,9 @@ mod tests {
         reads(&store, FIND_COUNTERS, &[counter]).await;
         let usage = "SEARCH copied USING PRIMARY KEY (key=? AND hour=? AND route=? AND outcome=?)";
         reads(&store, FIND_USAGE, &[usage]).await;
-        let used = "SEARCH copied USING PRIMARY KEY (key=? AND rotations=?)";
-        reads(&store, FIND_USES, &[used]).await;
-        let network = "SEARCH copied USING PRIMARY KEY (key=? AND network=?)";
-        reads(&store, FIND_NETWORKS, &[network]).await;
+        for sql in [FIND_USES, FIND_NETWORKS] {
+            reads_through(&store, sql, &["SEARCH copied USING PRIMARY KEY (key=?)"]).await;
+        }
         store.stop().await;
     }
 }
