@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cache::{CachedKey, KeyWatch, WatchedRequest, WatchersId};
+use crate::cache::{CachedKey, KeyWatch, WatchedRequest, WatchersId, known_end};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::policy::{GuardScopes, RequiredScopes, ScopeExpr};
@@ -208,15 +208,16 @@ impl ApiKey {
             return KeyWatch::endless();
         };
         let previous = self.record.previous().filter(|_| self.is_superseded);
-        let digest = match previous {
-            Some((digest, _)) => digest,
-            None => &self.record.digest,
+        let (digest, grace) = match previous {
+            Some((digest, until)) => (digest, Some(*until)),
+            None => (&self.record.digest, None),
         };
+        let end = known_end(&self.record, grace);
         let request = WatchedRequest {
             digest: digest.clone(),
             required: self.required.clone(),
         };
-        KeyWatch::start(watchers, self.id(), self.owner(), request)
+        KeyWatch::start(watchers, self.id(), self.owner(), request, end)
     }
 }
 

@@ -350,20 +350,41 @@ async fn while_the_store_is_away_a_watch_ends_after_its_patience() {
 /// A known end does not wait for the store.
 #[actix_web::test]
 async fn a_key_expires_while_the_store_is_away() {
-    let store = GateStore::around(Arc::new(MemoryStore::new().with_lease(LEASE)));
-    let manager = manager_with(Arc::clone(&store), LONG).await;
-    let life = Duration::from_secs(1);
-    let key = manager.create("a").expires_in(life).await.unwrap();
-    let rotated = manager.create("b").await.unwrap();
-    manager.rotate(rotated.id()).grace(life).await.unwrap();
-    let watches = [
-        watched(&manager, &key).await,
-        watched(&manager, &rotated).await,
-    ];
-    store.go_down();
-    let [expired, rotated] = watches;
-    assert_eq!(soon(expired).await, WatchEnd::Expired);
-    assert_eq!(soon(rotated).await, WatchEnd::GraceOver);
+    const LIFE: Duration = Duration::from_secs(600);
+    // A watch that begins when the lease has ended knows what the request was allowed by.
+    for is_late in [false, true] {
+        let store = GateStore::around(Arc::new(MemoryStore::new().with_lease(LEASE)));
+        let clock = Arc::new(ManualClock::starting_now());
+        let config = Config::builder().watch_patience(LONG).build().unwrap();
+        let builder = ApiKeyManager::builder().config(config);
+        let builder = builder.shared_store(store.clone());
+        let builder = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>);
+        let manager = builder.start().await.unwrap();
+        let key = manager.create("a").expires_in(LIFE).await.unwrap();
+        let rotated = manager.create("b").await.unwrap();
+        manager.rotate(rotated.id()).grace(LIFE).await.unwrap();
+        let mut allowed = Vec::new();
+        for key in [&key, &rotated] {
+            allowed.push(soon(manager.verify(key.expose_secret())).await.unwrap());
+        }
+        let mut watches: Vec<_> = match is_late {
+            false => allowed.iter().map(ApiKey::watch).collect(),
+            true => Vec::new(),
+        };
+        store.go_down();
+        if is_late {
+            clock.advance(2 * LEASE);
+            watches.extend(allowed.iter().map(ApiKey::watch));
+        }
+        let watches = futures_util::future::join_all(watches);
+        let mut watches = Box::pin(watches);
+        // Not before, the control.
+        let early = tokio::time::timeout(2 * LEASE, &mut watches).await;
+        assert!(early.is_err(), "{early:?}");
+        clock.advance(LIFE);
+        let ends = soon(watches).await;
+        assert_eq!(ends, [WatchEnd::Expired, WatchEnd::GraceOver], "{is_late}");
+    }
 }
 
 /// The node cannot poll, and does not hear of the change; its reads work.

@@ -17,19 +17,20 @@ use apikey_test_support::servers::redis::{self, RedisServer};
 
 use crate::program::Program;
 
-/// The number of keys of the smaller store: more than a page, so that what is made once has been made.
-const FEW: u32 = 1_000;
+/// The number of keys of the smaller store: more than a page, so that what is made once has been made, and one page has followed
+/// another.
+const FEW: u32 = 2_000;
 
-/// By how much the most memory of two runs differs at most, whatever they copy, in bytes.
-const NOISE: u64 = 8 << 20;
+/// By how much the most memory of two runs differs at most, whatever they copy, in bytes: two pages.
+const NOISE: u64 = 16 << 20;
 
 /// How much larger the keys of the larger store are than those of the smaller one, in bytes.
-const MORE: u64 = 3 * NOISE;
+const MORE: u64 = 2 * NOISE;
 
 /// Returns the number of keys of the larger store.
 fn many() -> u32 {
     let keys = std::env::var("COPY_KEYS").ok();
-    keys.map_or(3_000, |keys| keys.parse().unwrap())
+    keys.map_or(6_000, |keys| keys.parse().unwrap())
 }
 
 fn at(millis: u32) -> Timestamp {

@@ -40,4 +40,4 @@ pub(crate) use in_flight::{ReadAnswer, ReadError, ReadStamp};
 pub(crate) use loader::{Loader, SINGLE_READS};
 pub(crate) use owners::OwnerChanges;
 pub(crate) use table::Cache;
-pub(crate) use watch::{KnownEnd, WatchTime, WatchedRequest, WatchersId};
+pub(crate) use watch::{KnownEnd, WatchTime, WatchedRequest, WatchersId, known_end};

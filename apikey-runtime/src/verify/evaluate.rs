@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use crate::cache::{CachedKey, KnownEnd, OwnerChanges, WatchEnd, WatchedRequest};
+use crate::cache::{CachedKey, KnownEnd, OwnerChanges, WatchEnd, WatchedRequest, known_end};
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
 use crate::policy::{FilledTemplates, Policy, RequestInfo, TemplateFault, allows_method};
@@ -193,22 +193,17 @@ pub(super) fn judge(
         KeyState::Expired => return Err(WatchEnd::Expired),
         KeyState::Idle => return Err(WatchEnd::Idle),
     }
-    let end = match key.ends_idle() {
-        true => WatchEnd::Idle,
-        false => WatchEnd::Expired,
-    };
-    let end = (key.ends_at() < Timestamp::MAX).then_some((key.ends_at(), end));
     let grace = if request.digest.is(&key.digest) {
         None
     } else {
         let previous = key.previous();
         let until = previous.filter(|(digest, until)| request.digest.is(digest) && now < *until);
-        Some((until.ok_or(WatchEnd::GraceOver)?.1, WatchEnd::GraceOver))
+        Some(until.ok_or(WatchEnd::GraceOver)?.1)
     };
     if !request.required.met(&|scope| key.scopes.contains(scope)) {
         return Err(WatchEnd::ScopeLost);
     }
-    Ok(end.into_iter().chain(grace).min_by_key(|(at, _)| *at))
+    Ok(known_end(key, grace))
 }
 
 /// Returns whether the key may be used from the client's address.

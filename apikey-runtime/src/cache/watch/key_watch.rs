@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 
 use super::end::WatchEnd;
-use super::table::{WatchNumber, WatchedRequest};
+use super::table::{KnownEnd, WatchNumber, WatchedRequest};
 use super::watchers::{Watchers, WatchersId};
 use crate::key::KeyId;
 
@@ -32,16 +32,18 @@ enum KeyWatchState {
 }
 
 impl KeyWatch {
-    /// Starts a watch with a manager. It has ended if the manager is gone.
+    /// Starts a watch with a manager. It has ended if the manager is gone. `known_end` is what the record tells that the
+    /// request was allowed by: the store may not answer before the key ends.
     pub(crate) fn start(
         manager: WatchersId,
         id: KeyId,
         owner: Option<&str>,
         request: WatchedRequest,
+        known_end: Option<KnownEnd>,
     ) -> Self {
         let start = || {
             let watchers = Watchers::of(manager)?;
-            let (number, end) = watchers.add(id, owner, request)?;
+            let (number, end) = watchers.add(id, owner, request, known_end)?;
             let watchers = Arc::downgrade(&watchers);
             let registration = WatchRegistration {
                 watchers,

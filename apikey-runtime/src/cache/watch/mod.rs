@@ -12,5 +12,5 @@ use super::sync;
 
 pub use end::WatchEnd;
 pub use key_watch::KeyWatch;
-pub(crate) use table::{KnownEnd, WatchedRequest};
+pub(crate) use table::{KnownEnd, WatchedRequest, known_end};
 pub(crate) use watchers::{WatchTime, Watchers, WatchersId};

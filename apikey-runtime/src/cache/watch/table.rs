@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::end::WatchEnd;
+use crate::cache::CachedKey;
 use crate::clock::{ClockReading, Timestamp};
 use crate::key::{KeyId, ParsedDigest};
 use crate::policy::RequiredScopes;
@@ -23,6 +24,17 @@ pub(crate) struct WatchedRequest {
 
 /// A known end in the future: when, and which.
 pub(crate) type KnownEnd = (Timestamp, WatchEnd);
+
+/// Returns the first end that a record tells: the key's own, or that of the request's secret, whose grace ends then.
+pub(crate) fn known_end(key: &CachedKey, grace: Option<Timestamp>) -> Option<KnownEnd> {
+    let end = match key.ends_idle() {
+        true => WatchEnd::Idle,
+        false => WatchEnd::Expired,
+    };
+    let end = (key.ends_at() < Timestamp::MAX).then_some((key.ends_at(), end));
+    let grace = grace.map(|until| (until, WatchEnd::GraceOver));
+    end.into_iter().chain(grace).min_by_key(|(at, _)| *at)
+}
 
 #[derive(Debug, Default)]
 pub(super) struct WatchTable {

@@ -20,7 +20,7 @@ fn watch(watchers: &Arc<Watchers>, number: u128, owner: Option<&str>) -> KeyWatc
         digest: ParsedDigest::text("digest"),
         required: RequiredScopes::None,
     };
-    KeyWatch::start(watchers.id(), id(number), owner, request)
+    KeyWatch::start(watchers.id(), id(number), owner, request, None)
 }
 
 fn end(watch: &mut KeyWatch) -> Option<WatchEnd> {

@@ -83,6 +83,7 @@ impl Watchers {
         id: KeyId,
         owner: Option<&str>,
         request: WatchedRequest,
+        known_end: Option<KnownEnd>,
     ) -> Option<(WatchNumber, oneshot::Receiver<WatchEnd>)> {
         let (sender, end) = oneshot::channel();
         // Before the key is marked: see `WaiterCount`.
@@ -96,7 +97,7 @@ impl Watchers {
         let number = table.last_number;
         let waiter = Waiter {
             request,
-            known_end: None,
+            known_end,
             sender,
         };
         let is_first = table.watches_of(&id).next().is_none();
@@ -107,6 +108,8 @@ impl Watchers {
             key.judging = key.judging.map(|_| Instant::now());
         }
         key.set_owner(owner);
+        let first_end = earlier(key.first_end, known_end.map(|(at, _)| at));
+        table.set_first_end(&id, first_end);
         table.mark(&id);
         drop(table);
         self.marked.notify_one();
