@@ -171,7 +171,7 @@ impl Verifier {
                 self.loader.cache.counters.count_hit();
                 Box::pin(self.enforce_limits(request, *allowed)).await
             }
-            DeferReason::RecheckDenial(denial) => self.check_store(request, Some(denial)).await,
+            DeferReason::RecheckDenial(denial) => self.check_store(request, Some(&denial)).await,
             DeferReason::CacheMiss => self.check_store(request, None).await,
         };
         self.shared.metrics.decided_by_store(timer);
@@ -182,7 +182,7 @@ impl Verifier {
     async fn check_store<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        denial: Option<CachedDenial>,
+        denial: Option<&CachedDenial>,
     ) -> Result<Allowed, Denied> {
         self.loader.cache.counters.count_miss();
         self.reject_if_blocked(request, || self.shared.now())?;

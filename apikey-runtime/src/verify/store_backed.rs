@@ -26,14 +26,14 @@ impl Verifier {
     pub(super) async fn evaluate_with_store<I: RequestInfo>(
         &self,
         request: &CheckRequest<'_, I>,
-        denial: Option<CachedDenial>,
+        denial: Option<&CachedDenial>,
         earlier: Option<&Allowed>,
     ) -> Result<Allowed, Denied> {
         if let Some(denial) = denial {
             // The secret may be rotated, a scope added, the key enabled: ask what changed before
             // denying.
             let answered = self.poller.request_poll().await;
-            if let Some(decision) = self.decide_after_poll(request, &denial, answered) {
+            if let Some(decision) = self.decide_after_poll(request, denial, answered) {
                 return decision;
             }
         }

@@ -146,7 +146,7 @@ impl Verifier {
                     // The limits were charged before, and this is not about them.
                     DeferReason::CacheMiss | DeferReason::ChargeInStore(_) => None,
                 };
-                self.evaluate_with_store(request, denial, Some(allowed))
+                self.evaluate_with_store(request, denial.as_ref(), Some(allowed))
                     .await
             }
         }
