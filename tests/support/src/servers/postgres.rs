@@ -139,6 +139,8 @@ impl Postgres {
             "max_connections=300",
             "shared_buffers=32MB",
             "deadlock_timeout=200ms",
+            // In its folder, which is removed, also if the server is killed.
+            "dynamic_shared_memory_type=mmap",
         ]
         .iter()
         .chain(&self.settings)
