@@ -13,7 +13,7 @@ use crate::error::{FoundSchema, StoreError};
 use crate::store::schema::{self, Opening, UpgradeFlag};
 
 /// The migrations in their order, each with the version that the tables have after it.
-const MIGRATIONS: [(i64, &str); 9] = [
+const MIGRATIONS: [(i64, &str); 10] = [
     (schema::FIRST, include_str!("migrations/0100_initial.sql")),
     (101, include_str!("migrations/0101_limit_counters.sql")),
     (102, include_str!("migrations/0102_change_log.sql")),
@@ -23,6 +23,7 @@ const MIGRATIONS: [(i64, &str); 9] = [
     (106, include_str!("migrations/0106_expiry_notices.sql")),
     (107, include_str!("migrations/0107_shared_secrets.sql")),
     (108, include_str!("migrations/0108_copying.sql")),
+    (109, include_str!("migrations/0109_usage_locks.sql")),
 ];
 
 /// The version of the tables after all migrations.

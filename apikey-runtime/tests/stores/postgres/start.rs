@@ -144,7 +144,7 @@ async fn tables_of_the_first_release_are_brought_up_to_date() {
     }
     store.start().await.unwrap();
     let version = "SELECT schema_version::bigint FROM api_key_meta";
-    assert_eq!(number(&mut tool, version).await, 108);
+    assert_eq!(number(&mut tool, version).await, 109);
     let kinds: Vec<String> = sqlx::query_scalar("SELECT kind FROM api_key_changes ORDER BY epoch")
         .fetch_all(&mut tool)
         .await

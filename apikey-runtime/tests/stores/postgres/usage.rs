@@ -10,7 +10,7 @@ use apikey_runtime::usage::{
 use apikey_runtime::{KeyStore, PostgresStore};
 use tokio::task::JoinSet;
 
-use super::{cursor, number, place, run, until_waiting};
+use super::{Place, cursor, number, place, run, until_waiting};
 use crate::roll_up::{add, all, check_roll_up};
 use crate::usage::check_uses_beside_an_older_release;
 use crate::{at, id, record};
@@ -387,4 +387,79 @@ async fn nothing_is_counted_twice_or_lost_while_many_roll_up() {
     let found = all(&*store).await;
     assert_eq!(found.len(), 30);
     assert!(found.iter().all(|row| (row.hour, row.requests) == (48, 80)));
+}
+
+/// Adds a late batch by hand while the roll-up of its day is at work, and one row of the batch is held until both wait or are done.
+async fn add_beside_a_roll_up(
+    place: &Place<'_>,
+    store: &Arc<PostgresStore>,
+    number: usize,
+) -> Result<u64, sqlx::Error> {
+    const ROWS: [(u128, &str, i64); 6] = [
+        (1, "/a", 48),
+        (1, "/a", 53),
+        (1, "/b", 48),
+        (1, "/b", 53),
+        (2, "/a", 48),
+        (2, "/a", 53),
+    ];
+    let rows = ROWS.map(|(key, route, hour)| row(key, route, hour, 1));
+    add(&**store, &rows).await;
+    let (mut holder, mut adding) = (place.tool().await, place.tool().await);
+    let (key, route, hour) = ROWS[number % ROWS.len()];
+    let hold = format!(
+        "BEGIN; SELECT * FROM api_key_usage WHERE key = '{}' AND route = '{route}' AND hour = {hour} FOR UPDATE",
+        id(key)
+    );
+    run(&mut holder, &hold).await.unwrap();
+    let column = |value: fn(&UsageRow) -> String| rows.each_ref().map(value).join(",");
+    // Its session looks for a deadlock first, so it is the one that is ended.
+    let batch = format!(
+        "SET deadlock_timeout = '10ms'; SELECT api_key_add_usage('late', {number} + 1, '{{{}}}', '{{{}}}', '{{{}}}', \
+         array_fill('allowed'::text, ARRAY[6]), array_fill(1::bigint, ARRAY[6]), array_fill(0::bigint, ARRAY[6]), '{{}}', '{{}}', '{{}}', \
+         '{{}}', '{{}}', '{{}}', '{{}}')",
+        column(|row| row.key.to_string()),
+        column(|row| row.hour.to_string()),
+        column(|row| row.route.clone()),
+    );
+    let added = tokio::spawn(async move { run(&mut adding, &batch).await });
+    until_waiting(place, &mut holder, 1).await;
+    let mut rolled_up = tokio::spawn({
+        let store = Arc::clone(store);
+        async move { while store.roll_up_usage(3).await.unwrap() {} }
+    });
+    let is_done = tokio::select! {
+        done = &mut rolled_up => done.is_ok(),
+        () = until_waiting(place, &mut holder, 2) => false,
+    };
+    run(&mut holder, "COMMIT").await.unwrap();
+    if !is_done {
+        rolled_up.await.unwrap();
+    }
+    added.await.unwrap()
+}
+
+/// Both lock the first hours of days last.
+#[tokio::test]
+async fn a_late_batch_and_the_roll_up_of_its_day_do_not_wait_for_each_other() {
+    const ENDED: &str = "40P01";
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    for number in 0..6 {
+        add_beside_a_roll_up(&place, &store, number).await.unwrap();
+    }
+    while store.roll_up_usage(3).await.unwrap() {}
+    assert_eq!(
+        [requests(&store, 1).await, requests(&store, 2).await],
+        [48, 24]
+    );
+    // Negative control.
+    let without = "DO $$ BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), 'one.hour % 24 = 0, ', '') FROM pg_proc \
+        WHERE proname = 'api_key_add_usage' AND pronargs = 15 AND pronamespace::regnamespace::text = \
+        quote_ident(current_schema())); END $$";
+    let mut tool = place.tool().await;
+    run(&mut tool, without).await.unwrap();
+    let ended = add_beside_a_roll_up(&place, &store, 8).await.unwrap_err();
+    let ended = ended.into_database_error().unwrap();
+    assert_eq!(ended.code().as_deref(), Some(ENDED));
 }
