@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use apikey_runtime::store::{CopyItems, CopyOutcome, CopySection, StoreCopy, WriteOptions};
+use apikey_runtime::audit::{AuditAction, AuditEntry, ChangeOrigin};
+use apikey_runtime::store::{
+    CopiedEntry, CopyItems, CopyOutcome, CopySection, StoreCopy, StoreError, WriteOptions,
+};
 use apikey_runtime::{KeyStore, RedisStore, conformance};
 use apikey_test_support::servers::redis::RedisServer;
 
 use super::{redis_server, started};
 use crate::copying::in_file;
-use crate::{id, owned, record};
+use crate::{at, id, owned, record};
 
 const INDEX: &str = "{apikey}:index";
 
@@ -504,5 +507,43 @@ async fn a_shared_secret_that_cannot_be_read_is_named_once() {
         let read = section(&store, CopySection::SharedSecrets, limit).await;
         assert_eq!(read.items.len(), 3, "{limit}");
         assert_eq!(read.unreadable, ["b", "\u{fffd}"], "{limit}");
+    }
+}
+
+/// The log was pruned: an entry that was removed is still the last one, since a stream takes later ones only.
+#[tokio::test]
+async fn an_entry_before_the_last_one_is_refused_in_words_and_a_later_one_is_written() {
+    const AUDIT: &str = "{apikey}:audit";
+    let server = redis_server!();
+    let entries = |millis| {
+        let entry = AuditEntry::new("", at(millis), AuditAction::Updated, ChangeOrigin::new());
+        CopyItems::Audit(vec![CopiedEntry::new(0, entry)])
+    };
+    let trims: [&[&str]; 3] = [
+        &["XTRIM", AUDIT, "MAXLEN", "1"],
+        &["XTRIM", AUDIT, "MAXLEN", "0"],
+        &["XDEL", AUDIT, "2000-5"],
+    ];
+    for trim in trims {
+        let store = started(&server).await;
+        for id in ["1000-0", "2000-5"] {
+            server.command(&["XADD", AUDIT, id, "action", "purged"]);
+        }
+        server.command(trim);
+        let refused = store.write_copy(&entries(1_500)).await.unwrap_err();
+        assert!(
+            matches!(&refused, StoreError::InvalidArgument(why) if why.contains("is older than the last entry")),
+            "{trim:?}: {refused:?}"
+        );
+        if trim[2..] != ["MAXLEN", "1"] {
+            // One of the same time follows it.
+            let outcome = store.write_copy(&entries(2_000)).await.unwrap();
+            assert_eq!(outcome.written, 1);
+            let newest = server.command(&["XINFO", "STREAM", AUDIT]).text();
+            assert!(newest.contains("2000-6"), "{newest}");
+        }
+        let outcome = store.write_copy(&entries(3_000)).await.unwrap();
+        assert_eq!(outcome.written, 1);
+        server.command(&["FLUSHALL"]);
     }
 }

@@ -1,6 +1,6 @@
 //! The audit log, a stream: entries are added at its end only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use redis::from_redis_value;
 use serde_json::Value;
@@ -152,7 +152,7 @@ pub(super) async fn write(
     Err(busy(doing))
 }
 
-/// Returns the id of an entry that is added after the last one.
+/// Returns the id of an entry that is added after the last one, which need not be there any more.
 fn next_id(
     end: Option<StreamId>,
     millis: u64,
@@ -161,7 +161,7 @@ fn next_id(
     let sequence = match end {
         Some(end) if end.millis > millis => {
             return Err(StoreError::InvalidArgument(format!(
-                "{} is older than the last entry of the audit log in Redis, which grows at its end only; copy to a new store, or \
+                "{} is older than the last entry that the audit log in Redis has had, which grows at its end only; copy to a new store, or \
                  remove this one's stream and index of the audit log",
                 copied.name()
             )));
@@ -172,16 +172,28 @@ fn next_id(
     Ok(StreamId { millis, sequence })
 }
 
+/// Returns the id of the entry that was added last, even if it was removed since: each further one has a greater id.
 async fn newest(server: &Server, doing: &str) -> Result<Option<StreamId>, StoreError> {
-    let mut read = redis::cmd("XREVRANGE");
-    read.arg(server.names.audit())
-        .arg(&["+", "-", "COUNT", "1"]);
-    let (value, _) = server.calls.call(doing, [read], LONG_DEADLINE).await?.one();
-    let found: Vec<(String, StreamFields)> = value
-        .extract_error()
-        .and_then(|value| Ok(from_redis_value(value)?))
-        .map_err(|error| RedisFailure::of(doing, error))?;
-    Ok(found.first().and_then(|(id, _)| StreamId::of(id)))
+    let mut exists = redis::cmd("EXISTS");
+    exists.arg(server.names.audit());
+    let mut read = redis::cmd("XINFO");
+    read.arg("STREAM").arg(server.names.audit());
+    let answers = server
+        .calls
+        .call(doing, [exists, read], LONG_DEADLINE)
+        .await?;
+    let [exists, info] = <[redis::Value; 2]>::try_from(answers.values).unwrap_or_default();
+    let read = || {
+        if !from_redis_value(exists.extract_error()?)? {
+            return Ok(None);
+        }
+        let mut info: HashMap<String, redis::Value> = from_redis_value(info.extract_error()?)?;
+        let last = info.remove("last-generated-id");
+        let last: Option<String> = last.map(from_redis_value).transpose()?;
+        Ok(last.as_deref().and_then(StreamId::of))
+    };
+    let last: Result<_, redis::RedisError> = read();
+    Ok(last.map_err(|error| RedisFailure::of(doing, error))?)
 }
 
 /// Reads those of the entries with these times and numbers that are here already.

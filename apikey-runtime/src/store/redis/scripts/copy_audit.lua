@@ -1,10 +1,15 @@
--- Entries of the audit log as they are in another store, the oldest first. KEYS: the audit log, its index. ARGV: the id of the last entry
--- here, or nothing; and for each entry its id in the stream, and the values of its fields. Answers `changed` if the last entry is
--- another one. Nothing is written then.
+-- Entries of the audit log as they are in another store, the oldest first. KEYS: the audit log, its index. ARGV: the id of the entry that was
+-- added last here, or nothing; and for each entry its id in the stream, and the values of its fields. Answers `changed` if another one was
+-- added last. Nothing is written then.
 local audit, audit_index = KEYS[1], KEYS[2]
-local newest = redis.call('XREVRANGE', audit, '+', '-', 'COUNT', 1)[1]
+local info, newest = redis.call('EXISTS', audit) == 1 and redis.call('XINFO', 'STREAM', audit) or {}, ''
+for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+        newest = info[i + 1]
+    end
+end
 redis.call('ZRANGE', audit_index, 0, 0)
-if ARGV[1] ~= (newest and newest[1] or '') then
+if ARGV[1] ~= newest then
     return { 'changed' }
 end
 for i = 2, #ARGV, 11 do
