@@ -74,6 +74,54 @@ async fn an_owner_that_is_changed_at_the_moment_of_a_copy_is_revoked() {
     assert_eq!(found, expected.with_version(copied.version + 2));
 }
 
+/// The first try writes what the second one finds: it is counted once, as written.
+#[tokio::test]
+async fn what_is_written_beside_a_change_is_counted_as_written() {
+    let place = place!();
+    let store = place.started().await;
+    let owners = |states: &[OwnerState]| {
+        let owners = ["a", "b", "c", "d"].iter().zip(states);
+        CopyItems::Owners(
+            owners
+                .map(|(name, state)| ListedOwner::new(*name, *state))
+                .collect(),
+        )
+    };
+    let suspended = OwnerState::new().with_suspended(true).with_version(5);
+    let present = [OwnerState::new(), suspended, OwnerState::new()];
+    store.write_copy(&owners(&present)).await.unwrap();
+    let change =
+        "UPDATE api_key_owners SET suspended = TRUE, version = version + 1 WHERE owner = 'a'";
+    let left = OwnerState::new().with_revocations(2);
+    let copied = owners(&[left, left, present[2], left]);
+    let outcome = written_beside(&place, change, copied).await;
+    assert_eq!((outcome.written, outcome.unchanged), (3, 1), "{outcome:?}");
+    assert_eq!(outcome.revoked.len(), 2, "{outcome:?}");
+    assert!(outcome.kept.is_empty(), "{outcome:?}");
+    // Of the keys: changed meanwhile, changed before, the same, revoked by its owner, and a new one.
+    let mut records: Vec<_> = (1..=5).map(record).collect();
+    records[3].owner = Some("d".to_owned());
+    records[1].version += 3;
+    store
+        .write_copy(&CopyItems::Keys(records[..4].to_vec()))
+        .await
+        .unwrap();
+    records[1].version -= 3;
+    for revoked in [0, 1, 3] {
+        records[revoked].revoked = Some(because("lost"));
+    }
+    let change = format!(
+        "UPDATE api_keys SET label = 'another', version = version + 1 WHERE id = '{}'",
+        id(1)
+    );
+    let outcome = written_beside(&place, &change, CopyItems::Keys(records)).await;
+    assert_eq!((outcome.written, outcome.unchanged), (4, 1), "{outcome:?}");
+    let mut revoked = outcome.revoked;
+    revoked.sort_unstable();
+    assert_eq!(revoked, [id(1).to_string(), id(2).to_string()]);
+    assert!(outcome.kept.is_empty(), "{:?}", outcome.kept);
+}
+
 /// Returns a page of entries of one time.
 fn entries() -> CopyItems {
     let entry = |number: u64| {

@@ -1,9 +1,10 @@
 //! Owners and records. `migrations/0108_copying.sql` has the triggers behind the statements.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::super::error::failed;
@@ -42,38 +43,62 @@ pub(super) async fn write_owners(
     owners: &[ListedOwner],
 ) -> Result<CopyOutcome, StoreError> {
     let writing_failed = |error| failed(WRITING, error);
-    let names: Vec<_> = owners.iter().map(|owner| owner.name.clone()).collect();
+    let mut left: Vec<_> = owners.iter().collect();
+    let mut outcome = CopyOutcome::default();
     for _ in 0..TRIES {
+        let names: Vec<_> = left.iter().map(|owner| owner.name.clone()).collect();
         let rows = pool.read(|| once(FIND_OWNERS).bind(names.clone())).await;
         let rows = rows.map_err(writing_failed)?;
         let present: HashMap<String, OwnerState> = rows.iter().filter_map(owner).collect();
-        let mut outcome = CopyOutcome::default();
-        let state = |owner: &ListedOwner| {
-            let state = outcome.count_owner(present.get(&owner.name).copied(), owner)?;
+        let held = |owner: &ListedOwner| present.get(&owner.name).copied();
+        let state = |owner: &&ListedOwner| {
+            let state = CopyOutcome::default().count_owner(held(owner), owner)?;
             Some((owner.name.clone(), state))
         };
-        let written: Vec<_> = owners.iter().filter_map(state).collect();
-        if written.is_empty() {
-            return Ok(outcome);
-        }
-        fn column<T>(written: &[(String, OwnerState)], value: impl Fn(&OwnerState) -> T) -> Vec<T> {
-            written.iter().map(|(_, state)| value(state)).collect()
-        }
-        let names: Vec<_> = written.iter().map(|(name, _)| name.clone()).collect();
-        let write = || {
-            once(WRITE_OWNERS)
-                .bind(names.clone())
-                .bind(column(&written, |state| whole(state.version)))
-                .bind(column(&written, |state| whole(state.revocations)))
-                .bind(column(&written, |state| state.suspended))
-                .bind(ORIGIN)
-        };
-        let rows = pool.write(write).await.map_err(writing_failed)?;
-        if rows.len() == written.len() {
+        let written: Vec<_> = left.iter().filter_map(state).collect();
+        let done = put_owners(pool, &written).await.map_err(writing_failed)?;
+        let is_left =
+            |name: &String| written.iter().any(|(one, _)| one == name) && !done.contains(name);
+        left.retain(|owner| {
+            let is_left = is_left(&owner.name);
+            if !is_left {
+                outcome.count_owner(held(owner), owner);
+            }
+            is_left
+        });
+        if left.is_empty() {
             return Ok(outcome);
         }
     }
     Err(busy(WRITING))
+}
+
+/// Runs [`WRITE_OWNERS`], and returns the names of those that it wrote.
+async fn put_owners(
+    pool: &ConnectionPool,
+    written: &[(String, OwnerState)],
+) -> Result<HashSet<String>, sqlx::Error> {
+    fn column<T>(written: &[(String, OwnerState)], value: impl Fn(&OwnerState) -> T) -> Vec<T> {
+        written.iter().map(|(_, state)| value(state)).collect()
+    }
+    if written.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let names: Vec<_> = written.iter().map(|(name, _)| name.clone()).collect();
+    let write = || {
+        once(WRITE_OWNERS)
+            .bind(names.clone())
+            .bind(column(written, |state| whole(state.version)))
+            .bind(column(written, |state| whole(state.revocations)))
+            .bind(column(written, |state| state.suspended))
+            .bind(ORIGIN)
+    };
+    texts(&pool.write(write).await?)
+}
+
+/// Reads the first column.
+fn texts(rows: &[PgRow]) -> Result<HashSet<String>, sqlx::Error> {
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn owner(row: &PgRow) -> Option<(String, OwnerState)> {
@@ -125,48 +150,65 @@ pub(super) async fn write_keys(
     records: &[KeyRecord],
 ) -> Result<CopyOutcome, StoreError> {
     let writing_failed = |error| failed(WRITING, error);
-    let ids: Vec<_> = records.iter().map(|record| record.id.to_string()).collect();
+    let mut left: Vec<_> = records.iter().collect();
+    let mut outcome = CopyOutcome::default();
     for _ in 0..TRIES {
+        let ids: Vec<_> = left.iter().map(|record| record.id.to_string()).collect();
         let rows = pool.read(|| once(FIND_KEYS).bind(ids.clone())).await;
         let rows = rows.map_err(writing_failed)?;
         let present = rows
             .iter()
             .map(present)
             .collect::<Result<HashMap<_, _>, StoreError>>()?;
-        let mut outcome = CopyOutcome::default();
-        let written = records
-            .iter()
-            .filter_map(|record| outcome.count_record(present.get(&record.id), record));
-        let (completed, written): (Vec<_>, Vec<_>) = written.partition(|record| {
+        let written = left.iter().filter_map(|record| {
+            CopyOutcome::default().count_record(present.get(&record.id), record)
+        });
+        let written: Vec<_> = written.collect();
+        let (completed, changed): (Vec<_>, Vec<_>) = written.iter().partition(|record| {
             let present = present.get(&record.id);
             present.is_some_and(|present| present.version == record.version)
         });
         // A record that cannot be written is found before any is.
-        let written = written.iter().map(|record| columns(record));
-        let written = written.collect::<Result<Vec<_>, _>>()?;
-        let done = complete(pool, &completed).await.map_err(writing_failed)?;
-        if written.is_empty() && done == completed.len() {
-            return Ok(outcome);
-        }
-        let count = written.len();
-        let text = Value::from(written).to_string();
-        let write = || once(WRITE_KEYS).bind(text.clone()).bind(ORIGIN);
-        let rows = pool.write(write).await.map_err(writing_failed)?;
-        if rows.len() == count && done == completed.len() {
+        let changed = changed.iter().map(|record| columns(record));
+        let changed = changed.collect::<Result<Vec<_>, _>>()?;
+        let mut done = complete(pool, &completed).await.map_err(writing_failed)?;
+        done.extend(put_keys(pool, changed).await.map_err(writing_failed)?);
+        let ids: HashSet<_> = written.iter().map(|record| record.id).collect();
+        left.retain(|record| {
+            let is_left = ids.contains(&record.id) && !done.contains(record.id.as_str());
+            if !is_left {
+                outcome.count_record(present.get(&record.id), record);
+            }
+            is_left
+        });
+        if left.is_empty() {
             return Ok(outcome);
         }
     }
     Err(busy(WRITING))
 }
 
-/// Runs [`COMPLETE_KEYS`], and returns the number of records that it found. Records read the same before and after it, but for the
+/// Runs [`WRITE_KEYS`], and returns the ids of the records that it wrote.
+async fn put_keys(
+    pool: &ConnectionPool,
+    records: Vec<Value>,
+) -> Result<HashSet<String>, sqlx::Error> {
+    if records.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let text = Value::from(records).to_string();
+    let write = || once(WRITE_KEYS).bind(text.clone()).bind(ORIGIN);
+    texts(&pool.write(write).await?)
+}
+
+/// Runs [`COMPLETE_KEYS`], and returns the ids of the records that it found. Records read the same before and after it, but for the
 /// time and the reason.
 async fn complete(
     pool: &ConnectionPool,
-    records: &[Cow<'_, KeyRecord>],
-) -> Result<usize, sqlx::Error> {
+    records: &[&Cow<'_, KeyRecord>],
+) -> Result<HashSet<String>, sqlx::Error> {
     if records.is_empty() {
-        return Ok(0);
+        return Ok(HashSet::new());
     }
     let revoked = || records.iter().map(|record| record.revoked.as_ref());
     let ids: Vec<_> = records.iter().map(|record| record.id.to_string()).collect();
@@ -185,7 +227,7 @@ async fn complete(
             .bind(reasons.clone())
             .bind(ORIGIN)
     };
-    Ok(pool.write(complete).await?.len())
+    texts(&pool.write(complete).await?)
 }
 
 /// Reads a record. One that cannot be read may be revoked, so it is not replaced.
