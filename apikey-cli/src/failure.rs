@@ -152,18 +152,19 @@ impl From<Error> for Failure {
                 failure.remedy("see that the server runs, and that the store's address is right")
             }
             Error::Store(StoreError::Schema { found, .. }) => of_schema(failure, *found),
-            Error::OwnerNotFound(_) => of_owner(failure),
+            Error::NotFound(_) => of_unknown(failure, "`apikey keys list` lists the keys"),
+            Error::OwnerNotFound(_) => of_unknown(failure, "`apikey owners list` lists the owners"),
             _ => failure,
         }
     }
 }
 
 /// Replaces what follows the cause, which is for the author of a program.
-fn of_owner(mut failure: Failure) -> Failure {
+fn of_unknown(mut failure: Failure, remedy: &str) -> Failure {
     if let Some((told, _)) = failure.cause.rsplit_once("; ") {
         failure.cause = told.to_owned();
     }
-    failure.remedy("`apikey owners list` lists the owners")
+    failure.remedy(remedy)
 }
 
 /// Adds what to do about something else than a store of this release.

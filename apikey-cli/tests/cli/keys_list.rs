@@ -58,3 +58,34 @@ async fn keys_of_a_running_server_are_listed_in_each_format() {
     let error = program.run(&["keys", "show", &unknown]).failed(3);
     assert!(error.starts_with("error: a key with the id"), "{error}");
 }
+
+#[tokio::test]
+async fn an_id_without_a_key_leads_to_the_list_of_keys() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").owner("acme").await.unwrap().id();
+    server.revoke(id).await.unwrap();
+    server.purge(server.now()).await.unwrap();
+    let id = id.as_str();
+    for command in [
+        &["keys", "show", id][..],
+        &["keys", "usage", id],
+        &["keys", "update", id, "--label", "x"],
+        &["keys", "rotate", id, "--yes"],
+        &["keys", "revoke", id, "--yes"],
+        &["keys", "disable", id, "--yes", "--dry-run"],
+        &["keys", "enable", id],
+    ] {
+        let ran = program.run(command);
+        let wanted = format!(
+            "error: a key with the id `{id}` does not exist\n  help: `apikey keys list` lists the keys\n"
+        );
+        assert!(
+            ran.code == 3 && ran.stderr.ends_with(&wanted),
+            "{command:?} {ran:?}"
+        );
+    }
+    // Control: an owner that never was leads to the owners.
+    let error = program.run(&["owners", "resume", "nobody"]).failed(3);
+    assert!(error.contains("help: `apikey owners list`"), "{error}");
+}
