@@ -34,7 +34,7 @@ fn main() -> std::process::ExitCode {
 
 fn run() -> Result<(), failure::Failure> {
     key_in_arguments::reject()?;
-    let arguments = args::Arguments::of_process();
+    let arguments = args::Arguments::of_process()?;
     arguments.common.color.apply();
     commands::run(arguments)
 }

@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use apikey_runtime::NewKey;
 
 use crate::failure::Failure;
-use crate::output::{Column, Format, Output, Row};
+use crate::notice;
+use crate::output::{Column, Format, Output, Row, Stdout};
 
 /// Blanks that keep room in a file, for longer secrets than there are.
 const ROOM: [u8; 512] = [b' '; 512];
+
+/// What to do about a secret that nobody has.
+const REMEDY: &str = "rotate the key to get another secret, or revoke it";
 
 /// Takes the secret of a key that is about to be made. It exists before the key does, so that a file that cannot be
 /// written leaves no key without its secret behind.
@@ -24,10 +28,11 @@ impl SecretSink {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file exists or cannot be created, and if the format needs one that is not named.
+    /// Returns an error if the file exists or cannot be created, and without one if the format does not show a secret or stdout
+    /// is closed.
     pub(crate) fn prepare(format: Format, path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else {
-            return check_format(format).map(|()| Self { file: None });
+            return check_stdout(format).map(|()| Self { file: None });
         };
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -52,7 +57,7 @@ impl SecretSink {
     /// Returns the error of [`prepare`](Self::prepare) as far as it is known without creating the file.
     pub(crate) fn check(format: Format, path: Option<&Path>) -> Result<(), Failure> {
         match path {
-            None => check_format(format),
+            None => check_stdout(format),
             Some(path) if path.symlink_metadata().is_ok() => {
                 Err(cannot_create(path, &io::ErrorKind::AlreadyExists.into()))
             }
@@ -86,8 +91,7 @@ impl SecretSink {
                     key.id(),
                     path.display()
                 );
-                Failure::because(what, &error)
-                    .remedy("rotate the key to get another secret, or revoke it")
+                Failure::because(what, &error).remedy(REMEDY)
             })?;
             let written = output.one(columns, row);
             return written.map_err(|failure| {
@@ -108,8 +112,15 @@ impl SecretSink {
                     "the key `{}` was made or changed, its secret was not shown",
                     key.id()
                 ))
-                .remedy("rotate the key to get another secret, or revoke it")
-        })
+                .remedy(REMEDY)
+        })?;
+        if Stdout::of_process() == Stdout::Discarded {
+            notice::warn(&format!(
+                "the secret of the key `{}` was not shown, because stdout is `/dev/null`: {REMEDY}",
+                key.id()
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -121,13 +132,17 @@ fn fill(file: &mut File, secret: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Rejects a format that does not show a secret.
-fn check_format(format: Format) -> Result<(), Failure> {
+/// Rejects a format that does not show a secret, and a stdout that certainly loses it.
+fn check_stdout(format: Format) -> Result<(), Failure> {
     match format {
         Format::Csv | Format::Id => Err(Failure::usage(
             "the formats `csv` and `id` do not show a secret",
         )
         .remedy("add `--secret-file PATH`, or write `--output json`")),
+        _ if Stdout::of_process() == Stdout::Closed => Err(Failure::new(
+            "stdout is closed, or leads nowhere, and the secret would be lost",
+        )
+        .remedy("add `--secret-file PATH`; no key was made or changed")),
         _ => Ok(()),
     }
 }

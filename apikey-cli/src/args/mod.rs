@@ -8,6 +8,8 @@ mod programs;
 mod scan;
 mod store;
 
+use std::io::{self, Write};
+
 use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
@@ -54,8 +56,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Parses the arguments of the process. Exits with a message if they are wrong, or ask for help. A terminal does not
     /// obey what the message repeats of them.
-    pub(crate) fn of_process() -> Self {
-        Self::try_parse().unwrap_or_else(|mut error| {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the help cannot be written. A reader that has gone is none.
+    pub(crate) fn of_process() -> io::Result<Self> {
+        Self::try_parse().or_else(|mut error| {
             let repeated = |(kind, value): (_, &ContextValue)| match value {
                 ContextValue::String(text) => Some((kind, ContextValue::String(escaped(text)))),
                 ContextValue::Strings(texts) => {
@@ -71,7 +77,12 @@ impl Arguments {
             if is_colour_refused() {
                 Color::Never.apply();
             }
-            error.exit()
+            match error.print().and_then(|()| io::stdout().flush()) {
+                Err(lost) if !error.use_stderr() && lost.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(lost)
+                }
+                _ => std::process::exit(error.exit_code()),
+            }
         })
     }
 }

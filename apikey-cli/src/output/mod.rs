@@ -3,6 +3,7 @@
 mod cell;
 mod csv;
 mod json;
+mod stdout;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +14,7 @@ use crate::args::Common;
 use crate::failure::Failure;
 
 pub(crate) use cell::Cell;
+pub(crate) use stdout::Stdout;
 
 /// A format of stdout. Each is stable; new fields come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -146,6 +146,62 @@ async fn a_secret_that_was_not_shown_is_an_error_that_names_the_key() {
     assert!(server.introspect(secret.trim_end()).await.unwrap().active);
 }
 
+/// Runs the program with a stdout that a shell's redirection makes.
+#[cfg(unix)]
+fn run_redirected(program: &Program, redirection: &str, arguments: &[&str]) -> Ran {
+    let command = program.command(arguments);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("exec \"$@\" {redirection}"));
+    shell.arg("sh").arg(command.get_program()).args(arguments);
+    shell.env_clear().env("APIKEYS_STORE", &program.address);
+    shell.current_dir(program.folder.path());
+    shell.output().unwrap().into()
+}
+
+/// A stdout that was closed is `/dev/null` when the program begins, open for reading too.
+#[cfg(unix)]
+#[tokio::test]
+async fn no_secret_is_made_for_a_closed_stdout_and_null_is_told_of() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let key = server.create("ci").await.unwrap();
+    let id = key.id().to_string();
+    for command in [
+        &["keys", "create", "new"][..],
+        &["keys", "create", "new", "--output", "json"],
+        &["keys", "rotate", &id, "--yes"],
+        &["keys", "create", "new", "--dry-run"],
+        &["keys", "rotate", &id, "--dry-run"],
+    ] {
+        for closed in [">&-", "1<>/dev/null"] {
+            let error = run_redirected(&program, closed, command).failed(1);
+            for part in ["stdout is closed", "--secret-file", "no key was made"] {
+                assert!(error.contains(part), "{part} {command:?} {error}");
+            }
+        }
+    }
+    assert!(server.verify(key.expose_secret()).await.is_ok());
+    assert_eq!(server.list().await.unwrap().keys.len(), 1);
+    // Nothing is lost if the secret has a file.
+    let create = ["keys", "create", "new", "--secret-file", "secret"];
+    let said = run_redirected(&program, ">&-", &create).failed(0);
+    assert!(!said.contains("not shown"), "{said}");
+    let secret = fs::read_to_string(program.path("secret")).unwrap();
+    assert!(server.introspect(secret.trim_end()).await.unwrap().active);
+    // Who writes `/dev/null` may have it.
+    let rotate = ["keys", "rotate", &id, "--yes"];
+    let said = run_redirected(&program, ">/dev/null", &rotate).failed(0);
+    for part in ["warning: the secret of the key", &id, "rotate", "revoke"] {
+        assert!(said.contains(part), "{part} {said}");
+    }
+    let before = server.introspect(key.expose_secret()).await.unwrap();
+    assert!(!before.active);
+    // Controls: a secret that is shown is not warned of, and what has no secret needs no stdout.
+    assert_eq!(program.run(&rotate).stderr, "");
+    let list = run_redirected(&program, ">&-", &["keys", "list"]);
+    assert_eq!(list.failed(0), "");
+}
+
 #[tokio::test]
 async fn a_conclusion_of_a_copy_stands_without_a_reader() {
     let program = Program::sqlite();

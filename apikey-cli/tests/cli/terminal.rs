@@ -9,7 +9,7 @@ use apikey_test_support::programs;
 use crate::on_terminal::{PYTHON, Screen, Terminal};
 use crate::program::Program;
 
-fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     !text
         .chars()
         .any(|letter| letter.is_control() && letter != '\n')
@@ -288,6 +288,9 @@ async fn an_output_that_cannot_be_written_is_an_error() {
         &["audit", "--output", "jsonl"],
         &["scan", "--rules", "regex"],
         &["completions", "fish"],
+        &["--help"],
+        &["help", "keys"],
+        &["--version"],
     ] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let ran = program.command(arguments).stdout(full).output().unwrap();
