@@ -21,6 +21,23 @@ pub(crate) fn escaped(text: &str) -> String {
     shown
 }
 
+/// Escapes the same letters in a JSON document, except for line breaks. Its values stay as they are.
+pub(crate) fn escaped_json(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for letter in document.chars() {
+        match letter {
+            letter if is_hidden(letter) && letter != '\n' => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    // Writing to a text cannot fail.
+                    let _ = write!(shown, "\\u{unit:04x}");
+                }
+            }
+            letter => shown.push(letter),
+        }
+    }
+    shown
+}
+
 /// Returns a number and its noun, such as `1 key` and `2 keys`.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     match number {

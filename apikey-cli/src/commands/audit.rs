@@ -92,7 +92,7 @@ fn selected(session: &Session, arguments: &AuditArguments) -> AuditRequest {
     call.between(since, until)
 }
 
-/// Writes entries to stdout. Lines for programs are those that the runtime exports.
+/// Writes entries to stdout. Lines for programs are those that the runtime exports; on a terminal, they are rows.
 enum EntryWriter {
     Lines(AuditFormat),
     Rows(RowWriter),
@@ -100,6 +100,9 @@ enum EntryWriter {
 
 impl EntryWriter {
     fn new(session: &Session) -> Result<Self, Failure> {
+        if session.output.is_on_terminal() {
+            return Ok(Self::Rows(session.output.rows(COLUMNS)));
+        }
         let format = match (session.output.format(), session.common.spreadsheet) {
             (Format::Csv, false) => AuditFormat::Csv,
             (Format::Csv, true) => AuditFormat::SpreadsheetCsv,

@@ -1,8 +1,9 @@
-//! CSV as in RFC 4180. Its values are exact, unless a spreadsheet is to open it.
+//! CSV as in RFC 4180. Its values are exact, unless a spreadsheet is to open it, or a terminal shows it.
 
 use std::io::{self, Write};
 
 use super::{Cell, Column};
+use crate::text::escaped;
 
 pub(super) fn write_header(out: &mut impl Write, columns: &[Column]) -> io::Result<()> {
     let names: Vec<_> = columns.iter().map(|column| column.name).collect();
@@ -12,8 +13,14 @@ pub(super) fn write_header(out: &mut impl Write, columns: &[Column]) -> io::Resu
 /// What a spreadsheet takes for the beginning of a formula; some take the full-width forms too.
 const FORMULA_STARTS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
-/// Writes a row. For a spreadsheet, each value is quoted, and one that it would take for a formula begins with `'`.
-pub(super) fn write(out: &mut impl Write, cells: &[Cell], spreadsheet: bool) -> io::Result<()> {
+/// Writes a row. For a spreadsheet, each value is quoted, and one that it would take for a formula begins with `'`. For a
+/// terminal, what it would obey is escaped.
+pub(super) fn write(
+    out: &mut impl Write,
+    cells: &[Cell],
+    spreadsheet: bool,
+    on_terminal: bool,
+) -> io::Result<()> {
     for (number, cell) in cells.iter().enumerate() {
         if number > 0 {
             out.write_all(b",")?;
@@ -21,6 +28,9 @@ pub(super) fn write(out: &mut impl Write, cells: &[Cell], spreadsheet: bool) -> 
         let mut text = cell.text();
         if spreadsheet && is_like_a_formula(&text) {
             text.insert(0, '\'');
+        }
+        if on_terminal {
+            text = escaped(&text);
         }
         // A spreadsheet that separates values by another character does not look into a quoted one.
         match spreadsheet || text.contains(['"', ',', '\r', '\n']) {
@@ -47,7 +57,7 @@ mod tests {
 
     fn written(text: &str, spreadsheet: bool) -> String {
         let mut out = Vec::new();
-        write(&mut out, &[text.into(), 1.into()], spreadsheet).unwrap();
+        write(&mut out, &[text.into(), 1.into()], spreadsheet, false).unwrap();
         String::from_utf8(out).unwrap()
     }
 

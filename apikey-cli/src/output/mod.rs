@@ -12,6 +12,7 @@ use clap::ValueEnum;
 
 use crate::args::Common;
 use crate::failure::Failure;
+use crate::text::escaped;
 
 pub(crate) use cell::Cell;
 pub(crate) use stdout::Stdout;
@@ -114,7 +115,7 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Returns stdout. Only tables have colours, which are left out if they are not wanted; programs get exact values.
+/// Returns stdout. Only tables have colours, which are left out if they are not wanted.
 fn stdout_of(format: Format) -> io::BufWriter<Box<dyn Write>> {
     io::BufWriter::new(match format {
         Format::Table => Box::new(anstream::stdout()),
@@ -122,18 +123,20 @@ fn stdout_of(format: Format) -> io::BufWriter<Box<dyn Write>> {
     })
 }
 
-/// Writes rows to stdout.
+/// Writes rows to stdout. Programs get exact values, and a terminal nothing that it obeys.
 #[derive(Debug)]
 pub(crate) struct Output {
     format: Format,
     spreadsheet: bool,
+    on_terminal: bool,
     /// The width of the terminal, or of `COLUMNS` in a pipe; `None` without either.
     width: Option<u16>,
 }
 
 impl Output {
     pub(crate) fn new(common: &Common) -> Self {
-        let width = match io::stdout().is_terminal() {
+        let on_terminal = io::stdout().is_terminal();
+        let width = match on_terminal {
             true => terminal_size::terminal_size().map(|(width, _)| width.0),
             false => std::env::var("COLUMNS")
                 .ok()
@@ -142,6 +145,7 @@ impl Output {
         Self {
             format: common.output,
             spreadsheet: common.spreadsheet,
+            on_terminal,
             width: width.filter(|width| *width > 0),
         }
     }
@@ -150,11 +154,16 @@ impl Output {
         self.format
     }
 
+    pub(crate) fn is_on_terminal(&self) -> bool {
+        self.on_terminal
+    }
+
     /// Begins a list, of which nothing is written before its first row or its end.
     pub(crate) fn rows(&self, columns: &'static [Column]) -> RowWriter {
         RowWriter {
             format: self.format,
             spreadsheet: self.spreadsheet,
+            on_terminal: self.on_terminal,
             width: self.width,
             columns,
             kept: Vec::new(),
@@ -170,7 +179,7 @@ impl Output {
         match self.format {
             Format::Table => table::write_one(&mut out, columns, &row, self.width)?,
             Format::Json => {
-                json::write(&mut out, columns, &row, true)?;
+                json::write(&mut out, columns, &row, true, self.on_terminal)?;
                 writeln!(out)?;
             }
             _ => {
@@ -195,6 +204,7 @@ impl Output {
 pub(crate) struct RowWriter {
     format: Format,
     spreadsheet: bool,
+    on_terminal: bool,
     width: Option<u16>,
     columns: &'static [Column],
     kept: Vec<Row>,
@@ -221,14 +231,15 @@ impl RowWriter {
             Format::Table => self.kept.push(row),
             Format::Json => {
                 out.write_all(if self.written > 0 { b",\n " } else { b"\n " })?;
-                json::write(out, self.columns, &row, false)?;
+                json::write(out, self.columns, &row, false, self.on_terminal)?;
             }
             Format::Jsonl => {
-                json::write(out, self.columns, &row, false)?;
+                json::write(out, self.columns, &row, false, self.on_terminal)?;
                 writeln!(out)?;
             }
-            Format::Csv => csv::write(out, &row.cells, self.spreadsheet)?,
+            Format::Csv => csv::write(out, &row.cells, self.spreadsheet, self.on_terminal)?,
             Format::Id if row.id.is_empty() => {}
+            Format::Id if self.on_terminal => writeln!(out, "{}", escaped(&row.id))?,
             Format::Id => writeln!(out, "{}", row.id)?,
         }
         self.written += 1;

@@ -4,6 +4,7 @@
 mod audit;
 mod beside_servers;
 mod dry_runs;
+mod hostile_rows;
 mod keys_change;
 mod keys_create;
 mod keys_list;
