@@ -213,6 +213,44 @@ async fn unused_keys_are_revoked_in_bounded_steps() {
 }
 
 #[actix_web::test]
+async fn one_key_is_told_of_in_the_singular() {
+    let clock = Arc::new(ManualClock::starting_now());
+    let manager = manager_at(Arc::new(MemoryStore::new()), clock.clone()).await;
+    let mut ids = Vec::new();
+    for number in 0..201 {
+        let key = manager.create(format!("key {number}")).owner("acme");
+        ids.push(key.await.unwrap().id());
+    }
+    clock.advance(DAY * 100);
+    let app = app(portal(&manager)).await;
+    let path = "/admin/unused?owner=acme&days=90";
+    let page = get(&app, "root", path).await;
+    let since = crate::admin_pages::field(&page, UNUSED, "since").to_owned();
+    let sure = [("owner", "acme"), ("reason", "x"), ("sure", "yes")];
+    let fields = [&sure[..], &[("since", &*since)]].concat();
+    let done = submit(&app, "root", path, UNUSED, &fields).await;
+    assert!(
+        done.text
+            .contains("<strong>1</strong> is left that was neither"),
+        "{}",
+        done.text
+    );
+    let mut last = String::new();
+    for id in ids {
+        if !is_revoked(&manager, id).await {
+            last = format!("{id}.1");
+        }
+    }
+    let fields = [&sure[..], &[("key", &*last)]].concat();
+    let done = submit(&app, "root", "/admin/keys", SELECTED, &fields).await;
+    assert!(
+        done.text.contains("1 of 1 ticked key was revoked"),
+        "{}",
+        done.text
+    );
+}
+
+#[actix_web::test]
 async fn old_records_are_removed_and_keys_that_work_are_not() {
     let clock = Arc::new(ManualClock::starting_now());
     let manager = manager_at(Arc::new(MemoryStore::new()), clock.clone()).await;

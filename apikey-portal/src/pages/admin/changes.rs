@@ -10,6 +10,7 @@ use crate::error::{Chain, PageError, html, is_unfinished};
 use crate::fields::FormFields;
 use crate::pages::frame::Frame;
 use crate::pages::key_form::fault_of;
+use crate::pages::text::counted;
 use crate::visit::Visit;
 
 /// Returns what a form that revokes lacks: the ticked box, and the reason.
@@ -62,7 +63,9 @@ pub(super) fn failed(error: Error, what: &str) -> Result<String, PageError> {
         Error::Incomplete { done, source } => {
             tracing::error!(error = %Chain(&*source), "a change of many keys by a page did not finish");
             Err(PageError::Unfinished(format!(
-                "{done} keys were changed, then the store failed. Send the form again: it continues there."
+                "{} {} changed, then the store failed. Send the form again: it continues there.",
+                counted(done, "key"),
+                if done == 1 { "was" } else { "were" }
             )))
         }
         error if is_unfinished(&error) => Err(PageError::Unfinished(format!(
@@ -97,6 +100,18 @@ pub(super) fn done(visit: &Visit, heading: &str, told: &[String], owner: &str) -
 mod tests {
     use super::*;
     use apikey_runtime::store::NodeId;
+
+    #[test]
+    fn an_unfinished_change_says_how_many_keys_it_changed() {
+        for (done, told) in [(0, "0 keys were"), (1, "1 key was"), (2, "2 keys were")] {
+            let source = Box::new(Error::ShutDown);
+            let Err(PageError::Unfinished(text)) = failed(Error::Incomplete { done, source }, "")
+            else {
+                panic!("{done}");
+            };
+            assert!(text.starts_with(&format!("{told} changed, ")), "{text}");
+        }
+    }
 
     #[test]
     fn the_nodes_that_were_waited_out_are_named() {
