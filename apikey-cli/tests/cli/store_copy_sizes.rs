@@ -21,8 +21,9 @@ use crate::program::Program;
 /// another.
 const FEW: u32 = 2_000;
 
-/// By how much the most memory of two runs differs at most, whatever they copy, in bytes: two pages.
-const NOISE: u64 = 16 << 20;
+/// By how much the most memory of two runs differs at most, whatever they copy, in bytes: pages of keys, by how the threads of a busy
+/// machine take turns.
+const NOISE: u64 = 24 << 20;
 
 /// How much larger the keys of the larger store are than those of the smaller one, in bytes.
 const MORE: u64 = 2 * NOISE;
@@ -111,6 +112,8 @@ async fn fill(program: &Program, size: u32) {
 fn copy(program: &Program, from: &str, to: &str, more: &[&str]) -> (Duration, u64) {
     let mut command = program.command(&[&["store", "copy", from, to], more].concat());
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    // glibc keeps what threads freed for each of them.
+    command.env("MALLOC_ARENA_MAX", "1");
     let (began, mut most) = (Instant::now(), 0);
     let mut child = command.spawn().unwrap();
     let status = loop {
