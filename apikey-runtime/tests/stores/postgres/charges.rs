@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use apikey_runtime::store::{Charge, LimitCounter, LimitStore, LimitSupport, WriteOptions};
 use apikey_runtime::{KeyStore, PostgresStore, Quota, Rate};
-use apikey_test_support::PATIENCE;
 use apikey_test_support::servers::postgres::Postgres;
+use apikey_test_support::{PATIENCE, SLACK, within};
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -303,18 +303,20 @@ async fn a_quota_waits_for_the_disk_and_a_rate_does_not() {
     ] {
         run(&mut tool, sql).await.unwrap();
     }
-    let set = "SELECT count(*) WHERE current_setting('synchronous_standby_names') = 'nobody'";
-    while number(&mut tool, set).await == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    let waits = async |charge| {
+        let charged = timeout(Duration::from_secs(1), store.charge(charge)).await;
+        charged.is_err()
+    };
+    // Commits wait once the checkpointer has read the names.
+    let large = one(vec![LimitCounter::new("large", Quota::lifetime(1_000_000))]);
+    let all_wait = within(PATIENCE, async || waits(&large).await);
+    assert!(all_wait.await.is_some());
     for _ in 0..20 {
-        let charged = timeout(Duration::from_secs(2), store.charge(&rate)).await;
+        let charged = timeout(SLACK, store.charge(&rate)).await;
         assert!(charged.unwrap().unwrap().allowed);
     }
     // The setting applies to one transaction: on the same connection the next one waits.
-    let quota_of_nine = quota(9);
-    let waiting = timeout(Duration::from_secs(1), store.charge(&quota_of_nine));
-    assert!(waiting.await.is_err());
+    assert!(waits(&quota(9)).await);
     // A denial does not wait, whatever the limit.
     let refused = store.charge(&quota(1)).await.unwrap();
     assert!(!refused.allowed);

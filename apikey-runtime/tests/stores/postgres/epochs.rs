@@ -7,8 +7,8 @@ use apikey_runtime::store::{
     ChangeLog, ChangeSet, ChangedItem, Cursor, KeyPatch, Membership, NodeId, WriteOptions,
 };
 use apikey_runtime::{KeyId, KeyStore, PostgresStore};
-use apikey_test_support::PATIENCE;
 use apikey_test_support::servers::postgres::EPOCHS_FROM_A_SEQUENCE;
+use apikey_test_support::{PATIENCE, soon};
 use sqlx::PgConnection;
 use tokio::time::timeout;
 
@@ -333,14 +333,17 @@ async fn v19_writers_at_once_under_another_default_isolation_all_commit() {
 #[tokio::test]
 async fn a_change_by_hand_is_pushed_at_its_commit() {
     let place = place!();
-    let store = place.started().await;
+    let store = place.store();
+    let mut listener = store.subscribe().unwrap();
+    store.start().await.unwrap();
+    // It tells that it listens, which takes a while, and from then on what is changed.
+    soon(listener.notified()).await;
     store
         .insert(&record(1), &WriteOptions::new())
         .await
         .unwrap();
-    let mut listener = store.subscribe().unwrap();
+    soon(listener.notified()).await;
     let quiet = Duration::from_millis(300);
-    // The notifications from the start have arrived.
     while timeout(quiet, listener.notified()).await.is_ok() {}
     let mut tool = place.tool().await;
     run(&mut tool, "BEGIN; UPDATE api_keys SET label = 'x'")
@@ -352,7 +355,7 @@ async fn a_change_by_hand_is_pushed_at_its_commit() {
     run(&mut tool, "UPDATE api_keys SET label = 'x'")
         .await
         .unwrap();
-    timeout(PATIENCE, listener.notified()).await.unwrap();
+    soon(listener.notified()).await;
     // Another set of tables in the same database notifies its own listeners.
     while timeout(quiet, listener.notified()).await.is_ok() {}
     let other = super::Place::on(place.server).await;

@@ -122,21 +122,30 @@ fn a_server_that_forgets_its_scripts_in_mid_run_counts_on() {
                 flushes.fetch_add(1, Ordering::Relaxed);
             }
         });
+        // A charge whose answer is late may have been counted.
+        let late = AtomicU64::new(0);
         // A script that is lost twice in a row is an error, and did not run.
         let tries = || {
-            let (runtime, charge) = (runtime(), charge.clone());
+            let (runtime, charge, late) = (runtime(), charge.clone(), &late);
             let store = runtime.block_on(started(&server));
             move || loop {
                 match runtime.block_on(store.charge(&charge)) {
                     Ok(charged) => return charged.allowed,
-                    Err(StoreError::Unavailable { .. }) => {}
+                    Err(error @ StoreError::Unavailable { .. }) => {
+                        let is_late = error.to_string().contains("no answer within");
+                        late.fetch_add(u64::from(is_late), Ordering::Relaxed);
+                    }
                     Err(error) => panic!("{error:?}"),
                 }
             }
         };
-        let total = allowed(tries);
+        let total = allowed(tries) as u64;
         done.store(true, Ordering::Relaxed);
-        assert_eq!(total, 900);
+        let late = late.into_inner();
+        assert!(
+            (900 - late.min(900)..=900).contains(&total),
+            "{total}, {late} were late"
+        );
     });
     assert!(flushes.into_inner() > 0);
 }
@@ -168,10 +177,11 @@ async fn with_its_memory_full_a_server_refuses_and_counts_nothing() {
 }
 
 /// Charges on four connections until the server is killed; returns how many charges were
-/// acknowledged.
-fn charge_until_killed(server: &mut RedisServer) -> u64 {
+/// acknowledged, and how many may have been counted without an answer.
+fn charge_until_killed(server: &mut RedisServer) -> (u64, u64) {
     const WRITERS: u64 = 4;
     let (told, charge) = (AtomicU64::new(0), charge(lifetime(LARGE)));
+    let (unsure, killed) = (AtomicU64::new(0), AtomicBool::new(false));
     let stores: Vec<_> = (0..WRITERS)
         .map(|_| {
             let runtime = runtime();
@@ -181,10 +191,17 @@ fn charge_until_killed(server: &mut RedisServer) -> u64 {
         .collect();
     std::thread::scope(|scope| {
         for (runtime, store) in stores {
-            let (told, charge) = (&told, &charge);
+            let (told, unsure, killed, charge) = (&told, &unsure, &killed, &charge);
             scope.spawn(move || {
-                while runtime.block_on(store.charge(charge)).is_ok() {
-                    told.fetch_add(1, Ordering::Relaxed);
+                loop {
+                    if runtime.block_on(store.charge(charge)).is_ok() {
+                        told.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    unsure.fetch_add(1, Ordering::Relaxed);
+                    if killed.load(Ordering::Relaxed) {
+                        break;
+                    }
                 }
             });
         }
@@ -192,26 +209,27 @@ fn charge_until_killed(server: &mut RedisServer) -> u64 {
         while told.load(Ordering::Relaxed) < 300 && begun.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
+        killed.store(true, Ordering::Relaxed);
         server.kill();
     });
     server.restart();
     let told = told.into_inner();
     assert!(told >= 300, "the charges do not succeed");
-    told
+    (told, unsure.into_inner())
 }
 
 /// R-01, S-03.
 #[test]
 fn r01_a_killed_server_keeps_the_charges_that_it_acknowledged() {
     let mut server = redis_server!(DURABLE);
-    let mut told = 0;
-    for round in 1..=3 {
-        told += charge_until_killed(&mut server);
+    let (mut told, mut unsure) = (0, 0);
+    for _ in 0..3 {
+        let (more, more_unsure) = charge_until_killed(&mut server);
+        (told, unsure) = (told + more, unsure + more_unsure);
         let used = runtime().block_on(async { used(&started(&server).await).await });
-        // Each connection may have one charge that was counted and its answer lost.
         assert!(
-            (told..=told + 4 * round).contains(&used),
-            "{used} of {told}"
+            (told..=told + unsure).contains(&used),
+            "{used} of {told}, {unsure} without an answer"
         );
     }
 }
@@ -220,7 +238,7 @@ fn r01_a_killed_server_keeps_the_charges_that_it_acknowledged() {
 #[test]
 fn r01_a_server_without_a_log_on_disk_is_found_out() {
     let mut server = redis_server!();
-    let told = charge_until_killed(&mut server);
+    let (told, _) = charge_until_killed(&mut server);
     let used = runtime().block_on(async { used(&started(&server).await).await });
     assert!(used < told);
 }
