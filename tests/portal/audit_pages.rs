@@ -210,9 +210,9 @@ async fn a_page_has_the_newest_entries_and_a_file_all() {
 async fn filters_that_cannot_be_read_are_shown_again() {
     let _files = FILES.lock().await;
     let manager = manager().await;
+    let today: String = Timestamp::from(SystemTime::now()).to_string()[..10].to_owned();
     manager.create("nightly").owner("acme").await.unwrap();
     let app = app(portal(&manager)).await;
-    let today: String = Timestamp::from(SystemTime::now()).to_string()[..10].to_owned();
     let page = get(&app, "alice", &format!("/audit?from={today}&to=2999-01-01")).await;
     assert!(page.text.contains("nightly"));
     let page = get(&app, "alice", "/audit?to=2020-01-01").await;

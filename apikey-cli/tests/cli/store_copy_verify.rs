@@ -32,21 +32,28 @@ async fn what_differs_is_named_in_words() {
 
     let server = server_of_copy(&program).await;
     let other = server.create("another").await.unwrap();
+    let before = server.now();
     server.verify(other.expose_secret()).await.unwrap();
+    let after = server.now();
     server.usage(other.id()).await.unwrap();
     let made = server.audit().await.unwrap().entries[0].at;
     server.shutdown().await.unwrap();
     let ran = program.run(&copy);
     assert_eq!(ran.code, 5, "{ran:?}");
-    let (id, hour) = (other.id(), &made.to_string()[..13]);
+    let id = other.id();
     for named in [
         format!("keys: `{id}` is only in TO"),
-        format!("usage: `{id} {hour}:00:00.000Z"),
         format!("secret_uses: `{id} 0`"),
         format!("audit: `{made} 0`"),
     ] {
         assert!(ran.stderr.contains(&named), "{named} {ran:?}");
     }
+    let is_named = |at: Timestamp| {
+        let hour = &at.to_string()[..13];
+        let named = format!("usage: `{id} {hour}:00:00.000Z");
+        ran.stderr.contains(&named)
+    };
+    assert!(is_named(before) || is_named(after), "{ran:?}");
     let raw = ['\u{fffd}', '\0'];
     assert!(
         !ran.stderr.contains(raw) && !ran.stderr.contains("\\u{"),
