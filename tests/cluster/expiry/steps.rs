@@ -3,7 +3,10 @@
 use super::*;
 use crate::harness::control::in_turn;
 
-/// The time between the creation of a key and its threshold.
+/// The time between the creation of a key and its threshold, if a busy machine must take steps in between.
+const PLANNED: Duration = Duration::from_secs(10);
+
+/// The time between the creation of the first of many keys and their threshold.
 const SOON: Duration = Duration::from_secs(3);
 
 /// Where the node dies, and how often the threshold is told in all. A round takes the next of these halves.
@@ -19,7 +22,7 @@ const STEPS: [[(&str, usize); 2]; 2] = [
 impl Tellers {
     /// Creates a key whose threshold is planned, and not reached.
     async fn planned(&self, node: &NodeProcess) {
-        self.create(7, SOON).await;
+        self.create(7, PLANNED).await;
         self.looked(node).await;
     }
 

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
 use super::clock::{Nanos, now};
-use super::history::{CHECK_BYTES, Check, Process};
+use super::history::{CHECK_BYTES, Check, Outcome, Process};
 use super::node;
 use super::settings::Settings;
 use super::telling::Entry;
@@ -151,13 +151,26 @@ impl NodeProcess {
     /// Returns the checks since the last call.
     pub fn take_checks(&self) -> Vec<Check> {
         let mut taken = self.taken.lock().unwrap();
-        let bytes = match read_from(&self.log, *taken as u64) {
+        let checks = self.checks_from(*taken);
+        *taken += checks.len() * CHECK_BYTES;
+        checks
+    }
+
+    /// Returns whether one of the unread checks began after this time and was allowed.
+    pub fn has_admitted_since(&self, time: Nanos) -> bool {
+        let checks = self.checks_from(*self.taken.lock().unwrap());
+        checks
+            .iter()
+            .any(|check| check.start > time && check.outcome == Outcome::Accepted)
+    }
+
+    fn checks_from(&self, taken: usize) -> Vec<Check> {
+        let bytes = match read_from(&self.log, taken as u64) {
             Ok(bytes) => bytes,
             Err(error) => panic!("the checks of node {}: {error}", self.number),
         };
         // A killed node can leave an incomplete check at the end.
         let whole = bytes.chunks_exact(CHECK_BYTES);
-        *taken += bytes.len() - whole.remainder().len();
         whole
             .map(|bytes| Check::from_bytes(self.number, bytes.try_into().unwrap()))
             .collect()
@@ -184,12 +197,6 @@ impl NodeProcess {
     /// Returns whether the process has ended.
     pub fn has_ended(&self) -> bool {
         !matches!(self.child.lock().unwrap().try_wait(), Ok(None))
-    }
-
-    /// Returns whether unread checks exist.
-    pub fn has_checks(&self) -> bool {
-        let noted = std::fs::metadata(&self.log).map_or(0, |file| file.len());
-        noted >= (*self.taken.lock().unwrap() + CHECK_BYTES) as u64
     }
 
     /// Drops the bytes already read. Call it only while the node does not check.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use apikey_test_support::servers::postgres::EPOCHS_FROM_A_SEQUENCE;
 
@@ -18,8 +18,8 @@ use super::process::NodeProcess;
 use super::round::settle;
 
 /// The delay of an answer that checks are to join: longer than a revocation and its bound take on a
-/// busy machine.
-const VERY_LATE: Duration = Duration::from_millis(2500);
+/// busy machine, and shorter than a node waits for its store.
+const VERY_LATE: Duration = Duration::from_secs(8);
 
 /// The longest wait for the last answers.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,6 +103,7 @@ async fn revoke_all(cluster: &Cluster, node: &NodeProcess, key: &Issued, kind: K
 pub async fn joined(cluster: &Cluster) -> History {
     cluster.begin_round();
     let (here, there) = two(cluster);
+    let begun = Instant::now();
     let mut key = late_read(cluster, [&here, &there], "late", VERY_LATE).await;
     cluster
         .take(&here, &mut key, Step::Revoke, Kind::Plain)
@@ -115,6 +116,8 @@ pub async fn joined(cluster: &Cluster) -> History {
         .ask(&format!("burst {number} {secret} 10 20"))
         .await
         .unwrap();
+    // Waits for the answer, whether or not the checks did.
+    sleep_until(begun + VERY_LATE).await;
     end(cluster, &key, [here, there]).await
 }
 

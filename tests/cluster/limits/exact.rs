@@ -98,14 +98,18 @@ async fn store_killed(on: On, test: &str) {
         ..Plan::of(3, [credits(1_000_000), hourly(2_000_000)])
     };
     let killing = async {
-        wait_until(async || cluster.members().iter().all(|node| node.has_checks())).await;
+        let admits_since = async |time| {
+            let members = cluster.members();
+            members.iter().all(|node| node.has_admitted_since(time))
+        };
+        wait_until(async || admits_since(0).await).await;
         let killed = now();
         cluster.place.kill(Duration::from_millis(200)).await;
         let runs = now();
         for node in cluster.members() {
             wait_until(async || node.ask("issue []").await.is_ok()).await;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        wait_until(async || admits_since(runs).await).await;
         for node in cluster.members() {
             node.ask("enough").await.unwrap();
         }
