@@ -75,18 +75,28 @@ impl Postgres {
             chown(&folder, Some(user.id), Some(user.group)).unwrap();
         }
         let undertaker = undertaker(&folder);
-        let server = Self {
+        let mut server = Self {
             folder,
             programs,
-            port: free_port(),
+            port: 0,
             settings: settings.to_vec(),
             user,
             server: Mutex::new(None),
             _undertaker: undertaker,
         };
         server.make();
-        server.run();
-        Some(server)
+        // Another process may take the port before the server does.
+        for _ in 0..10 {
+            server.port = free_port();
+            server.launch();
+            server.wait_until("is ready or ends", || {
+                server.has_ended() || server.is_ready()
+            });
+            if !server.has_ended() {
+                return Some(server);
+            }
+        }
+        panic!("PostgreSQL does not start: {:#?}", server.last_of_log());
     }
 
     /// Returns the port on 127.0.0.1. A restart keeps it.
@@ -110,15 +120,18 @@ impl Postgres {
         // A killed server may leave a process behind for a moment, which still holds its shared
         // memory.
         self.wait_until("is ready", || {
-            let ended = match self.server.lock().unwrap().as_mut() {
-                Some(server) => server.try_wait().unwrap().is_some(),
-                None => true,
-            };
-            if ended {
+            if self.has_ended() {
                 self.launch();
             }
             self.is_ready()
         });
+    }
+
+    fn has_ended(&self) -> bool {
+        match self.server.lock().unwrap().as_mut() {
+            Some(server) => server.try_wait().unwrap().is_some(),
+            None => true,
+        }
     }
 
     fn launch(&self) {
@@ -280,12 +293,17 @@ impl Postgres {
         let began = Instant::now();
         while !holds() {
             if began.elapsed() > PATIENCE {
-                let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                let last: Vec<_> = log.lines().rev().take(20).collect();
+                let last = self.last_of_log();
                 panic!("not seen that PostgreSQL {what}: {last:#?}");
             }
             sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Returns the last lines of the server's log, from the last one on.
+    fn last_of_log(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        log.lines().rev().take(20).map(str::to_owned).collect()
     }
 }
 

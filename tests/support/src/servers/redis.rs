@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Settings under which the server keeps what it acknowledged.
 pub const DURABLE: &[(&str, &str)] = &[("appendonly", "yes"), ("appendfsync", "always")];
 
+/// The setting of the port for the other nodes of a cluster. A start sets it to a free one.
+const BUS: &str = "cluster-port";
+
 const SERVER: Requirement = Requirement {
     program: "redis-server",
     remedy: "on Debian, `apt-get install redis-server`",
@@ -67,9 +70,13 @@ impl RedisServer {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
         };
-        // Another process may take the port before the server does.
+        // Another process may take a port before the server does.
         for _ in 0..10 {
             server.port = free_port();
+            let mut settings = server.settings.iter_mut();
+            if let Some((_, bus)) = settings.find(|(name, _)| name == BUS) {
+                *bus = free_port().to_string();
+            }
             server.launch();
             if server.answers_soon() {
                 return server;
@@ -89,14 +96,13 @@ impl RedisServer {
 
     /// Starts a node without slots, outside of a cluster.
     pub fn start_cluster_node(settings: &[(&str, &str)]) -> Self {
-        let bus = free_port().to_string();
-        let cluster = [("cluster-enabled", "yes"), ("cluster-port", bus.as_str())];
+        let cluster = [("cluster-enabled", "yes"), (BUS, "")];
         Self::start(&[settings, cluster.as_slice()].concat())
     }
 
     /// Adds a node to the cluster of another.
     pub fn meet(&self, other: &Self) {
-        let (port, bus) = (other.port.to_string(), other.setting("cluster-port"));
+        let (port, bus) = (other.port.to_string(), other.setting(BUS));
         let bus = bus.expect("a node of a cluster");
         self.command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]);
         self.wait_for_cluster();
