@@ -125,6 +125,12 @@ async fn refused_late() -> Outcome {
     for round in 0..40 {
         let fresh: Vec<String> = (0..AT_ONCE).map(|_| unknown()).collect();
         let first: Vec<String> = (0..AT_ONCE).map(|_| wrong_secret()).collect();
+        // A key remembers the last wrong secret alone, and these are shown for the first time in between.
+        burst(
+            &[wrong.clone(), remembered.clone()],
+            StatusCode::UNAUTHORIZED,
+        )
+        .await?;
         let cases = [
             (vec![bench.key.clone(); AT_ONCE], StatusCode::OK),
             (vec![wrong.clone(); AT_ONCE], StatusCode::UNAUTHORIZED),
