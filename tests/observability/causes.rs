@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apikey_runtime::manager::StoreHealth;
-use apikey_runtime::{ApiKeyManager, Config, KeyStore, PostgresStore, RedisStore, SqliteStore};
+use apikey_runtime::store::{NodeId, StoreError};
+use apikey_runtime::{
+    ApiKeyManager, Config, KeyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore,
+};
 use apikey_test_support::fleet;
 use apikey_test_support::log::Log;
 use apikey_test_support::machine::Machine;
 use apikey_test_support::servers::postgres::{PASSWORD, USER};
 use apikey_test_support::servers::redis::{self, RedisServer};
-use apikey_test_support::store::{Call, GateStore};
+use apikey_test_support::store::{Call, Forward, Forwarding, GateStore};
 use apikey_test_support::{PATIENCE, manager_on, soon, within};
 
 /// Returns the texts of an error and of its sources.
@@ -147,23 +150,44 @@ async fn a_start_that_waits_says_for_what() {
     started.unwrap();
 }
 
+/// Tells the lines of [`Full`] from those of other tests, which write to the same log.
+const FULL: &str = "the queue of joins is full";
+
+/// A store that is too busy to let anyone join.
+#[derive(Debug)]
+struct Full(MemoryStore);
+
+impl Forward for Full {
+    fn inner(&self) -> &dyn KeyStore {
+        &self.0
+    }
+
+    async fn join(&self, _: &NodeId) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable {
+            reason: FULL.to_owned(),
+            source: Some(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+        })
+    }
+}
+
 /// A failure that passes by itself is repeated every 50 milliseconds, and not logged as often. There is no lease yet.
 #[actix_web::test]
 async fn a_start_that_repeats_a_call_logs_a_warning_a_second() {
     let log = Log::capture();
-    let store = GateStore::new();
-    store.fail(Call::Join, apikey_test_support::store::Fault::TakesTooLong);
+    let store = Forwarding(Full(MemoryStore::new()));
     let config = Config::builder().start_timeout(Duration::from_secs(3));
     let start = ApiKeyManager::builder().config(config.build().unwrap());
-    let error = soon(start.shared_store(store).start()).await.unwrap_err();
+    let error = soon(start.store(store).start()).await.unwrap_err();
     let chain = chain(&error);
     assert!(chain.contains("timed out"), "{chain}");
     let logged = log.lines(&[
         "WARN",
         "the start still waits for the key store's change log",
+        FULL,
     ]);
     assert!((1..=3).contains(&logged.len()), "{logged:#?}");
-    assert!(!log.text().contains("its lease expires"), "{}", log.text());
+    let expires = log.lines(&["its lease expires", FULL]);
+    assert!(expires.is_empty(), "{expires:#?}");
 }
 
 /// A store whose lease was lowered may take longer to start than others.

@@ -258,7 +258,7 @@ async fn the_cache_the_lease_and_the_store_are_told_of() {
 async fn no_answer_in_time_is_a_call_that_failed() {
     let recorder = Recorder::default();
     let store = GateStore::new();
-    let config = Config::builder().store_timeout(Duration::from_millis(50));
+    let config = Config::builder().store_timeout(Duration::from_secs(1));
     let builder = ApiKeyManager::builder().config(config.build().unwrap());
     let manager = recorder.start(builder.shared_store(store.clone())).await;
     store.fail(Call::Insert, Fault::Hangs);
