@@ -444,7 +444,8 @@ async fn a_node_that_does_not_speak_the_protocol_takes_no_lease_and_says_so() {
     let old = manager_on(store.clone()).await;
     let key = new.create("a").await.unwrap();
     assert_eq!(refusal(&old, &key).await, None);
-    assert!(old.health().lease_remaining.is_some());
+    let leased = within(PATIENCE, async || old.health().lease_remaining.is_some());
+    assert!(leased.await.is_some());
     assert_eq!(old.health().unsupported_protocol, None);
 
     store.version.store(3, SeqCst);

@@ -26,7 +26,7 @@ async fn refusal(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason> {
 /// A change that was possibly made counts at once: the key is read again.
 #[actix_web::test]
 async fn v10_a_change_of_an_owner_whose_answer_is_lost_is_an_error_and_counts() {
-    let config = Config::builder().store_timeout(Duration::from_millis(200));
+    let config = Config::builder().store_timeout(Duration::from_secs(1));
     let config = config.build().unwrap();
     for fault in [
         Fault::Unavailable,

@@ -16,7 +16,8 @@ use apikey_runtime::{
 use apikey_test_support::store::{Forward, Forwarding};
 use apikey_test_support::{PATIENCE, manager_on, soon};
 
-const LEASE: Duration = Duration::from_millis(20);
+/// An answer that is older is not used, also on a busy machine.
+const LEASE: Duration = Duration::from_millis(500);
 
 /// What the store answers instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +155,7 @@ async fn the_record_of_another_key_does_not_keep_a_revoked_key_alive() {
     store.tell(Lie::Of(twin));
     assert!(manager.revoke(key.id()).await.unwrap());
     let (began, mut checks) = (Instant::now(), 0);
-    while began.elapsed() < LEASE * 10 || checks < 100 {
+    while began.elapsed() < LEASE * 2 || checks < 100 {
         for policy in [Policy::new(), Policy::new().fresh()] {
             let reason = refusal(&manager, &key, &policy).await;
             assert_eq!(reason, Some(DenyReason::InvalidKey), "check {checks}");
