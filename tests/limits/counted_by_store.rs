@@ -76,7 +76,7 @@ impl Scene {
 }
 
 fn quick() -> Config {
-    let config = Config::builder().store_timeout(Duration::from_millis(100));
+    let config = Config::builder().store_timeout(Duration::from_secs(1));
     config.build().unwrap()
 }
 

@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// The longest permitted interval: it does not end during a test.
 const LATE: Duration = Duration::from_secs(3_600);
 
-const STORE_TIMEOUT: Duration = Duration::from_millis(500);
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[get("/plain")]
 #[api_key_required]
