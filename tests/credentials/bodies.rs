@@ -10,7 +10,7 @@ use apikey_runtime::{ApiKeyManager, Config, Policy, RequireApiKey, api_key_requi
 use apikey_test_support::http::{Answer, Client, Server};
 use apikey_test_support::locations::{Location, Traced, Traces, key_locations, percent};
 use apikey_test_support::store::GateStore;
-use apikey_test_support::{forge, manager};
+use apikey_test_support::{SLACK, forge, manager};
 
 /// Much smaller than the default, so that a test reaches it.
 const LIMIT: usize = 4 * 1024;
@@ -410,7 +410,7 @@ async fn an_endless_body(house: &House, head: &str, some: &[u8]) -> Result<(), S
     let mut client = house.server.connect().await;
     client.send(head).await;
     client.send_in_vain(some).await;
-    match tokio::time::timeout(Duration::from_secs(5), client.answer()).await {
+    match tokio::time::timeout(SLACK, client.answer()).await {
         Ok(answer) if answer.status == 413 => Ok(()),
         other => Err(format!("{other:?}")),
     }
@@ -653,7 +653,7 @@ async fn what_is_wrong_in_the_head_is_refused_before_the_body_is_read() {
         ];
         let mut client = house.server.connect().await;
         client.send(head("/either", &headers)).await;
-        answer_at_once(&mut client)
+        answer_within(SLACK, &mut client)
             .await
             .unwrap()
             .refused(status, reason);
@@ -667,13 +667,15 @@ async fn what_is_wrong_in_the_head_is_refused_before_the_body_is_read() {
     ];
     let mut client = house.server.connect().await;
     client.send(head("/either", &headers)).await;
-    answer_at_once(&mut client).await.unwrap_err();
+    answer_within(Duration::from_millis(900), &mut client)
+        .await
+        .unwrap_err();
     client.send("{\"n\":1}").await;
     client.answer().await.says("{\"n\":1}");
 }
 
-async fn answer_at_once(client: &mut Client) -> Result<Answer, String> {
-    tokio::time::timeout(Duration::from_millis(900), client.answer())
+async fn answer_within(limit: Duration, client: &mut Client) -> Result<Answer, String> {
+    tokio::time::timeout(limit, client.answer())
         .await
         .map_err(|_| "nothing came".to_owned())
 }

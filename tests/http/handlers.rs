@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, Responder, get, web};
 use apikey_runtime::{ApiKey, api_key_required, api_key_required as admin};
 use apikey_test_support::http::Server;
 use apikey_test_support::store::{Call, GateStore};
-use apikey_test_support::{forge, manager, manager_on, soon};
+use apikey_test_support::{forge, manager, soon, timeless_manager};
 use serde::Deserialize;
 
 mod shapes {
@@ -346,7 +346,7 @@ async fn m12_two_guards_on_one_handler_are_both_enforced() {
 #[actix_web::test]
 async fn m12_a_second_guard_on_a_warm_key_asks_the_store_no_more() {
     let store = GateStore::new();
-    let manager = manager_on(store.clone()).await;
+    let manager = timeless_manager(store.clone()).await;
     let both = manager
         .create("both")
         .scopes(["admin", "user"])

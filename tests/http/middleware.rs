@@ -17,7 +17,7 @@ use apikey_runtime::{
 use apikey_test_support::http::Server;
 use apikey_test_support::locations::{Location, Message, key_locations};
 use apikey_test_support::store::{Call, GateStore, NoHistory};
-use apikey_test_support::{forge, manager, manager_on, patient_manager};
+use apikey_test_support::{forge, manager, manager_on, patient_manager, timeless_manager};
 
 async fn inside() -> &'static str {
     "in"
@@ -576,7 +576,7 @@ async fn m12_under_a_middleware_the_store_is_read_once() {
         [Arc::new(MemoryStore::new()), Arc::new(NoHistory::default())];
     for (kept, store) in [true, false].into_iter().zip(stores) {
         let store = GateStore::around(store);
-        let manager = manager_on(store.clone()).await;
+        let manager = timeless_manager(store.clone()).await;
         let server = serve(&manager, |app| {
             routes(app);
             let inner = web::scope("/b")

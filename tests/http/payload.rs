@@ -6,7 +6,7 @@ use actix_web::{get, post, web};
 use apikey_runtime::{ApiKey, ApiKeyManager, NewKey, api_key_required};
 use apikey_test_support::http::{Client, Server, get_request, post_head};
 use apikey_test_support::store::{Call, Gate, GateStore};
-use apikey_test_support::{forge, patient_manager};
+use apikey_test_support::{forge, timeless_manager};
 
 #[post("/reads")]
 #[api_key_required]
@@ -64,7 +64,7 @@ fn serve(manager: &ApiKeyManager) -> Server {
 
 async fn setup() -> (Arc<GateStore>, NewKey, Server) {
     let store = GateStore::new();
-    let manager = patient_manager(store.clone()).await;
+    let manager = timeless_manager(store.clone()).await;
     let key = manager.create("a").await.unwrap();
     store.polled().await;
     (store, key, serve(&manager))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use apikey_runtime::key::{Pepper, Sha256Hasher};
 use apikey_runtime::{ApiKeyManager, KeyStore, PostgresStore, RedisStore, SqliteStore};
 use apikey_test_support::fleet;
+use apikey_test_support::servers::data_folder;
 
 /// The secret of each pepper.
 pub(crate) const PEPPER: &str = "0123456789abcdef";
@@ -38,7 +39,7 @@ pub(crate) struct Ran {
 impl Program {
     /// Names a new SQLite file, which a manager has still to make.
     pub(crate) fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = data_folder();
         let address = format!("sqlite:{}", folder.path().join("keys.db").display());
         Self {
             folder,

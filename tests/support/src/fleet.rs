@@ -9,6 +9,7 @@ use apikey_runtime::{KeyStore, MemoryStore, PostgresStore, RedisStore, SqliteSto
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
+use super::servers::data_folder;
 use super::servers::postgres::{self, Postgres};
 use super::servers::redis::{self, RedisServer};
 
@@ -38,7 +39,7 @@ impl Fleet {
         let memory = memory.with_clock(Arc::new(SystemClock::new()));
         let mut places = vec![
             ("memory", Place::Memory(Arc::new(memory))),
-            ("sqlite", Place::File(tempfile::tempdir().unwrap())),
+            ("sqlite", Place::File(data_folder())),
         ];
         if let Some(server) = postgres() {
             places.push(("postgres", Place::Postgres(database(server).await)));

@@ -19,7 +19,7 @@ pub mod store;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::clock::Clock;
+use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::{ApiKeyManager, Config, KeyStore, MemoryStore, Timestamp};
 
 /// The longest time that a test waits for something that has to happen, however busy the machine is.
@@ -76,6 +76,18 @@ pub async fn patient_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
     ApiKeyManager::builder()
         .config(patient())
         .shared_store(store)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// Starts a patient manager whose clock stands still: while its store answers, its lease does not end, and what it read does
+/// not age. So the number of its reads does not depend on the machine.
+pub async fn timeless_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
+    ApiKeyManager::builder()
+        .config(patient())
+        .shared_store(store)
+        .clock(Arc::new(ManualClock::starting_now()))
         .start()
         .await
         .unwrap()
