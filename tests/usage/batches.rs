@@ -8,7 +8,7 @@ use apikey_runtime::manager::RequestFacts;
 use apikey_runtime::{Error, KeyId, KeyStore, MemoryStore, Policy, Timestamp};
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, GateStore, RecordsOnly};
-use apikey_test_support::{manager_at, manager_on, soon};
+use apikey_test_support::{manager_at, manager_on, patient_manager, soon};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 async fn a_page_reads_usage_and_last_uses_in_one_call_each_on_every_store() {
     for fleet in Fleet::every(Duration::from_millis(500)).await {
         let (store, name) = (GateStore::around(fleet.store()), fleet.name);
-        let manager = manager_on(Arc::<GateStore>::clone(&store)).await;
+        let manager = patient_manager(Arc::<GateStore>::clone(&store)).await;
         let mut keys = Vec::new();
         for uses in [2, 0, 1] {
             let key = soon(manager.create("a")).await.unwrap();

@@ -93,6 +93,7 @@ async fn start_with(
     interval: Duration,
 ) -> ApiKeyManager {
     let config = Config::builder()
+        .store_timeout(PATIENCE)
         .usage_flush_interval(interval)
         .usage_retention(HOUR)
         .build();

@@ -8,6 +8,7 @@ use actix_web::get;
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::usage::{LastUsed, MAX_NETWORKS};
 use apikey_runtime::{ApiKeyManager, Config, KeyId, Timestamp, api_key_required};
+use apikey_test_support::PATIENCE;
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::http::Server;
 
@@ -26,6 +27,7 @@ async fn plain() -> &'static str {
 /// Creates a manager behind a proxy. It writes usage when that is read, and when it stops.
 async fn start(fleet: &Fleet, clock: &Arc<ManualClock>, precision: &str) -> ApiKeyManager {
     let config = Config::builder()
+        .store_timeout(PATIENCE)
         .usage_flush_interval(HOUR)
         .usage_retention(48 * HOUR)
         .usage_network_precision(precision)

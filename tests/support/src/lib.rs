@@ -93,6 +93,16 @@ pub async fn timeless_manager(store: Arc<dyn KeyStore>) -> ApiKeyManager {
         .unwrap()
 }
 
+/// Waits for the next day unless this one, which ends at midnight in UTC, lasts five minutes more.
+pub async fn not_at_midnight() {
+    const DAY: u64 = 86_400;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let left = DAY - now % DAY;
+    if left < 300 {
+        tokio::time::sleep(Duration::from_secs(left + 1)).await;
+    }
+}
+
 /// Returns the result of `work`; panics if it takes too long.
 pub async fn soon<T>(work: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work.into_future())
