@@ -9,13 +9,13 @@ use std::time::Duration;
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::store::{LimitSupport, WriteOptions};
 use apikey_runtime::{
-    ApiKeyManager, Config, DenyReason, KeyId, Limit, NewKey, Policy, Quota, Rate, ScopeExpr,
-    Timestamp,
+    ApiKeyManager, Config, DenyReason, KeyId, KeyStore, Limit, NewKey, Policy, Quota, Rate,
+    ScopeExpr,
 };
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::store::{Call, GateStore};
 use apikey_test_support::{
-    PATIENCE, forge, later, manager_at, manager_on, patient_manager, soon, within,
+    PATIENCE, forge, later, not_at_midnight, patient, patient_manager, soon, within,
 };
 
 const LEASE: Duration = Duration::from_millis(500);
@@ -40,10 +40,11 @@ fn rate(burst: u32) -> Limit {
     Limit::new("rate", Rate::per_hour(1).with_burst(burst))
 }
 
+/// Starts two managers that wait as long as a busy disk takes: a charge whose answer is late denies, and may count.
 async fn two(fleet: &Fleet) -> [ApiKeyManager; 2] {
     [
-        manager_on(fleet.store()).await,
-        manager_on(fleet.store()).await,
+        patient_manager(fleet.store()).await,
+        patient_manager(fleet.store()).await,
     ]
 }
 
@@ -292,9 +293,16 @@ async fn soon_known(manager: &ApiKeyManager, key: &NewKey) -> Option<DenyReason>
 
 /// Starts a manager that prefetches this many units.
 async fn ahead(fleet: &Fleet, units: u32) -> ApiKeyManager {
-    let config = Config::builder().limit_prefetch(units).build().unwrap();
-    let manager = ApiKeyManager::builder().config(config);
-    manager.shared_store(fleet.store()).start().await.unwrap()
+    ahead_on(fleet.store(), units).await
+}
+
+async fn ahead_on(store: Arc<dyn KeyStore>, units: u32) -> ApiKeyManager {
+    let config = Config::builder()
+        .store_timeout(PATIENCE)
+        .limit_prefetch(units)
+        .build();
+    let manager = ApiKeyManager::builder().config(config.unwrap());
+    manager.shared_store(store).start().await.unwrap()
 }
 
 #[actix_web::test]
@@ -308,7 +316,7 @@ async fn units_taken_ahead_exceed_no_quota_and_come_back_at_the_end() {
             for manager in &managers {
                 manager.shutdown().await.unwrap();
             }
-            let next = manager_on(fleet.store()).await;
+            let next = patient_manager(fleet.store()).await;
             let left = left(&next, key.id()).await;
             assert_eq!(left, [150 - passed, 200 - passed], "{}", fleet.name);
         }
@@ -343,7 +351,7 @@ async fn a_manager_that_ends_while_it_is_used_charges_whom_it_let_through_and_no
                 soon(task).await.unwrap();
             }
             let passed = passed.load(SeqCst);
-            let next = manager_on(fleet.store()).await;
+            let next = patient_manager(fleet.store()).await;
             let left = left(&next, key.id()).await;
             assert_eq!(left, [100_000 - passed], "{}: {passed}", fleet.name);
             let used = next.usage(key.id()).await.unwrap().total();
@@ -375,7 +383,7 @@ async fn a_check_whose_charge_is_under_way_when_the_manager_ends_passes_and_coun
         assert_eq!(refused, None, "{}", fleet.name);
         let refused = ask(&manager, &key, &PLAIN).await;
         assert_eq!(refused, Some(DenyReason::StoreUnavailable));
-        let next = manager_on(fleet.store()).await;
+        let next = patient_manager(fleet.store()).await;
         assert_eq!(left(&next, key.id()).await, [3], "{}", fleet.name);
         let used = next.usage(key.id()).await.unwrap().total();
         assert_eq!(used.requests, 2, "{}", fleet.name);
@@ -389,10 +397,7 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
     for fleet in Fleet::every(LEASE).await {
         for units in [1, 10] {
             let store = GateStore::around(fleet.store());
-            let config = Config::builder().limit_prefetch(units).build().unwrap();
-            let manager = ApiKeyManager::builder().config(config);
-            let manager = manager.shared_store(store.clone()).start();
-            let manager = manager.await.unwrap();
+            let manager = ahead_on(store.clone(), units).await;
             let key = key(&manager, [credits(100), hourly(100)]).await;
             let (mut passed, mut left_alone) = (0, 0);
             while left_alone < 3 {
@@ -416,7 +421,7 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
                 }
             }
             manager.shutdown().await.unwrap();
-            let next = manager_on(fleet.store()).await;
+            let next = patient_manager(fleet.store()).await;
             let expected = 100 - passed;
             let left = left(&next, key.id()).await;
             assert_eq!(left, [expected, expected], "{}, {units}", fleet.name);
@@ -424,21 +429,15 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
     }
 }
 
-/// Requires that the day has an hour left on its own clock.
-async fn not_at_midnight() {
-    let second = Timestamp::from(std::time::SystemTime::now()).as_millis() / 1_000 % 86_400;
-    if second > 86_370 {
-        tokio::time::sleep(Duration::from_secs(31)).await;
-    }
-}
-
 /// The manager's clock does not count; the store's clock does.
 #[actix_web::test]
 async fn a_managers_clock_that_is_moved_an_hour_admits_nobody() {
-    not_at_midnight().await;
     for fleet in Fleet::every(LEASE).await {
+        not_at_midnight().await;
         let clock = Arc::new(ManualClock::starting_now());
-        let moved = manager_at(fleet.store(), Arc::clone(&clock) as Arc<dyn Clock>).await;
+        let builder = ApiKeyManager::builder().config(patient());
+        let builder = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>);
+        let moved = builder.shared_store(fleet.store()).start().await.unwrap();
         let daily = Limit::new("daily", Quota::per_day(4));
         let mut keys = Vec::new();
         for limit in [daily, hourly(4), credits(4), rate(4)] {

@@ -11,7 +11,7 @@ use apikey_runtime::{
     ApiKeyManager, Config, DenyReason, Limit, NewKey, Policy, Quota, Rate, RequireApiKey,
 };
 use apikey_test_support::fleet::Fleet;
-use apikey_test_support::{PATIENCE, manager_on, soon, within};
+use apikey_test_support::{PATIENCE, patient_manager, soon, within};
 
 const LEASE: Duration = Duration::from_millis(500);
 
@@ -24,7 +24,7 @@ const FAST: Rate = Rate::per_second(100).with_burst(5);
 const PLAIN: Policy = Policy::new();
 
 async fn manager(fleet: &Fleet, config: apikey_runtime::ConfigBuilder) -> ApiKeyManager {
-    let builder = ApiKeyManager::builder().config(config.build().unwrap());
+    let builder = ApiKeyManager::builder().config(config.store_timeout(PATIENCE).build().unwrap());
     builder.shared_store(fleet.store()).start().await.unwrap()
 }
 
@@ -55,7 +55,7 @@ fn status<B>(response: &ServiceResponse<B>) -> u16 {
 #[actix_web::test]
 async fn a_fast_rate_of_a_route_leaves_the_count_of_a_slow_one() {
     for fleet in Fleet::every(LEASE).await {
-        let manager = manager_on(fleet.store()).await;
+        let manager = patient_manager(fleet.store()).await;
         let key = manager.create("a").await.unwrap();
         let limited = |rate| RequireApiKey::with(Policy::new().rate_limit(rate));
         let served = manager.clone();
@@ -191,7 +191,7 @@ async fn limits_of_one_name_and_different_sources_have_different_counts() {
 async fn a_keys_own_rate_is_raised_and_lowered_while_it_is_used_up() {
     let rate = |rate| [Limit::new("rate", rate)];
     for fleet in Fleet::every(LEASE).await {
-        let manager = manager_on(fleet.store()).await;
+        let manager = patient_manager(fleet.store()).await;
         let key = manager.create("a").limits(rate(SLOW)).await.unwrap();
         assert_eq!(passed(&manager, &key, &PLAIN).await, 5, "{}", fleet.name);
         let larger = Rate::per_hour(5).with_burst(8);
