@@ -25,10 +25,17 @@ async fn confirm_waits_for_each_node_that_follows_earlier_changes() {
         let far = manager_on(far_store.clone()).await;
         let key = here.create("a").await.unwrap();
         tokio::time::sleep(LEASE + LEASE / 5).await;
-        // Control: a node that follows does not make it wait for the end of a lease.
-        let done = soon(here.confirm()).await.unwrap();
-        assert_eq!(done.acknowledged.len(), 1, "{name} {done:?}");
-        assert!(!done.outlasted, "{name} {done:?}");
+        // Control: a node that follows does not make it wait for the end of a lease. A busy machine may stop
+        // that node for a lease, but not each time.
+        let mut late = Vec::new();
+        loop {
+            let done = soon(here.confirm()).await.unwrap();
+            if done.acknowledged.len() == 1 && !done.outlasted {
+                break;
+            }
+            late.push(done);
+            assert!(late.len() < 3, "{name} {late:?}");
+        }
 
         let poll = far_store.gate_before(Call::Changes);
         poll.arrived().await;

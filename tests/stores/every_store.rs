@@ -108,10 +108,11 @@ async fn v03_a_confirmed_revocation_holds_on_a_node_that_is_cut_off() {
         for confirmed in [false, true] {
             let key = here.create("a").await.unwrap();
             far_store.polled().await;
+            // Its lease is not older than this.
+            let began = Instant::now();
             let poll = far_store.gate_before(Call::Changes);
             poll.arrived().await;
             assert!(is_accepted(&far, &key).await, "{}", fleet.name);
-            let began = Instant::now();
             if confirmed {
                 let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
                 assert!(
@@ -139,33 +140,33 @@ async fn v03_a_confirmed_revocation_holds_on_a_node_that_is_cut_off() {
 /// All nodes acknowledge, so the call does not wait for a lease to end.
 #[actix_web::test]
 async fn v02_nodes_that_answer_confirm_before_a_lease_is_over() {
+    const LEASE: Duration = Duration::from_secs(2);
+    const TRIES: usize = 3;
     for fleet in Fleet::every(LEASE).await {
         let here = manager_on(fleet.store()).await;
         let others = [
             manager_on(fleet.store()).await,
             manager_on(fleet.store()).await,
         ];
-        let key = here.create("a").await.unwrap();
         tokio::time::sleep(LEASE + LEASE / 5).await;
-        for manager in &others {
-            assert!(is_accepted(manager, &key).await, "{}", fleet.name);
+        let mut late = Vec::new();
+        loop {
+            let key = here.create("a").await.unwrap();
+            for manager in &others {
+                assert!(is_accepted(manager, &key).await, "{}", fleet.name);
+            }
+            let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
+            for manager in &others {
+                let reason = refusal(manager, &key).await;
+                assert_eq!(reason, Some(DenyReason::Revoked), "{}", fleet.name);
+            }
+            if done.propagation.acknowledged.len() == 2 && !done.propagation.outlasted {
+                break;
+            }
+            // A busy machine may stop a node for a lease, but not each time.
+            late.push(done.propagation);
+            assert!(late.len() < TRIES, "{}: {late:?}", fleet.name);
         }
-        let done = soon(here.revoke(key.id()).confirmed()).await.unwrap();
-        for manager in &others {
-            assert_eq!(
-                refusal(manager, &key).await,
-                Some(DenyReason::Revoked),
-                "{}",
-                fleet.name
-            );
-        }
-        assert_eq!(
-            done.propagation.acknowledged.len(),
-            2,
-            "{}: {done:?}",
-            fleet.name
-        );
-        assert!(!done.propagation.outlasted, "{}: {done:?}", fleet.name);
     }
 }
 
@@ -332,9 +333,9 @@ async fn x02_with_the_store_down_cached_keys_live_until_the_lease_ends_and_other
         let known = manager.create("known").await.unwrap();
         let unread = manager.create("unread").await.unwrap();
         store.polled().await;
+        let began = Instant::now();
         assert!(is_accepted(&manager, &known).await);
         store.go_down();
-        let began = Instant::now();
         let unavailable = Some(DenyReason::StoreUnavailable);
         assert_eq!(
             refusal(&manager, &unread).await,
@@ -421,7 +422,7 @@ async fn add_records(fleet: &Fleet, count: u128) {
 async fn a_bulk_change_evicts_only_its_own_keys_from_another_node() {
     const KEYS: u128 = 3_000;
     for fleet in Fleet::every(LONG).await {
-        let here = manager_on(fleet.store()).await;
+        let here = patient_manager(fleet.store()).await;
         let far_store = GateStore::around(fleet.store());
         let far = patient_manager(far_store.clone()).await;
         let (mut kept, mut gone) = (Vec::new(), Vec::new());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use apikey_runtime::{ApiKeyManager, DenyReason, KeyId, KeyStore, NewKey};
-use apikey_test_support::{PATIENCE, manager_on, soon, within};
+use apikey_test_support::{PATIENCE, patient_manager, soon, within};
 
 use crate::at;
 
@@ -28,8 +28,8 @@ pub(crate) async fn disturb_no_other_key(
     [store, other]: [Arc<dyn KeyStore>; 2],
     flush: impl AsyncFnOnce(),
 ) {
-    let writer = manager_on(Arc::clone(&store)).await;
-    let reader = manager_on(other).await;
+    let writer = patient_manager(Arc::clone(&store)).await;
+    let reader = patient_manager(other).await;
     let mut kept = Vec::new();
     for number in 0..20 {
         kept.push(writer.create(format!("kept {number}")).await.unwrap());
