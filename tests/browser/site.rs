@@ -12,6 +12,7 @@ use apikey_portal::{BoxError, Brand, Grants, Person, Portal, PortalAuth, Role, S
 use apikey_runtime::clock::{Clock, SystemClock};
 use apikey_runtime::{ApiKey, ApiKeyManager, Config, KeyId, Scopes, SqliteStore, api_key_required};
 use apikey_test_support::http::{Answer, Server};
+use apikey_test_support::{PATIENCE, within};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -73,6 +74,10 @@ impl Site {
         visitor.fill("Name", name).await;
         visitor.fill("Password", "their own").await;
         visitor.click("Sign in").await;
+        // Whatever is opened before the answer came has no session.
+        let signed_in = async || visitor.url().await.ends_with(MOUNT);
+        let signed_in = within(PATIENCE, signed_in).await;
+        assert!(signed_in.is_some(), "{name} is not signed in");
     }
 
     /// Calls the demo API.

@@ -12,7 +12,7 @@ use apikey_runtime::{
 };
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::http::{Answer, Server};
-use apikey_test_support::{manager, soon};
+use apikey_test_support::{PATIENCE, manager, soon};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -107,7 +107,8 @@ fn seconds(time: Timestamp) -> i64 {
 }
 
 async fn on(store: Arc<dyn KeyStore>, config: ConfigBuilder) -> ApiKeyManager {
-    let builder = ApiKeyManager::builder().config(config.build().unwrap());
+    let config = config.store_timeout(PATIENCE).build();
+    let builder = ApiKeyManager::builder().config(config.unwrap());
     soon(builder.shared_store(store).start()).await.unwrap()
 }
 

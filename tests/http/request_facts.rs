@@ -16,7 +16,7 @@ use apikey_runtime::{
 };
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::http::{Answer, Client, Server};
-use apikey_test_support::{forge, manager, manager_on, soon};
+use apikey_test_support::{forge, manager, not_at_midnight, patient_manager, soon};
 
 const METHODS: Policy = Policy::new().methods(&["POST"]);
 const HTTPS: Policy = Policy::new().require_https();
@@ -338,7 +338,8 @@ fn sendable<F: Future + Send>(future: F) -> F {
 #[actix_web::test]
 async fn rates_quotas_and_usage_are_counted_together_with_routes_on_every_store() {
     for fleet in Fleet::every(Duration::from_millis(500)).await {
-        let (manager, name) = (manager_on(fleet.store()).await, fleet.name);
+        not_at_midnight().await;
+        let (manager, name) = (patient_manager(fleet.store()).await, fleet.name);
         let server = serve(&manager);
         let key = soon(manager.create("a").limit("daily", Quota::per_day(9)))
             .await
