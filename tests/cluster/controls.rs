@@ -13,7 +13,7 @@ use crate::harness::settings::Settings;
 
 /// The lease, in milliseconds, of which a late answer takes two thirds: on a busy machine, a revocation takes
 /// less than these, and the rest is enough for the answer to be trusted.
-const LATE_LEASE: u64 = 10_000;
+const LATE_LEASE: u64 = 5_000;
 
 fn is_found_out(
     schedule: impl AsyncFnOnce(&Cluster) -> History + Copy,

@@ -4,7 +4,7 @@ use super::*;
 use crate::harness::control::in_turn;
 
 /// The time between the creation of a key and its threshold, if a busy machine must take steps in between.
-const PLANNED: Duration = Duration::from_secs(10);
+const PLANNED: Duration = Duration::from_secs(6);
 
 /// The time between the creation of the first of many keys and their threshold.
 const SOON: Duration = Duration::from_secs(3);

@@ -19,7 +19,7 @@ use super::round::settle;
 
 /// The delay of an answer that checks are to join: longer than a revocation and its bound take on a
 /// busy machine, and shorter than a node waits for its store.
-const VERY_LATE: Duration = Duration::from_secs(8);
+const VERY_LATE: Duration = Duration::from_secs(5);
 
 /// The longest wait for the last answers.
 const PATIENCE: Duration = Duration::from_secs(5);
