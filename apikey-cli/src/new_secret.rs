@@ -13,7 +13,7 @@ use crate::output::{Column, Format, Output, Row, Stdout};
 /// Blanks that keep room in a file, for longer secrets than there are.
 const ROOM: [u8; 512] = [b' '; 512];
 
-/// What to do about a secret that nobody has.
+/// What to do about a secret that was lost.
 const REMEDY: &str = "rotate the key to get another secret, or revoke it";
 
 /// Takes the secret of a key that is about to be made. It exists before the key does, so that a file that cannot be
@@ -140,7 +140,7 @@ fn check_stdout(format: Format) -> Result<(), Failure> {
         )
         .remedy("add `--secret-file PATH`, or write `--output json`")),
         _ if Stdout::of_process() == Stdout::Closed => Err(Failure::new(
-            "stdout is closed, or leads nowhere, and the secret would be lost",
+            "stdout is closed or cannot be written, and the secret would be lost",
         )
         .remedy("add `--secret-file PATH`; no key was made or changed")),
         _ => Ok(()),

@@ -59,7 +59,7 @@ impl Arguments {
     ///
     /// # Errors
     ///
-    /// Returns an error if the help cannot be written. A reader that has gone is none.
+    /// Returns an error if the help cannot be written. It is not an error if the reader has gone.
     pub(crate) fn of_process() -> io::Result<Self> {
         Self::try_parse().or_else(|mut error| {
             let repeated = |(kind, value): (_, &ContextValue)| match value {

@@ -95,19 +95,27 @@ fn selected(session: &Session, arguments: &AuditArguments) -> AuditRequest {
 /// Writes entries to stdout. Lines for programs are those that the runtime exports; on a terminal, they are rows.
 enum EntryWriter {
     Lines(AuditFormat),
-    Rows(RowWriter),
+    Rows(RowWriter, Format),
 }
 
 impl EntryWriter {
     fn new(session: &Session) -> Result<Self, Failure> {
         if session.output.is_on_terminal() {
-            return Ok(Self::Rows(session.output.rows(COLUMNS)));
+            return Ok(Self::Rows(
+                session.output.rows(COLUMNS),
+                session.output.format(),
+            ));
         }
         let format = match (session.output.format(), session.common.spreadsheet) {
             (Format::Csv, false) => AuditFormat::Csv,
             (Format::Csv, true) => AuditFormat::SpreadsheetCsv,
             (Format::Jsonl, _) => AuditFormat::JsonLines,
-            _ => return Ok(Self::Rows(session.output.rows(COLUMNS))),
+            _ => {
+                return Ok(Self::Rows(
+                    session.output.rows(COLUMNS),
+                    session.output.format(),
+                ));
+            }
         };
         output::text(&format.header())?;
         Ok(Self::Lines(format))
@@ -116,20 +124,39 @@ impl EntryWriter {
     fn write(&mut self, entries: &[AuditEntry]) -> Result<(), Failure> {
         match self {
             Self::Lines(format) => output::text(&format.rows(entries)),
-            Self::Rows(rows) => entries.iter().try_for_each(|entry| rows.write(row(entry))),
+            Self::Rows(rows, format) => {
+                let mut entries = entries.iter().map(|entry| row(entry, *format));
+                entries.try_for_each(|row| rows.write(row))
+            }
         }
     }
 
     fn finish(self) -> Result<(), Failure> {
         match self {
             Self::Lines(_) => Ok(()),
-            Self::Rows(rows) => rows.finish(),
+            Self::Rows(rows, _) => rows.finish(),
         }
     }
 }
 
-fn row(entry: &AuditEntry) -> Row {
+fn row(entry: &AuditEntry, format: Format) -> Row {
     let origin = &entry.origin;
+    let fields = match format {
+        // As the runtime's own CSV.
+        Format::Csv => {
+            let fields = entry.fields.iter();
+            let pairs = fields.map(|change| {
+                let pair = Value::from(vec![
+                    change.before.clone().unwrap_or(Value::Null),
+                    change.after.clone().unwrap_or(Value::Null),
+                ]);
+                (change.field.clone(), pair)
+            });
+            Value::Object(pairs.collect())
+        }
+        // Not reachable without a value: an entry holds texts and JSON.
+        _ => serde_json::to_value(&entry.fields).unwrap_or(Value::Null),
+    };
     let cells = vec![
         Cell::from(entry.position.as_str()),
         Cell::Second(entry.at),
@@ -142,10 +169,7 @@ fn row(entry: &AuditEntry) -> Row {
         origin.address.map(|address| address.to_string()).into(),
         origin.request_id.clone().into(),
         origin.reason.clone().into(),
-        // Not reachable without a value: an entry holds texts and JSON.
-        serde_json::to_value(&entry.fields)
-            .unwrap_or(Value::Null)
-            .into(),
+        fields.into(),
     ];
     Row::new(entry.position.as_str(), cells)
 }

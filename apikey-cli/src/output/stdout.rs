@@ -7,13 +7,14 @@ pub(crate) enum Stdout {
     Kept,
     /// It is discarded by `/dev/null`.
     Discarded,
-    /// It is lost, since stdout was closed when the program began.
+    /// It is lost, since stdout was closed when the program began, or is open for reading only.
     Closed,
 }
 
 impl Stdout {
-    /// Returns what the process has. In place of a closed stdout, Rust's runtime opens `/dev/null` for reading and writing, where
-    /// a shell opens it for writing only. Other programs may open it for both, too.
+    /// Returns what the process has. In place of a closed stdout, Rust's runtime opens `/dev/null` for reading and writing. A
+    /// shell opens it for writing only, and other programs may open it for both, too. Rust takes a stdout that is not open for writing
+    /// for one that was closed, and reports no error.
     #[cfg(unix)]
     pub(crate) fn of_process() -> Self {
         use rustix::fs::{FileType, OFlags, Stat, fcntl_getfl, fstat, stat};
@@ -23,9 +24,13 @@ impl Stdout {
         let (Ok(stat_of_stdout), Ok(flags)) = (fstat(&stdout), fcntl_getfl(&stdout)) else {
             return Self::Closed;
         };
+        let access = flags & OFlags::RWMODE;
+        if access == OFlags::RDONLY {
+            return Self::Closed;
+        }
         match stat("/dev/null") {
             Ok(null) if device(null) != device(stat_of_stdout) => Self::Kept,
-            Ok(_) if flags & OFlags::RWMODE == OFlags::RDWR => Self::Closed,
+            Ok(_) if access == OFlags::RDWR => Self::Closed,
             Ok(_) => Self::Discarded,
             Err(_missing) => Self::Kept,
         }

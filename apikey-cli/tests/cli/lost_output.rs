@@ -173,7 +173,7 @@ async fn no_secret_is_made_for_a_closed_stdout_and_null_is_told_of() {
         &["keys", "create", "new", "--dry-run"],
         &["keys", "rotate", &id, "--dry-run"],
     ] {
-        for closed in [">&-", "1<>/dev/null"] {
+        for closed in [">&-", "1<>/dev/null", "1</dev/null", "1<keys.db"] {
             let error = run_redirected(&program, closed, command).failed(1);
             for part in ["stdout is closed", "--secret-file", "no key was made"] {
                 assert!(error.contains(part), "{part} {command:?} {error}");

@@ -19,6 +19,8 @@ pub(super) async fn run(session: &Session, arguments: &RotateArguments) -> Resul
     if arguments.dry_run {
         return preview(session, arguments, &record).await;
     }
+    // Before the question: nobody agrees to a rotation that is refused.
+    SecretSink::check(session.output.format(), arguments.secret_file.as_deref())?;
     if arguments.grace.is_none_or(|grace| grace.is_zero()) {
         let question = format!(
             "Rotate the key `{}` ({})? A server denies its present secret as soon as it knows of the rotation; `--grace 24h` \

@@ -57,8 +57,8 @@ pub(super) async fn write_owners(
         };
         let written: Vec<_> = left.iter().filter_map(state).collect();
         let done = put_owners(pool, &written).await.map_err(writing_failed)?;
-        let is_left =
-            |name: &String| written.iter().any(|(one, _)| one == name) && !done.contains(name);
+        let names: HashSet<_> = written.iter().map(|(name, _)| name).collect();
+        let is_left = |name: &String| names.contains(name) && !done.contains(name);
         left.retain(|owner| {
             let is_left = is_left(&owner.name);
             if !is_left {
