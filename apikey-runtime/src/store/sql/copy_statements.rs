@@ -56,9 +56,10 @@ pub(in crate::store) const READ_USES: &str = "\
             WHERE key >= $2 AND (key > $2 OR 0 > $3) ORDER BY key LIMIT $1) AS former) AS copied \
     ORDER BY key, rotations, at DESC LIMIT $1";
 
-/// The statements on rows of the first parameter, which a macro of the database reads: each is the `value` of `asked`.
+/// The statements on rows of the first parameter, which a macro of the database reads: each is the `value` of `asked`. The last three
+/// say in which order rows are written.
 macro_rules! copy_statements {
-    ($rows:ident) => {
+    ($rows:ident, $usage:literal, $uses:literal, $networks:literal) => {
         /// Reads the counts that are there already.
         pub(super) const FIND_USAGE: &str = concat!(
             "SELECT copied.key, hour, route, outcome, requests, cost FROM ",
@@ -71,7 +72,9 @@ macro_rules! copy_statements {
              SELECT asked.value ->> 0, CAST(asked.value ->> 1 AS bigint), asked.value ->> 2, asked.value ->> 3, \
              CAST(asked.value ->> 4 AS bigint), CAST(asked.value ->> 5 AS bigint) FROM ",
             $rows!(),
-            " WHERE TRUE ON CONFLICT (key, hour, route, outcome) DO UPDATE SET requests = excluded.requests, cost = excluded.cost"
+            " WHERE TRUE ",
+            $usage,
+            " ON CONFLICT (key, hour, route, outcome) DO UPDATE SET requests = excluded.requests, cost = excluded.cost"
         );
         /// Reads all uses of the keys: the latest of them are kept.
         pub(super) const FIND_USES: &str = concat!(
@@ -84,8 +87,9 @@ macro_rules! copy_statements {
             "INSERT INTO api_key_secret_uses (key, rotations, at, network) \
              SELECT asked.value ->> 0, CAST(asked.value ->> 1 AS bigint), CAST(asked.value ->> 2 AS bigint), asked.value ->> 3 FROM ",
             $rows!(),
-            " WHERE EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = asked.value ->> 0) \
-             ON CONFLICT (key, rotations) DO UPDATE SET at = excluded.at, network = excluded.network"
+            " WHERE EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = asked.value ->> 0) ",
+            $uses,
+            " ON CONFLICT (key, rotations) DO UPDATE SET at = excluded.at, network = excluded.network"
         );
         pub(super) const FIND_NETWORKS: &str = concat!(
             "SELECT copied.key, network, at FROM api_key_networks AS copied WHERE copied.key IN (SELECT asked.value ->> 0 FROM ",
@@ -96,8 +100,9 @@ macro_rules! copy_statements {
             "INSERT INTO api_key_networks (key, network, at, day) \
              SELECT asked.value ->> 0, asked.value ->> 1, CAST(asked.value ->> 2 AS bigint), CAST(asked.value ->> 3 AS bigint) FROM ",
             $rows!(),
-            " WHERE EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = asked.value ->> 0) \
-             ON CONFLICT (key, network) DO UPDATE SET at = excluded.at, day = excluded.day"
+            " WHERE EXISTS (SELECT 1 FROM api_keys AS record WHERE record.id = asked.value ->> 0) ",
+            $networks,
+            " ON CONFLICT (key, network) DO UPDATE SET at = excluded.at, day = excluded.day"
         );
     };
 }

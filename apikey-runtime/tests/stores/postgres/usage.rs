@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apikey_runtime::store::{NodeId, UsageStore, WriteOptions};
+use apikey_runtime::store::{CopyItems, NodeId, StoreCopy, UsageStore, WriteOptions};
 use apikey_runtime::usage::{
     LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
 };
@@ -389,24 +389,28 @@ async fn nothing_is_counted_twice_or_lost_while_many_roll_up() {
     assert!(found.iter().all(|row| (row.hour, row.requests) == (48, 80)));
 }
 
-/// Adds a late batch by hand while the roll-up of its day is at work, and one row of the batch is held until both wait or are done.
-async fn add_beside_a_roll_up(
+const LATE: [(u128, &str, i64); 6] = [
+    (1, "/a", 48),
+    (1, "/a", 53),
+    (1, "/b", 48),
+    (1, "/b", 53),
+    (2, "/a", 48),
+    (2, "/a", 53),
+];
+
+const ENDED: &str = "40P01";
+
+/// Adds a late batch by hand while `other` writes the same rows, one of which is held until both wait or are done.
+async fn add_beside(
     place: &Place<'_>,
     store: &Arc<PostgresStore>,
     number: usize,
+    other: impl Future<Output = ()> + Send + 'static,
 ) -> Result<u64, sqlx::Error> {
-    const ROWS: [(u128, &str, i64); 6] = [
-        (1, "/a", 48),
-        (1, "/a", 53),
-        (1, "/b", 48),
-        (1, "/b", 53),
-        (2, "/a", 48),
-        (2, "/a", 53),
-    ];
-    let rows = ROWS.map(|(key, route, hour)| row(key, route, hour, 1));
+    let rows = LATE.map(|(key, route, hour)| row(key, route, hour, 1));
     add(&**store, &rows).await;
     let (mut holder, mut adding) = (place.tool().await, place.tool().await);
-    let (key, route, hour) = ROWS[number % ROWS.len()];
+    let (key, route, hour) = LATE[number % LATE.len()];
     let hold = format!(
         "BEGIN; SELECT * FROM api_key_usage WHERE key = '{}' AND route = '{route}' AND hour = {hour} FOR UPDATE",
         id(key)
@@ -424,25 +428,61 @@ async fn add_beside_a_roll_up(
     );
     let added = tokio::spawn(async move { run(&mut adding, &batch).await });
     until_waiting(place, &mut holder, 1).await;
-    let mut rolled_up = tokio::spawn({
-        let store = Arc::clone(store);
-        async move { while store.roll_up_usage(3).await.unwrap() {} }
-    });
+    let mut other = tokio::spawn(other);
     let is_done = tokio::select! {
-        done = &mut rolled_up => done.is_ok(),
+        done = &mut other => done.is_ok(),
         () = until_waiting(place, &mut holder, 2) => false,
     };
     run(&mut holder, "COMMIT").await.unwrap();
     if !is_done {
-        rolled_up.await.unwrap();
+        other.await.unwrap();
     }
     added.await.unwrap()
+}
+
+async fn add_beside_a_roll_up(
+    place: &Place<'_>,
+    store: &Arc<PostgresStore>,
+    number: usize,
+) -> Result<u64, sqlx::Error> {
+    let rolling = Arc::clone(store);
+    let roll_up = async move { while rolling.roll_up_usage(3).await.unwrap() {} };
+    add_beside(place, store, number, roll_up).await
+}
+
+/// The page has the rows in the opposite order.
+async fn add_beside_a_copy(
+    place: &Place<'_>,
+    store: &Arc<PostgresStore>,
+    number: usize,
+) -> Result<u64, sqlx::Error> {
+    let writing = Arc::clone(store);
+    let requests = 1_000 * (number as u64 + 1);
+    let page = LATE.map(|(key, route, hour)| row(key, route, hour, requests));
+    let page = CopyItems::Usage(page.into_iter().rev().collect());
+    let copy = async move {
+        let outcome = writing.write_copy(&page).await.unwrap();
+        assert_eq!(outcome.written, LATE.len() as u64);
+    };
+    add_beside(place, store, number, copy).await
+}
+
+/// Lets batches lock rows in the order of keys and hours, as an earlier release did.
+async fn unsort_batches(place: &Place<'_>) {
+    let without = "DO $$ BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), 'one.hour % 24 = 0, ', '') FROM pg_proc \
+        WHERE proname = 'api_key_add_usage' AND pronargs = 15 AND pronamespace::regnamespace::text = \
+        quote_ident(current_schema())); END $$";
+    run(&mut place.tool().await, without).await.unwrap();
+}
+
+fn is_ended(added: Result<u64, sqlx::Error>) -> bool {
+    let ended = added.unwrap_err().into_database_error().unwrap();
+    ended.code().as_deref() == Some(ENDED)
 }
 
 /// Both lock the first hours of days last.
 #[tokio::test]
 async fn a_late_batch_and_the_roll_up_of_its_day_do_not_wait_for_each_other() {
-    const ENDED: &str = "40P01";
     let place = place!();
     let store = Arc::new(place.started().await);
     for number in 0..6 {
@@ -454,12 +494,19 @@ async fn a_late_batch_and_the_roll_up_of_its_day_do_not_wait_for_each_other() {
         [48, 24]
     );
     // Negative control.
-    let without = "DO $$ BEGIN EXECUTE (SELECT replace(pg_get_functiondef(oid), 'one.hour % 24 = 0, ', '') FROM pg_proc \
-        WHERE proname = 'api_key_add_usage' AND pronargs = 15 AND pronamespace::regnamespace::text = \
-        quote_ident(current_schema())); END $$";
-    let mut tool = place.tool().await;
-    run(&mut tool, without).await.unwrap();
-    let ended = add_beside_a_roll_up(&place, &store, 8).await.unwrap_err();
-    let ended = ended.into_database_error().unwrap();
-    assert_eq!(ended.code().as_deref(), Some(ENDED));
+    unsort_batches(&place).await;
+    assert!(is_ended(add_beside_a_roll_up(&place, &store, 8).await));
+}
+
+/// Both lock rows in one order, however a page is sorted.
+#[tokio::test]
+async fn a_batch_and_a_copied_page_do_not_wait_for_each_other() {
+    let place = place!();
+    let store = Arc::new(place.started().await);
+    for number in 0..6 {
+        add_beside_a_copy(&place, &store, number).await.unwrap();
+    }
+    // Negative control.
+    unsort_batches(&place).await;
+    assert!(is_ended(add_beside_a_copy(&place, &store, 8).await));
 }

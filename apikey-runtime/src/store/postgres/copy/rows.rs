@@ -17,7 +17,14 @@ macro_rules! rows {
     };
 }
 
-copy_statements!(rows);
+// Rows are locked in the order of batches of usage, which cannot wait for a page then.
+copy_statements!(
+    rows,
+    "ORDER BY CAST(asked.value ->> 1 AS bigint) % 24 = 0, (asked.value ->> 0) COLLATE \"C\", CAST(asked.value ->> 1 AS bigint), \
+     (asked.value ->> 2) COLLATE \"C\", (asked.value ->> 3) COLLATE \"C\"",
+    "ORDER BY (asked.value ->> 0) COLLATE \"C\", CAST(asked.value ->> 1 AS bigint)",
+    "ORDER BY (asked.value ->> 0) COLLATE \"C\", (asked.value ->> 1) COLLATE \"C\""
+);
 
 /// A counter with its parts as a JSON object.
 macro_rules! counter_columns {

@@ -21,7 +21,8 @@ macro_rules! rows {
     };
 }
 
-copy_statements!(rows);
+// A transaction is the only one that writes.
+copy_statements!(rows, "", "", "");
 
 pub(super) const READ_COUNTERS: &str = copy_read!(
     "key, name, tat, period, used, parts",
