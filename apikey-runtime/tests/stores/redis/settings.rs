@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use apikey_runtime::audit::ChangeOrigin;
 use apikey_runtime::store::{
-    ChangeLog, Charge, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership, NodeId,
-    OwnerQuery, OwnerState, OwnerStore, SharedSecretStore, StoreError, UsageStore, WriteOptions,
+    ChangeLog, Charge, CopySection, KeyPatch, LimitCounter, LimitStore, ListQuery, Membership,
+    NodeId, OwnerQuery, OwnerState, OwnerStore, SharedSecretStore, StoreCopy, StoreError,
+    UsageStore, WriteOptions,
 };
 use apikey_runtime::usage::{NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow};
 use apikey_runtime::{KeyStore, Quota, Rate, RedisStore};
@@ -410,8 +411,22 @@ async fn does_all(server: &RedisServer, store: RedisStore, prefix: &str) {
             .len(),
         2
     );
-    assert_eq!(store.purge_all(crate::at(i64::MAX)).await.unwrap().len(), 2);
     store.shared_secret("forms", [1; 32]).await.unwrap();
+    let mut pages = Vec::new();
+    for section in CopySection::ALL {
+        let page = store.read_copy(section, None, 100).await.unwrap();
+        assert!(!page.items.is_empty(), "{section:?}");
+        pages.push(page.items);
+    }
+    // At first, all is there already.
+    for _ in 0..2 {
+        for page in &pages {
+            store.write_copy(page).await.unwrap();
+        }
+        let purged = store.purge_all(crate::at(i64::MAX)).await.unwrap();
+        assert_eq!(purged.len(), 2);
+        server.command(&["DEL", &format!("{prefix}{{apikey}}:audit")]);
+    }
     // A start adds what an older release has left out.
     let owners = format!("{prefix}{{apikey}}:owners");
     server.command(&["HSET", &owners, "b", "1 0 0"]);
