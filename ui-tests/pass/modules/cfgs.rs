@@ -34,7 +34,7 @@ async fn by_cfg_attr(body: String) -> &'static str {
     "five"
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/", web::get().to(handler))
         .route("/5", web::get().to(by_cfg_attr));

@@ -96,7 +96,7 @@ mod inside {
     }
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = ::actix_web::App::new()
         .route("/1", ::actix_web::web::get().to(plain))
         .route("/2", ::actix_web::web::get().to(every_option))

@@ -26,7 +26,7 @@ trait Handlers {
 
 impl Handlers for Orders {}
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/list", web::get().to(Orders::list))
         .route("/count", web::get().to(Orders::count))

@@ -18,6 +18,6 @@ async fn below(body: String, number: web::Path<u64>) -> String {
     format!("{body} {number}")
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new().service(above).service(below);
 }

@@ -60,7 +60,7 @@ async fn the_last_expression_may_borrow_an_argument(
     lock.lock().unwrap().clone()
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/1", web::get().to(on_the_function))
         .route("/2", web::get().to(above_the_attribute))

@@ -48,7 +48,7 @@ mod documented {
     }
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .service(documented::below)
         .service(documented::above)

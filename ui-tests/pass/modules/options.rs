@@ -234,7 +234,7 @@ async fn with_lifetimes() -> &'static str {
     "ok"
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/1", web::get().to(scope))
         .route("/2", web::get().to(template))

@@ -32,7 +32,7 @@ async fn required(_: Key) -> &'static str {
     "ok"
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/0", web::get().to(own))
         .route("/1", web::get().to(with_a_guard_that_requires_a_key))

@@ -126,7 +126,7 @@ fn configure(config: &mut web::ServiceConfig) {
         .service(web::resource("/both").get(plain).post(unrouted));
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .service(below)
         .service(above)

@@ -185,7 +185,7 @@ pub async fn documented() -> String {
     String::new()
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/1", web::get().to(no_arguments))
         .route("/2", web::get().to(patterns))

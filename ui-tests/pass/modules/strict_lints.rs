@@ -1,6 +1,6 @@
 //! The expansion causes no warnings.
 //!
-//! `unreachable_pub` is tested in `forbidden_lints.rs`, because the routing attributes of actix-web
+//! `unreachable_pub` is tested in `../forbidden_lints.rs`, because the routing attributes of actix-web
 //! cause it on every `pub` handler.
 
 #![deny(
@@ -59,7 +59,7 @@ pub mod inside {
     }
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .service(routed)
         .route("/open", web::get().to(open))

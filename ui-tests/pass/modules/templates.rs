@@ -68,7 +68,7 @@ mod projects {
     }
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .service(projects::above)
         .service(projects::below)

@@ -63,7 +63,7 @@ async fn three() -> &'static str {
     "three"
 }
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new()
         .route("/stacked", web::get().to(stacked))
         .route("/plain", web::get().to(plain))

@@ -32,7 +32,7 @@ async fn orders(
 #[openapi(paths(orders))]
 struct Api;
 
-fn main() {
+pub(super) fn main() {
     let _ = App::new().service(orders);
     let document = Api::openapi().to_json().unwrap();
     for part in ["/orders/{id}", "number", "Order"] {

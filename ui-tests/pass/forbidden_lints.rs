@@ -1,6 +1,6 @@
 //! The expansion sets no lint levels, which would be an error under `forbid`.
 //!
-//! The routing attributes of actix-web do, so they are tested in `strict_lints.rs`.
+//! The routing attributes of actix-web do, so they are tested in `modules/strict_lints.rs`.
 
 #![deny(warnings)]
 #![forbid(
