@@ -160,12 +160,12 @@ async fn bytes_of_a_key() -> Outcome {
     // another.
     let mut managers = Vec::new();
     for (owners, scopes, what, target) in [
-        (Owners::None, false, "a label of 12 bytes", "256"),
+        (Owners::None, false, "a label of 12 bytes", "224"),
         (
             Owners::One,
             true,
             "also two scopes, and one owner for all",
-            "256",
+            "224",
         ),
         (
             Owners::Each,
@@ -209,7 +209,7 @@ async fn bytes_of_limits() -> Outcome {
     let free = Policy::new().cost(0);
     let each = |bytes: usize| format!("{}", bytes / (KEYS - 1_000));
     let steps = [
-        (free, "a label of 12 bytes, cached and not counted", "256"),
+        (free, "a label of 12 bytes, cached and not counted", "224"),
         (Policy::new(), "... what counting its two rates adds", ""),
     ];
     for (policy, what, target) in steps {
