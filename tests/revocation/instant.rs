@@ -42,21 +42,24 @@ async fn accepted_after(manager: &ApiKeyManager) -> usize {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
     );
-    let (late, early) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let [late, early, denied] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
     let mut readers = Vec::new();
     for _ in 0..64 {
         let (manager, secret) = (manager.clone(), key.expose_secret().to_owned());
         let (returned, stop) = (Arc::clone(&returned), Arc::clone(&stop));
-        let (late, early) = (Arc::clone(&late), Arc::clone(&early));
+        let (late, early, denied) = (Arc::clone(&late), Arc::clone(&early), Arc::clone(&denied));
         readers.push(std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .build()
                 .unwrap();
             while !stop.load(SeqCst) {
                 let started_after = returned.load(SeqCst);
-                if runtime.block_on(manager.verify(&secret)).is_ok() {
-                    if started_after { &late } else { &early }.fetch_add(1, SeqCst);
-                }
+                let is_allowed = runtime.block_on(manager.verify(&secret)).is_ok();
+                match (is_allowed, started_after) {
+                    (true, true) => late.fetch_add(1, SeqCst),
+                    (true, false) => early.fetch_add(1, SeqCst),
+                    (false, _) => denied.fetch_add(usize::from(started_after), SeqCst),
+                };
                 std::thread::yield_now();
             }
         }));
@@ -65,7 +68,9 @@ async fn accepted_after(manager: &ApiKeyManager) -> usize {
     assert!(warm.is_some(), "the readers read");
     assert!(manager.revoke(key.id()).await.unwrap());
     returned.store(true, SeqCst);
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    let checked = || late.load(SeqCst) + denied.load(SeqCst);
+    let have_checked = within(PATIENCE, async || checked() > 64).await;
+    assert!(have_checked.is_some(), "the readers read on");
     stop.store(true, SeqCst);
     for reader in readers {
         reader.join().unwrap();

@@ -42,7 +42,8 @@ async fn v01_with_64_readers_no_check_that_starts_after_revoke_returned_accepts_
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicBool::new(false)),
         );
-        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        // Allowed before, allowed after, and denied after `revoke` returned.
+        let counts = Arc::new([(); 3].map(|()| AtomicUsize::new(0)));
         let readers: Vec<_> = (0..64)
             .map(|_| {
                 let (manager, secret) = (manager.clone(), key.expose_secret().to_owned());
@@ -54,9 +55,10 @@ async fn v01_with_64_readers_no_check_that_starts_after_revoke_returned_accepts_
                         .unwrap();
                     while !stop.load(SeqCst) {
                         let late = revoked.load(SeqCst);
-                        if runtime.block_on(manager.verify(&secret)).is_ok() {
-                            counts[usize::from(late)].fetch_add(1, SeqCst);
-                        }
+                        match runtime.block_on(manager.verify(&secret)) {
+                            Ok(_) => counts[usize::from(late)].fetch_add(1, SeqCst),
+                            Err(_) => counts[2].fetch_add(usize::from(late), SeqCst),
+                        };
                         std::thread::yield_now();
                     }
                 })
@@ -66,7 +68,13 @@ async fn v01_with_64_readers_no_check_that_starts_after_revoke_returned_accepts_
         assert!(warm.is_some(), "{}: the readers read", fleet.name);
         assert!(manager.revoke(key.id()).await.unwrap());
         revoked.store(true, SeqCst);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        let checked = || counts[1].load(SeqCst) + counts[2].load(SeqCst);
+        let have_checked = within(PATIENCE, async || checked() > 64).await;
+        assert!(
+            have_checked.is_some(),
+            "{}: the readers read on",
+            fleet.name
+        );
         stop.store(true, SeqCst);
         readers
             .into_iter()
