@@ -67,7 +67,7 @@
 //! | `openapi` | documents of guarded routes, for utoipa (feature `openapi`) |
 //! | `testing` | keys for an application's tests (feature `test-util`), an audit of its routes (feature `audit-routes`) |
 //! | `conformance` | the test suite that every store passes (feature `conformance`) |
-//! | [`guide`] | pages on the audit log, consistency, the end of a key, fields of a key, gateways, leak scanners, limits, observability, OpenAPI, routes, streams, tests of an application, key locations, proxies and backups |
+//! | [`guide`] | pages on the audit log, coming from flask-api-key, consistency, the end of a key, fields of a key, gateways, leak scanners, limits, observability, OpenAPI, routes, streams, tests of an application, key locations, proxies and backups |
 //!
 //! # Revocation, and what it promises
 //!

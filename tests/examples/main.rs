@@ -231,7 +231,7 @@ async fn orders_lists_its_guarded_handlers() {
     let (fine, listed) = run("orders", &["routes"], &[]);
     assert!(fine);
     let listed: Vec<_> = listed.lines().collect();
-    assert_eq!(listed.len(), 14, "{listed:?}");
+    assert_eq!(listed.len(), 17, "{listed:?}");
     assert!(listed.contains(&"orders::list_orders [GET /orders] orders:read"));
     assert!(
         listed.contains(&"orders::project [GET /projects/{project_id}] project:{project_id}:read")
@@ -314,6 +314,22 @@ async fn orders_has_a_route_for_each_option_and_a_key_for_each_state() {
         .await
         .refused(403, "insufficient-scope");
     let reader = key("reader");
+    orders
+        .get("/reports", Some(reader))
+        .await
+        .refused(403, "insufficient-scope");
+    orders
+        .get("/reports", Some(key("writer")))
+        .await
+        .says("reports");
+    orders.get("/fresh", Some(reader)).await.says("fresh");
+    for _ in 0..2 {
+        orders.get("/search", Some(reader)).await.says("found");
+    }
+    orders
+        .get("/search", Some(reader))
+        .await
+        .refused(429, "rate-limited");
     let whoami = parsed(&orders.get("/whoami", Some(reader)).await);
     assert_eq!(whoami["label"], "reader");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A small API with one handler for each kind of option.
+//! A small API with handlers for each location of a key, for scopes, methods, rates, `optional` and `fresh`.
 //!
 //! ```sh
 //! cargo run -p orders
@@ -58,6 +58,27 @@ async fn place_order(order: web::Json<Order>) -> impl Responder {
 #[api_key_required(scope = "project:{project_id}:read")]
 async fn project(path: web::Path<String>) -> impl Responder {
     web::Json(serde_json::json!({ "project": path.into_inner() }))
+}
+
+/// Requires an expression of scopes.
+#[get("/reports")]
+#[api_key_required(scopes = all("orders:read", any("orders:write", "reports:read")))]
+async fn reports() -> impl Responder {
+    "reports"
+}
+
+/// Asks the store for the key, so that a change by another process counts at once.
+#[get("/fresh")]
+#[api_key_required(scope = "orders:read", fresh)]
+async fn fresh() -> impl Responder {
+    "fresh"
+}
+
+/// Lets each key through 6 times a minute, at most 2 times at once: each request costs 10 units.
+#[get("/search")]
+#[api_key_required(scope = "orders:read", rate_limit = "60/minute", burst = 20, cost = 10)]
+async fn search() -> impl Responder {
+    "found"
 }
 
 #[get("/header")]
@@ -157,6 +178,9 @@ fn routes(app: &mut web::ServiceConfig) {
     app.service(list_orders)
         .service(place_order)
         .service(project)
+        .service(reports)
+        .service(fresh)
+        .service(search)
         .service(in_a_header)
         .service(in_a_scheme_of_its_own)
         .service(with_or_without)
