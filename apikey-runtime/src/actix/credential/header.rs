@@ -47,18 +47,18 @@ fn in_lines<'r>(
     values: impl Iterator<Item = &'r HeaderValue>,
     read: impl Fn(&'r [u8]) -> Extracted<'r>,
 ) -> Extracted<'r> {
-    let mut lines = 0;
-    let mut found = Extracted::Nothing;
-    for value in values {
-        lines += 1;
-        found = found.and(read(value.as_bytes()));
-    }
+    let mut lines = values.map(|value| read(value.as_bytes()));
+    let Some(first) = lines.next() else {
+        return Extracted::Nothing;
+    };
+    let Some(second) = lines.next() else {
+        return first;
+    };
     // These headers are not lists, so a second line must not occur (RFC 9110 section 5.3). Another
     // party may have added it.
-    if lines > 1 && !matches!(found, Extracted::Nothing) {
-        Extracted::Multiple
-    } else {
-        found
+    match lines.fold(first.and(second), Extracted::and) {
+        Extracted::Nothing => Extracted::Nothing,
+        _ => Extracted::Multiple,
     }
 }
 
@@ -66,13 +66,14 @@ fn in_lines<'r>(
 /// the scheme, and `None` for another scheme.
 fn after_scheme<'r>(value: &'r [u8], scheme: &str) -> Option<&'r [u8]> {
     let (head, rest) = value.split_at_checked(scheme.len())?;
-    if !head.eq_ignore_ascii_case(scheme.as_bytes()) {
+    // Most clients write a scheme as it is configured, which takes one comparison.
+    if head != scheme.as_bytes() && !head.eq_ignore_ascii_case(scheme.as_bytes()) {
         return None;
     }
     match rest.first() {
+        Some(b' ') => Some(&rest[rest.iter().take_while(|byte| **byte == b' ').count()..]),
         // Another scheme, whose name starts with this one.
         Some(next) if is_token(*next) => None,
-        Some(b' ') => Some(&rest[rest.iter().take_while(|byte| **byte == b' ').count()..]),
         // The scheme without a key, or with another separator: this scheme, and malformed.
         _ => Some(&[]),
     }

@@ -46,15 +46,13 @@ impl Extracted<'_> {
 /// Finds the credential at all locations that do not need the body. A credential at one location
 /// does not hide another one.
 pub(super) fn find<'r>(request: &'r HttpRequest, locations: &[KeyLocation<'_>]) -> Extracted<'r> {
-    locations
-        .iter()
-        .fold(Extracted::Nothing, |found, location| {
-            found.and(match *location {
-                KeyLocation::Query { name } => pairs::find_in_query(request.query_string(), name),
-                KeyLocation::Cookie { name } => pairs::find_in_cookies(request.headers(), name),
-                location => find_in_headers(request.headers(), &location),
-            })
-        })
+    let find_at = |location: &KeyLocation<'_>| match location {
+        KeyLocation::Query { name } => pairs::find_in_query(request.query_string(), name),
+        KeyLocation::Cookie { name } => pairs::find_in_cookies(request.headers(), name),
+        location => find_in_headers(request.headers(), location),
+    };
+    let found = locations.iter().map(find_at).reduce(Extracted::and);
+    found.unwrap_or(Extracted::Nothing)
 }
 
 /// Finds the credential at a location that is a header; cookies are not.
