@@ -9,24 +9,25 @@ use actix_web::dev::{Path, Url};
 /// application wrote and of the values of parameters, which are replaced by their names.
 pub(super) fn write_route(request: &HttpRequest, write: &mut dyn FnMut(&str)) {
     let info = request.match_info();
-    if info.unprocessed().is_empty() {
-        return write_masked(info, write);
+    let unprocessed = info.unprocessed().len();
+    if unprocessed == 0 {
+        return write_masked(info, unprocessed, write);
     }
     // Middleware around a scope or an app runs before routing ends.
     match request.match_pattern() {
         Some(pattern) => write_pattern(&pattern, write),
         None => {
-            write_masked(info, write);
+            write_masked(info, unprocessed, write);
             write("/*");
         }
     }
 }
 
 /// Writes the routed part of the path, with the name of each parameter in place of its value. This
-/// does not allocate, and does not match the path again.
-fn write_masked(info: &Path<Url>, write: &mut dyn FnMut(&str)) {
+/// does not allocate, and does not match the path again. `unprocessed` is the length of the rest of the path.
+fn write_masked(info: &Path<Url>, unprocessed: usize, write: &mut dyn FnMut(&str)) {
     let path = info.as_str();
-    let routed = path.len() - info.unprocessed().len();
+    let routed = path.len() - unprocessed;
     let mut at = 0;
     for (name, value) in info.iter() {
         // The position of the value in the path. A value from elsewhere was added by the
@@ -101,7 +102,7 @@ mod tests {
             ResourceDef::new(*last).capture_match_info(&mut info),
             "{path}"
         );
-        written(|write| write_masked(&info, write))
+        written(|write| write_masked(&info, info.unprocessed().len(), write))
     }
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         assert!(ResourceDef::new("/orders/{id}").capture_match_info(&mut info));
         info.add_static("kind", "orders");
         info.add_static("none", "");
-        let pieces = written(|write| write_masked(&info, write));
+        let pieces = written(|write| write_masked(&info, info.unprocessed().len(), write));
         assert_eq!(pieces.concat(), "/orders/{id}");
     }
 
