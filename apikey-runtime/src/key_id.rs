@@ -3,6 +3,7 @@
 //! `error` uses it, so it lies below `error`; `key` parses it.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Serialize, Serializer};
 
@@ -29,7 +30,7 @@ const LARGEST: &[u8; ID_LEN] = b"7n42DGM5Tflk9n8mt7Fhc7";
 /// assert_eq!(id.to_uuid(), "00000000-0000-0000-0000-000000000001");
 /// # Ok::<(), apikey_runtime::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId([u8; ID_LEN]);
 
 impl KeyId {
@@ -105,7 +106,7 @@ impl KeyId {
 }
 
 /// An id inside a presented key, used for lookups without a copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdText<'a>(&'a [u8; ID_LEN]);
 
 impl<'a> IdText<'a> {
@@ -128,6 +129,24 @@ impl<'a> IdText<'a> {
 
     pub(crate) fn bytes(&self) -> &'a [u8; ID_LEN] {
         self.0
+    }
+}
+
+impl Hash for KeyId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_text().hash(state);
+    }
+}
+
+/// Hashes the characters as two words, which overlap by two characters: a hasher takes longer for bytes of any
+/// number.
+impl Hash for IdText<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let first: Option<&[u8; 16]> = self.0.first_chunk();
+        let last: Option<&[u8; 8]> = self.0.last_chunk();
+        state.write_u128(first.map_or(0, |first| u128::from_ne_bytes(*first)));
+        state.write_u64(last.map_or(0, |last| u64::from_ne_bytes(*last)));
     }
 }
 
@@ -160,7 +179,22 @@ impl Serialize for KeyId {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasher, RandomState};
+
     use super::*;
+
+    /// A lookup finds an id by its text in a key.
+    #[test]
+    fn each_character_of_an_id_counts_in_its_hash() {
+        let (state, id) = (RandomState::new(), KeyId::from_u128(u128::MAX));
+        let hash = state.hash_one(id);
+        assert_eq!(state.hash_one(id.as_text()), hash);
+        for at in 0..ID_LEN {
+            let mut text = *id.bytes();
+            text[at] = b'_';
+            assert_ne!(state.hash_one(IdText::for_lookup(&text)), hash, "{at}");
+        }
+    }
 
     #[test]
     fn the_largest_id_is_two_to_the_128_minus_one() {
