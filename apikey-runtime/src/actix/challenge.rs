@@ -1,8 +1,8 @@
 //! Challenges: the values of `WWW-Authenticate`.
 
-use std::fmt::Write as _;
+use std::iter;
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::denied::{Denied, DenyReason};
 use crate::policy::KeyLocation;
@@ -10,50 +10,57 @@ use crate::policy::KeyLocation;
 /// The scheme in a challenge if none of a route's locations has one.
 const OWN_SCHEME: &str = "ApiKey";
 
+/// The bytes that most challenges fit into.
+const USUAL_LEN: usize = 64;
+
 const BEARER: &str = "Bearer";
 const BASIC: &str = "Basic";
 
-/// Returns the challenges of a denial (RFC 6750 section 3): for each 401, and for the other denials
-/// that are due to the credential. Without a credential, they do not contain an error code.
-pub(super) fn challenges(
+/// Adds the challenges of a denial (RFC 6750 section 3): to each 401, and to the other denials that are due to the
+/// credential. Without a credential, they do not contain an error code.
+pub(super) fn add(
+    headers: &mut HeaderMap,
     denied: &Denied,
     locations: &[KeyLocation<'_>],
     realm: Option<&str>,
-) -> Vec<HeaderValue> {
+) {
     let error = match denied.status() {
         400 => Some("invalid_request"),
         401 if denied.reason() == DenyReason::MissingKey => None,
         401 => Some("invalid_token"),
         403 if denied.reason() == DenyReason::InsufficientScope => Some("insufficient_scope"),
-        _ => return Vec::new(),
+        _ => return,
     };
     let scope = denied.required_scopes().join(" ");
     let parameters = [
         ("error", error),
         ("scope", (!scope.is_empty()).then_some(scope.as_str())),
     ];
-    challenge_each(locations, realm, &parameters)
+    add_each(headers, locations, realm, &parameters);
 }
 
-/// Returns the challenges without an error code.
-pub(super) fn bare_challenges(
+/// Adds the challenges without an error code.
+pub(super) fn add_bare(
+    headers: &mut HeaderMap,
     locations: &[KeyLocation<'_>],
     realm: Option<&str>,
-) -> Vec<HeaderValue> {
-    challenge_each(locations, realm, &[])
+) {
+    add_each(headers, locations, realm, &[]);
 }
 
-/// Returns one challenge for each scheme: a client sends its key only if its own is challenged (RFC
+/// Adds one challenge for each scheme: a client sends its key only if its own is challenged (RFC
 /// 9110 section 11.6.1).
-fn challenge_each(
+fn add_each(
+    headers: &mut HeaderMap,
     locations: &[KeyLocation<'_>],
     realm: Option<&str>,
     parameters: &[(&str, Option<&str>)],
-) -> Vec<HeaderValue> {
-    schemes(locations)
-        .into_iter()
-        .filter_map(|scheme| challenge(scheme, realm, parameters))
-        .collect()
+) {
+    for scheme in schemes(locations) {
+        if let Some(challenge) = challenge(scheme, realm, parameters) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
 }
 
 fn challenge(
@@ -67,12 +74,12 @@ fn challenge(
     // too.
     let realm = ("realm", realm.or(basic.then_some("api")));
     let parameters = if basic { &[] } else { parameters };
-    let mut text = scheme.to_owned();
+    let mut text = String::with_capacity(USUAL_LEN);
+    text.push_str(scheme);
     let mut separator = " ";
-    for (name, value) in [&[realm], parameters].concat() {
+    for (name, value) in iter::once(&realm).chain(parameters) {
         if let Some(value) = value {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{separator}{name}=\"{value}\"");
+            text.extend([separator, name, "=\"", value, "\""]);
             separator = ", ";
         }
     }
@@ -170,16 +177,23 @@ mod tests {
     fn basic_has_a_realm_and_no_error_code() {
         let locations = [KeyLocation::Basic, KeyLocation::BEARER];
         let denied = Denied::new(DenyReason::InvalidKey);
-        assert_eq!(
-            challenges(&denied, &locations, None),
-            ["Bearer error=\"invalid_token\"", "Basic realm=\"api\""]
-        );
-        assert_eq!(
-            challenges(&denied, &locations, Some("orders")),
-            [
-                "Bearer realm=\"orders\", error=\"invalid_token\"",
-                "Basic realm=\"orders\""
-            ]
-        );
+        for (realm, expected) in [
+            (
+                None,
+                ["Bearer error=\"invalid_token\"", "Basic realm=\"api\""],
+            ),
+            (
+                Some("orders"),
+                [
+                    "Bearer realm=\"orders\", error=\"invalid_token\"",
+                    "Basic realm=\"orders\"",
+                ],
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            add(&mut headers, &denied, &locations, realm);
+            let added: Vec<_> = headers.get_all(header::WWW_AUTHENTICATE).collect();
+            assert_eq!(added, expected, "{realm:?}");
+        }
     }
 }

@@ -11,22 +11,20 @@ use actix_web::{HttpRequest, HttpResponse};
 use once_cell::sync::Lazy;
 
 use super::app_data;
-use super::challenge::{bare_challenges, challenges};
+use super::challenge;
 use super::credential::Locations;
 use super::policy::{DefaultPolicy, RouteRules};
-use super::rate_limit_fields::{retry_seconds, write_headers};
+use super::rate_limit_fields::{retry_seconds, write_headers as write_limits};
 use super::vary;
 use crate::config::Config;
 use crate::denied::{Denied, DenyReason};
 use crate::manager::ApiKeyManager;
 use crate::policy::Policy;
 
-/// The bodies, created once. They do not contain any part of a request.
-static BODIES: Lazy<Vec<(DenyReason, Bytes)>> = Lazy::new(|| {
-    DenyReason::ALL
-        .iter()
-        .map(|reason| (*reason, Bytes::from(problem(*reason))))
-        .collect()
+/// The bodies, created once, by the numbers of their reasons. They do not contain any part of a request.
+static BODIES: Lazy<Vec<Bytes>> = Lazy::new(|| {
+    let bodies = DenyReason::ALL.into_iter().map(problem);
+    bodies.map(Bytes::from).collect()
 });
 
 /// A denial and its response.
@@ -50,16 +48,13 @@ pub(super) fn deny(
     manager: Option<&ApiKeyManager>,
 ) -> DeniedResponse {
     let context = Context::new(&rules.policy, manager);
-    let headers = context.headers(&denied);
     let of_manager = || manager.and_then(ApiKeyManager::own_error_handler);
     let response = if let Some(own) = rules.on_error {
-        context.complete(&mut denied, headers, |denied| own(denied, request))
+        context.complete(&mut denied, |denied| own(denied, request))
     } else if let Some(handler) = of_manager() {
-        context.complete(&mut denied, headers, |denied| {
-            handler.answer(denied, request)
-        })
+        context.complete(&mut denied, |denied| handler.answer(denied, request))
     } else {
-        problem_details(&denied, &headers)
+        problem_details(&denied, |headers| context.write_headers(&denied, headers))
     };
     #[cfg(feature = "audit-routes")]
     let response = mark_refused(response, denied.reason());
@@ -119,11 +114,15 @@ impl Denied {
     #[must_use]
     pub fn response(&self, request: &HttpRequest) -> HttpResponse {
         match self.web_extension::<DenialHeaders>() {
-            Some(DenialHeaders(headers)) => problem_details(self, headers),
+            Some(DenialHeaders(defaults)) => problem_details(self, |headers| {
+                for (name, value) in defaults {
+                    headers.append(name.clone(), value.clone());
+                }
+            }),
             None => {
                 let rules = const { &RouteRules::of::<DefaultPolicy>() };
                 let context = Context::new(&rules.policy, app_data::nearest(request));
-                problem_details(self, &context.headers(self))
+                problem_details(self, |headers| context.write_headers(self, headers))
             }
         }
     }
@@ -149,26 +148,28 @@ impl<'m> Context<'m> {
 
     fn headers(&self, denied: &Denied) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        self.write_headers(denied, &mut headers);
+        headers
+    }
+
+    /// Writes the headers into a map that has none of them.
+    fn write_headers(&self, denied: &Denied, headers: &mut HeaderMap) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for challenge in challenges(denied, self.locations.list(), self.realm) {
-            headers.append(header::WWW_AUTHENTICATE, challenge);
-        }
+        challenge::add(headers, denied, self.locations.list(), self.realm);
         if let Some(after) = denied.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(after)));
         }
-        write_headers(denied.limits(), &mut headers);
-        vary::add(&mut headers, self.locations.list());
-        headers
+        write_limits(denied.limits(), headers);
+        vary::add(headers, self.locations.list());
     }
 
     /// Calls an error handler, and adds the headers that its response leaves out.
     fn complete(
         &self,
         denied: &mut Denied,
-        headers: HeaderMap,
         handler: impl FnOnce(&Denied) -> HttpResponse,
     ) -> HttpResponse {
-        let defaults = Arc::new(DenialHeaders(headers));
+        let defaults = Arc::new(DenialHeaders(self.headers(denied)));
         denied.set_web_extension(Arc::clone(&defaults) as _);
         let mut response = handler(denied);
         let status = response.status();
@@ -185,29 +186,22 @@ impl<'m> Context<'m> {
             }
         }
         if status == StatusCode::UNAUTHORIZED && !headers.contains_key(header::WWW_AUTHENTICATE) {
-            for challenge in bare_challenges(self.locations.list(), self.realm) {
-                headers.append(header::WWW_AUTHENTICATE, challenge);
-            }
+            challenge::add_bare(headers, self.locations.list(), self.realm);
         }
         response
     }
 }
 
-fn problem_details(denied: &Denied, headers: &HeaderMap) -> HttpResponse {
+fn problem_details(denied: &Denied, write_headers: impl FnOnce(&mut HeaderMap)) -> HttpResponse {
     let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let body = BODIES
-        .iter()
-        .find(|(reason, _)| *reason == denied.reason())
-        .map(|(_, body)| body.clone());
+    let body = BODIES.get(denied.reason() as usize).cloned();
     let mut response = HttpResponse::build(status)
         .insert_header((
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         ))
         .body(body.unwrap_or_default());
-    for (name, value) in headers {
-        response.headers_mut().append(name.clone(), value.clone());
-    }
+    write_headers(response.headers_mut());
     response
 }
 
@@ -233,7 +227,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_body_of_its_own_status() {
-        for (reason, body) in BODIES.iter() {
+        for reason in DenyReason::ALL {
+            let body = &BODIES[reason as usize];
             let body: serde_json::Value = serde_json::from_slice(body).unwrap();
             assert_eq!(body["status"], reason.status());
             assert!(body["type"].as_str().unwrap().ends_with(reason.code()));
