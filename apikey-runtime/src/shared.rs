@@ -79,6 +79,7 @@ impl Shared {
     }
 
     /// Returns the time of the manager's clock.
+    #[inline]
     pub(crate) fn now(&self) -> ClockReading {
         self.clock.read()
     }

@@ -159,6 +159,7 @@ impl CachedKey {
 
     /// Returns the facts that the key's state depends on, those of its owner too. `changes` is the
     /// present count of owners' changes.
+    #[inline]
     pub(crate) fn validity(&self, changes: OwnerChanges) -> Validity {
         let owner = self.owner_look.status(self.owner.as_ref(), changes);
         Validity {
@@ -170,6 +171,7 @@ impl CachedKey {
     }
 
     /// Returns whether its owner's mark is stale; checks must then not use the entry.
+    #[inline]
     pub(crate) fn is_owner_stale(&self, changes: OwnerChanges) -> bool {
         self.owner_look.status(self.owner.as_ref(), changes) == OwnerStatus::Stale
     }
@@ -201,11 +203,13 @@ impl CachedKey {
     }
 
     /// Returns the digest before the last rotation, and the end of its grace.
+    #[inline]
     pub(crate) fn previous(&self) -> Option<&(ParsedDigest, Timestamp)> {
         self.uncommon.as_ref()?.previous.as_deref()
     }
 
     /// Returns how many times the secret was replaced.
+    #[inline]
     pub(crate) fn rotations(&self) -> u64 {
         self.uncommon.as_ref().map_or(0, |fields| fields.rotations)
     }
@@ -217,11 +221,13 @@ impl CachedKey {
         }
     }
 
+    #[inline]
     pub(crate) fn environment(&self) -> Option<&str> {
         self.uncommon.as_ref()?.environment.as_deref()
     }
 
     /// Returns the networks from which the key may be used; empty if every address is permitted.
+    #[inline]
     pub(crate) fn networks(&self) -> &[IpNet] {
         self.uncommon
             .as_ref()
@@ -229,12 +235,14 @@ impl CachedKey {
     }
 
     /// Returns the methods for which the key may be used; empty if every method is permitted.
+    #[inline]
     pub(crate) fn methods(&self) -> &[Box<str>] {
         self.uncommon.as_ref().map_or(&[], |fields| &fields.methods)
     }
 
     /// Records a lookup. The flag of a hot key is usually set already. Then nothing is written, and
     /// its cache line stays shared by all processors.
+    #[inline]
     pub(super) fn note_use(&self) {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
@@ -268,6 +276,7 @@ impl CachedKey {
     }
 
     /// Returns whether the entry was removed from the map, by a change or an eviction.
+    #[inline]
     pub(crate) fn is_stale(&self) -> bool {
         #[cfg(apikey_faults)]
         if crate::faults::no_generation() {

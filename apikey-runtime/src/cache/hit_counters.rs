@@ -14,6 +14,7 @@ const MISSES: usize = 1;
 
 impl HitCounters {
     /// Counts one check that the cache decided.
+    #[inline]
     pub(crate) fn count_hit(&self) {
         self.0.count(HITS);
     }

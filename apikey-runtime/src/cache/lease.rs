@@ -47,6 +47,7 @@ impl Lease {
     }
 
     /// Returns whether the lease is held at `now`.
+    #[inline]
     pub(crate) fn holds(&self, now: ClockReading) -> bool {
         #[cfg(apikey_faults)]
         if crate::faults::no_lease() {
@@ -56,6 +57,7 @@ impl Lease {
     }
 
     /// Returns how long the lease remains valid at `now` if the clocks keep their pace.
+    #[inline]
     pub(crate) fn remaining(&self, now: ClockReading) -> Option<Duration> {
         let moved = offset(now).saturating_sub(self.offset_millis.load(Ordering::Acquire));
         let until = self.until.load(Ordering::Acquire);
@@ -100,6 +102,7 @@ impl Lease {
     }
 }
 
+#[inline]
 fn offset(reading: ClockReading) -> i64 {
     let uptime = i64::try_from(reading.uptime_nanos / 1_000_000).unwrap_or(i64::MAX);
     reading.wall.as_millis().saturating_sub(uptime)

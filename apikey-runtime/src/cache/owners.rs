@@ -69,6 +69,7 @@ impl OwnerMark {
         &self.name
     }
 
+    #[inline]
     fn status(&self) -> OwnerStatus {
         // Relaxed: a check that must see a change has read the count that follows it.
         const ACTIVE: u8 = OwnerStatus::Active as u8;
@@ -128,6 +129,7 @@ impl LastLook {
     ///
     /// `changes` was read before this call. A count that is read after the look could include a
     /// change that the look missed.
+    #[inline]
     pub(super) fn status(
         &self,
         mark: Option<&Arc<OwnerMark>>,
@@ -173,6 +175,7 @@ impl OwnerMarks {
 
     /// Returns the count of changes. A check reads it after it has seen that the lease holds:
     /// changes that precede the grant are then in it.
+    #[inline]
     pub(super) fn changes(&self) -> OwnerChanges {
         // Acquire: a check that sees a count also sees the marks that were raised before it.
         OwnerChanges(self.changes.load(Ordering::Acquire))

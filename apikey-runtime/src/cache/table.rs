@@ -113,6 +113,7 @@ impl Cache {
 
     /// Returns the count of owners' changes. Read it after [`Lease::holds`]: see
     /// [`CachedKey::validity`].
+    #[inline]
     pub(crate) fn owner_changes(&self) -> OwnerChanges {
         self.owners.changes()
     }

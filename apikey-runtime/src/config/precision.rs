@@ -28,6 +28,7 @@ impl NetworkPrecision {
     /// Returns the network of `address` that is kept. An IPv4-mapped IPv6 address
     /// (`::ffff:192.0.2.1`) counts as IPv4.
     #[must_use]
+    #[inline]
     pub fn network(&self, address: IpAddr) -> IpNet {
         let (address, bits) = match address.to_canonical() {
             IpAddr::V4(address) => {

@@ -93,12 +93,14 @@ impl Metrics {
     }
 
     /// Begins a check that the cache may decide.
+    #[inline]
     pub(crate) fn begin_check(&self) -> CheckTimer {
         let timed = self.tally.count(CHECKS).is_multiple_of(SAMPLED);
         CheckTimer(timed.then(Instant::now))
     }
 
     /// Records a check that the cache decided.
+    #[inline]
     pub(crate) fn decided_from_cache(&self, timer: CheckTimer) {
         record(&self.from_cache, timer);
     }
@@ -114,6 +116,7 @@ impl Metrics {
     }
 
     /// Counts an allowed key.
+    #[inline]
     pub(crate) fn allowed(&self) {
         self.tally.count(ALLOWED);
     }

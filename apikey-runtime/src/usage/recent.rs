@@ -31,6 +31,7 @@ pub(super) struct LastUses {
 impl LastUses {
     /// Counts a use like the one before it: of the same secret, and from the same network. Returns
     /// `false` if it is another one.
+    #[inline]
     pub(super) fn repeat(&mut self, seen: &LastSeen) -> bool {
         match &mut self.recent {
             Some(recent)

@@ -32,6 +32,7 @@ const FULL_FROM: usize = 25_000;
 pub(crate) const HOUR_MILLIS: i64 = 3_600_000;
 
 /// Returns the hour of a time, in hours since 1970.
+#[inline]
 pub(crate) fn hour_of(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(HOUR_MILLIS)
 }
@@ -268,18 +269,21 @@ impl UsageTally {
         self.full.notified().await;
     }
 
+    #[inline]
     fn own_shard(&self) -> MutexGuard<'_, ShardCells> {
         let place = thread_slot::current().unwrap_or(0);
         lock(&self.shards[place % SHARDS])
     }
 }
 
+#[inline]
 fn lock(shard: &TallyShard) -> MutexGuard<'_, ShardCells> {
     // A panic can come between two counts of one cell; then one of them is missing.
     shard.0.lock()
 }
 
 impl ShardCells {
+    #[inline]
     fn find(&mut self, key: &CellKey) -> Option<&mut RouteCounts> {
         let latest = self.list.get(self.latest);
         if latest.is_none_or(|cell| cell.key != *key) {
@@ -322,6 +326,7 @@ impl Hash for CellKey {
 }
 
 impl UsageEvent<'_> {
+    #[inline]
     fn seen(&self) -> LastSeen {
         LastSeen {
             rotations: self.rotations,
@@ -334,6 +339,7 @@ impl UsageEvent<'_> {
 impl RouteCounts {
     /// Counts a request. Returns `false` if its last use is to be noted: its secret or its network
     /// is not the one before it.
+    #[inline]
     fn add(&mut self, used: &UsageEvent<'_>) -> bool {
         match used.denied {
             None => {

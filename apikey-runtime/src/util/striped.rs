@@ -25,6 +25,7 @@ struct Stripe<const N: usize>([AtomicU64; N]);
 impl<const N: usize> StripedU64<N> {
     /// Adds one to the counter `which`, which must be less than `N`. Returns the previous value of
     /// this thread's stripe.
+    #[inline]
     pub(crate) fn count(&self, which: usize) -> u64 {
         if let Some(cell) = thread_slot::current().and_then(|place| self.cells.get(place)) {
             let count = &cell.0[which];

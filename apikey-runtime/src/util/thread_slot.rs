@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 /// Returns the slot of this thread, counted from 0 and unique while the thread lives. Returns
 /// `None` at the end of the thread, which may have freed it already.
+#[inline]
 pub(crate) fn current() -> Option<usize> {
     SLOT.try_with(|slot| slot.0).ok()
 }

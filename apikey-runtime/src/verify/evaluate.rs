@@ -27,6 +27,7 @@ pub(super) struct Evaluation<'k> {
 
 impl<'k> Evaluation<'k> {
     /// Evaluates what does not depend on the time.
+    #[inline]
     pub(super) fn new(
         key: &'k CachedKey,
         matched: DigestMatch,
@@ -42,6 +43,7 @@ impl<'k> Evaluation<'k> {
 
     /// Decides at `now`. The secret comes first: a caller without the right secret learns nothing
     /// else. `changes` is the count of owners' changes, read after `now`.
+    #[inline]
     pub(super) fn decide(
         &self,
         now: ClockReading,
