@@ -1,7 +1,16 @@
 "use strict";
-// Pages are complete without this file: it copies a secret, wipes it, and warns before it is lost.
+// Pages are complete without this file: it sends a form once, copies a secret, wipes it, and warns before it is lost.
 (() => {
   const find = (selector) => document.querySelector(selector);
+  // A form that is sent twice would show the answer to the second one, without the secret that the first one made.
+  const sent = new Set();
+  document.addEventListener("submit", (event) => {
+    // Not `.method`, which may be a field of the form.
+    if (event.target.getAttribute("method") !== "post") return;
+    if (sent.has(event.target)) event.preventDefault();
+    sent.add(event.target);
+  });
+  addEventListener("pageshow", (event) => { if (event.persisted) sent.clear(); });
   const secret = find("[data-secret]");
   if (secret) {
     const button = find("[data-copy]");
@@ -24,7 +33,12 @@
     secret.addEventListener("focus", () => secret.select());
     secret.addEventListener("copy", () => { isKept = true; });
     find("[data-kept]").addEventListener("click", () => { isKept = true; });
-    addEventListener("beforeunload", (event) => { if (!isKept && secret.value) event.preventDefault(); });
+    addEventListener("beforeunload", (event) => {
+      if (isKept || !secret.value) return;
+      event.preventDefault();
+      // The person may stay, and send a form later.
+      sent.clear();
+    });
     // The browser may bring the page back from its memory.
     const wipe = () => {
       if (secret.value) status.textContent = "The key is not shown any more.";
@@ -34,9 +48,13 @@
     addEventListener("pageshow", (event) => { if (event.persisted) wipe(); });
   }
   find("[data-fault]")?.focus();
-  // A date that is written is the choice.
-  find("input[type=date]")?.addEventListener("input", () => {
-    const choice = find("[data-date]");
-    if (choice) choice.checked = true;
-  });
+  // A date that is written is the choice, and another choice removes it.
+  const choice = find("[data-date]");
+  if (choice) {
+    const date = find("input[type=date]");
+    date.addEventListener("input", () => { choice.checked = true; });
+    for (const end of document.getElementsByName(choice.name)) {
+      end.addEventListener("change", () => { if (!choice.checked) date.value = ""; });
+    }
+  }
 })();

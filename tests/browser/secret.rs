@@ -132,6 +132,50 @@ async fn no_place_of_the_browser_keeps_a_secret() {
     }
 }
 
+/// The answer to the second form would say that the key is rotated already, and not show the secret.
+#[actix_web::test]
+async fn a_form_that_is_clicked_twice_is_sent_once() {
+    let Some(visitor) = Visitor::start().await else {
+        return;
+    };
+    let site = Site::start().await;
+    let key = site.manager.create("ci").owner("acme").await.unwrap();
+    site.sign_in(&visitor, "alice").await;
+    for page in ["/rotate", "/edit"] {
+        visitor
+            .open(&site.portal(&format!("/keys/{}{page}", key.id())))
+            .await;
+        let script = "
+            const button = document.querySelector('button.primary');
+            const isSent = [];
+            const note = (event) => { isSent.push(!event.defaultPrevented); event.preventDefault(); };
+            const shown = (persisted) => dispatchEvent(new PageTransitionEvent('pageshow', { persisted }));
+            addEventListener('submit', note);
+            button.click();
+            button.click();
+            shown(false);
+            button.click();
+            // The page came back from the memory of the browser.
+            shown(true);
+            button.click();
+            shown(true);
+            removeEventListener('submit', note);
+            return isSent;
+        ";
+        let sent = visitor.run(script, json!([])).await;
+        assert_eq!(sent, json!([true, false, false, true]), "{page}");
+    }
+    visitor
+        .open(&site.portal(&format!("/keys/{}/rotate", key.id())))
+        .await;
+    let script =
+        "const button = document.querySelector('button.primary'); button.click(); button.click()";
+    visitor.run(script, json!([])).await;
+    assert_ne!(visitor.secret().await, key.expose_secret());
+    let rotations = site.manager.get(key.id()).await.unwrap().rotations;
+    assert_eq!(rotations, 1);
+}
+
 /// Makes a key; returns its secret.
 async fn made(site: &Site, visitor: &Visitor) -> String {
     visitor.open(&site.portal("/new")).await;

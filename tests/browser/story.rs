@@ -91,6 +91,31 @@ async fn story(site: &Site, visitor: &Visitor, scripts: bool) {
     }
 }
 
+#[actix_web::test]
+async fn a_day_that_is_typed_is_the_end_and_another_end_removes_it() {
+    let Some(visitor) = Visitor::start().await else {
+        return;
+    };
+    let site = Site::start().await;
+    site.sign_in(&visitor, "alice").await;
+    visitor.open(&site.portal("/new")).await;
+    let typed = "
+        const date = document.querySelector('input[type=date]');
+        date.value = '2099-12-31';
+        date.dispatchEvent(new Event('input', { bubbles: true }));
+        return document.querySelector('[name=end]:checked').value;
+    ";
+    assert_eq!(visitor.run(typed, json!([])).await, json!("date"));
+    visitor.tick("in 30 days").await;
+    let date = visitor.value("input[type=date]").await;
+    assert_eq!(date.as_deref(), Some(""));
+    // Control: the choice that the day belongs to leaves it.
+    assert_eq!(visitor.run(typed, json!([])).await, json!("date"));
+    visitor.tick("after this day").await;
+    let date = visitor.value("input[type=date]").await;
+    assert_eq!(date.as_deref(), Some("2099-12-31"));
+}
+
 /// Copies the secret by the button; returns what is in the clipboard.
 async fn copied(visitor: &Visitor) -> String {
     let secret = visitor.secret().await;

@@ -268,6 +268,59 @@ async fn two_people_change_one_key_and_one_wins() {
     );
 }
 
+#[actix_web::test]
+async fn an_end_that_lost_a_race_is_not_said_to_be_there() {
+    let manager = manager().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let app = app(portal(&manager)).await;
+    let action = format!("/keys/{}/edit", key.id());
+    let hidden = get(&app, "alice", &action).await.hidden(&action);
+    manager.disable(key.id()).await.unwrap();
+    let fields = [("label", "ci"), ("end", "86400")];
+    let sent = post_loaded(&app, "alice", &action, &hidden, &fields).await;
+    assert_eq!(sent.status, 409);
+    for part in [
+        "<dt>End</dt><dd>does not expire</dd>",
+        "value=\"86400\" checked",
+    ] {
+        assert!(sent.text.contains(part), "{part} is not in {}", sent.text);
+    }
+    let sent = post_loaded(&app, "alice", &action, &sent.hidden(&action), &fields).await;
+    assert_eq!(sent.status, 303, "{}", sent.text);
+    assert!(record(&manager, &key).await.expires.is_some());
+}
+
+#[actix_web::test]
+async fn a_last_day_beside_another_end_is_not_dropped() {
+    let manager = manager().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let app = app(portal(&manager)).await;
+    let action = format!("/keys/{}/edit", key.id());
+    let form = get(&app, "alice", &action).await;
+    let before = record(&manager, &key).await;
+    for end in ["", "never", "86400"] {
+        let fields = [("label", "kept"), ("end", end), ("date", "2099-12-31")];
+        let sent = post_loaded(&app, "alice", &action, &form.hidden(&action), &fields).await;
+        assert_eq!(sent.status, 422, "{end}");
+        let chosen = format!("value=\"{end}\" checked");
+        for part in [
+            "A last day is written, and another end is chosen.",
+            "value=\"kept\"",
+            "value=\"2099-12-31\"",
+            &chosen,
+        ] {
+            assert!(sent.text.contains(part), "{part} is not in {}", sent.text);
+        }
+    }
+    assert_eq!(record(&manager, &key).await, before);
+    // Control: the day is the choice.
+    let fields = [("label", "ci"), ("end", "date"), ("date", "2099-12-31")];
+    let sent = post_loaded(&app, "alice", &action, &form.hidden(&action), &fields).await;
+    assert_eq!(sent.status, 303, "{}", sent.text);
+    let end = record(&manager, &key).await.expires.unwrap().to_string();
+    assert!(end.starts_with("2100-01-01T00:00:00"), "{end}");
+}
+
 fn admin(label: &str) -> Vec<(&'static str, &str)> {
     let mut fields = typed(label, &[]);
     let others = [

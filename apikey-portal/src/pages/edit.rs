@@ -12,6 +12,7 @@ use super::key::see_key;
 use super::key_end::KeyEnd;
 use super::key_form::{KeyFields, KeyFieldsView, KeyInput, fault_of};
 use super::reserved::{ReservedFields, ReservedInput};
+use super::text;
 use crate::error::{PageError, html};
 use crate::fields::SentForm;
 use crate::may::{Action, may};
@@ -220,7 +221,10 @@ async fn changed_meanwhile(
     if is_revoked(visit, &record) {
         return Ok(revoked(visit, record.id));
     }
-    let changed = input.differences(&EditInput::of(visit, &record));
+    let mut changed = input.differences(&EditInput::of(visit, &record));
+    if !input.key.end.is_empty() {
+        changed.push(("End", text::end(record.expires, visit.now())));
+    }
     if changed.is_empty() {
         let message =
             "The key was changed since the form was shown, and says already what you wrote.";
@@ -253,7 +257,7 @@ impl EditInput {
         }
     }
 
-    /// Returns what `present` says of each field that was typed otherwise.
+    /// Returns what `present` says of each field but the end that was typed otherwise.
     fn differences(&self, present: &Self) -> Vec<(&'static str, String)> {
         let texts = |input: &Self| {
             let key = &input.key;

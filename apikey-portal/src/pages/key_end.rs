@@ -35,12 +35,15 @@ pub(super) struct FieldChoice {
 }
 
 impl KeyEnd {
-    /// Reads the code of an end, and the last day of the code `date`.
+    /// Reads the code of an end, and the last day of the code `date`; another code does not have a day.
     ///
     /// # Errors
     ///
     /// Returns the fault as a sentence.
     pub(super) fn read(end: &str, date: &str, now: Timestamp) -> Result<Self, String> {
+        if end != "date" && !date.is_empty() {
+            return Err("A last day is written, and another end is chosen. Choose one.".to_owned());
+        }
         match end {
             "" => Ok(Self::Unchanged),
             "never" => Ok(Self::Never),
@@ -234,7 +237,7 @@ mod tests {
     fn an_end_is_read_from_its_code() {
         let now = "2026-11-26T12:00:00Z".parse().unwrap();
         let read = |end: &str, date: &str| KeyEnd::read(end, date, now).ok();
-        assert_eq!(read("", "2026-12-01"), Some(KeyEnd::Unchanged));
+        assert_eq!(read("", ""), Some(KeyEnd::Unchanged));
         assert_eq!(read("never", ""), Some(KeyEnd::Never));
         assert_eq!(read("86400", ""), Some(KeyEnd::In(DAY)));
         // Today is not over.
@@ -254,6 +257,10 @@ mod tests {
             ("999999999999", ""),
             ("date", "9999-12-31"),
             ("date", "+999999-01-01"),
+            // A day that is written is not dropped.
+            ("", "2026-12-01"),
+            ("never", "2026-12-01"),
+            ("86400", "2026-12-01"),
         ] {
             assert_eq!(read(end, date), None, "{end} {date}");
         }
