@@ -115,7 +115,7 @@
 //!
 //! If visitors see another host, scheme or path than the server, set [`Portal::public_url`]: links begin with its path, and
 //! forms are accepted from its origin. The addresses in the audit log are those of clients if the manager's
-//! configuration names the proxies (`trusted_proxies`).
+//! configuration names the proxies (`trusted_proxies`) and the header that they set (`forwarded_header`); it needs both.
 //!
 //! # Several portals
 //!

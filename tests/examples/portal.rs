@@ -410,7 +410,7 @@ async fn portal_prints_passwords_once_and_renews_them() {
     assert!(fine, "{made}");
     let new = made.trim_end().strip_prefix("alice: ").unwrap();
     assert!(!alice.is_signed_in().await && bob.is_signed_in().await);
-    assert_eq!(alice.sign_in("alice", &old, "").await.status, 401);
+    assert_eq!(alice.sign_in("alice", &old, "").await.status, 403);
     assert_eq!(alice.sign_in("alice", new, "").await.status, 303);
     assert_eq!(bob.sign_in("bob", &of_bob, "").await.status, 303);
     let (fine, told) = run("portal", &["new-password", "mallory"], &variables);
@@ -427,7 +427,7 @@ async fn portal_bounds_attempts_to_sign_in_and_does_not_say_which_names_exist() 
     let wrong = guesser.sign_in("alice", "wrong", "").await;
     let unknown = guesser.sign_in("mallory", "wrong", "").await;
     for (answer, name) in [(&wrong, "alice"), (&unknown, "mallory")] {
-        assert_eq!(answer.status, 401, "{answer:?}");
+        assert_eq!(answer.status, 403, "{answer:?}");
         assert!(answer.text().contains("The name or the password is wrong."));
         assert!(
             answer.text().contains(&format!("value=\"{name}\"")),
@@ -436,7 +436,7 @@ async fn portal_bounds_attempts_to_sign_in_and_does_not_say_which_names_exist() 
     }
     assert_eq!(wrong.text().replace("alice", "mallory"), unknown.text());
     for _ in 0..4 {
-        assert_eq!(guesser.sign_in("alice", "wrong", "").await.status, 401);
+        assert_eq!(guesser.sign_in("alice", "wrong", "").await.status, 403);
     }
     // The right password too, so that the answer tells nothing of it.
     for password in ["wrong", &site.password("alice")] {

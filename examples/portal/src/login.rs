@@ -110,7 +110,7 @@ async fn sign_in(
     let next = page_after(&sent.next);
     let verified = verify(&request, &users, &attempts, &sent.name, sent.password).await;
     let started = match verified {
-        Ok(()) => renew(&sessions, &request, &sent.name).await,
+        Ok(hash) => renew(&sessions, &request, &sent.name, &hash).await,
         Err(refused) => Err(refused),
     };
     match started {
@@ -122,13 +122,14 @@ async fn sign_in(
     }
 }
 
+/// Returns the hash of the password.
 async fn verify(
     request: &HttpRequest,
     users: &Users,
     attempts: &Attempts,
     name: &str,
     password: String,
-) -> Result<(), Refused> {
+) -> Result<String, Refused> {
     // The client's address, as trusted proxies name it.
     let client = ChangeOrigin::of_request(request).address.map(client_at);
     let attempt = attempts
@@ -139,7 +140,7 @@ async fn verify(
         attempts.take_back(&attempt);
     }
     match verdict.map_err(Refused::Unavailable)? {
-        Verdict::Right => Ok(()),
+        Verdict::Right(hash) => Ok(hash),
         Verdict::Wrong => Err(Refused::Wrong),
         Verdict::Busy => Err(Refused::Busy),
     }
@@ -150,9 +151,11 @@ async fn renew(
     sessions: &Sessions,
     request: &HttpRequest,
     name: &str,
+    hash: &str,
 ) -> Result<Cookie<'static>, Refused> {
     sessions.end(request).await.map_err(Refused::Unavailable)?;
-    sessions.start(name).await.map_err(Refused::Unavailable)
+    let started = sessions.start(name, hash).await;
+    started.map_err(Refused::Unavailable)?.ok_or(Refused::Wrong)
 }
 
 /// Ends the session on the server. A cookie that somebody copied does not work any more.
@@ -169,8 +172,9 @@ async fn sign_out(request: HttpRequest, sessions: web::Data<Sessions>) -> HttpRe
 impl Refused {
     fn answer(self, name: &str, next: &str) -> HttpResponse {
         let (status, wait, message) = match self {
+            // Not 401, which requires a challenge: a form does not have a scheme.
             Self::Wrong => (
-                StatusCode::UNAUTHORIZED,
+                StatusCode::FORBIDDEN,
                 None,
                 "The name or the password is wrong.",
             ),

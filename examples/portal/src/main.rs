@@ -20,7 +20,8 @@
 //!
 //! Optional variables: `PORT` (8080 by default, 0 for a free port), `APIKEYS_DB` (`apikeys.db` by default; users and
 //! sessions are in a file beside it, such as `apikeys.users.db`), and `PUBLIC_URL`, the URL at which visitors see this
-//! site behind a proxy, such as `https://acme.example`. Behind a proxy, set `ACTIX_API_KEY_TRUSTED_PROXIES` too.
+//! site behind a proxy, such as `https://acme.example`. Behind a proxy, set `ACTIX_API_KEY_TRUSTED_PROXIES` (its address) and
+//! `ACTIX_API_KEY_FORWARDED_HEADER` (`Forwarded` or `X-Forwarded-For`, whichever it sets) too.
 
 #![forbid(unsafe_code)]
 

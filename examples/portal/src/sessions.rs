@@ -35,8 +35,13 @@ impl Sessions {
     }
 
     /// Starts a session, and returns its cookie. Its id is always a new one: an id that somebody knew before the user
-    /// signed in does not become theirs.
-    pub async fn start(&self, user: &str) -> Result<Cookie<'static>, BoxError> {
+    /// signed in does not become theirs. `None` if the user has another password than that of the hash which was verified: a
+    /// new password ends the sessions that there are, and no other starts by the old one.
+    pub async fn start(
+        &self,
+        user: &str,
+        verified: &str,
+    ) -> Result<Option<Cookie<'static>>, BoxError> {
         let now = now()?;
         sqlx::query("DELETE FROM sessions WHERE started <= ? OR seen <= ?")
             .bind(before(now, LIFE))
@@ -44,14 +49,18 @@ impl Sessions {
             .execute(&self.db)
             .await?;
         let id = random_text()?;
-        sqlx::query("INSERT INTO sessions (digest, user, started, seen) VALUES (?, ?, ?, ?)")
-            .bind(digest(&id))
-            .bind(user)
-            .bind(now)
-            .bind(now)
-            .execute(&self.db)
-            .await?;
-        Ok(self.cookie(id))
+        let started = sqlx::query(
+            "INSERT INTO sessions (digest, user, started, seen)
+             SELECT ?, name, ?, ? FROM users WHERE name = ? AND password = ?",
+        )
+        .bind(digest(&id))
+        .bind(now)
+        .bind(now)
+        .bind(user)
+        .bind(verified)
+        .execute(&self.db)
+        .await?;
+        Ok((started.rows_affected() > 0).then(|| self.cookie(id)))
     }
 
     /// Returns the user of the request's session; `None` if it does not have one.

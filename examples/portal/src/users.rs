@@ -37,7 +37,8 @@ pub struct Users {
 /// What a name and a password are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Right,
+    /// The password is that of this hash.
+    Right(String),
     /// The name is unknown, or the password is wrong.
     Wrong,
     /// Too many passwords are verified at the moment, of all clients or of this one.
@@ -139,9 +140,10 @@ impl Users {
                 .await?;
         let is_known = stored.is_some();
         let hash = stored.unwrap_or_else(|| self.unknown.clone());
+        let verified = hash.clone();
         let is_right = self.passwords.verify(password, hash, place).await?;
         Ok(match is_right && is_known {
-            true => Verdict::Right,
+            true => Verdict::Right(verified),
             false => Verdict::Wrong,
         })
     }
@@ -186,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::queue::PLACES_OF_A_CLIENT;
+    use crate::sessions::Sessions;
 
     async fn users() -> Result<Users, BoxError> {
         // Each connection would have a database of its own.
@@ -212,6 +215,29 @@ mod tests {
         let (known, unknown) = (least("alice").await?, least("mallory").await?);
         // A busy machine may double a time; without the hash, it is a thousandth.
         assert!(unknown * 10 > known, "{unknown:?}, {known:?}");
+        Ok(())
+    }
+
+    #[actix_web::test]
+    async fn a_sign_in_by_the_password_before_does_not_survive_it() -> Result<(), BoxError> {
+        let users = users().await?;
+        let sessions = Sessions::new(users.db.clone(), false);
+        let (name, before) = users.create_first().await?.swap_remove(0);
+        let verify = async |password: String| match users.verify(name, password, None).await? {
+            Verdict::Right(hash) => Ok::<_, BoxError>(hash),
+            verdict => Err(format!("{verdict:?}").into()),
+        };
+        let verified = verify(before).await?;
+        // Control: the password is still the user's.
+        assert!(sessions.start(name, &verified).await?.is_some());
+        let after = users.renew_password(name).await?;
+        assert!(sessions.start(name, &verified).await?.is_none());
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions")
+            .fetch_one(&users.db)
+            .await?;
+        assert_eq!(count, 0);
+        let verified = verify(after).await?;
+        assert!(sessions.start(name, &verified).await?.is_some());
         Ok(())
     }
 
