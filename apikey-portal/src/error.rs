@@ -10,6 +10,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web}
 use apikey_runtime::Error;
 use askama::Template;
 
+use crate::forgery::is_safe;
 use crate::may::Refusal;
 use crate::pages::NO_OWNER;
 use crate::pages::frame::Frame;
@@ -57,6 +58,8 @@ pub(crate) struct SignedIn(pub(crate) Person);
 struct ErrorPage<'a> {
     frame: Frame<'a>,
     status: u16,
+    /// The page for signing in, if that may help.
+    sign_in: Option<&'a str>,
     /// Whether the list may help.
     has_way_back: bool,
     title: &'a str,
@@ -67,8 +70,9 @@ impl PageError {
     /// Returns the status, the title and what to do.
     fn parts(&self) -> (StatusCode, &'static str, &str) {
         match self {
+            // Not 401, which requires a challenge (RFC 9110 section 15.5.2): sessions do not have a scheme.
             Self::SignedOut => (
-                StatusCode::UNAUTHORIZED,
+                StatusCode::FORBIDDEN,
                 "Please sign in",
                 "Sign in, and open this page again.",
             ),
@@ -115,24 +119,24 @@ impl PageError {
         }
     }
 
-    /// Returns the answer as a page, or a redirection to the application's page for signing in.
+    /// Returns the answer as a page, or a redirection to the application's page for signing in if a page was read. A form
+    /// gets a link to that page: browsers apply `form-action` to redirections of forms.
     pub(crate) fn response(&self, request: &HttpRequest) -> HttpResponse {
-        let state = request.app_data::<Arc<PortalState>>();
-        if *self == Self::SignedOut
-            && let Some(state) = state
-            && let Some(path) = &state.sign_in
-        {
-            return sign_in(path, state, request);
-        }
         let (status, title, message) = self.parts();
-        let Some(state) = state else {
+        let Some(state) = request.app_data::<Arc<PortalState>>() else {
             return HttpResponse::build(status).body(message.to_owned());
         };
+        let sign_in = state.sign_in.as_deref();
+        let sign_in = sign_in.filter(|_| *self == Self::SignedOut);
+        if let Some(path) = sign_in.filter(|_| is_safe(request.method())) {
+            return redirect(path, state, request);
+        }
         let signed_in = request.extensions().get::<SignedIn>().cloned();
         let person = signed_in.as_ref().map(|SignedIn(person)| person);
         let page = ErrorPage {
             frame: Frame::new(state, person),
             status: status.as_u16(),
+            sign_in,
             has_way_back: !matches!(
                 self,
                 Self::SignedOut | Self::Misconfigured | Self::Forbidden(NO_OWNER)
@@ -149,14 +153,11 @@ impl PageError {
     }
 }
 
-/// Redirects to the page for signing in, which may come back to a page that was read.
-fn sign_in(path: &str, state: &PortalState, request: &HttpRequest) -> HttpResponse {
-    let mut target = path.to_owned();
-    if request.method() == actix_web::http::Method::GET {
-        target.push(if path.contains('?') { '&' } else { '?' });
-        target.push_str("next=");
-        target.push_str(&text::encode(&wanted(state, request)));
-    }
+/// Redirects to the page for signing in, which may come back to the page that was read.
+fn redirect(path: &str, state: &PortalState, request: &HttpRequest) -> HttpResponse {
+    let mark = if path.contains('?') { '&' } else { '?' };
+    let next = text::encode(&wanted(state, request));
+    let target = format!("{path}{mark}next={next}");
     HttpResponse::SeeOther()
         .insert_header((LOCATION, target))
         .finish()

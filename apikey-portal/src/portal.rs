@@ -69,8 +69,13 @@ impl Portal {
 
     /// Sets the path of the application's page for signing in, such as `/login`. People who are not signed in are
     /// redirected there, with the path that they wanted in the parameter `next`, as visitors see it. That page comes back
-    /// to it only if [`is_own_path`](crate::is_own_path) accepts it, since anybody can write a link with a `next`. By
-    /// default, they see a page that says so, with the status 401.
+    /// to it only if [`is_own_path`](crate::is_own_path) accepts it, since anybody can write a link with a `next`. If they
+    /// sent a form, a page with the status 403 has a link there. By default, they see a page that says so, with the
+    /// status 403.
+    ///
+    /// The path answers with a page of its own origin, not with a redirection to another origin, such as that of an
+    /// identity provider: browsers apply the portal's `form-action 'self'` to redirections of its forms, and then do
+    /// nothing. That page has a link to the other origin.
     pub fn sign_in(mut self, path: impl Into<String>) -> Self {
         self.sign_in = Some(path.into());
         self
@@ -79,6 +84,9 @@ impl Portal {
     /// Sets the path to which the button "Sign out" sends an empty form, by `POST`, such as `/logout`. The
     /// application's handler needs a check that the form is of the same origin: see
     /// [`SameOriginOnly`](crate::SameOriginOnly). By default, pages do not have the button.
+    ///
+    /// The path answers with a page of its own origin, or a redirection to one, as that of
+    /// [`sign_in`](Self::sign_in) does.
     pub fn sign_out(mut self, path: impl Into<String>) -> Self {
         self.sign_out = Some(path.into());
         self

@@ -46,13 +46,13 @@ async fn the_pages_exist_for_admins_only() {
         "/admin/purge",
     ];
     for path in pages {
-        assert_eq!(get(&app, "", path).await.status, 401, "{path}");
+        assert_eq!(get(&app, "", path).await.status, 403, "{path}");
         assert_eq!(get(&app, "root", path).await.status, 200, "{path}");
     }
     for path in forms {
         assert_eq!(
             post(&app, "", path, &[("owner", "acme")]).await.status,
-            401,
+            403,
             "{path}"
         );
     }

@@ -158,6 +158,9 @@ pub async fn send<B: MessageBody>(
         .await
         .unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
+    // RFC 9110 section 15.5.2.
+    let has_challenge = headers.contains_key("www-authenticate");
+    assert_eq!(status == 401, has_challenge, "{path}: {status}");
     let body = test::read_body(response).await;
     Answer {
         status,

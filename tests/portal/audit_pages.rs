@@ -28,7 +28,7 @@ async fn a_person_reads_the_entries_of_their_owner_and_an_admin_all() {
     manager.create("nobody's").await.unwrap();
     let app = app(portal(&manager)).await;
     for form in FORMS {
-        assert_eq!(get(&app, "", form).await.status, 401, "{form}");
+        assert_eq!(get(&app, "", form).await.status, 403, "{form}");
         for (name, reads) in [("alice", 0), ("rita", 0), ("bob", 1), ("root", 2)] {
             let page = get(&app, name, form).await;
             assert_eq!(page.status, 200, "{form} {name}");

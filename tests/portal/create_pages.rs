@@ -252,7 +252,7 @@ async fn each_person_may_create_for_their_owners() {
     let manager = manager().await;
     let app = app(portal(&manager)).await;
     for (name, status) in [
-        ("", 401),
+        ("", 403),
         ("rita", 403),
         ("alice", 200),
         ("bob", 200),
@@ -262,7 +262,7 @@ async fn each_person_may_create_for_their_owners() {
     }
     let token = get(&app, "alice", "/new").await.token("/new");
     let fields = [("label", "x"), ("token", token.as_str())];
-    for (name, status) in [("", 401), ("rita", 403), ("bob", 403), ("root", 403)] {
+    for (name, status) in [("", 403), ("rita", 403), ("bob", 403), ("root", 403)] {
         let answer = post(&app, name, "/new", &fields).await;
         assert_eq!(answer.status, status, "{name}: the token is Alice's");
     }

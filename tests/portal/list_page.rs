@@ -57,7 +57,7 @@ async fn a_person_sees_the_keys_of_their_owner() {
         &key.id().as_str()[..8]
     );
     assert!(page.text.contains(&shown), "{}", page.text);
-    assert_eq!(get(&app, "", "").await.status, 401);
+    assert_eq!(get(&app, "", "").await.status, 403);
     let head = TestRequest::default().method(Method::HEAD);
     assert_eq!(send(&app, "alice", head, "").await.status, 200);
 }

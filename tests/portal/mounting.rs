@@ -3,12 +3,13 @@
 use actix_http::Request;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, Error, HttpResponse, web};
 use apikey_runtime::ApiKeyManager;
 use apikey_test_support::log::Log;
 
-use crate::app::{manager, portal};
+use crate::app::{MOUNT, app, manager, portal, post, send};
 
 /// Returns the status and the text of alice's page.
 async fn read<B: MessageBody>(
@@ -203,6 +204,37 @@ async fn people_come_back_from_signing_in_to_the_page_as_they_see_it() {
         answer.headers().get("location").unwrap(),
         "/login?next=/keys"
     );
+}
+
+/// A browser does not follow a redirection of a form to another origin, and says nothing.
+#[actix_web::test]
+async fn a_form_of_somebody_who_is_signed_out_is_answered_with_a_link() {
+    let manager = manager().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let with = app(portal(&manager).sign_in("/login?to=keys")).await;
+    let without = app(portal(&manager)).await;
+    let path = format!("/keys/{}/disable", key.id());
+    for (path, link) in [(&*path, true), ("/new", true), (&*path, false)] {
+        let sent = match link {
+            true => post(&with, "", path, &[("label", "x")]).await,
+            false => post(&without, "", path, &[("label", "x")]).await,
+        };
+        assert_eq!(sent.status, 403, "{path}");
+        assert!(sent.text.contains("Please sign in"), "{}", sent.text);
+        let has_link = sent.text.contains("href=\"/login?to=keys\"");
+        assert_eq!(has_link, link, "{}", sent.text);
+    }
+    assert!(manager.get(key.id()).await.unwrap().enabled);
+    // Control: what is read is redirected, and comes back.
+    for request in [
+        TestRequest::get(),
+        TestRequest::default().method(Method::HEAD),
+    ] {
+        let read = send(&with, "", request, "/new").await;
+        assert_eq!(read.status, 303);
+        let next = format!("/login?to=keys&next={MOUNT}/new");
+        assert_eq!(read.header("location"), next);
+    }
 }
 
 #[actix_web::test]

@@ -18,7 +18,7 @@ async fn only_admins_see_routes_and_health() {
     let manager = manager().await;
     let app = app(portal(&manager)).await;
     for path in ["/routes", "/health"] {
-        assert_eq!(get(&app, "", path).await.status, 401, "{path}");
+        assert_eq!(get(&app, "", path).await.status, 403, "{path}");
         for name in ["alice", "rita", "bob"] {
             let page = get(&app, name, path).await;
             let missing = get(&app, name, "/nothing").await;
