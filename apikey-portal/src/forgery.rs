@@ -7,6 +7,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::uri::Authority;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
 /// What a request's headers say of its source.
@@ -109,9 +110,15 @@ pub(crate) fn source_of(request: &HttpRequest, own: Option<&Origin>) -> RequestS
     if is_safe(request.method()) {
         return RequestSource::Same;
     }
-    let host = request.headers().get(header::HOST);
-    let host = host.and_then(|host| host.to_str().ok());
-    source(request.headers(), own, host)
+    source(request.headers(), own, host_of(request))
+}
+
+/// Returns the host and port that a request is for. HTTP/2 states them in the target, and not as `Host`.
+fn host_of(request: &HttpRequest) -> Option<&str> {
+    match request.headers().get(header::HOST) {
+        Some(host) => host.to_str().ok(),
+        None => request.uri().authority().map(Authority::as_str),
+    }
 }
 
 /// Returns whether a form of the application itself may be served. Without a stated source, only a program's request
@@ -132,7 +139,7 @@ pub(crate) fn log(request: &HttpRequest, own: Option<&Origin>) {
         value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     tracing::warn!(
-        expected = ?own.map(|own| own.0.clone()).or_else(|| stated("host")),
+        expected = ?own.map(Origin::as_str).or_else(|| host_of(request)),
         origin = ?stated("origin"),
         sec_fetch_site = ?stated("sec-fetch-site"),
         "a form was rejected, since it does not come from the portal's origin; if that is not the one that visitors see, \

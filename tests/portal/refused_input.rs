@@ -5,7 +5,7 @@ use actix_web::{App, web};
 use apikey_portal::SameOriginOnly;
 use serde_json::{Value, json};
 
-use crate::app::{app, get, manager, portal, submit};
+use crate::app::{MOUNT, app, get, manager, portal, submit};
 use crate::json::client::Call;
 
 #[actix_web::test]
@@ -108,6 +108,50 @@ async fn times_have_years_of_four_digits() {
     let last = "9999-12-31T23:59:59.999Z";
     let answer = create("expires_at", json!(last)).await;
     assert_eq!(answer.json()["key"]["expires_at"], last);
+}
+
+/// Over HTTP/2, requests do not have the header `Host`.
+#[actix_web::test]
+async fn the_host_of_the_target_is_that_of_forms_without_a_public_url() {
+    let manager = manager().await;
+    let app = init_service(
+        App::new().service(portal(&manager).mount(MOUNT)).service(
+            web::resource("/name")
+                .wrap(SameOriginOnly::new())
+                .route(web::post().to(async || "changed")),
+        ),
+    )
+    .await;
+    let token = get(&app, "alice", "/new").await.token("/new");
+    for (path, host, origin, status) in [
+        (MOUNT, None, "https://acme.example:8443", 200),
+        (MOUNT, None, "https://evil.example", 403),
+        (MOUNT, None, "https://acme.example", 403),
+        (
+            MOUNT,
+            Some("evil.example"),
+            "https://acme.example:8443",
+            403,
+        ),
+        ("/name", None, "https://acme.example:8443", 200),
+        ("/name", None, "https://evil.example", 403),
+    ] {
+        let path = if path == MOUNT {
+            format!("{MOUNT}/new")
+        } else {
+            path.to_owned()
+        };
+        let request = TestRequest::post()
+            .uri(&format!("https://acme.example:8443{path}"))
+            .insert_header(("x-test-person", "alice"))
+            .insert_header(("origin", origin))
+            .set_form([("label", "x"), ("token", &*token)]);
+        let request = host.into_iter().fold(request, |request, host: &str| {
+            request.insert_header(("host", host))
+        });
+        let answer = call_service(&app, request.to_request()).await;
+        assert_eq!(answer.status(), status, "{path} {host:?} {origin}");
+    }
 }
 
 /// A program has a credential that a browser does not add by itself, and not a session.
