@@ -26,6 +26,7 @@ use crate::visit;
 
 /// Any key, for what its holder may know and do.
 const ANY: Policy = Policy::new().locations(&[KeyLocation::BEARER]);
+const FRESH: Policy = ANY.fresh();
 const READ: Policy = ANY.scopes(ScopeExpr::One("apikeys:read"));
 const CREATE: Policy = ANY.scopes(ScopeExpr::One("apikeys:create"));
 const MANAGE: Policy = ANY.scopes(ScopeExpr::One("apikeys:manage"));
@@ -45,6 +46,17 @@ pub(super) struct Holder {
     pub(super) state: Arc<PortalState>,
     pub(super) origin: ChangeOrigin,
     pub(super) key: String,
+    request: HttpRequest,
+}
+
+impl Holder {
+    /// Returns the answer for a key that ended since it was checked. The cache may not know that yet.
+    pub(super) async fn ended(&self) -> ApiError {
+        match check(&self.state, &self.request, &self.key, &FRESH).await {
+            Ok(_) => denied(&self.state.manager, DenyReason::InvalidKey, &FRESH),
+            Err(denied) => denied,
+        }
+    }
 }
 
 impl Caller {
@@ -287,6 +299,7 @@ async fn hold(request: HttpRequest) -> Result<Holder, ApiError> {
         origin: origin(&request, &format!("{KEY_ACTOR}{}", key.id())),
         state,
         key: token,
+        request,
     })
 }
 

@@ -1,7 +1,6 @@
 //! What the holder of a key may know of it, and do with it.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use apikey_runtime::manager::PresentedRevocation;
 use serde_json::json;
 
@@ -14,7 +13,7 @@ use super::problem::ApiError;
 pub(super) async fn show(holder: Holder) -> Result<HttpResponse, ApiError> {
     let introspection = holder.state.manager.introspect(&holder.key).await?;
     let Some(facts) = introspection.key else {
-        return Err(ended());
+        return Err(holder.ended().await);
     };
     Ok(HttpResponse::Ok().json(json!({
         "id": facts.id,
@@ -36,7 +35,7 @@ pub(super) async fn revoke(holder: Holder, body: SentBody) -> Result<HttpRespons
     let confirmed = members.flag("confirmed")?;
     members.finish()?;
     let mut call = holder.state.manager.revoke_presented(&holder.key);
-    call = call.origin(holder.origin);
+    call = call.origin(holder.origin.clone());
     if let Some(reason) = reason {
         call = call.reason(reason);
     }
@@ -51,20 +50,10 @@ pub(super) async fn revoke(holder: Holder, body: SentBody) -> Result<HttpRespons
         PresentedRevocation::Revoked(_) => "revoked",
         PresentedRevocation::GraceEnded(_) => "grace_ended",
         PresentedRevocation::AlreadyRevoked(_) => "already_revoked",
-        _ => return Err(ended()),
+        _ => return Err(holder.ended().await),
     };
     Ok(HttpResponse::Ok().json(json!({
         "outcome": outcome,
         "confirmation": confirmation(propagation.as_ref()),
     })))
-}
-
-/// Returns the answer for a key that ended since it was checked.
-fn ended() -> ApiError {
-    ApiError::new(
-        StatusCode::UNAUTHORIZED,
-        "invalid-key",
-        "Invalid API key",
-        "The API key is not accepted any more.",
-    )
 }

@@ -48,6 +48,27 @@ async fn a_key_that_was_given_away_after_a_change_is_not_shown() {
     }
 }
 
+/// It was accepted by what the node knew before.
+#[actix_web::test]
+async fn a_key_that_ended_on_another_node_is_told_what_it_is() {
+    let (store, manager, other) = nodes().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let app = app(portal(&manager)).await;
+    let show = || Call::get("/self").with(key.expose_secret()).send(&app);
+    assert_eq!(show().await.status, 200);
+    let gate = store.gate_before(StoreCall::Find);
+    let revoke = async {
+        gate.arrived().await;
+        store.heal();
+        other.revoke(key.id()).await.unwrap();
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(show(), revoke);
+    assert_eq!(answer.problem(401), "revoked-key");
+    let challenge = answer.header("www-authenticate");
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+}
+
 #[actix_web::test]
 async fn an_unused_key_that_is_changed_meanwhile_is_not_revoked() {
     let (store, manager, other) = nodes().await;
