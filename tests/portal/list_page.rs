@@ -140,6 +140,29 @@ async fn a_key_is_found_by_the_beginning_of_its_name_or_id() {
     assert!(page.text.contains("value=\"absent\""));
 }
 
+#[actix_web::test]
+async fn a_search_by_an_id_says_if_more_keys_have_its_beginning() {
+    let manager = manager().await;
+    let app = app(portal(&manager)).await;
+    let create = async |number: u128| {
+        let key = manager.create("ci").owner("acme");
+        key.id(KeyId::from_u128(number)).await.unwrap()
+    };
+    for number in 1..=50 {
+        create(number).await;
+    }
+    let beginning = &KeyId::from_u128(1).to_string()[..8];
+    let list = async || get(&app, "alice", &format!("?q={beginning}")).await;
+    let said = "More ids begin so; write more of it.";
+    let page = list().await;
+    assert_eq!(ids(&page).len(), 50);
+    assert!(!page.text.contains(said), "{}", page.text);
+    create(51).await;
+    let page = list().await;
+    assert_eq!(ids(&page).len(), 50);
+    assert!(page.text.contains(said), "{}", page.text);
+}
+
 /// A key that is pasted into any field for a search.
 #[actix_web::test]
 async fn a_pasted_secret_is_neither_in_a_page_nor_in_a_link() {

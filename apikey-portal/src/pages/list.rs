@@ -74,6 +74,7 @@ struct ListPage<'a> {
     /// Whether the store keeps usage.
     has_usage: bool,
     unreadable: usize,
+    has_more_ids: bool,
     next: Option<String>,
 }
 
@@ -98,6 +99,8 @@ struct Row {
 struct Found {
     keys: Vec<KeyRecord>,
     unreadable: usize,
+    /// Whether ids beyond those of the page begin with the text.
+    has_more_ids: bool,
     next: Option<ListCursor>,
 }
 
@@ -154,6 +157,7 @@ async fn show(visit: Visit, query: SentQuery) -> Result<HttpResponse, PageError>
         states: states(&visit),
         unused: ["7", "30", "90", "365"],
         unreadable: found.unreadable,
+        has_more_ids: found.has_more_ids,
         next: found.next.map(|cursor| cursor.to_string()),
         filter: &filter,
     };
@@ -171,6 +175,7 @@ async fn find(visit: &Visit, filter: &ListFilter, owner: Option<&str>) -> Result
     if let Some(id) = id.filter(|_| found.next.is_none()) {
         let page = list.clone().id_prefix(id).page_size(PAGE).await?;
         found.keys = page.keys;
+        found.has_more_ids = page.next.is_some();
         if !found.keys.is_empty() && (id.len() == text::ID_LEN || id != filter.q) {
             return Ok(found);
         }
