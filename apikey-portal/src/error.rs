@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, LOCATION, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, HeaderValue, LOCATION, RETRY_AFTER};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use apikey_runtime::Error;
 use askama::Template;
@@ -33,6 +33,10 @@ pub(crate) enum PageError {
     FormExpired,
     /// The form's text cannot be read.
     BadForm(String),
+    /// The form is longer than the limit.
+    LongForm(String),
+    /// The page does not have this method; it has those.
+    MethodNotAllowed(&'static str),
     /// Somebody else changed the key since the form was shown.
     Conflict,
     /// A wrong setting of the portal; the log has it.
@@ -93,6 +97,12 @@ impl PageError {
                 "This form was shown too long ago, or to somebody else. Open the page again.",
             ),
             Self::BadForm(why) => (StatusCode::BAD_REQUEST, "Not understood", why),
+            Self::LongForm(why) => (StatusCode::PAYLOAD_TOO_LARGE, "Too long", why),
+            Self::MethodNotAllowed(_) => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Not shown again",
+                "The answer to a form is shown once, and not by its address. Nothing was changed now.",
+            ),
             Self::Conflict => (
                 StatusCode::CONFLICT,
                 "Changed meanwhile",
@@ -145,9 +155,14 @@ impl PageError {
             message,
         };
         let mut answer = html(status, &page);
-        if matches!(self, Self::Busy(_)) {
+        let header = match self {
+            Self::Busy(_) => Some((RETRY_AFTER, "10")),
+            Self::MethodNotAllowed(allowed) => Some((ALLOW, *allowed)),
+            _ => None,
+        };
+        if let Some((name, value)) = header {
             let headers = answer.headers_mut();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            headers.insert(name, HeaderValue::from_static(value));
         }
         answer
     }
@@ -271,22 +286,4 @@ impl fmt::Display for Chain<'_> {
         }
         Ok(())
     }
-}
-
-/// The limit of forms, in bytes.
-const MAX_FORM: usize = 32 * 1024;
-
-pub(crate) fn form_config() -> web::FormConfig {
-    web::FormConfig::default()
-        .limit(MAX_FORM)
-        .error_handler(|error, request| {
-            as_page(
-                PageError::BadForm(format!("The form cannot be read: {error}.")),
-                request,
-            )
-        })
-}
-
-fn as_page(error: PageError, request: &HttpRequest) -> actix_web::Error {
-    actix_web::error::InternalError::from_response("a page", error.response(request)).into()
 }

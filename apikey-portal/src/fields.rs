@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
+use actix_web::error::UrlencodedError;
 use actix_web::{FromRequest, HttpRequest, web};
 use apikey_runtime::Config;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,9 @@ use serde::de::DeserializeOwned;
 use crate::error::PageError;
 use crate::pages::text::{HAS_KEY, encode, has_key, without_secrets};
 use crate::state::PortalState;
+
+/// The limit of forms, in bytes.
+const MAX_FORM: usize = 32 * 1_024;
 
 /// The fields of a form, or why they cannot be read: a handler first decides whether the person may do it.
 pub(crate) struct SentForm(Result<FormFields, PageError>);
@@ -28,7 +32,7 @@ impl SentForm {
     ///
     /// # Errors
     ///
-    /// Returns [`PageError::BadForm`] if they cannot be read.
+    /// Returns [`PageError::BadForm`] if they cannot be read, and [`PageError::LongForm`] if there are too many.
     pub(crate) fn read(self) -> Result<FormFields, PageError> {
         self.0
     }
@@ -93,6 +97,26 @@ impl FormFields {
     }
 }
 
+/// Returns the settings of the portal's forms.
+pub(crate) fn form_config() -> web::FormConfig {
+    web::FormConfig::default().limit(MAX_FORM)
+}
+
+/// Returns why a form cannot be read.
+fn unread(error: &actix_web::Error) -> PageError {
+    match error.as_error::<UrlencodedError>() {
+        Some(UrlencodedError::Overflow { .. }) => PageError::LongForm(format!(
+            "A form has at most {} KiB. Write less, and send it again.",
+            MAX_FORM / 1_024
+        )),
+        _ => {
+            let cause = error.to_string();
+            let cause = cause.trim_end_matches('.');
+            PageError::BadForm(format!("The form cannot be read: {cause}."))
+        }
+    }
+}
+
 impl FromRequest for SentForm {
     type Error = PageError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, PageError>>>>;
@@ -102,8 +126,7 @@ impl FromRequest for SentForm {
         let state = request.app_data::<Arc<PortalState>>().map(Arc::clone);
         Box::pin(async move {
             let fields = form.await.map(|form| FormFields(form.into_inner()));
-            let fields = fields
-                .map_err(|error| PageError::BadForm(format!("The form cannot be read: {error}.")));
+            let fields = fields.map_err(|error| unread(&error));
             let has_key = |fields: &FormFields| {
                 let config = state.as_ref().map(|state| state.manager.config());
                 config.is_some_and(|config| fields.0.iter().any(|(_, text)| has_key(config, text)))

@@ -11,13 +11,13 @@ use apikey_runtime::{ApiKeyManager, Scopes};
 
 use crate::auth::AnyAuth;
 use crate::brand::{Brand, is_own_path};
-use crate::error::{self, PageError};
+use crate::error::PageError;
 use crate::forgery::RequestSource;
 use crate::form_token::FormKey;
 use crate::person::PortalAuth;
 use crate::public_url::{MountLength, PortalLocation, UnsafeBase, plain_scope};
 use crate::state::{PortalSettings, PortalState};
-use crate::{api, assets, forgery, headers, pages};
+use crate::{api, assets, fields, forgery, headers, pages};
 
 /// A portal, to be mounted in an application.
 ///
@@ -125,9 +125,12 @@ impl Portal {
             // So that addresses are told as this manager's configuration says.
             .configure(move |app| manager.init_app(app))
             .app_data(Arc::clone(&state))
-            .app_data(error::form_config())
+            .app_data(fields::form_config())
             .wrap(from_fn(protect))
-            .service(web::resource("/assets/{asset_name}").route(pages::read(assets::serve)))
+            .service(pages::resource::shown(
+                "/assets/{asset_name}",
+                assets::serve,
+            ))
             .configure(api::routes)
             .configure(pages::routes)
             .default_service(web::to(pages::missing::page))

@@ -5,7 +5,7 @@ use actix_web::{App, web};
 use apikey_portal::SameOriginOnly;
 use serde_json::{Value, json};
 
-use crate::app::{MOUNT, app, get, manager, portal, submit};
+use crate::app::{MOUNT, app, get, manager, portal, send, submit};
 use crate::json::client::Call;
 
 #[actix_web::test]
@@ -176,5 +176,39 @@ async fn an_own_form_without_a_source_is_served_to_programs_alone() {
         let request = headers.iter().fold(request, with).to_request();
         let answer = call_service(&app, request).await;
         assert_eq!(answer.status(), status, "{headers:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_form_that_cannot_be_read_is_told_why() {
+    let manager = manager().await;
+    let app = app(portal(&manager)).await;
+    let form = |media_type: &str, body: String| {
+        TestRequest::post()
+            .insert_header(("sec-fetch-site", "same-origin"))
+            .insert_header(("content-type", media_type.to_owned()))
+            .set_payload(body)
+    };
+    let fields = "application/x-www-form-urlencoded";
+    let long = |length: usize| format!("label={}", "x".repeat(length - "label=".len()));
+    for (media_type, body, status, why) in [
+        (
+            fields,
+            long(32 * 1_024 + 1),
+            413,
+            "A form has at most 32 KiB.",
+        ),
+        (
+            "text/plain",
+            "label=x".to_owned(),
+            400,
+            "read: Content type error.<",
+        ),
+        // Control: it is read, and does not have a token.
+        (fields, long(32 * 1_024), 403, "Form expired"),
+    ] {
+        let sent = send(&app, "alice", form(media_type, body), "/new").await;
+        assert_eq!(sent.status, status, "{why}");
+        assert!(sent.text.contains(why), "{why} is not in {}", sent.text);
     }
 }

@@ -1,11 +1,13 @@
 //! The guarded routes, and the health of the manager: for admins.
 
+use actix_web::http::Method;
+use actix_web::test::TestRequest;
 use actix_web::{HttpResponse, post};
 use apikey_runtime::api_key_required;
 use apikey_test_support::store::{Call, Fault, GateStore};
 use apikey_test_support::{PATIENCE, manager_on, within};
 
-use crate::app::{app, get, manager, portal};
+use crate::app::{MOUNT, app, get, manager, portal, send};
 
 #[post("/orders/{id}")]
 #[api_key_required(scope = "orders:write", rate_limit = "5/minute", fresh)]
@@ -99,4 +101,39 @@ async fn an_application_that_cannot_tell_who_is_signed_in_is_told_from_a_store_t
         );
         assert!(!page.text.contains("mallory"), "{path}");
     }
+}
+
+/// A browser opens the address of a form's answer by `GET`, for example after it was closed.
+#[actix_web::test]
+async fn the_address_of_a_forms_answer_leads_back_to_the_list() {
+    let manager = manager().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let app = app(portal(&manager)).await;
+    let of_key = |action: &str| format!("/keys/{}/{action}", key.id());
+    let (read, sent, both) = ("GET, HEAD", "POST", "GET, HEAD, POST");
+    for (method, path, allowed) in [
+        (Method::GET, of_key("disable"), sent),
+        (Method::HEAD, of_key("enable"), sent),
+        (Method::GET, of_key("end-grace"), sent),
+        (Method::PUT, of_key("edit"), both),
+        (Method::DELETE, "/new".to_owned(), both),
+        (Method::GET, "/admin/owner/revoke".to_owned(), sent),
+        (Method::GET, "/admin/owner/suspend".to_owned(), sent),
+        (Method::GET, "/admin/owner/resume".to_owned(), sent),
+        (Method::GET, "/admin/revoke-selected".to_owned(), sent),
+        (Method::GET, "/admin/purge".to_owned(), sent),
+        (Method::POST, "/health".to_owned(), read),
+        (Method::POST, "/audit.csv".to_owned(), read),
+        (Method::POST, String::new(), read),
+        (Method::POST, "/assets/portal.css".to_owned(), read),
+    ] {
+        let request = TestRequest::default().method(method.clone());
+        let request = request.insert_header(("sec-fetch-site", "same-origin"));
+        let answer = send(&app, "root", request, &path).await;
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert_eq!(answer.header("allow"), allowed, "{method} {path}");
+        let link = format!("href=\"{MOUNT}\"");
+        assert!(answer.text.contains(&link), "{path}: {}", answer.text);
+    }
+    assert!(manager.get(key.id()).await.unwrap().enabled);
 }

@@ -8,6 +8,7 @@ use askama::Template;
 use super::frame::Frame;
 use super::key_end::KeyEnd;
 use super::key_form::{KeyFields, KeyFieldsView, KeyInput, fault_of};
+use super::resource::shown_and_sent;
 use super::secret;
 use crate::error::{PageError, html, is_unfinished};
 use crate::fields::{FormFields, SentForm};
@@ -16,11 +17,7 @@ use crate::visit::Visit;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(
-        web::resource("/new")
-            .route(super::read(form))
-            .route(web::post().to(create)),
-    );
+    app.service(shown_and_sent("/new", form, create));
 }
 
 /// The purpose of the form's token.

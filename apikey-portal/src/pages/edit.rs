@@ -12,6 +12,7 @@ use super::key::see_key;
 use super::key_end::KeyEnd;
 use super::key_form::{KeyFields, KeyFieldsView, KeyInput, fault_of};
 use super::reserved::{ReservedFields, ReservedInput};
+use super::resource::shown_and_sent;
 use super::text;
 use crate::error::{PageError, html};
 use crate::fields::SentForm;
@@ -21,11 +22,7 @@ use crate::visit::Visit;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(
-        web::resource("/keys/{key_id}/edit")
-            .route(super::read(show))
-            .route(web::post().to(edit)),
-    );
+    app.service(shown_and_sent("/keys/{key_id}/edit", show, edit));
 }
 
 #[derive(Template)]

@@ -12,6 +12,7 @@ use askama::Template;
 use super::frame::Frame;
 use super::kept::keeps_usage;
 use super::moment::Moment;
+use super::resource::shown;
 use super::text;
 use crate::error::{Chain, PageError, html};
 use crate::may::may_administer;
@@ -19,7 +20,7 @@ use crate::visit::Visit;
 
 /// Adds the route of this page.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(web::resource("/health").route(super::read(show)));
+    app.service(shown("/health", show));
 }
 
 #[derive(Template)]

@@ -11,6 +11,7 @@ use super::change::{KeyForm, as_granted, as_shown, failed};
 use super::frame::Frame;
 use super::key_facts::{self, Fact};
 use super::key_usage::{GraceView, LimitRow, UsageView};
+use super::resource::{sent, shown};
 use super::text;
 use crate::chart;
 use crate::error::{PageError, html, if_kept};
@@ -21,10 +22,10 @@ use crate::visit::Visit;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(web::resource("/keys/{key_id}").route(super::read(show)))
-        .service(web::resource("/keys/{key_id}/disable").route(web::post().to(disable)))
-        .service(web::resource("/keys/{key_id}/enable").route(web::post().to(enable)))
-        .service(web::resource("/keys/{key_id}/end-grace").route(web::post().to(end_grace)));
+    app.service(shown("/keys/{key_id}", show))
+        .service(sent("/keys/{key_id}/disable", disable))
+        .service(sent("/keys/{key_id}/enable", enable))
+        .service(sent("/keys/{key_id}/end-grace", end_grace));
 }
 
 /// The number of entries of the audit log on the page.

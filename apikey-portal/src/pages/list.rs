@@ -15,6 +15,7 @@ use super::frame::Frame;
 use super::kept::{NO_USAGE, keeps_usage};
 use super::moment::Moment;
 use super::pasted::{cleaned, id_in};
+use super::resource::shown;
 use super::text::{self, set};
 use crate::chart::{self, Chart};
 use crate::error::{PageError, html, if_kept};
@@ -24,7 +25,7 @@ use crate::visit::Visit;
 
 /// Adds the route of the list: the mount path, with a slash at its end or without one.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(web::resource(["", "/"]).route(super::read(show)));
+    app.service(shown("", show)).service(shown("/", show));
 }
 
 /// The number of keys of a page.

@@ -18,13 +18,14 @@ pub(crate) mod missing;
 pub(crate) mod moment;
 mod pasted;
 mod reserved;
+pub(crate) mod resource;
 mod revoke;
 mod rotate;
 mod route_list;
 mod secret;
 pub(crate) mod text;
 
-use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
+use actix_web::web;
 
 /// Adds the routes of the pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
@@ -42,14 +43,3 @@ pub(crate) fn routes(app: &mut web::ServiceConfig) {
 
 /// What a person without owners reads.
 pub(crate) const NO_OWNER: &str = "You do not have keys here. Ask an administrator for access.";
-
-/// Returns the route of a page that is read: by `GET`, and by `HEAD`.
-pub(crate) fn read<F, Args>(handler: F) -> Route
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    let methods = guard::Any(guard::Get()).or(guard::Head());
-    web::route().guard(methods).to(handler)
-}

@@ -9,6 +9,7 @@ use askama::Template;
 use super::change::{KeyForm, as_shown, failed, is_revoked, revoked};
 use super::frame::Frame;
 use super::key_form::fault_of;
+use super::resource::shown_and_sent;
 use crate::error::{PageError, html};
 use crate::fields::SentForm;
 use crate::may::{Action, may};
@@ -17,11 +18,7 @@ use crate::visit::Visit;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(
-        web::resource("/keys/{key_id}/revoke")
-            .route(super::read(show))
-            .route(web::post().to(revoke)),
-    );
+    app.service(shown_and_sent("/keys/{key_id}/revoke", show, revoke));
 }
 
 #[derive(Template)]

@@ -11,6 +11,7 @@ use super::change::{KeyForm, as_granted, as_shown, failed, is_revoked, outdated,
 use super::frame::Frame;
 use super::kept::keeps_usage;
 use super::key_form::fault_of;
+use super::resource::shown_and_sent;
 use super::{secret, text};
 use crate::error::{PageError, html};
 use crate::fields::SentForm;
@@ -20,11 +21,7 @@ use crate::visit::Visit;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(
-        web::resource("/keys/{key_id}/rotate")
-            .route(super::read(show))
-            .route(web::post().to(rotate)),
-    );
+    app.service(shown_and_sent("/keys/{key_id}/rotate", show, rotate));
 }
 
 /// A choice of how long the old secret works.

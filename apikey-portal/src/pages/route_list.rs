@@ -5,7 +5,7 @@ use actix_web::web;
 /// Adds the route of this page, if the program lists its guarded handlers.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
     #[cfg(feature = "routes")]
-    app.service(web::resource("/routes").route(super::read(listed::show)));
+    app.service(super::resource::shown("/routes", listed::show));
     #[cfg(not(feature = "routes"))]
     let _ = app;
 }

@@ -9,21 +9,22 @@ mod revoking;
 mod selection;
 mod unused;
 
+use super::resource::{sent, shown, shown_and_sent};
 use actix_web::web;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(web::resource("/admin").route(super::read(owners::show)))
-        .service(web::resource("/admin/owner").route(super::read(owner::show)))
-        .service(web::resource("/admin/owner/revoke").route(web::post().to(owner_form::revoke)))
-        .service(web::resource("/admin/owner/suspend").route(web::post().to(owner_form::suspend)))
-        .service(web::resource("/admin/owner/resume").route(web::post().to(owner_form::resume)))
-        .service(web::resource("/admin/keys").route(super::read(selection::show)))
-        .service(web::resource("/admin/revoke-selected").route(web::post().to(selection::revoke)))
-        .service(
-            web::resource("/admin/unused")
-                .route(super::read(unused::show))
-                .route(web::post().to(unused::revoke)),
-        )
-        .service(web::resource("/admin/purge").route(web::post().to(purge::purge)));
+    app.service(shown("/admin", owners::show))
+        .service(shown("/admin/owner", owner::show))
+        .service(sent("/admin/owner/revoke", owner_form::revoke))
+        .service(sent("/admin/owner/suspend", owner_form::suspend))
+        .service(sent("/admin/owner/resume", owner_form::resume))
+        .service(shown("/admin/keys", selection::show))
+        .service(sent("/admin/revoke-selected", selection::revoke))
+        .service(shown_and_sent(
+            "/admin/unused",
+            unused::show,
+            unused::revoke,
+        ))
+        .service(sent("/admin/purge", purge::purge));
 }

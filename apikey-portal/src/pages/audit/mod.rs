@@ -14,6 +14,7 @@ use apikey_runtime::{Error, KeyId, KeyRecord};
 use askama::Template;
 
 use super::frame::Frame;
+use super::resource::shown;
 use crate::error::{PageError, html};
 use crate::fields::SentQuery;
 use crate::may::{Action, may};
@@ -25,9 +26,9 @@ pub(super) use words::AuditRow;
 
 /// Adds the routes of these pages.
 pub(crate) fn routes(app: &mut web::ServiceConfig) {
-    app.service(web::resource("/audit").route(super::read(show)))
-        .service(web::resource("/audit.csv").route(super::read(csv)))
-        .service(web::resource("/audit.json").route(super::read(json)));
+    app.service(shown("/audit", show))
+        .service(shown("/audit.csv", csv))
+        .service(shown("/audit.json", json));
 }
 
 /// The number of entries of a page.
