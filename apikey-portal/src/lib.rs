@@ -182,6 +182,7 @@ mod person;
 mod portal;
 mod public_url;
 mod redact;
+mod request_id;
 mod state;
 mod visit;
 

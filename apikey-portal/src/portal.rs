@@ -17,7 +17,7 @@ use crate::form_token::FormKey;
 use crate::person::PortalAuth;
 use crate::public_url::{MountLength, PortalLocation, UnsafeBase, plain_scope};
 use crate::state::{PortalSettings, PortalState};
-use crate::{api, assets, fields, forgery, headers, pages};
+use crate::{api, assets, fields, forgery, headers, pages, request_id};
 
 /// A portal, to be mounted in an application.
 ///
@@ -99,8 +99,8 @@ impl Portal {
     }
 
     /// Sets the key of form tokens: 32 random bytes, the same on all nodes. By default, one that the first node
-    /// puts into the store. Required if the store does not keep shared secrets: pages with forms are then 500 without it,
-    /// and the log says so.
+    /// puts into the store. Required if the store does not keep shared secrets: without it, pages with forms and the
+    /// API's `Idempotency-Key` are then 501, and the log says so.
     pub fn form_key(mut self, key: [u8; 32]) -> Self {
         self.form_key = Some(FormKey::new(key));
         self
@@ -182,7 +182,8 @@ async fn protect(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let api_request = api::request_id(&request);
+    let is_api = api::is_called(&request);
+    let request_id = request_id::of(request.request());
     let mount = MountLength::of(&request);
     let refusal = match request.app_data::<Arc<PortalState>>().cloned() {
         Some(state) if state.fault.is_some() => Some(PageError::Misconfigured),
@@ -193,7 +194,7 @@ async fn protect(
                     data.insert(Arc::new(state.at(location)));
                     request.add_data_container(Rc::new(data));
                 }
-                let is_forged = !may_pass(&request, &state, api_request.is_some());
+                let is_forged = !may_pass(&request, &state, is_api);
                 if is_forged {
                     forgery::log(request.request(), state.location.origin.as_ref());
                 }
@@ -206,17 +207,18 @@ async fn protect(
     request.extensions_mut().insert(mount);
     let mut response = match refusal {
         Some(refusal) => {
-            let answer = match api_request {
-                Some(_) => api::refusal(&refusal),
-                None => refusal.response(request.request()),
+            let answer = match is_api {
+                true => api::refusal(&refusal),
+                false => refusal.response(request.request()),
             };
             request.into_response(answer).map_into_right_body()
         }
         None => as_page(next.call(request).await?),
     };
     headers::secure(response.headers_mut());
-    if let Some(id) = api_request {
-        api::finish(&id, response.status(), response.headers_mut());
+    request_id::write(&request_id, response.headers_mut());
+    if is_api {
+        api::log(&request_id, response.status());
     }
     Ok(response)
 }

@@ -16,6 +16,7 @@ use crate::fields::FormFields;
 use crate::form_token::{FormKey, FormPurpose};
 use crate::may::{Action, may};
 use crate::person::{Person, Role};
+use crate::request_id;
 use crate::state::PortalState;
 
 /// A request to a page, with the person who sent it.
@@ -136,6 +137,7 @@ impl FromRequest for Visit {
             request.extensions_mut().insert(signed_in);
             let origin = ChangeOrigin::of_request(&request)
                 .with_channel(ChangeChannel::Page)
+                .with_request_id(request_id::of(&request))
                 .with_actor(person.id.clone());
             Ok(Self {
                 state,

@@ -10,7 +10,7 @@ use apikey_test_support::manager_on;
 use apikey_test_support::store::{Call, Fault, GateStore, RecordsOnly};
 use futures_util::lock::Mutex;
 
-use crate::app::{MOUNT, app, get, manager, portal};
+use crate::app::{MOUNT, app, get, manager, portal, send};
 
 /// Files are bounded for the whole process, so one test at a time asks for them.
 static FILES: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
@@ -320,6 +320,38 @@ async fn entries_have_the_name_of_a_key_and_the_reason_of_its_revocation() {
     }
     let bob = get(&app, "bob", "/audit").await;
     assert!(bob.text.contains("<bdi>renamed</bdi></a>"), "{}", bob.text);
+}
+
+#[actix_web::test]
+async fn a_change_by_a_page_is_logged_with_the_id_that_the_answer_has() {
+    let manager = manager().await;
+    let key = manager.create("ci").owner("acme").await.unwrap();
+    let app = app(portal(&manager)).await;
+    let path = format!("/keys/{}", key.id());
+    for (action, stated) in [("disable", None), ("enable", Some("from-the-proxy"))] {
+        let action = format!("{path}/{action}");
+        let hidden = get(&app, "alice", &path).await.hidden(&action);
+        let mut request = TestRequest::post()
+            .insert_header(("sec-fetch-site", "same-origin"))
+            .set_form(hidden);
+        if let Some(id) = stated {
+            request = request.insert_header(("x-request-id", id));
+        }
+        let sent = send(&app, "alice", request, &action).await;
+        assert_eq!(sent.status, 303, "{}", sent.text);
+        let page = manager.audit().key(key.id()).await.unwrap();
+        let logged = page.entries[0].origin.request_id.as_deref();
+        assert_eq!(logged, Some(sent.header("x-request-id")));
+        match stated {
+            Some(id) => assert_eq!(logged, Some(id)),
+            None => assert_eq!(logged.map(str::len), Some(32)),
+        }
+    }
+    // Pages that are read or refused have one too.
+    for (name, path) in [("alice", ""), ("alice", "/nothing"), ("", "/new")] {
+        let page = get(&app, name, path).await;
+        assert!(!page.header("x-request-id").is_empty(), "{path}");
+    }
 }
 
 /// Each file is read from the store while it is sent, however slowly its reader takes it.

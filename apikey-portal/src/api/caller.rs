@@ -15,12 +15,12 @@ use apikey_runtime::{
 };
 
 use super::problem::ApiError;
-use super::request_id;
 use super::restrictions::is_as_restricted;
 use crate::error::PageError;
 use crate::forgery::{RequestSource, is_safe, source_of};
 use crate::may::{Action, may};
 use crate::person::{Grants, KEY_ACTOR, Person, RESERVED, Role};
+use crate::request_id;
 use crate::state::PortalState;
 use crate::visit;
 

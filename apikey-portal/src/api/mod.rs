@@ -12,12 +12,11 @@ mod own;
 mod problem;
 mod query;
 mod reports;
-mod request_id;
 mod restrictions;
 mod version;
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, Resource, ResponseError as _, Route, guard, web};
 
@@ -136,11 +135,10 @@ fn method_not_allowed(allowed: &str) -> ApiError {
     }
 }
 
-/// Returns the id of a request to the API; `None` for a request to a page.
-pub(crate) fn request_id(request: &ServiceRequest) -> Option<String> {
+/// Returns whether a request is to the API, and not to a page.
+pub(crate) fn is_called(request: &ServiceRequest) -> bool {
     let path = request.match_info().unprocessed();
-    let is_api = path == "/openapi.json" || path == "/v1" || path.starts_with("/v1/");
-    is_api.then(|| request_id::of(request.request()))
+    path == "/openapi.json" || path == "/v1" || path.starts_with("/v1/")
 }
 
 /// Returns the answer of the API to a request that the portal itself refuses.
@@ -148,12 +146,11 @@ pub(crate) fn refusal(error: &PageError) -> HttpResponse {
     ApiError::from(error).error_response()
 }
 
-/// Adds the id of the request to an answer of the API, and logs a failure with it.
-pub(crate) fn finish(id: &str, status: StatusCode, headers: &mut HeaderMap) {
-    request_id::write(id, headers);
+/// Logs an answer of the API that is a failure, with the id of its request.
+pub(crate) fn log(request_id: &str, status: StatusCode) {
     if status.is_server_error() {
         tracing::warn!(
-            request_id = id,
+            request_id,
             status = status.as_u16(),
             "a request to the portal's API failed"
         );

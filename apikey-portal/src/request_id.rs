@@ -13,7 +13,7 @@ const NAME: HeaderName = HeaderName::from_static("x-request-id");
 struct RequestId(String);
 
 /// Returns the id that the request states in `X-Request-Id`, if it is plain, or makes one. Each call returns the same id.
-pub(super) fn of(request: &HttpRequest) -> String {
+pub(crate) fn of(request: &HttpRequest) -> String {
     if let Some(RequestId(id)) = request.extensions().get() {
         return id.clone();
     }
@@ -24,7 +24,7 @@ pub(super) fn of(request: &HttpRequest) -> String {
 }
 
 /// Adds the id to an answer.
-pub(super) fn write(id: &str, headers: &mut HeaderMap) {
+pub(crate) fn write(id: &str, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(NAME, value);
     }
