@@ -5,8 +5,10 @@ use std::sync::Arc;
 use apikey_test_support::log::Log;
 use apikey_test_support::manager_on;
 use apikey_test_support::store::RecordsOnly;
+use serde_json::json;
 
 use crate::app::{app, get, portal, submit};
+use crate::json::client::Call;
 
 #[actix_web::test]
 async fn pages_do_not_tell_what_the_store_does_not_keep() {
@@ -76,6 +78,28 @@ async fn a_store_with_all_parts_tells_and_offers_them() {
         }
         assert!(!page.text.contains("not kept"), "{path}");
     }
+}
+
+#[actix_web::test]
+async fn a_creation_that_can_be_repeated_needs_a_secret_that_nodes_share() {
+    let manager = manager_on(Arc::new(RecordsOnly::default())).await;
+    let create = || {
+        let call = Call::post("/keys").by("root");
+        call.json(json!({"label": "ci"}))
+    };
+    let repeatable = || create().header("idempotency-key", "\"a\"");
+    let without = app(portal(&manager)).await;
+    let refused = repeatable().send(&without).await;
+    assert_eq!(refused.problem(501), "not-supported");
+    assert!(manager.list().await.unwrap().keys.is_empty());
+    // Control: without the header, and with a key of the portal.
+    assert_eq!(create().send(&without).await.status, 201);
+    let with = app(portal(&manager).form_key([7; 32])).await;
+    assert_eq!(repeatable().send(&with).await.status, 201);
+    assert_eq!(
+        repeatable().send(&with).await.problem(409),
+        "already-created"
+    );
 }
 
 #[actix_web::test]
