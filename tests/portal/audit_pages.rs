@@ -360,28 +360,35 @@ async fn only_a_few_files_are_sent_at_once() {
     let _files = FILES.lock().await;
     let manager = manager().await;
     manager.create("nightly").owner("acme").await.unwrap();
+    let other = app(portal(&manager).public_url("https://acme.example/staff")).await;
     let app = app(portal(&manager)).await;
-    let begin = async || {
+    let begin = async |name: &str| {
         let request = TestRequest::get().uri(&format!("{MOUNT}/audit.csv"));
-        let request = request.insert_header(("x-test-person", "alice"));
+        let request = request.insert_header(("x-test-person", name));
         call_service(&app, request.to_request()).await
     };
     let mut sending = Vec::new();
-    for _ in 0..4 {
-        let answer = begin().await;
-        assert_eq!(answer.status(), 200);
+    for name in ["rita", "bob", "alice", "root"] {
+        let answer = begin(name).await;
+        assert_eq!(answer.status(), 200, "{name}");
         sending.push(answer);
+        // Nobody takes the places of others.
+        let refused = get(&app, name, "/audit.json").await;
+        assert_eq!(refused.status, 503, "{name}");
+        assert_eq!(refused.header("retry-after"), "10");
+        assert!(refused.text.contains("sent to you"), "{}", refused.text);
     }
-    let refused = get(&app, "root", "/audit.json").await;
+    // Somebody else, of another portal.
+    let refused = get(&other, "root", "/audit.json").await;
     assert_eq!(refused.status, 503);
-    assert_eq!(refused.header("retry-after"), "10");
-    assert!(refused.text.contains("files"), "{}", refused.text);
+    assert!(refused.text.contains("Other files"), "{}", refused.text);
     // Control: pages go on, and a file that has ended makes room, also for one that fails.
     assert_eq!(get(&app, "alice", "/audit").await.status, 200);
     sending.pop();
     for path in ["/audit.csv?from=x", "/audit.csv", "/audit.json"] {
         let status = if path.contains('?') { 400 } else { 200 };
-        assert_eq!(get(&app, "alice", path).await.status, status, "{path}");
+        assert_eq!(get(&app, "root", path).await.status, status, "{path}");
+        assert_eq!(get(&other, "root", path).await.status, status, "{path}");
     }
-    drop(begin().await);
+    drop(begin("root").await);
 }

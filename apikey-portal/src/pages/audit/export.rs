@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
@@ -35,7 +35,8 @@ pub(super) enum ExportFormat {
 
 /// Answers with the entries that the address asks for, as far as the person may read them.
 ///
-/// The process sends [`FILES`] at once; one more is answered with 503 and `Retry-After`.
+/// The process sends [`FILES`] at once, and one to each person; one more is answered with 503 and `Retry-After`. A file
+/// that is not sent within [`LONGEST`] ends as one that cannot be read.
 ///
 /// The first page is read before the answer begins, so that a store that is down answers with 503. If a later one
 /// cannot be read, the connection is closed before the end of the body.
@@ -49,9 +50,10 @@ pub(super) async fn send(
     let asked = filter
         .query()
         .map_err(|faults| PageError::BadForm(faults.join(" ")))?;
-    let permit = FilePermit::take()?;
+    let recipient = (visit.state.place.clone(), visit.person.id.clone());
+    let permit = SENDING.take(recipient, Instant::now())?;
     let mut body = ExportBody {
-        _permit: permit,
+        permit,
         manager: visit.state.manager.clone(),
         view,
         asked,
@@ -80,27 +82,73 @@ pub(super) async fn send(
 /// The number of files that the process sends at once: each reads the store as long as its reader takes it.
 const FILES: usize = 4;
 
-static SENDING: AtomicUsize = AtomicUsize::new(0);
+/// The longest time that a file is sent for.
+const LONGEST: Duration = Duration::from_mins(10);
 
-/// The permission to send a file, until it is dropped.
-struct FilePermit;
+static SENDING: FilePermits = FilePermits(Mutex::new(Vec::new()));
+
+/// The files that are sent now: of whom, and until when.
+struct FilePermits(Mutex<Vec<(FileRecipient, Instant)>>);
+
+/// A person of a portal: the portal's place, and the person's id.
+type FileRecipient = (String, String);
+
+/// The permission to send a file to a person, until it is dropped or has lasted for [`LONGEST`].
+struct FilePermit {
+    permits: &'static FilePermits,
+    recipient: FileRecipient,
+    until: Instant,
+}
+
+impl FilePermits {
+    /// Takes one at a time, if fewer than [`FILES`] are taken, and none for this person.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PageError::Busy`] otherwise.
+    fn take(
+        &'static self,
+        recipient: FileRecipient,
+        now: Instant,
+    ) -> Result<FilePermit, PageError> {
+        let mut taken = self.taken();
+        // A reader who takes nothing more does not drop theirs.
+        taken.retain(|(_, until)| *until > now);
+        if taken.iter().any(|(other, _)| *other == recipient) {
+            return Err(PageError::Busy(
+                "Another file of the audit log is being sent to you now. Try again when you have it, or in ten minutes.",
+            ));
+        }
+        if taken.len() >= FILES {
+            return Err(PageError::Busy(
+                "Other files of the audit log are being sent now. Try again in a minute, or ask for fewer days.",
+            ));
+        }
+        let until = now + LONGEST;
+        taken.push((recipient.clone(), until));
+        Ok(FilePermit {
+            permits: self,
+            recipient,
+            until,
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<(FileRecipient, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl FilePermit {
-    /// Takes one, if fewer than [`FILES`] are taken.
-    fn take() -> Result<Self, PageError> {
-        let more = |taken: usize| (taken < FILES).then_some(taken + 1);
-        match SENDING.fetch_update(SeqCst, SeqCst, more) {
-            Ok(_) => Ok(Self),
-            Err(_) => Err(PageError::Busy(
-                "Other files of the audit log are being sent now. Try again in a minute, or ask for fewer days.",
-            )),
-        }
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until
     }
 }
 
 impl Drop for FilePermit {
     fn drop(&mut self) {
-        SENDING.fetch_sub(1, SeqCst);
+        let mut taken = self.permits.taken();
+        // The person may have another one since this one is over.
+        taken.retain(|(recipient, until)| *recipient != self.recipient || *until != self.until);
     }
 }
 
@@ -108,7 +156,7 @@ type PageRead = Pin<Box<dyn Future<Output = Result<AuditPage, Error>>>>;
 
 /// The text of the entries, one page in memory.
 struct ExportBody {
-    _permit: FilePermit,
+    permit: FilePermit,
     manager: ApiKeyManager,
     view: AuditView,
     asked: AskedEntries,
@@ -176,8 +224,17 @@ impl ExportBody {
     }
 }
 
+/// Why a file ends before its end.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error("the file was not taken within {} minutes", LONGEST.as_secs() / 60)]
+    TooLong,
+    #[error(transparent)]
+    Unread(#[from] Error),
+}
+
 impl MessageBody for ExportBody {
-    type Error = Error;
+    type Error = ExportError;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
@@ -186,7 +243,7 @@ impl MessageBody for ExportBody {
     fn poll_next(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Error>>> {
+    ) -> Poll<Option<Result<Bytes, ExportError>>> {
         let this = self.get_mut();
         loop {
             if !this.written.is_empty() {
@@ -195,6 +252,9 @@ impl MessageBody for ExportBody {
             }
             if this.is_done {
                 return Poll::Ready(None);
+            }
+            if this.permit.is_over(Instant::now()) {
+                return Poll::Ready(Some(Err(ExportError::TooLong)));
             }
             if this.reading.is_none() {
                 this.reading = Some(Box::pin(this.read()));
@@ -206,5 +266,84 @@ impl MessageBody for ExportBody {
             this.reading = None;
             this.add(page?);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use apikey_runtime::MemoryStore;
+
+    use super::*;
+    use crate::person::{Person, Role};
+
+    static PERMITS: FilePermits = FilePermits(Mutex::new(Vec::new()));
+
+    #[actix_web::test]
+    async fn a_file_that_is_not_taken_in_time_is_cut_off() {
+        static OWN: FilePermits = FilePermits(Mutex::new(Vec::new()));
+        let manager = ApiKeyManager::builder().store(MemoryStore::new());
+        let manager = manager.start().await.unwrap();
+        manager.create("ci").await.unwrap();
+        let root = Person::new("root").with_role(Role::Admin);
+        let body = || ExportBody {
+            permit: OWN.take(Default::default(), Instant::now()).unwrap(),
+            manager: manager.clone(),
+            view: AuditView::of(&root, "").unwrap(),
+            asked: AskedEntries::default(),
+            format: ExportFormat::Json,
+            reading: None,
+            has_begun: false,
+            has_entry: false,
+            is_done: false,
+            written: "what was read before".to_owned(),
+        };
+        let next = async |body: &mut ExportBody| {
+            poll_fn(|context| Pin::new(&mut *body).poll_next(context)).await
+        };
+        let mut late = body();
+        let until = std::mem::replace(&mut late.permit.until, Instant::now());
+        assert_eq!(
+            next(&mut late).await.unwrap().unwrap(),
+            "what was read before"
+        );
+        let end = next(&mut late).await.unwrap().unwrap_err();
+        assert!(end.to_string().contains("within 10 minutes"), "{end}");
+        late.permit.until = until;
+        drop(late);
+        // Control: in time, the rest is read.
+        let mut early = body();
+        assert!(next(&mut early).await.unwrap().is_ok());
+        assert!(next(&mut early).await.unwrap().unwrap().ends_with(b"\n]\n"));
+        assert!(next(&mut early).await.is_none());
+    }
+
+    #[test]
+    fn a_person_has_one_permit_and_it_does_not_last() {
+        let start = Instant::now();
+        let take = |person: &str, seconds| {
+            let recipient = ("/keys".to_owned(), person.to_owned());
+            let now = start + Duration::from_secs(seconds);
+            PERMITS.take(recipient, now).ok()
+        };
+        let first = take("alice", 0).unwrap();
+        assert!(take("alice", 599).is_none());
+        let others = ["bob", "carol", "dave"].map(|person| take(person, 300).unwrap());
+        assert!(take("root", 599).is_none());
+        // The first one is over, whether or not its reader goes on.
+        assert!(!first.is_over(start + Duration::from_secs(599)));
+        assert!(first.is_over(start + LONGEST));
+        let second = take("alice", 600).unwrap();
+        drop(first);
+        assert!(
+            take("alice", 601).is_none(),
+            "its end is not that of the second"
+        );
+        assert!(take("root", 601).is_none());
+        drop(second);
+        assert!(take("root", 601).is_some());
+        drop(others);
+        assert!(PERMITS.taken().is_empty());
     }
 }
