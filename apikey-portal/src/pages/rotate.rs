@@ -33,7 +33,7 @@ struct GraceChoice {
 
 /// The choices, the shortest first.
 const CHOICES: [GraceChoice; 5] = [
-    GraceChoice::new(0, "It stops at once"),
+    GraceChoice::new(0, "It stops now"),
     GraceChoice::new(15 * 60, "15 minutes"),
     GraceChoice::new(3_600, "1 hour"),
     GraceChoice::new(24 * 3_600, "24 hours"),
@@ -69,6 +69,8 @@ struct RotatePage<'a> {
     choices: Vec<GraceChoice>,
     preselected: u64,
     token: String,
+    /// When other servers reject the old secret without a grace, at the latest.
+    elsewhere: Option<String>,
     /// Whether an earlier secret is in its grace, which a rotation ends.
     ends_grace: bool,
     has_usage: bool,
@@ -98,6 +100,7 @@ async fn page(
         frame: Frame::new(&visit.state, Some(&visit.person)),
         record,
         preselected: longest.min(PRESELECTED),
+        elsewhere: elsewhere(lease(visit)),
         choices,
         token: visit.token("rotate", &record.id.to_string()).await?,
         ends_grace: previous.is_some_and(|previous| previous.until > now),
@@ -128,7 +131,7 @@ async fn rotate(
     let call = as_granted!(as_shown!(call, &visit, form), &visit);
     match call.await {
         Ok(key) => {
-            let mut note = note(choice, key.record(), visit.now());
+            let mut note = note(choice, key.record(), visit.now(), lease(&visit));
             if choice.seconds > 0 && keeps_usage(&visit).await {
                 note.push_str(" The key's page tells when it was last used.");
             }
@@ -163,8 +166,25 @@ fn already_rotated(visit: &Visit, record: &KeyRecord) -> HttpResponse {
     )
 }
 
+/// Returns how long other servers may trust what they know of a key; `None` if they ask the store each time.
+fn lease(visit: &Visit) -> Option<Duration> {
+    visit.state.manager.health().lease_length
+}
+
+/// Says when other servers reject a secret that this one rejects now.
+fn elsewhere(lease: Option<Duration>) -> Option<String> {
+    let seconds = lease?.as_millis().div_ceil(1_000);
+    let span = text::counted(u64::try_from(seconds).unwrap_or(u64::MAX), "second");
+    Some(format!("Other servers follow within {span}."))
+}
+
 /// Says how long the old secret works: as long as was chosen, or until the key ends.
-fn note(choice: GraceChoice, record: &KeyRecord, now: Timestamp) -> String {
+fn note(
+    choice: GraceChoice,
+    record: &KeyRecord,
+    now: Timestamp,
+    lease: Option<Duration>,
+) -> String {
     let until = record.previous.as_ref().map(|previous| previous.until);
     match until {
         Some(until) if choice.seconds > 0 => {
@@ -175,7 +195,10 @@ fn note(choice: GraceChoice, record: &KeyRecord, now: Timestamp) -> String {
             };
             format!("The old secret works for {words} more.")
         }
-        _ => "The old secret does not work any more.".to_owned(),
+        _ => match elsewhere(lease) {
+            Some(elsewhere) => format!("This server rejects the old secret now. {elsewhere}"),
+            None => "The old secret does not work any more.".to_owned(),
+        },
     }
 }
 
@@ -192,7 +215,7 @@ mod tests {
         let mut record = KeyRecord::new(KeyId::from_u128(1), "k", "ci", "sha256$x", at(0));
         let note = |record: &KeyRecord, seconds| {
             let choice = chosen(seconds).unwrap();
-            note(choice, record, at(5_000))
+            note(choice, record, at(5_000), None)
         };
         assert!(note(&record, "900").contains("not work any more"));
         record.previous = Some(PreviousDigest {
@@ -203,6 +226,23 @@ mod tests {
         assert!(note(&record, "0").contains("not work any more"));
         record.expires = Some(at(900_000));
         assert!(note(&record, "3600").contains("for 14 minutes more"));
+    }
+
+    #[test]
+    fn without_a_grace_other_servers_have_the_time_of_their_lease() {
+        let at = Timestamp::from_millis;
+        let record = KeyRecord::new(KeyId::from_u128(1), "k", "ci", "sha256$x", at(0));
+        let note = |lease| note(chosen("0").unwrap(), &record, at(0), lease);
+        let said = "This server rejects the old secret now. Other servers follow within";
+        for (millis, span) in [
+            (1_000, "1 second"),
+            (4_001, "5 seconds"),
+            (5_000, "5 seconds"),
+        ] {
+            let lease = Some(Duration::from_millis(millis));
+            assert_eq!(note(lease), format!("{said} {span}."));
+        }
+        assert_eq!(note(None), "The old secret does not work any more.");
     }
 
     #[test]
