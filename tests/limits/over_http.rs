@@ -500,6 +500,28 @@ async fn of_two_nested_rates_each_holds() {
     }
 }
 
+/// actix routes by the decoded path. An encoded one must not have a rate of its own.
+#[actix_web::test]
+async fn a_path_that_is_written_otherwise_has_the_same_rate() {
+    let scene = Scene::new().await;
+    let manager = scene.manager.clone();
+    let rate = Policy::new().rate_limit(Rate::per_minute(3));
+    let app = asking!(
+        App::new()
+            .configure(move |app| manager.init_app(app))
+            .wrap(RequireApiKey::with(rate))
+            .service(web::scope("/in").route("/plain", web::get().to(plain)))
+            .route("/plain", web::get().to(plain))
+    );
+    let key = scene.key([]).await;
+    let paths = ["/in/plain", "/%69n/plain", "/in/%70lain", "/%69%6E/pl%61in"];
+    for (path, status) in paths.into_iter().zip([200, 200, 200, 429]) {
+        assert_eq!(app(path, &key).await.status, status, "{path}");
+    }
+    // Another route has its own.
+    assert_eq!(app("/%70lain", &key).await.state["/plain"].0, 2);
+}
+
 /// R-04, with an inner guard that denies a while after the outer one charged: a refund would count
 /// for the next day.
 #[actix_web::test]

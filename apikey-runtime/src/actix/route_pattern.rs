@@ -13,8 +13,9 @@ pub(super) fn write_route(request: &HttpRequest, write: &mut dyn FnMut(&str)) {
     if unprocessed == 0 {
         return write_masked(info, unprocessed, write);
     }
-    // Middleware around a scope or an app runs before routing ends.
-    match request.match_pattern() {
+    // Middleware around a scope or an app runs before routing ends. `HttpRequest::match_pattern` would
+    // match the path as the client wrote it, and actix routes by the decoded one.
+    match request.resource_map().match_pattern(info.as_str()) {
         Some(pattern) => write_pattern(&pattern, write),
         None => {
             write_masked(info, unprocessed, write);

@@ -219,7 +219,9 @@ impl Policy {
     /// Limits how fast each key may use the route. By default, a route does not have a rate.
     ///
     /// In a middleware, each route inside has this rate separately; with a [`name`](Self::name),
-    /// all of them share it.
+    /// all of them share it. The route is that of the path as it reaches the middleware: a path that
+    /// `NormalizePath` inside the middleware changes is counted under `/*`, or under the route that it matches before.
+    /// Wrap `NormalizePath` around the middleware instead.
     ///
     /// # Panics
     ///
