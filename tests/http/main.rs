@@ -10,6 +10,7 @@ mod handlers;
 mod key_notice;
 mod managers;
 mod middleware;
+mod nested_guards;
 mod optional;
 mod payload;
 mod request_facts;

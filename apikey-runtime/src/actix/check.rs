@@ -19,6 +19,7 @@ use super::payload::{self, BodyLimits};
 use super::policy::{KeptRules, RouteRules};
 use super::request_info::ActixRequestInfo;
 use super::response::{DeniedResponse, deny};
+use super::vary::GuardLocations;
 use super::verified::{ManagerIdentity, Verified};
 use crate::denied::{Denied, DenyReason};
 use crate::key::{KeyId, ParsedKey};
@@ -53,7 +54,7 @@ pub(super) fn check(
                 verified.insert(request);
                 GuardDecision::Allow
             }
-            Err(denied) => GuardDecision::Deny(deny(denied, request, rules, None)),
+            Err(denied) => GuardDecision::Deny(deny_request(denied, request, rules, None)),
         };
     }
     let Some(manager) = app_data::find(request, rules.manager) else {
@@ -63,7 +64,7 @@ pub(super) fn check(
              write `App::new().configure(|app| manager.init_app(app))`"
         );
         let denied = deny_unmanaged(DenyReason::NoManager);
-        return GuardDecision::Deny(deny(denied, request, rules, None));
+        return GuardDecision::Deny(deny_request(denied, request, rules, None));
     };
     let locations = Locations::of(&rules.policy, manager.config());
     let extracted = find(request, locations.list());
@@ -94,6 +95,17 @@ pub(super) fn check(
             }
         },
     }
+}
+
+/// Refunds what earlier guards charged, and makes the response. The request has no key then.
+fn deny_request(
+    denied: Denied,
+    request: &HttpRequest,
+    rules: &RouteRules,
+    manager: Option<&ApiKeyManager>,
+) -> DeniedResponse {
+    Verified::remove_and_refund(request);
+    deny(denied, request, rules, manager)
 }
 
 /// Decides with the store's help. The future of an `async fn` would have room for its arguments twice.
@@ -219,6 +231,7 @@ impl<'c> RouteCheck<'c> {
                 let id = ParsedKey::parse(text).map(|key| key.id().to_id());
                 denied(DenyReason::HttpsRequired, id)
             }
+            Extracted::One(_) if self.has_stripped() => denied(DenyReason::MultipleKeys, None),
             Extracted::One(text) => {
                 let verifier = self.manager.verifier();
                 let policy = &self.rules.policy;
@@ -255,6 +268,19 @@ impl<'c> RouteCheck<'c> {
             None if policy.optional => Extraction::Anonymous,
             None => denied(DenyReason::MissingKey, None),
         }
+    }
+
+    /// Returns whether a middleware took another key out of this request, at one of the route's locations.
+    fn has_stripped(&self) -> bool {
+        // A stripped key is that of an earlier guard, and most requests do not have one.
+        self.earlier.is_some() && {
+            let locations = Locations::of(&self.rules.policy, self.manager.config());
+            Verified::credential(self.request, self.manager, Some(locations.list())).is_some()
+        }
+    }
+
+    fn locations(&self) -> GuardLocations {
+        GuardLocations::of(&self.rules.policy, Some(self.manager))
     }
 
     fn lacks_https(&self) -> bool {
@@ -350,13 +376,15 @@ impl<'c> RouteCheck<'c> {
             }
             GuardCredential::Presented(_) => None,
         };
+        let manager = ManagerIdentity::of(self.manager);
+        let key = Some((manager, allowed.key.id()));
         let verified = Verified {
             notice: KeyNotice::of(&allowed, self.manager.config()),
             allowed,
             scopes: self.rules.policy.scopes,
-            manager: ManagerIdentity::of(self.manager),
+            manager,
             credential: remains,
-            guards: Verified::guards(self.request, self.rules),
+            passed: Verified::passed(self.request, self.locations(), key),
         };
         verified.insert(self.request);
     }
@@ -365,20 +393,11 @@ impl<'c> RouteCheck<'c> {
     /// this route, so the handler does not see it.
     fn allow_anonymous(&self) {
         self.manager.verifier().allow_anonymous();
-        Verified::remove_for_anonymous(self.request, self.rules);
+        Verified::remove_for_anonymous(self.request, self.locations());
     }
 
-    /// Refunds what earlier guards charged, once, and makes the response.
     fn deny(&self, denied: Denied) -> DeniedResponse {
-        let counted =
-            |earlier: &Allowed| !earlier.applied.is_empty() || earlier.usage_entry.is_some();
-        let earlier = Verified::earlier(self.request, ManagerIdentity::of(self.manager));
-        let earlier = earlier.map(|earlier| earlier.allowed);
-        if let Some(earlier) = earlier.filter(counted) {
-            Verified::remove(self.request);
-            self.manager.verifier().refund(&earlier);
-        }
-        deny(denied, self.request, self.rules, Some(self.manager))
+        deny_request(denied, self.request, self.rules, Some(self.manager))
     }
 
     fn record_denial(&self, reason: DenyReason, id: Option<KeyId>) -> Denied {

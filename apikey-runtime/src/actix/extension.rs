@@ -32,12 +32,12 @@ use crate::verify::limit_statuses;
 /// }
 /// ```
 pub trait ApiKeyExt {
-    /// Returns the key that was checked for this request; `None` if no check ran, or if a route
-    /// with an optional key found none.
+    /// Returns the key that was checked for this request; `None` if no check ran, if a guard denied the
+    /// request, whatever guards before it allowed, or if a route with an optional key found none.
     fn api_key(&self) -> Option<ApiKey>;
 
     /// Returns the status of the limits that this request was charged against: those of its key and
-    /// of its route. Empty without limits, or if no key was checked.
+    /// of its route. Empty without limits, or if [`api_key`](Self::api_key) is `None`.
     fn limit_status(&self) -> Vec<LimitStatus>;
 
     /// Returns the manager that a guarded route of this request uses: flask-api-key's
@@ -120,7 +120,8 @@ impl ResponseError for Unchecked {
              write `#[api_key_required]` on the handler, or take `Option<ApiKey>`"
         );
         let denied = Denied::new(DenyReason::Misconfigured);
-        deny(denied, &self.0, &RouteRules::of::<DefaultPolicy>(), None).response
+        let rules = const { &RouteRules::of::<DefaultPolicy>() };
+        deny(denied, &self.0, rules, nearest(&self.0)).response
     }
 }
 

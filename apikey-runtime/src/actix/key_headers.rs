@@ -42,7 +42,7 @@ pub(super) fn add_headers<B>(response: &mut ServiceResponse<B>) {
     }
     if let Some(guards) = Verified::passed_guards(response.request()) {
         for guard in guards.iter() {
-            guard.vary(response);
+            guard.vary(response.headers_mut());
         }
     }
 }

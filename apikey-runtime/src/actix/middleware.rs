@@ -103,6 +103,9 @@ impl RequireApiKey {
     /// cookie, the JSON member or the form field. So services inside, and middleware around this
     /// one after the response is made, can neither log nor forward it. By default, it is kept.
     ///
+    /// It does not reach copies that middleware around this one made before. `request.cookies()` makes one, which
+    /// actix keeps with the request: a key in a cookie stays readable by it for services inside.
+    ///
     /// Middleware around this one must then not hold a clone of the `HttpRequest` while it calls
     /// the inner service: actix cannot change a shared request, and panics.
     pub fn strip_credential(mut self) -> Self {
@@ -216,16 +219,26 @@ impl<S: Service<ServiceRequest>> RequireApiKeyService<S> {
     fn allow<B>(&self, request: ServiceRequest) -> RequireApiKeyFuture<S, B> {
         RequireApiKeyFuture::Allow {
             next: self.service.call(request),
-            locations: Some(GuardLocations::of(&self.guard.rules)),
+            unchecked: None,
         }
     }
 
     /// Calls the inner service without a check. The response does not depend on a key then.
     fn pass<B>(&self, mut request: ServiceRequest) -> RequireApiKeyFuture<S, B> {
         strip_if_enabled(&mut request, &self.guard.rules);
+        self.allow(request)
+    }
+
+    /// Calls the inner service without a check of a preflight. Other requests to the same path depend on a key.
+    fn pass_preflight<B>(&self, mut request: ServiceRequest) -> RequireApiKeyFuture<S, B> {
+        let rules = &self.guard.rules;
+        let manager = app_data::find(request.request(), rules.manager);
+        let locations = GuardLocations::of(&rules.policy, manager.as_deref());
+        drop(manager);
+        strip_if_enabled(&mut request, rules);
         RequireApiKeyFuture::Allow {
             next: self.service.call(request),
-            locations: None,
+            unchecked: Some(locations),
         }
     }
 }
@@ -246,8 +259,7 @@ where
             return self.pass(request);
         }
         if self.guard.preflight && is_preflight(request.request()) {
-            strip_if_enabled(&mut request, &self.guard.rules);
-            return self.allow(request);
+            return self.pass_preflight(request);
         }
         let rules = &self.rules;
         let (head, payload) = request.parts_mut();
@@ -275,7 +287,6 @@ where
                         Ok(()) => {
                             let mut response = service.call(request).await?;
                             add_headers(&mut response);
-                            GuardLocations::of(&rules).vary(&mut response);
                             Ok(response.map_into_left_body())
                         }
                         Err(denied) => Ok(respond(request, denied, &open)),
@@ -328,7 +339,7 @@ pin_project! {
     #[doc(hidden)]
     #[project = RequireApiKeyProjection]
     pub enum RequireApiKeyFuture<S: Service<ServiceRequest>, B> {
-        Allow { #[pin] next: S::Future, locations: Option<GuardLocations> },
+        Allow { #[pin] next: S::Future, unchecked: Option<GuardLocations> },
         Deny { response: Option<ServiceResponse<EitherBody<B>>> },
         Pending { late: Late<B> },
     }
@@ -343,11 +354,11 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            RequireApiKeyProjection::Allow { next, locations } => {
+            RequireApiKeyProjection::Allow { next, unchecked } => {
                 next.poll(context).map_ok(|mut response| {
                     add_headers(&mut response);
-                    if let Some(locations) = locations {
-                        locations.vary(&mut response);
+                    if let Some(locations) = unchecked {
+                        locations.vary(response.headers_mut());
                     }
                     response.map_into_left_body()
                 })

@@ -4,6 +4,7 @@ use actix_web::{HttpMessage, HttpRequest};
 
 use super::policy::RouteRules;
 use super::request_info::ActixRequestInfo;
+use super::vary::GuardLocations;
 use super::verified::{ManagerIdentity, Verified};
 use crate::api_key::ApiKey;
 use crate::cache::CachedKey;
@@ -151,7 +152,7 @@ pub(super) fn acting(
         scopes: rules.policy.scopes,
         manager: ManagerIdentity::NONE,
         credential: None,
-        guards: Verified::guards(request, rules),
+        passed: Verified::passed(request, GuardLocations::of(&rules.policy, None), None),
         notice: None,
     }))
 }

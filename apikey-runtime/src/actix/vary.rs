@@ -1,46 +1,56 @@
 //! `Vary`: the headers of the request that a guarded response depends on (RFC 9110 section 12.5.5).
 
-use actix_web::HttpRequest;
-use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
-use super::app_data;
-use super::policy::RouteRules;
 use crate::manager::ApiKeyManager;
-use crate::policy::KeyLocation;
+use crate::policy::{KeyLocation, Policy};
 
-/// Where a guard looks for the key. The configured location is looked up only when it is needed.
-#[derive(Clone, Copy)]
-pub(super) struct GuardLocations {
-    locations: Option<&'static [KeyLocation<'static>]>,
-    manager: Option<fn(&HttpRequest) -> Option<ApiKeyManager>>,
+/// Where a guard looked for the key. Its check resolves the configured location: after the request went
+/// further in, another manager may be nearer.
+#[derive(Clone)]
+pub(super) enum GuardLocations {
+    OfRoute(&'static [KeyLocation<'static>]),
+    /// The configured location, in the header `Authorization`: the usual case, which does not count references.
+    Authorization,
+    /// The configured location, in another header.
+    Configured(ApiKeyManager),
 }
 
 impl GuardLocations {
-    pub(super) const fn of(rules: &RouteRules) -> Self {
-        Self {
-            locations: rules.policy.locations,
-            manager: rules.manager,
+    /// Returns the locations of a guard with this policy. Without a manager, the configured location is the
+    /// default.
+    pub(super) fn of(policy: &Policy, manager: Option<&ApiKeyManager>) -> Self {
+        if let Some(locations) = policy.locations {
+            return Self::OfRoute(locations);
+        }
+        let Some(manager) = manager else {
+            return Self::Authorization;
+        };
+        match manager.config().location().header() {
+            Some("authorization") => Self::Authorization,
+            Some(_) => Self::Configured(manager.clone()),
+            None => Self::OfRoute(&[]),
         }
     }
 
     /// Returns whether another guard is known to look at the same locations.
     fn are_those_of(&self, other: &Self) -> bool {
-        match (self.locations, other.locations) {
-            (Some(own), Some(others)) => own == others,
-            (None, None) => self.manager.is_none() && other.manager.is_none(),
+        match (self, other) {
+            (Self::OfRoute(own), Self::OfRoute(others)) => own == others,
+            (Self::Authorization, Self::Authorization) => true,
+            (Self::Configured(own), Self::Configured(other)) => {
+                own.config().location() == other.config().location()
+            }
             _ => false,
         }
     }
 
-    /// Adds the names of the headers to `Vary` of the response.
-    pub(super) fn vary<B>(&self, response: &mut ServiceResponse<B>) {
-        if let Some(locations) = self.locations {
-            return add(response.headers_mut(), locations);
-        }
-        let request = response.request().clone();
-        if let Some(manager) = app_data::find(&request, self.manager) {
-            add(response.headers_mut(), &[manager.config().location()]);
+    /// Adds the names of the headers to `Vary`.
+    pub(super) fn vary(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::OfRoute(locations) => add(headers, locations),
+            Self::Authorization => add(headers, &[KeyLocation::BEARER]),
+            Self::Configured(manager) => add(headers, &[manager.config().location()]),
         }
     }
 }
@@ -63,10 +73,8 @@ impl PassedGuards {
             };
         };
         let others = earlier.iter().filter(|other| !other.are_those_of(&last));
-        Self {
-            last,
-            earlier: others.copied().collect(),
-        }
+        let earlier = others.cloned().collect();
+        Self { last, earlier }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &GuardLocations> {

@@ -245,7 +245,7 @@ fn core(
         poller,
         events,
         usage,
-        verifier: Arc::new(verifier),
+        verifier: verifier.registered(),
         probe_request: Notify::new(),
         sending_notices: Mutex::new(()),
         notice_memory: Mutex::new(notice_memory),

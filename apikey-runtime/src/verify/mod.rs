@@ -14,6 +14,7 @@ mod evaluate;
 mod limits;
 mod possession;
 mod record;
+mod registry;
 mod request;
 mod store_backed;
 mod watch;

@@ -29,6 +29,10 @@ impl Verifier {
     ) -> FastPath {
         let own = allowed.key.record().plan.is_some() || self.default_plan.is_some();
         if !own && request.policy.rate.is_none() {
+            if request.earlier.is_some() {
+                let before = request.earlier_for(allowed.key.id());
+                return FastPath::Decided(Ok(self.finish(request, before, allowed)));
+            }
             self.allow(request, &mut allowed);
             return FastPath::Decided(Ok(allowed));
         }
