@@ -26,8 +26,8 @@ pub(crate) fn check(
         let remedy = "move the handler out of it, as in `async fn list(..)` in a module";
         errors.at(Span::call_site(), format!("{problem}; {remedy}"));
     }
-    // A guard below this one has a key, or denies the request.
-    if policy.optional && handler.guards_below == 0 {
+    // The topmost guard decides last, and so what `ApiKey` is. Of one below it, the key is checked already.
+    if policy.optional {
         let arguments = handler.arguments.iter();
         arguments.for_each(|argument| check_optional(&argument.extractor, policy, errors));
     }

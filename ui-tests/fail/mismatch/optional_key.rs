@@ -19,4 +19,19 @@ async fn handler_2(key: ::apikey_runtime::ApiKey) -> String {
     key.label().to_owned()
 }
 
+/// The lower guard has a key of another location. The upper one decides last, and has none.
+#[api_key_required(optional, location = header("X-API-Key"))]
+#[get("/3")]
+#[api_key_required]
+async fn handler_3(key: ApiKey) -> String {
+    key.label().to_owned()
+}
+
+/// A key under the upper guard is one under both.
+#[api_key_required]
+#[api_key_required(optional)]
+async fn required_above(key: ApiKey) -> String {
+    key.label().to_owned()
+}
+
 fn main() {}
