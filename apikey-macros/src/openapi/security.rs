@@ -12,6 +12,10 @@ use crate::{locations::KeyLocation, scopes::ScopeExpr, validate::Policy};
 /// The maximum number of requirements, as in the runtime.
 const MAX_REQUIREMENTS: usize = 16;
 
+/// The maximum number of ways to meet the guards that are compared with each other. With more, the scopes are
+/// left out at once: each guard multiplies the ways.
+const MAX_WAYS: usize = 256;
+
 /// The scheme of the location that the manager's configuration sets.
 const DEFAULT_SCHEME: &str = "api_key";
 
@@ -48,12 +52,10 @@ impl Security {
     pub(super) fn of(guards: &[&Policy]) -> Self {
         let demands: Vec<_> = guards.iter().map(|policy| Demand::of(policy)).collect();
         let all = requirements(&demands, true);
-        let has_too_many = all.len() > MAX_REQUIREMENTS;
-        let mut requirements = if has_too_many {
-            requirements(&demands, false)
-        } else {
-            all
-        };
+        let all = all.filter(|all| all.len() <= MAX_REQUIREMENTS);
+        let has_too_many = all.is_none();
+        let without_scopes = || requirements(&demands, false).unwrap_or_default();
+        let mut requirements = all.unwrap_or_else(without_scopes);
         requirements.truncate(MAX_REQUIREMENTS);
         let is_partial = has_too_many || demands.iter().any(|demand| demand.is_partial);
         let in_body: Vec<_> = demands.iter().flat_map(|demand| &demand.in_body).collect();
@@ -92,42 +94,54 @@ impl Demand {
     }
 }
 
-/// Returns every way to meet all guards, without those that include another one.
-fn requirements(demands: &[Demand], with_scopes: bool) -> Vec<Requirement> {
+/// Returns every way to meet all guards, without those that include another one. If there are more than
+/// [`MAX_WAYS`], returns `None`, or the first ones without scopes.
+fn requirements(demands: &[Demand], with_scopes: bool) -> Option<Vec<Requirement>> {
     // The requirement, and the scheme that each guard reads in it.
     let mut ways: Vec<(Requirement, Vec<Option<&str>>)> = vec![Default::default()];
-    for demand in demands {
+    for (at, demand) in demands.iter().enumerate() {
         let schemes = demand.schemes.iter().map(|scheme| Some(scheme.as_str()));
         let none = (demand.is_optional || demand.schemes.is_empty()).then_some(None);
         let choices: Vec<_> = schemes.chain(none).collect();
-        let mut next = Vec::new();
-        for (requirement, chosen) in &ways {
-            for choice in &choices {
-                let lists = if with_scopes && choice.is_some() {
-                    demand.lists.as_slice()
-                } else {
-                    &[ScopeList::new()]
-                };
-                for list in lists {
-                    let mut requirement = requirement.clone();
-                    if let Some(scheme) = choice {
-                        add(requirement.entry((*scheme).to_owned()).or_default(), list);
-                    }
-                    next.push((requirement, [chosen.as_slice(), &[*choice]].concat()));
+        let nothing = [ScopeList::new()];
+        let lists = |choice: Option<&str>| match choice {
+            Some(_) if with_scopes => demand.lists.as_slice(),
+            _ => &nothing,
+        };
+        let pairs = choices
+            .iter()
+            .flat_map(|choice| lists(*choice).iter().map(move |list| (*choice, list)));
+        let pairs: Vec<_> = pairs.collect();
+        let next = ways.iter().flat_map(|(requirement, chosen)| {
+            pairs.iter().map(move |(choice, list)| {
+                let mut requirement = requirement.clone();
+                if let Some(scheme) = choice {
+                    add(requirement.entry((*scheme).to_owned()).or_default(), list);
                 }
+                (requirement, [chosen.as_slice(), &[*choice]].concat())
+            })
+        });
+        // A guard reads each of its locations, and denies a request with two keys.
+        let demands = &demands[..=at];
+        let next = next.filter(|(requirement, chosen)| {
+            demands.iter().zip(chosen).all(|(demand, choice)| {
+                let mut schemes = demand.schemes.iter();
+                schemes.all(|scheme| {
+                    Some(scheme.as_str()) == *choice || !requirement.contains_key(scheme)
+                })
+            })
+        });
+        let mut next: Vec<_> = next.take(MAX_WAYS + 1).collect();
+        if next.len() > MAX_WAYS {
+            if with_scopes {
+                return None;
             }
+            next.truncate(MAX_WAYS);
         }
         ways = next;
     }
-    let ways = ways.into_iter().filter(|(requirement, chosen)| {
-        // A guard reads each of its locations, and denies a request with two keys.
-        demands.iter().zip(chosen).all(|(demand, choice)| {
-            let mut schemes = demand.schemes.iter();
-            schemes
-                .all(|scheme| Some(scheme.as_str()) == *choice || !requirement.contains_key(scheme))
-        })
-    });
-    without_supersets(ways.map(|(requirement, _)| requirement))
+    let requirements = ways.into_iter().map(|(requirement, _)| requirement);
+    Some(without_supersets(requirements))
 }
 
 fn add(scopes: &mut ScopeList, more: &[(String, TokenStream)]) {

@@ -319,6 +319,32 @@ fn what_a_list_cannot_say() {
     assert!(expansion.contains("x-required-scopes"), "{expansion}");
 }
 
+/// Stacked guards are bounded: these have 96 to the power of 5 ways together.
+#[test]
+fn many_ways_are_not_built() {
+    let scopes: Vec<_> = (0..16).map(|number| format!("\"s{number}\"")).collect();
+    let arguments = format!(
+        "locations = [bearer, basic, websocket, query(\"a\"), query(\"b\"), query(\"c\")], \
+         scopes = any({})",
+        scopes.join(", ")
+    );
+    let below = format!("#[api_key_required({arguments})]").repeat(4);
+    let item = format!("{below} #[utoipa::path] async fn list() -> R {{ R }}");
+    let expansion = expand_below("", &arguments, &item);
+    assert!(expansion.contains("x-required-scopes"), "{expansion}");
+    for scheme in [
+        "bearer",
+        "basic",
+        "websocket",
+        "query_a",
+        "query_b",
+        "query_c",
+    ] {
+        let requirement = format!("(\"api_key_{scheme}\" = [])");
+        assert!(expansion.contains(&requirement), "{scheme}: {expansion}");
+    }
+}
+
 #[test]
 fn conditions_are_looked_through() {
     check(

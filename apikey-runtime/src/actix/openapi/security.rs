@@ -12,6 +12,10 @@ use crate::policy::{KeyLocation, Policy, ScopeExpr};
 /// locations only, and the scopes are in `x-required-scopes`.
 const MAX_REQUIREMENTS: usize = 16;
 
+/// The maximum number of ways to meet the guards that are compared with each other. With more, the scopes are
+/// left out at once: each guard multiplies the ways.
+const MAX_WAYS: usize = 256;
+
 /// The scopes that are needed with each scheme: one way to meet all guards of an operation.
 pub(super) type Requirement = BTreeMap<String, Vec<String>>;
 
@@ -74,12 +78,10 @@ impl Security {
     /// Returns what guards demand together.
     pub(super) fn of(demands: &[&Demand]) -> Self {
         let all = requirements(demands, true);
-        let has_too_many = all.len() > MAX_REQUIREMENTS;
-        let mut requirements = if has_too_many {
-            requirements(demands, false)
-        } else {
-            all
-        };
+        let all = all.filter(|all| all.len() <= MAX_REQUIREMENTS);
+        let has_too_many = all.is_none();
+        let without_scopes = || requirements(demands, false).unwrap_or_default();
+        let mut requirements = all.unwrap_or_else(without_scopes);
         requirements.truncate(MAX_REQUIREMENTS);
         let is_partial = has_too_many || demands.iter().any(|demand| demand.is_partial);
         let is_in_body = requirements.iter().all(BTreeMap::is_empty)
@@ -103,42 +105,54 @@ impl Security {
     }
 }
 
-/// Returns every way to meet all guards, without those that include another one.
-fn requirements(demands: &[&Demand], with_scopes: bool) -> Vec<Requirement> {
+/// Returns every way to meet all guards, without those that include another one. If there are more than
+/// [`MAX_WAYS`], returns `None`, or the first ones without scopes.
+fn requirements(demands: &[&Demand], with_scopes: bool) -> Option<Vec<Requirement>> {
     // The requirement, and the scheme that each guard reads in it.
     let mut ways: Vec<(Requirement, Vec<Option<&str>>)> = vec![Default::default()];
-    for demand in demands {
+    for (at, demand) in demands.iter().enumerate() {
         let schemes = demand.schemes.iter().map(|scheme| Some(scheme.as_str()));
         let none = (demand.is_optional || demand.schemes.is_empty()).then_some(None);
         let choices: Vec<_> = schemes.chain(none).collect();
-        let mut next = Vec::new();
-        for (requirement, chosen) in &ways {
-            for choice in &choices {
-                let lists = if with_scopes && choice.is_some() {
-                    demand.lists.as_slice()
-                } else {
-                    &[Vec::new()]
-                };
-                for list in lists {
-                    let mut requirement = requirement.clone();
-                    if let Some(scheme) = choice {
-                        add(requirement.entry((*scheme).to_owned()).or_default(), list);
-                    }
-                    next.push((requirement, [chosen.as_slice(), &[*choice]].concat()));
+        let nothing = [Vec::new()];
+        let lists = |choice: Option<&str>| match choice {
+            Some(_) if with_scopes => demand.lists.as_slice(),
+            _ => &nothing,
+        };
+        let pairs = choices
+            .iter()
+            .flat_map(|choice| lists(*choice).iter().map(move |list| (*choice, list)));
+        let pairs: Vec<_> = pairs.collect();
+        let next = ways.iter().flat_map(|(requirement, chosen)| {
+            pairs.iter().map(move |(choice, list)| {
+                let mut requirement = requirement.clone();
+                if let Some(scheme) = choice {
+                    add(requirement.entry((*scheme).to_owned()).or_default(), list);
                 }
+                (requirement, [chosen.as_slice(), &[*choice]].concat())
+            })
+        });
+        // A guard reads each of its locations, and denies a request with two keys.
+        let demands = &demands[..=at];
+        let next = next.filter(|(requirement, chosen)| {
+            demands.iter().zip(chosen).all(|(demand, choice)| {
+                let mut schemes = demand.schemes.iter();
+                schemes.all(|scheme| {
+                    Some(scheme.as_str()) == *choice || !requirement.contains_key(scheme)
+                })
+            })
+        });
+        let mut next: Vec<_> = next.take(MAX_WAYS + 1).collect();
+        if next.len() > MAX_WAYS {
+            if with_scopes {
+                return None;
             }
+            next.truncate(MAX_WAYS);
         }
         ways = next;
     }
-    let ways = ways.into_iter().filter(|(requirement, chosen)| {
-        // A guard reads each of its locations, and denies a request with two keys.
-        demands.iter().zip(chosen).all(|(demand, choice)| {
-            let mut schemes = demand.schemes.iter();
-            schemes
-                .all(|scheme| Some(scheme.as_str()) == *choice || !requirement.contains_key(scheme))
-        })
-    });
-    without_supersets(ways.map(|(requirement, _)| requirement))
+    let requirements = ways.into_iter().map(|(requirement, _)| requirement);
+    Some(without_supersets(requirements))
 }
 
 fn add(scopes: &mut Vec<String>, more: &[String]) {
@@ -236,5 +250,74 @@ fn member(location: &KeyLocation<'_>) -> Option<String> {
     match location {
         KeyLocation::Json { name } | KeyLocation::Form { name } => Some((*name).to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACES: [KeyLocation<'static>; 6] = [
+        KeyLocation::BEARER,
+        KeyLocation::Basic,
+        KeyLocation::WebSocket,
+        KeyLocation::Query { name: "a" },
+        KeyLocation::Query { name: "b" },
+        KeyLocation::Query { name: "c" },
+    ];
+
+    fn demand(scheme: &str, lists: usize) -> Demand {
+        let policy = Policy::new().locations(const { &PLACES });
+        let mut demand = Demand::of(&policy, &KeyLocation::BEARER);
+        let schemes = demand
+            .schemes
+            .iter()
+            .map(|place| format!("{place}{scheme}"));
+        demand.schemes = schemes.collect();
+        demand.lists = (0..lists).map(|at| vec![format!("{scheme}{at}")]).collect();
+        demand
+    }
+
+    /// Stacked guards are bounded: 10 of them have 96 to the power of 10 ways together.
+    #[test]
+    fn many_ways_are_not_built() {
+        for guards in [2, 3, 10] {
+            let same: Vec<_> = (0..guards).map(|_| demand("", 16)).collect();
+            let security = Security::of(&same.iter().collect::<Vec<_>>());
+            let requirements = security.requirements.unwrap();
+            assert_eq!(requirements.len(), 6, "each guard reads the same key");
+            assert!(
+                requirements
+                    .iter()
+                    .flat_map(BTreeMap::values)
+                    .all(Vec::is_empty)
+            );
+
+            let own: Vec<_> = (0..guards)
+                .map(|at| demand(&format!("g{at}"), 16))
+                .collect();
+            let security = Security::of(&own.iter().collect::<Vec<_>>());
+            let requirements = security.requirements.unwrap();
+            assert_eq!(requirements.len(), MAX_REQUIREMENTS);
+            assert!(requirements.iter().all(|one| one.len() == guards));
+        }
+        // Control: few are listed with their scopes.
+        let few = [demand("a", 1), demand("b", 2)];
+        let few: Vec<_> = few
+            .iter()
+            .map(|one| Demand {
+                schemes: one.schemes[..2].to_vec(),
+                ..one.clone()
+            })
+            .collect();
+        let requirements = Security::of(&few.iter().collect::<Vec<_>>())
+            .requirements
+            .unwrap();
+        assert_eq!(requirements.len(), 8);
+        assert!(
+            requirements
+                .iter()
+                .all(|one| one.values().flatten().count() == 2)
+        );
     }
 }
