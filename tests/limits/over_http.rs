@@ -7,12 +7,12 @@ use std::time::Duration;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::test::{TestRequest, call_service, init_service};
-use actix_web::{App, HttpResponse, web};
+use actix_web::{App, HttpResponse, get, web};
 use apikey_runtime::clock::{Clock, ManualClock};
 use apikey_runtime::events::EventKind;
 use apikey_runtime::{
     ApiKeyExt, ApiKeyManager, Config, DefaultPolicy, Guarded, KeyHeaders, Limit, MemoryStore,
-    Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr, Timestamp,
+    Policy, Quota, Rate, RequireApiKey, RoutePolicy, ScopeExpr, Timestamp, api_key_required,
 };
 use apikey_test_support::{PATIENCE, within};
 
@@ -470,6 +470,68 @@ async fn m12_a_request_that_passes_two_gates_is_charged_once_and_the_higher_cost
         "{:?}",
         scene.manager.limits(before).await
     );
+}
+
+#[api_key_required]
+#[api_key_required(cost = 0)]
+async fn stacked() -> &'static str {
+    "done"
+}
+
+#[api_key_required]
+#[get("/between")]
+#[api_key_required(cost = 0)]
+async fn with_a_route_between() -> &'static str {
+    "done"
+}
+
+#[api_key_required(cost = 0)]
+#[api_key_required]
+async fn reversed() -> &'static str {
+    "done"
+}
+
+#[api_key_required(scope = "admin")]
+#[api_key_required]
+async fn denied_above() -> &'static str {
+    "done"
+}
+
+#[api_key_required(scope = "admin")]
+#[get("/denied-between")]
+#[api_key_required]
+async fn denied_above_a_route() -> &'static str {
+    "done"
+}
+
+/// M-12.
+#[actix_web::test]
+async fn m12_a_request_that_passes_two_attributes_is_charged_once_or_not_at_all() {
+    let scene = Scene::new().await;
+    let manager = scene.manager.clone();
+    let app = asking!(
+        App::new()
+            .wrap(KeyHeaders)
+            .configure(move |app| manager.init_app(app))
+            .service((with_a_route_between, denied_above_a_route))
+            .route("/stacked", web::get().to(stacked))
+            .route("/reversed", web::get().to(reversed))
+            .route("/denied", web::get().to(denied_above))
+    );
+    let credits = || [Limit::new("credits", Quota::lifetime(20))];
+    for path in ["/stacked", "/between", "/reversed"] {
+        let key = scene.key(credits()).await;
+        assert_eq!(app(path, &key).await.state["credits"].0, 19, "{path}");
+    }
+    for path in ["/denied", "/denied-between"] {
+        let created = scene.manager.create("b").limits(credits()).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(app(path, created.expose_secret()).await.status, 403);
+        }
+        let remaining = async || scene.manager.limits(created.id()).await.unwrap()[0].remaining;
+        let refunded = within(PATIENCE, async || remaining().await == 20).await;
+        assert!(refunded.is_some(), "{path}: {}", remaining().await);
+    }
 }
 
 /// An app and a scope inside it, each with a rate of its own and without a name.
