@@ -245,7 +245,8 @@ impl Policy {
     /// Sets how many units of each limit, the key's and the route's, a request costs: 0 to
     /// 1,000,000. By default, 1.
     ///
-    /// A key whose burst or quota is smaller than the cost can never use the route.
+    /// A key whose burst or quota is smaller than the cost can never use the route. For a key without limits of its
+    /// own, this is the burst of `default_rate_limit`.
     ///
     /// # Panics
     ///
