@@ -43,33 +43,47 @@ impl Routes {
 
     /// Returns each method with its pattern, which begins with those of the scopes around.
     pub(crate) fn pairs(&self) -> Vec<(&str, String)> {
-        let scopes = self.scopes.concat();
         let mut pairs = Vec::new();
         for (pattern, methods) in self.patterns.iter().zip(&self.methods) {
             let methods = methods.iter().map(String::as_str);
-            pairs.extend(methods.map(|method| (method, format!("{scopes}{pattern}"))));
+            let path: String = self.scopes_before(pattern).chain([&**pattern]).collect();
+            pairs.extend(methods.map(|method| (method, path.clone())));
         }
         pairs
     }
 
-    /// Rejects a template whose parameter is missing in one of the patterns.
+    /// Rejects a template whose parameter is missing in one of the patterns, or stands in it more than
+    /// once.
     pub(crate) fn check_templates(&self, scopes: Option<&ScopeExpr>, errors: &mut Errors) {
         let mut templates = Vec::new();
         if let Some(scopes) = scopes {
             scopes.templates(&mut templates);
         }
         for (name, span) in templates {
-            let lacks = |pattern: &&String| !self.parameters(pattern).contains(&name.as_str());
-            if let Some(pattern) = self.patterns.iter().find(lacks) {
+            let times = |pattern: &str| {
+                let parameters = self.parameters(pattern);
+                parameters.iter().filter(|known| **known == name).count()
+            };
+            if let Some(pattern) = self.patterns.iter().find(|pattern| times(pattern) == 0) {
                 errors.at(span, problem(&name, pattern, &self.parameters(pattern)));
+            } else if self.patterns.iter().any(|pattern| times(pattern) > 1) {
+                let problem = format!("the route's path has the parameter `{name}` more than once");
+                errors.at(span, format!("{problem}; give each a name of its own"));
             }
         }
     }
 
     /// Returns the names of the parameters of a pattern and of the scopes around it.
     fn parameters<'a>(&'a self, pattern: &'a str) -> Vec<&'a str> {
-        let scopes = self.scopes.iter().map(String::as_str);
+        let scopes = self.scopes_before(pattern);
         scopes.chain([pattern]).flat_map(parameters).collect()
+    }
+
+    /// Returns the patterns of the scopes around that are not in the pattern yet. `#[scope]` adds its own to
+    /// the routing attributes of its module before the guard sees those below it.
+    fn scopes_before<'a>(&'a self, pattern: &str) -> impl Iterator<Item = &'a str> {
+        let scopes = self.scopes.iter().map(String::as_str);
+        scopes.filter(move |scope| !pattern.starts_with(scope))
     }
 }
 
@@ -224,6 +238,12 @@ mod tests {
         assert_eq!(routes.parameters(&routes.patterns[0]), ["project", "id"]);
         let pairs = routes.pairs();
         assert_eq!(pairs, [("GET", "/{project}/a/{id}".to_owned())]);
+        // As `#[scope]` leaves a routing attribute that stands below the guard.
+        let below = attributes("#[get(\"/orgs/{org}/users/{id}\")]");
+        let module = attributes("#[scope(\"/orgs/{org}\")]");
+        let routes = Routes::of(&below.iter().collect::<Vec<_>>(), &module);
+        assert_eq!(routes.parameters(&routes.patterns[0]), ["org", "id"]);
+        assert_eq!(routes.pairs()[0].1, "/orgs/{org}/users/{id}");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::panic::catch_unwind;
 
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::middleware::{Next, from_fn};
 use actix_web::{get, web};
 use apikey_runtime::{ApiKeyManager, NewKey, Policy, ScopeExpr, Scopes, api_key_required};
 use apikey_test_support::http::Server;
@@ -53,6 +56,26 @@ async fn project(path: web::Path<String>) -> String {
     path.into_inner()
 }
 
+const USER: &str = "user:{id}:read";
+
+#[get("/users/{id}")]
+#[api_key_required(scope = "user:{id}:read")]
+async fn user() -> &'static str {
+    "ok"
+}
+
+#[get("/names/{id}")]
+#[api_key_required(scope = USER)]
+async fn user_name() -> &'static str {
+    "ok"
+}
+
+#[get("/teams/{team}")]
+#[api_key_required(scope = "user:{team}:read")]
+async fn team() -> &'static str {
+    "ok"
+}
+
 fn serve(manager: &ApiKeyManager) -> Server {
     let manager = manager.clone();
     Server::start(move |app| {
@@ -76,6 +99,18 @@ fn serve(manager: &ApiKeyManager) -> Server {
             two_names,
             project,
         ));
+        let scope = |path: &str| web::scope(path).service((user, user_name, team));
+        app.service(scope("/all"));
+        // As `web::scope("/orgs/{id}")` does. With the feature of actix-web that the audit of routes needs, which all
+        // tests have, actix rejects that at the start; without it, it does not.
+        for id in ["7", "9"] {
+            app.service(scope(&format!("/orgs/{id}")).wrap(from_fn(
+                move |mut request: ServiceRequest, next: Next<BoxBody>| {
+                    request.match_info_mut().add_static("id", id);
+                    next.call(request)
+                },
+            )));
+        }
     })
 }
 
@@ -320,6 +355,42 @@ async fn a_template_that_names_no_part_of_the_path_is_500_and_a_line_in_the_log(
         .get("/missing/7", None)
         .await
         .refused(401, "missing-key");
+}
+
+/// The value of the scope further out must not permit what is further in, and the other way round.
+#[actix_web::test]
+async fn a_template_whose_parameter_stands_twice_in_the_path_is_500_and_a_line_in_the_log() {
+    let log = apikey_test_support::log::Log::capture();
+    let manager = manager().await;
+    let server = serve(&manager);
+    let key = key(&manager, &["user:7:read"]).await;
+    for path in [
+        "/orgs/7/users/9",
+        "/orgs/9/users/7",
+        "/orgs/7/users/7",
+        "/orgs/7/names/9",
+    ] {
+        let answer = server.get(path, key.expose_secret()).await;
+        answer.refused(500, "misconfigured-route");
+    }
+    let said = [
+        "ERROR",
+        "more than once",
+        "name=\"id\"",
+        "route=\"/orgs/7/users/{id}\"",
+    ];
+    assert!(!log.lines(&said).is_empty(), "{}", log.text());
+    // Control: another name, and one `id`.
+    server
+        .get("/orgs/9/teams/7", key.expose_secret())
+        .await
+        .says("ok");
+    server
+        .get("/all/users/7", key.expose_secret())
+        .await
+        .says("ok");
+    let other = server.get("/all/users/9", key.expose_secret()).await;
+    other.refused(403, "insufficient-scope");
 }
 
 #[actix_web::test]

@@ -11,7 +11,9 @@ use actix_web::{FromRequest, HttpRequest, web};
 use super::forwarded::{Hop, hops};
 use super::route_pattern;
 use crate::config::Config;
-use crate::policy::{CountedClient, PathValues, RequestFacts, RequestInfo};
+use crate::policy::{
+    CountedClient, PathValues, RequestFacts, RequestInfo, TemplateFault, only_value,
+};
 
 /// A request, as [`RequestInfo`].
 pub(super) struct ActixRequestInfo<'r> {
@@ -152,11 +154,15 @@ impl RequestInfo for ActixRequestInfo<'_> {
 impl PathValues for ActixRequestInfo<'_> {
     /// Decodes the value with `web::Path`, so that the scope is evaluated with the same text that
     /// the handler gets: `match_info` does not decode `%2F`. Without a `%`, both are the same.
-    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut values = self.request.match_info().iter().enumerate();
-        let (at, (_, raw)) = values.find(|(_, (known, _))| *known == name)?;
+    ///
+    /// actix rejects a name that stands twice in one pattern, and not one in the patterns of a scope and
+    /// of a route in it.
+    fn value(&self, name: &'static str) -> Result<Cow<'_, str>, TemplateFault> {
+        let values = self.request.match_info().iter().enumerate();
+        let values = values.map(|(at, (known, raw))| (known, (at, raw)));
+        let (at, raw) = only_value(name, values)?;
         if !raw.contains('%') {
-            return Some(Cow::Borrowed(raw));
+            return Ok(Cow::Borrowed(raw));
         }
         let decoded =
             web::Path::<Vec<String>>::from_request(self.request, &mut Payload::None).into_inner();
@@ -164,7 +170,7 @@ impl PathValues for ActixRequestInfo<'_> {
             .ok()
             .and_then(|values| values.into_inner().into_iter().nth(at));
         // A value that cannot be decoded never matches a segment.
-        Some(value.map_or(Cow::Borrowed(""), Cow::Owned))
+        Ok(value.map_or(Cow::Borrowed(""), Cow::Owned))
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::ApiKeyManager;
 use crate::api_key::ApiKey;
 use crate::denied::{Denied, DenyReason};
-use crate::policy::{CountedClient, PathValues, Policy, RequestInfo};
+use crate::policy::{CountedClient, PathValues, Policy, RequestInfo, TemplateFault};
 use crate::verify::{Allowed, CheckRequest, Credential, FastPath, Verifier};
 
 impl ApiKeyManager {
@@ -61,8 +61,8 @@ pub(super) async fn decide<I: RequestInfo>(
 struct NoRequest;
 
 impl PathValues for NoRequest {
-    fn value(&self, _name: &str) -> Option<Cow<'_, str>> {
-        None
+    fn value(&self, name: &'static str) -> Result<Cow<'_, str>, TemplateFault> {
+        Err(TemplateFault::NoSuchName(name))
     }
 }
 

@@ -14,7 +14,7 @@ pub use location::KeyLocation;
 pub use request_facts::RequestFacts;
 pub(crate) use required_scopes::{GuardScopes, RequiredScopes};
 pub use scopes::ScopeExpr;
-pub(crate) use scopes::{FilledTemplates, PathValues, TemplateFault};
+pub(crate) use scopes::{FilledTemplates, PathValues, TemplateFault, only_value};
 
 use crate::limit::Rate;
 use crate::scope::Scopes;

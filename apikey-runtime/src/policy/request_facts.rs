@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::{CountedClient, PathValues, RequestInfo};
+use super::{CountedClient, PathValues, RequestInfo, TemplateFault, only_value};
 use crate::scope::Scopes;
 
 /// Facts about a request, for a check by a caller that is not a route; see
@@ -92,7 +92,8 @@ impl<'a> RequestFacts<'a> {
     }
 
     /// Sets the decoded values of the path's parameters, with their names, for scopes with templates.
-    /// By default, they are unknown: a policy whose template names one is denied.
+    /// By default, they are unknown: a policy whose template names one is denied. So is one whose template names
+    /// a parameter that is given twice.
     #[must_use]
     pub const fn with_path_values(mut self, values: &'a [(&'a str, &'a str)]) -> Self {
         self.path_values = values;
@@ -143,9 +144,8 @@ impl<'a> RequestFacts<'a> {
 }
 
 impl PathValues for RequestFacts<'_> {
-    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-        let found = self.path_values.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| Cow::Borrowed(*value))
+    fn value(&self, name: &'static str) -> Result<Cow<'_, str>, TemplateFault> {
+        only_value(name, self.path_values.iter().copied()).map(Cow::Borrowed)
     }
 }
 

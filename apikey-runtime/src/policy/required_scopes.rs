@@ -108,13 +108,13 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::policy::PathValues;
+    use crate::policy::{PathValues, TemplateFault, only_value};
 
     struct Project(&'static str);
 
     impl PathValues for Project {
-        fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-            (name == "id").then_some(Cow::Borrowed(self.0))
+        fn value(&self, name: &'static str) -> Result<Cow<'_, str>, TemplateFault> {
+            only_value(name, [("id", self.0)]).map(Cow::Borrowed)
         }
     }
 

@@ -9,7 +9,7 @@ use crate::scope::{check_scope, is_segment};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScopeExpr {
-    /// Requires this scope. A segment `{name}` is filled from the route's path.
+    /// Requires this scope. A segment `{name}` is filled from the route's path, which must have the name once.
     One(&'static str),
     /// Requires each of these.
     All(&'static [ScopeExpr]),
@@ -24,6 +24,9 @@ pub enum ScopeExpr {
 pub(crate) enum TemplateFault {
     /// The route's path does not have this name: a mistake of the programmer.
     NoSuchName(&'static str),
+    /// The route's path has this name more than once, so that it does not say which value is meant: a
+    /// mistake of the programmer.
+    AmbiguousName(&'static str),
     /// The value in the request's path cannot be a segment of a scope.
     NotASegment,
 }
@@ -44,9 +47,13 @@ impl FilledTemplates {
 
 /// The decoded path parameters of a route.
 pub(crate) trait PathValues {
-    /// Returns the value of `name` in the request's path; `None` if the route does not have this
-    /// name.
-    fn value(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// Returns the value of `name` in the request's path.
+    ///
+    /// # Errors
+    ///
+    /// Returns a fault if the route has this name not once: the scope of a resource further out must not
+    /// permit one further in.
+    fn value(&self, name: &'static str) -> Result<Cow<'_, str>, TemplateFault>;
 }
 
 impl ScopeExpr {
@@ -186,6 +193,19 @@ impl fmt::Display for ScopeExpr {
     }
 }
 
+/// Returns the one value of `name` in pairs of names and values.
+pub(crate) fn only_value<'k, V>(
+    name: &'static str,
+    pairs: impl IntoIterator<Item = (&'k str, V)>,
+) -> Result<V, TemplateFault> {
+    let mut named = pairs.into_iter().filter(|(known, _)| *known == name);
+    match (named.next(), named.next()) {
+        (Some((_, value)), None) => Ok(value),
+        (None, _) => Err(TemplateFault::NoSuchName(name)),
+        (Some(_), Some(_)) => Err(TemplateFault::AmbiguousName(name)),
+    }
+}
+
 /// Adds the template, filled with the path's values.
 fn fill(
     text: &'static str,
@@ -203,7 +223,7 @@ fn fill(
         match template_name(segment) {
             None => filled.push_str(segment),
             Some(name) => {
-                let value = path.value(name).ok_or(TemplateFault::NoSuchName(name))?;
+                let value = path.value(name)?;
                 // A `:` in the value would change which scope is required.
                 if !is_segment(&value) {
                     return Err(TemplateFault::NotASegment);
@@ -216,7 +236,7 @@ fn fill(
 }
 
 /// Returns the name in a segment `{name}`.
-fn template_name(segment: &str) -> Option<&str> {
+fn template_name(segment: &'static str) -> Option<&'static str> {
     segment.strip_prefix('{')?.strip_suffix('}')
 }
 
@@ -227,11 +247,8 @@ mod tests {
     struct Path(&'static [(&'static str, &'static str)]);
 
     impl PathValues for Path {
-        fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-            self.0
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| Cow::Borrowed(*value))
+        fn value(&self, name: &'static str) -> Result<Cow<'_, str>, TemplateFault> {
+            only_value(name, self.0.iter().copied()).map(Cow::Borrowed)
         }
     }
 

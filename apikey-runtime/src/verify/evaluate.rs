@@ -74,10 +74,11 @@ pub(super) struct PolicyEvaluation {
 enum ScopeEvaluation {
     Met(FilledTemplates),
     Unmet,
-    /// A template names a parameter that the route's pattern does not have.
-    NoSuchName {
+    /// A template names a parameter that the route's pattern does not have, or has more than once.
+    Misfit {
         name: &'static str,
         route: String,
+        is_ambiguous: bool,
     },
 }
 
@@ -100,10 +101,14 @@ impl ScopeEvaluation {
                 Self::Met(filled)
             }
             Ok(_) | Err(TemplateFault::NotASegment) => Self::Unmet,
-            Err(TemplateFault::NoSuchName(name)) => {
+            Err(fault @ (TemplateFault::NoSuchName(name) | TemplateFault::AmbiguousName(name))) => {
                 let mut route = String::new();
                 info.write_route(&mut |piece| route.push_str(piece));
-                Self::NoSuchName { name, route }
+                Self::Misfit {
+                    name,
+                    route,
+                    is_ambiguous: fault != TemplateFault::NoSuchName(name),
+                }
             }
         }
     }
@@ -154,13 +159,26 @@ impl PolicyEvaluation {
         match &self.scopes {
             ScopeEvaluation::Met(_) => Ok(()),
             ScopeEvaluation::Unmet => Err(DenyReason::InsufficientScope),
-            ScopeEvaluation::NoSuchName { name, route } => {
-                tracing::error!(
-                    route,
-                    name,
-                    "the scope of this route has a template for a parameter that the route's path does not have; \
-                     write a name of the path between its braces"
-                );
+            ScopeEvaluation::Misfit {
+                name,
+                route,
+                is_ambiguous,
+            } => {
+                if *is_ambiguous {
+                    tracing::error!(
+                        route,
+                        name,
+                        "the scope of this route has a template for a parameter that stands more than once in the \
+                         route's path; give each parameter a name of its own"
+                    );
+                } else {
+                    tracing::error!(
+                        route,
+                        name,
+                        "the scope of this route has a template for a parameter that the route's path does not have; \
+                         write a name of the path between its braces"
+                    );
+                }
                 Err(DenyReason::Misconfigured)
             }
         }
@@ -171,9 +189,7 @@ impl PolicyEvaluation {
     pub(super) fn into_filled(self) -> FilledTemplates {
         match self.scopes {
             ScopeEvaluation::Met(filled) => filled,
-            ScopeEvaluation::Unmet | ScopeEvaluation::NoSuchName { .. } => {
-                FilledTemplates::default()
-            }
+            ScopeEvaluation::Unmet | ScopeEvaluation::Misfit { .. } => FilledTemplates::default(),
         }
     }
 }

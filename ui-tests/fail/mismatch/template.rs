@@ -44,4 +44,27 @@ mod inner {
     }
 }
 
+#[actix_web::scope("/orgs/{id}")]
+mod around {
+    use actix_web::get;
+
+    #[get("/users/{id}")]
+    #[apikey_runtime::api_key_required(scope = "user:{id}")]
+    async fn twice() -> &'static str {
+        "ok"
+    }
+
+    #[get("/teams/{team}")]
+    #[apikey_runtime::api_key_required(scope = "org:{id}:{team}")]
+    async fn once() -> &'static str {
+        "ok"
+    }
+
+    #[apikey_runtime::api_key_required(scope = "org:{id}:{name}")]
+    #[get("/names/{name}")]
+    async fn once_below() -> &'static str {
+        "ok"
+    }
+}
+
 fn main() {}
