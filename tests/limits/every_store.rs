@@ -31,6 +31,11 @@ fn credits(amount: u64) -> Limit {
     Limit::new("credits", Quota::lifetime(amount))
 }
 
+/// Creates another quota that is prefetched and refunded at any time, as a rolling one is not.
+fn bonus(amount: u64) -> Limit {
+    Limit::new("bonus", Quota::lifetime(amount))
+}
+
 fn hourly(amount: u64) -> Limit {
     Limit::new("hourly", Quota::rolling(amount, HOUR))
 }
@@ -310,7 +315,7 @@ async fn units_taken_ahead_exceed_no_quota_and_come_back_at_the_end() {
     for fleet in Fleet::every(LEASE).await {
         for (tasks, times) in [(1, 7), (16, 12)] {
             let managers = [ahead(&fleet, 10).await, ahead(&fleet, 10).await];
-            let key = key(&managers[0], [credits(150), hourly(200)]).await;
+            let key = key(&managers[0], [credits(150), bonus(200)]).await;
             let passed = spend(&managers, &key, tasks, times).await;
             assert!(passed <= 150, "{}: {passed}", fleet.name);
             for manager in &managers {
@@ -398,7 +403,7 @@ async fn a_client_that_goes_away_while_it_is_charged_has_used_nothing() {
         for units in [1, 10] {
             let store = GateStore::around(fleet.store());
             let manager = ahead_on(store.clone(), units).await;
-            let key = key(&manager, [credits(100), hourly(100)]).await;
+            let key = key(&manager, [credits(100), bonus(100)]).await;
             let (mut passed, mut left_alone) = (0, 0);
             while left_alone < 3 {
                 let gate = store.gate_after(Call::Charge);

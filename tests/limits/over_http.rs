@@ -585,42 +585,51 @@ async fn a_path_that_is_written_otherwise_has_the_same_rate() {
 }
 
 /// R-04, with an inner guard that denies a while after the outer one charged: a refund would count
-/// for the next day.
+/// for the next day, or for the next part of a rolling window. The control is a window whose part is
+/// not over.
 #[actix_web::test]
-async fn what_was_charged_before_midnight_is_not_given_to_the_next_day() {
-    let scene = Scene::new().await;
-    let manager = scene.manager.clone();
-    let clock = Arc::clone(&scene.clock);
-    let app = asking!(
-        App::new()
-            .configure(move |app| manager.init_app(app))
-            .service(
-                web::scope("/late")
-                    // actix runs the last `wrap` first.
-                    .wrap(actix_web::middleware::from_fn(
-                        move |request, next: actix_web::middleware::Next<_>| {
-                            clock.advance(MINUTE);
-                            next.call(request)
-                        }
-                    ))
-                    .wrap(RequireApiKey::new())
-                    .route("/admin", web::get().to(admin)),
-            )
-            .route("/plain", web::get().to(plain))
-    );
-    let key = scene.key([Limit::new("daily", Quota::per_day(3))]).await;
-    assert_eq!(app("/late/admin", &key).await.status, 403);
-    let mut passed = 0;
-    let whole = within(PATIENCE, async || {
-        passed += u32::from(app("/plain", &key).await.status == 200);
-        passed == 3
-    });
-    assert!(whole.await.is_some());
-    // A refund would happen in the background.
-    let refunded = within(Duration::from_millis(300), async || {
-        app("/plain", &key).await.status == 200
-    });
-    assert!(refunded.await.is_none());
+async fn what_was_charged_in_one_period_is_not_given_to_the_next() {
+    let hours = |hours| Quota::rolling(3, MINUTE * 60 * hours);
+    for (quota, wait, left) in [
+        (Quota::per_day(3), 0, 3),
+        (hours(1), 2, 2),
+        (hours(24), 2, 3),
+    ] {
+        let scene = Scene::new().await;
+        scene.clock.advance(MINUTE * wait);
+        let manager = scene.manager.clone();
+        let clock = Arc::clone(&scene.clock);
+        let app = asking!(
+            App::new()
+                .configure(move |app| manager.init_app(app))
+                .service(
+                    web::scope("/late")
+                        // actix runs the last `wrap` first.
+                        .wrap(actix_web::middleware::from_fn(
+                            move |request, next: actix_web::middleware::Next<_>| {
+                                clock.advance(MINUTE);
+                                next.call(request)
+                            }
+                        ))
+                        .wrap(RequireApiKey::new())
+                        .route("/admin", web::get().to(admin)),
+                )
+                .route("/plain", web::get().to(plain))
+        );
+        let key = scene.key([Limit::new("quota", quota)]).await;
+        assert_eq!(app("/late/admin", &key).await.status, 403);
+        let mut passed = 0;
+        let whole = within(PATIENCE, async || {
+            passed += u32::from(app("/plain", &key).await.status == 200);
+            passed == left
+        });
+        assert!(whole.await.is_some(), "{quota}: {passed}");
+        // A refund would happen in the background.
+        let refunded = within(Duration::from_millis(300), async || {
+            app("/plain", &key).await.status == 200
+        });
+        assert!(refunded.await.is_none(), "{quota}");
+    }
 }
 
 #[actix_web::test]

@@ -210,9 +210,10 @@ settings! {
     /// in one call: 1 to 1,000.
     ///
     /// With 1, each request with such limits queries the store; with more, fewer requests do. A
-    /// quota is never exceeded. Units that are not used within a second are refunded to quotas. A
-    /// process that is killed loses them: at most this many requests' units for each check of the
-    /// key that was in progress. By default, 1. See [`guide::limits`](crate::guide::limits).
+    /// quota is never exceeded. Units that are not used within a second are refunded to quotas, except
+    /// at the very end of a period. A process that is killed loses them: at most this many requests'
+    /// units for each check of the key that was in progress. Nothing is prefetched for requests with a
+    /// rolling quota. By default, 1. See [`guide::limits`](crate::guide::limits).
     limit_prefetch(units: u32) => limit_prefetch: u32 = units;
 
     /// Sets a name that tells the limit counters of this service from those of others on the same

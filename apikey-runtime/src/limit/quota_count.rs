@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::LimitRule;
 use super::calendar::{end_of, period_of};
 use super::quota::{PARTS, Quota, QuotaPeriod};
 use super::state::{CounterState, LimitDecision, micros};
@@ -104,6 +105,25 @@ impl CounterState {
             (*used, left) = (*used - back, left - back);
         }
         self.parts.retain(|_, used| *used > 0);
+    }
+}
+
+impl LimitRule {
+    /// Returns how long a charge with the decision `charged` can be refunded; `None` for ever.
+    ///
+    /// A refund takes units from the newest period or part. Once units can be charged to the next
+    /// one, it would take those: what was refunded would stay in the older one, and leave the window
+    /// with it before the units that were used leave.
+    pub(crate) fn refund_span(self, charged: LimitDecision) -> Option<Duration> {
+        let reset = charged.reset_after?;
+        let part = match self {
+            Self::Quota(quota) => quota.period().part_millis(),
+            Self::Rate(_) => None,
+        };
+        // The charged part is the newest one, so all units are available again when it has left the
+        // window: `PARTS` parts after its end.
+        let kept = Duration::from_millis(part.unwrap_or(0).saturating_mul(PARTS));
+        Some(reset.saturating_sub(kept))
     }
 }
 

@@ -226,6 +226,9 @@ impl LimiterShard {
     fn refund(&mut self, key: KeyId, limit: &AppliedLimit, now: LimiterTime) {
         let counter_key = (key, limit.hash);
         let reset = limit.decision.and_then(|decision| decision.reset_after);
+        let span = limit
+            .decision
+            .and_then(|decision| limit.rule.refund_span(decision));
         // Whole microseconds, as `reset` has: rounded up, an idle rate would stay used for one.
         let passed = now.nanos.saturating_sub(limit.at_nanos) / 1_000;
         let passed = Duration::from_micros(passed);
@@ -246,7 +249,7 @@ impl LimiterShard {
                     None => {}
                 }
             }
-            LimitRule::Quota(_) if reset.is_some_and(|reset| reset <= passed) => {}
+            LimitRule::Quota(_) if span.is_some_and(|span| span <= passed) => {}
             LimitRule::Quota(_) => {
                 if let Some((_, count)) = self.quotas.get_mut(&counter_key) {
                     count.refill(limit.rule, u64::from(limit.cost));

@@ -8,4 +8,4 @@ mod prefetch;
 pub(crate) use applied::{AppliedLimit, CountedBy, LimitSource, pin_former_plan};
 pub(crate) use local::{LimiterTime, LocalLimiter};
 pub(crate) use plan::{Plan, Plans};
-pub(crate) use prefetch::{PREFETCH_TTL, Prefetch, PrefetchKey, Refund, period_end};
+pub(crate) use prefetch::{PREFETCH_TTL, Prefetch, PrefetchKey, Refund, refund_end};

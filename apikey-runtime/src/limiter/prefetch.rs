@@ -49,8 +49,8 @@ struct PrefetchedBatch {
 pub(crate) struct Refund {
     pub(crate) key: KeyId,
     pub(crate) units: u64,
-    /// Each quota with the uptime at which its period ends at the earliest. A later refund would go
-    /// to the next period.
+    /// Each quota with the uptime at which the charged period, or part of a rolling window, ends at
+    /// the earliest. A later refund would go to the next one.
     pub(crate) quotas: Vec<(LimitCounter, Option<u64>)>,
 }
 
@@ -64,14 +64,16 @@ pub(crate) struct Prefetch {
 
 impl PrefetchKey {
     /// Creates the key of a request's charge in the store. Returns `None` if the store does not
-    /// count a limit of the request, if the request is free, or if its limits have different costs.
+    /// count a limit of the request, if the request is free, if its limits have different costs, or if
+    /// one is a rolling quota: prefetched units would leave the window earlier than the requests that
+    /// use them.
     pub(crate) fn of(key: KeyId, applied: &[AppliedLimit]) -> Option<Self> {
         let mut stored = applied
             .iter()
             .filter(|limit| limit.counted_by == CountedBy::Store);
-        let cost = stored.next()?.cost;
-        let alike = cost > 0 && stored.all(|limit| limit.cost == cost);
-        alike.then(|| Self(key, hash_applied(applied)))
+        let cost = stored.clone().next()?.cost;
+        let fits = |limit: &AppliedLimit| limit.cost == cost && !is_rolling(limit.rule);
+        (cost > 0 && stored.all(fits)).then(|| Self(key, hash_applied(applied)))
     }
 }
 
@@ -199,7 +201,10 @@ fn into_refund(key: PrefetchKey, batch: PrefetchedBatch) -> Option<Refund> {
     let quotas = batch.limits.into_iter();
     let quotas = quotas.filter(|(counter, _)| matches!(counter.rule(), LimitRule::Quota(_)));
     let quotas: Vec<_> = quotas
-        .map(|(counter, decision)| (counter, period_end(sent, decision)))
+        .map(|(counter, decision)| {
+            let end = refund_end(sent, counter.rule(), decision);
+            (counter, end)
+        })
         .collect();
     let units = u64::from(batch.left) * u64::from(batch.cost);
     (units > 0 && !quotas.is_empty()).then_some(Refund {
@@ -209,11 +214,15 @@ fn into_refund(key: PrefetchKey, batch: PrefetchedBatch) -> Option<Refund> {
     })
 }
 
-/// Returns the uptime at which a limit's period ends at the earliest, given its `decision` about a
-/// charge that was sent at `sent_nanos`.
-pub(crate) fn period_end(sent_nanos: u64, decision: LimitDecision) -> Option<u64> {
-    let reset = decision.reset_after?;
-    Some(sent_nanos.saturating_add(nanos(reset)))
+/// Returns the uptime at which it is too late for a refund at the earliest, given the `decision` of
+/// `rule` about a charge that was sent at `sent_nanos`; `None` for never.
+pub(crate) fn refund_end(sent_nanos: u64, rule: LimitRule, decision: LimitDecision) -> Option<u64> {
+    let span = rule.refund_span(decision)?;
+    Some(sent_nanos.saturating_add(nanos(span)))
+}
+
+fn is_rolling(rule: LimitRule) -> bool {
+    matches!(rule, LimitRule::Quota(quota) if quota.period().part_millis().is_some())
 }
 
 /// Returns the decision a time of `passed` later, if `kept` of the prefetched units are left.
@@ -336,6 +345,19 @@ mod tests {
             (1, 6, 1)
         );
         assert!(prefetch.sweep(clock.read(), true).is_empty());
+    }
+
+    /// The control is the same request with a daily quota.
+    #[test]
+    fn a_request_with_a_rolling_quota_is_not_prefetched_for() {
+        let mut applied = applied();
+        applied.push(applied[0].clone());
+        assert!(PrefetchKey::of(KeyId::from_u128(1), &applied).is_some());
+        for at in 0..applied.len() {
+            let mut applied = applied.clone();
+            applied[at].rule = Quota::rolling(100, HOUR).into();
+            assert!(PrefetchKey::of(KeyId::from_u128(1), &applied).is_none());
+        }
     }
 
     /// Units that were charged to one day are neither used nor refunded in the next.

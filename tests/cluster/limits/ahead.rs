@@ -1,12 +1,19 @@
 //! Prefetched units of limits.
 
-use super::{LEASE, On, credits, hourly, keeps, nodes};
+use apikey_runtime::{Limit, Quota};
+
+use super::{LEASE, On, credits, keeps, nodes};
 use crate::harness::control::in_turn;
 use crate::harness::settings::Settings;
 use crate::harness::spending::{End, Plan};
 
 /// How many units a node prefetches.
 const BATCH: u32 = 10;
+
+/// Creates a second quota that is prefetched, as a rolling one is not.
+fn bonus(amount: u64) -> Limit {
+    Limit::new("bonus", Quota::lifetime(amount))
+}
 
 /// Prefetching never enlarges a quota. Nodes that stop gracefully refund the units; a killed node
 /// loses at most what it may prefetch for each check in progress.
@@ -21,14 +28,14 @@ async fn ahead(on: On, test: &str) {
     for tasks in [1, 4] {
         let plan = Plan {
             tasks,
-            ..Plan::of(3, [credits(300), hourly(400)])
+            ..Plan::of(3, [credits(300), bonus(400)])
         };
         assert_eq!(keeps(&cluster, &plan).await.admitted.len(), 300);
         keeps(&cluster, &plan.killing(20)).await;
     }
     let plan = Plan {
         end: End::After(35),
-        ..Plan::of(3, [credits(1_000), hourly(2_000)])
+        ..Plan::of(3, [credits(1_000), bonus(2_000)])
     };
     let spent = cluster.spend(&plan).await;
     for slot in cluster.regular_slots() {

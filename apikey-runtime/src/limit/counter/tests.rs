@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limit::{Quota, Rate};
+use crate::limit::{Quota, QuotaPeriod, Rate};
 
 const SECOND: i64 = 1_000_000;
 
@@ -133,6 +133,17 @@ proptest! {
         }
     }
 
+    /// The same with charges that are refunded later, which then do not count. A refund that comes
+    /// too late is left out, so its charge counts.
+    #[test]
+    fn a_rolling_quota_holds_while_charges_are_refunded(
+        amount in 1u64..20, seconds in 60u64..600,
+        steps in prop::collection::vec((0i64..30 * SECOND, 1u32..4, 0usize..4), 1..100),
+    ) {
+        let quota = Quota::rolling(amount, Duration::from_secs(seconds));
+        prop_assert_eq!(most_in_a_window(quota, &steps, LimitRule::refund_span), Ok(()));
+    }
+
     #[test]
     fn what_is_given_back_can_be_used_again(
         used in 0u64..50, amount in 0u64..60, seconds in 60u64..600,
@@ -152,6 +163,78 @@ proptest! {
             prop_assert_eq!(count.check(rule, 0, now + 25 * SECOND).remaining, left);
         }
     }
+}
+
+/// Makes charges, each of which is refunded some steps later (0: never) unless `refund_span` says
+/// that it is too late. Returns an error if more than the quota counts in a stretch of its length.
+fn most_in_a_window(
+    quota: Quota,
+    steps: &[(i64, u32, usize)],
+    refund_span: fn(LimitRule, LimitDecision) -> Option<Duration>,
+) -> Result<(), String> {
+    struct Passed {
+        at: i64,
+        cost: u64,
+        refund_at: usize,
+        decision: LimitDecision,
+    }
+    let rule = LimitRule::from(quota);
+    let (mut count, mut now) = (CounterState::default(), 1_700_000_000 * SECOND);
+    let mut passed: Vec<Passed> = Vec::new();
+    for (step, (pause, cost, refund_after)) in steps.iter().enumerate() {
+        now += pause;
+        passed.retain(|one| {
+            let age = Duration::from_micros((now - one.at).cast_unsigned());
+            let in_time = refund_span(rule, one.decision).is_none_or(|span| age < span);
+            let refunded = one.refund_at == step && in_time;
+            if refunded {
+                count.refill(rule, one.cost);
+            }
+            !refunded
+        });
+        if count.check(rule, *cost, now).allowed {
+            passed.push(Passed {
+                at: now,
+                cost: u64::from(*cost),
+                refund_at: match refund_after {
+                    0 => usize::MAX,
+                    steps => step + steps,
+                },
+                decision: count.charge(rule, *cost, now),
+            });
+        }
+    }
+    let QuotaPeriod::Rolling(window) = quota.period() else {
+        return Err(format!("`{quota}` is not a rolling quota"));
+    };
+    let window = window.as_micros() as i64;
+    for first in &passed {
+        let within = passed
+            .iter()
+            .filter(|one| (first.at..first.at + window).contains(&one.at));
+        let sum: u64 = within.map(|one| one.cost).sum();
+        if sum > quota.amount() {
+            return Err(format!("{sum} of `{quota}` in a window"));
+        }
+    }
+    Ok(())
+}
+
+/// The control: refunds until all units are available again, as for calendar periods.
+#[test]
+fn a_refund_after_the_charged_part_of_a_window_is_found_out() {
+    let quota = Quota::rolling(100, Duration::from_secs(60));
+    // 31 units are refunded two seconds later, after 69 of the next part, and charged again at
+    // once and when the first part has left the window.
+    let halves = [(0, 31, 2), (3, 69, 0), (1, 31, 0), (118, 31, 0)];
+    let steps = halves.map(|(pause, cost, refund)| (pause * SECOND / 2, cost, refund));
+    let late = |_: LimitRule, decision: LimitDecision| decision.reset_after;
+    let found = most_in_a_window(quota, &steps, late);
+    assert_eq!(found, Err("131 of `100/rolling 60s` in a window".into()));
+    assert_eq!(
+        most_in_a_window(quota, &steps, LimitRule::refund_span),
+        Ok(())
+    );
 }
 
 /// Units that left the window absorb none of a refill.

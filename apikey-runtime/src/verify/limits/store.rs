@@ -11,7 +11,7 @@ use crate::error::{ErrorChain, StoreError};
 use crate::key::KeyId;
 use crate::limit::{Limit, LimitDecision, LimitRule, LimitStatus};
 use crate::limiter::{
-    AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, period_end,
+    AppliedLimit, CountedBy, LimitSource, PREFETCH_TTL, Plan, PrefetchKey, Refund, refund_end,
 };
 use crate::metrics::StoreCall;
 use crate::shared::Shared;
@@ -260,7 +260,7 @@ impl Verifier {
         if limit.counted_by == CountedBy::Store && limit.cost > 0 && quota {
             let until = limit
                 .decision
-                .and_then(|decision| period_end(limit.at_nanos, decision));
+                .and_then(|decision| refund_end(limit.at_nanos, limit.rule, decision));
             self.refill_in_background(Refund {
                 key,
                 units: u64::from(limit.cost),
@@ -302,7 +302,10 @@ fn refund_of(charge: Charge, charged: &ChargeOutcome, sent_nanos: u64) -> Refund
         key: charge.key,
         units: u64::from(charge.cost),
         quotas: quotas
-            .map(|(counter, decision)| (counter, period_end(sent_nanos, *decision)))
+            .map(|(counter, decision)| {
+                let end = refund_end(sent_nanos, counter.rule(), *decision);
+                (counter, end)
+            })
             .collect(),
     }
 }
@@ -353,7 +356,8 @@ async fn refill_all(shared: &Arc<Shared>, refunds: Vec<Refund>) {
 }
 
 async fn refill(shared: &Shared, refund: Refund) {
-    // A refill in progress when a period ends would be credited to the next period.
+    // A refill in progress when a period ends, or a part of a rolling window, would be credited to
+    // the next one.
     let margin = u64::try_from((shared.deadline * 2).as_nanos()).unwrap_or(u64::MAX);
     for (counter, until) in refund.quotas.iter().filter(|_| refund.units > 0) {
         let latest = shared.now().uptime_nanos.saturating_add(margin);
