@@ -120,8 +120,11 @@ impl Server {
                 Some(number.ok_or_else(|| self.broken("`schema` is not a number"))?)
             }
         };
-        // What an older release made is brought up to date in steps, after its version is written.
-        let is_complete = passes.iter().all(|pass| pass.as_deref() == Some(b"all"));
+        // What an older release made is brought up to date in steps, after its version is written and the position of each
+        // pass with it. A `meta` without positions is that of a history which has begun on nothing, or again on what this
+        // release wrote.
+        let is_done = |pass: &Option<Vec<u8>>| pass.as_deref().is_none_or(|pass| pass == b"all");
+        let is_complete = passes.iter().all(is_done);
         let effective = match version {
             Some(SCHEMA) if !is_complete && !opening.migrate => Some(SCHEMA - 1),
             version => version,

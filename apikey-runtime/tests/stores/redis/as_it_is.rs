@@ -1,20 +1,72 @@
 //! Starts that create nothing and change nothing.
 
-use apikey_runtime::store::FoundSchema;
+use apikey_runtime::store::{FoundSchema, WriteOptions};
 use apikey_runtime::{KeyStore, RedisStore};
+use apikey_test_support::servers::redis::RedisServer;
 
 use super::{redis_server, started};
 use crate::as_it_is::found;
+use crate::{id, record};
+
+const META: &str = "{apikey}:meta";
+
+fn as_it_is(server: &RedisServer) -> RedisStore {
+    RedisStore::new(server.url())
+        .must_exist(true)
+        .migrate(false)
+}
+
+/// What does not exist may be created, even if nothing may be brought up to date.
+#[tokio::test]
+async fn a_new_store_is_no_older_one() {
+    let server = redis_server!();
+    for _ in 0..2 {
+        let store = RedisStore::new(server.url()).migrate(false);
+        store.start().await.unwrap();
+        as_it_is(&server).start().await.unwrap();
+    }
+}
+
+/// A history that starts again has what this release wrote.
+#[tokio::test]
+async fn a_store_that_has_lost_its_history_is_no_older_one() {
+    let server = redis_server!();
+    let store = started(&server).await;
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    server.command(&["DEL", META]);
+    assert_eq!(found(&as_it_is(&server)).await, FoundSchema::Missing);
+    store
+        .insert(&record(2), &WriteOptions::new())
+        .await
+        .unwrap();
+    let as_it_is = as_it_is(&server);
+    as_it_is.start().await.unwrap();
+    assert!(as_it_is.find(&id(1)).await.unwrap().is_some());
+}
+
+/// The upgrade ends after it has written the version, and before its first step.
+#[tokio::test]
+async fn an_upgrade_that_has_only_begun_is_not_taken_for_done() {
+    let server = redis_server!();
+    started(&server).await.stop().await;
+    server.command(&["HSET", META, "schema", "104"]);
+    server.command(&["HDEL", META, "notices", "owners"]);
+    server.command(&["ACL", "SETUSER", "default", "-zrange"]);
+    RedisStore::new(server.url()).start().await.unwrap_err();
+    assert_eq!(server.command(&["HGET", META, "schema"]).text(), "105");
+    server.command(&["ACL", "SETUSER", "default", "+zrange"]);
+    assert_eq!(found(&as_it_is(&server)).await, FoundSchema::Older(104));
+    started(&server).await.stop().await;
+    as_it_is(&server).start().await.unwrap();
+}
 
 #[tokio::test]
 async fn each_reason_is_told_from_the_others() {
     let server = redis_server!();
-    const META: &str = "{apikey}:meta";
-    let as_it_is = || {
-        RedisStore::new(server.url())
-            .must_exist(true)
-            .migrate(false)
-    };
+    let as_it_is = || as_it_is(&server);
     assert_eq!(found(&as_it_is()).await, FoundSchema::Missing);
     assert_eq!(server.command(&["DBSIZE"]).text(), "0", "nothing was made");
 
