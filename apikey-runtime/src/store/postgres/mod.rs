@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sqlx::postgres::PgConnectOptions;
 
 use self::connect::ConnectionTarget;
@@ -81,6 +81,8 @@ struct PostgresPools {
     trim_schedule: TrimSchedule,
     /// Where this node trims the log next.
     trimmed: AtomicI64,
+    /// The key from which this node looks next for last uses of keys that are gone.
+    orphans_searched: Mutex<String>,
     _push: PushListener,
 }
 
@@ -231,6 +233,7 @@ impl KeyStore for PostgresStore {
             member_list: pool(1)?,
             trim_schedule: TrimSchedule::default(),
             trimmed: AtomicI64::new(0),
+            orphans_searched: Mutex::default(),
             _push: PushListener::open(target.clone(), channel, self.signal.clone()),
         };
         *self.running.write() = Ok(Arc::new(pools));

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -41,13 +42,18 @@ impl UsageStore for PostgresStore {
     }
 
     async fn prune_usage(&self, hour: i64) -> Result<(), StoreError> {
-        forget(&self.running()?.keys, hour).await
+        let running = self.running()?;
+        forget(&running.keys, hour).await?;
+        remove_orphans(&running.keys, hour, &running.orphans_searched).await
     }
 }
 
 /// How many rows are removed at once: a statement that takes longer than a call may would be ended,
 /// and never come to its end.
 const REMOVED_AT_ONCE: usize = 5_000;
+
+/// How many last uses are compared with their keys at once.
+const SEARCHED_AT_ONCE: i64 = 5_000;
 
 /// How many rows a step of the roll-up moves.
 const ROLLED_UP_AT_ONCE: i64 = 1_000;
@@ -228,20 +234,51 @@ async fn forget(pool: &ConnectionPool, hour: i64) -> Result<(), StoreError> {
             WHERE at < least($1, (extract(epoch FROM now()) * 1000)::bigint - 86400000) \
             LIMIT $2 FOR UPDATE SKIP LOCKED)) \
          RETURNING 1";
-    // Written for a key that was removed at that moment.
-    const GONE: &str = "DELETE FROM api_key_secret_uses WHERE ctid = ANY (ARRAY( \
-            SELECT ctid FROM api_key_secret_uses AS used WHERE used.at < $1 \
-                AND NOT EXISTS (SELECT FROM api_keys WHERE id = used.key) \
-            LIMIT $2 FOR UPDATE OF used SKIP LOCKED)) \
-         RETURNING 1";
     const NETWORKS: &str = "DELETE FROM api_key_networks WHERE ctid = ANY (ARRAY( \
             SELECT ctid FROM api_key_networks WHERE day < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)) \
          RETURNING 1";
     let millis = hour.saturating_mul(HOUR_MILLIS);
     remove(pool, OLD, hour).await?;
     remove(pool, NETWORKS, hour.div_euclid(24)).await?;
-    remove(pool, SILENT, millis).await?;
-    remove(pool, GONE, millis).await
+    remove(pool, SILENT, millis).await
+}
+
+/// Removes last uses from before `hour` of keys that are not there: they were written while their key was removed. Looks at
+/// the next [`SEARCHED_AT_ONCE`] last uses, by their index, and notes the last key in `searched`: there are as many as keys, and
+/// next to none of them is removed.
+async fn remove_orphans(
+    pool: &ConnectionPool,
+    hour: i64,
+    searched: &Mutex<String>,
+) -> Result<(), StoreError> {
+    const SEARCH: &str = "\
+        WITH next AS MATERIALIZED ( \
+            SELECT key FROM api_key_secret_uses WHERE key >= $1 ORDER BY key LIMIT $2 \
+        ), gone AS ( \
+            DELETE FROM api_key_secret_uses WHERE ctid = ANY (ARRAY( \
+                SELECT used.ctid FROM api_key_secret_uses AS used \
+                WHERE used.key = ANY (ARRAY(SELECT key FROM next)) AND used.at < $3 \
+                    AND NOT EXISTS (SELECT FROM api_keys WHERE id = used.key) \
+                FOR UPDATE OF used SKIP LOCKED)) \
+        ) SELECT max(key) AS last, count(*) AS count FROM next";
+    let removing_failed = |error| failed("removing last uses of keys that are gone", error);
+    let (start, millis) = (searched.lock().clone(), hour.saturating_mul(HOUR_MILLIS));
+    let query = || {
+        sqlx::query(SEARCH)
+            .bind(start.clone())
+            .bind(SEARCHED_AT_ONCE)
+            .bind(millis)
+    };
+    let rows = pool.write(query).await.map_err(removing_failed)?;
+    let Some(row) = rows.first() else {
+        return Ok(());
+    };
+    let count: i64 = row.try_get("count").map_err(removing_failed)?;
+    let last: Option<String> = row.try_get("last").map_err(removing_failed)?;
+    // The last key is looked at again, since it may have another row.
+    let next = last.filter(|_| count == SEARCHED_AT_ONCE);
+    *searched.lock() = next.unwrap_or_default();
+    Ok(())
 }
 
 async fn remove(pool: &ConnectionPool, sql: &'static str, before: i64) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use apikey_runtime::usage::{
     LastUsed, NetworkUse, Outcome, SecretUse, UsageBatch, UsageQuery, UsageRow,
 };
 use apikey_runtime::{KeyStore, PostgresStore};
+use apikey_test_support::{PATIENCE, within};
 use tokio::task::JoinSet;
 
 use super::{Place, cursor, number, place, run, until_waiting};
@@ -226,6 +227,66 @@ async fn a_key_takes_with_it_when_it_was_last_used_and_leaves_its_usage() {
     run(&mut tool, "TRUNCATE api_keys").await.unwrap();
     assert_eq!(store.last_used(&[id(2)]).await.unwrap(), []);
     assert_eq!(store.read_networks(&[id(2)]).await.unwrap(), []);
+}
+
+/// More last uses than are looked at in one call, of which all but two are of keys that are there. The control is one
+/// statement that looks at all.
+#[tokio::test]
+async fn last_uses_of_keys_that_are_gone_are_found_in_pieces() {
+    const ORPHANS: &str = "INSERT INTO api_key_secret_uses \
+         VALUES ('0000000000000000000002x', 0, 50, NULL), ('0000000000000000011999x', 0, 50, NULL)";
+    let place = place!();
+    let store = PostgresStore::new(format!("{}&application_name=pruning", place.url()));
+    store.start().await.unwrap();
+    let mut tool = place.tool().await;
+    store
+        .insert(&record(1), &WriteOptions::new())
+        .await
+        .unwrap();
+    for prepared in [
+        "INSERT INTO api_keys SELECT (jsonb_populate_record(key, \
+         jsonb_build_object('id', lpad(n::text, 22, '0')))).* \
+         FROM api_keys AS key, generate_series(2, 12000) AS n",
+        "INSERT INTO api_key_secret_uses SELECT id, n, 50, NULL FROM api_keys, generate_series(0, 1) AS n",
+        ORPHANS,
+        "ANALYZE api_keys, api_key_secret_uses",
+        // For what this test reads itself.
+        "SET enable_seqscan = off",
+    ] {
+        run(&mut tool, prepared).await.unwrap();
+    }
+    let scans = async |tool: &mut _| {
+        const SCANS: &str = "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables \
+             WHERE relname IN ('api_keys', 'api_key_secret_uses') AND schemaname = current_schema()";
+        run(tool, "SELECT pg_stat_force_next_flush()")
+            .await
+            .unwrap();
+        number(tool, SCANS).await
+    };
+    let left = "SELECT count(*) FROM api_key_secret_uses WHERE key LIKE '%x'";
+    let before = scans(&mut tool).await;
+    for call in 1..=5 {
+        assert!(number(&mut tool, left).await > 0, "call {call}");
+        store.prune_usage(1).await.unwrap();
+    }
+    assert_eq!(number(&mut tool, left).await, 0, "5 pieces of 5,000 rows");
+    let all = "SELECT count(*) FROM api_key_secret_uses";
+    assert_eq!(number(&mut tool, all).await, 24_000);
+    // Then from the beginning.
+    run(&mut tool, ORPHANS).await.unwrap();
+    store.prune_usage(1).await.unwrap();
+    assert_eq!(number(&mut tool, left).await, 1);
+    store.stop().await;
+    // A session tells of its scans at its end.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pruning'";
+    let ended = within(PATIENCE, async || number(&mut tool, sessions).await == 0);
+    assert!(ended.await.is_some());
+    assert_eq!(scans(&mut tool).await, before);
+    run(&mut tool, "SET enable_seqscan = on").await.unwrap();
+    let at_once = "SELECT count(*) FROM (SELECT FROM api_key_secret_uses AS used WHERE used.at < 3600000 \
+         AND NOT EXISTS (SELECT FROM api_keys WHERE id = used.key) LIMIT 5000) AS gone";
+    assert_eq!(number(&mut tool, at_once).await, 1);
+    assert!(scans(&mut tool).await > before);
 }
 
 /// Two concurrent writers wait for each other, and their usage is not lost.
