@@ -3,9 +3,11 @@
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apikey_runtime::store::{ChangeLog, StoreError, WriteOptions};
-use apikey_runtime::{ApiKeyManager, KeyStore, SqliteStore};
+use apikey_runtime::{ApiKeyManager, Config, KeyStore, SqliteStore};
+use apikey_test_support::{PATIENCE, soon, within};
 
 use crate::{Place, because, id, number, record, run};
 
@@ -75,6 +77,40 @@ async fn a_manager_starts_once_another_process_has_released_the_file() {
     };
     let (started, ()) = tokio::join!(async { start.start().await }, release);
     started.unwrap().shutdown().await.unwrap();
+}
+
+/// It takes longer than a start may, and no shorter one is waited for. The control is a file that is up to date.
+#[tokio::test]
+async fn a_manager_starts_once_another_process_has_brought_the_file_up_to_date() {
+    for is_older in [true, false] {
+        let place = Place::new();
+        place.store().await.stop().await;
+        let mut tool = place.tool().await;
+        if is_older {
+            let older = "UPDATE api_key_meta SET schema_version = schema_version - 1";
+            run(&mut tool, older).await.unwrap();
+        }
+        run(&mut tool, "BEGIN IMMEDIATE").await.unwrap();
+        let config = Config::builder().start_timeout(Duration::from_secs(1));
+        let store = Arc::new(SqliteStore::new(place.file()));
+        let manager = ApiKeyManager::builder().config(config.build().unwrap());
+        let manager = manager.shared_store(Arc::clone(&store) as Arc<dyn KeyStore>);
+        let starting = tokio::spawn(async move { manager.start().await });
+        if !is_older {
+            let refused = soon(starting).await.unwrap();
+            assert!(refused.is_err());
+            continue;
+        }
+        let waits = within(PATIENCE, async || store.is_upgrading()).await;
+        assert!(waits.is_some(), "the start waits for the other process");
+        // The first call has waited for longer than the start may take.
+        assert!(!starting.is_finished());
+        let done = "UPDATE api_key_meta SET schema_version = schema_version + 1; COMMIT";
+        run(&mut tool, done).await.unwrap();
+        let started = soon(starting).await.unwrap();
+        started.unwrap().shutdown().await.unwrap();
+        assert!(!store.is_upgrading());
+    }
 }
 
 /// SQLite would delete the log, and with it the only copy of the last changes.

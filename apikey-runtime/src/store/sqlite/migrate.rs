@@ -26,6 +26,9 @@ const MIGRATIONS: [(i64, &str); 8] = [
     (108, include_str!("migrations/0108_copying.sql")),
 ];
 
+/// How long another process is waited for that brings the tables up to date, which takes longer the more keys there are.
+pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 /// The version of the tables after all migrations.
 const LATEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
@@ -59,6 +62,17 @@ pub(super) async fn migrate(
         .await
         .map_err(migrating_failed)?;
     transaction.commit().await.map_err(migrating_failed)
+}
+
+/// Returns whether there are tables that are not up to date.
+pub(super) async fn is_older(pool: &SqlitePool) -> Result<bool, StoreError> {
+    let look = async {
+        let mut connection = pool.acquire().await?;
+        schema_version(&mut connection).await
+    };
+    let found = look.await;
+    let found = found.map_err(|error| failed("looking for the tables", error))?;
+    Ok(found.is_some_and(|found| found < LATEST))
 }
 
 /// Rejects a file that `opening` does not allow to be used, and leaves it as it is.

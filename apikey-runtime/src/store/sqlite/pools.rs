@@ -13,7 +13,7 @@ use super::file::{
     CloseAction, DatabaseFiles, FileChange, checked_path, create_private, refuse_stray_log, require,
 };
 use super::group_commit::GroupCommit;
-use super::migrate::{check_version, migrate};
+use super::migrate::{UPGRADE_TIMEOUT, check_version, is_older, migrate};
 use crate::clock::Clock;
 use crate::error::{ErrorChain, StoreError};
 use crate::store::lease;
@@ -128,7 +128,7 @@ impl SqlitePools {
         let first = first.map_err(opening_failed)?;
         // Otherwise the tables are there and current, and another process may write to them for long.
         if !opening.is_as_it_is() || lease.is_some() {
-            migrate(first, opening, lease, upgrade).await?;
+            self.migrate_in_turn(first, opening, lease, upgrade).await?;
         }
         // This connection is never closed before the others. SQLite removes the log when the last one
         // is, and another log would then take its place while the store is open.
@@ -151,6 +151,34 @@ impl SqlitePools {
             self.lower_longest_lease().await?;
         }
         Ok(files)
+    }
+
+    /// Brings the tables up to date. While another process has the file locked and the tables are older, that process is
+    /// taken to bring them up to date, and waited for.
+    async fn migrate_in_turn(
+        &self,
+        first: PoolConnection<Sqlite>,
+        opening: Opening,
+        lease: Option<Duration>,
+        upgrade: &UpgradeFlag,
+    ) -> Result<(), StoreError> {
+        let (began, mut connection, mut waiting) = (Instant::now(), first, None);
+        loop {
+            let error = match migrate(connection, opening, lease, upgrade).await {
+                Err(error) if error.is_timeout() && began.elapsed() < UPGRADE_TIMEOUT => error,
+                outcome => return outcome,
+            };
+            if is_older(&self.reader).await? {
+                waiting.get_or_insert_with(|| {
+                    tracing::info!("another process brings the tables of the key store up to date");
+                    upgrade.raise()
+                });
+            } else if waiting.take().is_none() {
+                return Err(error);
+            }
+            let next = first_connection(&self.writer).await;
+            connection = next.map_err(|error| failed("opening the file again", error))?;
+        }
     }
 
     /// If the lease was lowered, waits until no lease of the old length can be held any more, and
