@@ -12,7 +12,8 @@ pub trait UsageStore: Send + Sync {
     /// Adds what a node counted, all or none, unless a batch of that node with this number or a
     /// higher one was added before.
     ///
-    /// Takes no epoch. Counts of removed keys may be kept or not. The call may take ten times as
+    /// Takes no epoch. Counts of removed keys may be kept or not; last uses and networks of keys that
+    /// the store does not have are not kept, as nothing would remove them. The call may take ten times as
     /// long as other calls, because no request waits for it.
     ///
     /// # Errors

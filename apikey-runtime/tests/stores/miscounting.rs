@@ -430,6 +430,8 @@ async fn each_miscount_fails_the_check_of_its_rule() {
             "usage_is_read_for_a_range_of_hours",
         ),
         (Fault::UsesBackwards, "the_last_use_moves_forward_only"),
+        // It does not look at the records either.
+        (Fault::UsesBackwards, "a_removed_key_has_no_last_use"),
         (Fault::UsesOfOneSecret, SECRETS),
         (Fault::UsesOfTheOlderSecretLost, SECRETS),
         (Fault::KeepsTheFirstNetworks, NETWORKS),

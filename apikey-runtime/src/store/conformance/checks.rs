@@ -208,6 +208,7 @@ pub(super) static CHECKS: &[ConformanceCheck] = checks! {
         one the_last_use_moves_forward_only,
         one uses_of_the_old_and_the_new_secret_are_told_apart,
         one the_latest_networks_of_a_key_are_kept,
+        one a_removed_key_has_no_last_use,
     }
     shared_secrets {
         one the_first_proposal_of_a_secret_stays,

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 
-use super::samples::{at, id};
+use super::bulk::purge;
+use super::samples::{at, because, id};
 use super::usage::{batch, keeping, offer, usage_of};
 use super::{CheckResult, CheckVerdict, OrViolation, Violation, ensure};
 use crate::clock::Timestamp;
@@ -233,4 +234,38 @@ pub(super) async fn the_latest_networks_of_a_key_are_kept(store: Arc<dyn KeyStor
 
 async fn networks_of_all(store: &dyn KeyStore) -> Result<Vec<NetworkUse>, Violation> {
     networks(store, &[1, 2, 3, 4, 5]).await
+}
+
+/// A node may add the usage of a key after another has removed the key.
+pub(super) async fn a_removed_key_has_no_last_use(store: Arc<dyn KeyStore>) -> CheckResult {
+    keeping!(store);
+    let (store, now) = (&*store, now());
+    let revoked = store
+        .revoke(&id(1), &because("lost"), &WriteOptions::new())
+        .await;
+    revoked.or_violation("`revoke` fails")?;
+    let used = |key| SecretUse::new(id(key), 0, at(now), Some(net(1)));
+    let network = |key| NetworkUse::new(id(key), net(1), at(now));
+    for (number, is_late) in [(1, false), (2, true)] {
+        let mut batch = batch(1, number, Vec::new());
+        batch.last_used = vec![used(1), used(2)];
+        batch.networks = vec![network(1), network(2)];
+        offer(store, &batch).await?;
+        if !is_late {
+            let purged = purge(store, Timestamp::MAX).await?;
+            ensure!(purged == [id(1)], "`purge` must remove a revoked key");
+        }
+        let found = last_used(store, &[1, 2]).await?;
+        let expected = LastUsed::of_secrets(id(2), 0, [used(2)]);
+        ensure!(
+            found == expected.as_slice(),
+            "a removed key must not have a last use, also if its usage is added later; found {found:?}"
+        );
+        let found = networks(store, &[1, 2]).await?;
+        ensure!(
+            found.iter().all(|one| *one == network(2)),
+            "a removed key must not have networks, also if its usage is added later; found {found:?}"
+        );
+    }
+    Ok(CheckVerdict::Passed)
 }

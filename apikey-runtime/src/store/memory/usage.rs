@@ -45,7 +45,10 @@ impl LimitStore for MemoryStore {
 #[async_trait]
 impl UsageStore for MemoryStore {
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.state().tally.add(batch, self.clock().read().now);
+        let state = &mut *self.state();
+        let records = &state.records;
+        let is_there = |key: &KeyId| records.contains_key(key);
+        state.tally.add(batch, self.clock().read().now, is_there);
         Ok(())
     }
 
@@ -122,7 +125,12 @@ impl Tally {
     }
 
     /// Adds a batch, unless it was added before.
-    pub(super) fn add(&mut self, batch: &UsageBatch, now: Timestamp) {
+    pub(super) fn add(
+        &mut self,
+        batch: &UsageBatch,
+        now: Timestamp,
+        is_there: impl Fn(&KeyId) -> bool,
+    ) {
         let last = self.batches.get(&batch.node);
         if last.is_some_and(|(number, _)| batch.number <= *number) {
             return;
@@ -132,10 +140,10 @@ impl Tally {
             let counted = ((row.route.clone(), row.outcome), (row.requests, row.cost));
             self.count((row.key, row.hour), [counted]);
         }
-        for used in &batch.last_used {
+        for used in batch.last_used.iter().filter(|used| is_there(&used.key)) {
             self.put_use(*used, |held| used.at > held.at);
         }
-        for used in &batch.networks {
+        for used in batch.networks.iter().filter(|used| is_there(&used.key)) {
             self.put_network(*used, |held| used.at > held.at);
         }
     }

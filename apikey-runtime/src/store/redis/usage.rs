@@ -104,10 +104,16 @@ async fn add(server: &Server, batch: &UsageBatch) -> Result<(), StoreError> {
             .argument(counter(row.cost));
     }
     for (key, uses) in secrets {
-        run = run.argument(key.as_str()).argument(uses_text(uses));
+        run = run
+            .key(server.names.record(&key))
+            .argument(key.as_str())
+            .argument(uses_text(uses));
     }
     for (key, uses) in networks {
-        run = run.key(server.names.networks(&key)).argument(uses.len());
+        run = run
+            .key(server.names.networks(&key))
+            .key(server.names.record(&key))
+            .argument(uses.len());
         for used in uses {
             run = run
                 .argument(used.at.as_millis())

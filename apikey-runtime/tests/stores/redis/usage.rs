@@ -147,6 +147,10 @@ async fn what_a_tool_broke_spoils_nothing_else() {
     ];
     let mut first = batch(1, rows);
     first.last_used = vec![SecretUse::new(id(3), 0, at(5), None)];
+    store
+        .insert(&record(3), &WriteOptions::new())
+        .await
+        .unwrap();
     server.command(&["HSET", "{apikey}:last_used", id(3).as_str(), "planted"]);
     assert_eq!(store.last_used(&[id(3)]).await.unwrap(), []);
     store.add_usage(&first).await.unwrap();
@@ -271,6 +275,7 @@ async fn networks_go_with_their_key_and_when_their_time_is_over() {
     let left = left.parse::<i64>().unwrap();
     assert!((keep - 60_000..=keep).contains(&left), "{left}");
     // A key of another type, and a member by hand, spoil nothing.
+    store.insert(&record(2), &options).await.unwrap();
     let other = format!("{{apikey}}:networks:{}", id(2));
     server.command(&["SET", &other, "planted"]).text();
     server.command(&["ZADD", &name, "5", "nowhere"]).text();

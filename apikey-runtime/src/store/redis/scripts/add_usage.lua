@@ -1,10 +1,11 @@
 -- KEYS: the number of the node's last batch, the usage days, the last uses of keys, hashes with the usage of a key on a
--- day, and sorted sets with the networks of a key. ARGV: the number, with as many digits as the largest; how long it is kept;
--- the numbers of rows, of hashes and of keys with last uses; how long networks are kept; for each hash in KEYS its day and
--- when it expires; for each row its place in KEYS, field, requests and cost; ids, each with the text of its last uses; and for
--- each sorted set the number of its networks, each with its time.
+-- day, the records of keys with last uses, and sorted sets with the networks of a key, each followed by its record. ARGV: the
+-- number, with as many digits as the largest; how long it is kept; the numbers of rows, of hashes and of keys with last uses; how
+-- long networks are kept; for each hash in KEYS its day and when it expires; for each row its place in KEYS, field, requests and
+-- cost; ids, each with the text of its last uses; and for each sorted set the number of its networks, each with its time.
 -- The text of last uses: of each its time, the network if it is known, and the number of the secret if that is not 0; the
 -- latest comes first, and a comma between two. A release before this one writes the time and the network alone.
+-- A key without a record was purged meanwhile. It gets neither last uses nor networks: nothing would remove them.
 local number, rows, hashes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local last = redis.call('GET', KEYS[1])
 if last and last >= number then
@@ -18,6 +19,8 @@ local now = redis.call('TIME')
 pcall('ZREMRANGEBYSCORE', KEYS[2], '-inf', now[1] .. '000')
 local first_row = 7 + 2 * hashes
 local first_use = first_row + 4 * rows
+local first_record = 4 + hashes
+local first_set = first_record + tonumber(ARGV[5])
 local first_network = first_use + 2 * tonumber(ARGV[5])
 local is_new = {}
 for i = first_row, first_use - 1, 4 do
@@ -82,6 +85,10 @@ local function merged(before, text)
     return all ~= before and all
 end
 
+local function is_there(record)
+    return pcall('EXISTS', record) == 1
+end
+
 -- In lots, since one call takes a bounded number of arguments.
 local LOT = 1000
 for from = first_use, first_network - 1, 2 * LOT do
@@ -92,7 +99,7 @@ for from = first_use, first_network - 1, 2 * LOT do
     local texts = pcall('HMGET', KEYS[3], unpack(ids))
     for i, id in ipairs(ids) do
         local text = merged(texts[i], ARGV[from + 2 * i - 1])
-        if text then
+        if text and is_there(KEYS[first_record + (from - first_use) / 2 + i - 1]) then
             later[#later + 1] = id
             later[#later + 1] = text
         end
@@ -105,14 +112,16 @@ end
 -- Networks are kept for as long as usage, and the 20 latest of a key.
 local millis, keep = tonumber(now[1]) * 1000, tonumber(ARGV[6])
 local place = first_network
-for i = 4 + hashes, #KEYS do
+for i = first_set, #KEYS, 2 do
     local last = place + 2 * tonumber(ARGV[place])
-    local added = pcall('ZADD', KEYS[i], 'GT', unpack(ARGV, place + 1, last))
-    pcall('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('(%.0f', millis - keep))
-    if added ~= 0 then
-        pcall('ZREMRANGEBYRANK', KEYS[i], 0, -21)
+    if is_there(KEYS[i + 1]) then
+        local added = pcall('ZADD', KEYS[i], 'GT', unpack(ARGV, place + 1, last))
+        pcall('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('(%.0f', millis - keep))
+        if added ~= 0 then
+            pcall('ZREMRANGEBYRANK', KEYS[i], 0, -21)
+        end
+        pcall('PEXPIREAT', KEYS[i], string.format('%.0f', millis + keep))
     end
-    pcall('PEXPIREAT', KEYS[i], string.format('%.0f', millis + keep))
     place = last + 1
 end
 return { 'done' }
