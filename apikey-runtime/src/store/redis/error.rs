@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::error::{BoxError, StoreError};
 
 /// Codes of failures that may be over at a later attempt.
-const TRANSIENT: [&str; 14] = [
+const TRANSIENT: [&str; 16] = [
     "LOADING",     // The server has just started and reads its data.
     "BUSY",        // A script runs for long.
     "CLUSTERDOWN", // Slots are not served.
@@ -20,6 +20,8 @@ const TRANSIENT: [&str; 14] = [
     "NOSCRIPT",   // Forgotten between two calls, twice.
     "UNBLOCKED",
     "NOTREADY",
+    "WRONGPASS", // The password was changed on one side.
+    "NOAUTH",
 ];
 
 /// Why a record is corrupt whose key has a value of another type.
@@ -75,6 +77,9 @@ impl RedisFailure {
         let kind = kind(&error);
         let reason = match error.code() {
             Some(code) => format!("{doing} failed ({code}{})", remedy(code)),
+            None if error.kind() == ErrorKind::AuthenticationFailed => {
+                format!("{doing} failed{}", remedy("WRONGPASS"))
+            }
             None => format!("{doing} failed"),
         };
         Self {
@@ -154,7 +159,12 @@ fn kind(error: &RedisError) -> FailureKind {
         Some("WRONGTYPE") => FailureKind::WrongType,
         _ if error.is_timeout() => FailureKind::TimedOut,
         Some(code) if TRANSIENT.contains(&code) => FailureKind::Unavailable,
-        _ if error.is_io_error() || error.kind() == ErrorKind::Parse || is_full(error) => {
+        _ if error.is_io_error() || is_full(error) => FailureKind::Unavailable,
+        _ if matches!(
+            error.kind(),
+            ErrorKind::Parse | ErrorKind::AuthenticationFailed
+        ) =>
+        {
             FailureKind::Unavailable
         }
         _ => FailureKind::Backend,

@@ -267,7 +267,8 @@ async fn the_password_is_shown_nowhere() {
     let wrong = server.url().replace(PASSWORD, "wrong-planted");
     let wrong = RedisStore::new(wrong);
     let error = wrong.start().await.unwrap_err();
-    assert!(matches!(error, StoreError::Backend { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("see the user and the password"));
     let bad = RedisStore::new(format!("redis://:{PASSWORD}@[nowhere:port"));
     let bad_error = bad.start().await.unwrap_err();
     assert!(
