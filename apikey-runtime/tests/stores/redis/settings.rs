@@ -325,8 +325,22 @@ pub(super) fn rightful(server: &RedisServer, patterns: &[&str]) -> String {
 #[tokio::test]
 async fn a_user_with_the_rights_of_the_docs_can_do_all() {
     let server = redis_server!();
-    let store = RedisStore::new(rightful(&server, &[]));
-    does_all(&server, store, "").await;
+    let url = rightful(&server, &[]);
+    does_all(&server, RedisStore::new(&url), "").await;
+    // Another database than 0.
+    let other = || RedisStore::new(format!("{url}/1"));
+    let store = other();
+    store.start().await.unwrap();
+    store
+        .insert(&record(3), &WriteOptions::new())
+        .await
+        .unwrap();
+    assert!(store.find(&id(3)).await.unwrap().is_some());
+    let name = format!("{{apikey}}:key:{}", id(3));
+    assert_eq!(server.command(&["EXISTS", &name]).text(), "0");
+    server.command(&["ACL", "SETUSER", "store", "-select"]);
+    RedisStore::new(&url).start().await.unwrap();
+    other().start().await.unwrap_err();
 }
 
 /// An operator's rule for an application, with the commands of the docs.
