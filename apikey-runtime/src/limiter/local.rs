@@ -20,6 +20,9 @@ const SHARDS: usize = 64;
 /// The maximum number of quotas that a shard counts while the store is down.
 const QUOTAS_PER_SHARD: usize = 4_096;
 
+/// How long a full shard is not swept again, in nanoseconds.
+const SWEEP_PAUSE: u64 = 1_000_000_000;
+
 /// The decision for a quota that does not fit into the table.
 const TABLE_FULL: LimitDecision = LimitDecision {
     allowed: false,
@@ -74,6 +77,9 @@ struct LimiterShard {
     /// The number of rates at which those in the past are removed.
     sweep_at: usize,
     quotas: HashMap<CounterKey, (LimitRule, CounterState), RandomState>,
+    /// The uptime in nanoseconds before which quotas are not swept again, since a sweep has left the
+    /// shard full.
+    full_until: u64,
 }
 
 impl LocalLimiter {
@@ -258,12 +264,16 @@ impl LimiterShard {
         }
     }
 
-    /// Returns whether another quota fits. If the shard is full, it removes unused quotas first.
+    /// Returns whether another quota fits. If the shard is full, it removes unused quotas first, at
+    /// most once in [`SWEEP_PAUSE`] if there are none: requests wait for it.
     fn has_room(&mut self, now: LimiterTime) -> bool {
-        if self.quotas.len() >= QUOTAS_PER_SHARD {
+        if self.quotas.len() >= QUOTAS_PER_SHARD && now.nanos >= self.full_until {
             self.quotas.retain(|_, (rule, count)| {
                 count.check(*rule, 0, now.wall).remaining < rule.largest_cost()
             });
+            if self.quotas.len() >= QUOTAS_PER_SHARD {
+                self.full_until = now.nanos.saturating_add(SWEEP_PAUSE);
+            }
         }
         self.quotas.len() < QUOTAS_PER_SHARD
     }

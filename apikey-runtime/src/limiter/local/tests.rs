@@ -168,6 +168,46 @@ fn a_quota_is_counted_here_from_nothing_on() {
     assert_eq!(passed.count(), 3);
 }
 
+/// A refund takes units of the newest part. The control is a refund before the next part begins.
+#[test]
+fn a_rolling_quota_is_refunded_within_the_part_that_was_charged() {
+    for (refunded_at, passes) in [(SECOND / 2, true), (SECOND * 3 / 2, false)] {
+        let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+        let mut limits = [limit("a", Rate::per_minute(5), 1)];
+        limits[0].rule = Quota::rolling(2, Duration::from_secs(60)).into();
+        let mut others = limits.clone();
+        assert!(local.charge(key, &mut limits, at(0)));
+        limits[0].at_nanos = 0;
+        assert!(local.charge(key, &mut others, at(refunded_at)));
+        local.refund(key, &limits, at(refunded_at));
+        assert_eq!(local.charge(key, &mut others, at(refunded_at)), passes);
+    }
+}
+
+#[test]
+fn a_full_shard_is_not_swept_for_each_request() {
+    let (local, key) = (LocalLimiter::new(), KeyId::from_u128(1));
+    let quota = |hash| {
+        let mut one = limit("a", Rate::per_minute(5), 1);
+        (one.rule, one.hash) = (Quota::per_day(3).into(), hash);
+        [one]
+    };
+    let mut first = quota(0);
+    assert!(local.charge(key, &mut first, at(0)));
+    for hash in 1..QUOTAS_PER_SHARD as u64 {
+        assert!(local.charge(key, &mut quota(hash), at(0)));
+    }
+    let more = u64::MAX;
+    assert!(!local.charge(key, &mut quota(more), at(0)));
+    local.refund(key, &first, at(0));
+    assert!(!local.charge(key, &mut quota(more), at(SECOND - 1)));
+    assert!(
+        local.charge(key, &mut quota(1), at(SECOND - 1)),
+        "it counts what is there"
+    );
+    assert!(local.charge(key, &mut quota(more), at(SECOND)));
+}
+
 #[test]
 fn keys_that_are_no_longer_ahead_leave_the_memory() {
     let local = LocalLimiter::new();
