@@ -62,7 +62,8 @@ pub trait StoreCopy: Send + Sync {
         limit: u32,
     ) -> Result<CopyPage, StoreError>;
 
-    /// Writes items, at most 1,000, all or none. An item that the store has already gets the value of the given one, or stays
+    /// Writes items, at most 1,000. Each item is written completely or not at all; after an error, some may be written and
+    /// others not. An item that the store has already gets the value of the given one, or stays
     /// as it is if it was [changed here, or is later or larger](CopyOutcome::kept). Items are not removed. A key that is revoked in either store
     /// [is revoked](CopyOutcome::revoked) here afterwards.
     ///
