@@ -13,8 +13,17 @@ use crate::output::{Column, Format, Output, Row, Stdout};
 /// Blanks that keep room in a file, for longer secrets than there are.
 const ROOM: [u8; 512] = [b' '; 512];
 
-/// What to do about a secret that was lost.
-const REMEDY: &str = "rotate the key to get another secret, or revoke it";
+/// Returns what to do about a secret that was lost. A further rotation ends the grace of the one before it.
+fn remedy(key: &NewKey) -> String {
+    match &key.record().previous {
+        None => "rotate the key to get another secret, or revoke it".to_owned(),
+        Some(previous) => format!(
+            "make another key (`apikey keys create`) and leave this one to those who have its earlier secret until {}, or rotate \
+             this one again, which denies that secret at once; or revoke it",
+            previous.until
+        ),
+    }
+}
 
 /// Takes the secret of a key that is about to be made. It exists before the key does, so that a file that cannot be
 /// written leaves no key without its secret behind.
@@ -91,7 +100,7 @@ impl SecretSink {
                     key.id(),
                     path.display()
                 );
-                Failure::because(what, &error).remedy(REMEDY)
+                Failure::because(what, &error).remedy(remedy(key))
             })?;
             let written = output.one(columns, row);
             return written.map_err(|failure| {
@@ -112,12 +121,13 @@ impl SecretSink {
                     "the key `{}` was made or changed, its secret was not shown",
                     key.id()
                 ))
-                .remedy(REMEDY)
+                .remedy(remedy(key))
         })?;
         if Stdout::of_process() == Stdout::Discarded {
             notice::warn(&format!(
-                "the secret of the key `{}` was not shown, because stdout is `/dev/null`: {REMEDY}",
-                key.id()
+                "the secret of the key `{}` was not shown, because stdout is `/dev/null`: {}",
+                key.id(),
+                remedy(key)
             ));
         }
         Ok(())

@@ -147,7 +147,7 @@ async fn a_dry_run_has_the_exit_code_of_the_command() {
     assert_eq!(everything(&server).await, before);
 }
 
-/// Without a grace, and with one of no length, what the old secret's holders use ends.
+/// Without a grace, and with one of no length, what the old secret's holders use ends. So does a grace, by the next rotation.
 #[tokio::test]
 async fn a_rotation_asks_unless_the_old_secret_stays_valid() {
     let program = Program::sqlite();
@@ -166,10 +166,22 @@ async fn a_rotation_asks_unless_the_old_secret_stays_valid() {
     let rotated = program.run(&["keys", "rotate", &id, "--grace", "1h"]);
     assert!(!rotated.stderr.contains("note:"), "{rotated:?}");
     rotated.ok();
-    let again = program.run(&["keys", "rotate", &id, "--grace", "1h"]);
+    let until = server.get(key.id()).await.unwrap().previous.unwrap().until;
+    for (grace, present) in [(&["--grace", "1h"][..], false), (&[], true)] {
+        let rotate = [&["keys", "rotate", &id], grace].concat();
+        let error = program.run(&rotate).failed(2);
+        let promised = format!("has a grace until {until}");
+        assert!(error.contains(&promised), "{error}");
+        assert_eq!(error.contains("denies its present secret"), present);
+    }
+    assert!(server.introspect(key.expose_secret()).await.unwrap().active);
+    let again = program.run(&["keys", "rotate", &id, "--grace", "1h", "--yes"]);
     assert!(again.stderr.contains("the secret before it"), "{again:?}");
     again.ok();
     assert!(!server.introspect(key.expose_secret()).await.unwrap().active);
+    // Negative control: nobody is asked once the grace is over.
+    server.end_grace(key.id()).await.unwrap();
+    program.run(&["keys", "rotate", &id, "--grace", "1h"]).ok();
 }
 
 #[tokio::test]

@@ -138,6 +138,12 @@ async fn a_secret_that_was_not_shown_is_an_error_that_names_the_key() {
             }
         }
     }
+    // With a grace, the remedy of the others would cut off who has the earlier secret.
+    let rotate = ["keys", "rotate", &id, "--grace", "1h"];
+    let ran = run_to(&program, &rotate, full(), "");
+    for part in ["denies that secret at once", "keys create", "until 2"] {
+        assert!(ran.stderr.contains(part), "{part} {ran:?}");
+    }
     let create = ["keys", "create", "new", "--secret-file", "secret"];
     let ran = run_to(&program, &create, closed(), "");
     assert_eq!(ran.code, 1, "{ran:?}");

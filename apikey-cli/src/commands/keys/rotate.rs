@@ -1,7 +1,7 @@
 //! `apikey keys rotate`.
 
-use apikey_runtime::KeyRecord;
 use apikey_runtime::manager::RotateKey;
+use apikey_runtime::{KeyRecord, Timestamp};
 
 use super::row;
 use crate::args::RotateArguments;
@@ -21,10 +21,9 @@ pub(super) async fn run(session: &Session, arguments: &RotateArguments) -> Resul
     }
     // Before the question: nobody agrees to a rotation that is refused.
     SecretSink::check(session.output.format(), arguments.secret_file.as_deref())?;
-    if arguments.grace.is_none_or(|grace| grace.is_zero()) {
+    if let Some(ended) = ended_secrets(session, arguments, &record) {
         let question = format!(
-            "Rotate the key `{}` ({})? A server denies its present secret as soon as it knows of the rotation; `--grace 24h` \
-             would keep it valid for a day.",
+            "Rotate the key `{}` ({})? A server denies {ended}",
             record.label, record.id
         );
         confirm::ask(&session.common, &question)?;
@@ -52,6 +51,34 @@ pub(super) async fn run(session: &Session, arguments: &RotateArguments) -> Resul
     Ok(())
 }
 
+/// Returns the end of a sentence about the secrets that the rotation ends at once; `None` if it ends none.
+fn ended_secrets(
+    session: &Session,
+    arguments: &RotateArguments,
+    record: &KeyRecord,
+) -> Option<String> {
+    const WHEN: &str = "as soon as it knows of the rotation";
+    let keeps_present = arguments.grace.is_some_and(|grace| !grace.is_zero());
+    match (grace_of_earlier(session, record), keeps_present) {
+        (None, true) => None,
+        (None, false) => Some(format!(
+            "its present secret {WHEN}; `--grace 24h` would keep it valid for a day."
+        )),
+        (Some(until), true) => Some(format!(
+            "the secret before its present one {WHEN}: it has a grace until {until}, and clients may still use it."
+        )),
+        (Some(until), false) => Some(format!(
+            "its present secret {WHEN}, and the one before it, which has a grace until {until}."
+        )),
+    }
+}
+
+/// Returns the end of the grace of the secret before the present one, if it is still in it.
+fn grace_of_earlier(session: &Session, record: &KeyRecord) -> Option<Timestamp> {
+    let until = record.previous.as_ref().map(|previous| previous.until);
+    until.filter(|until| *until > session.now())
+}
+
 async fn preview(
     session: &Session,
     arguments: &RotateArguments,
@@ -67,11 +94,9 @@ async fn preview(
 
 /// Says that a rotation ends the grace of the one before.
 fn note_earlier_secret(session: &Session, record: &KeyRecord) {
-    let previous = record.previous.as_ref();
-    if let Some(previous) = previous.filter(|previous| previous.until > session.now()) {
+    if let Some(until) = grace_of_earlier(session, record) {
         notice::note(&format!(
-            "the key was in a grace already: the secret before it is denied by this rotation, and not at {} only",
-            previous.until
+            "the key was in a grace already: the secret before it is denied by this rotation, and not at {until} only"
         ));
     }
 }
