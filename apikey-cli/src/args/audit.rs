@@ -2,6 +2,7 @@
 
 use apikey_runtime::KeyId;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::duration::{Moment, parse_moment};
 
@@ -18,10 +19,10 @@ pub(crate) struct AuditArguments {
     #[arg(long, value_name = "ID")]
     pub(crate) key: Option<KeyId>,
     /// Only changes of this owner and its keys
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) owner: Option<String>,
     /// Only changes that this actor made; with `--actor` you name yourself
-    #[arg(long, value_name = "ACTOR")]
+    #[arg(long, value_name = "ACTOR", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) by: Option<String>,
     /// Only changes from then on: a date, or a duration such as 1d
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]

@@ -1,5 +1,6 @@
 //! `apikey owners`.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::ChangeArguments;
@@ -32,7 +33,7 @@ Examples:
 #[command(after_help = LIST_EXAMPLES)]
 pub(crate) struct ListOwnersArguments {
     /// Only owners whose name begins with this text, in the same case
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) starting_with: Option<String>,
     /// The most owners to list [default: 100 in a table, otherwise all]
     #[arg(long, value_name = "NUMBER")]

@@ -1,6 +1,9 @@
 //! `keys list` and `keys show`.
 
+use apikey_runtime::KeyState;
+
 use crate::program::Program;
+use crate::scripts::run_script;
 
 #[tokio::test]
 async fn keys_of_a_running_server_are_listed_in_each_format() {
@@ -88,4 +91,46 @@ async fn an_id_without_a_key_leads_to_the_list_of_keys() {
     // Control: an owner that never was leads to the owners.
     let error = program.run(&["owners", "resume", "nobody"]).failed(3);
     assert!(error.contains("help: `apikey owners list`"), "{error}");
+}
+
+/// An empty filter would select all keys, and a variable of a script that is not set is empty.
+#[tokio::test]
+async fn an_empty_filter_is_refused_and_not_all_keys() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    for label in ["ci-1", "web"] {
+        server.create(label).owner("acme").await.unwrap();
+    }
+    for (group, options) in [
+        (
+            &["keys", "list"][..],
+            &["--owner", "--label", "--label-prefix", "--id-prefix"][..],
+        ),
+        (&["owners", "list"], &["--starting-with"]),
+        (&["audit"], &["--owner", "--by"]),
+    ] {
+        for option in options {
+            let error = program.run(&[group, &[option, ""]].concat()).failed(2);
+            assert!(error.contains(option), "{error}");
+            program.run(&[group, &[option, "c"]].concat()).ok();
+        }
+    }
+    let active = async || {
+        let active = server.list().state(KeyState::Active).await.unwrap().keys;
+        let mut labels: Vec<_> = active.into_iter().map(|key| key.label).collect();
+        labels.sort();
+        labels
+    };
+    let revoke_listed = |prefix: &str| {
+        let script = format!(
+            "\"$APIKEY\" keys list --label-prefix \"{prefix}\" --output id | \"$APIKEY\" keys revoke --yes -"
+        );
+        run_script(&program, &script)
+    };
+    let ran = revoke_listed("$UNSET");
+    assert!(ran.stderr.contains("no ids were given"), "{ran:?}");
+    assert_eq!(active().await, ["ci-1", "web"]);
+    // Negative control.
+    revoke_listed("ci").ok();
+    assert_eq!(active().await, ["web"]);
 }

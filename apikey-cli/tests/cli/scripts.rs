@@ -68,7 +68,7 @@ expect 3 env APIKEYS_STORE=sqlite:missing.db "$APIKEY" keys list
 echo done
 "#;
 
-fn run_script(program: &Program, script: &str) -> Ran {
+pub(crate) fn run_script(program: &Program, script: &str) -> Ran {
     fs::write(program.path("script.sh"), script).unwrap();
     let mut shell = std::process::Command::new("sh");
     shell

@@ -2,7 +2,7 @@
 
 use apikey_runtime::KeyState;
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
 use crate::duration::{Moment, parse_moment};
@@ -28,16 +28,16 @@ pub(crate) struct ListArguments {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Filters {
     /// Only keys of this owner
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) owner: Option<String>,
     /// Only keys with this label
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) label: Option<String>,
     /// Only keys whose label begins with this text
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) label_prefix: Option<String>,
     /// Only keys whose id begins with this text
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) id_prefix: Option<String>,
     /// Only keys in this state
     #[arg(long, value_parser = state_parser())]
