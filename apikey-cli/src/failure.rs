@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use apikey_runtime::Error;
 use apikey_runtime::store::{FoundSchema, StoreError};
+use apikey_runtime::{Error, KeyId};
 
 use crate::args::Common;
 use crate::exit::{self, Code};
@@ -101,6 +101,29 @@ impl Failure {
             }
             _ => self,
         }
+    }
+
+    /// Returns whether the store did not answer, so that it is not known whether a change was made.
+    pub(crate) fn is_store_away(&self) -> bool {
+        self.code == exit::STORE_AWAY
+    }
+
+    /// Adds that `what` may have happened, and the command that tells or ends it, if the store did not answer.
+    pub(crate) fn unsure(self, what: impl fmt::Display, command: impl fmt::Display) -> Self {
+        if !self.is_store_away() {
+            return self;
+        }
+        let unsure = format!("it is not known whether {what}: `{command}`");
+        let remedy = match &self.remedy {
+            Some(remedy) => format!("{remedy}; {unsure}"),
+            None => unsure,
+        };
+        self.remedy(remedy)
+    }
+
+    /// Adds that a change of a key may have been made, if the store did not answer.
+    pub(crate) fn unsure_of_change(self, id: KeyId) -> Self {
+        self.unsure("the change was made", format!("apikey keys show {id}"))
     }
 
     /// Returns whether what reads stdout has gone: the rest of the output is not wanted.

@@ -10,27 +10,29 @@ use tokio::task::JoinHandle;
 use super::failures::Failures;
 use super::keys::row;
 use crate::args::Ids;
+use crate::confirm;
 use crate::failure::Failure;
 use crate::notice;
-use crate::output::{Cell, Column, Row};
+use crate::output::{Cell, Column, Row, RowWriter};
 use crate::progress::Progress;
 use crate::propagation;
 use crate::session::Session;
 use crate::text::counted;
 
-/// How many keys are changed at the same time. Each call waits for the servers by itself.
+/// How many keys are changed at the same time.
 const AT_ONCE: usize = 64;
 
-/// Makes a change, and waits for all servers if `confirmed` is set. Evaluates to the value and the propagation.
+/// Makes a change, and waits for all servers if `confirmed` is set. Evaluates to the value and the propagation, or a failure.
 macro_rules! made {
     ($call:expr, $confirmed:expr) => {{
-        match $confirmed {
+        let made = match $confirmed {
             true => {
-                let done = $call.confirmed().await?;
-                (done.value, Some(done.propagation))
+                let done = $call.confirmed().await;
+                done.map(|done| (done.value, Some(done.propagation)))
             }
-            false => ($call.await?, None),
-        }
+            false => $call.await.map(|value| (value, None)),
+        };
+        made.map_err($crate::failure::Failure::from)
     }};
 }
 pub(crate) use made;
@@ -111,58 +113,138 @@ async fn shown(
 /// What an error follows that comes after the change.
 pub(crate) const MADE: &str = "the change was made";
 
-/// Changes each key, and shows those that were changed. A failure does not stop the others; the first is the command's.
-/// An error of the output stops the output alone.
-pub(crate) async fn each<F, W>(session: &Session, ids: &[KeyId], change: F) -> Result<(), Failure>
+/// Changes each key, and shows those that were changed: if `confirmed`, after one wait for all of them. A failure does not stop the
+/// others, unless the store is away; the first is the command's. An error of the output stops the output alone.
+pub(crate) async fn each<F, W>(
+    session: &Session,
+    ids: &[KeyId],
+    confirmed: bool,
+    change: F,
+) -> Result<(), Failure>
 where
     F: Fn(KeyId) -> W,
-    W: Future<Output = Result<Option<Propagation>, Error>> + Send + 'static,
+    W: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    let mut rows = session.output.rows(&row::CHANGED);
+    let mut rows = ChangedRows::new(session);
     let mut progress = Progress::new(&session.common, "keys", Some(ids.len() as u64));
-    let (mut failures, mut last, mut done) = (Failures::default(), None, 0);
-    let mut written = Ok(());
+    let (mut unconfirmed, mut tried, mut made) = (Vec::new(), 0, 0);
     for ids in ids.chunks(AT_ONCE) {
         let start = |id: &KeyId| (*id, tokio::spawn(change(*id)));
-        let started: Vec<(KeyId, JoinHandle<_>)> = ids.iter().map(start).collect();
+        let started: Vec<_> = ids.iter().map(start).collect();
+        let (mut changed, mut away) = (Vec::new(), 0);
         for (id, call) in started {
-            match settled(session, id, call).await {
-                Ok((row, propagation)) => {
-                    last = propagation.or(last);
-                    written = written.and_then(|()| rows.write(row));
+            match settled(id, call).await {
+                Ok(()) => changed.push(id),
+                Err(failure) => {
+                    away += usize::from(failure.is_store_away());
+                    rows.failures.add(id, failure);
                 }
-                Err(failure) => failures.add(id, failure),
             }
-            done += 1;
-            progress.set(done);
+            tried += 1;
+            progress.set(tried);
+        }
+        made += changed.len();
+        match confirmed {
+            true => unconfirmed.extend(changed),
+            false => rows.write(&changed, None).await,
+        }
+        if away == ids.len() {
+            break;
         }
     }
     drop(progress);
-    let written = written.and_then(|()| rows.finish());
-    if let Err(failure) = written {
-        failures.add_other(failure.after(MADE));
+    note_untried(ids.len() as u64, tried, made);
+    if !unconfirmed.is_empty() {
+        wait_for_all(session, &unconfirmed, &mut rows).await;
     }
-    if let Some(propagation) = &last {
-        propagation::report(propagation);
-    }
-    failures.first()
+    rows.finish()
 }
 
-/// Waits for the change of a key, and returns its row.
-async fn settled(
-    session: &Session,
-    id: KeyId,
-    call: JoinHandle<Result<Option<Propagation>, Error>>,
-) -> Result<(Row, Option<Propagation>), Failure> {
+/// Waits for the servers once, since each wait may take a lease, and shows the keys.
+async fn wait_for_all(session: &Session, changed: &[KeyId], rows: &mut ChangedRows<'_>) {
+    match session.manager.confirm().await {
+        Ok(propagation) => {
+            rows.write(changed, Some(&propagation)).await;
+            propagation::report(&propagation);
+        }
+        Err(error) => {
+            rows.write(changed, None).await;
+            let failure = Failure::from(error).after("the changes were made");
+            rows.failures.add_other(failure);
+        }
+    }
+}
+
+/// Says how many keys were left out because the store is away.
+fn note_untried(all: u64, tried: u64, made: usize) {
+    if tried < all {
+        notice::warn(&format!(
+            "the store is away: {} of {all} were changed, and {} not tried; the same command continues",
+            counted(made as u64, "key"),
+            all - tried
+        ));
+    }
+}
+
+/// The rows of keys that were changed, and what failed.
+struct ChangedRows<'s> {
+    session: &'s Session,
+    rows: RowWriter,
+    written: Result<(), Failure>,
+    failures: Failures,
+}
+
+impl<'s> ChangedRows<'s> {
+    fn new(session: &'s Session) -> Self {
+        Self {
+            session,
+            rows: session.output.rows(&row::CHANGED),
+            written: Ok(()),
+            failures: Failures::default(),
+        }
+    }
+
+    async fn write(&mut self, changed: &[KeyId], propagation: Option<&Propagation>) {
+        for id in changed {
+            match shown(self.session, *id, propagation).await {
+                Ok(row) if self.written.is_ok() => self.written = self.rows.write(row),
+                Ok(_) => {}
+                Err(failure) => self.failures.add(*id, failure.after(MADE)),
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        let rows = self.rows;
+        let written = self.written.and_then(|()| rows.finish());
+        if let Err(failure) = written {
+            self.failures.add_other(failure.after(MADE));
+        }
+        self.failures.first()
+    }
+}
+
+/// Waits for the change of a key.
+async fn settled(id: KeyId, call: JoinHandle<Result<(), Error>>) -> Result<(), Failure> {
     let made = call.await;
-    let propagation = made.map_err(|error| Failure::because("the change ended", &error))??;
-    let row = shown(session, id, propagation.as_ref()).await;
-    let row = row.map_err(|failure| failure.after(MADE))?;
-    Ok((row, propagation))
+    let made = made.map_err(|error| Failure::because("the change ended", &error))?;
+    made.map_err(|error| Failure::from(error).unsure_of_change(id))
 }
 
-/// Names the keys in a question: one by its label.
-pub(crate) async fn named(session: &Session, ids: &[KeyId]) -> Result<String, Failure> {
+/// Asks `question`, which names the keys: one by its label. With `--yes`, and without keys, nothing is read or asked.
+pub(crate) async fn ask(
+    session: &Session,
+    ids: &[KeyId],
+    question: impl FnOnce(String) -> String,
+) -> Result<(), Failure> {
+    if ids.is_empty() || session.common.yes {
+        return Ok(());
+    }
+    let what = named(session, ids).await?;
+    confirm::ask(&session.common, &question(what))
+}
+
+async fn named(session: &Session, ids: &[KeyId]) -> Result<String, Failure> {
     let [id] = ids else {
         return Ok(counted(ids.len() as u64, "key"));
     };

@@ -118,7 +118,8 @@ async fn revoke(session: &Session, arguments: OwnerChange) -> Result<(), Failure
     if let Some(reason) = &change.reason {
         call = call.reason(reason);
     }
-    let (known, propagation) = made!(call, change.confirmed);
+    let made = made!(call, change.confirmed);
+    let (known, propagation) = made.map_err(|failure| unsure_of_change(failure, owner))?;
     if !known {
         return Err(Error::OwnerNotFound(owner.clone()).into());
     }
@@ -176,7 +177,8 @@ async fn set_suspended(
         false => session.manager.resume_owner(owner),
     };
     let call = call.origin(session.origin(change.reason.as_deref()));
-    let (changed, propagation) = made!(call, change.confirmed);
+    let made = made!(call, change.confirmed);
+    let (changed, propagation) = made.map_err(|failure| unsure_of_change(failure, owner))?;
     let what = match (suspended, changed) {
         (true, true) => "suspended",
         (true, false) => "was suspended already:",
@@ -190,6 +192,13 @@ async fn set_suspended(
         propagation,
     )
     .await
+}
+
+fn unsure_of_change(failure: Failure, owner: &str) -> Failure {
+    failure.unsure(
+        "the change was made",
+        format!("apikey audit --owner {owner}"),
+    )
 }
 
 /// Says what was done, and writes the owner as it is now.

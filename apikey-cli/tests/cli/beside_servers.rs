@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use apikey_runtime::{ApiKeyManager, NewKey, SqliteStore};
+use apikey_runtime::{ApiKeyManager, KeyState, NewKey, SqliteStore};
 use apikey_test_support::{PATIENCE, soon, within};
 
 use crate::program::Program;
@@ -109,5 +109,39 @@ async fn one_that_is_killed_while_it_waits_has_written_the_new_secret() {
             written.is_some() && waits,
             "{more:?}: it waits for the lease"
         );
+    }
+}
+
+/// Many keys, of a leak, are revoked before the one wait for the servers. Each wait may take a lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_are_changed_before_the_one_wait_for_the_servers() {
+    let program = Program::sqlite();
+    // As long as the test waits at most.
+    let store = SqliteStore::new(program.path("keys.db")).lease(Duration::from_secs(60));
+    let server = ApiKeyManager::builder().store(store).start().await.unwrap();
+    let mut ids = String::new();
+    for number in 0..150 {
+        let key = server.create(format!("ci-{number}")).await.unwrap();
+        ids += &format!("{}\n", key.id());
+    }
+    fs::write(program.path("ids"), &ids).unwrap();
+    for (command, state) in [
+        ("disable", KeyState::Disabled),
+        ("revoke", KeyState::Revoked),
+    ] {
+        let mut run = program.command(&["keys", command, "--yes", "--confirmed", "-"]);
+        run.stdin(File::open(program.path("ids")).unwrap());
+        run.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = run.spawn().unwrap();
+        let are_changed = async || {
+            let changed = server.list().state(state).page_size(1_000).await;
+            changed.unwrap().keys.len() == 150
+        };
+        let changed = within(PATIENCE, are_changed).await;
+        let waits = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(changed.is_some(), "{command}");
+        assert!(waits, "{command}: it waits for the lease");
     }
 }

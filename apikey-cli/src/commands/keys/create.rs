@@ -1,7 +1,7 @@
 //! `apikey keys create`.
 
-use apikey_runtime::KeyRecord;
 use apikey_runtime::manager::CreateKey;
+use apikey_runtime::{KeyId, KeyRecord};
 
 use super::row;
 use crate::args::{CreateArguments, Expiry};
@@ -31,16 +31,28 @@ pub(super) async fn run(session: &Session, arguments: CreateArguments) -> Result
         return change::show_preview(session, row::COLUMNS, row);
     }
     let sink = SecretSink::prepare(format, file.as_deref())?;
-    match call.await {
+    // The id is known before the key is made: without an answer, it can still be revoked.
+    let id = new_id()?;
+    match call.id(id).await {
         Ok(key) => {
             let row = row::of(&session.manager, key.record(), None);
             sink.show(&session.output, row::COLUMNS, row, &key)
         }
         Err(error) => {
             sink.abandon();
-            Err(error.into())
+            Err(Failure::from(error).unsure(
+                format!("the key `{id}` was made"),
+                format!("apikey keys revoke {id}"),
+            ))
         }
     }
+}
+
+fn new_id() -> Result<KeyId, Failure> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)
+        .map_err(|error| Failure::because("the system's random generator failed", &error))?;
+    Ok(KeyId::from_u128(u128::from_ne_bytes(bits)))
 }
 
 /// Rejects the peppers that were given if a live key among the newest ones needs others. Without a live key, the newest one

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use apikey_runtime::{Error, KeyId, Timestamp};
 
 use crate::args::RevokeArguments;
-use crate::commands::change::{self, made};
-use crate::confirm;
+use crate::commands::change;
 use crate::failure::Failure;
 use crate::notice;
 use crate::session::Session;
@@ -18,31 +17,29 @@ pub(super) async fn run(session: &Session, arguments: RevokeArguments) -> Result
     if ids.dry_run {
         return change::show_unchanged(session, &keys).await;
     }
-    if !keys.is_empty() {
-        let what = change::named(session, &keys).await?;
-        let question = format!("Revoke {what}? A revocation cannot be undone.");
-        confirm::ask(&session.common, &question)?;
-    }
-    let (manager, confirmed) = (session.manager.clone(), change.confirmed);
+    change::ask(session, &keys, |what| {
+        format!("Revoke {what}? A revocation cannot be undone.")
+    })
+    .await?;
     let origin = session.origin(change.reason.as_deref());
     let earlier = Arc::new(Mutex::new(Vec::new()));
     let revoke = |id| {
         let earlier = Arc::clone(&earlier);
-        let manager = manager.clone();
+        let manager = session.manager.clone();
         let mut call = manager.revoke(id).origin(origin.clone());
         if let Some(reason) = &change.reason {
             call = call.reason(reason);
         }
         async move {
-            let (is_new, propagation) = made!(call, confirmed);
+            let is_new = call.await?;
             if !is_new && let Some(revoked) = manager.get(id).await?.revoked {
                 let mut earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner);
                 earlier.push((id, revoked.at));
             }
-            Ok::<_, Error>(propagation)
+            Ok::<_, Error>(())
         }
     };
-    let changed = change::each(session, &keys, revoke).await;
+    let changed = change::each(session, &keys, change.confirmed, revoke).await;
     note_earlier(&earlier.lock().unwrap_or_else(PoisonError::into_inner));
     changed
 }

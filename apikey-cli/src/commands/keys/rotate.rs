@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, arguments: &RotateArguments) -> Resul
         Ok(key) => key,
         Err(error) => {
             sink.abandon();
-            return Err(error.into());
+            return Err(Failure::from(error).unsure_of_change(arguments.id));
         }
     };
     let row = row::of(&session.manager, key.record(), used.as_ref());

@@ -1,10 +1,7 @@
 //! `apikey keys enable` and `apikey keys disable`.
 
-use apikey_runtime::Error;
-
 use crate::args::SwitchArguments;
-use crate::commands::change::{self, made};
-use crate::confirm;
+use crate::commands::change;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -18,11 +15,10 @@ pub(super) async fn run(
     if ids.dry_run {
         return change::show_unchanged(session, &keys).await;
     }
-    if !enabled && !keys.is_empty() {
-        let what = change::named(session, &keys).await?;
-        confirm::ask(&session.common, &format!("Disable {what}?"))?;
+    if !enabled {
+        change::ask(session, &keys, |what| format!("Disable {what}?")).await?;
     }
-    let (manager, confirmed) = (session.manager.clone(), change.confirmed);
+    let manager = &session.manager;
     let origin = session.origin(change.reason.as_deref());
     let switch = |id| {
         let call = match enabled {
@@ -30,7 +26,7 @@ pub(super) async fn run(
             false => manager.disable(id),
         };
         let call = call.origin(origin.clone());
-        async move { Ok::<_, Error>(made!(call, confirmed).1) }
+        async move { call.await.map(drop) }
     };
-    change::each(session, &keys, switch).await
+    change::each(session, &keys, change.confirmed, switch).await
 }

@@ -26,7 +26,8 @@ pub(super) async fn run(session: &Session, arguments: UpdateArguments) -> Result
         let row = row::of(&session.manager, &record, used.as_ref());
         return change::show_preview(session, &row::CHANGED, row.and(change::cells(None)));
     }
-    let (record, propagation) = made!(call, confirmed);
+    let made = made!(call, confirmed);
+    let (record, propagation) = made.map_err(|failure| failure.unsure_of_change(id))?;
     let used = session.manager.last_used(id).await;
     let used = used.map_err(|error| Failure::from(error).after(change::MADE))?;
     let row = row::of(&session.manager, &record, used.as_ref());
