@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use apikey_runtime::KeyStore;
-use apikey_runtime::store::{CopyOutcome, CopySection, StoreCopy};
+use apikey_runtime::store::{CopyOutcome, CopySection, FoundSchema, StoreCopy, StoreError};
 
 use super::left::{self, Left};
 use super::{NAMES, PAGE, servers, verify};
@@ -57,8 +57,9 @@ pub(super) async fn run(common: &Common, arguments: &CopyArguments) -> Result<()
     let source = from.store(Opening::AsIs)?;
     let target = to.store_keeping(Opening::AsIs, retention)?;
     let copied = async {
-        start(&source, "FROM").await?;
-        start(&target, "TO").await?;
+        start(&source, "FROM", "correct FROM; nothing was copied").await?;
+        const CREATE: &str = "correct TO, or make a new store there with `apikey store migrate --create`; nothing was copied";
+        start(&target, "TO", CREATE).await?;
         guarded(common, arguments, retention, &*source, &*target).await
     };
     let copied = copied.await;
@@ -94,12 +95,22 @@ fn address(text: &str) -> Result<StoreAddress, Failure> {
     StoreAddress::parse(text)
 }
 
-async fn start(store: &Arc<dyn KeyStore>, name: &str) -> Result<(), Failure> {
+/// Starts a store. `if_missing` is what to do if there is none.
+async fn start(store: &Arc<dyn KeyStore>, name: &str, if_missing: &str) -> Result<(), Failure> {
     store.start().await.map_err(|error| {
-        notice::note(&format!(
-            "the store {name} could not be opened; `apikey store migrate --create` makes a new one"
-        ));
-        error.into()
+        notice::note(&format!("the store {name} could not be opened"));
+        let is_missing = matches!(
+            &error,
+            StoreError::Schema {
+                found: FoundSchema::Missing,
+                ..
+            }
+        );
+        let failure = Failure::from(error);
+        match is_missing {
+            true => failure.remedy(if_missing),
+            false => failure,
+        }
     })
 }
 
@@ -168,6 +179,7 @@ async fn all(
         }
     }
     note_outdated(&reports, retention);
+    warn_of_empty_source(&reports);
     if arguments.verify {
         let oldest = oldest_hour(retention);
         for (section, report) in &mut reports {
@@ -258,6 +270,17 @@ fn note_outdated(reports: &[(CopySection, SectionReport)], retention: Duration) 
             counted(retention.as_secs() / 3_600, "hour"),
             counted(outdated, "count")
         ));
+    }
+}
+
+/// Warns of a store that may be another one than was meant.
+fn warn_of_empty_source(reports: &[(CopySection, SectionReport)]) {
+    let is_empty = |(section, report): &(CopySection, SectionReport)| {
+        let is_main = matches!(section, CopySection::Keys | CopySection::Owners);
+        !is_main || report.read + report.unreadable == 0
+    };
+    if reports.iter().all(is_empty) {
+        notice::warn("FROM has neither keys nor owners: see that it is the right store");
     }
 }
 
