@@ -100,7 +100,7 @@ impl StoreAddress {
                 url: text.to_owned(),
                 timeout: None,
             }),
-            Some("redis" | "rediss" | "unix" | "redis+unix") => Ok(Self::redis(text)),
+            Some("redis" | "rediss" | "unix" | "redis+unix") => Self::redis(text),
             // The rest may be a password.
             Some(_) => Err(
                 Failure::usage("the scheme of the store's address is not known")
@@ -112,26 +112,39 @@ impl StoreAddress {
         }
     }
 
-    /// Takes our own parameters, `namespace` and `key_prefix`, out of the URL.
-    fn redis(url: &str) -> Self {
+    /// Takes our own parameters, `namespace` and `key_prefix`, out of the URL. A parameter that neither this program nor the
+    /// client knows is refused: a misspelt one would lead to another store.
+    fn redis(url: &str) -> Result<Self, Failure> {
+        let (url, fragment) = match url.find('#') {
+            Some(at) => url.split_at(at),
+            None => (url, ""),
+        };
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let known = match base.starts_with("unix:") || base.starts_with("redis+unix:") {
+            true => &["protocol", "db", "user", "pass"][..],
+            false => &["protocol"],
+        };
         let (mut namespace, mut key_prefix, mut rest) = (None, None, Vec::new());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("namespace", name)) => namespace = Some(name.to_owned()),
-                Some(("key_prefix", prefix)) => key_prefix = Some(prefix.to_owned()),
-                _ => rest.push(pair),
+        let pairs = (1..).zip(query.split('&'));
+        for (place, pair) in pairs.filter(|(_, pair)| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "namespace" => namespace = Some(decoded(name, value)?),
+                "key_prefix" => key_prefix = Some(decoded(name, value)?),
+                name if known.contains(&name) => rest.push(pair),
+                // Its place and not its name, which may be a part of the password.
+                _ => return Err(unknown_parameter(place, known)),
             }
         }
-        let url = match rest.is_empty() {
-            true => base.to_owned(),
-            false => format!("{base}?{}", rest.join("&")),
+        let query = match rest.is_empty() {
+            true => String::new(),
+            false => format!("?{}", rest.join("&")),
         };
-        Self::Redis {
-            url,
+        Ok(Self::Redis {
+            url: format!("{base}{query}{fragment}"),
             namespace,
             key_prefix,
-        }
+        })
     }
 
     /// Sets how long a call may take. The other stores have times of their own.
@@ -235,6 +248,40 @@ impl StoreAddress {
     }
 }
 
+fn unknown_parameter(place: usize, known: &[&str]) -> Failure {
+    Failure::usage(format!(
+        "parameter {place} after the `?` of the store's address is not known"
+    ))
+    .remedy(format!(
+        "write `namespace`, `key_prefix` or `{}`, and a `?` of a password as `%3F`",
+        known.join("`, `")
+    ))
+}
+
+/// Decodes the value of a parameter, `%2F` as `/`.
+fn decoded(name: &str, value: &str) -> Result<String, Failure> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, others)) = rest.split_first() {
+        let digits = others.get(..2).filter(|_| *first == b'%');
+        let byte = digits
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = match byte {
+            Some(_) => &others[2..],
+            None => others,
+        };
+    }
+    String::from_utf8(bytes).map_err(|_not_text| {
+        Failure::usage(format!(
+            "the value of `{name}` in the store's address is not text when it is decoded"
+        ))
+        .remedy("write a `%` as `%25`")
+    })
+}
+
 /// Returns whether a text may be an address with a password: a URL, also a mistyped one, or the settings of a driver.
 fn has_address(text: &str) -> bool {
     let begins = |scheme: &str| {
@@ -265,5 +312,63 @@ impl fmt::Debug for StoreAddress {
         f.debug_struct("StoreAddress")
             .field("kind", &self.kind())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redis(address: &str) -> Result<(String, Option<String>, Option<String>), String> {
+        match StoreAddress::parse(address) {
+            Ok(StoreAddress::Redis {
+                url,
+                namespace,
+                key_prefix,
+            }) => Ok((url, namespace, key_prefix)),
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => Err(failure.text_without("")),
+        }
+    }
+
+    #[test]
+    fn the_parameters_of_a_redis_address_are_decoded_or_left_to_the_client() {
+        let text = |text: &str| Some(text.to_owned());
+        let url = "redis://u:pw@h/0?protocol=3&namespace=or%64ers%3A%C3%A9&key_prefix=a%zz#x";
+        assert_eq!(
+            redis(url).unwrap(),
+            (
+                "redis://u:pw@h/0?protocol=3#x".to_owned(),
+                text("orders:é"),
+                text("a%zz")
+            )
+        );
+        let socket = "unix:///run/redis.sock?db=2&user=u&pass=pw&namespace=a";
+        let (url, namespace, _) = redis(socket).unwrap();
+        assert_eq!(url, "unix:///run/redis.sock?db=2&user=u&pass=pw");
+        assert_eq!(namespace, text("a"));
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_known_is_refused_and_no_password_is_repeated() {
+        for (address, place) in [
+            ("redis://u:p4ss@h/0?namepsace=orders", 1),
+            ("redis://u:p4ss@h/0?namespace=a&db=2", 2),
+            ("redis://u:x?p4ss@h/0", 1),
+            ("unix:///run/redis.sock?pass=p4ss&Namespace=a", 2),
+        ] {
+            let error = redis(address).unwrap_err();
+            let told = format!("parameter {place} after the `?`");
+            assert!(
+                error.contains(&told) && error.contains("namespace"),
+                "{error}"
+            );
+            assert!(!error.contains("p4ss"), "{error}");
+        }
+        let error = redis("redis://u:p4ss@h/0?namespace=%ff").unwrap_err();
+        assert!(
+            error.contains("not text") && !error.contains("p4ss"),
+            "{error}"
+        );
     }
 }
