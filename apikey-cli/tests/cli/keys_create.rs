@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use apikey_runtime::{ApiKeyManager, Config};
 use apikey_test_support::{PATIENCE, within};
 
 use crate::program::{PEPPER, Program};
@@ -256,4 +257,35 @@ async fn a_time_that_is_too_late_is_an_error() {
     program
         .run(&["keys", "create", "x", "--expires", "100w"])
         .ok();
+}
+
+/// Without the server's settings, no server would accept the key.
+#[tokio::test]
+async fn a_key_with_a_prefix_of_no_other_key_is_refused() {
+    let program = Program::sqlite();
+    let create = ["keys", "create", "new"];
+    let config = Config::builder().prefix("acme").build().unwrap();
+    let builder = ApiKeyManager::builder().shared_store(program.store());
+    let server = builder.config(config).start().await.unwrap();
+    let key = server.create("ci").await.unwrap();
+    fs::write(program.path("server.json"), r#"{"prefix": "acme"}"#).unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        let error = program.run(&[&create[..], more].concat()).failed(2);
+        assert!(error.contains("begin with `acme`"), "{error}");
+        assert!(error.contains("add `--config FILE`"), "{error}");
+    }
+    assert_eq!(server.list().await.unwrap().keys.len(), 1);
+    let made = program.json(&[&create[..], &["--config", "server.json"]].concat());
+    let secret = made["secret"].as_str().unwrap();
+    assert!(server.introspect(secret).await.unwrap().active);
+    // Controls: who names a prefix means it, and keys that ended do not count.
+    let named = [&create[..], &["--prefix", "my_api"]].concat();
+    program.run(&named).ok();
+    let settings = ["--config", "server.json"];
+    program.run(&[&named[..], &settings].concat()).failed(2);
+    for listed in server.list().await.unwrap().keys {
+        server.revoke(listed.id).await.unwrap();
+    }
+    assert!(server.get(key.id()).await.unwrap().revoked.is_some());
+    program.run(&create).ok();
 }

@@ -20,7 +20,7 @@ const PAGES: usize = 10;
 const PAGE_SIZE: u32 = 500;
 
 pub(super) async fn run(session: &Session, arguments: CreateArguments) -> Result<(), Failure> {
-    check_newest(session).await?;
+    check_newest(session, arguments.prefix.is_some()).await?;
     let (format, dry_run) = (session.output.format(), arguments.dry_run);
     let file = arguments.secret_file.clone();
     let call = call(session, arguments)?;
@@ -55,16 +55,21 @@ fn new_id() -> Result<KeyId, Failure> {
     Ok(KeyId::from_u128(u128::from_ne_bytes(bits)))
 }
 
-/// Rejects the peppers that were given if a live key among the newest ones needs others. Without a live key, the newest one
-/// tells whether peppers are needed at all.
-async fn check_newest(session: &Session) -> Result<(), Failure> {
+/// Rejects the peppers that were given if a live key among the newest ones needs others, and the settings if they accept none of
+/// these keys. Without a live key, the newest one tells whether peppers are needed at all.
+async fn check_newest(session: &Session, has_prefix: bool) -> Result<(), Failure> {
     let (mut after, mut newest) = (None, None);
     for size in std::iter::once(NEWEST).chain([PAGE_SIZE; PAGES]) {
         let page = session.manager.list().page_size(size).after(after).await?;
         let is_live = |record: &&KeyRecord| record.is_live(session.now());
-        let mut live = page.keys.iter().filter(is_live).peekable();
-        if live.peek().is_some() {
-            return live.try_for_each(|record| session.check_pepper(record));
+        let live: Vec<_> = page.keys.iter().filter(is_live).collect();
+        if let Some(newest) = live.first() {
+            if !has_prefix {
+                check_prefixes(session, newest, &live)?;
+            }
+            return live
+                .into_iter()
+                .try_for_each(|record| session.check_pepper(record));
         }
         newest = newest.or_else(|| page.keys.first().cloned());
         after = page.next;
@@ -76,6 +81,26 @@ async fn check_newest(session: &Session) -> Result<(), Failure> {
         Some(record) => session.check_pepper(&record),
         None => Ok(()),
     }
+}
+
+/// Rejects settings by which a new key would begin as no present one: without the server's, no server would accept it.
+fn check_prefixes(
+    session: &Session,
+    newest: &KeyRecord,
+    live: &[&KeyRecord],
+) -> Result<(), Failure> {
+    let config = session.manager.config();
+    if live
+        .iter()
+        .any(|record| config.prefixes().contains(&record.prefix))
+    {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "the newest keys begin with `{}`, which is not a prefix of these settings",
+        newest.prefix
+    ))
+    .remedy("add `--config FILE` with the server's settings, or `--prefix TEXT` if its servers accept another one"))
 }
 
 fn call(session: &Session, arguments: CreateArguments) -> Result<CreateKey, Failure> {
