@@ -53,9 +53,18 @@ pub(crate) struct Common {
     /// Shows no progress
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
-    /// How long to wait for the store, such as 30s; Redis and SQLite have bounds of their own, which this does not lengthen
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse)]
+    /// How long to wait for the store, 10ms to 60s, such as 30s; Redis and SQLite have bounds of their own, which this does not lengthen
+    #[arg(long, global = true, value_name = "DURATION", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// Parses a time that managers and each store accept.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration::parse(text)?;
+    match (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&timeout) {
+        true => Ok(timeout),
+        false => Err("a timeout is 10ms to 60s; write one such as `30s`".to_owned()),
+    }
 }
 
 /// Options of a change.

@@ -59,3 +59,28 @@ async fn a_file_that_cannot_be_read_is_a_usage_error() {
     let copy = ["store", "copy", "sqlite:keys.db", "file:none"];
     program.run(&copy).failed(2);
 }
+
+#[tokio::test]
+async fn a_time_that_cannot_be_used_is_told_in_words_of_the_program() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").await.unwrap().id();
+    for timeout in ["2m", "0s", "61s"] {
+        let error = program
+            .run(&["keys", "list", "--timeout", timeout])
+            .failed(2);
+        assert!(error.contains("10ms to 60s"), "{error}");
+    }
+    program.run(&["keys", "list", "--timeout", "60s"]).ok();
+    let usage = ["keys", "usage", id.as_str(), "--from", "1d", "--to"];
+    for (to, is_before) in [("2d", false), ("1d", false), ("1h", true)] {
+        let ran = program.run(&[&usage[..], &[to]].concat());
+        match is_before {
+            true => drop(ran.ok()),
+            false => {
+                let error = ran.failed(2);
+                assert!(error.contains("is not before `--to`"), "{error}");
+            }
+        }
+    }
+}

@@ -40,6 +40,10 @@ pub(super) async fn run(session: &Session, arguments: &UsageArguments) -> Result
         // The hour that has begun.
         None => Timestamp::from_millis(now.as_millis().saturating_add(1)),
     };
+    if from >= to {
+        let cause = format!("`--from` ({from}) is not before `--to` ({to})");
+        return Err(Failure::usage(cause).remedy("write an earlier `--from`, or a later `--to`"));
+    }
     let report = session
         .manager
         .usage(arguments.id)
