@@ -12,6 +12,7 @@ use super::keys::row;
 use crate::args::Ids;
 use crate::confirm;
 use crate::failure::Failure;
+use crate::key_in_arguments::id_of_key;
 use crate::notice;
 use crate::output::{Cell, Column, Row, RowWriter};
 use crate::progress::Progress;
@@ -51,21 +52,47 @@ pub(crate) fn cells(propagation: Option<&Propagation>) -> [Cell; 2] {
 
 /// Returns the ids of the arguments, or of stdin. None of them is no error: a list may select no keys.
 pub(crate) fn ids(arguments: &Ids) -> Result<Vec<KeyId>, Failure> {
-    let mut texts = arguments.ids.clone();
-    if texts == ["-"] {
-        let lines: Result<_, _> = std::io::stdin().lock().lines().collect();
-        texts = lines.map_err(|error| Failure::because("the ids cannot be read", &error))?;
-        texts.retain(|line| !line.trim().is_empty());
-        if texts.is_empty() {
-            notice::note("no ids were given on stdin, and nothing is changed");
+    let listed = match arguments.ids == ["-"] {
+        true => ids_of_stdin()?,
+        false => {
+            let parsed = arguments.ids.iter().map(|text| text.trim().parse());
+            parsed.collect::<Result<_, Error>>()?
         }
+    };
+    let (mut ids, mut known) = (Vec::with_capacity(listed.len()), HashSet::new());
+    ids.extend(listed.into_iter().filter(|id| known.insert(*id)));
+    Ok(ids)
+}
+
+/// Reads an id, or a key that has one, from each line. A line is not repeated: it may be a secret.
+fn ids_of_stdin() -> Result<Vec<KeyId>, Failure> {
+    let (mut ids, mut keys) = (Vec::new(), 0);
+    for (number, line) in (1..).zip(std::io::stdin().lock().split(b'\n')) {
+        let line = line.map_err(|error| Failure::because("the ids cannot be read", &error))?;
+        let line = String::from_utf8_lossy(&line);
+        // Some editors begin a file with this mark.
+        let text = line.strip_prefix('\u{feff}').filter(|_| number == 1);
+        let text = text.unwrap_or(&line).trim();
+        if text.is_empty() {
+            continue;
+        }
+        let id = text.parse().or_else(|_wrong: Error| {
+            keys += 1;
+            id_of_key(text).ok_or_else(|| {
+                Failure::usage(format!("line {number} of stdin is not the id of a key"))
+                    .remedy("write an id in each line: its 22 letters and digits, or its UUID; nothing was changed")
+            })
+        })?;
+        ids.push(id);
     }
-    let (mut ids, mut known) = (Vec::with_capacity(texts.len()), HashSet::new());
-    for text in &texts {
-        let id: KeyId = text.trim().parse()?;
-        if known.insert(id) {
-            ids.push(id);
-        }
+    if keys > 0 {
+        notice::note(&format!(
+            "{} of stdin had a whole key, whose id was taken",
+            counted(keys, "line")
+        ));
+    }
+    if ids.is_empty() {
+        notice::note("no ids were given on stdin, and nothing is changed");
     }
     Ok(ids)
 }

@@ -3,6 +3,8 @@
 use apikey_runtime::audit::ChangeChannel;
 use apikey_runtime::{KeyId, KeyState, Timestamp};
 
+use sqlx::{Connection, SqliteConnection};
+
 use crate::program::Program;
 
 #[tokio::test]
@@ -275,4 +277,104 @@ async fn an_error_of_many_keys_is_told_once() {
     let ran = program.run(&[&revoke[..], &[&revoked]].concat());
     assert_eq!(ran.stderr.matches("note:").count(), 1, "{ran:?}");
     assert!(ran.stderr.contains("1 other key"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_an_id_is_named_and_a_key_has_one() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let [first, second, third] = ["a", "b", "c"].map(|label| server.create(label));
+    let (first, second, third) = (
+        first.await.unwrap(),
+        second.await.unwrap(),
+        third.await.unwrap(),
+    );
+    let (id, secret) = (first.id(), second.expose_secret());
+    let revoke = |lines: &str| program.run_with_input(&["keys", "revoke", "--yes", "-"], lines);
+    let error = revoke(&format!("{id}\n\n{secret}\nno id of s3cret\n")).failed(2);
+    assert!(error.contains("line 4 of stdin is not the id"), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
+    assert!(server.get(id).await.unwrap().revoked.is_none());
+
+    // As an editor wrote them: with a mark at the beginning, and blanks.
+    let lines = format!("\u{feff}{id}\r\nleaked: {secret}\r\n");
+    let ran = revoke(&lines);
+    assert!(
+        ran.stderr.contains("1 line of stdin had a whole key"),
+        "{ran:?}"
+    );
+    assert!(!ran.stderr.contains(secret), "{ran:?}");
+    ran.ok();
+    for (key, is_revoked) in [(&first, true), (&second, true), (&third, false)] {
+        let record = server.get(key.id()).await.unwrap();
+        assert_eq!(record.revoked.is_some(), is_revoked);
+    }
+}
+
+/// A revocation does not depend on a record that can be read.
+#[tokio::test]
+async fn with_yes_a_key_is_revoked_whose_record_cannot_be_read() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").await.unwrap().id();
+    server.shutdown().await.unwrap();
+    let url = format!("sqlite:{}", program.path("keys.db").display());
+    let mut tool = SqliteConnection::connect(&url).await.unwrap();
+    let spoil = "UPDATE api_keys SET limits = '[1]'";
+    sqlx::raw_sql(spoil).execute(&mut tool).await.unwrap();
+    let error = program.run(&["keys", "revoke", id.as_str()]).failed(1);
+    assert!(
+        !error.contains("--yes"),
+        "it is read for the question: {error}"
+    );
+    let ran = program.run(&["keys", "revoke", id.as_str(), "--yes"]);
+    assert!(ran.stderr.contains("the change was made, and"), "{ran:?}");
+    let revoked = "SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL";
+    let revoked = sqlx::query_scalar(revoked).fetch_one(&mut tool).await;
+    assert_eq!(revoked.ok(), Some(1_i64));
+}
+
+/// Without an answer, a change may have been made all the same.
+#[tokio::test]
+async fn a_change_without_an_answer_names_the_key_and_stops_the_others() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let mut ids = String::new();
+    for number in 0..70 {
+        let key = server.create(format!("ci-{number}")).await.unwrap();
+        ids += &format!("{}\n", key.id());
+    }
+    let id = ids.lines().next().unwrap();
+    let url = format!("sqlite:{}", program.path("keys.db").display());
+    let mut tool = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut tool)
+        .await
+        .unwrap();
+    let short = ["--timeout", "200ms"];
+    let show = format!("it is not known whether the change was made: `apikey keys show {id}`");
+    for command in [
+        &["keys", "update", id, "--label", "x"][..],
+        &["keys", "rotate", id, "--yes"],
+        &["keys", "disable", id, "--yes", "--output", "id"],
+    ] {
+        let error = program.run(&[command, &short].concat()).failed(6);
+        assert!(error.contains(&show), "{error}");
+    }
+    let create = [&["keys", "create", "new"][..], &short].concat();
+    let error = program.run(&create).failed(6);
+    let (_, made) = error.split_once("apikey keys revoke ").unwrap();
+    let made: KeyId = made[..22].parse().unwrap();
+    let told = format!("whether the key `{made}` was made");
+    assert!(error.contains(&told), "{error}");
+
+    let disable = ["keys", "disable", "--yes", "-", "--output", "id"];
+    let disable = [&disable[..], &short].concat();
+    let error = program.run_with_input(&disable, &ids).failed(6);
+    let told = "0 keys of 70 were changed, and 6 not tried";
+    assert!(error.contains(told), "{error}");
+    // Negative control: the same command continues, once there are answers.
+    sqlx::raw_sql("ROLLBACK").execute(&mut tool).await.unwrap();
+    let ran = program.run_with_input(&disable, &ids);
+    assert!(!ran.stderr.contains("not tried"), "{ran:?}");
 }

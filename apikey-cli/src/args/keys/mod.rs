@@ -85,7 +85,7 @@ pub(crate) struct RotateArguments {
 /// The ids of keys that a command changes.
 #[derive(Debug, Args)]
 pub(crate) struct Ids {
-    /// The keys' ids; `-` reads them from stdin, one a line; without any, nothing is changed, and the exit code is 0
+    /// The keys' ids; `-` reads them, or whole keys that have them, from stdin, one a line; without any, nothing is changed, and the exit code is 0
     #[arg(required = true, value_name = "ID")]
     pub(crate) ids: Vec<String>,
     /// Shows the keys, and changes nothing
