@@ -1,11 +1,12 @@
 //! `keys verify`: the key comes from stdin, and is not used by it.
 
+use std::fs::{self, File};
 use std::time::Duration;
 
-use apikey_runtime::KeyState;
+use apikey_runtime::{ApiKeyManager, Config, KeyState};
 
 use crate::on_terminal::Terminal;
-use crate::program::Program;
+use crate::program::{Program, Ran};
 
 #[tokio::test]
 async fn each_reason_of_a_rejection_is_told_and_the_exit_code_is_ten() {
@@ -175,4 +176,42 @@ async fn what_a_key_is_limited_to_is_shown() {
             &serde_json::json!(["GET"])
         )
     );
+}
+
+/// A key that was cut, or mistyped, is no wrong secret, and a prefix may begin as another one does.
+#[tokio::test]
+async fn the_reason_of_a_rejection_is_the_first_that_a_server_meets() {
+    let program = Program::sqlite();
+    let config = Config::builder().prefixes(["acme_test", "acme"]);
+    let builder = ApiKeyManager::builder().shared_store(program.store());
+    let server = builder
+        .config(config.build().unwrap())
+        .start()
+        .await
+        .unwrap();
+    let key = server.create("ci").await.unwrap();
+    let secret = key.expose_secret();
+    let reason = |prefix: &str, key: &[u8]| {
+        fs::write(program.path("key"), key).unwrap();
+        let mut command = program.command(&["keys", "verify", "--output", "json"]);
+        command.env("ACTIX_API_KEY_PREFIX", prefix);
+        command.stdin(File::open(program.path("key")).unwrap());
+        let ran = Ran::from(command.output().unwrap());
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(ran.code == 0, json["valid"] == true, "{ran:?}");
+        assert!(ran.code == 0 || ran.code == 10, "{ran:?}");
+        json["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(secret.starts_with("acme_test_"));
+    assert_eq!(reason("acme", secret.as_bytes()), "prefix_not_accepted");
+    let cut = &secret[..secret.len() - 1];
+    let last = if secret.ends_with('0') { '1' } else { '0' };
+    for wrong in [cut, &format!("{cut}{last}")] {
+        assert_eq!(reason("acme_test", wrong.as_bytes()), "malformed");
+    }
+    assert_eq!(reason("acme_test", b"acme_test_\xff\xfe"), "malformed");
+    // Negative control.
+    assert_eq!(reason("acme_test", secret.as_bytes()), "");
+    server.rotate(key.id()).await.unwrap();
+    assert_eq!(reason("acme_test", secret.as_bytes()), "wrong_secret");
 }

@@ -21,3 +21,16 @@ pub(crate) use crate::key_id::IdText;
 pub(crate) use digest::COMPARISONS;
 pub(crate) use format::{OwnedKey, ParsedKey, check_prefix};
 pub(crate) use generate::{generate, random_id};
+
+/// Returns whether `text` has the form of a key and a correct checksum, whatever its prefix. No store is asked: it may not be
+/// a key all the same.
+///
+/// ```
+/// use apikey_runtime::key::is_well_formed;
+///
+/// assert!(!is_well_formed("my_api_0000000000000000000007_cut"));
+/// ```
+#[must_use]
+pub fn is_well_formed(text: &str) -> bool {
+    ParsedKey::parse(text.as_bytes()).is_some()
+}

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
+use apikey_runtime::key::is_well_formed;
 use apikey_runtime::manager::KeyFacts;
 use apikey_runtime::{Error, KeyId, KeyState};
 
@@ -85,10 +86,12 @@ async fn presented() -> Result<String, Failure> {
     let text = match io::stdin().is_terminal() {
         true => prompt::hidden_line("Key: ").await?,
         false => {
-            let mut text = String::new();
-            let read = io::stdin().lock().take(MAX_LENGTH).read_line(&mut text);
+            let mut line = Vec::new();
+            let mut stdin = io::stdin().lock().take(MAX_LENGTH);
+            let read = stdin.read_until(b'\n', &mut line);
             read.map_err(|error| Failure::because("the key cannot be read", &error))?;
-            text
+            // Bytes that are no text are in no key.
+            String::from_utf8_lossy(&line).into_owned()
         }
     };
     match text.trim() {
@@ -107,7 +110,7 @@ fn id_of(key: &str) -> Option<KeyId> {
 
 /// Returns why a key is not valid, for an operator, who may know more than its holder.
 async fn why(session: &Session, key: &str, id: Option<KeyId>) -> Result<String, Failure> {
-    let Some(id) = id else {
+    let Some(id) = id.filter(|_| is_well_formed(key)) else {
         return Ok("malformed".to_owned());
     };
     let record = match session.manager.get(id).await {
@@ -116,7 +119,8 @@ async fn why(session: &Session, key: &str, id: Option<KeyId>) -> Result<String, 
         Err(error) => return Err(error.into()),
     };
     let used = session.manager.last_used(id).await?;
-    let accepted = |prefix: &String| key.starts_with(&format!("{prefix}_"));
+    let prefix = key.rsplitn(3, '_').nth(2);
+    let accepted = |accepted: &String| prefix == Some(accepted.as_str());
     let reason = match session.manager.state_of(&record, used.as_ref()) {
         KeyState::Active if !session.manager.config().prefixes().iter().any(accepted) => {
             "prefix_not_accepted".to_owned()
