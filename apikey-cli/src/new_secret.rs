@@ -1,5 +1,6 @@
 //! Shows a new secret, once.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -29,11 +30,21 @@ fn remedy(key: &NewKey) -> String {
 /// written leaves no key without its secret behind.
 #[derive(Debug)]
 pub(crate) struct SecretSink {
-    file: Option<(PathBuf, File)>,
+    file: Option<ReservedFile>,
+}
+
+/// A file with room for a secret. It has the name that was asked for only when it has the secret, so that an interrupted command
+/// leaves no file that looks finished.
+#[derive(Debug)]
+struct ReservedFile {
+    path: PathBuf,
+    /// The name until then, in the same folder.
+    reserved: PathBuf,
+    file: File,
 }
 
 impl SecretSink {
-    /// Creates the file of `--secret-file`, which only its owner can read.
+    /// Creates a file for `--secret-file`, which only its owner can read.
     ///
     /// # Errors
     ///
@@ -43,24 +54,10 @@ impl SecretSink {
         let Some(path) = path else {
             return check_stdout(format).map(|()| Self { file: None });
         };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path);
-        let mut file = file.map_err(|error| cannot_create(path, &error))?;
-        // A full disk is found before there is a secret.
-        let reserved = file.write_all(&ROOM).and_then(|()| file.sync_all());
-        let sink = Self {
-            file: Some((path.to_owned(), file)),
-        };
-        match reserved {
-            Ok(()) => Ok(sink),
-            Err(error) => {
-                sink.abandon();
-                Err(cannot_create(path, &error))
-            }
-        }
+        Self::check(format, Some(path))?;
+        let reserved = ReservedFile::create(path);
+        let file = Some(reserved.map_err(|error| cannot_create(path, &error))?);
+        Ok(Self { file })
     }
 
     /// Returns the error of [`prepare`](Self::prepare) as far as it is known without creating the file.
@@ -76,10 +73,8 @@ impl SecretSink {
 
     /// Removes the file, which does not have a secret.
     pub(crate) fn abandon(self) {
-        if let Some((path, file)) = self.file {
-            drop(file);
-            // The error that led here is the one to report.
-            let _ = std::fs::remove_file(path);
+        if let Some(reserved) = self.file {
+            reserved.remove();
         }
     }
 
@@ -92,16 +87,9 @@ impl SecretSink {
         key: &NewKey,
     ) -> Result<(), Failure> {
         let secret = key.expose_secret();
-        if let Some((path, mut file)) = self.file {
-            let written = fill(&mut file, secret);
-            written.map_err(|error| {
-                let what = format!(
-                    "the key `{}` was made or changed, and its secret could not be written to `{}`",
-                    key.id(),
-                    path.display()
-                );
-                Failure::because(what, &error).remedy(remedy(key))
-            })?;
+        if let Some(reserved) = self.file {
+            let path = reserved.path.clone();
+            reserved.finish(secret, key)?;
             let written = output.one(columns, row);
             return written.map_err(|failure| {
                 failure.after(format!(
@@ -132,6 +120,82 @@ impl SecretSink {
         }
         Ok(())
     }
+}
+
+impl ReservedFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{:016x}.tmp", getrandom::u64()?));
+        let reserved = path.with_file_name(hidden);
+        let file = create_private(&reserved)?;
+        let mut created = Self {
+            path: path.to_owned(),
+            reserved,
+            file,
+        };
+        // A full disk is found before there is a secret.
+        let file = &mut created.file;
+        match file.write_all(&ROOM).and_then(|()| file.sync_all()) {
+            Ok(()) => Ok(created),
+            Err(error) => {
+                created.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn remove(self) {
+        drop(self.file);
+        // The error that led here is the one to report.
+        let _ = std::fs::remove_file(self.reserved);
+    }
+
+    /// Writes the secret, and gives the file its name.
+    fn finish(mut self, secret: &str, key: &NewKey) -> Result<(), Failure> {
+        let made = format!("the key `{}` was made or changed", key.id());
+        if let Err(error) = fill(&mut self.file, secret) {
+            let path = self.path.display();
+            let what = format!("{made}, and its secret could not be written to `{path}`");
+            self.remove();
+            return Err(Failure::because(what, &error).remedy(remedy(key)));
+        }
+        self.give_name(secret).map_err(|error| {
+            let what = format!(
+                "{made}, its secret is in `{}`, and not in `{}`",
+                self.reserved.display(),
+                self.path.display()
+            );
+            Failure::because(what, &error).remedy("move the file with the secret")
+        })?;
+        self.remove();
+        Ok(())
+    }
+
+    /// Gives the file its name, which another file may have got meanwhile. That one is not overwritten.
+    fn give_name(&self, secret: &str) -> io::Result<()> {
+        match std::fs::hard_link(&self.reserved, &self.path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // Not each file system has links.
+                let mut file = create_private(&self.path)?;
+                fill(&mut file, secret).inspect_err(|_error| {
+                    // The secret is in the other file, which the error names.
+                    let _ = std::fs::remove_file(&self.path);
+                })
+            }
+            linked => linked,
+        }
+    }
+}
+
+/// Creates a file that only its owner can read.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Writes the secret in place of the blanks.

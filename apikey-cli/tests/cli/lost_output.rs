@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 use apikey_runtime::KeyState;
+use apikey_test_support::{PATIENCE, within};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::program::{Program, Ran};
@@ -226,7 +227,8 @@ async fn a_conclusion_of_a_copy_stands_without_a_reader() {
     // A key that is only in TO.
     let create = ["keys", "create", "x", "--sqlite", "other.db"];
     program.run(&create).ok();
-    let ran = run_to(&program, &copy("sqlite:other.db"), closed(), "");
+    let copy = [&copy("sqlite:other.db")[..], &["--force"]].concat();
+    let ran = run_to(&program, &copy, closed(), "");
     assert_eq!(ran.code, 5, "{ran:?}");
 }
 
@@ -289,4 +291,68 @@ async fn a_change_whose_key_cannot_be_read_afterwards_was_made() {
     rename("aside", "api_key_secret_uses").await;
     let record = program.server().await.get(id).await.unwrap();
     assert_eq!((record.label.as_str(), record.enabled), ("new", false));
+}
+
+/// A command that was interrupted leaves no file that looks finished, and one that another got meanwhile is not overwritten.
+#[tokio::test]
+async fn the_file_of_a_secret_has_its_name_only_with_the_secret() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    server.create("ci").await.unwrap();
+    let url = format!("sqlite:{}", program.path("keys.db").display());
+    let mut tool = SqliteConnection::connect(&url).await.unwrap();
+    let mut run_sql = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&mut tool).await.unwrap();
+    };
+    let reserved = || {
+        let names = fs::read_dir(program.folder.path()).unwrap();
+        let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.find(|name| name.starts_with(".secret."))
+    };
+    let create = ["keys", "create", "new", "--secret-file", "secret"];
+    // While another writes, the key is not made.
+    run_sql("BEGIN IMMEDIATE").await;
+    let mut child = program.start(&create);
+    let is_reserved = within(PATIENCE, async || reserved().is_some()).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_reserved.is_some() && !program.path("secret").exists());
+    fs::remove_file(program.path(&reserved().unwrap())).unwrap();
+
+    let mut command = program.command(&create);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    within(PATIENCE, async || reserved().is_some())
+        .await
+        .unwrap();
+    fs::write(program.path("secret"), "another").unwrap();
+    run_sql("ROLLBACK").await;
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    let name = reserved().unwrap();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("its secret is in `{name}`")),
+        "{ran:?}"
+    );
+    let text = |name: &str| fs::read_to_string(program.path(name)).unwrap();
+    assert!(
+        server
+            .introspect(text(&name).trim_end())
+            .await
+            .unwrap()
+            .active
+    );
+    assert_eq!(text("secret"), "another");
+    // Control: alone, it leaves nothing else.
+    fs::remove_file(program.path(&name)).unwrap();
+    fs::remove_file(program.path("secret")).unwrap();
+    program.run(&create).ok();
+    assert_eq!(reserved(), None);
+    assert!(
+        server
+            .introspect(text("secret").trim_end())
+            .await
+            .unwrap()
+            .active
+    );
 }
