@@ -16,6 +16,15 @@ use crate::text::escaped;
 /// The time that a help recommends.
 const LONG: Duration = Duration::from_secs(30);
 
+/// What to do about a store that is away.
+const SEE_SERVER: &str = "see that the server runs, and that the store's address is right";
+
+/// The same about a store in a file.
+const SEE_FILE: &str = "see that the path is right, and that the file can be read and written";
+
+/// The same about a file for which the program waited too long.
+const SEE_LOCK: &str = "see that no other program holds the file locked";
+
 /// Why a command failed, what to do, and the exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -24,8 +33,8 @@ pub(crate) struct Failure {
     remedy: Option<String>,
     /// Whether what reads stdout has gone.
     reader_gone: bool,
-    /// Whether the store only took too long.
-    is_late: bool,
+    /// Why the store is away, if that decides what to do.
+    away: Option<io::ErrorKind>,
 }
 
 impl Failure {
@@ -45,7 +54,7 @@ impl Failure {
             cause: cause.into(),
             remedy: None,
             reader_gone: false,
-            is_late: false,
+            away: None,
         }
     }
 
@@ -95,12 +104,31 @@ impl Failure {
     pub(crate) fn patient(self, common: &Common, has_timeout: bool) -> Self {
         let is_short = common.timeout.is_none_or(|timeout| timeout < LONG);
         match &self.remedy {
-            Some(remedy) if self.is_late && has_timeout && is_short => {
+            Some(remedy)
+                if self.away == Some(io::ErrorKind::TimedOut) && has_timeout && is_short =>
+            {
                 let remedy = format!("{remedy}; `--timeout 30s` waits longer");
                 self.remedy(remedy)
             }
             _ => self,
         }
+    }
+
+    /// Names the file of a store that is away: it does not have a server.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        if !self.is_store_away() {
+            return self;
+        }
+        let shown = path.display().to_string();
+        if !self.cause.contains(&shown) {
+            self.cause = format!("{} (the store is `{shown}`)", self.cause);
+        }
+        let see = match self.away {
+            Some(io::ErrorKind::TimedOut) => SEE_LOCK,
+            _ => SEE_FILE,
+        };
+        self.remedy = self.remedy.map(|remedy| remedy.replace(SEE_SERVER, see));
+        self
     }
 
     /// Returns whether the store did not answer, so that it is not known whether a change was made.
@@ -110,7 +138,9 @@ impl Failure {
 
     /// Adds that `what` may have happened, and the command that tells or ends it, if the store did not answer.
     pub(crate) fn unsure(self, what: impl fmt::Display, command: impl fmt::Display) -> Self {
-        if !self.is_store_away() {
+        // Without the rights, nothing was asked of the store.
+        let was_asked = !matches!(self.away, Some(io::ErrorKind::PermissionDenied));
+        if !self.is_store_away() || !was_asked {
             return self;
         }
         let unsure = format!("it is not known whether {what}: `{command}`");
@@ -166,19 +196,40 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = Self::with_code(code_of(&error), chain(&error));
-        failure.is_late = causes(&error).any(|cause| {
-            let cause = cause.downcast_ref::<io::Error>();
-            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
-        });
+        failure.away = why_away(&error);
         match &error {
             Error::Store(StoreError::Unavailable { .. }) => {
-                failure.remedy("see that the server runs, and that the store's address is right")
+                let remedy = remedy_of_away(failure.away);
+                failure.remedy(remedy)
             }
             Error::Store(StoreError::Schema { found, .. }) => of_schema(failure, *found),
             Error::NotFound(_) => of_unknown(failure, "`apikey keys list` lists the keys"),
             Error::OwnerNotFound(_) => of_unknown(failure, "`apikey owners list` lists the owners"),
             _ => failure,
         }
+    }
+}
+
+/// Returns what the system said of a store that is away, if that decides what to do.
+fn why_away(error: &Error) -> Option<io::ErrorKind> {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull, TimedOut};
+
+    let kinds = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    kinds.map(io::Error::kind).find(|kind| {
+        matches!(
+            kind,
+            PermissionDenied | ReadOnlyFilesystem | StorageFull | TimedOut
+        )
+    })
+}
+
+fn remedy_of_away(why: Option<io::ErrorKind>) -> &'static str {
+    match why {
+        Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            "run it as the user of the server, who may write the store's file and its folder"
+        }
+        Some(io::ErrorKind::StorageFull) => "make room on the store's disk",
+        _ => SEE_SERVER,
     }
 }
 

@@ -38,7 +38,10 @@ impl Session {
             }
             Err(failure) => Err(failure),
         };
-        done.map_err(|failure| failure.patient(&common, address.has_timeout(true)))
+        done.map_err(|failure| {
+            let failure = address.explained(failure);
+            failure.patient(&common, address.has_timeout(true))
+        })
     }
 
     async fn open(common: Common, address: &StoreAddress) -> Result<Self, Failure> {

@@ -164,6 +164,14 @@ impl StoreAddress {
         }
     }
 
+    /// Adds to a failure which store it is about, if the address may be shown.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        match self {
+            Self::Sqlite(path) => failure.in_file(path),
+            Self::Postgres { .. } | Self::Redis { .. } => failure,
+        }
+    }
+
     /// Returns the kind of the store, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {

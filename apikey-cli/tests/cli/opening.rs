@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use apikey_test_support::servers::free_port;
 use sqlx::{Connection, SqliteConnection};
 
-use crate::program::Program;
+use crate::program::{Program, Ran};
 
 #[tokio::test]
 async fn a_file_that_is_missing_is_not_created() {
@@ -117,4 +119,77 @@ fn a_timeout_counts_for_each_command() {
             assert_eq!(hint, is_waiting, "{command:?} {error}");
         }
     }
+}
+
+/// Runs the program as a user that only has the rights of others.
+fn as_another_user(program: &Program, arguments: &[&str]) -> Ran {
+    let copy = program.path("apikey");
+    // The folder of the tests may be closed to that user.
+    if !copy.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_apikey"), &copy).unwrap();
+    }
+    let mut command = match rustix::process::geteuid().is_root() {
+        false => Command::new(copy),
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+            command.arg(copy);
+            command
+        }
+    };
+    command.args(arguments).current_dir(program.folder.path());
+    command.env("APIKEYS_STORE", &program.address);
+    command.output().unwrap().into()
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_used_is_named_and_the_user_of_the_server_may() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let id = server.create("ci").await.unwrap().id();
+    server.shutdown().await.unwrap();
+    let set = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (folder, file) = (program.folder.path(), program.path("keys.db"));
+    let disable = ["keys", "disable", id.as_str(), "--yes", "--output", "id"];
+    set(folder, 0o777);
+    as_another_user(&program, &["--version"]).ok();
+    // Neither read nor written; read alone; written, but not the files beside it.
+    for (of_folder, of_file) in [(0o777, 0o000), (0o777, 0o444), (0o555, 0o666)] {
+        set(&file, of_file);
+        set(folder, of_folder);
+        let error = as_another_user(&program, &disable).failed(6);
+        set(folder, 0o777);
+        for part in ["keys.db", "as the user of the server"] {
+            assert!(error.contains(part), "{of_folder:o} {of_file:o} {error}");
+        }
+        assert!(!error.contains("see that the server runs"), "{error}");
+    }
+    // Negative control.
+    set(&file, 0o666);
+    as_another_user(&program, &disable).ok();
+}
+
+/// An empty store in place of a mistyped FROM would be copied.
+#[tokio::test]
+async fn a_copy_does_not_advise_to_create_the_store_that_it_reads() {
+    let program = Program::sqlite();
+    for name in ["empty.db", "keys.db"] {
+        let create = ["store", "migrate", "--create", "--sqlite", name];
+        program.run(&create).ok();
+    }
+    let copy = |from, to| program.run(&["store", "copy", from, to]);
+    let error = copy("sqlite:none.db", "sqlite:keys.db").failed(3);
+    assert!(error.contains("correct FROM"), "{error}");
+    assert!(!error.contains("--create"), "{error}");
+    let error = copy("sqlite:keys.db", "sqlite:none.db").failed(3);
+    assert!(error.contains("store migrate --create"), "{error}");
+    let empty = "FROM has neither keys nor owners";
+    let ran = copy("sqlite:empty.db", "sqlite:keys.db");
+    assert!(ran.code == 0 && ran.stderr.contains(empty), "{ran:?}");
+    // Negative control.
+    program.server().await.create("ci").await.unwrap();
+    let ran = copy("sqlite:keys.db", "sqlite:empty.db");
+    assert!(ran.code == 0 && !ran.stderr.contains(empty), "{ran:?}");
 }

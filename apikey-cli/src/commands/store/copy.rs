@@ -57,9 +57,11 @@ pub(super) async fn run(common: &Common, arguments: &CopyArguments) -> Result<()
     let source = from.store(Opening::AsIs)?;
     let target = to.store_keeping(Opening::AsIs, retention)?;
     let copied = async {
-        start(&source, "FROM", "correct FROM; nothing was copied").await?;
+        let opened = start(&source, "FROM", "correct FROM; nothing was copied").await;
+        opened.map_err(|failure| from.explained(failure))?;
         const CREATE: &str = "correct TO, or make a new store there with `apikey store migrate --create`; nothing was copied";
-        start(&target, "TO", CREATE).await?;
+        let opened = start(&target, "TO", CREATE).await;
+        opened.map_err(|failure| to.explained(failure))?;
         guarded(common, arguments, retention, &*source, &*target).await
     };
     let copied = copied.await;

@@ -24,10 +24,10 @@ pub(crate) async fn run(common: Common, command: StoreCommand) -> Result<(), Fai
         StoreCommand::Copy(arguments) => return copy::run(&common, &arguments).await,
     };
     done.map_err(|failure| {
-        let address = StoreAddress::of(&common);
-        failure.patient(
-            &common,
-            address.is_ok_and(|address| address.has_timeout(false)),
-        )
+        let Ok(address) = StoreAddress::of(&common) else {
+            return failure;
+        };
+        let failure = address.explained(failure);
+        failure.patient(&common, address.has_timeout(false))
     })
 }

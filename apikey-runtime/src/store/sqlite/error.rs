@@ -1,6 +1,7 @@
 //! What a failure of SQLite means to a caller.
 
 use std::borrow::Borrow;
+use std::io;
 
 use sqlx::error::DatabaseError;
 
@@ -10,17 +11,29 @@ use crate::error::StoreError;
 /// again.
 const TRANSIENT: [i32; 8] = [
     BUSY,
-    6,  // SQLITE_LOCKED.
-    7,  // SQLITE_NOMEM.
-    8,  // SQLITE_READONLY: the file system was mounted so, or the file was moved away.
+    6, // SQLITE_LOCKED.
+    7, // SQLITE_NOMEM.
+    READ_ONLY,
     10, // SQLITE_IOERR.
-    13, // SQLITE_FULL: no room on the disk.
-    14, // SQLITE_CANTOPEN.
+    FULL,
+    CANNOT_OPEN,
     LOCKING_RACE,
 ];
 
 /// SQLITE_BUSY: another process writes.
 const BUSY: i32 = 5;
+
+/// SQLITE_READONLY: the file or its folder may not be written, the file system was mounted so, or the file was moved away.
+const READ_ONLY: i32 = 8;
+
+/// SQLITE_READONLY_DBMOVED: the file was moved away.
+const MOVED: i32 = 1032;
+
+/// SQLITE_FULL: no room on the disk.
+const FULL: i32 = 13;
+
+/// SQLITE_CANTOPEN: the file, or one that SQLite keeps beside it, may not be opened.
+const CANNOT_OPEN: i32 = 14;
 
 /// SQLITE_PROTOCOL: another process opened the same new file at the same moment.
 const LOCKING_RACE: i32 = 15;
@@ -53,7 +66,10 @@ where
         found if is_busy(found) => StoreError::waited_too_long(reason, error),
         found if is_transient(found) => StoreError::Unavailable {
             reason,
-            source: Some(Box::new(error)),
+            source: Some(match kind_of(error.borrow()) {
+                Some(kind) => Box::new(io::Error::new(kind, error)),
+                None => Box::new(error),
+            }),
         },
         _ => StoreError::Backend {
             reason,
@@ -84,6 +100,17 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
 /// Whether the file is something else: SQLITE_NOTADB.
 pub(super) fn is_not_a_database(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(primary_code) == Some(26)
+}
+
+/// Returns the kind of a failure about which the operator can do something: the rights to the file, and room on its disk.
+fn kind_of(error: &sqlx::Error) -> Option<io::ErrorKind> {
+    let code = code(error.as_database_error()?)?;
+    match code & 0xff {
+        _ if code == MOVED => None,
+        READ_ONLY | CANNOT_OPEN => Some(io::ErrorKind::PermissionDenied),
+        FULL => Some(io::ErrorKind::StorageFull),
+        _ => None,
+    }
 }
 
 fn is_transient(error: &sqlx::Error) -> bool {

@@ -86,7 +86,10 @@ pub(super) async fn check_version(
             "`{}` is not an SQLite database; correct the path",
             path.display()
         )),
-        false => failed("looking for the tables", error),
+        false => failed(
+            &format!("looking for the tables in `{}`", path.display()),
+            error,
+        ),
     };
     let look = async {
         let mut connection = pool.acquire().await?;
