@@ -26,7 +26,8 @@ Examples:
   apikey store copy sqlite:apikeys.db file:/run/secrets/new-store --verify
 
 A copy that ended early is continued by the same command. A repeated copy changes nothing.
-What was changed in TO stays, except that what FROM revoked is revoked in TO. It still differs: exit code 5.
+If TO's audit log has changes that FROM's lacks, nothing is copied: exit code 5. With --force, a record of a later version in FROM
+overwrites that in TO, a key that TO removed is back, and what FROM revoked is revoked in TO. What stays in TO differs: exit code 5.
 Of a limit counter, a count of usage and a last use, the later or larger one stays: servers of TO may have counted since a copy.
 Usage is kept in Redis for the setting `usage_retention_hours`; older usage is not copied there.")]
     Copy(CopyArguments),
@@ -57,7 +58,7 @@ pub(crate) struct CopyArguments {
     /// Compares all content afterwards
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Copies also while servers use a store
+    /// Copies also while servers use a store, and to a store that was changed since a copy
     #[arg(long)]
     pub(crate) force: bool,
 }

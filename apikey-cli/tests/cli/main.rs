@@ -20,6 +20,7 @@ mod scripts;
 mod secrets;
 mod settings;
 mod store_copy;
+mod store_copy_changed;
 mod store_copy_grown;
 mod store_copy_killed;
 mod store_copy_sizes;

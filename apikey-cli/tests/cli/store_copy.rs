@@ -110,7 +110,7 @@ async fn what_differs_is_found() {
     let server = server_of_copy(&program).await;
     server.create("another").await.unwrap();
     server.shutdown().await.unwrap();
-    let ran = program.run(&copy);
+    let ran = program.run(&[&copy[..], &["--force"]].concat());
     assert_eq!(ran.code, 5, "{ran:?}");
     assert!(ran.stdout.contains("keys,10,0,10,0,0,1\r\n"), "{ran:?}");
 }
@@ -322,11 +322,12 @@ async fn what_stays_valid_in_the_copy_is_named() {
     let program = filled(5).await;
     create(&program, "new.db");
     let copy = ["store", "copy", "sqlite:keys.db", "sqlite:new.db"];
+    let force = [&copy[..], &["--force"]].concat();
     program.run(&copy).ok();
     let target = server_of_copy(&program).await;
     let key = target.create("another").await.unwrap();
     target.shutdown().await.unwrap();
-    let ran = program.run(&copy);
+    let ran = program.run(&force);
     assert_eq!(ran.code, 5, "{ran:?}");
     let named = format!("`{}` is only in TO", key.id());
     assert!(ran.stderr.contains(&named), "{ran:?}");
@@ -340,7 +341,7 @@ async fn what_stays_valid_in_the_copy_is_named() {
     target.suspend_owner("owner 3").await.unwrap();
     target.resume_owner("owner 3").await.unwrap();
     target.shutdown().await.unwrap();
-    let ran = program.run(&copy);
+    let ran = program.run(&force);
     assert_eq!(ran.code, 5, "{ran:?}");
     let named = "`owner 3` is revoked or suspended in FROM, still valid";
     assert!(ran.stderr.contains(named), "{ran:?}");
@@ -352,6 +353,7 @@ async fn a_copy_revokes_what_was_changed_since() {
     let program = filled(5).await;
     create(&program, "new.db");
     let copy = ["store", "copy", "sqlite:keys.db", "sqlite:new.db"];
+    let force = [&copy[..], &["--force"]].concat();
     let source = program.server().await;
     let [key, other] = [1, 2].map(|number| source.create(format!("another {number}")));
     let (key, other) = (key.await.unwrap(), other.owner("ann").await.unwrap());
@@ -371,7 +373,7 @@ async fn a_copy_revokes_what_was_changed_since() {
     }
     target.shutdown().await.unwrap();
 
-    let ran = program.run(&copy);
+    let ran = program.run(&force);
     assert_eq!(ran.code, 5, "{ran:?}");
     let named = format!("`{}` is revoked in TO now, as in FROM", key.id());
     assert!(ran.stderr.contains(&named), "{ran:?}");
@@ -391,7 +393,7 @@ async fn a_copy_revokes_what_was_changed_since() {
     target.shutdown().await.unwrap();
 
     // The record in TO has a later version, and still differs.
-    let again = program.run(&[&copy[..], &["--verify", "--output", "csv"]].concat());
+    let again = program.run(&[&force[..], &["--verify", "--output", "csv"]].concat());
     assert_eq!(again.code, 5, "{again:?}");
     assert!(
         column(&again.stdout, 2)

@@ -27,7 +27,7 @@ async fn what_differs_is_named_in_words() {
     server.usage(key.id()).await.unwrap();
     server.shutdown().await.unwrap();
     create_new(&program);
-    let copy = [&COPY[..], &["--verify"]].concat();
+    let copy = [&COPY[..], &["--verify", "--force"]].concat();
     program.run(&copy).ok();
 
     let server = server_of_copy(&program).await;

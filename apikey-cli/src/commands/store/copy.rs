@@ -9,7 +9,7 @@ use apikey_runtime::KeyStore;
 use apikey_runtime::store::{CopyOutcome, CopySection, FoundSchema, StoreCopy, StoreError};
 
 use super::left::{self, Left};
-use super::{NAMES, PAGE, servers, verify};
+use super::{NAMES, PAGE, changed, servers, verify};
 use crate::args::{Common, CopyArguments};
 use crate::exit;
 use crate::failure::Failure;
@@ -169,6 +169,16 @@ async fn all(
     let (Some(from), Some(to)) = (source.copying(), target.copying()) else {
         return Err(Failure::new("one of the stores cannot be copied"));
     };
+    if !arguments.force {
+        match changed::count(from, to).await? {
+            0 => {}
+            changes if arguments.dry_run => notice::warn(&format!(
+                "{} of TO since it was copied; a copy needs `--force`, and may undo them",
+                counted(changes, "change")
+            )),
+            changes => return Err(changed::refused(changes)),
+        }
+    }
     let before = epoch(source).await?;
     let mut reports = Vec::new();
     for section in CopySection::ALL {

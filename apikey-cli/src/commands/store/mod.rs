@@ -1,5 +1,6 @@
 //! `apikey store`.
 
+mod changed;
 mod check;
 mod copy;
 mod left;
