@@ -50,7 +50,7 @@ pub(crate) fn cells(propagation: Option<&Propagation>) -> [Cell; 2] {
     }
 }
 
-/// Returns the ids of the arguments, or of stdin. None of them is no error: a list may select no keys.
+/// Returns the ids of the arguments, or of stdin. Without ids, it succeeds: a list may select no keys.
 pub(crate) fn ids(arguments: &Ids) -> Result<Vec<KeyId>, Failure> {
     let listed = match arguments.ids == ["-"] {
         true => ids_of_stdin()?,

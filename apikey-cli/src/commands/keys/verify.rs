@@ -90,7 +90,7 @@ async fn presented() -> Result<String, Failure> {
             let mut stdin = io::stdin().lock().take(MAX_LENGTH);
             let read = stdin.read_until(b'\n', &mut line);
             read.map_err(|error| Failure::because("the key cannot be read", &error))?;
-            // Bytes that are no text are in no key.
+            // A key is text: other bytes are rejected with it.
             String::from_utf8_lossy(&line).into_owned()
         }
     };

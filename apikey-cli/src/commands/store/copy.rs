@@ -97,7 +97,7 @@ fn address(text: &str) -> Result<StoreAddress, Failure> {
     StoreAddress::parse(text)
 }
 
-/// Starts a store. `if_missing` is what to do if there is none.
+/// Starts a store. `if_missing` is what to do if it does not exist.
 async fn start(store: &Arc<dyn KeyStore>, name: &str, if_missing: &str) -> Result<(), Failure> {
     store.start().await.map_err(|error| {
         notice::note(&format!("the store {name} could not be opened"));
