@@ -503,6 +503,31 @@ async fn a_watch_sees_a_change_of_an_owner_that_its_key_has_just_got() {
     assert_eq!(soon(watch).await, WatchEnd::Revoked);
 }
 
+/// The read of a judgement is slow, and the key is rotated meanwhile. The control is a watch of the former secret.
+#[actix_web::test]
+async fn a_read_from_before_a_rotation_does_not_end_a_watch_of_the_new_secret() {
+    let shared = Arc::new(MemoryStore::new().with_lease(Duration::from_secs(60)));
+    let store = GateStore::around(Arc::clone(&shared) as Arc<dyn KeyStore>);
+    let (here, there) = (
+        manager_with(Arc::clone(&store), LONG).await,
+        manager_on(shared).await,
+    );
+    let key = there.create("a").await.unwrap();
+    let former = watched(&here, &key).await;
+    judged(&here).await;
+    let gate = store.gate_after(Call::Find);
+    there.update(key.id()).label("b").await.unwrap();
+    gate.arrived().await;
+    store.heal();
+    let rotated = here.rotate(key.id()).await.unwrap();
+    let new = watched(&here, &rotated).await;
+    gate.open();
+    // By the judgement that follows.
+    assert_eq!(soon(former).await, WatchEnd::GraceOver);
+    here.revoke(key.id()).await.unwrap();
+    assert_eq!(soon(new).await, WatchEnd::Revoked);
+}
+
 /// A later end that this node does not know yet counts: the store is read before the watch ends.
 #[actix_web::test]
 async fn a_key_whose_end_was_moved_by_another_manager_goes_on() {

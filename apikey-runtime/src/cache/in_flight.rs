@@ -15,6 +15,8 @@ use crate::key::KeyId;
 pub(crate) struct ReadStamp {
     /// When the query was sent: the answer's age counts from then.
     pub(crate) sent: ClockReading,
+    /// The number of the last watch that was added before the query was sent.
+    pub(super) last_watch: u64,
     pub(super) generation: Generation,
     /// Whether this caller started the read, rather than joined it.
     pub(crate) own: bool,

@@ -13,7 +13,6 @@ use super::idle::{IdleEnd, IdleExpiry};
 use super::in_flight::{InFlightRead, QueuedRead, ReadAnswer, ReadError, ReadOutcome, ReadStamp};
 use super::read_queue::ReadQueue;
 use super::table::{Cache, ShardState};
-use crate::clock::ClockReading;
 use crate::error::{ErrorChain, StoreError};
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
@@ -200,7 +199,7 @@ impl Loader {
         // The others are read again if this is earlier than their own.
         let until = batch.iter().map(|read| read.until).min();
         let until = until.unwrap_or_else(Instant::now);
-        let sent = self.shared.now();
+        let (last_watch, sent) = (self.cache.watchers.last_number(), self.shared.now());
         let answers = match self.find(&ids, until).await {
             Ok(answers) => answers,
             Err(error) if batch.len() == 1 || is_of_record(&ids, &error) => vec![Some(Err(error))],
@@ -219,7 +218,13 @@ impl Loader {
                     Ok(record) if is_last => Ok(record.take()),
                     answer => answer.clone(),
                 };
-                self.answer(read, sent, own);
+                let stamp = ReadStamp {
+                    sent,
+                    last_watch,
+                    generation: read.generation,
+                    own: false,
+                };
+                self.answer(read, stamp, own);
             }
         }
     }
@@ -237,20 +242,15 @@ impl Loader {
     fn answer(
         &self,
         read: QueuedRead,
-        sent: ClockReading,
+        stamp: ReadStamp,
         answer: Result<Option<ReadRecord>, ReadError>,
     ) {
-        let stamp = ReadStamp {
-            sent,
-            generation: read.generation,
-            own: false,
-        };
         let answer = answer.map(|record| {
             let mut found = record
                 .and_then(|record| self.entry_of(record))
                 .map(Arc::new);
             self.cache
-                .commit_if_current(&read.id, read.generation, sent, found.as_mut());
+                .commit_if_current(&read.id, stamp.generation, stamp.sent, found.as_mut());
             ReadAnswer { stamp, found }
         });
         self.finish(&read);

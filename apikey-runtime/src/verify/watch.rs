@@ -134,10 +134,10 @@ impl Verifier {
             Ok(answer) => answer,
             Err(ReadError) => return false,
         };
-        let sent = answer.stamp.sent;
+        let stamp = answer.stamp;
         let now = self.shared.now();
         let trust = cache.lease.length().unwrap_or(self.shared.deadline);
-        if sent.elapsed_until(now) >= trust {
+        if stamp.sent.elapsed_until(now) >= trust {
             return false;
         }
         let changes = cache.owner_changes();
@@ -147,9 +147,9 @@ impl Verifier {
                 let verdict = |request: &WatchedRequest| judge(request, key, now.now, changes);
                 // If the time came after the read, the last use is not known.
                 let accepts = |end| end != WatchEnd::Idle || key.found_idle().is_some();
-                watchers.judge(id, key.owner(), Some(sent), verdict, accepts)
+                watchers.judge(id, key.owner(), Some(stamp), verdict, accepts)
             }
-            None => watchers.judge(id, None, Some(sent), |_| Err(WatchEnd::Unknown), |_| true),
+            None => watchers.judge(id, None, Some(stamp), |_| Err(WatchEnd::Unknown), |_| true),
         }
     }
 }

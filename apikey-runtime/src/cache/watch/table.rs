@@ -51,7 +51,6 @@ pub(super) struct WatchTable {
     pub(super) waiting_since: Option<Instant>,
     /// The first known end of each key that has one.
     pub(super) ends: BTreeSet<(Timestamp, KeyId)>,
-    pub(super) last_number: WatchNumber,
     pub(super) is_closed: bool,
 }
 

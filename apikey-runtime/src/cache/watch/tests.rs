@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::watchers::RETRY_PAUSE;
 use super::*;
+use crate::cache::fence::Fence;
+use crate::cache::in_flight::ReadStamp;
 use crate::clock::Timestamp;
 use crate::key::{KeyId, ParsedDigest};
 use crate::policy::RequiredScopes;
@@ -46,6 +48,16 @@ fn time(millis: i64, patience: Duration, trust: Option<Duration>) -> WatchTime {
         patience,
         trust,
     }
+}
+
+/// A read that is sent now.
+fn read_at(watchers: &Watchers, millis: i64) -> Option<ReadStamp> {
+    Some(ReadStamp {
+        sent: time(millis, PATIENCE, None).now,
+        last_watch: watchers.last_number(),
+        generation: Fence::new(()).enter(|_state, generation| generation),
+        own: true,
+    })
 }
 
 fn is_empty(watchers: &Watchers) -> bool {
@@ -129,6 +141,39 @@ fn a_change_marks_the_keys_that_it_concerns() {
 }
 
 #[test]
+fn a_read_that_is_older_than_a_watch_does_not_end_it() {
+    let watchers = Watchers::new();
+    let mut before = watch(&watchers, 1, None);
+    assert_eq!(marked(&watchers), [id(1)]);
+    go_on(&watchers, &id(1), None);
+    let read = read_at(&watchers, 0);
+    let known_end = Some((Timestamp::from_millis(9), WatchEnd::Expired));
+    let request = WatchedRequest {
+        digest: ParsedDigest::text("digest"),
+        required: RequiredScopes::None,
+    };
+    let mut after = KeyWatch::start(watchers.id(), id(1), None, request, known_end);
+    // The read began before, and is joined now.
+    assert_eq!(marked(&watchers), [id(1)]);
+    let grace_over = |_: &_| Err(WatchEnd::GraceOver);
+    assert!(watchers.judge(&id(1), None, read, grace_over, |_| true));
+    assert_eq!(end(&mut before), Some(WatchEnd::GraceOver));
+    assert_eq!(end(&mut after), None);
+    let next = watchers.until_next_end(Timestamp::from_millis(8));
+    assert_eq!(
+        next,
+        Some(Duration::from_millis(1)),
+        "its end is known still"
+    );
+    assert_eq!(marked(&watchers), [id(1)], "it is judged again");
+    // The control: a read that begins now.
+    let read = read_at(&watchers, 0);
+    assert!(watchers.judge(&id(1), None, read, grace_over, |_| true));
+    assert_eq!(end(&mut after), Some(WatchEnd::GraceOver));
+    assert!(is_empty(&watchers));
+}
+
+#[test]
 fn a_change_of_an_owner_marks_the_keys_that_are_being_judged() {
     let watchers = Watchers::new();
     let _watch = watch(&watchers, 1, Some("ann"));
@@ -180,7 +225,7 @@ fn without_a_lease_a_key_is_trusted_for_as_long_as_its_read() {
         [id(1)],
         "the cache counts under a lease only"
     );
-    let read = Some(time(100, PATIENCE, None).now);
+    let read = read_at(&watchers, 100);
     watchers.judge(&id(1), None, read, |_| Ok(None), |_| true);
     watchers.follow_time(&time(119, PATIENCE, trust));
     assert_eq!(marked(&watchers), []);
@@ -228,7 +273,7 @@ fn a_key_that_waits_for_its_turn_is_patient_while_the_store_answers() {
     let watchers = Watchers::new();
     let [mut one, mut other, _third] = [1, 2, 3].map(|number| watch(&watchers, number, None));
     let answered = |id| {
-        let read = Some(time(0, PATIENCE, None).now);
+        let read = read_at(&watchers, 0);
         watchers.judge(&id, None, read, |_| Ok(None), |_| true);
     };
     let keys = marked(&watchers);

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::table::{
     KnownEnd, Waiter, WatchNumber, WatchTable, WatchedKey, WatchedRequest, earlier,
 };
 use super::waiter_count::WaiterCount;
+use crate::cache::in_flight::ReadStamp;
 use crate::clock::{ClockReading, Timestamp};
 use crate::key::KeyId;
 
@@ -42,6 +43,8 @@ pub(crate) struct Watchers {
     pub(super) table: Mutex<WatchTable>,
     /// Wakes the task that judges.
     marked: Notify,
+    /// The number of the last watch. Changed under the lock of the table.
+    last_number: AtomicU64,
 }
 
 /// What [`Watchers::follow_time`] needs to know of the time.
@@ -62,6 +65,7 @@ impl Watchers {
             count: WaiterCount::new(),
             table: Mutex::default(),
             marked: Notify::new(),
+            last_number: AtomicU64::new(0),
         });
         let mut managers = MANAGERS.lock();
         managers.insert(watchers.id, Arc::downgrade(&watchers));
@@ -93,8 +97,7 @@ impl Watchers {
             self.count.leave(1);
             return None;
         }
-        table.last_number += 1;
-        let number = table.last_number;
+        let number = self.last_number.fetch_add(1, Ordering::SeqCst) + 1;
         let waiter = Waiter {
             request,
             known_end,
@@ -114,6 +117,11 @@ impl Watchers {
         drop(table);
         self.marked.notify_one();
         Some((number, end))
+    }
+
+    /// Returns the number of the watch that was added last.
+    pub(in crate::cache) fn last_number(&self) -> u64 {
+        self.last_number.load(Ordering::SeqCst)
     }
 
     /// Forgets a watch, unless it has ended.
@@ -202,22 +210,30 @@ impl Watchers {
 
     /// Judges all watches of a key by `verdict`, which returns the next end that is known. If `accepts`
     /// rejects an end, changes nothing and returns `false`.
+    ///
+    /// A read that is older than a watch may be older than what its request was allowed by. It does not
+    /// end the watch, and the key is judged again.
     pub(crate) fn judge(
         &self,
         id: &KeyId,
         owner: Option<&str>,
-        read: Option<ClockReading>,
+        read: Option<ReadStamp>,
         verdict: impl Fn(&WatchedRequest) -> Result<Option<KnownEnd>, WatchEnd>,
         accepts: impl Fn(WatchEnd) -> bool,
     ) -> bool {
         let mut table = self.table.lock();
         let mut first_end = None;
         let mut ended = Vec::new();
+        let mut is_older = false;
         for (place, watch) in table.watches_of(id) {
             match verdict(&watch.request) {
                 Ok(known_end) => {
                     watch.known_end = known_end;
                     first_end = earlier(first_end, known_end.map(|(at, _)| at));
+                }
+                Err(_) if read.is_some_and(|read| read.last_watch < place.1) => {
+                    is_older = true;
+                    first_end = earlier(first_end, watch.known_end.map(|(at, _)| at));
                 }
                 Err(end) if accepts(end) => ended.push((*place, end)),
                 Err(_) => return false,
@@ -231,8 +247,11 @@ impl Watchers {
         if let Some(key) = table.keys.get_mut(id) {
             key.judging = None;
             key.failing = None;
-            key.read = read;
+            key.read = read.map(|read| read.sent);
             key.set_owner(owner);
+            if is_older {
+                key.marked.get_or_insert_with(Instant::now);
+            }
             is_marked = key.marked.is_some();
         }
         if is_marked {
