@@ -2,6 +2,7 @@
 //! written about it.
 
 mod audit;
+mod changes;
 mod created_once;
 mod expiry;
 mod exports;

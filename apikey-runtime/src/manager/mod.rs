@@ -215,6 +215,13 @@ impl ApiKeyManager {
 
     /// Gives a key a new secret, with or without a grace time for the old one. On behalf of a person,
     /// [`granted_by`](RotateKey::granted_by) keeps them from a secret of more than they hold.
+    ///
+    /// With a grace, the call returns [`Error::Conflict`] if another rotation comes between: a second one
+    /// ends the grace of the secret that the clients have. After [`Error::Store`], the key may have been
+    /// rotated, and its new secret is lost. So read the record before, and repeat the call with its
+    /// [version](RotateKey::if_version): [`Error::Conflict`] tells that the key has changed. If its
+    /// `rotations` are more, it was rotated: the secret that the clients have is valid until the end of
+    /// its grace, and a further rotation ends that grace at once.
     pub fn rotate(&self, id: KeyId) -> RotateKey {
         RotateKey::new(self.clone(), id)
     }

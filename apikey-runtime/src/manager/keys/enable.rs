@@ -60,7 +60,8 @@ impl SetKeyEnabled {
         manager.on_thread(move |core| self.set(core)).await
     }
 
-    /// Enables a key for a holder of its scopes only if it did not change since it was read.
+    /// Enables a key only if it did not change since it was read: it may be revoked meanwhile, or get scopes
+    /// that the holder lacks.
     async fn set(self, core: Arc<ManagerCore>) -> Result<(), Error> {
         let mut patch = KeyPatch::new();
         patch.enabled = Some(self.enabled);
@@ -70,7 +71,7 @@ impl SetKeyEnabled {
             let record = core.find_unrevoked(self.id, &self.options).await?;
             judge_holder(held, &record.scopes)?;
             let mut options = self.options.clone();
-            if held.is_some() {
+            if self.enabled {
                 options.expected_version = Some(record.version);
             }
             match core.patch(self.id, &patch, &options).await {

@@ -92,14 +92,25 @@ impl RotateKey {
     }
 
     /// Makes a secret for the record as it was read, and stores it only if the record did not
-    /// change.
+    /// change. The grace is for the secret that was read first, and not for that of a rotation which
+    /// comes between.
     async fn rotate(self, core: Arc<ManagerCore>) -> Result<NewKey, Error> {
+        let mut rotations = None;
         for _ in 0..TRIES {
             let mut record = core.find_unrevoked(self.id, &self.options).await?;
+            let is_same = *rotations.get_or_insert(record.rotations) == record.rotations;
+            if !is_same && !self.grace.is_zero() {
+                break;
+            }
             let (secret, patch) = self.new_secret(&record)?;
             let version = self.options.expected_version.unwrap_or(record.version);
             let options = self.options.clone().with_expected_version(Some(version));
-            match core.patch(self.id, &patch, &options).await {
+            let outcome = match core.patch(self.id, &patch, &options).await {
+                // The answer may be lost of a change that was made.
+                Err(Error::Store(_)) if has_made(&core, self.id, &patch).await => Ok(()),
+                outcome => outcome,
+            };
+            match outcome {
                 Ok(()) => {
                     tracing::info!(key_id = %self.id, grace = ?self.grace, "rotated");
                     core.emit(EventKind::Rotated, self.id, &options.origin);
@@ -128,6 +139,12 @@ impl RotateKey {
         patch.digest = Some(digest);
         Ok((secret, patch))
     }
+}
+
+/// Returns whether the store answers that the key has the secret of this patch.
+async fn has_made(core: &ManagerCore, id: KeyId, patch: &KeyPatch) -> bool {
+    let found = core.find(id).await;
+    found.is_ok_and(|record| patch.digest.as_ref() == Some(&record.digest))
 }
 
 /// Returns the old digest with its expiry: after the grace time, and at the latest when the key

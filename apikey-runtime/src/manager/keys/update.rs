@@ -233,9 +233,9 @@ impl ManagerCore {
             return self.find_expected(*id, options).await;
         }
         self.patch_as_judged(&change).await?;
+        self.emit(EventKind::Updated, *id, &options.origin);
         let changed = self.find(*id).await?;
         stays_with_its_owner(&changed, patch)?;
-        self.emit(EventKind::Updated, *id, &options.origin);
         // Another writer may have given the key away since.
         let owner = patch.owner.as_ref().unwrap_or(&options.expected_owner);
         match options.expected_owner.is_some() && changed.owner != *owner {
