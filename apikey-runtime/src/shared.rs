@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, Timeout};
 
 use crate::clock::{Clock, ClockReading};
 use crate::error::StoreError;
@@ -82,6 +82,13 @@ impl Shared {
     #[inline]
     pub(crate) fn now(&self) -> ClockReading {
         self.clock.read()
+    }
+
+    /// Waits for what another thread does, until a time. The caller may be on any thread, also on one without a
+    /// runtime.
+    pub(crate) fn wait_until<F: Future>(&self, until: Instant, future: F) -> Timeout<F> {
+        let _entered = self.runtime.enter();
+        tokio::time::timeout_at(until, future)
     }
 
     /// Reads the record of `id`. Each record that a manager uses comes from here or from

@@ -14,6 +14,7 @@ mod presented;
 mod races;
 mod slow_writes;
 mod store_faults;
+mod waiting;
 mod watch;
 mod watch_websocket;
 mod wrong_answers;

@@ -27,6 +27,9 @@ const PUSH_INTERVAL: [Duration; 2] = [Duration::from_millis(1), Duration::from_m
 /// How long a node that was removed from the member list waits before it joins again.
 const REJOIN_DELAY: Duration = Duration::from_millis(1);
 
+/// The longest pause after a poll that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a node writes about itself may take this many times as long as another call: requests do not
 /// wait for it, and a write that is given up and repeated on a slow disk would never succeed.
 pub(super) const WRITE_FACTOR: u32 = 10;
@@ -155,14 +158,16 @@ impl ChangePoller {
     }
 
     /// Waits until a poll that begins after this call is done, and returns whether the store
-    /// answered it. Callers share the poll. Such polls are at least 50 ms apart.
-    pub(crate) async fn request_poll(&self) -> bool {
-        self.wait_for_poll(&self.requested).await
+    /// answered it before `until`. Callers share the poll. Such polls are at least 50 ms apart.
+    pub(crate) async fn request_poll(&self, until: Instant) -> bool {
+        self.wait_for_poll(&self.requested, until).await
     }
 
-    /// Does the same without the minimum interval, for callers that changed something.
+    /// Does the same without the minimum interval, for callers that changed something. They wait for a poll
+    /// that is in flight, and for their own.
     pub(crate) async fn poll_now(&self) -> bool {
-        self.wait_for_poll(&self.immediate).await
+        let until = Instant::now() + self.shared.deadline * 2 + REQUEST_INTERVAL;
+        self.wait_for_poll(&self.immediate, until).await
     }
 
     /// Returns the longest lease that the store has granted to this node.
@@ -189,13 +194,11 @@ impl ChangePoller {
         self.owner_changed.notify_one();
     }
 
-    async fn wait_for_poll(&self, trigger: &Notify) -> bool {
+    async fn wait_for_poll(&self, trigger: &Notify, until: Instant) -> bool {
         if self.detached {
             return false;
         }
-        // A poll that has to join first may take longer.
-        let limit = self.shared.deadline * 2 + REQUEST_INTERVAL;
-        let polled = tokio::time::timeout(limit, self.next_poll(trigger)).await;
+        let polled = self.shared.wait_until(until, self.next_poll(trigger)).await;
         polled.unwrap_or(false)
     }
 
@@ -228,13 +231,17 @@ impl ChangePoller {
         let mut cursor = self.followed().map(|followed| followed.cursor);
         let mut requested_at = Instant::now();
         let mut polled_at = requested_at;
-        let mut not_member = false;
+        let mut outcome = PollOutcome::Answered;
         loop {
             let length = self.cache.lease.length();
-            let mut due = polled_at + length.map_or(IDLE_INTERVAL, |length| length / 3);
-            if not_member {
-                due = polled_at + REJOIN_DELAY;
-            }
+            let interval = length.map_or(IDLE_INTERVAL, |length| length / 3);
+            // The lease may end before the next poll is due.
+            let pause = match outcome {
+                PollOutcome::NotMember => REJOIN_DELAY,
+                PollOutcome::Failed => interval.min(RETRY_INTERVAL),
+                _ => interval,
+            };
+            let mut due = polled_at + pause;
             let [least, most] = PUSH_INTERVAL;
             let push_interval = (length.unwrap_or_default() / 200).clamp(least, most);
             let mut requested = false;
@@ -254,7 +261,7 @@ impl ChangePoller {
             if requested {
                 requested_at = polled_at;
             }
-            not_member = self.poll(&mut cursor).await == PollOutcome::NotMember;
+            outcome = self.poll(&mut cursor).await;
         }
     }
 

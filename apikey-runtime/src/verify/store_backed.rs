@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::cached::allowed_key;
 use super::evaluate::{Evaluation, is_overturnable};
 use super::request::{CachedDecision, CachedDenial};
@@ -29,16 +31,24 @@ impl Verifier {
         denial: Option<&CachedDenial>,
         earlier: Option<&Allowed>,
     ) -> Result<Allowed, Denied> {
-        if let Some(denial) = denial {
-            // The secret may be rotated, a scope added, the key enabled: ask what changed before
-            // denying.
-            let answered = self.poller.request_poll().await;
-            if let Some(decision) = self.decide_after_poll(request, denial, answered) {
-                return decision;
-            }
+        let Some(denial) = denial else {
+            return Box::pin(self.read_and_evaluate(request, earlier)).await;
+        };
+        // The poll and the read take no longer than one call of the store may.
+        let deadline = self.shared.deadline;
+        let until = Instant::now() + deadline;
+        // The secret may be rotated, a scope added, the key enabled: ask what changed before
+        // denying.
+        // Boxed, so that the future of a check that only reads is small.
+        let answered = Box::pin(self.poller.request_poll(until - deadline / 2)).await;
+        if let Some(decision) = self.decide_after_poll(request, denial, answered) {
+            return decision;
         }
         // Boxed, so that the future of a check that only waits for a poll is small.
-        Box::pin(self.read_and_evaluate(request, earlier)).await
+        let read = self.read_and_evaluate(request, earlier);
+        let read = Box::pin(self.shared.wait_until(until, read));
+        read.await
+            .unwrap_or_else(|_elapsed| Err(self.deny(request, DenyReason::StoreUnavailable)))
     }
 
     /// Decides by the cache after a poll that began after the denial. `answered` is whether the store answered the
@@ -51,10 +61,6 @@ impl Verifier {
     ) -> Option<Result<Allowed, Denied>> {
         let reason = match self.check_cache(request, Some(denial)) {
             CachedDecision::Allow(key, at) => return Some(Ok(Allowed::new(key, None, at))),
-            // An expired key is expired, whatever the store says.
-            CachedDecision::Deny(reason @ (DenyReason::Expired | DenyReason::NotYetValid), _) => {
-                reason
-            }
             // A use of the key is not a change, so its last use is read again.
             CachedDecision::Deny(DenyReason::Idle, now) if !self.is_known_idle(&now.entry) => {
                 return None;
