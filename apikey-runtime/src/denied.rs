@@ -165,6 +165,8 @@ pub struct Denied {
     required: DemandedScopes,
     retry: Option<Duration>,
     limits: Vec<LimitStatus>,
+    /// Whether the credential is a secret of its key nevertheless.
+    has_secret: bool,
     /// What the web framework adds for an error handler.
     web_extension: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -185,6 +187,7 @@ impl Denied {
             required: DemandedScopes::Route(None),
             retry: None,
             limits: Vec::new(),
+            has_secret: false,
             web_extension: None,
         }
     }
@@ -197,6 +200,15 @@ impl Denied {
     pub(crate) fn with_limits(mut self, limits: Vec<LimitStatus>) -> Self {
         self.limits = limits;
         self
+    }
+
+    pub(crate) fn with_secret(mut self) -> Self {
+        self.has_secret = true;
+        self
+    }
+
+    pub(crate) fn has_secret(&self) -> bool {
+        self.has_secret
     }
 
     pub(crate) fn requiring(mut self, scopes: Option<ScopeExpr>) -> Self {

@@ -35,6 +35,18 @@ async fn fresh(key: ApiKey) -> String {
     key.label().to_owned()
 }
 
+#[get("/live")]
+#[api_key_required(environment = "live")]
+async fn live() -> &'static str {
+    "live"
+}
+
+#[get("/fresh-live")]
+#[api_key_required(environment = "live", fresh)]
+async fn fresh_live() -> &'static str {
+    "live"
+}
+
 #[get("/admin")]
 #[api_key_required(scope = "admin")]
 async fn admin() -> &'static str {
@@ -72,7 +84,7 @@ impl House {
         let serving = manager.clone();
         let server = Server::start(move |app| {
             serving.init_app(app);
-            app.service((who, fresh, admin));
+            app.service((who, fresh, admin, live, fresh_live));
         });
         Self {
             manager,
@@ -192,6 +204,31 @@ async fn r12_the_wait_is_told_in_whole_seconds_rounded_up() {
         let answer = house.server.get("/who", guess(1).as_str()).await;
         answer.refused(429, "too-many-failed-attempts");
         assert_eq!(answer.header("retry-after"), Some(told), "{rate}");
+    }
+}
+
+/// A key of another environment is denied as an invalid one. The control is a wrong secret of it.
+#[actix_web::test]
+async fn r12_a_right_secret_is_no_guess_in_another_environment() {
+    for path in ["/live", "/fresh-live"] {
+        let house = House::under(RATE).await;
+        for _ in 0..10 {
+            let answer = house.server.get(path, house.secret()).await;
+            answer.refused(401, "invalid-key");
+        }
+        let rotating = house.manager.rotate(house.key.id()).grace(STEP);
+        rotating.await.unwrap();
+        for _ in 0..10 {
+            let answer = house.server.get(path, house.secret()).await;
+            answer.refused(401, "invalid-key");
+        }
+        let wrong = forge::wrong_secret(house.secret());
+        for _ in 0..5 {
+            let answer = house.server.get(path, wrong.as_str()).await;
+            answer.refused(401, "invalid-key");
+        }
+        let answer = house.server.get(path, wrong.as_str()).await;
+        answer.refused(429, "too-many-failed-attempts");
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct CachedKey {
     /// Whether the entry was looked up since the queue last checked.
     used: AtomicBool,
     owner_look: LastLook,
-    /// The mark of a text that is not a secret of the key; 0 before one is noted.
+    /// The mark of a text that is not a secret of the key, or not any more; 0 before one is noted.
     refused: AtomicU64,
     /// Without the owner's suspension, which its mark has.
     validity: Validity,
@@ -259,13 +259,13 @@ impl CachedKey {
     }
 
     /// Notes that the text of `mark` was not a secret of the key by a poll that began after the
-    /// text was presented. New secrets are random, so no later change makes it one, except
+    /// text was presented. New secrets are random, and no call prolongs a grace, so no later change makes it one, except
     /// a copy from another store or a change by hand: the entry goes when that is followed.
     pub(crate) fn note_refused(&self, mark: NonZeroU64) {
         self.refused.store(mark.get(), Ordering::Relaxed);
     }
 
-    /// Returns whether the text of `mark` was noted last. Only for a text that does not match.
+    /// Returns whether the text of `mark` was noted last. Only for a text that is not a secret now.
     pub(crate) fn was_refused(&self, mark: NonZeroU64) -> bool {
         self.refused.load(Ordering::Relaxed) == mark.get()
     }

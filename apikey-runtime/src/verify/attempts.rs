@@ -40,7 +40,9 @@ impl Verifier {
         denied: &Denied,
         now: impl FnOnce() -> ClockReading,
     ) {
-        let guessed = self.failed_attempts.is_some() && denied.reason() == DenyReason::InvalidKey;
+        let guessed = self.failed_attempts.is_some()
+            && denied.reason() == DenyReason::InvalidKey
+            && !denied.has_secret();
         if let Some(address) = counted_address(request.info).filter(|_| guessed) {
             self.count_failure(address, now());
         }

@@ -107,10 +107,21 @@ impl Verifier {
             }
             match evaluation.decide(now, changes) {
                 Ok(()) => CachedDecision::Allow(allowed_key(request, entry, evaluation), now),
-                Err(_) if was_refused(entry, matched) => CachedDecision::StillInvalid(now),
                 Err(reason) => {
+                    let mark = match matched.is_secret(now.now) {
+                        true => None,
+                        false => self.mark(request),
+                    };
+                    if mark.is_some_and(|mark| entry.was_refused(mark)) {
+                        return CachedDecision::StillInvalid(now);
+                    }
                     let entry = Arc::clone(entry);
-                    CachedDecision::Deny(reason, CachedDenial { entry, matched })
+                    let denial = CachedDenial {
+                        entry,
+                        matched,
+                        mark,
+                    };
+                    CachedDecision::Deny(reason, denial)
                 }
             }
         });
@@ -151,7 +162,7 @@ impl Verifier {
         match previous {
             _ if current => DigestMatch::Current,
             Some((_, until)) => DigestMatch::Previous(*until),
-            None => DigestMatch::Nothing(self.mark(request)),
+            None => DigestMatch::Nothing,
         }
     }
 
@@ -186,20 +197,15 @@ impl CachedDecision {
 impl CachedDenial {
     /// Returns whether the credential matches none of the record's digests, whatever the time.
     fn is_of_wrong_secret(&self) -> bool {
-        matches!(self.matched, DigestMatch::Nothing(_))
+        self.matched == DigestMatch::Nothing
     }
 
-    /// Notes a text that is not a secret of its key, by a poll that began after it was presented.
+    /// Notes a text that is not a secret of its key, or not any more, by a poll that began after it was presented.
     pub(super) fn note_refused(&self) {
-        if let DigestMatch::Nothing(Some(mark)) = self.matched {
+        if let Some(mark) = self.mark {
             self.entry.note_refused(mark);
         }
     }
-}
-
-/// Returns whether the text was noted last as one that is not a secret of the key.
-fn was_refused(entry: &CachedKey, matched: DigestMatch) -> bool {
-    matches!(matched, DigestMatch::Nothing(Some(mark)) if entry.was_refused(mark))
 }
 
 /// Returns the key that a request is allowed with.

@@ -1,7 +1,5 @@
 //! The evaluation of a credential, a route's policy and a key's own restrictions.
 
-use std::num::NonZeroU64;
-
 use crate::cache::{CachedKey, KnownEnd, OwnerChanges, WatchEnd, WatchedRequest, known_end};
 use crate::clock::{ClockReading, Timestamp};
 use crate::denied::DenyReason;
@@ -14,8 +12,37 @@ pub(super) enum DigestMatch {
     Current,
     /// The digest before the last rotation, whose grace ends at this time.
     Previous(Timestamp),
-    /// Neither; with the mark of the presented text, if there is one.
-    Nothing(Option<NonZeroU64>),
+    Nothing,
+}
+
+impl DigestMatch {
+    /// Returns whether the credential is a secret of the key at `now`.
+    #[inline]
+    pub(super) fn is_secret(self, now: Timestamp) -> bool {
+        match self {
+            Self::Current => true,
+            Self::Previous(until) => now < until,
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// Why a key is denied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyDenial {
+    pub(super) reason: DenyReason,
+    /// Whether the credential is a secret of the key nevertheless.
+    pub(super) is_secret: bool,
+}
+
+impl KeyDenial {
+    /// Creates that of a credential which is not a secret.
+    pub(super) fn invalid() -> Self {
+        Self {
+            reason: DenyReason::InvalidKey,
+            is_secret: false,
+        }
+    }
 }
 
 /// A request against a record, before the time is known.
@@ -49,12 +76,7 @@ impl<'k> Evaluation<'k> {
         now: ClockReading,
         changes: OwnerChanges,
     ) -> Result<(), DenyReason> {
-        let is_secret = match self.matched {
-            DigestMatch::Current => true,
-            DigestMatch::Previous(until) => now.now < until,
-            DigestMatch::Nothing(_) => false,
-        };
-        if !is_secret {
+        if !self.matched.is_secret(now.now) {
             return Err(DenyReason::InvalidKey);
         }
         self.policy.decide(self.key, now, changes)

@@ -1,5 +1,6 @@
 //! What follows from a decision: each way out of a check is counted, logged and reported here.
 
+use super::evaluate::KeyDenial;
 use super::{Allowed, CheckRequest, Verifier};
 use crate::denied::{Denied, DenyReason};
 use crate::events::{Event, EventKind};
@@ -64,6 +65,19 @@ impl Verifier {
         match request.info.required_scopes() {
             Some(given) if reason == DenyReason::InsufficientScope => denied.requiring_all(given),
             _ => denied,
+        }
+    }
+
+    /// Denies a check of a key by its record.
+    pub(super) fn deny_key<I: RequestInfo>(
+        &self,
+        request: &CheckRequest<'_, I>,
+        denial: KeyDenial,
+    ) -> Denied {
+        let denied = self.deny(request, denial.reason);
+        match denial.is_secret {
+            true => denied.with_secret(),
+            false => denied,
         }
     }
 

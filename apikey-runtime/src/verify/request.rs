@@ -1,5 +1,6 @@
 //! The input of a check, and its results.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::evaluate::DigestMatch;
@@ -87,6 +88,8 @@ pub(crate) enum DeferReason {
 pub(crate) struct CachedDenial {
     pub(super) entry: Arc<CachedKey>,
     pub(super) matched: DigestMatch,
+    /// The mark of the presented text, if that was not a secret of the key.
+    pub(super) mark: Option<NonZeroU64>,
 }
 
 /// What the cache says of a key.

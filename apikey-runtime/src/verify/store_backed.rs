@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cached::allowed_key;
-use super::evaluate::{Evaluation, is_overturnable};
+use super::evaluate::{Evaluation, KeyDenial, is_overturnable};
 use super::request::{CachedDecision, CachedDenial};
 use super::{Allowed, CheckRequest, Verifier};
 use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp};
@@ -59,21 +59,22 @@ impl Verifier {
         denial: &CachedDenial,
         answered: bool,
     ) -> Option<Result<Allowed, Denied>> {
-        let reason = match self.check_cache(request, Some(denial)) {
+        let denial = match self.check_cache(request, Some(denial)) {
             CachedDecision::Allow(key, at) => return Some(Ok(Allowed::new(key, None, at))),
             // A use of the key is not a change, so its last use is read again.
             CachedDecision::Deny(DenyReason::Idle, now) if !self.is_known_idle(&now.entry) => {
                 return None;
             }
-            CachedDecision::StillInvalid(_) => DenyReason::InvalidKey,
+            CachedDecision::StillInvalid(_) => KeyDenial::invalid(),
             CachedDecision::Deny(reason, now) if answered => {
                 now.note_refused();
-                reason
+                let is_secret = now.matched.is_secret(self.shared.now().now);
+                KeyDenial { reason, is_secret }
             }
             // What changed is not known, and the key may be live by now.
             CachedDecision::Deny(..) | CachedDecision::Miss => return None,
         };
-        Some(Err(self.deny(request, reason)))
+        Some(Err(self.deny_key(request, denial)))
     }
 
     /// Reads the store and decides by its answer, or by the earlier one if that may serve.
@@ -99,16 +100,16 @@ impl Verifier {
                     // It joined a read that may have begun before the key was rotated, enabled and so
                     // on. A second read began after this check, whether it is joined or not. If it
                     // fails, what is true of the key now is not known.
-                    Some(Err(reason))
+                    Some(Err(denial))
                         if !answer.stamp.own
                             && answer.found.is_some()
                             && !joined_earlier
-                            && is_overturnable(reason) =>
+                            && is_overturnable(denial.reason) =>
                     {
                         joined_earlier = true;
                     }
                     Some(decision) => {
-                        return decision.map_err(|reason| self.deny(request, reason));
+                        return decision.map_err(|denial| self.deny_key(request, denial));
                     }
                     None => {}
                 },
@@ -143,7 +144,7 @@ impl Verifier {
         serves
             .then(|| self.evaluate_answer(request, &answer))
             .flatten()
-            .map(|decision| decision.map_err(|reason| self.deny(request, reason)))
+            .map(|decision| decision.map_err(|denial| self.deny_key(request, denial)))
     }
 
     /// Returns whether the answer of an earlier read may be used: under a lease, as a cached entry.
@@ -163,7 +164,7 @@ impl Verifier {
         &self,
         request: &CheckRequest<'_, I>,
         answer: &ReadAnswer,
-    ) -> Option<Result<Allowed, DenyReason>> {
+    ) -> Option<Result<Allowed, KeyDenial>> {
         let evaluated = answer.found.as_ref().map(|found| {
             let matched = self.match_digest(request, found);
             let evaluation = Evaluation::new(found, matched, request.policy, request.info);
@@ -186,15 +187,19 @@ impl Verifier {
             return None;
         }
         let Some((found, evaluation)) = evaluated else {
-            return Some(Err(DenyReason::InvalidKey));
+            return Some(Err(KeyDenial::invalid()));
         };
         match evaluation.decide(now, changes) {
             // The time came after the read, which did not ask for its last use.
             Err(DenyReason::Idle) if found.found_idle().is_none() => None,
-            decision => Some(decision.map(|()| {
+            Err(reason) => {
+                let is_secret = evaluation.matched.is_secret(now.now);
+                Some(Err(KeyDenial { reason, is_secret }))
+            }
+            Ok(()) => {
                 let key = allowed_key(request, found, evaluation);
-                Allowed::new(key, Some(answer.stamp), now)
-            })),
+                Some(Ok(Allowed::new(key, Some(answer.stamp), now)))
+            }
         }
     }
 }
