@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Timeout};
 
 use crate::clock::{Clock, ClockReading};
-use crate::error::StoreError;
+use crate::error::{ErrorChain, StoreError};
 use crate::key::KeyId;
 use crate::metrics::{Metrics, StoreCall};
 use crate::record::KeyRecord;
@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 pub(crate) use last_uses::{LastUseTimes, UnflushedUses};
-pub(crate) use status::{CallClass, StoreStatus};
+pub(crate) use status::{CallClass, StoreStatus, is_down};
 
 /// The store and the clock of one manager, and the runtime on which it calls the store.
 #[derive(Debug)]
@@ -232,10 +232,23 @@ impl Shared {
                 "no answer within {deadline:?}; whether a write took effect is not known"
             )))
         });
-        if let Some(class) = CallClass::of(which) {
-            self.status.record(class, &outcome);
+        match (CallClass::of(which), &outcome) {
+            (Some(CallClass::Reads), Err(error)) if is_down(error) => self.reads_failed(error),
+            (Some(class), _) => {
+                if self.status.record(class, &outcome) && class == CallClass::Reads {
+                    tracing::info!("the key store can be read again");
+                }
+            }
+            (None, _) => {}
         }
         outcome
+    }
+
+    /// Records that the store did not answer a read of a key. Logs the first such failure, and not those that follow it.
+    pub(crate) fn reads_failed(&self, error: &StoreError) {
+        if self.status.failed(CallClass::Reads, error) {
+            tracing::warn!(error = %ErrorChain(error), "the key store failed: keys cannot be read");
+        }
     }
 }
 

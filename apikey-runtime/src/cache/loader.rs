@@ -17,7 +17,7 @@ use crate::error::{ErrorChain, StoreError};
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
 use crate::record::KeyRecord;
-use crate::shared::Shared;
+use crate::shared::{Shared, is_down};
 use crate::store::{FindResult, KeyStore, MAX_BATCH};
 
 /// Reads keys that are not in the cache from the store, one read at a time for each key.
@@ -171,7 +171,7 @@ impl Loader {
         let (ends, outcome) = idle.ends_of(&records, &self.shared, until).await;
         match outcome {
             Err(error) if ids.len() == 1 => return Err(error),
-            Err(error) => warn_of_batch(ids.len(), &error),
+            Err(error) => note_failed_batch(ids.len(), &error),
             Ok(()) => {}
         }
         let mut ends = ends.into_iter();
@@ -203,7 +203,7 @@ impl Loader {
         let answers = match self.find(&ids, until).await {
             Ok(answers) => answers,
             Err(error) if batch.len() == 1 || is_of_record(&ids, &error) => vec![Some(Err(error))],
-            Err(error) => return warn_of_batch(ids.len(), &error),
+            Err(error) => return note_failed_batch(ids.len(), &error),
         };
         let mut reads = std::mem::take(batch).into_iter().peekable();
         for (id, answer) in ids.iter().zip(answers) {
@@ -233,9 +233,16 @@ impl Loader {
     /// store is not asked, and the other reads keep their own deadlines.
     fn deny_late(&self, batch: &mut Vec<QueuedRead>) {
         let least = Instant::now() + LEAST_LEFT.min(self.shared.deadline / 10);
+        let mut denied = 0;
         for read in batch.extract_if(.., |read| read.until <= least) {
             self.finish(&read);
             let _ = read.outcome.send(Some(Err(ReadError)));
+            denied += 1;
+        }
+        if denied > 0 {
+            self.shared.reads_failed(&StoreError::timed_out(format!(
+                "{denied} reads waited too long for earlier ones, and were not sent"
+            )));
         }
     }
 
@@ -268,8 +275,8 @@ impl Loader {
     }
 }
 
-fn warn_of_batch(keys: usize, error: &StoreError) {
-    tracing::warn!(keys, error = %ErrorChain(error), "reading several keys at once failed; each is read by itself");
+fn note_failed_batch(keys: usize, error: &StoreError) {
+    tracing::debug!(keys, error = %ErrorChain(error), "reading several keys at once failed; each is read by itself");
 }
 
 /// Returns whether an error is about the one record that was asked for.
@@ -277,13 +284,17 @@ fn is_of_record(ids: &[KeyId], error: &StoreError) -> bool {
     ids.len() == 1 && matches!(error, StoreError::Corrupt { .. })
 }
 
-/// Logs why a record was not read. One that cannot be read denies its key as an unknown id does.
+/// Logs why a record was not read; a store that does not answer is logged once for all reads. A record that cannot be read denies its key as an unknown id does.
 fn answered(id: &KeyId, answer: FoundRecord) -> Result<Option<ReadRecord>, ReadError> {
     match answer {
         Ok(record) => Ok(record),
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
             Ok(None)
+        }
+        Err(error) if is_down(&error) => {
+            tracing::debug!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
+            Err(ReadError)
         }
         Err(error) => {
             tracing::warn!(key_id = %id, error = %ErrorChain(&error), "the key store failed");

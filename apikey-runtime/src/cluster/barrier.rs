@@ -102,12 +102,15 @@ impl ChangePoller {
             return Ok(None);
         };
         let latest = committed + outlasts(MAX_LEASE);
+        let mut has_failed = false;
         while Instant::now() < latest {
             let read = membership.members();
             match self.shared.call(StoreCall::Members, read).await {
                 Ok(members) => return Ok(Some(members)),
                 Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), "the member list cannot be read; a change is not confirmed yet");
+                    if !std::mem::replace(&mut has_failed, true) {
+                        tracing::warn!(error = %ErrorChain(&error), "the member list cannot be read; a change is not confirmed yet");
+                    }
                     self.sleep_until(Instant::now() + MAX_PAUSE).await?;
                 }
             }

@@ -118,7 +118,7 @@ impl StoreStatus {
 
 /// Returns whether the store could not do what was asked. An error about a single record, or about
 /// what the caller wrote, is an answer.
-fn is_down(error: &StoreError) -> bool {
+pub(crate) fn is_down(error: &StoreError) -> bool {
     matches!(
         error,
         StoreError::Unavailable { .. } | StoreError::Backend { .. }

@@ -13,7 +13,7 @@ use crate::audit::ChangeOrigin;
 use crate::clock::{SystemClock, Timestamp};
 use crate::key::Sha256Hasher;
 use crate::record::{KeyPatch, Revocation};
-use crate::shared::{LastUseTimes, UnflushedUses};
+use crate::shared::{CallClass, LastUseTimes, UnflushedUses};
 use crate::store::{
     BatchReads, BulkStep, LastUsed, ListCursor, ListQuery, RecordPage, UsageBatch, UsageQuery,
     UsageRow, UsageStore, WriteOptions,
@@ -179,6 +179,19 @@ async fn a_read_that_waited_for_too_long_is_denied_and_another_of_its_batch_is_a
             let in_flight = |state: &mut ShardState, _| state.in_flight.contains_key(&id(number));
             assert!(!loader.cache.shard(&id(number)).enter(in_flight));
         }
+    }
+}
+
+/// A store that is slow enough for this has failed, and readiness says so until it answers.
+#[tokio::test]
+async fn reads_that_waited_for_too_long_are_failures_of_the_store() {
+    let loader = loader(&Arc::new(NotingStore::default()), None, Handle::current());
+    let is_failing = || loader.shared.status.of(CallClass::Reads).failing.is_some();
+    let now = Instant::now();
+    for (until, fails) in [(now, true), (now + LONG, false)] {
+        let (waiting, _outcome) = read(&loader, 1, until);
+        loader.read_batch(&mut vec![waiting]).await;
+        assert_eq!(is_failing(), fails);
     }
 }
 
