@@ -251,7 +251,7 @@ impl StoreAddress {
             format!("this build of `apikey` does not know {}", self.kind()),
         )
         .remedy(format!(
-            "install it with `cargo install apikey-cli --features {feature}`"
+            "install it with `--features {feature}`, as in `cargo install --path apikey-cli --features {feature}`"
         ))
     }
 }

@@ -110,7 +110,9 @@ async fn fill(program: &Program, size: u32) {
 
 /// Runs a copy to its end, and returns its time and the most memory that it had, in KiB.
 fn copy(program: &Program, from: &str, to: &str, more: &[&str]) -> (Duration, u64) {
-    let mut command = program.command(&[&["store", "copy", from, to], more].concat());
+    // A page of these keys has 12 MB, which a busy server takes long to write.
+    let patient = ["store", "copy", from, to, "--timeout", "60s"];
+    let mut command = program.command(&[&patient, more].concat());
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
     // glibc keeps what threads freed for each of them.
     command.env("MALLOC_ARENA_MAX", "1");
