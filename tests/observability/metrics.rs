@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, get, web};
+use apikey_runtime::store::WriteOptions;
 use apikey_runtime::{
-    ApiKeyManager, Config, KeyId, MemoryStore, Policy, RequireApiKey, api_key_required,
+    ApiKeyManager, Config, KeyId, KeyRecord, KeyStore, MemoryStore, Policy, RequireApiKey,
+    Timestamp, api_key_required,
 };
 use apikey_test_support::http::Server;
 use apikey_test_support::recorder::{Recorder, Series};
@@ -384,6 +386,27 @@ async fn every_label_is_a_word_of_a_closed_list_and_every_name_is_described() {
     metrics::counter!(DECISIONS, "result" => "allowed", "reason" => "2Qzf0").increment(1);
     assert_eq!(recorder.all().iter().filter_map(stranger).count(), 1);
     assert_ne!(recorder.lookups(), lookups);
+}
+
+#[actix_web::test]
+async fn a_record_whose_digest_is_of_an_unknown_kind_is_counted() {
+    let (recorder, store) = (Recorder::default(), Arc::new(MemoryStore::new()));
+    let manager = recorder
+        .start(ApiKeyManager::builder().shared_store(store.clone()))
+        .await;
+    let unreadable = || recorder.counter("apikey_unreadable_records_total", &[]);
+    let good = manager.create("a").await.unwrap();
+    manager.verify(good.expose_secret()).await.unwrap();
+    let unknown = forge::key("my_api", KeyId::from_u128(7).as_str(), &"s".repeat(64));
+    manager.verify(&unknown).await.unwrap_err();
+    assert_eq!(unreadable(), 0);
+    let id = KeyId::from_u128(8);
+    let digest = format!("hmac-sha256$v9${}", "0".repeat(64));
+    let record = KeyRecord::new(id, "my_api", "bad", digest, Timestamp::from_millis(0));
+    store.insert(&record, &WriteOptions::new()).await.unwrap();
+    let key = forge::key("my_api", id.as_str(), &"s".repeat(64));
+    manager.verify(&key).await.unwrap_err();
+    assert_eq!(unreadable(), 1);
 }
 
 #[actix_web::test]

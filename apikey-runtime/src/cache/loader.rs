@@ -211,7 +211,7 @@ impl Loader {
                 batch.extend(std::iter::from_fn(|| reads.next_if(|read| read.id == *id)));
                 continue;
             };
-            let mut answer = answered(id, answer);
+            let mut answer = self.answered(id, answer);
             while let Some(read) = reads.next_if(|read| read.id == *id) {
                 let is_last = reads.peek().is_none_or(|next| next.id != *id);
                 let own = match &mut answer {
@@ -267,11 +267,35 @@ impl Loader {
 
     fn entry_of(&self, (record, idle): ReadRecord) -> Option<CachedKey> {
         let now = self.shared.now().now;
-        let mut found = CachedKey::of(record, &*self.hasher, &self.plans, now);
-        if let Some((found, idle)) = found.as_mut().zip(idle) {
+        let Some(mut found) = CachedKey::of(record, &*self.hasher, &self.plans, now) else {
+            self.shared.metrics.unreadable_record();
+            return None;
+        };
+        if let Some(idle) = idle {
             found.end_idle(idle);
         }
-        found
+        Some(found)
+    }
+
+    /// Logs why a record was not read; a store that does not answer is logged once for all reads. A record that cannot be read
+    /// denies its key as an unknown id does.
+    fn answered(&self, id: &KeyId, answer: FoundRecord) -> Result<Option<ReadRecord>, ReadError> {
+        match answer {
+            Ok(record) => Ok(record),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                self.shared.metrics.unreadable_record();
+                tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
+                Ok(None)
+            }
+            Err(error) if is_down(&error) => {
+                tracing::debug!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
+                Err(ReadError)
+            }
+            Err(error) => {
+                tracing::warn!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
+                Err(ReadError)
+            }
+        }
     }
 }
 
@@ -282,25 +306,6 @@ fn note_failed_batch(keys: usize, error: &StoreError) {
 /// Returns whether an error is about the one record that was asked for.
 fn is_of_record(ids: &[KeyId], error: &StoreError) -> bool {
     ids.len() == 1 && matches!(error, StoreError::Corrupt { .. })
-}
-
-/// Logs why a record was not read; a store that does not answer is logged once for all reads. A record that cannot be read denies its key as an unknown id does.
-fn answered(id: &KeyId, answer: FoundRecord) -> Result<Option<ReadRecord>, ReadError> {
-    match answer {
-        Ok(record) => Ok(record),
-        Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
-            Ok(None)
-        }
-        Err(error) if is_down(&error) => {
-            tracing::debug!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
-            Err(ReadError)
-        }
-        Err(error) => {
-            tracing::warn!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
-            Err(ReadError)
-        }
-    }
 }
 
 /// Sends batches until no read waits.

@@ -41,6 +41,8 @@ impl NoopMetrics {
 
     pub(crate) fn set_usage_held(&self, _held: usize, _lost: u64) {}
 
+    pub(crate) fn unreadable_record(&self) {}
+
     pub(crate) fn called<T>(&self, _call: StoreCall, _answer: Option<&Result<T, StoreError>>) {}
 }
 

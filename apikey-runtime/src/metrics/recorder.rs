@@ -42,6 +42,7 @@ pub(crate) struct Metrics {
     usage_rows: Counter,
     usage_held: Gauge,
     usage_lost: Counter,
+    unreadable: Counter,
     hits: Counter,
     misses: Counter,
     entries: Gauge,
@@ -84,6 +85,7 @@ impl Metrics {
             usage_rows: counter!(names::USAGE_ROWS),
             usage_held: gauge!(names::USAGE_HELD),
             usage_lost: counter!(names::USAGE_LOST),
+            unreadable: counter!(names::UNREADABLE),
             hits: counter!(names::HITS),
             misses: counter!(names::MISSES),
             entries: gauge!(names::ENTRIES),
@@ -143,6 +145,11 @@ impl Metrics {
     pub(crate) fn set_usage_held(&self, held: usize, lost: u64) {
         self.usage_held.set(held as f64);
         self.usage_lost.increment(lost);
+    }
+
+    /// Counts a record that was read and cannot be used.
+    pub(crate) fn unreadable_record(&self) {
+        self.unreadable.increment(1);
     }
 
     /// Counts a store call; `None` means that the store did not answer in time. A missing record,

@@ -13,6 +13,7 @@ pub(super) const ENTRIES: &str = "apikey_cache_entries";
 pub(super) const LEASE: &str = "apikey_lease_seconds";
 pub(super) const POLLS: &str = "apikey_store_polls_total";
 pub(super) const CALLS_MADE: &str = "apikey_store_calls_total";
+pub(super) const UNREADABLE: &str = "apikey_unreadable_records_total";
 
 pub(super) const USAGE_ROWS: &str = "apikey_usage_rows_total";
 pub(super) const USAGE_HELD: &str = "apikey_usage_held";
@@ -113,4 +114,8 @@ pub(super) fn describe() {
         "Requests missing from usage: too much was in memory, or the store rejected them permanently"
     );
     describe_counter!(CALLS_MADE, "Store calls, and whether the store answered");
+    describe_counter!(
+        UNREADABLE,
+        "Records that were read and cannot be used, so their keys are denied"
+    );
 }
