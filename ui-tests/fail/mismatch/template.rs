@@ -48,8 +48,8 @@ mod inner {
 mod around {
     use actix_web::get;
 
-    #[get("/users/{id}")]
     #[apikey_runtime::api_key_required(scope = "user:{id}")]
+    #[get("/users/{id}")]
     async fn twice() -> &'static str {
         "ok"
     }
