@@ -31,9 +31,8 @@ pub(crate) fn check(
         let arguments = handler.arguments.iter();
         arguments.for_each(|argument| check_optional(&argument.extractor, policy, errors));
     }
-    let above = surroundings.above.iter();
-    let attributes: Vec<_> = above.chain(&handler.attributes).collect();
-    let routes = route::Routes::of(&attributes, &surroundings.scopes);
+    let (above, scopes) = (&surroundings.above, &surroundings.scopes);
+    let routes = route::Routes::of(above, &handler.attributes, scopes);
     routes.check_templates(policy.scopes.as_ref(), errors);
 }
 

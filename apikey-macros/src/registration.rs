@@ -23,9 +23,8 @@ pub(crate) fn add(
     let place = quote_spanned!(span=> ::core::file!(), ::core::line!(), ::core::column!());
     // Larger for each guard further up, also if the attribute was imported under another name.
     let below = handler.attributes.len();
-    let above = surroundings.above.iter();
-    let attributes: Vec<_> = above.chain(&handler.attributes).collect();
-    let routes = Routes::of(&attributes, &surroundings.scopes);
+    let (above, scopes) = (&surroundings.above, &surroundings.scopes);
+    let routes = Routes::of(above, &handler.attributes, scopes);
     let pairs = routes
         .pairs()
         .into_iter()

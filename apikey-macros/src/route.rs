@@ -21,33 +21,32 @@ const AMBIGUOUS: [&str; 3] = ["connect", "options", "trace"];
 
 /// The routes of a handler.
 pub(crate) struct Routes {
+    /// With the patterns of `#[scope("..")]` around the handler.
     patterns: Vec<String>,
     /// The methods of each pattern.
     methods: Vec<Vec<String>>,
-    /// The patterns of `#[scope("..")]` around the handler, which every route starts with.
-    scopes: Vec<String>,
 }
 
 impl Routes {
-    /// Reads the routes from the attributes of a handler and those of the modules around it.
-    pub(crate) fn of(handler: &[&Attribute], modules: &[Attribute]) -> Self {
+    /// Reads the routes from the attributes above and below a guard, and from those of the modules around it.
+    pub(crate) fn of(above: &[Attribute], below: &[Attribute], modules: &[Attribute]) -> Self {
         let scope = |attribute| literal(attribute, &["scope"]);
-        let routed = |attribute: &&Attribute| Some((pattern(attribute)?, methods(attribute)));
-        let (patterns, methods) = handler.iter().filter_map(routed).unzip();
-        Self {
-            patterns,
-            methods,
-            scopes: modules.iter().filter_map(scope).collect(),
-        }
+        let scopes: String = modules.iter().filter_map(scope).collect();
+        let routed = |attribute: &Attribute| Some((pattern(attribute)?, methods(attribute)));
+        let above = above.iter().filter_map(routed);
+        let above = above.map(|(pattern, methods)| (format!("{scopes}{pattern}"), methods));
+        // `#[scope]` has changed those below. Those above are read from the file.
+        let below = below.iter().filter_map(routed);
+        let (patterns, methods) = above.chain(below).unzip();
+        Self { patterns, methods }
     }
 
-    /// Returns each method with its pattern, which begins with those of the scopes around.
-    pub(crate) fn pairs(&self) -> Vec<(&str, String)> {
+    /// Returns each method with its pattern.
+    pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
         let mut pairs = Vec::new();
         for (pattern, methods) in self.patterns.iter().zip(&self.methods) {
             let methods = methods.iter().map(String::as_str);
-            let path: String = self.scopes_before(pattern).chain([&**pattern]).collect();
-            pairs.extend(methods.map(|method| (method, path.clone())));
+            pairs.extend(methods.map(|method| (method, pattern.as_str())));
         }
         pairs
     }
@@ -61,29 +60,16 @@ impl Routes {
         }
         for (name, span) in templates {
             let times = |pattern: &str| {
-                let parameters = self.parameters(pattern);
+                let parameters = parameters(pattern);
                 parameters.iter().filter(|known| **known == name).count()
             };
             if let Some(pattern) = self.patterns.iter().find(|pattern| times(pattern) == 0) {
-                errors.at(span, problem(&name, pattern, &self.parameters(pattern)));
+                errors.at(span, problem(&name, pattern, &parameters(pattern)));
             } else if self.patterns.iter().any(|pattern| times(pattern) > 1) {
                 let problem = format!("the route's path has the parameter `{name}` more than once");
                 errors.at(span, format!("{problem}; give each a name of its own"));
             }
         }
-    }
-
-    /// Returns the names of the parameters of a pattern and of the scopes around it.
-    fn parameters<'a>(&'a self, pattern: &'a str) -> Vec<&'a str> {
-        let scopes = self.scopes_before(pattern);
-        scopes.chain([pattern]).flat_map(parameters).collect()
-    }
-
-    /// Returns the patterns of the scopes around that are not in the pattern yet. `#[scope]` adds its own to
-    /// the routing attributes of its module before the guard sees those below it.
-    fn scopes_before<'a>(&'a self, pattern: &str) -> impl Iterator<Item = &'a str> {
-        let scopes = self.scopes.iter().map(String::as_str);
-        scopes.filter(move |scope| !pattern.starts_with(scope))
     }
 }
 
@@ -230,20 +216,19 @@ mod tests {
     #[test]
     fn scopes_around_the_handler_add_parameters() {
         let attributes = |text| Attribute::parse_outer.parse_str(text).unwrap();
-        let handler = attributes("#[get(\"/{id}\")]");
+        let (get, other) = (
+            attributes("#[get(\"/{id}\")]"),
+            attributes("#[get(\"/{project}/a\")]"),
+        );
         let modules = attributes(
             "#[scope(\"/{project}\")] #[actix_web::scope(\"/a\")] #[a::scope(\"/{b}\")]",
         );
-        let routes = Routes::of(&handler.iter().collect::<Vec<_>>(), &modules);
-        assert_eq!(routes.parameters(&routes.patterns[0]), ["project", "id"]);
-        let pairs = routes.pairs();
-        assert_eq!(pairs, [("GET", "/{project}/a/{id}".to_owned())]);
-        // As `#[scope]` leaves a routing attribute that stands below the guard.
-        let below = attributes("#[get(\"/orgs/{org}/users/{id}\")]");
-        let module = attributes("#[scope(\"/orgs/{org}\")]");
-        let routes = Routes::of(&below.iter().collect::<Vec<_>>(), &module);
-        assert_eq!(routes.parameters(&routes.patterns[0]), ["org", "id"]);
-        assert_eq!(routes.pairs()[0].1, "/orgs/{org}/users/{id}");
+        let routes = Routes::of(&get, &[], &modules);
+        assert_eq!(routes.pairs(), [("GET", "/{project}/a/{id}")]);
+        // `#[scope]` has changed an attribute below a guard, and a pattern may begin as the scope does.
+        let routes = Routes::of(&other, &other, &modules);
+        let expected = [("GET", "/{project}/a/{project}/a"), ("GET", "/{project}/a")];
+        assert_eq!(routes.pairs(), expected);
     }
 
     #[test]
@@ -253,7 +238,7 @@ mod tests {
             "#[routes] #[get(\"/a\")] #[actix_web::post(\"/b\", name = \"c\")] #[get(PATH)] \
              #[route(\"/d\", method = \"PUT\", guard = \"g\", method = \"REPORT\",)]",
         );
-        let routes = Routes::of(&handler.iter().collect::<Vec<_>>(), &[]);
+        let routes = Routes::of(&[], &handler, &[]);
         let pairs = routes.pairs();
         let expected = [
             ("GET", "/a"),
@@ -261,7 +246,6 @@ mod tests {
             ("PUT", "/d"),
             ("REPORT", "/d"),
         ];
-        let expected = expected.map(|(method, pattern)| (method, pattern.to_owned()));
         assert_eq!(pairs, expected);
     }
 }

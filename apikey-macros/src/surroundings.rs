@@ -29,7 +29,7 @@ thread_local! {
 pub(crate) struct Surroundings {
     /// The attributes above the macro's own.
     pub(crate) above: Vec<Attribute>,
-    /// The attributes `#[scope("..")]` of the modules around it.
+    /// The attributes `#[scope("..")]` of the module around it.
     pub(crate) scopes: Vec<Attribute>,
     /// Whether the function stands in an `impl` or a `trait`.
     pub(crate) in_impl: bool,
@@ -99,7 +99,7 @@ struct Place {
     at: usize,
     /// The attributes above it.
     above: String,
-    /// The attributes `#[scope("..")]` of the modules around it.
+    /// The attributes `#[scope("..")]` of the module around it.
     scopes: Rc<str>,
     in_impl: bool,
     in_macro: bool,
@@ -246,12 +246,13 @@ impl Around {
             _ => &[],
         };
         let word = first_word(item);
+        // `#[scope]` changes the functions directly in its module.
         let scopes = match word.as_deref() {
-            Some("mod") => format!("{}{}", self.scopes, scopes_of(item)).into(),
-            _ => self.scopes.clone(),
+            Some("mod") => scopes_of(item),
+            _ => String::new(),
         };
         Self {
-            scopes,
+            scopes: scopes.into(),
             in_impl: !in_macro && matches!(word.as_deref(), Some("impl" | "trait")),
             in_macro,
         }

@@ -97,15 +97,16 @@ fn texts_of_attributes_are_as_written() {
 }
 
 #[test]
-fn scopes_of_the_modules_around_it() {
+fn scopes_of_the_module_around_it() {
     for (file, expected) in [
         ("#[here] fn f() {}", 0),
         ("#[scope(\"/a\")] mod m { #[here] fn f() {} }", 1),
         (
             "#[x] #[actix_web::scope(\"/a\")] #[y] pub(crate) mod m { #[scope(\"/b\")] mod n { \
              fn g() {} #[here] fn f() {} } }",
-            2,
+            1,
         ),
+        ("#[scope(\"/a\")] mod m { fn g() { #[here] fn f() {} } }", 0),
         (
             "#[scope(\"/a\")] mod m { fn g() {} } mod n { #[here] fn f() {} }",
             0,
