@@ -151,6 +151,15 @@ fn requirements(demands: &[&Demand], with_scopes: bool) -> Option<Vec<Requiremen
         }
         ways = next;
     }
+    if ways.is_empty() {
+        // They are too many to be built, or contradict each other. None at all would mean that no key is needed.
+        let schemes = demands.iter().rev().take(1).flat_map(|last| &last.schemes);
+        ways.extend(schemes.map(|scheme| {
+            let mut requirement = Requirement::default();
+            requirement.entry(scheme.clone()).or_default();
+            (requirement, Vec::new())
+        }));
+    }
     let requirements = ways.into_iter().map(|(requirement, _)| requirement);
     Some(without_supersets(requirements))
 }
