@@ -10,11 +10,21 @@ use crate::policy::{KeyLocation, Policy};
 #[derive(Clone)]
 pub(super) enum GuardLocations {
     OfRoute(&'static [KeyLocation<'static>]),
-    /// The configured location, in the header `Authorization`: the usual case, which does not count references.
-    Authorization,
+    /// The configured location, in one of [`USUAL`]: no request then increments a count that all requests share.
+    Usual(&'static str),
     /// The configured location, in another header.
     Configured(ApiKeyManager),
 }
+
+/// The headers that most configurations name.
+const USUAL: [&str; 4] = [
+    AUTHORIZATION,
+    "x-api-key",
+    "cookie",
+    "sec-websocket-protocol",
+];
+
+const AUTHORIZATION: &str = "authorization";
 
 impl GuardLocations {
     /// Returns the locations of a guard with this policy. Without a manager, the configured location is the
@@ -24,12 +34,15 @@ impl GuardLocations {
             return Self::OfRoute(locations);
         }
         let Some(manager) = manager else {
-            return Self::Authorization;
+            return Self::Usual(AUTHORIZATION);
         };
-        match manager.config().location().header() {
-            Some("authorization") => Self::Authorization,
-            Some(_) => Self::Configured(manager.clone()),
-            None => Self::OfRoute(&[]),
+        let location = manager.config().location();
+        let Some(header) = location.header() else {
+            return Self::OfRoute(&[]);
+        };
+        match USUAL.into_iter().find(|usual| *usual == header) {
+            Some(usual) => Self::Usual(usual),
+            None => Self::Configured(manager.clone()),
         }
     }
 
@@ -37,7 +50,7 @@ impl GuardLocations {
     fn are_those_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::OfRoute(own), Self::OfRoute(others)) => own == others,
-            (Self::Authorization, Self::Authorization) => true,
+            (Self::Usual(own), Self::Usual(other)) => own == other,
             (Self::Configured(own), Self::Configured(other)) => {
                 own.config().location() == other.config().location()
             }
@@ -49,7 +62,7 @@ impl GuardLocations {
     pub(super) fn vary(&self, headers: &mut HeaderMap) {
         match self {
             Self::OfRoute(locations) => add(headers, locations),
-            Self::Authorization => add(headers, &[KeyLocation::BEARER]),
+            Self::Usual(name) => add(headers, &[KeyLocation::Header { name, scheme: None }]),
             Self::Configured(manager) => add(headers, &[manager.config().location()]),
         }
     }
