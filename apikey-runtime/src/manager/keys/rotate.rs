@@ -107,7 +107,11 @@ impl RotateKey {
             let options = self.options.clone().with_expected_version(Some(version));
             let outcome = match core.patch(self.id, &patch, &options).await {
                 // The answer may be lost of a change that was made.
-                Err(Error::Store(_)) if has_made(&core, self.id, &patch).await => Ok(()),
+                Err(Error::Store(_)) if has_made(&core, self.id, &patch).await => {
+                    // It may have come after the eviction.
+                    core.cache.evict(&self.id);
+                    Ok(())
+                }
                 outcome => outcome,
             };
             match outcome {
