@@ -17,7 +17,7 @@ use crate::error::{ErrorChain, StoreError};
 use crate::key::{KeyHasher, KeyId};
 use crate::limiter::Plans;
 use crate::record::KeyRecord;
-use crate::shared::{Shared, is_down};
+use crate::shared::{CallClass, Shared, is_down};
 use crate::store::{FindResult, KeyStore, MAX_BATCH};
 
 /// Reads keys that are not in the cache from the store, one read at a time for each key.
@@ -239,7 +239,8 @@ impl Loader {
             let _ = read.outcome.send(Some(Err(ReadError)));
             denied += 1;
         }
-        if denied > 0 {
+        // If others are left, their call tells how the store is.
+        if denied > 0 && batch.is_empty() {
             self.shared.reads_failed(&StoreError::timed_out(format!(
                 "{denied} reads waited too long for earlier ones, and were not sent"
             )));
@@ -287,7 +288,10 @@ impl Loader {
                 tracing::error!(key_id = %id, error = %ErrorChain(&error), "key denied: its record cannot be read");
                 Ok(None)
             }
-            Err(error) if is_down(&error) => {
+            // That was logged when reads began to fail. A failed read of last uses is not one of those.
+            Err(error)
+                if is_down(&error) && self.shared.status.of(CallClass::Reads).failing.is_some() =>
+            {
                 tracing::debug!(key_id = %id, error = %ErrorChain(&error), "the key store failed");
                 Err(ReadError)
             }
