@@ -54,8 +54,9 @@ async fn a_denial_waits_no_longer_than_one_call_for_a_store_that_hangs() {
     assert_eq!(refused, Some(DenyReason::StoreUnavailable));
     assert!(began.elapsed() < 2 * DEADLINE, "{:?}", began.elapsed());
     assert!(soon(asking).await.unwrap());
-    // The control: polls hang, and reads work again.
+    // The control: polls hang, and reads work again, once the one that hangs has ended.
     store.heal();
+    tokio::time::sleep(DEADLINE).await;
     store.fail(Call::Changes, Fault::Hangs);
     let refused = soon(refusal(&manager, &key)).await;
     assert_eq!(refused, Some(DenyReason::Disabled));

@@ -8,4 +8,4 @@ mod pages;
 mod poller;
 
 pub use barrier::Propagation;
-pub(crate) use poller::ChangePoller;
+pub(crate) use poller::{ChangePoller, REQUEST_INTERVAL};

@@ -18,7 +18,7 @@ use crate::shared::{CallClass, Shared};
 use crate::store::{ChangeListener, ChangeLog, Cursor, NodeId};
 
 /// The minimum interval between polls that checks request.
-const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The bounds of the minimum interval between polls that pushes trigger, which is a two-hundredth
 /// of the lease. So if keys change all the time, a hundred nodes do not poll for each change.

@@ -12,6 +12,7 @@ use super::request::{CachedDecision, CachedDenial};
 use super::{Allowed, CheckRequest, Verifier};
 use crate::cache::{CachedKey, ReadAnswer, ReadError, ReadStamp};
 use crate::clock::ClockReading;
+use crate::cluster::REQUEST_INTERVAL;
 use crate::denied::{Denied, DenyReason};
 use crate::policy::RequestInfo;
 
@@ -34,9 +35,9 @@ impl Verifier {
         let Some(denial) = denial else {
             return Box::pin(self.read_and_evaluate(request, earlier)).await;
         };
-        // The poll and the read take no longer than one call of the store may.
+        // The poll and the read take no longer than one call of the store may, after the pause between polls.
         let deadline = self.shared.deadline;
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + REQUEST_INTERVAL + deadline;
         // The secret may be rotated, a scope added, the key enabled: ask what changed before
         // denying.
         // Boxed, so that the future of a check that only reads is small.
