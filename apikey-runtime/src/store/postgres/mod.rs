@@ -22,6 +22,7 @@ mod url;
 mod usage;
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -89,6 +90,12 @@ struct PostgresPools {
 /// The least deadline of what a node writes about itself. No request waits for it, and a write that is given up and
 /// repeated on a slow disk would never succeed.
 const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Returns an id at random: nodes that are started again look at other rows than before.
+fn any_id() -> String {
+    let bits = RandomState::new().build_hasher().finish();
+    KeyId::from_u128(u128::from(bits) << 64).to_string()
+}
 
 const NOT_STARTED: &str = "the store is not started; call `start` first, or let a manager do it";
 
@@ -233,7 +240,7 @@ impl KeyStore for PostgresStore {
             member_list: pool(1)?,
             trim_schedule: TrimSchedule::default(),
             trimmed: AtomicI64::new(0),
-            orphans_searched: Mutex::default(),
+            orphans_searched: Mutex::new(any_id()),
             _push: PushListener::open(target.clone(), channel, self.signal.clone()),
         };
         *self.running.write() = Ok(Arc::new(pools));

@@ -162,17 +162,24 @@ impl SqlitePools {
         lease: Option<Duration>,
         upgrade: &UpgradeFlag,
     ) -> Result<(), StoreError> {
+        const TOLD_EACH: u32 = 12;
         let (began, mut connection, mut waiting) = (Instant::now(), first, None);
+        let mut tries = 0;
         loop {
             let error = match migrate(connection, opening, lease, upgrade).await {
                 Err(error) if error.is_timeout() && began.elapsed() < UPGRADE_TIMEOUT => error,
                 outcome => return outcome,
             };
             if is_older(&self.reader).await? {
-                waiting.get_or_insert_with(|| {
-                    tracing::info!("another process brings the tables of the key store up to date");
-                    upgrade.raise()
-                });
+                // Each try waits for some seconds.
+                if tries % TOLD_EACH == 0 {
+                    tracing::warn!(
+                        "another process has the key store's file locked, and its tables are older: if it brings them up to \
+                         date, that will end; waiting for up to an hour"
+                    );
+                }
+                tries += 1;
+                waiting.get_or_insert_with(|| upgrade.raise());
             } else if waiting.take().is_none() {
                 return Err(error);
             }
