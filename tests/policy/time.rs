@@ -198,7 +198,7 @@ async fn e07_a_wall_clock_that_jumps_back_lets_nobody_live_longer_and_locks_nobo
 }
 
 #[actix_web::test]
-async fn e12_a_key_in_memory_dies_on_time_with_no_help_of_the_store() {
+async fn e12_a_key_in_memory_dies_on_time() {
     let clock = a_clock();
     let store = GateStore::around(Arc::new(MemoryStore::new().with_lease(HOUR)));
     // The push of the manager's own change would cause a poll, which evicts the key once more.

@@ -97,7 +97,7 @@ enum ScopeEvaluation {
     Met(FilledTemplates),
     Unmet,
     /// A template names a parameter that the route's pattern does not have, or has more than once.
-    Misfit {
+    Misconfigured {
         name: &'static str,
         route: String,
         is_ambiguous: bool,
@@ -126,7 +126,7 @@ impl ScopeEvaluation {
             Err(fault @ (TemplateFault::NoSuchName(name) | TemplateFault::AmbiguousName(name))) => {
                 let mut route = String::new();
                 info.write_route(&mut |piece| route.push_str(piece));
-                Self::Misfit {
+                Self::Misconfigured {
                     name,
                     route,
                     is_ambiguous: fault != TemplateFault::NoSuchName(name),
@@ -181,7 +181,7 @@ impl PolicyEvaluation {
         match &self.scopes {
             ScopeEvaluation::Met(_) => Ok(()),
             ScopeEvaluation::Unmet => Err(DenyReason::InsufficientScope),
-            ScopeEvaluation::Misfit {
+            ScopeEvaluation::Misconfigured {
                 name,
                 route,
                 is_ambiguous,
@@ -211,7 +211,9 @@ impl PolicyEvaluation {
     pub(super) fn into_filled(self) -> FilledTemplates {
         match self.scopes {
             ScopeEvaluation::Met(filled) => filled,
-            ScopeEvaluation::Unmet | ScopeEvaluation::Misfit { .. } => FilledTemplates::default(),
+            ScopeEvaluation::Unmet | ScopeEvaluation::Misconfigured { .. } => {
+                FilledTemplates::default()
+            }
         }
     }
 }
