@@ -16,7 +16,7 @@ const MIN_SECRET_LEN: usize = 22 + 6;
 /// Returns an error if an argument, or a part of one, has the form of a key.
 pub(crate) fn reject() -> Result<(), Failure> {
     let mut arguments = env::args_os().skip(1);
-    match arguments.find_map(|argument| id_of_key(&argument.to_string_lossy())) {
+    match arguments.find_map(|argument| ids_of_keys(&argument.to_string_lossy()).next()) {
         None => Ok(()),
         Some(id) => Err(Failure::usage(
             "an argument is a key, which each user of this machine can read, and which the shell keeps",
@@ -28,16 +28,17 @@ pub(crate) fn reject() -> Result<(), Failure> {
     }
 }
 
-/// Returns the id of the key in this text.
-pub(crate) fn id_of_key(text: &str) -> Option<KeyId> {
+/// Returns the ids of the keys in this text.
+pub(crate) fn ids_of_keys(text: &str) -> impl Iterator<Item = KeyId> {
     let is_of_key = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    text.split(|letter| !is_of_key(letter)).find_map(|word| {
-        let mut parts = word.rsplitn(3, '_');
-        let (secret, id, _prefix) = (parts.next()?, parts.next()?, parts.next()?);
-        (secret.len() >= MIN_SECRET_LEN)
-            .then(|| id.parse().ok())
-            .flatten()
-    })
+    text.split(move |letter| !is_of_key(letter))
+        .filter_map(|word| {
+            let mut parts = word.rsplitn(3, '_');
+            let (secret, id, _prefix) = (parts.next()?, parts.next()?, parts.next()?);
+            (secret.len() >= MIN_SECRET_LEN)
+                .then(|| id.parse().ok())
+                .flatten()
+        })
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
     fn only_what_has_the_form_of_a_key_is_one() {
         let id = "2YhUCQwWWeoSCFNn0Zxz4B";
         let secret = "a".repeat(28);
-        let is_key = |text: String| id_of_key(&text).is_some();
+        let is_key = |text: String| ids_of_keys(&text).next().is_some();
         for key in ["my_api", "a"].map(|prefix| format!("{prefix}_{id}_{secret}")) {
             assert!(is_key(key.clone()), "{key}");
             assert!(

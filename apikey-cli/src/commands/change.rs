@@ -12,7 +12,7 @@ use super::keys::row;
 use crate::args::Ids;
 use crate::confirm;
 use crate::failure::Failure;
-use crate::key_in_arguments::id_of_key;
+use crate::key_in_arguments::ids_of_keys;
 use crate::notice;
 use crate::output::{Cell, Column, Row, RowWriter};
 use crate::progress::Progress;
@@ -64,7 +64,7 @@ pub(crate) fn ids(arguments: &Ids) -> Result<Vec<KeyId>, Failure> {
     Ok(ids)
 }
 
-/// Reads an id, or a key that has one, from each line. A line is not repeated: it may be a secret.
+/// Reads an id, or keys that have one, from each line. A line is not repeated: it may be a secret.
 fn ids_of_stdin() -> Result<Vec<KeyId>, Failure> {
     let (mut ids, mut keys) = (Vec::new(), 0);
     for (number, line) in (1..).zip(std::io::stdin().lock().split(b'\n')) {
@@ -76,23 +76,47 @@ fn ids_of_stdin() -> Result<Vec<KeyId>, Failure> {
         if text.is_empty() {
             continue;
         }
-        let id = text.parse().or_else(|_wrong: Error| {
-            keys += 1;
-            id_of_key(text).ok_or_else(|| {
-                Failure::usage(format!("line {number} of stdin is not the id of a key"))
-                    .remedy("write an id in each line: its 22 letters and digits, or its UUID; nothing was changed")
-            })
-        })?;
-        ids.push(id);
+        match text.parse() {
+            Ok(id) => ids.push(id),
+            Err(_) => {
+                let of_keys = ids_of_keys_alone(text, number)?;
+                keys += of_keys.len() as u64;
+                ids.extend(of_keys);
+            }
+        }
     }
     if keys > 0 {
         notice::note(&format!(
-            "{} of stdin had a whole key, whose id was taken",
-            counted(keys, "line")
+            "the id was taken from each whole key on stdin ({})",
+            counted(keys, "key")
         ));
     }
     if ids.is_empty() {
         notice::note("no ids were given on stdin, and nothing is changed");
+    }
+    Ok(ids)
+}
+
+/// Returns the ids of a line's keys.
+///
+/// # Errors
+///
+/// Returns an error if there is no key, or if another id stands beside the keys: it would be passed over.
+fn ids_of_keys_alone(text: &str, number: u64) -> Result<Vec<KeyId>, Failure> {
+    let ids: Vec<_> = ids_of_keys(text).collect();
+    if ids.is_empty() {
+        return Err(
+            Failure::usage(format!("line {number} of stdin is not the id of a key"))
+                .remedy("write an id in each line: its 22 letters and digits, or its UUID; nothing was changed"),
+        );
+    }
+    let is_between = |letter: char| letter.is_whitespace() || ",;\"'`".contains(letter);
+    let mut words = text.split(is_between).filter_map(|word| word.parse().ok());
+    if words.any(|id| !ids.contains(&id)) {
+        return Err(
+            Failure::usage(format!("line {number} of stdin has an id beside a key"))
+                .remedy("write each id and each key in its own line; nothing was changed"),
+        );
     }
     Ok(ids)
 }

@@ -300,7 +300,7 @@ async fn a_line_that_is_not_an_id_is_named_and_a_key_has_one() {
     let lines = format!("\u{feff}{id}\r\nleaked: {secret}\r\n");
     let ran = revoke(&lines);
     assert!(
-        ran.stderr.contains("1 line of stdin had a whole key"),
+        ran.stderr.contains("each whole key on stdin (1 key)"),
         "{ran:?}"
     );
     assert!(!ran.stderr.contains(secret), "{ran:?}");
@@ -309,6 +309,43 @@ async fn a_line_that_is_not_an_id_is_named_and_a_key_has_one() {
         let record = server.get(key.id()).await.unwrap();
         assert_eq!(record.revoked.is_some(), is_revoked);
     }
+}
+
+/// A line may have several keys, and no id is passed over.
+#[tokio::test]
+async fn all_keys_of_a_line_are_changed_and_an_id_beside_them_is_refused() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let [first, second, third] = ["a", "b", "c"].map(|label| server.create(label));
+    let (first, second, third) = (
+        first.await.unwrap(),
+        second.await.unwrap(),
+        third.await.unwrap(),
+    );
+    let [one, two] = [&first, &second].map(|key| key.expose_secret());
+    let (own, other) = (first.id(), third.id());
+    let revoke = |line: &str| program.run_with_input(&["keys", "revoke", "--yes", "-"], line);
+    let is_revoked = async |id| server.get(id).await.unwrap().revoked.is_some();
+    for line in [
+        format!("{one} {other}"),
+        format!("\"{other}\",\"{one}\""),
+        format!("{one};{}", other.to_uuid()),
+    ] {
+        let error = revoke(&line).failed(2);
+        assert!(
+            error.contains("line 1 of stdin has an id beside"),
+            "{error}"
+        );
+        assert!(!error.contains(one), "{error}");
+    }
+    assert!(!is_revoked(own).await);
+    // An id that is a key's own is not passed over.
+    let ran = revoke(&format!("{own},{one},{two}"));
+    let told = "each whole key on stdin (2 keys)";
+    assert!(ran.stderr.contains(told), "{ran:?}");
+    ran.ok();
+    assert!(is_revoked(own).await && is_revoked(second.id()).await);
+    assert!(!is_revoked(other).await, "negative control");
 }
 
 /// A revocation does not depend on a record that can be read.
@@ -351,7 +388,7 @@ async fn a_change_without_an_answer_names_the_key_and_stops_the_others() {
         .execute(&mut tool)
         .await
         .unwrap();
-    let short = ["--timeout", "200ms"];
+    let short = ["--timeout", "2s"];
     let show = format!("it is not known whether the change was made: `apikey keys show {id}`");
     for command in [
         &["keys", "update", id, "--label", "x"][..],
