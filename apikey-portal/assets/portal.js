@@ -5,10 +5,13 @@
   // A form that is sent twice would show the answer to the second one, without the secret that the first one made.
   const sent = new Set();
   document.addEventListener("submit", (event) => {
+    const form = event.target;
     // Not `.method`, which may be a field of the form.
-    if (event.target.getAttribute("method") !== "post") return;
-    if (sent.has(event.target)) event.preventDefault();
-    sent.add(event.target);
+    if (form.getAttribute("method") !== "post") return;
+    if (sent.has(form)) return event.preventDefault();
+    sent.add(form);
+    // The person may have stopped it, and may send it again.
+    setTimeout(() => sent.delete(form), 30000);
   });
   addEventListener("pageshow", (event) => { if (event.persisted) sent.clear(); });
   const secret = find("[data-secret]");

@@ -151,19 +151,26 @@ async fn a_form_that_is_clicked_twice_is_sent_once() {
             const note = (event) => { isSent.push(!event.defaultPrevented); event.preventDefault(); };
             const shown = (persisted) => dispatchEvent(new PageTransitionEvent('pageshow', { persisted }));
             addEventListener('submit', note);
+            const { setTimeout } = window;
+            let later;
+            window.setTimeout = (call) => { later = call; };
             button.click();
             button.click();
             shown(false);
+            button.click();
+            // Without an answer for long, as after the browser's Stop.
+            later();
             button.click();
             // The page came back from the memory of the browser.
             shown(true);
             button.click();
             shown(true);
+            window.setTimeout = setTimeout;
             removeEventListener('submit', note);
             return isSent;
         ";
         let sent = visitor.run(script, json!([])).await;
-        assert_eq!(sent, json!([true, false, false, true]), "{page}");
+        assert_eq!(sent, json!([true, false, false, true, true]), "{page}");
     }
     visitor
         .open(&site.portal(&format!("/keys/{}/rotate", key.id())))
