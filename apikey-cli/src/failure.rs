@@ -25,6 +25,9 @@ const SEE_FILE: &str = "see that the path is right, and that the file can be rea
 /// The same about a file for which the program waited too long.
 const SEE_LOCK: &str = "see that no other program holds the file locked";
 
+/// The same about a file that this user may not use. SQLite does not tell a disk that is mounted read-only from that.
+const SEE_RIGHTS: &str = "run it as the user of the server, who may write the store's file and its folder, and see that its disk is not mounted read-only";
+
 /// Why a command failed, what to do, and the exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -125,6 +128,7 @@ impl Failure {
         }
         let see = match self.away {
             Some(io::ErrorKind::TimedOut) => SEE_LOCK,
+            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => SEE_RIGHTS,
             _ => SEE_FILE,
         };
         self.remedy = self.remedy.map(|remedy| remedy.replace(SEE_SERVER, see));
@@ -225,9 +229,6 @@ fn why_away(error: &Error) -> Option<io::ErrorKind> {
 
 fn remedy_of_away(why: Option<io::ErrorKind>) -> &'static str {
     match why {
-        Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-            "run it as the user of the server, who may write the store's file and its folder"
-        }
         Some(io::ErrorKind::StorageFull) => "make room on the store's disk",
         _ => SEE_SERVER,
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
 use apikey_test_support::servers::free_port;
@@ -126,7 +128,17 @@ fn as_another_user(program: &Program, arguments: &[&str]) -> Ran {
     let copy = program.path("apikey");
     // The folder of the tests may be closed to that user.
     if !copy.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_apikey"), &copy).unwrap();
+        let own = env!("CARGO_BIN_EXE_apikey");
+        // Not by this process: another thread's child could have the copy open for writing when it is run.
+        let is_linked = fs::hard_link(own, &copy).is_ok();
+        let is_there = is_linked
+            || Command::new("cp")
+                .arg(own)
+                .arg(&copy)
+                .status()
+                .unwrap()
+                .success();
+        assert!(is_there);
     }
     let mut command = match rustix::process::geteuid().is_root() {
         false => Command::new(copy),
@@ -142,15 +154,16 @@ fn as_another_user(program: &Program, arguments: &[&str]) -> Ran {
     command.output().unwrap().into()
 }
 
+fn set(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 #[tokio::test]
 async fn a_file_that_may_not_be_used_is_named_and_the_user_of_the_server_may() {
     let program = Program::sqlite();
     let server = program.server().await;
     let id = server.create("ci").await.unwrap().id();
     server.shutdown().await.unwrap();
-    let set = |path: &std::path::Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    };
     let (folder, file) = (program.folder.path(), program.path("keys.db"));
     let disable = ["keys", "disable", id.as_str(), "--yes", "--output", "id"];
     set(folder, 0o777);
@@ -165,7 +178,7 @@ async fn a_file_that_may_not_be_used_is_named_and_the_user_of_the_server_may() {
         for beside in ["keys.db-wal", "keys.db-shm"] {
             let _ = fs::remove_file(program.path(beside));
         }
-        for part in ["keys.db", "as the user of the server"] {
+        for part in ["keys.db", "as the user of the server", "mounted read-only"] {
             assert!(error.contains(part), "{of_folder:o} {of_file:o} {error}");
         }
         assert!(!error.contains("see that the server runs"), "{error}");
@@ -173,6 +186,27 @@ async fn a_file_that_may_not_be_used_is_named_and_the_user_of_the_server_may() {
     // Negative control.
     set(&file, 0o666);
     as_another_user(&program, &disable).ok();
+}
+
+/// The socket of a server is not the file of a store.
+#[test]
+fn a_socket_that_may_not_be_used_has_no_remedy_of_files() {
+    let mut program = Program::sqlite();
+    let folder = program.folder.path().display().to_string();
+    set(program.folder.path(), 0o777);
+    let socket = program.path(".s.PGSQL.5432");
+    let _listening = UnixListener::bind(&socket).unwrap();
+    set(&socket, 0o000);
+    for address in [
+        format!("unix://{}", socket.display()),
+        format!("postgres://user@localhost/keys?host={folder}"),
+    ] {
+        program.address = address;
+        let error = as_another_user(&program, &["keys", "list"]).failed(6);
+        assert!(error.contains("ermission denied"), "{error}");
+        assert!(error.contains("see that the server runs"), "{error}");
+        assert!(!error.contains("the store's file"), "{error}");
+    }
 }
 
 /// An empty store in place of a mistyped FROM would be copied.
