@@ -310,6 +310,7 @@ async fn the_file_of_a_secret_has_its_name_only_with_the_secret() {
         names.find(|name| name.starts_with(".secret."))
     };
     let create = ["keys", "create", "new", "--secret-file", "secret"];
+    let create = [&create[..], &["--timeout", "60s"]].concat();
     // While another writes, the key is not made.
     run_sql("BEGIN IMMEDIATE").await;
     let mut child = program.start(&create);
