@@ -61,7 +61,7 @@ async fn a_copy_does_not_undo_what_was_changed_in_the_target_since() {
         assert!(error.contains(part), "{part} {error}");
     }
     let dry_run = program.run(&[&COPY[..], &["--dry-run"]].concat());
-    assert!(dry_run.stderr.contains("may undo them"), "{dry_run:?}");
+    assert!(dry_run.stderr.contains("may undo changes"), "{dry_run:?}");
     let active = async |server: &ApiKeyManager| {
         let mut active = 0;
         for key in [&disabled, &removed] {
@@ -79,6 +79,15 @@ async fn a_copy_does_not_undo_what_was_changed_in_the_target_since() {
     assert_eq!(active(&server).await, 2);
 }
 
+/// Removes the entries of FROM's audit log that were made before `end`.
+async fn prune(program: &Program, end: Timestamp) {
+    let store = program.store();
+    store.start().await.unwrap();
+    let log = store.audit().unwrap();
+    assert!(!log.prune_audit(end).await.unwrap());
+    store.stop().await;
+}
+
 /// What FROM removed from its audit log is still in that of TO.
 #[tokio::test]
 async fn a_copy_goes_on_after_the_source_pruned_its_audit_log() {
@@ -93,12 +102,18 @@ async fn a_copy_goes_on_after_the_source_pruned_its_audit_log() {
     server.update(key.id()).label("later").await.unwrap();
     let newest = server.audit().await.unwrap().entries[0].at;
     server.shutdown().await.unwrap();
-    let store = program.store();
-    store.start().await.unwrap();
-    let log = store.audit().unwrap();
-    assert!(!log.prune_audit(newest).await.unwrap());
-    store.stop().await;
+    prune(&program, newest).await;
     program.run(&COPY).ok();
     let server = server_of_copy(&program).await;
     assert_eq!(server.get(key.id()).await.unwrap().label, "later");
+    server.shutdown().await.unwrap();
+    // Without a log, nothing tells what an earlier copy brought from what was changed.
+    prune(&program, Timestamp::from_millis(newest.as_millis() + 1)).await;
+    let dry_run = program.run(&[&COPY[..], &["--dry-run"]].concat());
+    let error = program.run(&COPY).failed(5);
+    for said in [&dry_run.stderr, &error] {
+        assert!(said.contains("FROM's audit log is empty"), "{said}");
+        assert!(!said.contains("that FROM lacks"), "{said}");
+    }
+    assert!(error.contains("nothing was copied"), "{error}");
 }

@@ -170,13 +170,12 @@ async fn all(
         return Err(Failure::new("one of the stores cannot be copied"));
     };
     if !arguments.force {
-        match changed::count(from, to).await? {
-            0 => {}
-            changes if arguments.dry_run => notice::warn(&format!(
-                "{} of TO since it was copied; a copy needs `--force`, and may undo them",
-                counted(changes, "change")
+        match changed::found(from, to).await? {
+            None => {}
+            Some(found) if arguments.dry_run => notice::warn(&format!(
+                "{found}; a copy needs `--force`, and may undo changes"
             )),
-            changes => return Err(changed::refused(changes)),
+            Some(found) => return Err(changed::refused(&found)),
         }
     }
     let before = epoch(source).await?;
