@@ -195,9 +195,11 @@ async fn set_suspended(
 }
 
 fn unsure_of_change(failure: Failure, owner: &str) -> Failure {
+    // As a shell reads it: the name may have any letters.
+    let quoted = owner.replace('\'', r"'\''");
     failure.unsure(
         "the change was made",
-        format!("apikey audit --owner {owner}"),
+        format!("apikey audit --owner='{quoted}'"),
     )
 }
 

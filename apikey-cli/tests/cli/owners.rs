@@ -1,6 +1,9 @@
 //! `owners`.
 
+use std::process::Command;
+
 use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
 
 use crate::program::Program;
 
@@ -143,6 +146,27 @@ async fn an_owner_is_suspended_and_resumed_on_a_running_server_at_once() {
         let entries = server.audit().actor("anna").await.unwrap().entries;
         assert_eq!(entries.len(), 2, "{entries:?}");
     }
+}
+
+/// A name may have what a shell would obey.
+#[tokio::test]
+async fn a_change_without_an_answer_names_a_command_for_a_shell() {
+    let program = Program::sqlite();
+    let server = program.server().await;
+    let owner = "-o'neil; $(id)";
+    server.create("ci").owner(owner).await.unwrap();
+    let url = format!("sqlite:{}", program.path("keys.db").display());
+    let mut tool = SqliteConnection::connect(&url).await.unwrap();
+    let begin = sqlx::raw_sql("BEGIN IMMEDIATE");
+    begin.execute(&mut tool).await.unwrap();
+    let change = ["owners", "resume", "--timeout", "2s", "--", owner];
+    let error = program.run(&change).failed(6);
+    let (_, told) = error.rsplit_once("whether the change was made: `").unwrap();
+    let (told, _) = told.split_once('`').unwrap();
+    let script = format!("apikey() {{ printf '%s\\n' \"$@\"; }}; {told}");
+    let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let words = String::from_utf8(shell.stdout).unwrap();
+    assert_eq!(words, format!("audit\n--owner={owner}\n"), "{error}");
 }
 
 #[tokio::test]
