@@ -15,6 +15,7 @@ use apikey_runtime::{
 use apikey_test_support::fleet::Fleet;
 use apikey_test_support::forge;
 use apikey_test_support::http::{Answer, Server};
+use apikey_test_support::log::Log;
 use apikey_test_support::store::{Call, Fault, GateStore, RecordsOnly};
 use serde_json::Value;
 
@@ -320,6 +321,7 @@ async fn a_request_that_a_second_guard_denies_is_not_a_use() {
 
 #[actix_web::test]
 async fn without_an_answer_of_the_store_a_key_is_not_allowed() {
+    let log = Log::capture();
     let clock = a_clock();
     let store = memory();
     let node = IdleNode::start(store.clone(), &clock).await;
@@ -327,7 +329,10 @@ async fn without_an_answer_of_the_store_a_key_is_not_allowed() {
     clock.advance(DAY - HOUR);
     node.allows(&key).await;
     clock.advance(HOUR);
+    let id = key.id().to_string();
+    let warnings = || log.lines(&["WARN", "the key store failed", &id]).len();
     for call in [Call::LastUsed, Call::Find] {
+        let before = warnings();
         for fault in [Fault::Unavailable, Fault::Backend] {
             store.fail(call, fault);
             for path in ["/plain", "/fresh"] {
@@ -336,6 +341,8 @@ async fn without_an_answer_of_the_store_a_key_is_not_allowed() {
             }
             store.heal();
         }
+        // Failed reads of records are told once for all keys.
+        assert_eq!(warnings() > before, call == Call::LastUsed, "{call:?}");
     }
     node.allows(&key).await;
     // A call that hangs is given up.
