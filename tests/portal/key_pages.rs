@@ -311,6 +311,11 @@ async fn it_is_told_that_a_change_may_have_been_made() {
             store.fail(call, fault);
             let told = post_loaded(&app, "alice", &action, &hidden, typed).await;
             store.heal();
+            if (form, fault) == ("rotate", Fault::AnswerLost) {
+                // The store was asked what became of it, since nobody else has the new secret.
+                assert_eq!(told.status, 200, "{}", told.text);
+                continue;
+            }
             assert_eq!(told.status, 503, "{form} {fault:?}");
             for part in ["not known whether", &format!("{MOUNT}{path}\"")] {
                 assert!(told.text.contains(part), "{form} {fault:?}: {}", told.text);
