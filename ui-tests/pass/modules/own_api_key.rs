@@ -21,9 +21,9 @@ async fn own(_: self::ApiKey, _: Option<Key>, _: Option<ApiKey>) -> &'static str
     "ok"
 }
 
-#[api_key_required(optional, location = query("k"))]
 #[api_key_required]
-async fn with_a_guard_that_requires_a_key(_: apikey_runtime::ApiKey) -> &'static str {
+#[api_key_required(optional, location = query("k"))]
+async fn under_a_guard_that_requires_a_key(_: apikey_runtime::ApiKey) -> &'static str {
     "ok"
 }
 
@@ -35,6 +35,6 @@ async fn required(_: Key) -> &'static str {
 pub(super) fn main() {
     let _ = App::new()
         .route("/0", web::get().to(own))
-        .route("/1", web::get().to(with_a_guard_that_requires_a_key))
+        .route("/1", web::get().to(under_a_guard_that_requires_a_key))
         .route("/2", web::get().to(required));
 }
